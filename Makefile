@@ -1,0 +1,66 @@
+# Everything a user types. `make help` lists the targets from the comments behind them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+TOYVIT := $(VENV)/bin/toyvit
+TOY := runs/train-toy
+MNIST := runs/train-mnist
+RUN ?= $(TOY)/induction
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup data train-toy train-mnist tensorboard measure report notebook bench check test clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+
+setup: $(VENV)/.ready ## make .venv with the tested versions (once)
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet -c constraints.txt torch
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[dev,bench]'
+	@touch $@
+
+data: setup ## download MNIST (or unpack it from TOYVIT_DATA) and check it
+	$(TOYVIT) data mnist
+
+train-toy: setup ## train 2 layers and 1 layer on visual induction, measure every checkpoint, draw the transition
+	$(TOYVIT) train induction induction-control --runs $(TOY) --resume
+	$(TOYVIT) measure $(TOY)/induction $(TOY)/induction-control --jobs 2
+	$(TOYVIT) report $(TOY)/induction --control $(TOY)/induction-control
+
+train-mnist: data ## train attention-only and attention+MLP on MNIST, measure, draw attention and probes
+	$(TOYVIT) train mnist-mlp mnist-attention --runs $(MNIST) --resume
+	$(TOYVIT) measure $(MNIST)/mnist-mlp $(MNIST)/mnist-attention --jobs 2
+	$(TOYVIT) measure $(MNIST)/mnist-mlp $(MNIST)/mnist-attention --jobs 2 --images 10000 --steps last --analyses performance
+	$(TOYVIT) report $(MNIST)/mnist-mlp --control $(MNIST)/mnist-attention
+
+tensorboard: setup ## show training curves and measures of all runs
+	$(VENV)/bin/tensorboard --logdir runs --bind_all=false --host 127.0.0.1
+
+measure: setup ## measure every checkpoint of RUN (default: the toy run)
+	$(TOYVIT) measure $(RUN) --jobs 2
+
+report: setup ## draw the figures of RUN
+	$(TOYVIT) report $(RUN)
+
+notebook: setup ## open the checkpoint-analysis notebooks
+	@test -x $(VENV)/bin/jupyter-lab || $(VENV)/bin/pip install --quiet jupyterlab
+	$(VENV)/bin/jupyter-lab notebooks
+
+bench: setup ## time training, checkpoints and measuring, as ratios; writes bench/results.json
+	$(VENV)/bin/python -m bench
+
+check: setup ## format, lint and types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+test: setup ## run the whole test suite
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+
+clean: ## remove caches and the virtual environment; runs and data stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,241 @@
+"""The command line, thin: it reads arguments, calls the rooms, and turns a user's mistake into one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from toyvit.errors import BadInput, Diverged, choose, nearest
+from toyvit.recipes import RECIPES
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without abbreviations, whose errors are BadInput."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)  # type: ignore[arg-type, misc]
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(message)
+
+    def refuse_unknown(self, words: Sequence[str]) -> None:
+        """BadInput for words that nothing has claimed, naming the nearest option."""
+        if words:
+            known = [option for action in self._actions for option in action.option_strings]
+            raise BadInput(f"unknown argument {words[0]!r}{nearest(words[0], known)}")
+
+
+def parser() -> Parser:
+    top = Parser(prog="toyvit", description="Train tiny vision transformers, keep dense checkpoints, measure every one.")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+
+    def command(name: str, text: str, epilog: str = "") -> Parser:
+        return commands.add_parser(name, help=text, description=text, epilog=epilog)  # type: ignore[return-value]
+
+    train = command("train", "train a recipe, or several side by side", _recipe_help())
+    train.add_argument("recipes", nargs="+", metavar="RECIPE", help=", ".join(RECIPES))
+    train.add_argument("--name", help="name of the run folder (default: the recipe's)")
+    train.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
+    train.add_argument("--seed", type=int, help="seed of weights and training data")
+    train.add_argument("--resume", action="store_true", help="start, go on, or say that the run is finished")
+    train.add_argument("--position", type=int, default=0, help=argparse.SUPPRESS)
+
+    measure = command("measure", "run analyses on the checkpoints of runs")
+    measure.add_argument("run", nargs="+", type=Path, metavar="RUN")
+    measure.add_argument("--analyses", metavar="NAMES", help="comma-separated (default: all that the task allows)")
+    measure.add_argument("--steps", metavar="STEPS", help="comma-separated steps, or last (default: all)")
+    measure.add_argument("--images", type=int, default=512, help="evaluation images (default: 512)")
+    measure.add_argument("--jobs", type=int, default=1, help="worker processes (default: 1)")
+    measure.add_argument("--follow", action="store_true", help="go on while the run is training")
+    measure.add_argument("--skip-corrupt", action="store_true", help="leave out bad checkpoint files and say so")
+
+    report = command("report", "draw the figures of a run and write its measures to TensorBoard")
+    report.add_argument("run", type=Path, metavar="RUN")
+    report.add_argument("--control", type=Path, metavar="RUN", help="a second run to draw beside it")
+
+    verify = command("verify", "check every checkpoint file against the manifest")
+    verify.add_argument("run", type=Path, metavar="RUN")
+
+    ls = command("ls", "list runs")
+    ls.add_argument("folder", type=Path, nargs="?", default=Path("runs"))
+
+    sites = command("sites", "list the places in a recipe's model where a tap may read or write")
+    sites.add_argument("recipe", nargs="?", default="induction", metavar="RECIPE")
+
+    data = command("data", "prepare a data set; with --preview draw some of it")
+    data.add_argument("name", metavar="NAME", help="glyphs, mnist, digits")
+    data.add_argument("--preview", action="store_true", help="draw samples into datasets/NAME/preview.png")
+    return top
+
+
+def _recipe_help() -> str:
+    lines = [f"  {name:18} {(function.__doc__ or '').splitlines()[0]}" for name, function in RECIPES.items()]
+    return "recipes:\n" + "\n".join(lines) + "\n\nAny field of a recipe can be set: toyvit train RECIPE --help-fields lists them."
+
+
+def train(options: argparse.Namespace, words: list[str]) -> int:
+    for name in options.recipes:
+        choose(name, RECIPES, "recipe")
+    if options.name and len(options.recipes) > 1:
+        raise BadInput(f"--name names one run, but {len(options.recipes)} recipes were given")
+    if len(options.recipes) > 1:
+        return _side_by_side(options, words)
+    from toyvit.overrides import overridden
+
+    run = overridden(RECIPES[options.recipes[0]](), words)
+    if options.seed is not None:
+        from toyvit.config import with_seed
+
+        run = with_seed(run, options.seed)
+    path = options.runs / (options.name or options.recipes[0])
+    from toyvit.train.fit import Stopped, fit
+
+    follower = subprocess.Popen([sys.executable, "-m", "toyvit.report.follow", str(path), str(os.getpid())])
+    try:
+        fit(run, path, resume=options.resume, position=options.position)
+    except Stopped as stop:
+        print(f"{path}: {stop}", file=sys.stderr)
+        return 128 + stop.signum
+    finally:
+        follower.send_signal(signal.SIGUSR1)
+        follower.wait()
+    print(f"{path} is trained: measure it with `toyvit measure {path}`")
+    return 0
+
+
+def _side_by_side(options: argparse.Namespace, words: list[str]) -> int:
+    """One process a recipe; a signal to this one is passed on, and the first failure is the answer."""
+    common = ["--runs", str(options.runs), *(["--resume"] if options.resume else [])]
+    common += ["--seed", str(options.seed)] if options.seed is not None else []
+    children = [
+        subprocess.Popen([sys.executable, "-m", "toyvit", "train", name, *common, "--position", str(place), *words])
+        for place, name in enumerate(options.recipes)
+    ]
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda number, frame: [child.send_signal(number) for child in children] and None)
+    codes = [child.wait() for child in children]
+    return next((code for code in codes if code), 0)
+
+
+def measure(options: argparse.Namespace) -> int:
+    from toyvit.measure import measure as sweep
+    from toyvit.report.tensorboard import write
+    from toyvit.trajectory import Trajectory
+
+    for path in options.run:
+        steps = None
+        if options.steps:
+            steps = Trajectory(path).steps[-1:] if options.steps == "last" else _whole_numbers("--steps", options.steps)
+        done = sweep(
+            path,
+            analyses=options.analyses.split(",") if options.analyses else None,
+            steps=steps,
+            images=options.images,
+            jobs=options.jobs,
+            follow=options.follow,
+            skip_corrupt=options.skip_corrupt,
+        )
+        write(path)
+        left_out = f", left out {len(done.skipped)} bad: {', '.join(sorted(done.skipped))}" if done.skipped else ""
+        print(f"{path}: measured {done.computed} cells, found {done.found} done{left_out}")
+    return 0
+
+
+def _whole_numbers(name: str, text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise BadInput(f"{name} takes whole numbers separated by commas, got {text!r}") from None
+
+
+def report(options: argparse.Namespace) -> int:
+    from toyvit.report.summary import report as draw
+
+    print(draw(options.run, options.control))
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    from toyvit.runs import RunFolder
+
+    folder = RunFolder(options.run).existing()
+    bad = folder.verify()
+    for name, problem in bad.items():
+        print(f"{folder.checkpoints / name} {problem}")
+    if bad:
+        raise BadInput(f"{len(bad)} bad checkpoint files in {options.run}")
+    print(f"{options.run}: all {len(folder.entries())} checkpoints are whole")
+    return 0
+
+
+def ls(options: argparse.Namespace) -> int:
+    from toyvit.runs import find_runs
+
+    if not options.folder.is_dir():
+        raise BadInput(f"{options.folder} is not a folder")
+    for folder in find_runs(options.folder):
+        run, entries = folder.run(), folder.entries()
+        last = entries[-1] if entries else None
+        score = f"loss {last.loss:.3f}  accuracy {last.accuracy:.3f}" if last else ""
+        step = last.step if last else 0
+        print(f"{folder.path!s:36} {run.recipe:18} {folder.status():9} step {step}/{run.train.steps}  {len(entries)} checkpoints  {score}")
+    return 0
+
+
+def sites(options: argparse.Namespace) -> int:
+    from toyvit.data.tasks import resolve
+    from toyvit.sites import sites as all_sites
+
+    run = RECIPES[choose(options.recipe, RECIPES, "recipe")]()
+    for name, site in all_sites(run.model).items():
+        print(f"{name:28} {site.axes:24} {site.meaning}")
+    return 0
+
+
+def data(options: argparse.Namespace) -> int:
+    from toyvit.data.prepare import prepare
+
+    print(prepare(options.name))
+    if options.preview:
+        from toyvit.report.figures import preview
+
+        print(preview(options.name))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 2 bad input, 3 diverged, 130 and 143 stopped by a signal and resumable."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    top = parser()
+    try:
+        options, words = top.parse_known_args(argv)
+        if options.command is None:
+            top.print_help()
+            return 0
+        if options.command == "train":
+            return train(options, words)
+        top.refuse_unknown(words)
+        return globals()[options.command](options)  # type: ignore[no-any-return]
+    except BadInput as error:
+        print(f"toyvit: {error}", file=sys.stderr)
+        return 2
+    except Diverged as error:
+        print(f"toyvit: {error}", file=sys.stderr)
+        return 3
+    except OSError as error:
+        print(f"toyvit: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

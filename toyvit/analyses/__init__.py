@@ -1,0 +1,127 @@
+"""The measures of the lab: one frozen record each, one literal table.
+
+To add a measure, write a pure function `(model, batch, trace) -> {quantity: tensor}` and add one row. A quantity may carry
+tags, `accuracy[factor=label,group=cls]`, which become columns of the table of results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from toyvit.analyses import attention, behaviour, induction, norms, probes
+from toyvit.data.tasks import Batch
+from toyvit.errors import BadInput, choose
+from toyvit.model import ViT
+
+RESIDUALS = ("blocks.*.resid_pre", "blocks.*.resid_post")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """A measure: what it computes, the axes of each quantity, the sites it reads, what it needs, its source, truth and null."""
+
+    name: str
+    measure: Callable[[ViT, Batch, Mapping[str, Tensor]], dict[str, Tensor]]
+    axes: dict[str, str]  # quantity (without tags) -> axes of its tensor; "" is a single number
+    sites: tuple[str, ...] = ()
+    needs: str = ""  # parts of a batch that must be there: pairs content
+    source: str
+    truth: str
+    null: str
+    version: int = 1
+
+    def missing(self, batch: Batch) -> list[str]:
+        """What this analysis needs and the batch does not have."""
+        return [need for need in self.needs.split() if getattr(batch, need) is None]
+
+
+ANALYSES = {
+    analysis.name: analysis
+    for analysis in (
+        Analysis(
+            name="performance",
+            measure=behaviour.performance,
+            axes={"loss": "", "accuracy": ""},
+            sites=("logits",),
+            source="cross-entropy and accuracy; naive baselines stand beside them",
+            truth="logits that answer right: accuracy 1; uniform logits: loss ln(classes)",
+            null="the task's naive baselines",
+        ),
+        Analysis(
+            name="attention",
+            measure=attention.geometry,
+            axes={
+                **dict.fromkeys("entropy distance offset offset_row offset_column sink sink_token".split(), "layer head"),
+                **dict.fromkeys("same_row same_column edge corner".split(), "layer head"),
+                **dict.fromkeys("cls_mass cls_to_patches register_mass".split(), "layer head"),
+                "rollout": "key",
+            },
+            sites=("blocks.*.attn.pattern",),
+            source="Raghu 2021 (distance), Abnar & Zuidema 2020 (rollout); offsets and families are this lab's",
+            truth="planted patterns: one-hot, identity, a fixed shift",
+            null="uniform attention: entropy ln T, 1/T at every offset",
+        ),
+        Analysis(
+            name="induction",
+            measure=induction.circuit,
+            axes=dict.fromkeys(
+                "mass strength prefix_matching prefix_matching_raw previous_cell previous_cell_everywhere".split(), "layer head"
+            ),
+            sites=("blocks.*.attn.pattern",),
+            needs="pairs content",
+            source="Olsson 2022 (prefix matching), Singh 2024 (strength)",
+            truth="planted patterns: 1",
+            null="uniform attention: strength and prefix matching 0, mass 1/T",
+        ),
+        Analysis(
+            name="composition",
+            measure=induction.weights,
+            axes={"copying": "layer head"}
+            | {f"{kind}_composition{z}": "layer head to_layer to_head" for kind in "qkv" for z in ("", "_z")},
+            source="Elhage 2021",
+            truth="identity OV: copying 1; rank-one heads: an absolute cosine",
+            null="random heads: copying 0, composition 1/sqrt(d), given as a z-score",
+        ),
+        Analysis(
+            name="knock_outs",
+            measure=behaviour.knock_outs,
+            axes={"loss": "layer head", "accuracy": "layer head", "cumulative_loss": "count", "cumulative_accuracy": "count"},
+            sites=("logits", "blocks.*.resid_pre", "blocks.*.attn.z"),
+            source="ablation by zero and by mean",
+            truth="a head with W_O = 0: no change at all",
+            null="the other heads of the same layer",
+        ),
+        Analysis(
+            name="probes",
+            measure=probes.linear,
+            axes={"accuracy": "layer", "accuracy_shuffled": "layer", "accuracy_pixels": ""},
+            sites=RESIDUALS,
+            source="Alain & Bengio 2016",
+            truth="a planted linear feature: 1",
+            null="shuffled labels: chance; raw pixels; the untrained network (step 0)",
+        ),
+        Analysis(
+            name="norms",
+            measure=norms.norms,
+            axes={"weight": "", "weight_total": "", "residual": "layer"},
+            sites=RESIDUALS,
+            source="Euclidean norms",
+            truth="scaling a weight scales its norm",
+            null="step 0",
+        ),
+    )
+}
+
+
+def chosen(names: list[str] | None, batch: Batch, model: ViT) -> list[Analysis]:
+    """The analyses asked for; by default all that this batch allows. One asked for by name that cannot be run is refused."""
+    if names is None:
+        return [analysis for analysis in ANALYSES.values() if not analysis.missing(batch)]
+    picked = [ANALYSES[choose(name, ANALYSES, "analysis")] for name in names]
+    for analysis in picked:
+        if analysis.missing(batch):
+            raise BadInput(f"analysis {analysis.name!r} needs {' and '.join(analysis.missing(batch))}, which this run's task does not have")
+    return picked

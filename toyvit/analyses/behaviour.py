@@ -1,0 +1,39 @@
+"""What the model gets right, beside predictors that know less, and what it gets right without some of its heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from toyvit.circuits import knock_out
+from toyvit.data.tasks import Batch, accuracy, loss
+from toyvit.model import ViT
+
+
+def performance(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `performance`: cross-entropy (nats) and accuracy (0 to 1)."""
+    logits = trace["logits"]
+    return {"loss": loss(logits, batch.target), "accuracy": accuracy(logits, batch.target)}
+
+
+def knock_outs(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `knock_outs`: loss and accuracy with heads silenced, by zero or by their mean over images.
+
+    One head at a time, and cumulatively over the last layer, the head that matters most (by loss) first: several
+    induction heads back each other up. A head with W_O = 0 changes nothing.
+    """
+    n_layers, n_heads = model.config.n_layers, model.config.n_heads
+    out: dict[str, Tensor] = {}
+    for ablation in ("zero", "mean"):
+        single = [[knock_out(model, [(layer, head)], trace, ablation) for head in range(n_heads)] for layer in range(n_layers)]  # type: ignore[arg-type]
+        losses = torch.tensor([[loss(logits, batch.target) for logits in row] for row in single])
+        out[f"loss[ablation={ablation}]"] = losses
+        out[f"accuracy[ablation={ablation}]"] = torch.tensor([[accuracy(logits, batch.target) for logits in row] for row in single])
+        order = losses[-1].argsort(descending=True).tolist()
+        removed = [knock_out(model, [(n_layers - 1, head) for head in order[:n]], trace, ablation) for n in range(1, n_heads + 1)]  # type: ignore[arg-type]
+        answers = [trace["logits"], *removed]
+        out[f"cumulative_loss[ablation={ablation}]"] = torch.stack([loss(logits, batch.target) for logits in answers])
+        out[f"cumulative_accuracy[ablation={ablation}]"] = torch.stack([accuracy(logits, batch.target) for logits in answers])
+    return out

@@ -1,0 +1,58 @@
+"""Running a model and looking inside: pure functions on (model, images)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from toyvit.model import ViT
+from toyvit.sites import select
+from toyvit.taps import Tap, editing, recording, untouched
+
+Images = Float[Tensor, "image channel height width"]
+
+
+def trace(model: ViT, images: Images, only: Iterable[str] = ("*",)) -> dict[str, Tensor]:
+    """Values at the chosen sites, by full name. `only` takes names and shell patterns (`blocks.*.attn.pattern`)."""
+    tap = recording(select(only, model.config))
+    with torch.no_grad():
+        model(images, tap)
+    return {site: tap.values[site] for site in model.sites() if site in tap.values}
+
+
+def run(model: ViT, images: Images, tap: Tap = untouched) -> Float[Tensor, "image *patch label"]:
+    """Logits under an intervention, without gradients: `run(model, images, tap=replacing({...}))`."""
+    with torch.no_grad():
+        return model(images, tap)
+
+
+def knock_out(
+    model: ViT,
+    heads: Iterable[tuple[int, int]],
+    residual: Mapping[str, Tensor],
+    ablation: Literal["zero", "mean"] = "zero",
+) -> Float[Tensor, "image *patch label"]:
+    """Logits with the outputs `attn.z` of some (layer, head) silenced.
+
+    `residual` is a trace with `blocks.*.resid_pre` (and `blocks.*.attn.z` for the mean over images, token by token); the
+    forward pass resumes at the first layer that changes. A head whose W_O is 0 changes nothing.
+    """
+    heads = list(heads)
+    first = min((layer for layer, _ in heads), default=0)
+
+    def silence(layer: int) -> Tap:
+        def edit(z: Tensor) -> Tensor:
+            z = z.clone()
+            for _, head in (pair for pair in heads if pair[0] == layer):
+                z[:, :, head] = 0 if ablation == "zero" else residual[f"blocks.{layer}.attn.z"][:, :, head].mean(0)
+            return z
+
+        return edit  # type: ignore[return-value]
+
+    tap = editing({f"blocks.{layer}.attn.z": silence(layer) for layer in {layer for layer, _ in heads}})  # type: ignore[misc]
+    with torch.no_grad():
+        return model.unembed(model.through(residual[f"blocks.{first}.resid_pre"], first, tap), tap)

@@ -1,0 +1,1 @@
+"""Worlds, the pictures they render, and the tasks that ask about them."""

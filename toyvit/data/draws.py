@@ -1,0 +1,55 @@
+"""Random numbers by counter: draw j of sample k is a pure function of (seed, split, k, stream, j).
+
+Numbers come from SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators", figure 14):
+each sample has a key, each stream of a sample a key of its own, and draw j hashes key + j * golden ratio. Whole batches
+are drawn at once, and a sample is the same alone, in a batch, or in another process.
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+Keys = NDArray[np.uint64]
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+# The standard normal's quantiles at the middles of 65,536 equal slices: a normal draw is a look-up by 16 random bits.
+_QUANTILES = ndtri((np.arange(65536) + 0.5) / 65536).astype(np.float32)
+
+
+def mix(state: Keys) -> Keys:
+    """SplitMix64's finaliser: a bijection of 64-bit words that looks random."""
+    state = (state ^ (state >> np.uint64(30))) * _MULTIPLIERS[0]
+    state = (state ^ (state >> np.uint64(27))) * _MULTIPLIERS[1]
+    return state ^ (state >> np.uint64(31))
+
+
+def sample_keys(seed: int, split: str, indices: NDArray[np.int64]) -> Keys:
+    """One key a sample, from (seed, split, index)."""
+    start = mix(mix(np.array([seed], np.uint64) + GOLDEN) + np.uint64(crc32(split.encode())))
+    return mix(start + (np.asarray(indices).astype(np.uint64) + np.uint64(1)) * GOLDEN)
+
+
+def bits(keys: Keys, stream: str, n: int) -> Keys:
+    """(len(keys), n) random 64-bit words of the named stream."""
+    starts = mix(keys ^ mix(np.array([crc32(stream.encode())], np.uint64) + GOLDEN))
+    return mix(starts[:, None] + np.arange(1, n + 1, dtype=np.uint64) * GOLDEN)
+
+
+def integers(keys: Keys, stream: str, n: int, below: int) -> NDArray[np.int64]:
+    """(len(keys), n) whole numbers, uniform on 0 .. below - 1 (to within below / 2^32)."""
+    return ((bits(keys, stream, n) >> np.uint64(32)) * np.uint64(below) >> np.uint64(32)).astype(np.int64)
+
+
+def subsets(keys: Keys, stream: str, n: int, below: int) -> NDArray[np.int64]:
+    """(len(keys), n) whole numbers from 0 .. below - 1, in random order, none twice in a row of the result."""
+    return bits(keys, stream, below).argsort(1, kind="stable")[:, :n]
+
+
+def normals(keys: Keys, stream: str, n: int) -> NDArray[np.float32]:
+    """(len(keys), n) standard normals, quantised to 65,536 equally likely values within 4.33 of 0."""
+    words = bits(keys, stream, -(-n // 4)).view(np.uint16)
+    return _QUANTILES[words[:, :n]]

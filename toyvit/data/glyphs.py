@@ -1,0 +1,101 @@
+"""Glyphs: pictures made of cells, each showing one of a fixed bank of 8 x 8 black-and-white glyphs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import count
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from toyvit.config import InductionConfig
+from toyvit.data.draws import integers, normals, sample_keys, subsets
+from toyvit.data.world import Factors, World
+
+CELL = 8  # pixels a side
+LEAST_DIFFERENCE = 16  # pixels between any two glyphs of the bank
+N_UNSEEN = 64  # item glyphs kept for the split `unseen`, after items and labels in the bank
+
+
+@lru_cache
+def bank(n: int) -> NDArray[np.float32]:
+    """The first n glyphs (n, 8, 8), ink +1 and paper -1, half of the pixels ink; always the same.
+
+    Normal noise, a 3 x 3 circular mean, a threshold at the median; a glyph closer than 16 pixels to an accepted one is
+    left out.
+    """
+    glyphs: list[NDArray[np.bool_]] = []
+    for index in count():
+        noise = normals(sample_keys(0, "glyph bank", np.array([index])), "noise", CELL * CELL).reshape(CELL, CELL)
+        smooth = sum(np.roll(noise, (row, column), (0, 1)) for row in (-1, 0, 1) for column in (-1, 0, 1))
+        glyph = np.zeros(CELL * CELL, bool)
+        glyph[np.argsort(smooth, axis=None, kind="stable")[CELL * CELL // 2 :]] = True
+        if all((glyph != other).sum() >= LEAST_DIFFERENCE for other in glyphs):
+            glyphs.append(glyph)
+        if len(glyphs) == n:
+            return np.where(np.array(glyphs), np.float32(1), np.float32(-1)).reshape(n, CELL, CELL)
+    raise AssertionError
+
+
+class PairsWorld(World):
+    """Cells in raster order: item1 label1 item2 label2 ... itemN labelN query; with an even number of cells the first is blank.
+
+    Factors: `item` (N slots, no item twice), `label` (N slots, independent and uniform), `query` (the slot whose item
+    the last cell repeats), `noise` (the key of the pixel noise). The split `unseen` draws its items from glyphs
+    that no other split shows.
+    """
+
+    name: ClassVar[str] = "glyphs"
+    patch_size = CELL
+
+    def __init__(self, config: InductionConfig) -> None:
+        self.config = config
+        self.grid = (config.rows, config.columns)
+        self.image_size = (config.rows * CELL, config.columns * CELL)
+        self.n_pairs = config.n_pairs
+        self.first = (config.rows * config.columns) - 2 * config.n_pairs - 1  # 1 where the first cell is blank
+        self.sizes = dict.fromkeys(("train", "validation", "test", "unseen"))
+        self.factors = {"item": config.n_items, "label": config.n_labels, "query": config.n_pairs, "noise": 2**63 - 1}
+        self.glyphs = bank(config.n_items + config.n_labels + N_UNSEEN)
+
+    def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
+        keys = sample_keys(seed, self.split(split), indices)
+        unseen = split == "unseen"
+        items = subsets(keys, "item", self.n_pairs, N_UNSEEN if unseen else self.config.n_items)
+        return {
+            "item": items + (self.config.n_items + self.config.n_labels if unseen else 0),
+            "label": integers(keys, "label", self.n_pairs, self.config.n_labels),
+            "query": integers(keys, "query", 1, self.n_pairs)[:, 0],
+            "noise": (keys >> np.uint64(1)).astype(np.int64),
+        }
+
+    def cells(self, factors: Factors) -> NDArray[np.int64]:
+        """Glyph number shown in each cell (image cell); -1 is blank."""
+        n = len(factors["query"])
+        cells = np.full((n, self.grid[0] * self.grid[1]), -1)
+        cells[:, self.first : -1 : 2] = factors["item"]
+        cells[:, self.first + 1 : -1 : 2] = factors["label"] + self.config.n_items
+        cells[:, -1] = factors["item"][np.arange(n), factors["query"]]
+        return cells
+
+    def render(self, factors: Factors) -> Tensor:
+        rows, columns = self.grid
+        cells = self.cells(factors)
+        images = self.glyphs[cells.reshape(-1, rows, columns)]
+        if self.first:
+            images[:, 0, 0] = 0
+        images = images.transpose(0, 1, 3, 2, 4).reshape(len(cells), 1, *self.image_size)
+        if self.config.noise:
+            noise = normals(factors["noise"].astype(np.uint64), "pixels", images[0].size).reshape(images.shape)
+            images += np.float32(self.config.noise) * noise
+        return torch.from_numpy(images)
+
+    def content(self, factors: Factors) -> Tensor:
+        return torch.from_numpy(self.cells(factors))
+
+    def label_cells(self) -> Tensor:
+        """Patch numbers of the cells that show labels, in slot order."""
+        return torch.arange(self.first + 1, self.grid[0] * self.grid[1] - 1, 2)

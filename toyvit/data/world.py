@@ -1,0 +1,99 @@
+"""The contract of a world: factors drawn from (seed, split, index), and a rendering of factors into pictures."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from toyvit.errors import BadInput, choose
+
+# Arrays whose first axis is the image: a column for each factor, or a row of slots.
+Factors = dict[str, NDArray[np.int64]]
+
+
+class World:
+    """Pictures with known factors.
+
+    `sizes` gives the number of different samples of each split (None: endless). `factors` gives, for each factor, how
+    many values it takes. `sample` and `render` are pure and vectorised over the batch.
+    """
+
+    name: ClassVar[str]
+    image_size: tuple[int, int]
+    n_channels: int = 1
+    patch_size: int | None = None  # where the picture is made of cells, a patch is a cell
+    sizes: dict[str, int | None]
+    factors: dict[str, int]
+
+    def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
+        """Factors of the samples with these indices. Sample k is a pure function of (seed, split, k)."""
+        raise NotImplementedError
+
+    def render(self, factors: Factors) -> Tensor:
+        """Pictures (image channel height width), float32."""
+        raise NotImplementedError
+
+    def content(self, factors: Factors) -> Tensor | None:
+        """Content ids (image patch): equal where two patches show the same thing. None where patches have no such id."""
+        return None
+
+    def split(self, name: str) -> str:
+        return choose(name, self.sizes, f"split of {self.name}")
+
+    def change(self, factors: Factors, name: str, values: NDArray[np.int64]) -> Factors:
+        """The same factors but for one: render both for a counterfactual pair."""
+        choose(name, self.factors, f"factor of {self.name}")
+        values = np.asarray(values, np.int64)
+        if values.shape != factors[name].shape or values.min() < 0 or values.max() >= self.factors[name]:
+            raise BadInput(
+                f"factor {name!r} takes whole numbers 0 to {self.factors[name] - 1} of shape {factors[name].shape}, "
+                f"got {values.min()} to {values.max()} of shape {values.shape}"
+            )
+        return factors | {name: values}
+
+
+class CollectedWorld(World):
+    """Pictures that somebody collected: one factor, the class, and no way to render a picture that is not there."""
+
+    def __init__(self, splits: dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]], scale: float, n_classes: int) -> None:
+        self.splits, self.scale = splits, scale
+        self.sizes = {split: len(images) for split, (images, _) in splits.items()}
+        self.image_size = tuple(splits["train"][0].shape[1:3])  # type: ignore[assignment]
+        self.factors = {"class": n_classes}
+
+    def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
+        """Training samples go through the set once an epoch, each epoch in an order of its own; the others are row k."""
+        from toyvit.data.draws import bits, sample_keys
+
+        size = self.sizes[self.split(split)] or 0
+        indices = np.asarray(indices, np.int64)
+        if split != "train":
+            if len(indices) and indices.max() >= size:
+                raise BadInput(f"{self.name} has {size} {split} pictures, asked for number {indices.max()}")
+            rows = indices
+        else:
+            rows = np.empty_like(indices)
+            for epoch in np.unique(indices // size):
+                if self._order[:3] != (seed, split, epoch):
+                    order = bits(sample_keys(seed, split, np.array([epoch])), "order", size)[0].argsort(kind="stable")
+                    self._order = (seed, split, epoch, order)
+                here = indices // size == epoch
+                rows[here] = self._order[3][indices[here] % size]
+        return {"class": self.splits[split][1][rows], "row": rows, "split": np.full(len(rows), list(self.sizes).index(split))}
+
+    _order: tuple = (None, None, None, None)  # the last epoch's order: a cache, not state
+
+    def render(self, factors: Factors) -> Tensor:
+        names = list(self.sizes)
+        images = np.empty((len(factors["row"]), *self.image_size), np.uint8)
+        for number in np.unique(factors["split"]):
+            here = factors["split"] == number
+            images[here] = self.splits[names[number]][0][factors["row"][here]]
+        return torch.from_numpy(images)[:, None].float().div_(self.scale / 2).sub_(1)
+
+    def change(self, factors: Factors, name: str, values: NDArray[np.int64]) -> Factors:
+        raise BadInput(f"{self.name} is collected data: it cannot render a picture with another {name}, so it has no counterfactual pairs")

@@ -1,0 +1,26 @@
+"""What a user's mistake looks like: one line that says what came, what is allowed, and the nearest match."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class BadInput(ValueError):
+    """Something the user gave cannot be used. The message is one line; the command line prints it and exits with 2."""
+
+
+class Diverged(ArithmeticError):
+    """The training loss became NaN or infinite. The command line prints the message and exits with 3."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """A hint `; did you mean 'x'?`, or an empty string where nothing is close."""
+    close = get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def choose(name: str, allowed: Iterable[str], what: str) -> str:
+    """`name` itself if it is among `allowed`, else BadInput that lists them and names the nearest."""
+    allowed = list(allowed)
+    if name not in allowed:
+        raise BadInput(f"unknown {what} {name!r}: allowed are {', '.join(allowed)}{nearest(name, allowed)}")
+    return name

@@ -1,0 +1,164 @@
+"""Analyses x trajectory -> rows: the loop over checkpoints, with one traced forward pass for all analyses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from toyvit.analyses import Analysis, chosen
+from toyvit.circuits import trace
+from toyvit.config import Run
+from toyvit.data.tasks import Batch, task
+from toyvit.errors import BadInput
+from toyvit.model import ViT
+from toyvit.results import Cell, Results, Row, rows
+from toyvit.runs import RunFolder
+from toyvit.trajectory import Trajectory
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a sweep did: cells computed now, cells found done, and bad checkpoints that were left out."""
+
+    computed: int
+    found: int
+    skipped: dict[str, str]
+
+
+def battery(model: ViT, batch: Batch, analyses: Sequence[Analysis]) -> dict[str, list[Row]]:
+    """Rows of each analysis at one checkpoint, from one shared forward pass."""
+    wanted = {site for analysis in analyses for site in analysis.sites}
+    seen = trace(model, batch.images, sorted(wanted)) if wanted else {}
+    out: dict[str, list[Row]] = {}
+    for analysis in analyses:
+        values = analysis.measure(model, batch, seen)
+        out[analysis.name] = [
+            row for quantity, value in values.items() for row in rows(quantity, value, analysis.axes[quantity.split("[")[0]])
+        ]
+    return out
+
+
+def digest(run: Run, batch: Batch) -> str:
+    """Identity of the settings and of the evaluation images, to the bit."""
+    settings = {"task": run.to_json()["task"], "model": run.to_json()["model"]}
+    found = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    found.update(batch.images.numpy().tobytes())
+    found.update(batch.target.numpy().tobytes())
+    return found.hexdigest()
+
+
+def measure(
+    path: Path | str,
+    *,
+    analyses: list[str] | None = None,
+    steps: Iterable[int] | None = None,
+    images: int = 512,
+    split: str = "test",
+    jobs: int = 1,
+    follow: bool = False,
+    skip_corrupt: bool = False,
+    progress: bool = True,
+) -> Measured:
+    """Run analyses (default: all that the task allows) on checkpoints (default: all) of a run.
+
+    A cell that is finished is not computed again. `images` of `split` are the evaluation batch. With `follow` the sweep goes on
+    until the run stops training. With `skip_corrupt` bad checkpoint files are left out and named; else they are BadInput.
+    """
+    if images < 2:
+        raise BadInput(f"--images must be at least 2, got {images}")
+    if jobs < 1:
+        raise BadInput(f"--jobs must be at least 1, got {jobs}")
+    folder = RunFolder(path).existing()
+    run = folder.run()
+    made = task(run.task)
+    batch = made.frozen(run.seeds.measure, split, images)
+    picked = chosen(analyses, batch, ViT(run.model))
+    identity = digest(run, batch)
+    computed = found = 0
+    skipped: dict[str, str] = {}
+    with Results(folder) as results:
+        results.write_baselines(identity, made.baselines(batch))
+        while True:
+            live = follow and folder.locked()
+            trajectory = Trajectory(path)
+            wanted = trajectory.steps if steps is None else [trajectory.kept(step) for step in steps]
+            skipped |= _bad(trajectory, wanted, skip_corrupt)
+            done = results.done()
+            todo: list[tuple[int, list[Cell]]] = []
+            for step in wanted:
+                entry = trajectory.entries[step]
+                cells = [Cell(step, entry.sha256, analysis.name, analysis.version, identity) for analysis in picked]
+                missing = [cell for cell in cells if cell not in done]
+                if missing and entry.file not in skipped:
+                    todo.append((step, missing))
+                found += (len(cells) - len(missing)) * (computed == 0)
+            for cells_of_a_step in _computed(Path(path), todo, batch, jobs, progress):
+                for cell, numbers in cells_of_a_step:
+                    results.write(cell, len(batch.target), numbers)
+                    computed += 1
+            if not live:
+                return Measured(computed=computed, found=found, skipped=skipped)
+            time.sleep(1)
+
+
+def _bad(trajectory: Trajectory, wanted: Iterable[int], skip: bool) -> dict[str, str]:
+    folder = trajectory.folder
+    bad = {entry.file: problem for step in wanted if (problem := folder.problem(entry := trajectory.entries[step]))}
+    if bad and not skip:
+        name, problem = next(iter(bad.items()))
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise BadInput(f"checkpoint {folder.checkpoints / name} {problem}{more}: --skip-corrupt measures the rest")
+    for name, problem in bad.items():
+        logger.warning("left out: checkpoint %s %s", folder.checkpoints / name, problem)
+    return bad
+
+
+def _computed(
+    path: Path, todo: list[tuple[int, list[Cell]]], batch: Batch, jobs: int, progress: bool
+) -> Iterator[list[tuple[Cell, list[Row]]]]:
+    """Finished cells, checkpoint by checkpoint, as workers hand them in; the caller writes them."""
+    bar = tqdm(total=len(todo), desc=f"measure {path.name}", unit="checkpoint", disable=not progress or not todo, mininterval=0.5)
+    n = min(jobs, len(todo))
+    with bar:
+        if n <= 1:
+            worker = Worker(path, batch)
+            for step, cells in todo:
+                yield worker(step, cells)
+                bar.update()
+            return
+        shares = [todo[place : place + 4] for place in range(0, len(todo), 4)]
+        parallel = Parallel(n_jobs=n, return_as="generator", inner_max_num_threads=1)
+        for share in parallel(delayed(_share)(path, share, batch) for share in shares):
+            for one in share:
+                yield one
+                bar.update()
+
+
+def _share(path: Path, todo: list[tuple[int, list[Cell]]], batch: Batch) -> list[list[tuple[Cell, list[Row]]]]:
+    torch.set_num_threads(1)
+    worker = Worker(path, batch)
+    return [worker(step, cells) for step, cells in todo]
+
+
+class Worker:
+    """One model, loaded again for each checkpoint."""
+
+    def __init__(self, path: Path, batch: Batch) -> None:
+        self.trajectory, self.batch = Trajectory(path), batch
+        self.model = ViT(self.trajectory.run.model)
+
+    def __call__(self, step: int, cells: list[Cell]) -> list[tuple[Cell, list[Row]]]:
+        model = self.trajectory.load(self.model, step)
+        found = battery(model, self.batch, chosen([cell.analysis for cell in cells], self.batch, model))
+        return [(cell, found[cell.analysis]) for cell in cells]

@@ -1,0 +1,145 @@
+"""The table of measures: written once a cell by `measure`, read as one tidy pandas frame.
+
+A cell is (step, checkpoint, analysis, version, digest of settings and evaluation images). Its numbers are rows: quantity,
+axes, value. SQLite in WAL mode, so that reading goes on while a sweep writes; only one process writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from toyvit.errors import BadInput
+from toyvit.runs import RunFolder
+
+SCHEMA = """
+create table if not exists cells (id integer primary key, step integer, sha256 text, analysis text, version integer,
+    digest text, images integer, unique (step, sha256, analysis, version, digest));
+create table if not exists places (id integer primary key, quantity text, axes text, unique (quantity, axes));
+create table if not exists numbers (cell integer references cells, place integer references places, value real);
+create index if not exists numbers_of_a_cell on numbers (cell);
+create table if not exists baselines (digest text, name text, value real, unique (digest, name));
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured once: the identity of a piece of work."""
+
+    step: int
+    sha256: str
+    analysis: str
+    version: int
+    digest: str
+
+
+Row = tuple[str, dict[str, Any], float]
+
+
+def rows(quantity: str, value: Tensor, axes: str) -> list[Row]:
+    """A tensor as rows (quantity, {axis: position}, value). Tags, `accuracy[factor=label]`, join the axes; NaN is left out."""
+    name, tags = _untag(quantity)
+    names = axes.split()
+    if value.ndim != len(names):
+        raise ValueError(f"{quantity} is declared with axes {names}, but has {value.ndim} dimensions")
+    places = product(*(range(size) for size in value.shape))
+    numbers = value.double().flatten().tolist()
+    pairs = zip(places, numbers, strict=True)
+    return [(name, {**tags, **dict(zip(names, place, strict=True))}, number) for place, number in pairs if number == number]
+
+
+def _untag(quantity: str) -> tuple[str, dict[str, str]]:
+    found = re.fullmatch(r"(\w+)(?:\[(.*)\])?", quantity)
+    if found is None:
+        raise ValueError(f"{quantity!r} is no quantity: name or name[tag=value,...]")
+    tags = [tag.split("=", 1) for tag in found[2].split(",")] if found[2] else []
+    return found[1], dict(tags)  # type: ignore[arg-type]
+
+
+class Results:
+    """The open table of one run. `with Results(folder) as table: ...`; the writer is one process."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.path = folder.measures
+
+    def __enter__(self) -> Results:
+        try:
+            self.db = sqlite3.connect(self.path, timeout=60)
+            self.db.execute("pragma journal_mode=wal")
+            self.db.executescript(SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise BadInput(f"{self.path} cannot be used as a table of measures: {error}") from None
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.db.close()
+
+    def done(self) -> set[Cell]:
+        """Every finished cell."""
+        found = self.db.execute("select step, sha256, analysis, version, digest from cells")
+        return {Cell(*row) for row in found}
+
+    def write(self, cell: Cell, images: int, numbers: Iterable[Row]) -> None:
+        """A cell with its rows, all or nothing."""
+        with self.db:
+            key = (cell.step, cell.sha256, cell.analysis, cell.version, cell.digest, images)
+            number = self.db.execute(
+                "insert into cells (step, sha256, analysis, version, digest, images) values (?, ?, ?, ?, ?, ?)", key
+            ).lastrowid
+            found = [(quantity, json.dumps(axes), value) for quantity, axes, value in numbers]
+            self.db.executemany("insert or ignore into places (quantity, axes) values (?, ?)", [row[:2] for row in found])
+            self.db.executemany(
+                "insert into numbers select ?, id, ? from places where quantity = ? and axes = ?",
+                [(number, value, quantity, axes) for quantity, axes, value in found],
+            )
+
+    def write_baselines(self, digest: str, baselines: Mapping[str, float]) -> None:
+        with self.db:
+            lines = [(digest, name, value) for name, value in baselines.items()]
+            self.db.executemany("insert or replace into baselines values (?, ?, ?)", lines)
+
+
+def table(path: Path | str) -> pd.DataFrame:
+    """Every measured number of a run, one a row: run, step, analysis, quantity, axes and tags as columns, images, value.
+
+    Axes that a quantity does not have are missing (<NA>). Rows whose checkpoint is no longer the run's are left out.
+    """
+    folder = RunFolder(path).existing()
+    if not folder.measures.exists():
+        raise BadInput(f"{path} has no measures yet: run `toyvit measure {path}`")
+    current = {(entry.step, entry.sha256) for entry in folder.entries()}
+    with closing(sqlite3.connect(folder.measures, timeout=60)) as db:
+        cells = pd.read_sql("select id as cell, step, sha256, analysis, images from cells", db)
+        places = pd.read_sql("select id as place, quantity, axes from places", db)
+        numbers = pd.read_sql("select cell, place, value from numbers", db)
+    keep = [pair in current for pair in zip(cells["step"], cells["sha256"], strict=True)]
+    axes = pd.DataFrame([json.loads(text) for text in places.pop("axes")], index=places.index)
+    for name in axes:
+        values = axes[name]
+        axes[name] = values.astype("Int64") if pd.api.types.is_numeric_dtype(values) else values
+    frame = numbers.merge(cells[keep], on="cell").merge(pd.concat([places, axes], axis=1), on="place")
+    frame.insert(0, "run", folder.path.name)
+    order = ["run", "step", "analysis", "quantity", *axes.columns, "images", "value"]
+    return frame.sort_values(["step", "cell", "place"], ignore_index=True)[order]
+
+
+def baselines(path: Path | str) -> dict[str, float]:
+    """Accuracy and loss of the naive predictors on the evaluation images, `accuracy.NAME` and `loss.NAME`."""
+    folder = RunFolder(path).existing()
+    if not folder.measures.exists():
+        raise BadInput(f"{path} has no measures yet: run `toyvit measure {path}`")
+    with closing(sqlite3.connect(folder.measures, timeout=60)) as db:
+        found = db.execute(
+            "select name, value from baselines where digest = (select digest from baselines order by rowid limit 1)"
+        )
+        return dict(found.fetchall())

@@ -1,0 +1,136 @@
+"""Dense checkpoints: when to keep one, and the callback that writes them, the metrics and the state for resuming."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import time
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from toyvit import torchvision_guard  # noqa: F401
+
+import pytorch_lightning as pl
+
+from toyvit.config import TrainConfig
+from toyvit.data.tasks import Batch, accuracy, loss
+from toyvit.errors import BadInput, Diverged
+from toyvit.runs import RunFolder, state_name, write_atomically
+from toyvit.train.system import System, learning_rate
+
+SECONDS_BETWEEN_STATES = 5.0
+N_KEPT_STATES = 10
+
+logger = logging.getLogger(__name__)
+
+
+def schedule(config: TrainConfig) -> tuple[int, ...]:
+    """Steps that keep a checkpoint, ascending.
+
+    Step 0 (before any update) and the last always; powers of two to 512; about 24 a decade; never more than a hundredth
+    of the run apart. Or the config's explicit list.
+    """
+    n = config.steps
+    if config.checkpoints is not None:
+        late = [step for step in config.checkpoints if step > n]
+        if late:
+            raise BadInput(f"train.checkpoints has step {late[0]}, but training ends at step {n}")
+        return tuple(sorted({0, n, *config.checkpoints}))
+    spacing = max(1, n // 100)
+    steps = {0, n, *range(0, n, spacing), *(2**power for power in range(10))}
+    decades = (round(10 ** (place / 24)) for place in range(24 * len(str(n))))
+    return tuple(sorted(step for step in steps.union(decades) if step <= n))
+
+
+def save_state(folder: RunFolder, system: System, optimizer: torch.optim.Optimizer, keep: bool) -> None:
+    """The full state for resuming; the one before stays as `state.prev.pt`. `keep` also files it under `states/`."""
+    content = io.BytesIO()
+    torch.save({"step": system.step, "model": system.model.state_dict(), "optimizer": optimizer.state_dict()}, content)
+    if keep:
+        write_atomically(folder.states / state_name(system.step), content.getvalue(), flush=True)
+    if folder.state.exists():
+        os.replace(folder.state, folder.previous_state)
+    write_atomically(folder.state, content.getvalue(), flush=True)
+
+
+def load_state(folder: RunFolder) -> dict[str, Any] | None:
+    """The last whole state, or None where the run has none yet."""
+    for path in (folder.state, folder.previous_state):
+        if path.exists():
+            try:
+                state = torch.load(path, weights_only=True)
+                return {"step": int(state["step"]), "model": state["model"], "optimizer": state["optimizer"]}
+            except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError, TypeError) as error:
+                logger.warning("%s cannot be read (%s): going back to the state before it", path, type(error).__name__)
+    return None
+
+
+class Snapshots(pl.Callback):
+    """Writes checkpoints on schedule, every step's scalars, and the rolling state."""
+
+    def __init__(self, folder: RunFolder, frozen: Batch, state: dict[str, Any] | None) -> None:
+        self.folder, self.frozen, self.state = folder, frozen, state
+        self.lines: list[str] = []
+        self.saved_at = time.monotonic()
+        self.scores = {"loss": float("nan"), "accuracy": float("nan")}
+
+    def on_train_start(self, trainer: pl.Trainer, system: System) -> None:  # type: ignore[override]
+        self.steps = set(schedule(system.run.train))
+        n = system.run.train.steps
+        self.kept = {round(n * part / N_KEPT_STATES) for part in range(N_KEPT_STATES + 1)}
+        self.folder.cut_back(self.state["step"] if self.state else -1)
+        if self.state is not None:
+            system.step = self.state["step"]
+            system.model.load_state_dict(self.state["model"])
+            trainer.optimizers[0].load_state_dict(self.state["optimizer"])
+        else:
+            self.snapshot(trainer, system)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, system: System, *args: Any) -> None:  # type: ignore[override]
+        line = {"step": system.step, **system.last, "learning_rate": learning_rate(system.run.train, system.step)}
+        self.lines.append(json.dumps(line) + "\n")
+        if system.step in self.steps:
+            self.snapshot(trainer, system)
+        elif system.step in self.kept or time.monotonic() - self.saved_at > SECONDS_BETWEEN_STATES:
+            self.save(trainer, system)
+
+    def snapshot(self, trainer: pl.Trainer, system: System) -> None:
+        """Score the frozen batch, write the weights and their manifest line; the state too when it is due."""
+        self.score(system)
+        samples = system.step * system.run.train.batch_size
+        self.folder.write_checkpoint(system.step, samples, system.model.state_dict(), self.scores)
+        self.flush()
+        last = system.step == system.run.train.steps
+        if last or system.step in self.kept or time.monotonic() - self.saved_at > SECONDS_BETWEEN_STATES:
+            self.save(trainer, system)
+
+    @torch.no_grad()
+    def score(self, system: System) -> None:
+        system.model.eval()
+        device = next(system.model.parameters()).device
+        images, target = self.frozen.images.to(device), self.frozen.target.to(device)
+        logits = system.model(images)
+        self.scores = {"loss": loss(logits, target).item(), "accuracy": accuracy(logits, target).item()}
+        system.model.train()
+        if not self.scores["loss"] < float("inf"):
+            raise Diverged(f"the validation loss is {self.scores['loss']} at step {system.step}")
+
+    def save(self, trainer: pl.Trainer, system: System) -> None:
+        self.flush()
+        save_state(self.folder, system, trainer.optimizers[0], keep=system.step in self.kept)
+        self.saved_at = time.monotonic()
+
+    def flush(self) -> None:
+        """Metrics reach the file before the state that counts on them."""
+        with self.folder.metrics.open("a") as file:
+            file.write("".join(self.lines))
+        self.lines.clear()
+
+    def diverged(self, reason: str) -> None:
+        """Note the end of a run whose loss is no number."""
+        self.lines.append(json.dumps({"step": self.folder.entries()[-1].step, "status": "diverged", "reason": reason}) + "\n")
+        self.flush()

@@ -1,0 +1,81 @@
+"""The LightningModule: one optimiser step of a task, its learning rate and dropout pure functions of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toyvit import torchvision_guard  # noqa: F401
+
+import pytorch_lightning as pl
+
+from toyvit.config import Run, TrainConfig
+from toyvit.data.tasks import loss
+from toyvit.errors import Diverged, choose
+from toyvit.model import ViT
+
+# What follows the warm-up: share of the training that is done -> share of the learning rate.
+DECAYS: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+}
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """The rate used by the update that leads to `step` (1, 2, ...)."""
+    if step <= config.warmup:
+        return config.learning_rate * step / config.warmup
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.learning_rate * DECAYS[config.decay](done)
+
+
+def optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW on all parameters, fused."""
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+class System(pl.LightningModule):
+    """A model in training. `step` counts the updates done, over all sessions of the run."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        choose(run.train.decay, DECAYS, "train.decay")
+        self.run, self.step, self.last = run, 0, {"loss": math.nan, "gradient_norm": math.nan}
+        self.model = ViT(run.model, seed=run.seeds.init)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return optimizer(self.model, self.run.train)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        rate = learning_rate(self.run.train, self.step + 1)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+        if self.run.model.dropout:
+            torch.manual_seed(self.run.seeds.init * 1_000_003 + self.step)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, target = batch
+        value = loss(self.model(images), target)
+        self.last["loss"] = value.item()
+        if not math.isfinite(self.last["loss"]):
+            raise Diverged(f"the loss is {self.last['loss']} at step {self.step + 1}")
+        return value
+
+    def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.run.train.clip)
+        self.last["gradient_norm"] = norm.item()
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.step += 1
