@@ -9,7 +9,7 @@ MNIST := runs/train-mnist
 RUN ?= $(TOY)/induction
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup data train-toy train-mnist tensorboard measure report notebook bench check test clean
+.PHONY: help setup data train-toy train-mnist measure check test clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -26,32 +26,17 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 data: setup ## download MNIST (or unpack it from TOYVIT_DATA) and check it
 	$(TOYVIT) data mnist
 
-train-toy: setup ## train 2 layers and 1 layer on visual induction, measure every checkpoint, draw the transition
+train-toy: setup ## train 2 layers and 1 layer on visual induction, measure every checkpoint
 	$(TOYVIT) train induction induction-control --runs $(TOY) --resume
 	$(TOYVIT) measure $(TOY)/induction $(TOY)/induction-control --jobs 2
-	$(TOYVIT) report $(TOY)/induction --control $(TOY)/induction-control
 
-train-mnist: data ## train attention-only and attention+MLP on MNIST, measure, draw attention and probes
+train-mnist: data ## train attention-only and attention+MLP on MNIST, measure every checkpoint
 	$(TOYVIT) train mnist-mlp mnist-attention --runs $(MNIST) --resume
 	$(TOYVIT) measure $(MNIST)/mnist-mlp $(MNIST)/mnist-attention --jobs 2
 	$(TOYVIT) measure $(MNIST)/mnist-mlp $(MNIST)/mnist-attention --jobs 2 --images 10000 --steps last --analyses performance
-	$(TOYVIT) report $(MNIST)/mnist-mlp --control $(MNIST)/mnist-attention
-
-tensorboard: setup ## show training curves and measures of all runs
-	$(VENV)/bin/tensorboard --logdir runs --bind_all=false --host 127.0.0.1
 
 measure: setup ## measure every checkpoint of RUN (default: the toy run)
 	$(TOYVIT) measure $(RUN) --jobs 2
-
-report: setup ## draw the figures of RUN
-	$(TOYVIT) report $(RUN)
-
-notebook: setup ## open the checkpoint-analysis notebooks
-	@test -x $(VENV)/bin/jupyter-lab || $(VENV)/bin/pip install --quiet jupyterlab
-	$(VENV)/bin/jupyter-lab notebooks
-
-bench: setup ## time training, checkpoints and measuring, as ratios; writes bench/results.json
-	$(VENV)/bin/python -m bench
 
 check: setup ## format, lint and types
 	$(VENV)/bin/ruff format --check .

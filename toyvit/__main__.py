@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -57,10 +55,6 @@ def parser() -> Parser:
     measure.add_argument("--follow", action="store_true", help="go on while the run is training")
     measure.add_argument("--skip-corrupt", action="store_true", help="leave out bad checkpoint files and say so")
 
-    report = command("report", "draw the figures of a run and write its measures to TensorBoard")
-    report.add_argument("run", type=Path, metavar="RUN")
-    report.add_argument("--control", type=Path, metavar="RUN", help="a second run to draw beside it")
-
     verify = command("verify", "check every checkpoint file against the manifest")
     verify.add_argument("run", type=Path, metavar="RUN")
 
@@ -70,15 +64,14 @@ def parser() -> Parser:
     sites = command("sites", "list the places in a recipe's model where a tap may read or write")
     sites.add_argument("recipe", nargs="?", default="induction", metavar="RECIPE")
 
-    data = command("data", "prepare a data set; with --preview draw some of it")
-    data.add_argument("name", metavar="NAME", help="glyphs, mnist, digits")
-    data.add_argument("--preview", action="store_true", help="draw samples into datasets/NAME/preview.png")
+    data = command("data", "prepare a data set")
+    data.add_argument("name", metavar="NAME", help="mnist, digits")
     return top
 
 
 def _recipe_help() -> str:
     lines = [f"  {name:18} {(function.__doc__ or '').splitlines()[0]}" for name, function in RECIPES.items()]
-    return "recipes:\n" + "\n".join(lines) + "\n\nAny field of a recipe can be set: toyvit train RECIPE --help-fields lists them."
+    return "recipes:\n" + "\n".join(lines) + "\n\nAny field can be set: --model.n_layers 3 --train.steps 500 --task.noise 0"
 
 
 def train(options: argparse.Namespace, words: list[str]) -> int:
@@ -98,15 +91,11 @@ def train(options: argparse.Namespace, words: list[str]) -> int:
     path = options.runs / (options.name or options.recipes[0])
     from toyvit.train.fit import Stopped, fit
 
-    follower = subprocess.Popen([sys.executable, "-m", "toyvit.report.follow", str(path), str(os.getpid())])
     try:
         fit(run, path, resume=options.resume, position=options.position)
     except Stopped as stop:
         print(f"{path}: {stop}", file=sys.stderr)
         return 128 + stop.signum
-    finally:
-        follower.send_signal(signal.SIGUSR1)
-        follower.wait()
     print(f"{path} is trained: measure it with `toyvit measure {path}`")
     return 0
 
@@ -127,7 +116,6 @@ def _side_by_side(options: argparse.Namespace, words: list[str]) -> int:
 
 def measure(options: argparse.Namespace) -> int:
     from toyvit.measure import measure as sweep
-    from toyvit.report.tensorboard import write
     from toyvit.trajectory import Trajectory
 
     for path in options.run:
@@ -143,7 +131,6 @@ def measure(options: argparse.Namespace) -> int:
             follow=options.follow,
             skip_corrupt=options.skip_corrupt,
         )
-        write(path)
         left_out = f", left out {len(done.skipped)} bad: {', '.join(sorted(done.skipped))}" if done.skipped else ""
         print(f"{path}: measured {done.computed} cells, found {done.found} done{left_out}")
     return 0
@@ -154,13 +141,6 @@ def _whole_numbers(name: str, text: str) -> list[int]:
         return [int(word) for word in text.split(",")]
     except ValueError:
         raise BadInput(f"{name} takes whole numbers separated by commas, got {text!r}") from None
-
-
-def report(options: argparse.Namespace) -> int:
-    from toyvit.report.summary import report as draw
-
-    print(draw(options.run, options.control))
-    return 0
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -191,7 +171,6 @@ def ls(options: argparse.Namespace) -> int:
 
 
 def sites(options: argparse.Namespace) -> int:
-    from toyvit.data.tasks import resolve
     from toyvit.sites import sites as all_sites
 
     run = RECIPES[choose(options.recipe, RECIPES, "recipe")]()
@@ -201,13 +180,13 @@ def sites(options: argparse.Namespace) -> int:
 
 
 def data(options: argparse.Namespace) -> int:
-    from toyvit.data.prepare import prepare
+    from toyvit.data import source
+    from toyvit.data.collected import COLLECTED, collected
 
-    print(prepare(options.name))
-    if options.preview:
-        from toyvit.report.figures import preview
-
-        print(preview(options.name))
+    choose(options.name, COLLECTED, "data set")
+    if options.name == "mnist" and source.mnist_root() is None:
+        source.fetch_mnist()
+    print(f"{options.name}: {collected(options.name).sizes}")
     return 0
 
 

@@ -7,12 +7,13 @@ costly to form (per-head inputs and results) where nobody asks, and refuses a na
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 
+@runtime_checkable
 class Tap(Protocol):
     def __call__(self, site: str, value: Tensor, /) -> Tensor: ...
 
