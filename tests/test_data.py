@@ -20,7 +20,8 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(config):
 
 
 @pytest.mark.parametrize(
-    ("rows", "n_labels", "accuracy", "loss"), [(5, 32, 0.174, 2.261), (5, 16, 0.215, 2.064), (4, 16, 0.272, 1.702), (3, 16, 0.337, 1.260)]
+    ("rows", "n_labels", "accuracy", "loss"),
+    [(5, 32, 0.174, 2.261), (5, 16, 0.215, 2.064), (4, 16, 0.272, 1.702), (3, 16, 0.337, 1.260)],
 )
 def test_bag_of_labels(rows, n_labels, accuracy, loss):
     made = task(InductionConfig(rows=rows, columns=rows, n_labels=n_labels))

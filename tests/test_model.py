@@ -34,7 +34,9 @@ def test_every_site(options):
     assert torch.equal(model(images, tap), plain)
     assert list(model.sites()) != [] and set(tap.values) == set(model.sites())
     for site, value in tap.values.items():
-        assert value.ndim == len(model.sites()[site].axes.split()) + (options["readout"] == "every" and site in ("readout", "logits"))
+        assert value.ndim == len(model.sites()[site].axes.split()) + (
+            options["readout"] == "every" and site in ("readout", "logits")
+        )
         assert torch.equal(model(images, replacing({site: value.clone()})), plain), site
         noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(2))
         edited = model(images, editing({site: lambda x, noise=noise: x + noise}))

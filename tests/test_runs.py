@@ -18,7 +18,9 @@ SMALL = ["--train.steps", "40", "--train.batch_size", "8", "--train.n_validation
 
 def small(dropout: float = 0.0):
     run = RECIPES["induction-smoke"]()
-    return replace(run, train=replace(run.train, steps=40, batch_size=8, n_validation=16), model=replace(run.model, dropout=dropout))
+    return replace(
+        run, train=replace(run.train, steps=40, batch_size=8, n_validation=16), model=replace(run.model, dropout=dropout)
+    )
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])

@@ -36,7 +36,7 @@ def parser() -> Parser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     def command(name: str, text: str, epilog: str = "") -> Parser:
-        return commands.add_parser(name, help=text, description=text, epilog=epilog)  # type: ignore[return-value]
+        return commands.add_parser(name, help=text, description=text, epilog=epilog)
 
     train = command("train", "train a recipe, or several side by side", _recipe_help())
     train.add_argument("recipes", nargs="+", metavar="RECIPE", help=", ".join(RECIPES))
@@ -108,8 +108,13 @@ def _side_by_side(options: argparse.Namespace, words: list[str]) -> int:
         subprocess.Popen([sys.executable, "-m", "toyvit", "train", name, *common, "--position", str(place), *words])
         for place, name in enumerate(options.recipes)
     ]
+
+    def pass_on(signum: int, frame: object) -> None:
+        for child in children:
+            child.send_signal(signum)
+
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda number, frame: [child.send_signal(number) for child in children] and None)
+        signal.signal(signum, pass_on)
     codes = [child.wait() for child in children]
     return next((code for code in codes if code), 0)
 
@@ -166,7 +171,8 @@ def ls(options: argparse.Namespace) -> int:
         last = entries[-1] if entries else None
         score = f"loss {last.loss:.3f}  accuracy {last.accuracy:.3f}" if last else ""
         step = last.step if last else 0
-        print(f"{folder.path!s:36} {run.recipe:18} {folder.status():9} step {step}/{run.train.steps}  {len(entries)} checkpoints  {score}")
+        progress = f"step {step}/{run.train.steps}  {len(entries)} checkpoints"
+        print(f"{folder.path!s:36} {run.recipe:18} {folder.status():9} {progress}  {score}")
     return 0
 
 
@@ -202,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command == "train":
             return train(options, words)
         top.refuse_unknown(words)
-        return globals()[options.command](options)  # type: ignore[no-any-return]
+        return globals()[options.command](options)
     except BadInput as error:
         print(f"toyvit: {error}", file=sys.stderr)
         return 2

@@ -128,7 +128,9 @@ def _computed(
     path: Path, todo: list[tuple[int, list[Cell]]], batch: Batch, jobs: int, progress: bool
 ) -> Iterator[list[tuple[Cell, list[Row]]]]:
     """Finished cells, checkpoint by checkpoint, as workers hand them in; the caller writes them."""
-    bar = tqdm(total=len(todo), desc=f"measure {path.name}", unit="checkpoint", disable=not progress or not todo, mininterval=0.5)
+    bar = tqdm(
+        total=len(todo), desc=f"measure {path.name}", unit="checkpoint", disable=not progress or not todo, mininterval=0.5
+    )
     n = min(jobs, len(todo))
     with bar:
         if n <= 1:

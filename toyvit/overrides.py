@@ -24,7 +24,9 @@ def overridden(run: Run, words: Sequence[str]) -> Run:
         name = word.split("=")[0]
         if name.startswith("--") and name not in known:
             raise BadInput(f"unknown argument {name!r}{nearest(name, known)}")
-    defaults = {f"{part}.{item.name}": getattr(getattr(run, part), item.name) for part in PARTS for item in fields(getattr(run, part))}
+    defaults = {
+        f"{part}.{item.name}": getattr(getattr(run, part), item.name) for part in PARTS for item in fields(getattr(run, part))
+    }
     parser.set_defaults(defaults)
     try:
         given = parser.parse_args([_listed(word, name) for name, word in zip(["", *words], words, strict=False)])

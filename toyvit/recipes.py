@@ -29,7 +29,7 @@ def induction_control() -> Run:
 
 
 def induction_heads() -> Run:
-    """The same with four heads a layer and a higher rate: every head of the second layer becomes an induction head. Half a CPU minute."""
+    """The same with four heads a layer and a higher rate: all last-layer heads become induction heads. Half a CPU minute."""
     run = induction()
     return replace(
         run, recipe="induction-heads", model=replace(run.model, n_heads=4), train=replace(run.train, learning_rate=1e-3)

@@ -63,7 +63,7 @@ def _untag(quantity: str) -> tuple[str, dict[str, str]]:
     if found is None:
         raise ValueError(f"{quantity!r} is no quantity: name or name[tag=value,...]")
     tags = [tag.split("=", 1) for tag in found[2].split(",")] if found[2] else []
-    return found[1], dict(tags)  # type: ignore[arg-type]
+    return found[1], dict(tags)
 
 
 class Results:

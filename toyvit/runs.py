@@ -103,7 +103,9 @@ class RunFolder:
         """Refuse to go on with another config, with a diff."""
         changed = differences(self.run(), run)
         if changed:
-            raise BadInput(f"{self.path} holds another config ({'; '.join(changed)}): give another --name, or the same settings")
+            raise BadInput(
+                f"{self.path} holds another config ({'; '.join(changed)}): give another --name, or the same settings"
+            )
 
     @contextmanager
     def lock(self) -> Iterator[None]:

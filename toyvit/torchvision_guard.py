@@ -13,7 +13,7 @@ import torch
 _declared: list[torch.library.Library] = []  # a library's definitions live as long as the object does
 
 try:
-    import torchvision  # noqa: F401
+    import torchvision
 except RuntimeError as error:
     if "torchvision::nms does not exist" not in str(error):
         raise

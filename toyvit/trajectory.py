@@ -50,5 +50,7 @@ class Trajectory:
             model.load_state_dict(weights)
         except RuntimeError:
             name = self.entries[step].file
-            raise BadInput(f"checkpoint {self.folder.checkpoints / name} does not fit this run's model: it is a foreign file") from None
+            raise BadInput(
+                f"checkpoint {self.folder.checkpoints / name} does not fit this run's model: it is a foreign file"
+            ) from None
         return model.eval()

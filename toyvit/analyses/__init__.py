@@ -54,9 +54,11 @@ ANALYSES = {
             name="attention",
             measure=attention.geometry,
             axes={
-                **dict.fromkeys("entropy distance offset offset_row offset_column sink sink_token".split(), "layer head"),
-                **dict.fromkeys("same_row same_column edge corner".split(), "layer head"),
-                **dict.fromkeys("cls_mass cls_to_patches register_mass".split(), "layer head"),
+                **dict.fromkeys(
+                    ["entropy", "distance", "offset", "offset_row", "offset_column", "sink", "sink_token"], "layer head"
+                ),
+                **dict.fromkeys(["same_row", "same_column", "edge", "corner"], "layer head"),
+                **dict.fromkeys(["cls_mass", "cls_to_patches", "register_mass"], "layer head"),
                 "rollout": "key",
             },
             sites=("blocks.*.attn.pattern",),
@@ -68,7 +70,8 @@ ANALYSES = {
             name="induction",
             measure=induction.circuit,
             axes=dict.fromkeys(
-                "mass strength prefix_matching prefix_matching_raw previous_cell previous_cell_everywhere".split(), "layer head"
+                ["mass", "strength", "prefix_matching", "prefix_matching_raw", "previous_cell", "previous_cell_everywhere"],
+                "layer head",
             ),
             sites=("blocks.*.attn.pattern",),
             needs="pairs content",
@@ -123,5 +126,7 @@ def chosen(names: list[str] | None, batch: Batch, model: ViT) -> list[Analysis]:
     picked = [ANALYSES[choose(name, ANALYSES, "analysis")] for name in names]
     for analysis in picked:
         if analysis.missing(batch):
-            raise BadInput(f"analysis {analysis.name!r} needs {' and '.join(analysis.missing(batch))}, which this run's task does not have")
+            raise BadInput(
+                f"analysis {analysis.name!r} needs {' and '.join(analysis.missing(batch))}, which this run's task does not have"
+            )
     return picked

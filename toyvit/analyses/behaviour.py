@@ -27,12 +27,16 @@ def knock_outs(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[st
     n_layers, n_heads = model.config.n_layers, model.config.n_heads
     out: dict[str, Tensor] = {}
     for ablation in ("zero", "mean"):
-        single = [[knock_out(model, [(layer, head)], trace, ablation) for head in range(n_heads)] for layer in range(n_layers)]  # type: ignore[arg-type]
+        single = [[knock_out(model, [(layer, head)], trace, ablation) for head in range(n_heads)] for layer in range(n_layers)]
         losses = torch.tensor([[loss(logits, batch.target) for logits in row] for row in single])
         out[f"loss[ablation={ablation}]"] = losses
-        out[f"accuracy[ablation={ablation}]"] = torch.tensor([[accuracy(logits, batch.target) for logits in row] for row in single])
+        out[f"accuracy[ablation={ablation}]"] = torch.tensor(
+            [[accuracy(logits, batch.target) for logits in row] for row in single]
+        )
         order = losses[-1].argsort(descending=True).tolist()
-        removed = [knock_out(model, [(n_layers - 1, head) for head in order[:n]], trace, ablation) for n in range(1, n_heads + 1)]  # type: ignore[arg-type]
+        removed = [
+            knock_out(model, [(n_layers - 1, head) for head in order[:n]], trace, ablation) for n in range(1, n_heads + 1)
+        ]
         answers = [trace["logits"], *removed]
         out[f"cumulative_loss[ablation={ablation}]"] = torch.stack([loss(logits, batch.target) for logits in answers])
         out[f"cumulative_accuracy[ablation={ablation}]"] = torch.stack([accuracy(logits, batch.target) for logits in answers])

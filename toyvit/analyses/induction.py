@@ -58,7 +58,10 @@ def prefix_targets(
 
 
 def prefix_matching(
-    pattern: Pattern, targets: Bool[Tensor, "image query key"], n_prefix: int, queries: Bool[Tensor, "image query"] | None = None
+    pattern: Pattern,
+    targets: Bool[Tensor, "image query key"],
+    n_prefix: int,
+    queries: Bool[Tensor, "image query"] | None = None,
 ) -> tuple[Float[Tensor, " head"], Float[Tensor, " head"]]:
     """(s - c) / (1 - c) and s: attention on S_q, mean over queries that have one, against uniform attention's share.
 

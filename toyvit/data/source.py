@@ -63,8 +63,9 @@ def _mnist_places() -> list[Path]:
 
 def fetch_mnist(archives: Path | None = None) -> Path:
     """Unpack MNIST into `datasets/mnist` with torchvision, from archives already here or else from the network."""
-    from toyvit import torchvision_guard  # noqa: F401
     from torchvision.datasets import MNIST
+
+    from toyvit import torchvision_guard  # noqa: F401
 
     raw = PREPARED / "mnist/MNIST/raw"
     raw.mkdir(parents=True, exist_ok=True)

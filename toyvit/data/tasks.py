@@ -154,7 +154,11 @@ def resolve(run: Run) -> Run:
     from toyvit.model import choices
 
     made = task(run.task)
-    decided = {"image_size": made.world.image_size, "n_channels": made.world.n_channels, "n_classes": made.n_classes}
+    decided: dict[str, Any] = {
+        "image_size": made.world.image_size,
+        "n_channels": made.world.n_channels,
+        "n_classes": made.n_classes,
+    }
     if made.world.patch_size is not None:
         decided["patch_size"] = made.world.patch_size
     for name, value in decided.items():
@@ -165,5 +169,7 @@ def resolve(run: Run) -> Run:
     choices.check(model)
     model.stated("patch_size")
     if model.readout in ("every", "pixels"):
-        raise BadInput(f"readout {model.readout!r} gives one answer a patch, but the task {run.task.name} wants one a picture: cls, mean or last")
+        raise BadInput(
+            f"readout {model.readout!r} gives one answer a patch, {run.task.name} wants one a picture: cls, mean or last"
+        )
     return replace(run, model=model)

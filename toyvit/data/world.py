@@ -62,7 +62,7 @@ class CollectedWorld(World):
     def __init__(self, splits: dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]], scale: float, n_classes: int) -> None:
         self.splits, self.scale = splits, scale
         self.sizes = {split: len(images) for split, (images, _) in splits.items()}
-        self.image_size = tuple(splits["train"][0].shape[1:3])  # type: ignore[assignment]
+        self.image_size = tuple(splits["train"][0].shape[1:3])
         self.factors = {"class": n_classes}
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
@@ -96,4 +96,6 @@ class CollectedWorld(World):
         return torch.from_numpy(images)[:, None].float().div_(self.scale / 2).sub_(1)
 
     def change(self, factors: Factors, name: str, values: NDArray[np.int64]) -> Factors:
-        raise BadInput(f"{self.name} is collected data: it cannot render a picture with another {name}, so it has no counterfactual pairs")
+        raise BadInput(
+            f"{self.name} is collected data: it cannot render a picture with another {name}, so it has no counterfactual pairs"
+        )

@@ -85,7 +85,7 @@ def _grid_places(config: ModelConfig) -> tuple[Tensor, Tensor]:
 
 
 def _causal(config: ModelConfig) -> Tensor:
-    """Patches see themselves and earlier patches; CLS and registers come last in this order: they see all, unseen by patches."""
+    """Patches see themselves and earlier patches; CLS and registers come last: they see all, unseen by patches."""
     allowed = torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool)
     n = config.n_prefix
     allowed[n:, :n] = False

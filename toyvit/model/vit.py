@@ -34,7 +34,9 @@ class Attention(nn.Module):
 
     def heads(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """W_Q, W_K, W_V, each (H, d, h), and W_O (H, h, d), for row vectors (x @ W)."""
-        w_q, w_k, w_v = rearrange(self.qkv.weight, "(part head feature) model -> part head model feature", part=3, head=self.n_heads)
+        w_q, w_k, w_v = rearrange(
+            self.qkv.weight, "(part head feature) model -> part head model feature", part=3, head=self.n_heads
+        )
         return w_q, w_k, w_v, rearrange(self.out.weight, "model (head feature) -> head feature model", head=self.n_heads)
 
     def queries_keys_values(self, x: Tensor, tap: Tap) -> list[Tensor]:
@@ -153,7 +155,7 @@ class ViT(nn.Module):
     def forward(
         self, images: Float[Tensor, "image channel height width"], tap: Tap = untouched
     ) -> Float[Tensor, "image *patch label"]:
-        """Logits. `tap(site, value) -> value` sees, and may replace, every intermediate; a site this model lacks is BadInput."""
+        """Logits. `tap(site, value) -> value` sees, and may replace, every intermediate; an unknown site is BadInput."""
         self.check(tap)
         return self.unembed(self.through(self.embed(images, tap), 0, tap), tap)
 

@@ -1,5 +1,6 @@
-"""Training: a Run in, a finished run folder out. The only room that imports lightning."""
+"""Training: a Run in, a finished run folder out. The only room that imports lightning, behind the torchvision guard."""
 
+from toyvit import torchvision_guard  # noqa: F401  # isort: split
 from toyvit.train.fit import fit
 
 __all__ = ["fit"]

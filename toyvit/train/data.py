@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
-
-from toyvit import torchvision_guard  # noqa: F401
-
-import pytorch_lightning as pl
 
 from toyvit.config import Run
 from toyvit.data.tasks import Task

@@ -12,12 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from tqdm import tqdm
-
-from toyvit import torchvision_guard  # noqa: F401
-
-import pytorch_lightning as pl
 
 from toyvit.config import Run
 from toyvit.data.tasks import resolve, task
@@ -47,7 +44,13 @@ class Progress(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, system: System) -> None:  # type: ignore[override]
         n = system.run.train.steps
         self.bar = tqdm(
-            total=n, initial=system.step, desc=self.label, unit="step", position=self.position, mininterval=0.5, dynamic_ncols=True
+            total=n,
+            initial=system.step,
+            desc=self.label,
+            unit="step",
+            position=self.position,
+            mininterval=0.5,
+            dynamic_ncols=True,
         )
 
     def on_train_batch_end(self, trainer: pl.Trainer, system: System, *args: Any) -> None:  # type: ignore[override]
@@ -163,7 +166,7 @@ def _trainer(run: Run, callbacks: list[pl.Callback], steps: int) -> pl.Trainer:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Lightning's banners, and its advice to use more loader workers (batches are made faster than a worker hands them over)."""
+    """Lightning's banners, and its advice to use more loader workers (a worker would hand batches over more slowly)."""
     log = logging.getLogger("pytorch_lightning")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -10,11 +10,8 @@ import time
 from pickle import UnpicklingError
 from typing import Any
 
-import torch
-
-from toyvit import torchvision_guard  # noqa: F401
-
 import pytorch_lightning as pl
+import torch
 
 from toyvit.config import TrainConfig
 from toyvit.data.tasks import Batch, accuracy, loss

@@ -6,12 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
-
-from toyvit import torchvision_guard  # noqa: F401
-
-import pytorch_lightning as pl
 
 from toyvit.config import Run, TrainConfig
 from toyvit.data.tasks import loss
