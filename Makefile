@@ -26,9 +26,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 data: setup ## download MNIST (or unpack it from TOYVIT_DATA) and check it
 	$(TOYVIT) data mnist
 
-train-toy: setup ## train 2 layers and 1 layer on visual induction, measure every checkpoint
+train-toy: setup ## train 2 layers and 1 layer on visual induction, measure every checkpoint, draw the transition
 	$(TOYVIT) train induction induction-control --runs $(TOY) --resume
 	$(TOYVIT) measure $(TOY)/induction $(TOY)/induction-control --jobs 2
+	$(TOYVIT) report $(TOY)/induction --control $(TOY)/induction-control
 
 train-mnist: data ## train attention-only and attention+MLP on MNIST, measure every checkpoint
 	$(TOYVIT) train mnist-mlp mnist-attention --runs $(MNIST) --resume

@@ -96,3 +96,11 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert main([*words, "--resume"]) == 0
     assert main([*words[:-2], "--resume"]) == 2
     assert RunFolder(tmp_path / "run").manifest.read_bytes() == before
+
+
+def test_report_draws_a_measured_run(tmp_path, capsys):
+    fit(small(), tmp_path / "run", progress=False)
+    measure(tmp_path / "run", steps=[0, 40], images=32, progress=False)
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "bag-of-labels ceiling" in capsys.readouterr().out
+    assert (tmp_path / "run/figures/phase_transition.png").stat().st_size > 10_000

@@ -55,6 +55,10 @@ def parser() -> Parser:
     measure.add_argument("--follow", action="store_true", help="go on while the run is training")
     measure.add_argument("--skip-corrupt", action="store_true", help="leave out bad checkpoint files and say so")
 
+    report = command("report", "draw the phase transition of an induction run and print its figures")
+    report.add_argument("run", type=Path, metavar="RUN")
+    report.add_argument("--control", type=Path, metavar="RUN", help="a second run to draw beside it")
+
     verify = command("verify", "check every checkpoint file against the manifest")
     verify.add_argument("run", type=Path, metavar="RUN")
 
@@ -146,6 +150,15 @@ def _whole_numbers(name: str, text: str) -> list[int]:
         return [int(word) for word in text.split(",")]
     except ValueError:
         raise BadInput(f"{name} takes whole numbers separated by commas, got {text!r}") from None
+
+
+def report(options: argparse.Namespace) -> int:
+    from toyvit.report.figures import phase_transition
+    from toyvit.report.summary import summary
+
+    print(summary(options.run, options.control))
+    print(f"figure: {phase_transition(options.run, options.control)}")
+    return 0
 
 
 def verify(options: argparse.Namespace) -> int:
