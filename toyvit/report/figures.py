@@ -59,7 +59,7 @@ def phase_transition(path: Path, control: Path | None = None) -> Path:
     for panel in axes:
         if shaded:
             panel.axvspan(*shaded, color="#F0E442", alpha=0.4, lw=0, label="10 % to 90 % of the rise")
-    axes[0].legend(loc="upper right", fontsize="small")
+    axes[0].legend(loc="center right", fontsize="small")
     axes[-1].set_xlabel("training step")
     folder = RunFolder(path)
     folder.figures.mkdir(exist_ok=True)
