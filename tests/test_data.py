@@ -1,11 +1,15 @@
 """Samples are pure functions of (seed, split, index); the naive predictors score what is known of them."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 
 from toyvit.config import ClassifyConfig, InductionConfig
+from toyvit.data.collected import Mnist
 from toyvit.data.tasks import task
+from toyvit.errors import BadInput
 
 TASKS = [InductionConfig(rows=4, columns=4, n_labels=16), ClassifyConfig(world="digits")]
 
@@ -37,3 +41,24 @@ def test_a_counterfactual_pair_differs_in_its_factor_only():
     before, after = made.world.render(factors), made.world.render(changed)
     assert torch.equal(before[:, :, :32], after[:, :, :32]) and torch.equal(before[:, :, :, :32], after[:, :, :, :32])
     assert (before[:, :, 32:, 32:] != after[:, :, 32:, 32:]).flatten(1).any(1).all()
+
+
+@pytest.mark.skipif("TOYVIT_DATA" not in os.environ, reason="MNIST is looked for under TOYVIT_DATA")
+def test_mnist_is_found_and_damage_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    world = Mnist()
+    assert world.sizes == {"train": 55000, "validation": 5000, "test": 10000}
+    assert np.bincount(world.splits["test"][1]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    file = tmp_path / "datasets/mnist/MNIST/raw/t10k-labels-idx1-ubyte"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BadInput, match="is damaged"):
+        Mnist()
+
+
+def test_mnist_absent_is_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TOYVIT_DATA", raising=False)
+    with pytest.raises(BadInput, match=r"train-images-idx3-ubyte.gz"):
+        Mnist()

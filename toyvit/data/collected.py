@@ -37,11 +37,9 @@ class Mnist(CollectedWorld):
         root = source.mnist_root()
         if root is None:
             raise BadInput(f"MNIST is not here: run `toyvit data mnist` to download it, or {source.mnist_wanted()}")
-        from torchvision.datasets import MNIST
+        from toyvit.torchvision_guard import torchvision
 
-        from toyvit import torchvision_guard  # noqa: F401
-
-        train, test = MNIST(str(root), train=True), MNIST(str(root), train=False)
+        train, test = torchvision.datasets.MNIST(str(root), train=True), torchvision.datasets.MNIST(str(root), train=False)
         images, labels = train.data.numpy(), train.targets.numpy().astype(np.int64)
         splits = {
             "train": (images[:55000], labels[:55000]),

@@ -63,9 +63,7 @@ def _mnist_places() -> list[Path]:
 
 def fetch_mnist(archives: Path | None = None) -> Path:
     """Unpack MNIST into `datasets/mnist` with torchvision, from archives already here or else from the network."""
-    from torchvision.datasets import MNIST
-
-    from toyvit import torchvision_guard  # noqa: F401
+    from toyvit.torchvision_guard import torchvision
 
     raw = PREPARED / "mnist/MNIST/raw"
     raw.mkdir(parents=True, exist_ok=True)
@@ -75,7 +73,7 @@ def fetch_mnist(archives: Path | None = None) -> Path:
             for name in MNIST_FILES:
                 shutil.copyfile(archives / "MNIST/raw" / f"{name}.gz", raw / f"{name}.gz")
         try:
-            MNIST(str(PREPARED / "mnist"), download=True)
+            torchvision.datasets.MNIST(str(PREPARED / "mnist"), download=True)
         except (RuntimeError, OSError) as error:
             raise BadInput(f"MNIST could not be downloaded ({_first_line(error)}); {mnist_wanted()}") from None
         for name, (plain, _) in MNIST_FILES.items():
