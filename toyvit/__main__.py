@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import select
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -55,9 +58,12 @@ def parser() -> Parser:
     measure.add_argument("--follow", action="store_true", help="go on while the run is training")
     measure.add_argument("--skip-corrupt", action="store_true", help="leave out bad checkpoint files and say so")
 
-    report = command("report", "draw the phase transition of an induction run and print its figures")
+    report = command("report", "draw the figures of a measured run, write its TensorBoard files and print what it came to")
     report.add_argument("run", type=Path, metavar="RUN")
     report.add_argument("--control", type=Path, metavar="RUN", help="a second run to draw beside it")
+
+    follow = commands.add_parser("follow")  # started by `train`; no help, so not listed
+    follow.add_argument("run", type=Path, metavar="RUN")
 
     verify = command("verify", "check every checkpoint file against the manifest")
     verify.add_argument("run", type=Path, metavar="RUN")
@@ -96,11 +102,31 @@ def train(options: argparse.Namespace, words: list[str]) -> int:
     from toyvit.train.fit import Stopped, fit
 
     try:
-        fit(run, path, resume=options.resume, position=options.position)
+        with _followed(path):
+            fit(run, path, resume=options.resume, position=options.position)
     except Stopped as stop:
         print(f"{path}: {stop}", file=sys.stderr)
         return 128 + stop.signum
     print(f"{path} is trained: measure it with `toyvit measure {path}`")
+    return 0
+
+
+@contextmanager
+def _followed(path: Path) -> Iterator[None]:
+    """A process beside this one that writes TensorBoard files while the run trains; it ends when this one does."""
+    words = [sys.executable, "-m", "toyvit", "follow", str(path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True) as follower:
+        assert follower.stdin is not None
+        with follower.stdin:
+            yield
+
+
+def follow(options: argparse.Namespace) -> int:
+    """Write TensorBoard files of a run in training until standard input ends."""
+    from toyvit.report.tensorboard import follow as write_along
+
+    os.nice(10)
+    write_along(options.run, ended=lambda: bool(select.select([sys.stdin], [], [], 2.0)[0]))
     return 0
 
 
@@ -153,11 +179,16 @@ def _whole_numbers(name: str, text: str) -> list[int]:
 
 
 def report(options: argparse.Namespace) -> int:
-    from toyvit.report.figures import phase_transition
+    from toyvit.report import draw
     from toyvit.report.summary import summary
+    from toyvit.report.tensorboard import write
 
     print(summary(options.run, options.control))
-    print(f"figure: {phase_transition(options.run, options.control)}")
+    for picture in draw(options.run, options.control):
+        print(f"figure: {picture}")
+    for run in (options.run, options.control) if options.control else (options.run,):
+        write(run)
+    print(f"TensorBoard: tensorboard --logdir {options.run.parent}")
     return 0
 
 

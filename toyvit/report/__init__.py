@@ -1,1 +1,34 @@
-"""Seeing: figures drawn from a run's table of measures. The only room that imports matplotlib."""
+"""Seeing: figures, tables and TensorBoard files made from a run folder. Nothing else imports matplotlib or tensorboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from toyvit.config import ModelConfig
+from toyvit.report import figures, pictures
+from toyvit.results import table
+from toyvit.runs import RunFolder
+
+# Each figure: which runs have it (by their analyses and their model), and how it is drawn from (run, the run beside it).
+FIGURES: dict[str, tuple[Callable[[set[str], ModelConfig], bool], Callable[[Path, Path | None], Figure]]] = {
+    "phase_transition": (lambda analyses, model: {"performance", "induction"} <= analyses, figures.phase_transition),
+    "learning": (lambda analyses, model: "performance" in analyses and "induction" not in analyses, figures.learning),
+    "probes": (lambda analyses, model: "probes" in analyses, figures.probes),
+    "attention": (lambda analyses, model: True, pictures.attention),
+    "cls_attention": (lambda analyses, model: model.cls_token, pictures.cls_attention),
+}
+
+
+def draw(path: Path, beside: Path | None = None) -> list[Path]:
+    """Draw every figure that this run has the measures for into its `figures/`; `beside` is a second run to compare with."""
+    folder, analyses = RunFolder(path), set(table(path)["analysis"])
+    folder.figures.mkdir(exist_ok=True)
+    drawn = []
+    for name, (fits, figure) in FIGURES.items():
+        if fits(analyses, folder.run().model):
+            drawn.append(folder.figures / f"{name}.png")
+            figure(path, beside).savefig(drawn[-1], dpi=120)
+    return drawn

@@ -1,73 +1,157 @@
-"""Figures of a run, drawn from its table of measures."""
+"""Figures drawn from a run's table of measures: curves against training step, with the naive baselines in every panel."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from toyvit.results import baselines, table
-from toyvit.runs import RunFolder
+from toyvit.transitions import window
 
 # Colours of Okabe & Ito, told apart by readers who see few colours.
-RUN, CONTROL, BASELINES = "#0072B2", "#D55E00", "#666666"
+BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442"
+GREY = "#666666"
 
 
-def curve(frame: pd.DataFrame, analysis: str, quantity: str, how: str = "max") -> pd.Series:
-    """One value a step: the strongest head (or the given aggregate) of a quantity, on the run's main evaluation batch."""
+def curve(frame: pd.DataFrame, analysis: str, quantity: str, how: str = "max", **where: object) -> pd.Series:
+    """One value a step: the strongest head (or another aggregate) of a quantity, on the run's main evaluation images.
+
+    `where` keeps the rows with given axes or tags: `curve(frame, "probes", "accuracy", layer=2, group="cls")`.
+    """
     rows = frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)]
+    for axis, value in where.items():
+        rows = rows[rows[axis] == value]
     rows = rows[rows["images"] == rows["images"].mode()[0]] if len(rows) else rows
     return rows.groupby("step")["value"].agg(how)
 
 
-def window(accuracy: pd.Series, ceiling: float) -> tuple[int, int] | None:
-    """Steps at 10 % and 90 % of the way from the ceiling to the final accuracy; None where that is below ceiling + 0.1."""
-    final = accuracy.iloc[-1]
-    if final < ceiling + 0.1:
-        return None
-    at = [int(accuracy.index[accuracy > ceiling + share * (final - ceiling)][0]) for share in (0.1, 0.9)]
-    return at[0], at[1]
-
-
-def phase_transition(path: Path, control: Path | None = None) -> Path:
+def phase_transition(path: Path, control: Path | None = None) -> Figure:
     """Loss, accuracy, induction mass and previous-cell mass against step, with baselines and the transition shaded."""
-    runs = [(RUN, path)] + ([(CONTROL, control)] if control else [])
-    naive = baselines(path)
-    quantities = (("performance", "loss"), ("performance", "accuracy"), ("induction", "mass"), ("induction", "previous_cell"))
-    names = (
-        "loss (nats)",
-        "accuracy",
-        "induction mass\n(strongest head)",
-        "previous-cell mass\n(label cells, strongest head)",
-    )
+    quantities = {
+        "loss (nats)": ("performance", "loss"),
+        "accuracy": ("performance", "accuracy"),
+        "induction mass\n(strongest head)": ("induction", "mass"),
+        "previous-cell mass\n(label cells, strongest head)": ("induction", "previous_cell"),
+    }
     figure = Figure(figsize=(8, 9), layout="constrained")
-    axes = figure.subplots(4, 1, sharex=True)
-    for place, ((analysis, quantity), name) in enumerate(zip(quantities, names, strict=True)):
-        for colour, run in runs:
-            values = curve(table(run), analysis, quantity)
-            axes[place].plot(values.index, values, color=colour, label=run.name)
-        axes[place].set_ylabel(name)
+    panels = figure.subplots(4, 1, sharex=True)
+    for panel, (name, (analysis, quantity)) in zip(panels, quantities.items(), strict=True):
+        _compare(panel, analysis, quantity, path, control)
+        panel.set_ylabel(name)
+    naive = baselines(path)
+    _levels(panels[0], naive, "loss")
+    _levels(panels[1], naive, "accuracy")
+    attended = _attended_cells(path)
+    for panel, (share, label) in zip(panels[2:], attended, strict=True):
+        level(panel, share, label)
+    rise = window(curve(table(path), "performance", "accuracy"), naive.get("accuracy.bag_of_labels", 0))
+    for panel in panels:
+        if rise:
+            panel.axvspan(*rise, color=YELLOW, alpha=0.4, lw=0, label="10 % to 90 % of the rise")
+    panels[0].legend(loc="lower right", bbox_to_anchor=(1, 0.1), fontsize="small")
+    panels[-1].set_xlabel("training step")
+    return figure
+
+
+def _attended_cells(path: Path) -> list[tuple[float, str]]:
+    """What the two masses are for attention spread evenly: over the label cells, and over a label cell's own past."""
+    from toyvit.data.tasks import task
+    from toyvit.trajectory import Trajectory
+
+    run = Trajectory(path).run
+    pairs = task(run.task).frozen(0, "test", 2).pairs
+    assert pairs is not None
+    before = 1 / (pairs.labels[0] + 1.0) if run.model.mask == "causal" else 1 / run.model.n_tokens + 0.0 * pairs.labels[0]
+    return [(1 / pairs.labels.shape[1], "spread over the labels"), (before.mean().item(), "uniform attention")]
+
+
+def learning(path: Path, beside: Path | None = None) -> Figure:
+    """Loss and accuracy on the evaluation images against step, with the naive baselines."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True)
+    naive = baselines(path)
+    for panel, quantity, name in zip(panels, ("loss", "accuracy"), ("loss (nats)", "accuracy"), strict=True):
+        _compare(panel, "performance", quantity, path, beside)
+        _levels(panel, naive, quantity)
+        panel.set_ylabel(name)
+    panels[0].legend(fontsize="small")
+    _from_zero(panels[-1])
+    return figure
+
+
+def probes(path: Path, beside: Path | None = None) -> Figure:
+    """Accuracy of linear probes by layer over training: one column a token group, one row a factor."""
+    frame = table(path)
+    rows = frame[(frame["analysis"] == "probes") & (frame["quantity"] == "accuracy")]
+    factors, groups = list(rows["factor"].unique()), list(rows["group"].unique())
+    figure = Figure(figsize=(4 * len(groups), 2.8 * len(factors)), layout="constrained")
+    panels = figure.subplots(len(factors), len(groups), sharex=True, sharey="row", squeeze=False)
+    for factor, row in zip(factors, panels, strict=True):
+        for group, panel in zip(groups, row, strict=True):
+            _probe_panel(panel, frame, factor, group)
+        row[0].set_ylabel(f"probe accuracy\n{factor}")
+    for group, panel in zip(groups, panels[0], strict=True):
+        panel.set_title(_GROUPS[group], fontsize="medium")
+    for panel in panels[-1]:
+        _from_zero(panel)
+    figure.legend(handles=panels[0, 0].get_lines()[:-2], fontsize="small", loc="outside right center")
+    return figure
+
+
+_GROUPS = {"cls": "CLS", "registers": "mean register", "patches": "mean patch", "last": "last patch"}
+
+
+def _probe_panel(panel: Axes, frame: pd.DataFrame, factor: str, group: str) -> None:
+    """A line a layer; the probe on raw pixels and on shuffled labels as levels, the untrained network as a dot at step 0."""
+    layers = sorted(frame.loc[frame["analysis"] == "probes", "layer"].dropna().unique())
+    shades = _shades(len(layers))
+    for layer, shade in zip(layers, shades, strict=True):
+        name = "embedding" if layer == 0 else f"after block {layer - 1}"
+        values = curve(frame, "probes", "accuracy", factor=factor, group=group, layer=layer)
+        panel.plot(values.index, values, color=shade, label=name)
+    level(panel, curve(frame, "probes", "accuracy_pixels", factor=factor).iloc[-1], "raw pixels")
+    shuffled = curve(frame, "probes", "accuracy_shuffled", "mean", factor=factor, group=group)
+    level(panel, shuffled.mean(), "shuffled labels")
+    panel.set_ylim(0, 1.02)
+
+
+def _shades(n: int) -> list[tuple[float, ...]]:
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](0.85 * place / max(1, n - 1)) for place in range(n)]
+
+
+def _compare(panel: Axes, analysis: str, quantity: str, path: Path, beside: Path | None) -> None:
+    for colour, run in ((BLUE, path), *(((ORANGE, beside),) if beside else ())):
+        values = curve(table(run), analysis, quantity)
+        panel.plot(values.index, values, color=colour, label=run.name)
+
+
+def _levels(panel: Axes, naive: dict[str, float], quantity: str) -> None:
     for name, value in naive.items():
-        quantity, label = name.split(".")
-        _level(axes[0 if quantity == "loss" else 1], value, label.replace("_", " "))
-    shaded = window(curve(table(path), "performance", "accuracy"), naive.get("accuracy.bag_of_labels", 0))
-    for panel in axes:
-        if shaded:
-            panel.axvspan(*shaded, color="#F0E442", alpha=0.4, lw=0, label="10 % to 90 % of the rise")
-    axes[0].legend(loc="center right", fontsize="small")
-    axes[-1].set_xlabel("training step")
-    folder = RunFolder(path)
-    folder.figures.mkdir(exist_ok=True)
-    file = folder.figures / "phase_transition.png"
-    figure.savefig(file, dpi=120)
-    return file
+        kind, label = name.split(".")
+        if kind == quantity:
+            level(panel, value, label.replace("_", " "))
 
 
-def _level(panel: Axes, value: float, label: str) -> None:
-    panel.axhline(value, color=BASELINES, ls=":", lw=1)
-    panel.annotate(label, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7, color=BASELINES)
+def level(panel: Axes, value: float, label: str) -> None:
+    """A dotted line across a panel with its name to the right of it."""
+    panel.axhline(value, color=GREY, ls=":", lw=1)
+    panel.annotate(label, (1.01, value), xycoords=("axes fraction", "data"), va="center", fontsize=7, color=GREY)
+
+
+def _from_zero(panel: Axes) -> None:
+    """A step axis that shows step 0 and spreads the early steps: linear to 10, logarithmic from there."""
+    panel.set_xscale("symlog", linthresh=10)
+    panel.set_xlim(left=0)
+    panel.set_xticks([0, *_decades(panel.get_xlim()[1])])
+    panel.set_xticklabels([f"{step:,}" for step in (0, *_decades(panel.get_xlim()[1]))])
+    panel.set_xlabel("training step (logarithmic from 10)")
+
+
+def _decades(most: float) -> Iterable[int]:
+    return [10**power for power in range(1, 9) if 10**power <= most]

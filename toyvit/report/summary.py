@@ -1,40 +1,79 @@
-"""The short table that ends a run: when it changed, from what to what, and what happens without its induction head."""
+"""The short table that ends a run: what it reached, when it changed, and what is left without its important heads."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from toyvit.errors import BadInput
-from toyvit.report.figures import curve, window
+import pandas as pd
+
+from toyvit.report.figures import curve
 from toyvit.results import baselines, table
+from toyvit.transitions import relative_width, window
+
+Line = tuple[str, str]
 
 
-def summary(path: Path, control: Path | None = None) -> str:
-    """Onset, width, accuracy and head scores before and after, as lines of text. Needs a measured induction run."""
+def summary(path: Path, beside: Path | None = None) -> str:
+    """Lines of text `what  value`; a run with induction measures also gets its transition. Needs `performance`."""
     frame = table(path)
+    lines = induction(path, frame) if (frame["analysis"] == "induction").any() else classification(path, frame)
+    if beside:
+        lines.append((f"accuracy of {beside.name}", f"{curve(table(beside), 'performance', 'accuracy').iloc[-1]:.3f}"))
+    return "\n".join(f"{name:40} {value}" for name, value in lines)
+
+
+def induction(path: Path, frame: pd.DataFrame) -> list[Line]:
+    """Onset, width, accuracy and head scores before and after, and the accuracy without the induction head."""
     accuracy, mass = curve(frame, "performance", "accuracy"), curve(frame, "induction", "mass")
-    previous, naive = curve(frame, "induction", "previous_cell"), baselines(path)
-    if not len(accuracy) or not len(mass):
-        raise BadInput(
-            f"{path} has no measures of `performance` and `induction`: `toyvit report` needs an induction run with both"
-        )
-    ceiling = naive["accuracy.bag_of_labels"]
+    previous, ceiling = curve(frame, "induction", "previous_cell"), baselines(path)["accuracy.bag_of_labels"]
+    heads = _last(frame, "induction", "mass")
+    strongest = heads.sort_values("value").iloc[-1]
+    layer, head = strongest["layer"], strongest["head"]
     rise = window(accuracy, ceiling)
-    heads = frame[(frame["step"] == frame["step"].max()) & (frame["quantity"] == "mass")]
-    layer, head = heads.loc[heads["value"].idxmax(), ["layer", "head"]]
-    lines = [
-        ("transition", f"step {rise[0]} to {rise[1]}, width / onset {(rise[1] - rise[0]) / rise[0]:.2f}" if rise else "none"),
-        ("final accuracy", f"{accuracy.iloc[-1]:.3f}"),
+    return [
+        ("onset (10 % of the rise)", f"step {rise[0]}" if rise else "no rise above the ceiling"),
+        *([("width, 10 % to 90 %", f"{rise[1] - rise[0]} steps, {relative_width(rise):.2f} of the onset")] if rise else []),
         ("bag-of-labels ceiling", f"{ceiling:.3f}"),
-        ("induction mass, first to last", f"{mass.iloc[0]:.3f} to {mass.iloc[-1]:.3f} (layer {layer}, head {head})"),
-        ("previous-cell mass on label cells", f"{previous.iloc[0]:.3f} to {previous.iloc[-1]:.3f}"),
+        ("final accuracy", f"{accuracy.iloc[-1]:.3f}"),
+        (f"induction mass (layer {layer}, head {head})", f"{mass.iloc[0]:.3f} before, {mass.iloc[-1]:.3f} after"),
+        ("previous-cell mass on label cells", f"{previous.iloc[0]:.3f} before, {previous.iloc[-1]:.3f} after"),
+        *_without(frame, int(layer), int(head)),
     ]
-    without = frame[
-        (frame["analysis"] == "knock_outs") & (frame["quantity"] == "accuracy") & (frame["step"] == frame["step"].max())
+
+
+def classification(path: Path, frame: pd.DataFrame) -> list[Line]:
+    """Accuracy on all the pictures it was measured on, the naive answer, probes by layer, and the head that matters most."""
+    performance = frame[(frame["analysis"] == "performance") & (frame["quantity"] == "accuracy")]
+    final = performance[performance["step"] == performance["step"].max()]
+    lines = [
+        (f"final accuracy on {int(row.images):,} test pictures", f"{row.value:.4f}")
+        for row in final.sort_values("images").itertuples()
     ]
-    if len(without):
-        zeroed = without[(without["ablation"] == "zero") & (without["layer"] == layer) & (without["head"] == head)]
-        lines.append(("accuracy without that head", f"{zeroed['value'].iloc[0]:.3f}"))
-    if control:
-        lines.append((f"accuracy of {control.name}", f"{curve(table(control), 'performance', 'accuracy').iloc[-1]:.3f}"))
-    return "\n".join(f"{name:36} {value}" for name, value in lines)
+    lines += [(name.replace("accuracy.", "accuracy of: "), f"{value:.3f}") for name, value in _naive(path, "accuracy").items()]
+    probes = _last(frame, "probes", "accuracy")
+    for group, rows in probes.groupby("group"):
+        by_layer = ", ".join(f"{value:.3f}" for value in rows.sort_values("layer")["value"])
+        lines.append((f"probe accuracy by layer, {group}", by_layer))
+    losses = _last(frame, "knock_outs", "loss")
+    if len(losses):
+        worst = losses[losses["ablation"] == "zero"].sort_values("value").iloc[-1]
+        lines += _without(frame, int(worst["layer"]), int(worst["head"]))
+    return lines
+
+
+def _naive(path: Path, quantity: str) -> dict[str, float]:
+    return {name: value for name, value in baselines(path).items() if name.startswith(quantity)}
+
+
+def _last(frame: pd.DataFrame, analysis: str, quantity: str) -> pd.DataFrame:
+    """The rows of a quantity at the last step that has any."""
+    rows = frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)]
+    return rows[rows["step"] == rows["step"].max()]
+
+
+def _without(frame: pd.DataFrame, layer: int, head: int) -> list[Line]:
+    rows = _last(frame, "knock_outs", "accuracy")
+    if not len(rows):
+        return []
+    zeroed = rows[(rows["ablation"] == "zero") & (rows["layer"] == layer) & (rows["head"] == head)]
+    return [(f"accuracy without layer {layer}, head {head}", f"{zeroed['value'].iloc[0]:.3f}")]

@@ -72,7 +72,7 @@ class Snapshots(pl.Callback):
     def __init__(self, folder: RunFolder, frozen: Batch, state: dict[str, Any] | None) -> None:
         self.folder, self.frozen, self.state = folder, frozen, state
         self.lines: list[str] = []
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved_step = time.monotonic(), -1
         self.scores = {"loss": float("nan"), "accuracy": float("nan")}
 
     def on_train_start(self, trainer: pl.Trainer, system: System) -> None:  # type: ignore[override]
@@ -93,6 +93,10 @@ class Snapshots(pl.Callback):
         if system.step in self.steps:
             self.snapshot(trainer, system)
         elif system.step in self.kept or time.monotonic() - self.saved_at > SECONDS_BETWEEN_STATES:
+            self.save(trainer, system)
+
+    def on_train_end(self, trainer: pl.Trainer, system: System) -> None:  # type: ignore[override]
+        if system.step != self.saved_step:
             self.save(trainer, system)
 
     def snapshot(self, trainer: pl.Trainer, system: System) -> None:
@@ -119,7 +123,7 @@ class Snapshots(pl.Callback):
     def save(self, trainer: pl.Trainer, system: System) -> None:
         self.flush()
         save_state(self.folder, system, trainer.optimizers[0], keep=system.step in self.kept)
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved_step = time.monotonic(), system.step
 
     def flush(self) -> None:
         """Metrics reach the file before the state that counts on them."""

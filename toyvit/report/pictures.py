@@ -1,0 +1,116 @@
+"""Figures drawn from checkpoints and pictures: attention patterns over training, CLS attention over a picture, previews."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
+
+from toyvit.circuits import run as run_model
+from toyvit.circuits import trace
+from toyvit.data.tasks import Batch, Task, task
+from toyvit.trajectory import Trajectory
+
+
+def told_steps(steps: list[int], n: int = 4) -> list[int]:
+    """`n` checkpoints that tell the story: the first, the last, and between them at even ratios of step."""
+    between = np.geomspace(max(1, steps[-1] / 4 ** (n - 1)), steps[-1], n)[1:-1]
+    nearest = [min(steps, key=lambda step, goal=goal: abs(step - goal)) for goal in between]  # type: ignore[misc]
+    return sorted({steps[0], *nearest, steps[-1]})
+
+
+def attention(path: Path, beside: Path | None = None, steps: list[int] | None = None) -> Figure:
+    """Mean attention pattern of every head (query down, key across) at four checkpoints, or those given: a row a checkpoint."""
+    run = Trajectory(path)
+    batch = task(run.run.task).frozen(run.run.seeds.measure, "test", 128)
+    steps, config = steps or told_steps(run.steps), run.run.model
+    heads = [(layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
+    figure = Figure(figsize=(2.1 * len(heads) + 1, 2.2 * len(steps)), layout="constrained")
+    panels = figure.subplots(len(steps), len(heads), squeeze=False)
+    for step, row in zip(steps, panels, strict=True):
+        seen = trace(run[step], batch.images, ["blocks.*.attn.pattern"])
+        for (layer, head), panel in zip(heads, row, strict=True):
+            picture = panel.imshow(seen[f"blocks.{layer}.attn.pattern"][:, head].mean(0), vmin=0, vmax=1, cmap="magma")
+            _bare(panel)
+        row[0].set_ylabel(f"step {step:,}\nquery token", fontsize="small")
+    for (layer, head), panel in zip(heads, panels[0], strict=True):
+        panel.set_title(f"layer {layer}, head {head}", fontsize="small")
+    for panel in panels[-1]:
+        panel.set_xlabel("key token", fontsize="small")
+    figure.colorbar(picture, ax=panels, label=f"attention, mean of {len(batch.target)} pictures", shrink=0.6)
+    return figure
+
+
+def cls_attention(path: Path, beside: Path | None = None, steps: list[int] | None = None, image: int = 0) -> Figure:
+    """Attention from CLS to the patches, laid over one test picture: rows layers, columns heads, a block a checkpoint."""
+    run = Trajectory(path)
+    batch = task(run.run.task).frozen(run.run.seeds.measure, "test", image + 1)
+    config, steps = run.run.model, steps or told_steps(run.steps)
+    across = min(2, len(steps))
+    down = -(-len(steps) // across)
+    size = (across * (1.7 * config.n_heads + 0.5), down * (1.7 * config.n_layers + 0.6))
+    figure = Figure(figsize=size, layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(size[0], 0.9))[0]
+    blocks = left.subfigures(down, across, squeeze=False, wspace=0.04).flatten()
+    top = max(_cls_rows(run, step, batch).max().item() for step in steps)
+    for block, step in zip(blocks, steps, strict=False):
+        picture = _cls_block(block, run, step, batch, top)
+    bar = figure.colorbar(picture, cax=right.add_axes((0.05, 0.15, 0.2, 0.7)))
+    bar.set_label(f"attention from CLS to a patch (uniform: {1 / config.n_tokens:.3f})", fontsize="small")
+    bar.ax.tick_params(labelsize="small")
+    return figure
+
+
+def _cls_rows(run: Trajectory, step: int, batch: Batch) -> torch.Tensor:
+    """CLS's attention to the patches of the last picture of the batch: (layer, head, patch)."""
+    seen = trace(run[step], batch.images[-1:], ["blocks.*.attn.pattern"])
+    return torch.stack([pattern[0, :, 0, run.run.model.n_prefix :] for pattern in seen.values()])
+
+
+def _cls_block(block: SubFigure, run: Trajectory, step: int, batch: Batch, top: float) -> AxesImage:
+    """One checkpoint's grid; the last image drawn carries the colour scale that all share."""
+    config = run.run.model
+    rows = _cls_rows(run, step, batch)
+    answer = run_model(run[step], batch.images[-1:]).softmax(-1)[0]
+    panels = block.subplots(config.n_layers, config.n_heads, squeeze=False)
+    height, width = config.stated("image_size")
+    for layer in range(config.n_layers):
+        for head in range(config.n_heads):
+            panel = panels[layer, head]
+            panel.imshow(batch.images[-1, 0], cmap="Greys", extent=(0, width, height, 0))
+            picture = panel.imshow(
+                rows[layer, head].reshape(config.grid),
+                cmap="viridis",
+                alpha=0.7,
+                vmin=0,
+                vmax=top,
+                extent=(0, width, height, 0),
+            )
+            _bare(panel)
+            if layer == 0:
+                panel.set_title(f"head {head}", fontsize="small")
+        panels[layer, 0].set_ylabel(f"layer {layer}", fontsize="small")
+    block.suptitle(f"step {step:,}: answers {int(answer.argmax())} with {answer.max():.0%}", fontsize="small")
+    return picture
+
+
+def preview(made: Task, n: int = 32) -> Figure:
+    """The first training pictures of a task with their targets."""
+    batch = made.batch(0, "train", range(n))
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    panels = figure.subplots(-(-n // 8), 8, squeeze=False).flatten()
+    for panel, image, target in zip(panels, batch.images, batch.target, strict=True):
+        panel.imshow(image[0], cmap="Greys")
+        panel.set_title(f"{int(target)}", fontsize="x-small", pad=2)
+        _bare(panel)
+    figure.suptitle(f"{made.world.name}: training pictures, target above each", fontsize="small")
+    return figure
+
+
+def _bare(panel: Axes) -> None:
+    panel.set_xticks([])
+    panel.set_yticks([])

@@ -1,0 +1,150 @@
+"""TensorBoard files of a run, derived whole from its metrics and its measures: writing them again doubles nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import FileWriter
+from torch.utils.tensorboard.summary import custom_scalars, image, text
+
+from toyvit.report import pictures
+from toyvit.results import baselines, table
+from toyvit.runs import RunFolder, read_lines
+from toyvit.trajectory import Trajectory
+
+# Charts of the custom-scalars page: regular expressions of tags, drawn together in one chart.
+LAYOUT = {
+    "phase transition": {
+        "loss (nats)": ["Multiline", ["^train/loss$", "^validation/loss$", "^performance/loss$", "^naive/loss"]],
+        "accuracy": ["Multiline", ["^validation/accuracy$", "^performance/accuracy$", "^naive/accuracy"]],
+        "induction and previous-cell mass": ["Multiline", ["^induction/mass/", "^induction/previous_cell/"]],
+        "accuracy, induction, previous cell": [
+            "Multiline",
+            ["^performance/accuracy$", "^induction/mass/", "^induction/previous_cell/"],
+        ],
+        "probes": ["Multiline", ["^probes/accuracy/"]],
+    }
+}
+TOO_MANY = ("key", "count")  # axes whose quantities are figures, not curves
+
+
+def write(path: Path | str) -> Path:
+    """Write the run's `tensorboard/` anew: curves and measures on one step axis, the layout, the config, attention pictures."""
+    folder = RunFolder(path).existing()
+    with _writer(folder) as writer:
+        for step, values in sorted(_scalars(folder).items()):
+            writer.add_summary(_summary(values), step)
+        for tag, figure, step in _pictures(folder):
+            writer.add_summary(image(tag, _pixels(figure), dataformats="HWC"), step)
+    return folder.tensorboard
+
+
+def follow(path: Path | str, ended: Callable[[], bool]) -> None:
+    """Write curves as a run in training makes them, until `ended()`, which waits a while and then answers."""
+    folder, over = RunFolder(path), False
+    while not (folder.config_file.exists() or over):
+        over = ended()
+    if over:
+        return
+    written: set[int] = set()
+    with _writer(folder) as writer:
+        while not over:
+            over = ended()
+            for step, values in sorted(_training(folder).items()):
+                if step not in written:
+                    writer.add_summary(_summary(values), step)
+                    written.add(step)
+            writer.flush()
+
+
+@contextmanager
+def _writer(folder: RunFolder) -> Iterator[FileWriter]:
+    """A fresh file of events, holding the layout and the config, in place of what was there; one process at a time."""
+    folder.tensorboard.mkdir(exist_ok=True)
+    with (folder.tensorboard / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for file in folder.tensorboard.glob("events.*"):
+            file.unlink()
+        writer = FileWriter(str(folder.tensorboard), max_queue=10_000)
+        try:
+            writer.add_summary(custom_scalars(LAYOUT))
+            config = json.dumps(json.loads(folder.config_file.read_text()), indent=2)
+            writer.add_summary(text("config", "    " + config.replace("\n", "\n    ")))
+            yield writer
+        finally:
+            writer.close()
+
+
+def _training(folder: RunFolder) -> dict[int, dict[str, float]]:
+    """Curves that training itself writes: step -> tag -> value."""
+    out: dict[int, dict[str, float]] = defaultdict(dict)
+    entries = {entry.step: entry for entry in folder.entries()}
+    for line in read_lines(folder.metrics):
+        if "status" not in line:
+            out[line["step"]] = {f"train/{name}": value for name, value in line.items() if name != "step"}
+    for step in entries if 0 in entries else ():
+        out[step] |= {"validation/loss": entries[step].loss, "validation/accuracy": entries[step].accuracy}
+    return out
+
+
+def _scalars(folder: RunFolder) -> dict[int, dict[str, float]]:
+    """All curves: step -> tag -> value."""
+    out = _training(folder)
+    if folder.measures.exists():
+        naive = {f"naive/{name}": value for name, value in baselines(folder.path).items()}
+        for step, tag, value in curves(table(folder.path)):
+            out[step] |= {tag: value, **naive}
+    return out
+
+
+def curves(frame: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
+    """(step, tag, value) of every measure that is a curve, on the run's main evaluation images.
+
+    A tag is analysis/quantity/axes: `induction/mass/layer 1 head 0`.
+    """
+    main = frame["images"] == frame["images"].mode()[0]
+    many = frame[[axis for axis in TOO_MANY if axis in frame]].notna().any(axis=1)
+    kept = frame[main & ~many]
+    axes = [name for name in frame.columns if name not in ("run", "step", "analysis", "quantity", "images", "value")]
+    places = kept[["analysis", "quantity", *axes]].astype(object).where(lambda cells: cells.notna(), None)
+    tags = {place: _tag(axes, place) for place in set(places.itertuples(index=False, name=None))}
+    for step, place, value in zip(kept["step"], places.itertuples(index=False, name=None), kept["value"], strict=True):
+        yield int(step), tags[place], float(value)
+
+
+def _tag(axes: list[str], place: tuple) -> str:
+    analysis, quantity, *at = place
+    where = " ".join(f"{axis} {value}" for axis, value in zip(axes, at, strict=True) if value is not None)
+    return "/".join(part for part in (analysis, quantity, where) if part)
+
+
+def _summary(values: Mapping[str, float]) -> Summary:
+    return Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+
+
+def _pictures(folder: RunFolder) -> Iterator[tuple[str, Figure, int]]:
+    """Attention patterns at the steps that tell the story."""
+    if not folder.entries():
+        return
+    run = Trajectory(folder.path)
+    for step in pictures.told_steps(run.steps, 6):
+        yield "attention patterns", pictures.attention(folder.path, steps=[step]), step
+        if run.run.model.cls_token:
+            yield "CLS attention", pictures.cls_attention(folder.path, steps=[step]), step
+
+
+def _pixels(figure: Figure) -> NDArray[np.uint8]:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
