@@ -7,9 +7,10 @@ TOYVIT := $(VENV)/bin/toyvit
 TOY := runs/train-toy
 MNIST := runs/train-mnist
 RUN ?= $(TOY)/induction
+LOGDIR ?= runs
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup data train-toy train-mnist measure check test clean
+.PHONY: help setup data train-toy train-mnist tensorboard measure report notebook bench check test clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -29,15 +30,29 @@ data: setup ## download MNIST (or unpack it from TOYVIT_DATA) and check it
 train-toy: setup ## train 2 layers and 1 layer on visual induction, measure every checkpoint, draw the transition
 	$(TOYVIT) train induction induction-control --runs $(TOY) --resume
 	$(TOYVIT) measure $(TOY)/induction $(TOY)/induction-control --jobs 2
-	$(TOYVIT) report $(TOY)/induction --control $(TOY)/induction-control
+	$(TOYVIT) report $(TOY)/induction --beside $(TOY)/induction-control
 
-train-mnist: data ## train attention-only and attention+MLP on MNIST, measure every checkpoint
+train-mnist: data ## train attention-only and attention+MLP on MNIST, measure every checkpoint, draw where CLS looks
 	$(TOYVIT) train mnist-mlp mnist-attention --runs $(MNIST) --resume
 	$(TOYVIT) measure $(MNIST)/mnist-mlp $(MNIST)/mnist-attention --jobs 2
 	$(TOYVIT) measure $(MNIST)/mnist-mlp $(MNIST)/mnist-attention --jobs 2 --images 10000 --steps last --analyses performance
+	$(TOYVIT) report $(MNIST)/mnist-mlp --beside $(MNIST)/mnist-attention
+
+tensorboard: setup ## show training curves and measures of all runs (or of LOGDIR) in TensorBoard
+	$(VENV)/bin/tensorboard --logdir $(LOGDIR)
 
 measure: setup ## measure every checkpoint of RUN (default: the toy run)
 	$(TOYVIT) measure $(RUN) --jobs 2
+
+report: setup ## draw the figures of RUN and print what it came to
+	$(TOYVIT) report $(RUN)
+
+notebook: setup ## open the notebooks in JupyterLab (installs it the first time)
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[notebook]'
+	$(VENV)/bin/jupyter lab notebooks
+
+bench: setup ## time the lab against its peers and floors; table on the terminal, figures in runs/bench.json
+	$(VENV)/bin/python -m bench
 
 check: setup ## format, lint and types
 	$(VENV)/bin/ruff format --check .

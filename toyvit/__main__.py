@@ -60,7 +60,7 @@ def parser() -> Parser:
 
     report = command("report", "draw the figures of a measured run, write its TensorBoard files and print what it came to")
     report.add_argument("run", type=Path, metavar="RUN")
-    report.add_argument("--control", type=Path, metavar="RUN", help="a second run to draw beside it")
+    report.add_argument("--beside", type=Path, metavar="RUN", help="a second run to draw beside it")
 
     follow = commands.add_parser("follow")  # started by `train`; no help, so not listed
     follow.add_argument("run", type=Path, metavar="RUN")
@@ -74,8 +74,9 @@ def parser() -> Parser:
     sites = command("sites", "list the places in a recipe's model where a tap may read or write")
     sites.add_argument("recipe", nargs="?", default="induction", metavar="RECIPE")
 
-    data = command("data", "prepare a data set")
-    data.add_argument("name", metavar="NAME", help="mnist, digits")
+    data = command("data", "prepare a data set (the only command that may download) and draw a preview of it")
+    data.add_argument("name", metavar="NAME", help="glyphs, digits, mnist")
+
     return top
 
 
@@ -183,10 +184,10 @@ def report(options: argparse.Namespace) -> int:
     from toyvit.report.summary import summary
     from toyvit.report.tensorboard import write
 
-    print(summary(options.run, options.control))
-    for picture in draw(options.run, options.control):
+    print(summary(options.run, options.beside))
+    for picture in draw(options.run, options.beside):
         print(f"figure: {picture}")
-    for run in (options.run, options.control) if options.control else (options.run,):
+    for run in (options.run, options.beside) if options.beside else (options.run,):
         write(run)
     print(f"TensorBoard: tensorboard --logdir {options.run.parent}")
     return 0
@@ -231,12 +232,18 @@ def sites(options: argparse.Namespace) -> int:
 
 def data(options: argparse.Namespace) -> int:
     from toyvit.data import source
-    from toyvit.data.collected import COLLECTED, collected
+    from toyvit.data.tasks import PREVIEWS, task
+    from toyvit.report.pictures import preview
 
-    choose(options.name, COLLECTED, "data set")
+    config = PREVIEWS[choose(options.name, PREVIEWS, "data set")]
     if options.name == "mnist" and source.mnist_root() is None:
         source.fetch_mnist()
-    print(f"{options.name}: {collected(options.name).sizes}")
+    made = task(config)
+    picture = source.prepared(options.name) / "preview.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    preview(made).savefig(picture, dpi=90)
+    sizes = ", ".join(f"{split} {size if size is not None else 'endless'}" for split, size in made.world.sizes.items())
+    print(f"{options.name}: {sizes}; preview: {picture}")
     return 0
 
 

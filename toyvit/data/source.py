@@ -1,7 +1,7 @@
 """Where collected data comes from: which files, with which checksums, looked for where, and how they are fetched.
 
-Prepared data lives in `datasets/` below the working folder. `TOYVIT_DATA` may name a folder that holds files already;
-it is only read. Nothing is downloaded unless the user asks (`toyvit data NAME`).
+Prepared data lives in `datasets/` of the working folder, or of the nearest folder above that has one. `TOYVIT_DATA` may
+name a folder that holds files already; it is only read. Nothing is downloaded unless the user asks (`toyvit data NAME`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from pathlib import Path
 
 from toyvit.errors import BadInput
 
-PREPARED = Path("datasets")
-
 # MD5 of the unpacked files and of the archives, as torchvision pins them.
 MNIST_FILES = {
     "train-images-idx3-ubyte": ("6bbc9ace898e44ae57da46a324031adb", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
@@ -23,6 +21,13 @@ MNIST_FILES = {
     "t10k-images-idx3-ubyte": ("2646ac647ad5339dbf082846283269ea", "9fb629c4189551a2d022fa330f9573f3"),
     "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c"),
 }
+
+
+def prepared(name: str) -> Path:
+    """The folder of a prepared data set."""
+    here = Path.cwd()
+    found = (folder / "datasets" for folder in (here, *here.parents) if (folder / "datasets").is_dir())
+    return next(found, here / "datasets") / name
 
 
 def md5(path: Path) -> str:
@@ -58,27 +63,28 @@ def mnist_root() -> Path | None:
 
 def _mnist_places() -> list[Path]:
     given = os.environ.get("TOYVIT_DATA")
-    return ([Path(given)] if given else []) + [PREPARED / "mnist"]
+    return ([Path(given)] if given else []) + [prepared("mnist")]
 
 
 def fetch_mnist(archives: Path | None = None) -> Path:
     """Unpack MNIST into `datasets/mnist` with torchvision, from archives already here or else from the network."""
     from toyvit.torchvision_guard import torchvision
 
-    raw = PREPARED / "mnist/MNIST/raw"
+    root = prepared("mnist")
+    raw = root / "MNIST/raw"
     raw.mkdir(parents=True, exist_ok=True)
-    with (PREPARED / "mnist/.lock").open("w") as lock:
+    with (root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if archives is not None and archives != PREPARED / "mnist":
+        if archives is not None and archives != root:
             for name in MNIST_FILES:
                 shutil.copyfile(archives / "MNIST/raw" / f"{name}.gz", raw / f"{name}.gz")
         try:
-            torchvision.datasets.MNIST(str(PREPARED / "mnist"), download=True)
+            torchvision.datasets.MNIST(str(root), download=True)
         except (RuntimeError, OSError) as error:
             raise BadInput(f"MNIST could not be downloaded ({_first_line(error)}); {mnist_wanted()}") from None
         for name, (plain, _) in MNIST_FILES.items():
             verified(raw / name, plain)
-    return PREPARED / "mnist"
+    return root
 
 
 def _first_line(error: Exception) -> str:
@@ -88,4 +94,4 @@ def _first_line(error: Exception) -> str:
 def mnist_wanted() -> str:
     """Which files go where."""
     names = ", ".join(f"{name}.gz" for name in MNIST_FILES)
-    return f"put {names} into {PREPARED / 'mnist/MNIST/raw'}, or set TOYVIT_DATA to a folder that holds them under MNIST/raw"
+    return f"put {names} into {prepared('mnist') / 'MNIST/raw'}, or set TOYVIT_DATA to a folder that holds them under MNIST/raw"

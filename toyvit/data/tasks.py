@@ -144,6 +144,10 @@ def _classify(config: ClassifyConfig) -> Task:
 TASKS: dict[str, Callable[[Any], Task]] = {"induction": _induction, "classify": _classify}
 
 
+# A data set's name -> the task that its preview shows.
+PREVIEWS: dict[str, TaskConfig] = {"glyphs": InductionConfig(), **{name: ClassifyConfig(world=name) for name in COLLECTED}}
+
+
 def task(config: TaskConfig) -> Task:
     """The task that a config describes."""
     return TASKS[config.name](config)

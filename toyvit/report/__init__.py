@@ -17,6 +17,8 @@ FIGURES: dict[str, tuple[Callable[[set[str], ModelConfig], bool], Callable[[Path
     "phase_transition": (lambda analyses, model: {"performance", "induction"} <= analyses, figures.phase_transition),
     "learning": (lambda analyses, model: "performance" in analyses and "induction" not in analyses, figures.learning),
     "probes": (lambda analyses, model: "probes" in analyses, figures.probes),
+    "knock_outs": (lambda analyses, model: {"knock_outs", "performance"} <= analyses, figures.knock_outs),
+    "query_attention": (lambda analyses, model: "induction" in analyses, pictures.query_attention),
     "attention": (lambda analyses, model: True, pictures.attention),
     "cls_attention": (lambda analyses, model: model.cls_token, pictures.cls_attention),
 }

@@ -125,6 +125,28 @@ def _shades(n: int) -> list[tuple[float, ...]]:
     return [colormaps["viridis"](0.85 * place / max(1, n - 1)) for place in range(n)]
 
 
+def knock_outs(path: Path, beside: Path | None = None) -> Figure:
+    """Accuracy with one head silenced, by zero and by its mean over images, against step; the intact model in black."""
+    frame = table(path)
+    heads = frame.loc[(frame["analysis"] == "knock_outs") & frame["head"].notna(), ["layer", "head"]].drop_duplicates()
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for panel, ablation in zip(panels, ("zero", "mean"), strict=True):
+        intact = curve(frame, "performance", "accuracy")
+        panel.plot(intact.index, intact, color="black", lw=2, label="intact")
+        for (layer, head), shade in zip(heads.itertuples(index=False, name=None), _shades(len(heads)), strict=True):
+            without = curve(frame, "knock_outs", "accuracy", ablation=ablation, layer=layer, head=head)
+            panel.plot(without.index, without, color=shade, lw=1, label=f"without layer {layer}, head {head}")
+        panel.set_title(
+            f"head output replaced by {'zero' if ablation == 'zero' else 'its mean over images'}", fontsize="medium"
+        )
+        panel.set_xlabel("training step")
+    _levels(panels[1], baselines(path), "accuracy")
+    panels[0].set_ylabel("accuracy")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize="small")
+    return figure
+
+
 def _compare(panel: Axes, analysis: str, quantity: str, path: Path, beside: Path | None) -> None:
     for colour, run in ((BLUE, path), *(((ORANGE, beside),) if beside else ())):
         values = curve(table(run), analysis, quantity)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+from torch import Tensor
 
 from toyvit.circuits import run as run_model
 from toyvit.circuits import trace
 from toyvit.data.tasks import Batch, Task, task
+from toyvit.report.figures import BLUE, ORANGE, SKY
 from toyvit.trajectory import Trajectory
 
 
 def told_steps(steps: list[int], n: int = 4) -> list[int]:
-    """`n` checkpoints that tell the story: the first, the last, and between them at even ratios of step."""
-    between = np.geomspace(max(1, steps[-1] / 4 ** (n - 1)), steps[-1], n)[1:-1]
-    nearest = [min(steps, key=lambda step, goal=goal: abs(step - goal)) for goal in between]  # type: ignore[misc]
-    return sorted({steps[0], *nearest, steps[-1]})
+    """`n` checkpoints that tell the story: the first, the last, and between them ever further apart (as k squared)."""
+    goals = [steps[-1] * (place / (n - 1)) ** 2 for place in range(n)]
+    return sorted({min(steps, key=lambda step: abs(step - goal)) for goal in goals})
 
 
 def attention(path: Path, beside: Path | None = None, steps: list[int] | None = None) -> Figure:
@@ -34,7 +35,7 @@ def attention(path: Path, beside: Path | None = None, steps: list[int] | None = 
     for step, row in zip(steps, panels, strict=True):
         seen = trace(run[step], batch.images, ["blocks.*.attn.pattern"])
         for (layer, head), panel in zip(heads, row, strict=True):
-            picture = panel.imshow(seen[f"blocks.{layer}.attn.pattern"][:, head].mean(0), vmin=0, vmax=1, cmap="magma")
+            picture = panel.imshow(seen[f"blocks.{layer}.attn.pattern"][:, head].mean(0).numpy(), vmin=0, vmax=1, cmap="magma")
             _bare(panel)
         row[0].set_ylabel(f"step {step:,}\nquery token", fontsize="small")
     for (layer, head), panel in zip(heads, panels[0], strict=True):
@@ -42,6 +43,31 @@ def attention(path: Path, beside: Path | None = None, steps: list[int] | None = 
     for panel in panels[-1]:
         panel.set_xlabel("key token", fontsize="small")
     figure.colorbar(picture, ax=panels, label=f"attention, mean of {len(batch.target)} pictures", shrink=0.6)
+    return figure
+
+
+def query_attention(path: Path, beside: Path | None = None, steps: list[int] | None = None, image: int = 0) -> Figure:
+    """Where the query cell of one test picture looks: a row a head, a column a checkpoint; the answering label is framed."""
+    run = Trajectory(path)
+    made = task(run.run.task)
+    batch, config = made.frozen(run.run.seeds.measure, "test", image + 1), run.run.model
+    assert batch.pairs is not None
+    query, match = int(batch.pairs.query[-1]), int(batch.pairs.match[-1])
+    steps = steps or told_steps(run.steps, n=7)
+    heads = [(layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
+    figure = Figure(figsize=(2 * len(steps) + 0.8, 2.2 * len(heads)), layout="constrained")
+    panels = figure.subplots(len(heads), len(steps), squeeze=False)
+    for step, column in zip(steps, panels.T, strict=True):
+        seen = trace(run[step], batch.images[-1:], ["blocks.*.attn.pattern"])
+        for (layer, head), panel in zip(heads, column, strict=True):
+            row = seen[f"blocks.{layer}.attn.pattern"][0, head, config.n_prefix + query, config.n_prefix :]
+            picture = _overlay(panel, batch.images[-1, 0], row.reshape(config.grid), 1)
+            _frame(panel, made, query, ORANGE)
+            _frame(panel, made, match, SKY)
+        column[0].set_title(f"step {step:,}", fontsize="small")
+    for (layer, head), row in zip(heads, panels, strict=True):
+        row[0].set_ylabel(f"layer {layer}, head {head}", fontsize="small")
+    figure.colorbar(picture, ax=panels, label="attention from the query (orange)\nto each cell; blue: the answer", shrink=0.7)
     return figure
 
 
@@ -65,7 +91,7 @@ def cls_attention(path: Path, beside: Path | None = None, steps: list[int] | Non
     return figure
 
 
-def _cls_rows(run: Trajectory, step: int, batch: Batch) -> torch.Tensor:
+def _cls_rows(run: Trajectory, step: int, batch: Batch) -> Tensor:
     """CLS's attention to the patches of the last picture of the batch: (layer, head, patch)."""
     seen = trace(run[step], batch.images[-1:], ["blocks.*.attn.pattern"])
     return torch.stack([pattern[0, :, 0, run.run.model.n_prefix :] for pattern in seen.values()])
@@ -77,20 +103,10 @@ def _cls_block(block: SubFigure, run: Trajectory, step: int, batch: Batch, top: 
     rows = _cls_rows(run, step, batch)
     answer = run_model(run[step], batch.images[-1:]).softmax(-1)[0]
     panels = block.subplots(config.n_layers, config.n_heads, squeeze=False)
-    height, width = config.stated("image_size")
     for layer in range(config.n_layers):
         for head in range(config.n_heads):
             panel = panels[layer, head]
-            panel.imshow(batch.images[-1, 0], cmap="Greys", extent=(0, width, height, 0))
-            picture = panel.imshow(
-                rows[layer, head].reshape(config.grid),
-                cmap="viridis",
-                alpha=0.7,
-                vmin=0,
-                vmax=top,
-                extent=(0, width, height, 0),
-            )
-            _bare(panel)
+            picture = _overlay(panel, batch.images[-1, 0], rows[layer, head].reshape(config.grid), top)
             if layer == 0:
                 panel.set_title(f"head {head}", fontsize="small")
         panels[layer, 0].set_ylabel(f"layer {layer}", fontsize="small")
@@ -98,17 +114,37 @@ def _cls_block(block: SubFigure, run: Trajectory, step: int, batch: Batch, top: 
     return picture
 
 
-def preview(made: Task, n: int = 32) -> Figure:
-    """The first training pictures of a task with their targets."""
-    batch = made.batch(0, "train", range(n))
-    figure = Figure(figsize=(8, 4.6), layout="constrained")
-    panels = figure.subplots(-(-n // 8), 8, squeeze=False).flatten()
-    for panel, image, target in zip(panels, batch.images, batch.target, strict=True):
-        panel.imshow(image[0], cmap="Greys")
+def preview(made: Task) -> Figure:
+    """The first training pictures of a task with their targets; of item-label pairs, the query and its answer framed."""
+    across, down = (4, 2) if made.pairs else (8, 2)
+    batch = made.batch(0, "train", range(across * down))
+    figure = Figure(figsize=(9, down * 9 / across + 0.4), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).flatten()
+    for place, (panel, image, target) in enumerate(zip(panels, batch.images, batch.target, strict=True)):
+        panel.imshow(image[0].numpy(), cmap="Greys")
         panel.set_title(f"{int(target)}", fontsize="x-small", pad=2)
         _bare(panel)
-    figure.suptitle(f"{made.world.name}: training pictures, target above each", fontsize="small")
+        if batch.pairs:
+            _frame(panel, made, int(batch.pairs.query[place]), ORANGE)
+            _frame(panel, made, int(batch.pairs.match[place]), BLUE)
+    framed = "; orange: the query, blue: the label that answers" if made.pairs else ""
+    figure.suptitle(f"{made.world.name}: training pictures, target above each{framed}", fontsize="small")
     return figure
+
+
+def _frame(panel: Axes, made: Task, patch: int, colour: str) -> None:
+    size = made.world.patch_size or 1
+    row, column = divmod(patch, made.world.image_size[1] // size)
+    panel.add_patch(Rectangle((column * size - 0.5, row * size - 0.5), size, size, fill=False, color=colour, lw=2))
+
+
+def _overlay(panel: Axes, image: Tensor, attention: Tensor, top: float) -> AxesImage:
+    """A picture in grey with attention per patch laid over it."""
+    height, width = image.shape
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    panel.imshow(image.numpy(), cmap="Greys", extent=extent)
+    _bare(panel)
+    return panel.imshow(attention.numpy(), cmap="viridis", alpha=0.7, vmin=0, vmax=top, extent=extent)
 
 
 def _bare(panel: Axes) -> None:
