@@ -31,7 +31,7 @@ def places(grid: Grid) -> tuple[Tensor, Tensor]:
     return index // grid[1], index % grid[1]
 
 
-def patches_only(pattern: Pattern, n_prefix: int) -> Pattern:
+def patches_only(pattern: Pattern, n_prefix: int) -> Float[Tensor, "image head patch to_patch"]:
     """Attention among patches, rows made to sum to 1 again; a row with no mass on patches counts as spread evenly."""
     among = pattern[:, :, n_prefix:, n_prefix:]
     total = among.sum(-1, keepdim=True)

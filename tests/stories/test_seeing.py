@@ -1,0 +1,135 @@
+"""Figures, TensorBoard files and notebooks of small runs: what they show, and that showing it twice changes nothing."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from toyvit.__main__ import main
+from toyvit.measure import measure
+from toyvit.recipes import RECIPES
+from toyvit.report import FIGURES, draw, tensorboard
+from toyvit.results import table
+from toyvit.train import fit
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+def small(recipe: str, path: Path, steps: int = 60) -> Path:
+    """A measured run of a few steps."""
+    run = RECIPES[recipe]()
+    training = replace(run.train, steps=steps, batch_size=16, n_validation=32, checkpoints=tuple(range(0, steps, 10)))
+    fit(replace(run, train=training), path, progress=False)
+    measure(path, images=64, progress=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    names = {"induction": "induction-smoke", "induction-control": "induction-smoke", "digits": "digits"}
+    return {name: small(recipe, folder / name) for name, recipe in names.items()}
+
+
+def read(path: Path) -> EventAccumulator:
+    return EventAccumulator(str(tensorboard.write(path)), size_guidance={"scalars": 0, "images": 0}).Reload()
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("induction", {"phase_transition", "probes", "knock_outs", "query_attention", "attention"}),
+        ("digits", {"learning", "probes", "knock_outs", "attention", "cls_attention"}),
+    ],
+)
+def test_a_run_gets_the_figures_that_its_measures_allow(runs, name, figures):
+    drawn = draw(runs[name])
+    assert {picture.stem for picture in drawn} == figures <= FIGURES.keys()
+    for picture in drawn:
+        pixels = Image.open(picture).convert("L")
+        darkest, brightest = pixels.getextrema()
+        assert min(pixels.size) > 200 and darkest < 50 and brightest > 200, picture
+
+
+def test_report_prints_what_the_run_came_to(runs, capsys):
+    assert main(["report", str(runs["induction"]), "--beside", str(runs["induction-control"])]) == 0
+    said = capsys.readouterr().out
+    final = table(runs["induction"]).query("analysis == 'performance' and quantity == 'accuracy'")["value"].iloc[-1]
+    assert f"final accuracy {final:>28.3f}"[-5:] in said
+    for line in ("bag-of-labels ceiling", "induction mass", "accuracy without", "accuracy of induction-control", "TensorBoard"):
+        assert line in said
+
+
+@pytest.mark.parametrize("name", ["induction", "digits"])
+def test_tensorboard_holds_curves_and_measures_once(runs, name):
+    first = read(runs[name])
+    again = read(runs[name])
+    assert len(list(runs[name].glob("tensorboard/events.*"))) == 1
+    assert first.Tags() == again.Tags()
+    for tag in first.Tags()["scalars"]:
+        points = [(event.step, event.value) for event in again.Scalars(tag)]
+        assert max(Counter(step for step, _ in points).values()) == 1, tag
+        assert points == [(event.step, event.value) for event in first.Scalars(tag)]
+    measured = table(runs[name]).query("analysis == 'performance' and quantity == 'accuracy'")
+    shown = {event.step: event.value for event in again.Scalars("performance/accuracy")}
+    assert shown == pytest.approx(dict(zip(measured["step"], measured["value"], strict=True)))
+    assert len(again.Scalars("train/loss")) == 60
+    assert len(again.Images("attention patterns")) >= 4
+    assert b"n_layers" in again.Tensors("config/text_summary")[0].tensor_proto.string_val[0]
+    assert b"phase transition" in again.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+
+
+def test_the_phase_transition_page_has_loss_accuracy_and_both_heads(runs):
+    import re
+
+    tags = read(runs["induction"]).Tags()["scalars"]
+    for chart, (_, patterns) in tensorboard.LAYOUT["phase transition"].items():
+        for pattern in patterns:
+            assert chart == "probes" or any(re.search(pattern, tag) for tag in tags), (chart, pattern)
+    assert {"induction/mass/layer 1 head 0", "induction/previous_cell/layer 0 head 0"} <= set(tags)
+
+
+def test_measuring_again_doubles_no_point(runs):
+    before = len(read(runs["induction"]).Scalars("induction/mass/layer 1 head 0"))
+    measure(runs["induction"], images=64, progress=False)
+    assert len(read(runs["induction"]).Scalars("induction/mass/layer 1 head 0")) == before
+
+
+def test_curves_are_written_while_a_run_trains(tmp_path):
+    """The follower is asked three times: before there is a run, in the middle, at the end."""
+    path, asked = tmp_path / "run", []
+
+    def ended() -> bool:
+        asked.append(1)
+        if len(asked) == 2:
+            run = RECIPES["induction-smoke"]()
+            fit(replace(run, train=replace(run.train, steps=20, batch_size=8, n_validation=16)), path, progress=False)
+        return len(asked) == 3
+
+    tensorboard.follow(path, ended)
+    shown = EventAccumulator(str(path / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    assert [event.step for event in shown.Scalars("train/loss")] == list(range(1, 21))
+    assert len(asked) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("notebook", "name"), [("01_phase_transition", "induction"), ("02_mnist_circuits", "digits")])
+def test_notebooks_run_on_a_small_run(runs, monkeypatch, notebook, name):
+    monkeypatch.setenv("TOYVIT_RUN", str(runs[name]))
+    made = nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", 4)
+    NotebookClient(made, timeout=300, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+    pictures = [out for cell in made.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
+    assert len(pictures) >= 4
+
+
+@pytest.mark.parametrize("name", ["glyphs", "digits"])
+def test_a_preview_is_drawn(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", name]) == 0
+    picture = tmp_path / "datasets" / name / "preview.png"
+    assert str(picture) in capsys.readouterr().out and picture.stat().st_size > 5000
