@@ -39,7 +39,7 @@ train-mnist: data ## train attention-only and attention+MLP on MNIST, measure ev
 	$(TOYVIT) report $(MNIST)/mnist-mlp --beside $(MNIST)/mnist-attention
 
 tensorboard: setup ## show training curves and measures of all runs (or of LOGDIR) in TensorBoard
-	$(VENV)/bin/tensorboard --logdir $(LOGDIR)
+	$(TOYVIT) tensorboard $(LOGDIR)
 
 measure: setup ## measure every checkpoint of RUN (default: the toy run)
 	$(TOYVIT) measure $(RUN) --jobs 2

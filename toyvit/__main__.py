@@ -62,6 +62,12 @@ def parser() -> Parser:
     report.add_argument("run", type=Path, metavar="RUN")
     report.add_argument("--beside", type=Path, metavar="RUN", help="a second run to draw beside it")
 
+    tensorboard = command(
+        "tensorboard", "write the TensorBoard files of all runs below a folder anew and open TensorBoard on it"
+    )
+    tensorboard.add_argument("folder", type=Path, nargs="?", default=Path("runs"))
+    tensorboard.add_argument("--port", type=int, default=6006, help="on this machine only (default: 6006)")
+
     follow = commands.add_parser("follow")  # started by `train`; no help, so not listed
     follow.add_argument("run", type=Path, metavar="RUN")
 
@@ -187,10 +193,24 @@ def report(options: argparse.Namespace) -> int:
     print(summary(options.run, options.beside))
     for picture in draw(options.run, options.beside):
         print(f"figure: {picture}")
-    for run in (options.run, options.beside) if options.beside else (options.run,):
-        write(run)
-    print(f"TensorBoard: tensorboard --logdir {options.run.parent}")
+    write(options.run)
+    print(f"TensorBoard: make tensorboard LOGDIR={options.run.parent}, or toyvit tensorboard {options.run.parent}")
     return 0
+
+
+def tensorboard(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from toyvit.report.tensorboard import write
+    from toyvit.runs import find_runs
+
+    found = find_runs(options.folder)
+    if not found:
+        raise BadInput(f"{options.folder} holds no run")
+    for folder in tqdm(found, desc="writing TensorBoard files", unit="run", disable=len(found) < 2):
+        write(folder.path)
+    words = ["--logdir", str(options.folder), "--port", str(options.port), "--host", "localhost"]
+    return subprocess.call([sys.executable, "-m", "tensorboard.main", *words])
 
 
 def verify(options: argparse.Namespace) -> int:

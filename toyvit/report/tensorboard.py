@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import custom_scalars, image, text
@@ -22,6 +24,8 @@ from toyvit.report import pictures
 from toyvit.results import baselines, table
 from toyvit.runs import RunFolder, read_lines
 from toyvit.trajectory import Trajectory
+
+logger = logging.getLogger(__name__)
 
 # Charts of the custom-scalars page: regular expressions of tags, drawn together in one chart.
 LAYOUT = {
@@ -40,9 +44,15 @@ TOO_MANY = ("key", "count")  # axes whose quantities are figures, not curves
 
 
 def write(path: Path | str) -> Path:
-    """Write the run's `tensorboard/` anew: curves and measures on one step axis, the layout, the config, attention pictures."""
+    """Write the run's `tensorboard/` anew: curves and measures on one step axis, the layout, the config, attention pictures.
+
+    Where a follower is at work on a run in training it is left to it.
+    """
     folder = RunFolder(path).existing()
     with _writer(folder) as writer:
+        if writer is None:
+            logger.info("%s is in training: its TensorBoard files are being written", folder.path)
+            return folder.tensorboard
         for step, values in sorted(_scalars(folder).items()):
             writer.add_summary(_summary(values), step)
         for tag, figure, step in _pictures(folder):
@@ -51,39 +61,42 @@ def write(path: Path | str) -> Path:
 
 
 def follow(path: Path | str, ended: Callable[[], bool]) -> None:
-    """Write curves as a run in training makes them, until `ended()`, which waits a while and then answers."""
+    """Write curves and measures of a run in training as they come, until `ended()`, which waits a while and then answers."""
     folder, over = RunFolder(path), False
     while not (folder.config_file.exists() or over):
         over = ended()
     if over:
         return
-    written: set[int] = set()
+    written: set[tuple[int, str]] = set()
     with _writer(folder) as writer:
-        while not over:
+        while writer and not over:
             over = ended()
-            for step, values in sorted(_training(folder).items()):
-                if step not in written:
-                    writer.add_summary(_summary(values), step)
-                    written.add(step)
+            for step, values in sorted(_scalars(folder).items()):
+                new = {tag: value for tag, value in values.items() if (step, tag) not in written}
+                if new:
+                    writer.add_summary(_summary(new), step)
+                    written |= {(step, tag) for tag in new}
             writer.flush()
 
 
 @contextmanager
-def _writer(folder: RunFolder) -> Iterator[FileWriter]:
-    """A fresh file of events, holding the layout and the config, in place of what was there; one process at a time."""
+def _writer(folder: RunFolder) -> Iterator[FileWriter | None]:
+    """A fresh file of events, holding the layout and the config, in place of the old one; None where another process writes."""
     folder.tensorboard.mkdir(exist_ok=True)
     with (folder.tensorboard / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
         for file in folder.tensorboard.glob("events.*"):
             file.unlink()
-        writer = FileWriter(str(folder.tensorboard), max_queue=10_000)
-        try:
+        with closing(FileWriter(str(folder.tensorboard), max_queue=10_000)) as writer:
+            writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), 0)  # an open page forgets what it read
             writer.add_summary(custom_scalars(LAYOUT))
             config = json.dumps(json.loads(folder.config_file.read_text()), indent=2)
             writer.add_summary(text("config", "    " + config.replace("\n", "\n    ")))
             yield writer
-        finally:
-            writer.close()
 
 
 def _training(folder: RunFolder) -> dict[int, dict[str, float]]:
