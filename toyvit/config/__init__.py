@@ -1,0 +1,18 @@
+"""Frozen records that say what a run is: its model, its task, its training and its seeds."""
+
+from toyvit.config.model import ModelConfig
+from toyvit.config.run import Run, Seeds, TrainConfig, differences, with_seed
+from toyvit.config.tasks import TASK_CONFIGS, ClassifyConfig, InductionConfig, TaskConfig
+
+__all__ = [
+    "TASK_CONFIGS",
+    "ClassifyConfig",
+    "InductionConfig",
+    "ModelConfig",
+    "Run",
+    "Seeds",
+    "TaskConfig",
+    "TrainConfig",
+    "differences",
+    "with_seed",
+]

@@ -1,0 +1,60 @@
+"""Records that check themselves: types and ranges of their fields, unknown keys, plain JSON."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import field, fields
+from typing import Any, get_type_hints
+
+from toyvit.errors import BadInput, nearest
+
+
+def number(default: Any, least: float | None = None, above: float | None = None, most: float | None = None) -> Any:
+    """A dataclass field that must lie in a range; NaN and infinity never do."""
+    return field(default=default, metadata={"least": least, "above": above, "most": most})
+
+
+class Checked:
+    """Checks every field's type and range when a record is made."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for item in fields(self):  # type: ignore[arg-type]
+            _check(f"{type(self).__name__}.{item.name}", getattr(self, item.name), hints[item.name], item.metadata)
+
+
+def _check(name: str, value: Any, hint: Any, limits: Any) -> None:
+    text = str(hint)
+    if value is None and "None" in text:
+        return
+    values = value if isinstance(value, tuple) else (value,)
+    kind = int if "int" in text else float if "float" in text else bool if "bool" in text else None
+    if kind in (int, float):
+        for one in values:
+            if isinstance(one, bool) or not isinstance(one, int if kind is int else (int, float)):
+                raise BadInput(f"{name} must be {'a whole number' if kind is int else 'a number'}, got {one!r}")
+            _check_range(name, one, limits)
+    elif kind is bool and not isinstance(value, bool):
+        raise BadInput(f"{name} must be true or false, got {value!r}")
+    elif hint is str and not isinstance(value, str):
+        raise BadInput(f"{name} must be text, got {value!r}")
+
+
+def _check_range(name: str, value: float, limits: Any) -> None:
+    least, above, most = (limits.get(key) for key in ("least", "above", "most"))
+    allowed = [f">= {least}" for _ in [0] if least is not None]
+    allowed += [f"> {above}" for _ in [0] if above is not None]
+    allowed += [f"<= {most}" for _ in [0] if most is not None]
+    good = math.isfinite(value)
+    good = good and (least is None or value >= least) and (above is None or value > above)
+    if not (good and (most is None or value <= most)):
+        raise BadInput(f"{name} must be {' and '.join(allowed) or 'finite'}, got {value}")
+
+
+def record(kind: type[Any], values: dict[str, Any]) -> Any:
+    """A config record from plain JSON values; unknown keys are refused with the nearest match."""
+    known = [item.name for item in fields(kind)]
+    for key in values:
+        if key not in known:
+            raise BadInput(f"unknown key {key!r} in {kind.__name__}: allowed are {', '.join(known)}{nearest(key, known)}")
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

@@ -1,0 +1,87 @@
+"""What a run is: model, task, training and seeds, to and from JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from toyvit.config.checked import Checked, number, record
+from toyvit.config.model import ModelConfig
+from toyvit.config.tasks import TASK_CONFIGS, TaskConfig
+from toyvit.errors import choose
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Checked):
+    """The optimiser (AdamW), its schedule, and when to keep a checkpoint."""
+
+    steps: int = number(2000, least=1)
+    batch_size: int = number(64, least=1)
+    learning_rate: float = number(5e-4, above=0)
+    warmup: int = number(100, least=0)  # steps of linear warm-up
+    decay: str = "constant"  # what follows the warm-up: a key of `train/system.py` DECAYS
+    beta1: float = number(0.9, least=0, most=0.9999)
+    beta2: float = number(0.99, least=0, most=0.999999)
+    weight_decay: float = number(0.01, least=0)
+    clip: float = number(1.0, above=0)  # largest gradient norm
+    checkpoints: tuple[int, ...] | None = number(None, least=0)  # steps to keep; None: the lab's schedule
+    n_validation: int = number(512, least=1)  # images in the frozen batch scored at every checkpoint
+    threads: int = number(1, least=1)
+    accelerator: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeds(Checked):
+    """Separate seeds, so that one can be varied alone."""
+
+    init: int = number(0, least=0)  # weights at step 0, and dropout
+    data: int = number(0, least=0)  # training samples
+    measure: int = number(0, least=0)  # evaluation images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One experiment, whole: everything that decides its bits."""
+
+    recipe: str
+    task: TaskConfig
+    model: ModelConfig
+    train: TrainConfig
+    seeds: Seeds = Seeds()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; `from_json` gives an equal Run back."""
+        plain = asdict(self) | {"task": {"name": self.task.name} | asdict(self.task)}
+        return json.loads(json.dumps(plain))
+
+    @staticmethod
+    def from_json(plain: dict[str, Any]) -> Run:
+        parts = dict(plain)
+        task = dict(parts.pop("task", {}))
+        name = choose(str(task.pop("name", "")), TASK_CONFIGS, "task")
+        recipe = str(parts.pop("recipe", ""))
+        kinds: dict[str, Any] = {"model": ModelConfig, "train": TrainConfig, "seeds": Seeds}
+        for key in parts:
+            choose(key, kinds, "part of a run")
+        records = {key: record(kind, parts.get(key, {})) for key, kind in kinds.items()}
+        return Run(recipe=recipe, task=record(TASK_CONFIGS[name], task), **records)
+
+
+def differences(one: Run, other: Run) -> list[str]:
+    """Lines `model.n_layers: 2 -> 3`, one for each field in which two runs differ."""
+    left, right = _flat(one.to_json()), _flat(other.to_json())
+    keys = sorted(left.keys() | right.keys())
+    return [f"{key}: {left.get(key)} -> {right.get(key)}" for key in keys if left.get(key) != right.get(key)]
+
+
+def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in plain.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return out
+
+
+def with_seed(run: Run, seed: int) -> Run:
+    """The same run with another seed for weights and training data; evaluation images stay."""
+    return replace(run, seeds=replace(run.seeds, init=seed, data=seed))
