@@ -7,10 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from toyvit.config import ClassifyConfig
 from toyvit.data import source
 from toyvit.data.draws import bits, sample_keys
+from toyvit.data.task import Task, asking, class_baselines
 from toyvit.data.world import CollectedWorld
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, choose
 
 
 class Digits(CollectedWorld):
@@ -56,3 +58,16 @@ COLLECTED: dict[str, type[CollectedWorld]] = {"digits": Digits, "mnist": Mnist}
 def collected(name: str) -> CollectedWorld:
     """The data set of that name, read once a process."""
     return COLLECTED[name]()  # type: ignore[call-arg]
+
+
+def classify(config: ClassifyConfig) -> Task:
+    """Which class is it?"""
+    world = collected(choose(config.world, COLLECTED, "world of the task classify"))
+    return Task(
+        config=config,
+        world=world,
+        n_classes=world.factors["class"],
+        question=asking(lambda factors: factors["class"]),
+        scalars=lambda factors: {"class": factors["class"]},
+        baselines=lambda batch: class_baselines(batch.target),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from itertools import count
 from typing import ClassVar
@@ -10,9 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from toyvit.config import InductionConfig
 from toyvit.data.draws import integers, normals, sample_keys, subsets
+from toyvit.data.task import Batch, Pairs, Task, asking
 from toyvit.data.world import Factors, World
 
 CELL = 8  # pixels a side
@@ -99,3 +102,50 @@ class PairsWorld(World):
     def label_cells(self) -> Tensor:
         """Patch numbers of the cells that show labels, in slot order."""
         return torch.arange(self.first + 1, self.grid[0] * self.grid[1] - 1, 2)
+
+
+def induction(config: InductionConfig) -> Task:
+    """Which label followed the query's item?"""
+    world = PairsWorld(config)
+
+    def target(factors: Factors) -> NDArray[np.int64]:
+        return factors["label"][np.arange(len(factors["query"])), factors["query"]]
+
+    def scalars(factors: Factors) -> dict[str, NDArray[np.int64]]:
+        item = factors["item"][np.arange(len(factors["query"])), factors["query"]]
+        return {"label": target(factors), "item": item, "query": factors["query"]}
+
+    def pairs(factors: Factors) -> Pairs:
+        n, cells = len(factors["query"]), world.label_cells()
+        last = torch.full((n,), world.grid[0] * world.grid[1] - 1)
+        return Pairs(query=last, match=cells[torch.from_numpy(factors["query"])], labels=cells.expand(n, -1))
+
+    def baselines(batch: Batch) -> dict[str, float]:
+        return {
+            "accuracy.uniform": 1 / config.n_labels,
+            "loss.uniform": math.log(config.n_labels),
+            **bag_of_labels(batch, config.n_items),
+        }
+
+    return Task(
+        config=config,
+        world=world,
+        n_classes=config.n_labels,
+        question=asking(target),
+        scalars=scalars,
+        baselines=baselines,
+        pairs=pairs,
+    )
+
+
+def bag_of_labels(batch: Batch, n_items: int) -> dict[str, float]:
+    """Accuracy and loss of the predictor that knows which labels are in the picture, but not which follows what.
+
+    It answers each label with its share of the N label cells: accuracy E[largest count] / N, loss E[-ln share].
+    """
+    assert batch.content is not None and batch.pairs is not None
+    labels = batch.content.gather(1, batch.pairs.labels) - n_items
+    counts = F.one_hot(labels).sum(1).double()
+    share = counts / counts.sum(1, keepdim=True)
+    expected_loss = -(share * share.clamp(min=1e-300).log()).sum(1).mean()
+    return {"accuracy.bag_of_labels": share.amax(1).mean().item(), "loss.bag_of_labels": expected_loss.item()}

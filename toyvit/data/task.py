@@ -1,0 +1,112 @@
+"""The contract of a task: a question about a world's factors, its naive answers, and what is known of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from toyvit.config import TaskConfig
+from toyvit.data.world import Factors, World
+
+# (factors, rendered pictures) -> (pictures that the model sees, what it should answer)
+Question = Callable[[Factors, Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Where an item-label picture keeps its parts, as patch numbers."""
+
+    query: Int[Tensor, " image"]  # the cell that asks
+    match: Int[Tensor, " image"]  # the label that answers
+    labels: Int[Tensor, "image slot"]  # all labels
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures and what is known about them.
+
+    A target is a class for each picture, a class for each patch (-1: not asked), or numbers (NaN: not asked). `factors` are
+    the scalar factors that probes read; `strategies` are what predictors that know the world would answer, as probabilities.
+    """
+
+    images: Float[Tensor, "image channel height width"]
+    target: Tensor
+    factors: dict[str, Tensor] = field(default_factory=dict)
+    content: Int[Tensor, "image patch"] | None = None
+    pairs: Pairs | None = None
+    strategies: dict[str, Float[Tensor, "image *patch label"]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A world, a question, and its naive answers; see `TASKS`."""
+
+    config: TaskConfig
+    world: World
+    n_classes: int  # classes, or numbers, in one answer
+    question: Question
+    scalars: Callable[[Factors], dict[str, NDArray[np.int64]]]
+    baselines: Callable[[Batch], dict[str, float]]  # `accuracy.NAME` and `loss.NAME` of predictors that know less
+    answers: str = "image"  # one answer an image, or a patch, or its `pixels`
+    pairs: Callable[[Factors], Pairs] | None = None
+    strategies: Callable[[Factors], dict[str, Tensor]] | None = None
+
+    def batch(self, seed: int, split: str, indices: NDArray[np.int64] | range) -> Batch:
+        """Pictures with all that is known about them."""
+        return self.describe(self.world.sample(seed, split, np.asarray(indices, np.int64)))
+
+    def describe(self, factors: Factors) -> Batch:
+        """The batch that these factors make."""
+        images, target = self.question(factors, self.world.render(factors))
+        return Batch(
+            images=images,
+            target=target,
+            factors={name: torch.from_numpy(values) for name, values in self.scalars(factors).items()},
+            content=self.world.content(factors),
+            pairs=self.pairs(factors) if self.pairs else None,
+            strategies=self.strategies(factors) if self.strategies else None,
+        )
+
+    def examples(self, seed: int, split: str, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Pictures and targets only: what a training step needs."""
+        factors = self.world.sample(seed, split, indices)
+        return self.question(factors, self.world.render(factors))
+
+    def frozen(self, seed: int, split: str, n: int) -> Batch:
+        """The first n samples of a split, or all where there are fewer."""
+        size = self.world.sizes[self.world.split(split)]
+        return self.batch(seed, split, range(n if size is None else min(n, size)))
+
+
+def asking(target: Callable[[Factors], NDArray[np.int64]]) -> Question:
+    """The question whose answer is a function of the factors."""
+    return lambda factors, images: (images, torch.from_numpy(target(factors)))
+
+
+def loss(logits: Float[Tensor, "image *patch label"], target: Tensor) -> Float[Tensor, ""]:
+    """Classes: cross-entropy in nats, mean over what is asked; ln(classes) at chance. Numbers: mean squared error."""
+    if target.is_floating_point():
+        return (logits - target)[~target.isnan()].square().mean()
+    return F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=-1)
+
+
+def accuracy(logits: Float[Tensor, "image *patch label"], target: Tensor) -> Float[Tensor, ""]:
+    """Classes: share of what is asked whose largest logit is the target's, 0 to 1. Numbers: R^2, at most 1."""
+    if target.is_floating_point():
+        asked = ~target.isnan()
+        return 1 - (logits - target)[asked].square().mean() / target[asked].var(correction=0)
+    asked = target >= 0
+    return (logits.argmax(-1) == target)[asked].float().mean()
+
+
+def class_baselines(target: Tensor) -> dict[str, float]:
+    """The most frequent class, and the distribution of classes, as answers to every question."""
+    share = torch.bincount(target[target >= 0]).double() / (target >= 0).sum()
+    return {"accuracy.majority": share.max().item(), "loss.label_prior": -torch.xlogy(share, share).sum().item()}
