@@ -7,6 +7,7 @@ are drawn at once, and a sample is the same alone, in a batch, or in another pro
 
 from __future__ import annotations
 
+from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
@@ -53,3 +54,22 @@ def normals(keys: Keys, stream: str, n: int) -> NDArray[np.float32]:
     """(len(keys), n) standard normals, quantised to 65,536 equally likely values within 4.33 of 0."""
     words = bits(keys, stream, -(-n // 4)).view(np.uint16)
     return _QUANTILES[words[:, :n]]
+
+
+def uniforms(keys: Keys, stream: str, n: int) -> NDArray[np.float64]:
+    """(len(keys), n) numbers uniform on the open interval 0 .. 1."""
+    return ((bits(keys, stream, n) >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+
+
+def rows_of_epochs(seed: int, split: str, indices: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Row of a finite set that sample k shows: the set is gone through once an epoch, each epoch in an order of its own."""
+    rows = np.empty_like(indices)
+    for epoch in np.unique(indices // size):
+        here = indices // size == epoch
+        rows[here] = _order(seed, split, int(epoch), size)[indices[here] % size]
+    return rows
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, split: str, epoch: int, size: int) -> NDArray[np.int64]:
+    return bits(sample_keys(seed, split, np.array([epoch])), "order", size)[0].argsort(kind="stable")

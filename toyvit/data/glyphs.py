@@ -19,28 +19,43 @@ from toyvit.data.task import Batch, Pairs, Task, asking
 from toyvit.data.world import Factors, World
 
 CELL = 8  # pixels a side
-LEAST_DIFFERENCE = 16  # pixels between any two glyphs of the bank
 N_UNSEEN = 64  # item glyphs kept for the split `unseen`, after items and labels in the bank
 
 
 @lru_cache
-def bank(n: int) -> NDArray[np.float32]:
-    """The first n glyphs (n, 8, 8), ink +1 and paper -1, half of the pixels ink; always the same.
+def bank(n: int, side: int = CELL) -> NDArray[np.float32]:
+    """The first n glyphs (n, side, side), ink +1 and paper -1, half of the pixels ink; always the same.
 
-    Normal noise, a 3 x 3 circular mean, a threshold at the median; a glyph closer than 16 pixels to an accepted one is
-    left out.
+    Normal noise, a 3 x 3 circular mean, a threshold at the median; a glyph that differs from an accepted one in fewer than a
+    quarter of its pixels is left out.
     """
     glyphs: list[NDArray[np.bool_]] = []
+    n_pixels = side * side
     for index in count():
-        noise = normals(sample_keys(0, "glyph bank", np.array([index])), "noise", CELL * CELL).reshape(CELL, CELL)
+        noise = normals(sample_keys(0, "glyph bank", np.array([index])), "noise", n_pixels).reshape(side, side)
         smooth = sum(np.roll(noise, (row, column), (0, 1)) for row in (-1, 0, 1) for column in (-1, 0, 1))
-        glyph = np.zeros(CELL * CELL, bool)
-        glyph[np.argsort(smooth, axis=None, kind="stable")[CELL * CELL // 2 :]] = True
-        if all((glyph != other).sum() >= LEAST_DIFFERENCE for other in glyphs):
+        glyph = np.zeros(n_pixels, bool)
+        glyph[np.argsort(smooth, axis=None, kind="stable")[n_pixels // 2 :]] = True
+        if all((glyph != other).sum() >= n_pixels // 4 for other in glyphs):
             glyphs.append(glyph)
         if len(glyphs) == n:
-            return np.where(np.array(glyphs), np.float32(1), np.float32(-1)).reshape(n, CELL, CELL)
+            return np.where(np.array(glyphs), np.float32(1), np.float32(-1)).reshape(n, side, side)
     raise AssertionError
+
+
+def cell_pictures(glyphs: NDArray[np.float32], cells: NDArray[np.int64], noise: float, keys: NDArray[np.int64]) -> Tensor:
+    """Pictures (image 1 height width) of cells (image row column) that show glyphs by number; -1 is blank grey.
+
+    Every pixel of every cell gets normal noise, a function of the image's key.
+    """
+    n, rows, columns = cells.shape
+    images = glyphs[cells]
+    images[cells < 0] = 0
+    side = glyphs.shape[1]
+    images = images.transpose(0, 1, 3, 2, 4).reshape(n, 1, rows * side, columns * side)
+    if noise:
+        images += np.float32(noise) * normals(keys.astype(np.uint64), "pixels", images[0].size).reshape(images.shape)
+    return torch.from_numpy(images)
 
 
 class PairsWorld(World):
@@ -85,16 +100,8 @@ class PairsWorld(World):
         return cells
 
     def render(self, factors: Factors) -> Tensor:
-        rows, columns = self.grid
-        cells = self.cells(factors)
-        images = self.glyphs[cells.reshape(-1, rows, columns)]
-        if self.first:
-            images[:, 0, 0] = 0
-        images = images.transpose(0, 1, 3, 2, 4).reshape(len(cells), 1, *self.image_size)
-        if self.config.noise:
-            noise = normals(factors["noise"].astype(np.uint64), "pixels", images[0].size).reshape(images.shape)
-            images += np.float32(self.config.noise) * noise
-        return torch.from_numpy(images)
+        cells = self.cells(factors).reshape(-1, *self.grid)
+        return cell_pictures(self.glyphs, cells, self.config.noise, factors["noise"])
 
     def content(self, factors: Factors) -> Tensor:
         return torch.from_numpy(self.cells(factors))

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from toyvit.data.draws import rows_of_epochs
 from toyvit.errors import BadInput, choose
 
 # Arrays whose first axis is the image: a column for each factor, or a row of slots.
@@ -56,6 +57,17 @@ class World:
         return factors | {name: values}
 
 
+def rows_of(world: World, seed: int, split: str, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of a finite split: in epochs for training, row k for the others, BadInput past their end."""
+    size = world.sizes[world.split(split)] or 0
+    indices = np.asarray(indices, np.int64)
+    if split == "train":
+        return rows_of_epochs(seed, split, indices, size)
+    if len(indices) and indices.max() >= size:
+        raise BadInput(f"{world.name} has {size} {split} pictures, asked for number {indices.max()}")
+    return indices
+
+
 class CollectedWorld(World):
     """Pictures that somebody collected: one factor, the class, and no way to render a picture that is not there."""
 
@@ -67,25 +79,8 @@ class CollectedWorld(World):
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         """Training samples go through the set once an epoch, each epoch in an order of its own; the others are row k."""
-        from toyvit.data.draws import bits, sample_keys
-
-        size = self.sizes[self.split(split)] or 0
-        indices = np.asarray(indices, np.int64)
-        if split != "train":
-            if len(indices) and indices.max() >= size:
-                raise BadInput(f"{self.name} has {size} {split} pictures, asked for number {indices.max()}")
-            rows = indices
-        else:
-            rows = np.empty_like(indices)
-            for epoch in np.unique(indices // size):
-                if self._order[:3] != (seed, split, epoch):
-                    order = bits(sample_keys(seed, split, np.array([epoch])), "order", size)[0].argsort(kind="stable")
-                    self._order = (seed, split, epoch, order)
-                here = indices // size == epoch
-                rows[here] = self._order[3][indices[here] % size]
+        rows = rows_of(self, seed, split, indices)
         return {"class": self.splits[split][1][rows], "row": rows, "split": np.full(len(rows), list(self.sizes).index(split))}
-
-    _order: tuple = (None, None, None, None)  # the last epoch's order: a cache, not state
 
     def render(self, factors: Factors) -> Tensor:
         names = list(self.sizes)
