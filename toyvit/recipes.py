@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from toyvit.config import ClassifyConfig, InductionConfig, ModelConfig, Run, TrainConfig
+from toyvit.config import (
+    AdditionConfig,
+    ClassifyConfig,
+    CountingConfig,
+    InductionConfig,
+    MarkovConfig,
+    ModelConfig,
+    RepeatsConfig,
+    Run,
+    TrainConfig,
+)
 
 
 def induction() -> Run:
@@ -75,6 +85,68 @@ def digits() -> Run:
     )
 
 
+def markov() -> Run:
+    """Markov textures, next patch: from counting textures to counting pairs of them (after Edelman 2024). Half a CPU minute.
+
+    The distance to the true chain, KL, sits near the unigram predictor's (0.18 nats), then falls to 0.08 (exact Bayes: 0.067)
+    while the first layer learns to look at the patch before.
+    """
+    return Run(
+        recipe="markov",
+        task=MarkovConfig(),
+        model=ModelConfig(n_layers=2, n_heads=1, d_model=16, mask="causal", cls_token=False, readout="every"),
+        train=TrainConfig(steps=2000, batch_size=64, learning_rate=3e-3),
+    )
+
+
+def markov_control() -> Run:
+    """The same with one layer: stays at the unigram predictor's distance, 0.176 nats."""
+    run = markov()
+    return replace(run, recipe="markov-control", model=replace(run.model, n_layers=1))
+
+
+def repeats() -> Run:
+    """A repeated sequence with a varying period, next patch: above 0.99 where it repeats, hardly a plateau. 10 CPU seconds."""
+    return Run(
+        recipe="repeats",
+        task=RepeatsConfig(),
+        model=ModelConfig(n_layers=2, n_heads=1, d_model=64, mask="causal", cls_token=False, readout="every"),
+        train=TrainConfig(steps=800, batch_size=64, learning_rate=1e-3),
+    )
+
+
+def addition() -> Run:
+    """Grokking: modular addition of glyphs. Training accuracy 1 by step 125, test accuracy above 0.95 by step 3,000."""
+    return Run(
+        recipe="addition",
+        task=AdditionConfig(),
+        model=ModelConfig(
+            n_layers=1,
+            n_heads=4,
+            d_model=64,
+            d_mlp=256,
+            activation="relu",
+            bias=False,
+            cls_token=False,
+            readout="last",
+            position_scale=0.1,
+        ),
+        train=TrainConfig(
+            steps=3000, batch_size=1095, learning_rate=3e-3, warmup=10, epsilon=1e-6, weight_decay=1.0, n_validation=256
+        ),
+    )
+
+
+def counting() -> Run:
+    """Apples on two sides, how many in all: a smooth rise without a plateau, the negative control. 20 CPU seconds."""
+    return Run(
+        recipe="counting",
+        task=CountingConfig(),
+        model=ModelConfig(n_layers=1, n_heads=4, d_model=64, d_mlp=128, patch_size=6, attention_bias=True, position_scale=0.02),
+        train=TrainConfig(steps=1100, batch_size=64, learning_rate=1e-3),
+    )
+
+
 RECIPES: dict[str, Callable[[], Run]] = {
     "induction": induction,
     "induction-control": induction_control,
@@ -83,4 +155,9 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "mnist-attention": mnist_attention,
     "mnist-mlp": mnist_mlp,
     "digits": digits,
+    "markov": markov,
+    "markov-control": markov_control,
+    "repeats": repeats,
+    "addition": addition,
+    "counting": counting,
 }

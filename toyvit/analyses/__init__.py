@@ -27,7 +27,7 @@ class Analysis:
     measure: Callable[[ViT, Batch, Mapping[str, Tensor]], dict[str, Tensor]]
     axes: dict[str, str]  # quantity (without tags) -> axes of its tensor; "" is a single number
     sites: tuple[str, ...] = ()
-    needs: str = ""  # parts of a batch that must be there: pairs content
+    needs: str = ""  # parts of a batch that must be there: pairs content strategies
     source: str
     truth: str
     null: str
@@ -51,11 +51,22 @@ ANALYSES = {
             null="the task's naive baselines",
         ),
         Analysis(
+            name="strategies",
+            measure=behaviour.strategies,
+            axes={"kl": ""},
+            sites=("logits",),
+            needs="strategies",
+            source="Edelman 2024",
+            truth="a model that says what a strategy says: 0",
+            null="the strategies' distances from each other",
+        ),
+        Analysis(
             name="attention",
             measure=attention.geometry,
             axes={
                 **dict.fromkeys(
-                    ["entropy", "distance", "offset", "offset_row", "offset_column", "sink", "sink_token"], "layer head"
+                    ["entropy", "distance", "offset", "offset_row", "offset_column", "previous", "sink", "sink_token"],
+                    "layer head",
                 ),
                 **dict.fromkeys(["same_row", "same_column", "edge", "corner"], "layer head"),
                 **dict.fromkeys(["cls_mass", "cls_to_patches", "register_mass"], "layer head"),

@@ -97,6 +97,12 @@ def received(pattern: Pattern) -> Float[Tensor, "head key"]:
     return pattern.mean((0, 2))
 
 
+def previous(pattern: Pattern, n_prefix: int) -> Float[Tensor, " head"]:
+    """Attention from each patch to the one before it in raster order, mean over patches but the first, 0 to 1."""
+    among = pattern[:, :, n_prefix:, n_prefix:]
+    return among.diagonal(-1, 2, 3).mean((0, 2))
+
+
 def rollout(patterns: list[Pattern]) -> Float[Tensor, "image query key"]:
     """Product over layers of (A + I) / 2, heads averaged (Abnar & Zuidema 2020); rows sum to 1.
 
@@ -122,6 +128,7 @@ def geometry(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str,
         "offset": torch.stack([score for score, _, _ in offsets]),
         "offset_row": torch.stack([row for _, row, _ in offsets]),
         "offset_column": torch.stack([column for _, _, column in offsets]),
+        "previous": torch.stack([previous(pattern, n) for pattern in patterns]),
         "sink": torch.stack([value.values for value in best]) - 1 / config.n_tokens,
         "sink_token": torch.stack([value.indices for value in best]),
         "rollout": rollout(patterns)[:, 0 if config.readout == "cls" else -1].mean(0),

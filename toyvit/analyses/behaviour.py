@@ -18,6 +18,19 @@ def performance(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[s
     return {"loss": loss(logits, batch.target), "accuracy": accuracy(logits, batch.target)}
 
 
+def divergence(logits: Tensor, said: Tensor) -> Tensor:
+    """KL(said, model) in nats, mean over the answers that a strategy gives (not NaN): 0 where the model says the same."""
+    asked = ~said.isnan().any(-1)
+    p = said[asked]
+    return (torch.xlogy(p, p) - p * logits[asked].log_softmax(-1)).sum(-1).mean()
+
+
+def strategies(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `strategies`: how far the model is from predictors that know the world (Edelman 2024, section 2)."""
+    assert batch.strategies is not None
+    return {f"kl[strategy={name}]": divergence(trace["logits"], said) for name, said in batch.strategies.items()}
+
+
 def knock_outs(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The analysis `knock_outs`: loss and accuracy with heads silenced, by zero or by their mean over images.
 

@@ -2,13 +2,26 @@
 
 from toyvit.config.model import ModelConfig
 from toyvit.config.run import Run, Seeds, TrainConfig, differences, with_seed
-from toyvit.config.tasks import TASK_CONFIGS, ClassifyConfig, InductionConfig, TaskConfig
+from toyvit.config.tasks import (
+    TASK_CONFIGS,
+    AdditionConfig,
+    ClassifyConfig,
+    CountingConfig,
+    InductionConfig,
+    MarkovConfig,
+    RepeatsConfig,
+    TaskConfig,
+)
 
 __all__ = [
     "TASK_CONFIGS",
+    "AdditionConfig",
     "ClassifyConfig",
+    "CountingConfig",
     "InductionConfig",
+    "MarkovConfig",
     "ModelConfig",
+    "RepeatsConfig",
     "Run",
     "Seeds",
     "TaskConfig",

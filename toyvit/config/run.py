@@ -23,6 +23,7 @@ class TrainConfig(Checked):
     decay: str = "constant"  # what follows the warm-up: a key of `train/system.py` DECAYS
     beta1: float = number(0.9, least=0, most=0.9999)
     beta2: float = number(0.99, least=0, most=0.999999)
+    epsilon: float = number(1e-8, above=0)
     weight_decay: float = number(0.01, least=0)
     clip: float = number(1.0, above=0)  # largest gradient norm
     checkpoints: tuple[int, ...] | None = number(None, least=0)  # steps to keep; None: the lab's schedule

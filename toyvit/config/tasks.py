@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from toyvit.config.checked import Checked, number
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,4 +48,83 @@ class ClassifyConfig(TaskConfig):
     world: str = "digits"
 
 
-TASK_CONFIGS: dict[str, type[TaskConfig]] = {kind.name: kind for kind in (InductionConfig, ClassifyConfig)}
+@dataclass(frozen=True, kw_only=True)
+class MarkovConfig(TaskConfig):
+    """Textures on a grid drawn from a Markov chain that is fresh for each picture: which comes next, or which is hidden?"""
+
+    name: ClassVar[str] = "markov"
+    rows: int = number(10, least=1, most=64)
+    columns: int = number(10, least=1, most=64)
+    n_textures: int = number(3, least=2, most=16)
+    form: str = "chain"  # what a cell is drawn from: `chain`, the cell before; `grid`, the left and the upper cell
+    ask: str = "next"  # `next`: every cell's successor; `masked`: one hidden cell
+    noise: float = number(0.0, least=0, most=10)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(self.form, ("chain", "grid"), "task.form")
+        choose(self.ask, ("next", "masked"), "task.ask")
+        if self.n_cells < 2:
+            raise BadInput(f"a grid of {self.rows} x {self.columns} cells has no next cell: at least 2 cells")
+
+    @property
+    def n_cells(self) -> int:
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatsConfig(TaskConfig):
+    """A random sequence of glyphs, repeated with a period between `least` and `most`: which comes next, or which is hidden?"""
+
+    name: ClassVar[str] = "repeats"
+    rows: int = number(5, least=1, most=32)
+    columns: int = number(5, least=1, most=32)
+    n_glyphs: int = number(32, least=2, most=256)
+    least: int = number(8, least=1)
+    most: int = number(12, least=1)
+    ask: str = "next"
+    noise: float = number(0.3, least=0, most=10)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(self.ask, ("next", "masked"), "task.ask")
+        if not self.least <= self.most < min(self.n_cells - 1, self.n_glyphs + 1):
+            raise BadInput(
+                f"periods of {self.least} to {self.most} do not repeat on {self.rows} x {self.columns} cells of {self.n_glyphs} "
+                f"glyphs: need least <= most < {min(self.n_cells - 1, self.n_glyphs + 1)}"
+            )
+
+    @property
+    def n_cells(self) -> int:
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdditionConfig(TaskConfig):
+    """(a + b) mod p from a picture of a and b."""
+
+    name: ClassVar[str] = "addition"
+    modulus: int = number(37, least=2, most=255)
+    shown: str = "glyphs"  # `glyphs`: [a] [b] [=]; `clock`: two hands on one face
+    train_share: float = number(0.8, above=0, most=0.99)
+    split: str = "unordered"  # `unordered`: (a, b) and (b, a) on the same side; `ordered`: each by itself
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(self.shown, ("glyphs", "clock"), "task.shown")
+        choose(self.split, ("unordered", "ordered"), "task.split")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountingConfig(TaskConfig):
+    """Discs on the left and on the right: how many in all?"""
+
+    name: ClassVar[str] = "counting"
+    most: int = number(7, least=1, most=16)  # discs on one side
+    held_out: float = number(0.25, least=0, most=0.9)  # share of the pairs (left, right) that training never shows
+    noise: float = number(0.1, least=0, most=10)
+
+
+TASK_CONFIGS: dict[str, type[TaskConfig]] = {
+    kind.name: kind for kind in (InductionConfig, ClassifyConfig, MarkovConfig, RepeatsConfig, AdditionConfig, CountingConfig)
+}

@@ -37,6 +37,7 @@ def optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimi
         model.parameters(),
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
+        eps=config.epsilon,
         weight_decay=config.weight_decay,
         fused=True,
     )

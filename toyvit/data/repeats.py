@@ -1,0 +1,94 @@
+"""Repeats: a canvas of glyphs that holds one random sequence over and over, with a period that varies; which comes next?"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from toyvit.config import RepeatsConfig
+from toyvit.data.draws import integers, sample_keys, subsets
+from toyvit.data.glyphs import CELL, bank, cell_pictures
+from toyvit.data.task import Batch, Task
+from toyvit.data.world import Factors, World
+
+
+class RepeatsWorld(World):
+    """Cell c shows glyph `sequence[c mod period]`: no glyph twice in a sequence, the period uniform between two limits."""
+
+    name: ClassVar[str] = "repeats"
+    patch_size = CELL
+
+    def __init__(self, config: RepeatsConfig) -> None:
+        self.config, self.grid = config, (config.rows, config.columns)
+        self.image_size = (config.rows * CELL, config.columns * CELL)
+        self.sizes = dict.fromkeys(("train", "validation", "test"))
+        self.factors = {"sequence": config.n_glyphs, "period": config.most + 1, "noise": 2**63 - 1, "masked": config.n_cells}
+
+    def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
+        keys = sample_keys(seed, self.split(split), indices)
+        least, n = self.config.least, self.config.n_cells
+        period = least + integers(keys, "period", 1, self.config.most - least + 1)[:, 0]
+        return {
+            "sequence": subsets(keys, "sequence", self.config.most, self.config.n_glyphs),
+            "period": period,
+            "noise": (keys >> np.uint64(1)).astype(np.int64),
+            "masked": period + (integers(keys, "masked", 1, 2**31)[:, 0] % (n - period)),
+        }
+
+    def cells(self, factors: Factors) -> NDArray[np.int64]:
+        """Glyph number in each cell (image cell)."""
+        place = np.arange(self.config.n_cells) % factors["period"][:, None]
+        return np.take_along_axis(factors["sequence"], place, 1)
+
+    def render(self, factors: Factors) -> Tensor:
+        cells = self.cells(factors).reshape(-1, *self.grid)
+        return cell_pictures(bank(self.config.n_glyphs), cells, self.config.noise, factors["noise"])
+
+    def content(self, factors: Factors) -> Tensor:
+        return torch.from_numpy(self.cells(factors))
+
+
+def repeats(config: RepeatsConfig) -> Task:
+    """Which glyph comes next (asked from the second time on), or which is hidden (one cell of the repeated part blanked)?"""
+    world = RepeatsWorld(config)
+
+    def question(factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
+        cells, period = torch.from_numpy(world.cells(factors)), torch.from_numpy(factors["period"])
+        place = torch.arange(config.n_cells)
+        if config.ask == "next":
+            following = torch.cat([cells[:, 1:], cells[:, :1]], 1)
+            asked = (place >= period[:, None]) & (place + 1 < config.n_cells)
+            return images, following.masked_fill(~asked, -1)
+        hidden = place == torch.from_numpy(factors["masked"])[:, None]
+        blank = hidden.unflatten(1, world.grid).repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+        return images.masked_fill(blank[:, None], 0), cells.masked_fill(~hidden, -1)
+
+    return Task(
+        config=config,
+        world=world,
+        n_classes=config.n_glyphs,
+        question=question,
+        scalars=lambda factors: {"period": factors["period"], "first": factors["sequence"][:, 0]},
+        baselines=lambda batch: {
+            "accuracy.uniform": 1 / config.n_glyphs,
+            "loss.uniform": math.log(config.n_glyphs),
+            **bag_of_glyphs(batch),
+        },
+        answers="patch",
+    )
+
+
+def bag_of_glyphs(batch: Batch) -> dict[str, float]:
+    """The predictor that knows which glyphs are in the picture and how often, but not where."""
+    assert batch.content is not None
+    asked = batch.target >= 0
+    counts = torch.nn.functional.one_hot(batch.content).sum(1).double()
+    share = (counts / counts.sum(1, keepdim=True))[:, None].expand(-1, batch.target.shape[1], -1)
+    right = share[asked].gather(1, batch.target[asked][:, None])[:, 0]
+    best = share[asked].argmax(1) == batch.target[asked]
+    return {"accuracy.bag_of_glyphs": best.float().mean().item(), "loss.bag_of_glyphs": -right.log().mean().item()}
