@@ -91,7 +91,7 @@ class RepeatsConfig(TaskConfig):
         if not self.least <= self.most < min(self.n_cells - 1, self.n_glyphs + 1):
             raise BadInput(
                 f"periods of {self.least} to {self.most} do not repeat on {self.rows} x {self.columns} cells of {self.n_glyphs} "
-                f"glyphs: need least <= most < {min(self.n_cells - 1, self.n_glyphs + 1)}"
+                f"glyphs: least <= most < {min(self.n_cells - 1, self.n_glyphs + 1)}"
             )
 
     @property
