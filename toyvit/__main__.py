@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -28,13 +28,14 @@ class Parser(argparse.ArgumentParser):
         raise BadInput(message)
 
     def refuse_unknown(self, words: Sequence[str]) -> None:
-        """BadInput for words that nothing has claimed, naming the nearest option."""
+        """BadInput for words that this command has not claimed, naming the nearest option."""
         if words:
             known = [option for action in self._actions for option in action.option_strings]
             raise BadInput(f"unknown argument {words[0]!r}{nearest(words[0], known)}")
 
 
-def parser() -> Parser:
+def parser() -> tuple[Parser, Mapping[str, Parser]]:
+    """The whole command line, and the parser of each command."""
     top = Parser(prog="toyvit", description="Train tiny vision transformers, keep dense checkpoints, measure every one.")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
@@ -83,7 +84,7 @@ def parser() -> Parser:
     data = command("data", "prepare a data set (the only command that may download) and draw a preview of it")
     data.add_argument("name", metavar="NAME", help="glyphs, digits, mnist")
 
-    return top
+    return top, commands.choices
 
 
 def _recipe_help() -> str:
@@ -216,7 +217,8 @@ def tensorboard(options: argparse.Namespace) -> int:
 def verify(options: argparse.Namespace) -> int:
     from toyvit.runs import RunFolder
 
-    folder = RunFolder(options.run).existing()
+    folder = RunFolder(options.run)
+    folder.run()  # config.json is whole
     bad = folder.verify()
     for name, problem in bad.items():
         print(f"{folder.checkpoints / name} {problem}")
@@ -270,7 +272,7 @@ def data(options: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 2 bad input, 3 diverged, 130 and 143 stopped by a signal and resumable."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    top = parser()
+    top, commands = parser()
     try:
         options, words = top.parse_known_args(argv)
         if options.command is None:
@@ -278,7 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if options.command == "train":
             return train(options, words)
-        top.refuse_unknown(words)
+        commands[options.command].refuse_unknown(words)
         return globals()[options.command](options)
     except BadInput as error:
         print(f"toyvit: {error}", file=sys.stderr)

@@ -2,45 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
-from typing import Any
-
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from typing import Any, get_type_hints
 
 from toyvit.config import Run
 from toyvit.errors import BadInput, nearest
 
 PARTS = ("model", "task", "train", "seeds")
+WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 
 
 def overridden(run: Run, words: Sequence[str]) -> Run:
     """The run with the fields set that `words` name; an unknown field or a value of the wrong kind is BadInput."""
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
-    for part in PARTS:
-        parser.add_class_arguments(type(getattr(run, part)), part)
-    known = [f"--{part}.{item.name}" for part in PARTS for item in fields(getattr(run, part))]
-    for word in words:
-        name = word.split("=")[0]
-        if name.startswith("--") and name not in known:
-            raise BadInput(f"unknown argument {name!r}{nearest(name, known)}")
-    defaults = {
-        f"{part}.{item.name}": getattr(getattr(run, part), item.name) for part in PARTS for item in fields(getattr(run, part))
+    known = {
+        f"--{part}.{item.name}": (part, item.name, str(get_type_hints(type(getattr(run, part)))[item.name]))
+        for part in PARTS
+        for item in fields(getattr(run, part))
     }
-    parser.set_defaults(defaults)
+    changed: dict[str, dict[str, Any]] = {}
+    for option, text in _pairs(words):
+        if option not in known:
+            raise BadInput(f"unknown argument {option!r}{nearest(option, known)}")
+        part, name, hint = known[option]
+        if text is None:
+            raise BadInput(f"{option} needs a value")
+        changed.setdefault(part, {})[name] = _value(option, text, hint)
+    return replace(run, **{part: replace(getattr(run, part), **values) for part, values in changed.items()})
+
+
+def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """`--option value` and `--option=value`."""
+    rest = list(words)
+    while rest:
+        option, equals, text = rest.pop(0).partition("=")
+        if not option.startswith("--"):
+            raise BadInput(f"unknown argument {option!r}: a field is set by --model.NAME VALUE, --task., --train. or --seeds.")
+        yield option, text if equals else rest.pop(0) if rest else None
+
+
+def _value(option: str, text: str, hint: str) -> Any:
+    """Text as the field's type: `none` where a field may be empty, `1,2,3` where it is a list."""
+    if text.lower() in ("none", "null") and "None" in hint:
+        return None
+    kind = next(word for word in WORDS if word in hint)
+    values = [_one(option, part, kind) for part in (text.split(",") if "tuple" in hint else [text])]
+    return tuple(values) if "tuple" in hint else values[0]
+
+
+def _one(option: str, text: str, kind: str) -> Any:
     try:
-        given = parser.parse_args([_listed(word, name) for name, word in zip(["", *words], words, strict=False)])
-    except (ArgumentError, SystemExit) as error:
-        raise BadInput(" ".join(str(error).replace("Parser key ", "").split())) from None
-    changed = {part: replace(getattr(run, part), **_values(given[part])) for part in PARTS if given.get(part)}
-    return replace(run, **changed)
-
-
-def _listed(word: str, option: str) -> str:
-    """`1,2,3` behind an option is a list."""
-    is_list = option.startswith("--") and "," in word and word.replace(",", "").isdigit()
-    return f"[{word}]" if is_list else word
-
-
-def _values(given: Namespace) -> dict[str, Any]:
-    return dict(vars(given))
+        if kind == "bool":
+            return {"true": True, "false": False}[text.lower()]
+        return {"int": int, "float": float, "str": str}[kind](text)
+    except (ValueError, KeyError):
+        raise BadInput(f"{option} takes {WORDS[kind]}, got {text!r}") from None

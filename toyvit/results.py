@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -109,19 +109,32 @@ class Results:
             self.db.executemany("insert or replace into baselines values (?, ?, ?)", lines)
 
 
+@contextmanager
+def _reading(path: Path | str) -> Iterator[sqlite3.Connection]:
+    """The table of a measured run, open; BadInput where there is none or the file is no database."""
+    file = RunFolder(path).existing().measures
+    if not file.exists():
+        raise BadInput(f"{path} has no measures yet: run `toyvit measure {path}`")
+    try:
+        with closing(sqlite3.connect(file, timeout=60)) as db:
+            yield db
+    except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
+        raise BadInput(f"{file} cannot be read as a table of measures: {str(error).splitlines()[-1]}") from None
+
+
 def table(path: Path | str) -> pd.DataFrame:
     """Every measured number of a run, one a row: run, step, analysis, quantity, axes and tags as columns, images, value.
 
     Axes that a quantity does not have are missing (<NA>). Rows whose checkpoint is no longer the run's are left out.
     """
-    folder = RunFolder(path).existing()
-    if not folder.measures.exists():
-        raise BadInput(f"{path} has no measures yet: run `toyvit measure {path}`")
-    current = {(entry.step, entry.sha256) for entry in folder.entries()}
-    with closing(sqlite3.connect(folder.measures, timeout=60)) as db:
+    folder = RunFolder(path)
+    with _reading(path) as db:
         cells = pd.read_sql("select id as cell, step, sha256, analysis, images from cells", db)
         places = pd.read_sql("select id as place, quantity, axes from places", db)
         numbers = pd.read_sql("select cell, place, value from numbers", db)
+    if not len(numbers):
+        raise BadInput(f"{path} has no measures yet: run `toyvit measure {path}`")
+    current = {(entry.step, entry.sha256) for entry in folder.entries()}
     keep = [pair in current for pair in zip(cells["step"], cells["sha256"], strict=True)]
     axes = pd.DataFrame([json.loads(text) for text in places.pop("axes")], index=places.index)
     for name in axes:
@@ -135,10 +148,7 @@ def table(path: Path | str) -> pd.DataFrame:
 
 def baselines(path: Path | str) -> dict[str, float]:
     """Accuracy and loss of the naive predictors on the evaluation images, `accuracy.NAME` and `loss.NAME`."""
-    folder = RunFolder(path).existing()
-    if not folder.measures.exists():
-        raise BadInput(f"{path} has no measures yet: run `toyvit measure {path}`")
-    with closing(sqlite3.connect(folder.measures, timeout=60)) as db:
+    with _reading(path) as db:
         found = db.execute(
             "select name, value from baselines where digest = (select digest from baselines order by rowid limit 1)"
         )

@@ -88,6 +88,8 @@ class RunFolder:
         """The Run that config.json describes."""
         try:
             return Run.from_json(json.loads(self.existing().config_file.read_text())["run"])
+        except BadInput as error:
+            raise BadInput(f"{self.config_file} cannot be used: {error}") from None
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(f"{self.config_file} is damaged: {type(error).__name__}: {error}") from None
 
@@ -207,10 +209,9 @@ class RunFolder:
         lines = read_lines(self.metrics)
         if lines and lines[-1].get("status") == "diverged":
             return "diverged"
-        entries = self.entries()
-        if entries and entries[-1].step == self.run().train.steps and self.state.exists() and not self.locked():
-            return "finished"
-        return "running" if self.locked() else "stopped"
+        if self.locked():
+            return "running"
+        return "finished" if (self.states / state_name(self.run().train.steps)).exists() else "stopped"
 
 
 def checkpoint_name(step: int) -> str:

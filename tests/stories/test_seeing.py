@@ -1,6 +1,7 @@
 """Figures, TensorBoard files and notebooks of small runs: what they show, and that showing it twice changes nothing."""
 
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from toyvit.measure import measure
 from toyvit.recipes import RECIPES
 from toyvit.report import FIGURES, draw, tensorboard
 from toyvit.results import table
+from toyvit.runs import RunFolder
 from toyvit.train import fit
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -102,16 +104,18 @@ def test_measuring_again_doubles_no_point(runs):
 
 def test_curves_are_written_while_a_run_trains(tmp_path):
     """The follower is asked three times: before there is a run, in the middle, at the end."""
-    path, asked = tmp_path / "run", []
+    path, asked, training = tmp_path / "run", [], ExitStack()
 
     def ended() -> bool:
         asked.append(1)
         if len(asked) == 2:
             run = RECIPES["induction-smoke"]()
             fit(replace(run, train=replace(run.train, steps=20, batch_size=8, n_validation=16)), path, progress=False)
+            training.enter_context(RunFolder(path).lock())
         return len(asked) == 3
 
-    tensorboard.follow(path, ended)
+    with training:
+        tensorboard.follow(path, ended)
     shown = EventAccumulator(str(path / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     assert [event.step for event in shown.Scalars("train/loss")] == list(range(1, 21))
     assert len(asked) == 3

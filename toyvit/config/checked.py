@@ -27,7 +27,11 @@ def _check(name: str, value: Any, hint: Any, limits: Any) -> None:
     text = str(hint)
     if value is None and "None" in text:
         return
-    values = value if isinstance(value, tuple) else (value,)
+    if "tuple" in text and not isinstance(value, tuple):
+        raise BadInput(f"{name} must be a list of numbers, got {value!r}")
+    if "tuple[int, int]" in text and len(value) != 2:
+        raise BadInput(f"{name} must be two numbers, got {value!r}")
+    values = value if "tuple" in text else (value,)
     kind = int if "int" in text else float if "float" in text else bool if "bool" in text else None
     if kind in (int, float):
         for one in values:

@@ -36,9 +36,9 @@ class TrainConfig(Checked):
 class Seeds(Checked):
     """Separate seeds, so that one can be varied alone."""
 
-    init: int = number(0, least=0)  # weights at step 0, and dropout
-    data: int = number(0, least=0)  # training samples
-    measure: int = number(0, least=0)  # evaluation images
+    init: int = number(0, least=0, most=2**32 - 1)  # weights at step 0, and dropout
+    data: int = number(0, least=0, most=2**32 - 1)  # training samples
+    measure: int = number(0, least=0, most=2**32 - 1)  # evaluation images
 
 
 @dataclass(frozen=True, kw_only=True)

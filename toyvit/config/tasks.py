@@ -90,7 +90,7 @@ class RepeatsConfig(TaskConfig):
         choose(self.ask, ("next", "masked"), "task.ask")
         if not self.least <= self.most < min(self.n_cells - 1, self.n_glyphs + 1):
             raise BadInput(
-                f"periods of {self.least} to {self.most} do not repeat on {self.rows} x {self.columns} cells of {self.n_glyphs} "
+                f"periods of {self.least} to {self.most} do not repeat on {self.rows} x {self.columns} cells, {self.n_glyphs} "
                 f"glyphs: least <= most < {min(self.n_cells - 1, self.n_glyphs + 1)}"
             )
 

@@ -23,9 +23,12 @@ _QUANTILES = ndtri((np.arange(65536) + 0.5) / 65536).astype(np.float32)
 
 def mix(state: Keys) -> Keys:
     """SplitMix64's finaliser: a bijection of 64-bit words that looks random."""
-    state = (state ^ (state >> np.uint64(30))) * _MULTIPLIERS[0]
-    state = (state ^ (state >> np.uint64(27))) * _MULTIPLIERS[1]
-    return state ^ (state >> np.uint64(31))
+    state = state ^ (state >> np.uint64(30))
+    state *= _MULTIPLIERS[0]
+    state ^= state >> np.uint64(27)
+    state *= _MULTIPLIERS[1]
+    state ^= state >> np.uint64(31)
+    return state
 
 
 def sample_keys(seed: int, split: str, indices: NDArray[np.int64]) -> Keys:
@@ -36,8 +39,17 @@ def sample_keys(seed: int, split: str, indices: NDArray[np.int64]) -> Keys:
 
 def bits(keys: Keys, stream: str, n: int) -> Keys:
     """(len(keys), n) random 64-bit words of the named stream."""
-    starts = mix(keys ^ mix(np.array([crc32(stream.encode())], np.uint64) + GOLDEN))
-    return mix(starts[:, None] + np.arange(1, n + 1, dtype=np.uint64) * GOLDEN)
+    return mix(mix(keys ^ _named(stream))[:, None] + _steps(n))
+
+
+@lru_cache
+def _named(stream: str) -> Keys:
+    return mix(np.array([crc32(stream.encode())], np.uint64) + GOLDEN)
+
+
+@lru_cache
+def _steps(n: int) -> Keys:
+    return np.arange(1, n + 1, dtype=np.uint64) * GOLDEN
 
 
 def integers(keys: Keys, stream: str, n: int, below: int) -> NDArray[np.int64]:
@@ -46,14 +58,22 @@ def integers(keys: Keys, stream: str, n: int, below: int) -> NDArray[np.int64]:
 
 
 def subsets(keys: Keys, stream: str, n: int, below: int) -> NDArray[np.int64]:
-    """(len(keys), n) whole numbers from 0 .. below - 1, in random order, none twice in a row of the result."""
-    return bits(keys, stream, below).argsort(1, kind="stable")[:, :n]
+    """(len(keys), n) whole numbers from 0 .. below - 1, in random order, none twice in a row of the result.
+
+    The words of a row all differ (`mix` is a bijection, the golden ratio odd), so every sort gives the same order.
+    """
+    return bits(keys, stream, below).argsort(1)[:, :n]
 
 
-def normals(keys: Keys, stream: str, n: int) -> NDArray[np.float32]:
-    """(len(keys), n) standard normals, quantised to 65,536 equally likely values within 4.33 of 0."""
+@lru_cache
+def _quantiles(scale: float) -> NDArray[np.float32]:
+    return np.float32(scale) * _QUANTILES
+
+
+def normals(keys: Keys, stream: str, n: int, scale: float = 1.0) -> NDArray[np.float32]:
+    """(len(keys), n) standard normals times `scale`, quantised to 65,536 equally likely values within 4.33 of 0."""
     words = bits(keys, stream, -(-n // 4)).view(np.uint16)
-    return _QUANTILES[words[:, :n]]
+    return _quantiles(scale).take(words[:, :n], mode="clip")
 
 
 def uniforms(keys: Keys, stream: str, n: int) -> NDArray[np.float64]:

@@ -49,12 +49,14 @@ def cell_pictures(glyphs: NDArray[np.float32], cells: NDArray[np.int64], noise: 
     Every pixel of every cell gets normal noise, a function of the image's key.
     """
     n, rows, columns = cells.shape
-    images = glyphs[cells]
-    images[cells < 0] = 0
     side = glyphs.shape[1]
-    images = images.transpose(0, 1, 3, 2, 4).reshape(n, 1, rows * side, columns * side)
+    lines = cells[:, :, None] * side + np.arange(side)[:, None]  # image, row of cells, line, column
+    images = glyphs.reshape(-1, side).take(lines, 0, mode="wrap")
+    if (cells < 0).any():
+        images.transpose(0, 1, 3, 2, 4)[cells < 0] = 0
+    images = images.reshape(n, 1, rows * side, columns * side)
     if noise:
-        images += np.float32(noise) * normals(keys.astype(np.uint64), "pixels", images[0].size).reshape(images.shape)
+        images += normals(keys.astype(np.uint64), "pixels", images[0].size, noise).reshape(images.shape)
     return torch.from_numpy(images)
 
 

@@ -18,7 +18,10 @@ from toyvit.data.world import Factors, World
 
 
 class RepeatsWorld(World):
-    """Cell c shows glyph `sequence[c mod period]`: no glyph twice in a sequence, the period uniform between two limits."""
+    """Cell c shows glyph `sequence[c mod period]`: no glyph twice in a sequence, the period uniform between two limits.
+
+    Factors: `sequence`, `period` (above the least), `noise`, `masked` (the cell that the masked question hides).
+    """
 
     name: ClassVar[str] = "repeats"
     patch_size = CELL
@@ -27,22 +30,31 @@ class RepeatsWorld(World):
         self.config, self.grid = config, (config.rows, config.columns)
         self.image_size = (config.rows * CELL, config.columns * CELL)
         self.sizes = dict.fromkeys(("train", "validation", "test"))
-        self.factors = {"sequence": config.n_glyphs, "period": config.most + 1, "noise": 2**63 - 1, "masked": config.n_cells}
+        self.factors = {
+            "sequence": config.n_glyphs,
+            "period": config.most - config.least + 1,
+            "noise": 2**63 - 1,
+            "masked": config.n_cells,
+        }
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         keys = sample_keys(seed, self.split(split), indices)
         least, n = self.config.least, self.config.n_cells
-        period = least + integers(keys, "period", 1, self.config.most - least + 1)[:, 0]
+        period = integers(keys, "period", 1, self.config.most - least + 1)[:, 0]
         return {
             "sequence": subsets(keys, "sequence", self.config.most, self.config.n_glyphs),
             "period": period,
             "noise": (keys >> np.uint64(1)).astype(np.int64),
-            "masked": period + (integers(keys, "masked", 1, 2**31)[:, 0] % (n - period)),
+            "masked": least + period + integers(keys, "masked", 1, 2**31)[:, 0] % (n - least - period),
         }
+
+    def period(self, factors: Factors) -> NDArray[np.int64]:
+        """Cells until the sequence comes again (image)."""
+        return self.config.least + factors["period"]
 
     def cells(self, factors: Factors) -> NDArray[np.int64]:
         """Glyph number in each cell (image cell)."""
-        place = np.arange(self.config.n_cells) % factors["period"][:, None]
+        place = np.arange(self.config.n_cells) % self.period(factors)[:, None]
         return np.take_along_axis(factors["sequence"], place, 1)
 
     def render(self, factors: Factors) -> Tensor:
@@ -58,7 +70,7 @@ def repeats(config: RepeatsConfig) -> Task:
     world = RepeatsWorld(config)
 
     def question(factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
-        cells, period = torch.from_numpy(world.cells(factors)), torch.from_numpy(factors["period"])
+        cells, period = torch.from_numpy(world.cells(factors)), torch.from_numpy(world.period(factors))
         place = torch.arange(config.n_cells)
         if config.ask == "next":
             following = torch.cat([cells[:, 1:], cells[:, :1]], 1)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from toyvit.config import ModelConfig
+from toyvit.errors import BadInput, nearest
 from toyvit.model import choices
 from toyvit.sites import Site, canonical, select, sites
 from toyvit.taps import Tap, editing, recording, untouched, wanted, wants, within
@@ -48,8 +49,7 @@ class Attention(nn.Module):
                 read = tap(f"{name}_input", shared)
                 if read is not shared:
                     packed[part] = packed[part] + torch.einsum("bthd,hdf->bthf", read - shared, self.heads()[part])
-            packed[part] = tap(f"attn.{name}", packed[part])
-        return packed
+        return [tap(f"attn.{name}", part) for name, part in zip("qkv", packed, strict=True)]
 
     def forward(self, x: Tensor, mask: Tensor, tap: Tap) -> Tensor:
         (n, t, _), h = x.shape, self.n_heads
@@ -185,9 +185,10 @@ class ViT(nn.Module):
 
     def check(self, tap: Tap) -> None:
         """Refuse a tap that names a site this model does not have."""
-        names = wanted(tap)
-        if names and not names <= self.sites().keys():  # type: ignore[operator]
-            select(names, self.config)
+        known = self.sites()
+        for name in wanted(tap) or ():
+            if name not in known:
+                raise BadInput(f"unknown site {name!r} in this model (see `toyvit sites`){nearest(canonical(name), known)}")
 
     def run_with_cache(self, images: Tensor, names: Iterable[str] = ("*",)) -> tuple[Tensor, Cache]:
         """Logits and the values at the chosen sites, as in TransformerLens; `hook_` in a name is allowed."""

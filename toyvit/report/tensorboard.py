@@ -61,9 +61,12 @@ def write(path: Path | str) -> Path:
 
 
 def follow(path: Path | str, ended: Callable[[], bool]) -> None:
-    """Write curves and measures of a run in training as they come, until `ended()`, which waits a while and then answers."""
+    """Write curves and measures as a run in training makes them, until `ended()`, which waits a while and then answers.
+
+    Nothing is touched before the run is locked: a run that is refused keeps its files.
+    """
     folder, over = RunFolder(path), False
-    while not (folder.config_file.exists() or over):
+    while not (folder.locked() or over):
         over = ended()
     if over:
         return

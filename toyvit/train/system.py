@@ -52,6 +52,13 @@ class System(pl.LightningModule):
         self.run, self.step, self.last = run, 0, {"loss": math.nan, "gradient_norm": math.nan}
         self.model = ViT(run.model, seed=run.seeds.init)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Lightning notes the running hook 45 times a step: past torch's search for parameters and modules."""
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return optimizer(self.model, self.run.train)
 

@@ -1,0 +1,1 @@
+"""Timings against peers and floors: run `python -m bench` in the repository's root."""

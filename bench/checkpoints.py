@@ -1,0 +1,46 @@
+"""Writing one checkpoint and its line in the manifest, against writing the same bytes to a file."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+from bench.timing import Result, interleave
+from bench.training import CASES, CLASSES
+from toyvit.config import ModelConfig
+from toyvit.model import ViT
+from toyvit.runs import RunFolder, checkpoint_name
+
+BAR = 2.0  # milliseconds on the clock
+MODELS = {name: replace(CASES[name][0], n_channels=1, n_classes=CLASSES) for name in list(CASES)[::2]}
+
+
+def timed(name: str, config: ModelConfig, place: Path, rounds: int) -> Result:
+    folder, steps, files = RunFolder(place), count(), count()
+    folder.checkpoints.mkdir(parents=True)
+    weights, scores = ViT(config).state_dict(), {"loss": 1.0, "accuracy": 0.5}
+    folder.write_checkpoint(next(steps), 0, weights, scores)
+    content = (folder.checkpoints / checkpoint_name(0)).read_bytes()
+    jobs = {
+        "ours": lambda: folder.write_checkpoint(next(steps), 0, weights, scores),
+        "file": lambda: (place / str(next(files))).write_bytes(content),
+    }
+    times = interleave(f"checkpoint {name}", jobs, rounds, clock=time.perf_counter, warm=5)
+    return Result(
+        name=f"checkpoint {name.rsplit(' ', 2)[0]}, {len(content) / 1e3:.0f} kB",
+        ours=times["ours"],
+        peer=times["file"],
+        peer_name="bare write",
+        bar=BAR,
+        barred="ours",
+    )
+
+
+def results(repeats: int | None) -> Iterator[Result]:
+    for name, config in MODELS.items():
+        with tempfile.TemporaryDirectory() as place:
+            yield timed(name, config, Path(place) / "run", repeats or 101)

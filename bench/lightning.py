@@ -1,0 +1,106 @@
+"""A whole Lightning run against a plain loop that does the same updates, evaluations and writes; both leave equal files."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from bench.timing import Result, interleave
+from toyvit.config import Run
+from toyvit.data.tasks import Batch, accuracy, loss, resolve, task
+from toyvit.model import ViT
+from toyvit.recipes import RECIPES
+from toyvit.runs import RunFolder
+from toyvit.train import fit
+from toyvit.train.data import Stream
+from toyvit.train.snapshots import N_KEPT_STATES, save_state, schedule
+from toyvit.train.system import learning_rate, optimizer
+
+BAR = 1.10
+STEPS, CHECKPOINTS = 600, 100
+
+
+def update(model: ViT, adam: torch.optim.Optimizer, batch: tuple[torch.Tensor, torch.Tensor], clip: float) -> dict[str, float]:
+    """One clipped update; its loss and gradient norm."""
+    adam.zero_grad()
+    value = loss(model(batch[0]), batch[1])
+    found = {"loss": value.item()}
+    value.backward()
+    found["gradient_norm"] = torch.nn.utils.clip_grad_norm_(model.parameters(), clip).item()
+    adam.step()
+    return found
+
+
+class Bare:
+    """Training as a plain loop, with the project's own model, data, optimiser and files."""
+
+    def __init__(self, run: Run, path: Path) -> None:
+        self.run, self.folder = run, RunFolder(path)
+        self.folder.create(run)
+        self.model, made = ViT(run.model, seed=run.seeds.init), task(run.task)
+        self.adam, self.stream = optimizer(self.model, run.train), Stream(made, run)
+        self.frozen: Batch = made.frozen(run.seeds.measure, "validation", run.train.n_validation)
+        self.kept = {round(run.train.steps * part / N_KEPT_STATES) for part in range(N_KEPT_STATES + 1)}
+        self.lines: list[str] = []
+
+    def train(self) -> None:
+        checkpoints, config = set(schedule(self.run.train)), self.run.train
+        self.keep(0)
+        for step, batch in enumerate(self.stream, 1):
+            for group in self.adam.param_groups:
+                group["lr"] = learning_rate(config, step)
+            line = {"step": step, **update(self.model, self.adam, batch, config.clip)}
+            self.lines.append(json.dumps(line | {"learning_rate": learning_rate(config, step)}) + "\n")
+            if step in checkpoints:
+                self.keep(step)
+
+    @torch.no_grad()
+    def keep(self, step: int) -> None:
+        """Score the frozen batch, write the checkpoint, the metrics so far, and where it is due the state."""
+        logits = self.model.eval()(self.frozen.images)
+        scores = {
+            "loss": loss(logits, self.frozen.target).item(),
+            "accuracy": accuracy(logits, self.frozen.target).item(),
+        }
+        self.model.train()
+        self.folder.write_checkpoint(step, step * self.run.train.batch_size, self.model.state_dict(), scores)
+        with self.folder.metrics.open("a") as file:
+            file.write("".join(self.lines))
+        self.lines.clear()
+        if step in self.kept:
+            save_state(self.folder, SimpleNamespace(step=step, model=self.model), self.adam, keep=True)  # type: ignore[arg-type]
+
+
+def same(one: Path, other: Path) -> None:
+    """Both runs wrote the same checkpoints, to the bit, and the same metrics."""
+    for name in ("manifest.jsonl", "metrics.jsonl"):
+        assert (one / name).read_text() == (other / name).read_text(), f"{name} differs between {one} and {other}"
+
+
+def results(repeats: int | None) -> Iterator[Result]:
+    recipe = RECIPES["induction"]()
+    spaced = tuple(range(0, STEPS + 1, STEPS // CHECKPOINTS))
+    run = resolve(replace(recipe, train=replace(recipe.train, steps=STEPS, checkpoints=spaced)))
+    with tempfile.TemporaryDirectory() as place:
+        ours, plain = count(), count()
+        jobs = {
+            "lightning": lambda: fit(run, Path(place) / f"lightning-{next(ours)}", progress=False),
+            "bare": lambda: Bare(run, Path(place) / f"bare-{next(plain)}").train(),
+        }
+        times = interleave("lightning", jobs, repeats or 9, warm=1)
+        same(Path(place) / "lightning-0", Path(place) / "bare-0")
+    yield Result(
+        name=f"induction {STEPS} steps {len(spaced)} checkpoints",
+        ours=times["lightning"],
+        peer=times["bare"],
+        peer_name="plain loop",
+        bar=BAR,
+        paired=True,
+    )

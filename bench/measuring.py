@@ -1,0 +1,36 @@
+"""Measuring one checkpoint with every analysis from one forward pass, against a forward pass for each analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.timing import Result, interleave
+from toyvit.analyses import chosen
+from toyvit.data.tasks import resolve, task
+from toyvit.measure import battery
+from toyvit.model import ViT
+from toyvit.recipes import RECIPES
+
+IMAGES = 256
+
+
+def timed(recipe: str, rounds: int) -> Result:
+    run = resolve(RECIPES[recipe]())
+    batch, model = task(run.task).frozen(run.seeds.measure, "test", IMAGES), ViT(run.model)
+    analyses = chosen(None, batch, model)
+    jobs = {"together": lambda: battery(model, batch, analyses)}
+    jobs |= {analysis.name: lambda one=analysis: battery(model, batch, [one]) for analysis in analyses}  # type: ignore[misc]
+    times = interleave(f"measuring {recipe}", jobs, rounds)
+    together = times.pop("together")
+    return Result(
+        name=f"measure {recipe}, {len(analyses)} analyses, {len(batch.target)} images",
+        ours=together,
+        peer=[sum(alone) for alone in zip(*times.values(), strict=True)],
+        peer_name="one by one",
+        details=times,
+    )
+
+
+def results(repeats: int | None) -> Iterator[Result]:
+    for recipe in ("induction", "digits"):
+        yield timed(recipe, repeats or 21)

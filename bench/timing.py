@@ -1,0 +1,102 @@
+"""Interleaved timings, and what is read off them: medians, ratios with their quartiles, bars reached or not."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tqdm import tqdm
+
+Times = dict[str, list[float]]
+
+
+def interleave(
+    name: str,
+    jobs: Mapping[str, Callable[[], object]],
+    rounds: int,
+    calls: int = 1,
+    clock: Callable[[], float] = time.process_time,
+    warm: int = 2,
+    turning: bool = True,
+) -> Times:
+    """Milliseconds a call of each job in every round (default: CPU time). With `turning` every other round runs backwards."""
+    times: Times = {job: [] for job in jobs}
+    for turn in tqdm(range(-warm, rounds), desc=name, unit="round", leave=False, dynamic_ncols=True):
+        for job, call in list(jobs.items())[:: -1 if turning and turn % 2 else 1]:
+            start = clock()
+            for _ in range(calls):
+                call()
+            if turn >= 0:
+                times[job].append(1e3 * (clock() - start) / calls)
+    return times
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One line of the table: milliseconds of ours and of a peer, round by round, and the bar that one of two numbers meets.
+
+    `barred` says which: the ratio ours / peer, or the median of ours in milliseconds.
+    """
+
+    name: str
+    ours: list[float]
+    peer: list[float]
+    peer_name: str
+    floor: list[float] = field(default_factory=list)  # the least that any implementation needs
+    bar: float | None = None
+    barred: str = "ratio"
+    paired: bool = False  # the ratio is the median within rounds (for long rounds, which drift), not that of the medians
+    details: Times = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        if self.paired:
+            return self.quartiles[1]
+        return statistics.median(self.ours) / statistics.median(self.peer)
+
+    @property
+    def quartiles(self) -> tuple[float, float, float]:
+        """Of the ratio within each round."""
+        low, middle, high = statistics.quantiles([a / b for a, b in zip(self.ours, self.peer, strict=True)], n=4)
+        return low, middle, high
+
+    @property
+    def reached(self) -> bool | None:
+        measured = self.ratio if self.barred == "ratio" else statistics.median(self.ours)
+        return None if self.bar is None else measured <= self.bar
+
+    def to_json(self) -> dict[str, Any]:
+        found = {"ratio": self.ratio, "ratio_quartiles": self.quartiles, "reached": self.reached}
+        medians = {
+            f"{part}_median": statistics.median(values) for part in ("ours", "peer", "floor") if (values := getattr(self, part))
+        }
+        return asdict(self) | found | medians
+
+
+HEADER = ("name", "ours ms", "peer ms", "peer", "floor ms", "ratio (quartiles)", "bar", "reached")
+
+
+def cells(result: Result) -> tuple[str, ...]:
+    """One row of the table."""
+    low, _, high = result.quartiles
+    unit = "" if result.barred == "ratio" else " ms"
+    return (
+        result.name,
+        f"{statistics.median(result.ours):.2f}",
+        f"{statistics.median(result.peer):.2f}",
+        result.peer_name,
+        f"{statistics.median(result.floor):.2f}" if result.floor else "-",
+        f"{result.ratio:.3f} ({low:.3f} to {high:.3f})",
+        "-" if result.bar is None else f"<= {result.bar:.2f}{unit}",
+        {None: "-", True: "yes", False: "no"}[result.reached],
+    )
+
+
+def table(results: list[Result]) -> str:
+    """All results, aligned."""
+    rows = [HEADER, *map(cells, results)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -1,0 +1,78 @@
+"""Patterns planted by hand, and models and batches for laws over every analysis."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from tests.laws.worlds import CONFIGS, MADE
+from toyvit.circuits import trace
+from toyvit.config import ModelConfig
+from toyvit.data.tasks import Batch
+from toyvit.model import ViT
+
+
+def uniform(tokens: int, n: int = 2, heads: int = 3) -> Tensor:
+    return torch.full((n, heads, tokens, tokens), 1 / tokens)
+
+
+def one_hot(keys: list[int] | Tensor, n: int = 2, heads: int = 3) -> Tensor:
+    """Query q attends to keys[q] and nothing else."""
+    keys = torch.as_tensor(keys)
+    return torch.nn.functional.one_hot(keys, len(keys)).float().expand(n, heads, -1, -1)
+
+
+def random(tokens: int, n: int = 2, heads: int = 3, seed: int = 0, mask: Tensor | None = None) -> Tensor:
+    """Rows drawn from Dirichlet(1), zero where a mask (query key) forbids."""
+    draws = -torch.rand(n, heads, tokens, tokens, generator=torch.Generator().manual_seed(seed)).clamp(min=1e-9).log()
+    draws = draws if mask is None else draws * mask
+    return draws / draws.sum(-1, keepdim=True)
+
+
+def behind(pattern: Tensor, n_prefix: int) -> Tensor:
+    """A pattern among patches, given CLS and registers that attend to all and are attended to by none."""
+    n, heads, patches, _ = pattern.shape
+    out = torch.zeros(n, heads, n_prefix + patches, n_prefix + patches)
+    out[:, :, n_prefix:, n_prefix:] = pattern
+    out[:, :, :n_prefix] = 1 / (n_prefix + patches)
+    return out
+
+
+def model_for(name: str, n: int = 24, seed: int = 0, **options: object) -> tuple[ViT, Batch]:
+    """A small model with large random weights that answers a task of the laws' table, and a batch of test pictures."""
+    made = MADE[name]
+    world = made.world
+    readout = {"image": "mean", "patch": "every", "pixels": "pixels"}[made.answers]
+    config = ModelConfig(n_layers=2, n_heads=2, d_model=16, readout=readout)
+    height, width = world.image_size
+    size = world.patch_size or next(size for size in (8, 6, 4, 2) if not (height % size or width % size) and height > size)
+    config = replace(
+        config,
+        image_size=world.image_size,
+        patch_size=size,
+        n_channels=world.n_channels,
+        n_classes=made.n_classes,
+        **options,  # type: ignore[arg-type]
+    )
+    model = ViT(config, seed).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.1)
+    return model, made.frozen(0, "test", n)
+
+
+OPTIONS: dict[str, dict[str, object]] = {
+    "bare, causal": {"cls_token": False, "mask": "causal"},
+    "CLS and registers": {"n_registers": 2, "d_mlp": 12},
+    "registers only, local": {"cls_token": False, "n_registers": 1, "mask": "local", "norm": "rms"},
+    "CLS, causal, no norm": {"mask": "causal", "norm": "none", "attention_bias": True},
+    "one layer": {"n_layers": 1, "mask": "no-cls-read", "n_registers": 1},
+}
+MODELS = [(name, options) for name in CONFIGS for options in OPTIONS]
+
+
+def traced(model: ViT, batch: Batch) -> dict[str, Tensor]:
+    return trace(model, batch.images)

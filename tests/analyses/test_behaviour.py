@@ -1,0 +1,133 @@
+"""Performance, strategies and knock-outs: heads that write nothing, heads that never vary, and edits made by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from tests.analyses.planted import OPTIONS, model_for, traced
+from tests.laws.models import BASE
+from tests.laws.worlds import CONFIGS, MADE
+from toyvit.analyses import behaviour
+from toyvit.circuits import knock_out, run
+from toyvit.data.tasks import accuracy, loss
+from toyvit.model import ViT
+from toyvit.taps import editing, replacing
+
+ANY = ViT(BASE)  # what reads only logits takes any model
+every_shape = pytest.mark.parametrize("options", OPTIONS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_performance_of_right_and_of_empty_answers(name):
+    made = MADE[name]
+    batch = made.frozen(0, "test", 30)
+    if batch.target.is_floating_point():
+        pytest.skip("answers in numbers")
+    right = 60 * torch.nn.functional.one_hot(batch.target.clamp(min=0), made.n_classes).float()
+    found = behaviour.performance(ANY, batch, {"logits": right})
+    assert found["loss"] < 1e-6 and found["accuracy"] == 1
+    empty = behaviour.performance(ANY, batch, {"logits": torch.zeros_like(right)})
+    assert empty["loss"].item() == pytest.approx(math.log(made.n_classes), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if MADE[name].strategies])
+def test_strategies(name):
+    """A model that says what a strategy says is at distance 0 from it; one that says nothing at ln(k) minus its entropy."""
+    batch = MADE[name].frozen(0, "test", 30)
+    for strategy, said in batch.strategies.items():
+        logits = said.nan_to_num(1.0).clamp(min=1e-30).log() + 3.0  # logits may be shifted
+        found = behaviour.strategies(ANY, batch, {"logits": logits})
+        assert found[f"kl[strategy={strategy}]"].abs() < 1e-5
+        assert all(distance > -1e-6 for distance in found.values())
+        rows = said[~said.isnan().any(-1)]
+        empty = behaviour.divergence(torch.zeros_like(said), said)
+        expected = math.log(rows.shape[-1]) + torch.xlogy(rows, rows).sum(-1).mean()
+        assert torch.allclose(empty, expected, atol=1e-5)
+
+
+@every_shape
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+def test_a_head_that_writes_nothing_is_not_missed(options, ablation):
+    """W_O = 0: not one bit of the logits changes."""
+    model, batch = model_for("induction 4x4", n=6, **OPTIONS[options])
+    width = model.config.d_head
+    for layer, block in enumerate(model.blocks):
+        for head in range(model.config.n_heads):
+            kept = block.attn.out.weight.detach().clone()
+            with torch.no_grad():
+                block.attn.out.weight[:, head * width : (head + 1) * width] = 0
+            seen = traced(model, batch)
+            assert torch.equal(knock_out(model, [(layer, head)], seen, ablation), seen["logits"])
+            other = [(layer, 1 - head)]
+            assert not torch.equal(knock_out(model, other, seen, ablation), seen["logits"])
+            with torch.no_grad():
+                block.attn.out.weight.copy_(kept)
+
+
+@every_shape
+def test_all_heads_of_a_layer_by_zero_leave_the_bias_path(options):
+    model, batch = model_for("induction 4x4", n=6, **OPTIONS[options])
+    seen = traced(model, batch)
+    for layer, block in enumerate(model.blocks):
+        site = f"blocks.{layer}.attn_out"
+        bias = torch.zeros(model.config.d_model) if block.attn.out.bias is None else block.attn.out.bias.detach()
+        expected = run(model, batch.images, replacing({site: bias.expand_as(seen[site]).clone()}))
+        found = knock_out(model, [(layer, head) for head in range(model.config.n_heads)], seen)
+        assert torch.allclose(found, expected, atol=1e-5)
+        assert not torch.allclose(found, seen["logits"], atol=1e-4)
+
+
+@every_shape
+def test_a_head_that_never_varies_is_not_missed_by_its_mean(options):
+    """W_V = 0 leaves z the same for all images: mean ablation changes nothing, and zero ablation takes its constant away."""
+    model, batch = model_for("induction 4x4", n=6, **OPTIONS[options])
+    with torch.no_grad():
+        model.blocks[0].attn.qkv.weight.unflatten(0, (3, 2, -1))[2, 1] = 0
+    seen = traced(model, batch)
+    assert torch.allclose(knock_out(model, [(0, 1)], seen, "mean"), seen["logits"], atol=1e-5)
+    constant = model.config.attention_bias and model.blocks[0].attn.qkv.bias.unflatten(0, (3, 2, -1))[2, 1].abs().max() > 0
+    assert torch.allclose(knock_out(model, [(0, 1)], seen, "zero"), seen["logits"], atol=1e-5) != bool(constant)
+    assert torch.equal(knock_out(model, [], seen), seen["logits"])
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+def test_knocking_out_is_the_edit_of_one_site(ablation):
+    """Resuming at the first layer that changes gives what a whole forward pass gives, for heads of several layers too."""
+    model, batch = model_for("induction 4x4", n=6, **OPTIONS["CLS and registers"])
+    seen = traced(model, batch)
+
+    def silence(head, layer):
+        def edit(result):
+            result = result.clone()
+            mean = seen[f"blocks.{layer}.attn.result"].mean(0)
+            result[:, :, head] = 0 if ablation == "zero" else mean[:, head]
+            return result
+
+        return edit
+
+    by_hand = editing({"blocks.0.attn.result": silence(1, 0), "blocks.1.attn.result": silence(0, 1)})
+    found = knock_out(model, [(0, 1), (1, 0)], seen, ablation)
+    assert torch.allclose(found, run(model, batch.images, by_hand), atol=1e-5)
+    assert torch.equal(found, knock_out(model, [(1, 0), (0, 1)], seen, ablation))
+
+
+@pytest.mark.parametrize("name", ["induction 4x4", "markov grid", "classify"])
+def test_the_analysis_agrees_with_its_parts(name):
+    model, batch = model_for(name, n=12, n_heads=4)
+    seen = traced(model, batch)
+    found = behaviour.knock_outs(model, batch, seen)
+    for ablation in ("zero", "mean"):
+        losses = found[f"loss[ablation={ablation}]"]
+        for layer in range(2):
+            for head in range(4):
+                logits = knock_out(model, [(layer, head)], seen, ablation)
+                assert losses[layer, head] == loss(logits, batch.target)
+                assert found[f"accuracy[ablation={ablation}]"][layer, head] == accuracy(logits, batch.target)
+        together = found[f"cumulative_loss[ablation={ablation}]"]
+        assert together[0] == loss(seen["logits"], batch.target) and together[1] == losses[-1].max()
+        everything = knock_out(model, [(1, head) for head in range(4)], seen, ablation)
+        assert together[-1] == loss(everything, batch.target) and len(together) == 5
+        assert found[f"cumulative_accuracy[ablation={ablation}]"][-1] == accuracy(everything, batch.target)

@@ -1,0 +1,91 @@
+"""Laws over the table of analyses: each returns what it declares, is pure, and gives numbers that are numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.analyses.planted import MODELS, OPTIONS, model_for, traced
+from toyvit.analyses import ANALYSES, chosen
+from toyvit.circuits import trace
+from toyvit.errors import BadInput
+from toyvit.results import rows
+
+every_model = pytest.mark.parametrize(("name", "options"), MODELS)
+# Quantities that only some models or tasks have.
+ONLY = {
+    "cls_mass": lambda config: config.cls_token,
+    "cls_to_patches": lambda config: config.cls_token,
+    "register_mass": lambda config: config.n_registers > 0,
+    **{f"{kind}_composition{z}": lambda config: config.n_layers > 1 for kind in "qkv" for z in ("", "_z")},
+}
+# NaN where there is nothing to measure: pairs of layers in the wrong order, pictures without a repeated content.
+MAY_BE_NAN = {f"{kind}_composition{z}" for kind in "qkv" for z in ("", "_z")} | {"prefix_matching", "prefix_matching_raw"}
+
+
+def sizes(config):
+    return {
+        **{"layer": {config.n_layers, config.n_layers + 1}, "to_layer": {config.n_layers}, "head": {config.n_heads}},
+        **{"to_head": {config.n_heads}, "key": {config.n_tokens}, "count": {config.n_heads + 1}},
+    }
+
+
+@every_model
+def test_every_analysis_returns_exactly_what_it_declares(name, options):
+    model, batch = model_for(name, **OPTIONS[options])
+    for analysis in ANALYSES.values():
+        if analysis.missing(batch):
+            continue
+        found = analysis.measure(model, batch, trace(model, batch.images, analysis.sites) if analysis.sites else {})
+        expected = {quantity for quantity in analysis.axes if ONLY.get(quantity, lambda config: True)(model.config)}
+        assert {quantity.split("[")[0] for quantity in found} == expected, analysis.name
+        for quantity, value in found.items():
+            axes = analysis.axes[quantity.split("[")[0]].split()
+            assert value.ndim == len(axes) and not value.requires_grad, quantity
+            assert all(size in sizes(model.config)[axis] for size, axis in zip(value.shape, axes, strict=True)), quantity
+            allowed = value.isfinite() | (value.isnan() if quantity.split("[")[0] in MAY_BE_NAN else False)
+            assert allowed.all(), quantity
+            assert list(rows(quantity, value, analysis.axes[quantity.split("[")[0]]))
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("name", ["induction", "markov", "classify"])
+def test_every_analysis_is_pure(name, options):
+    """The same twice, from inputs and generators of randomness that stay as they were."""
+    model, batch = model_for(name, **OPTIONS[options])
+    seen = traced(model, batch)
+    before = {key: value.clone() for key, value in seen.items()}
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    images, target = batch.images.clone(), batch.target.clone()
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    for analysis in ANALYSES.values():
+        if not analysis.missing(batch):
+            one, two = analysis.measure(model, batch, seen), analysis.measure(model, batch, seen)
+            assert list(one) == list(two)
+            assert all(torch.equal(one[key].nan_to_num(-7), two[key].nan_to_num(-7)) for key in one), analysis.name
+    assert all(torch.equal(seen[key], before[key]) for key in seen)
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    assert torch.equal(batch.images, images) and torch.equal(batch.target, target)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1] == np.random.get_state()[1].tolist()
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_an_analysis_declares_its_source_truth_and_null(name):
+    analysis = ANALYSES[name]
+    assert analysis.name == name and analysis.axes and analysis.version >= 1
+    assert all(text.strip() for text in (analysis.source, analysis.truth, analysis.null))
+    assert (analysis.measure.__doc__ or "").strip()
+
+
+def test_an_analysis_that_cannot_be_run_is_refused_by_name():
+    model, batch = model_for("classify")
+    for name, analysis in ANALYSES.items():
+        if analysis.missing(batch):
+            with pytest.raises(BadInput, match=f"'{name}' needs"):
+                chosen([name], batch, model)
+            assert analysis not in chosen(None, batch, model)
+    with pytest.raises(BadInput, match="did you mean 'attention'"):
+        chosen(["atention"], batch, model)

@@ -1,0 +1,154 @@
+"""What naive and what knowing predictors score, against brute force that spells the definition out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from tests.laws.worlds import CONFIGS, MADE
+from toyvit.config import MarkovConfig
+from toyvit.data.task import Batch, Task, accuracy, loss
+
+every_task = pytest.mark.parametrize("name", CONFIGS)
+
+
+def asked(batch: Batch) -> list[tuple[int, tuple[int, ...], int]]:
+    """Every question: the image, its place in the target, the answer."""
+    places = (batch.target >= 0).nonzero().tolist()
+    return [(place[0], tuple(place), int(batch.target[tuple(place)])) for place in places]
+
+
+def uniform(made: Task, batch: Batch) -> dict[str, float]:
+    return {"accuracy.uniform": 1 / made.n_classes, "loss.uniform": math.log(made.n_classes)}
+
+
+def prior(made: Task, batch: Batch) -> dict[str, float]:
+    counts = Counter(answer for _, _, answer in asked(batch))
+    n = counts.total()
+    entropy = -sum(count / n * math.log(count / n) for count in counts.values())
+    return {"accuracy.majority": max(counts.values()) / n, "loss.label_prior": entropy}
+
+
+def bag_of_labels(made: Task, batch: Batch) -> dict[str, float]:
+    """Expected scores where each of the labels shown is as likely to be the answer."""
+    right, nats = [], []
+    for image, cells in enumerate(batch.pairs.labels.tolist()):
+        labels = [int(batch.content[image, cell]) for cell in cells]
+        right.append(max(labels.count(label) for label in labels) / len(labels))
+        nats += [-math.log(labels.count(label) / len(labels)) for label in labels]
+    return {"accuracy.bag_of_labels": np.mean(right), "loss.bag_of_labels": np.mean(nats)}
+
+
+def bag_of_glyphs(made: Task, batch: Batch) -> dict[str, float]:
+    right, nats = [], []
+    for image, _, answer in asked(batch):
+        counts = Counter(batch.content[image].tolist())
+        most = max(counts.values())
+        right.append(answer == min(glyph for glyph, count in counts.items() if count == most))
+        nats.append(-math.log(counts[answer] / counts.total()))
+    return {"accuracy.bag_of_glyphs": np.mean(right), "loss.bag_of_glyphs": np.mean(nats)}
+
+
+def strategies(made: Task, batch: Batch) -> dict[str, float]:
+    found: dict[str, float] = {}
+    questions = asked(batch)
+    for name, said in batch.strategies.items():
+        p = [said[place].double().numpy() for _, place, _ in questions]
+        truth = [batch.strategies["truth"][place].double().numpy() for _, place, _ in questions]
+        found[f"loss.{name}"] = np.mean([-math.log(row[answer]) for row, (_, _, answer) in zip(p, questions, strict=True)])
+        found[f"accuracy.{name}"] = np.mean([row.argmax() == answer for row, (_, _, answer) in zip(p, questions, strict=True)])
+        found[f"kl.{name}"] = np.mean([(t * np.log(t / row)).sum() for t, row in zip(truth, p, strict=True)])
+    return found
+
+
+BRUTE = (uniform, prior, bag_of_labels, bag_of_glyphs, strategies)
+MEANT = {
+    bag_of_labels: lambda made, batch: batch.pairs is not None,
+    bag_of_glyphs: lambda made, batch: batch.content is not None and made.answers == "patch",
+    strategies: lambda made, batch: batch.strategies is not None,
+}
+
+
+@every_task
+def test_baselines_agree_with_brute_force(name):
+    """Every number that a task calls a baseline has a brute force here, and is equal to it."""
+    made = MADE[name]
+    batch = made.frozen(0, "test", 60)
+    expected: dict[str, float] = {}
+    for brute in BRUTE:
+        if brute not in MEANT or MEANT[brute](made, batch):
+            expected |= brute(made, batch)
+    found = made.baselines(batch)
+    assert found and set(found) <= set(expected)
+    for key, value in found.items():
+        assert value == pytest.approx(expected[key], rel=1e-4, abs=1e-6), key
+
+
+@every_task
+def test_loss_and_accuracy_of_known_answers(name):
+    made = MADE[name]
+    batch = made.frozen(0, "test", 20)
+    if batch.target.is_floating_point():
+        assert loss(batch.target, batch.target) == 0 and accuracy(batch.target, batch.target) == 1
+        return
+    right = 50 * torch.nn.functional.one_hot(batch.target.clamp(min=0), made.n_classes).float()
+    assert loss(right, batch.target) < 1e-6 and accuracy(right, batch.target) == 1
+    assert accuracy(-right, batch.target) == 0
+    assert loss(torch.zeros_like(right), batch.target).item() == pytest.approx(math.log(made.n_classes), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if MADE[name].strategies])
+def test_strategies_are_probabilities_where_something_is_asked(name):
+    batch = MADE[name].frozen(0, "test", 60)
+    for said in batch.strategies.values():
+        given = ~said.isnan().any(-1)
+        assert torch.equal(given, batch.target >= 0)
+        assert torch.allclose(said[given].sum(-1), torch.ones(()), atol=1e-5) and said[given].min() >= 0
+    big = MADE[name].baselines(MADE[name].frozen(0, "test", 2000))
+    assert big["kl.truth"] == 0 < big["kl.bayes"] < big["kl.unigram"] and big["kl.bayes"] < big["kl.uniform"]
+    assert big["loss.truth"] < big["loss.bayes"] < big["loss.unigram"]
+
+
+def context(config: MarkovConfig, cells: list[int], place: int) -> tuple[int, ...]:
+    row, column = divmod(place, config.columns)
+    if config.form == "chain":
+        return (cells[place - 1] if place else -1,)
+    return (cells[place - 1] if column else -1, cells[place - config.columns] if row else -1)
+
+
+def marginal(config: MarkovConfig, cells: list[int]) -> float:
+    """Probability of a picture's cells, its rows unknown: each drawn from an urn that starts with one ball of every texture."""
+    urns: dict[tuple[int, ...], Counter[int]] = {}
+    total = 1.0
+    for place, texture in enumerate(cells):
+        urn = urns.setdefault(context(config, cells, place), Counter(range(config.n_textures)))
+        total *= urn[texture] / urn.total()
+        urn[texture] += 1
+    return total
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if isinstance(CONFIGS[name], MarkovConfig) and name != "markov"])
+def test_the_exact_markov_predictor(name):
+    made, config = MADE[name], CONFIGS[name]
+    batch = made.frozen(5, "test", 12)
+    for image, place, _ in asked(batch):
+        cells = batch.content[image].tolist()
+        target = place[1] + (config.ask == "next")
+        shown = cells[: target + 1] if config.ask == "next" else cells
+        filled = [shown[:target] + [texture] + shown[target + 1 :] for texture in range(config.n_textures)]
+        weights = np.array([marginal(config, one) for one in filled])
+        assert np.allclose(batch.strategies["bayes"][place], weights / weights.sum(), atol=1e-5)
+
+
+def test_markov_rows_are_dirichlet_and_cells_follow_them():
+    world = MADE["markov"].world
+    factors = world.sample(0, "test", np.arange(3000))
+    rows = world.rows(factors["chain"]).reshape(-1, 3)
+    assert np.allclose(rows.mean(0), 1 / 3, atol=0.01) and np.allclose(rows.var(0), 1 / 18, atol=0.004)
+    p = np.take_along_axis(world.rows(factors["chain"]), world.contexts(factors["texture"])[..., None].repeat(3, 2), 1)
+    shown = np.take_along_axis(p, factors["texture"][..., None], 2)
+    assert abs((-np.log(shown)).mean() - (-(p * np.log(p)).sum(2)).mean()) < 0.01

@@ -1,0 +1,203 @@
+"""Laws of the config records: what is refused, and how; there and back through JSON; fields set on the command line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+from tests.laws.records import FIELDS, IDS, KINDS, another, hint, refused, runs
+from toyvit.config import ModelConfig, Run, Seeds, TrainConfig, differences, with_seed
+from toyvit.data.draws import sample_keys
+from toyvit.errors import BadInput
+from toyvit.overrides import PARTS, overridden
+from toyvit.recipes import RECIPES
+
+few = settings(deadline=None, derandomize=True, max_examples=60)
+every_field = pytest.mark.parametrize(("kind", "item"), FIELDS, ids=IDS)
+every_recipe = pytest.mark.parametrize("name", RECIPES)
+
+
+@every_field
+def test_a_field_refuses_the_wrong_type_and_what_is_out_of_range(kind, item):
+    """In one line that names the field."""
+    accepted, said = [], []
+    for value in refused(kind, item):
+        try:
+            kind(**{item.name: value})
+        except BadInput as error:
+            said.append(str(error))
+        except Exception as error:
+            accepted.append(f"{value!r} raised {type(error).__name__}")
+        else:
+            accepted.append(repr(value))
+    assert accepted == []
+    assert all(f"{kind.__name__}.{item.name}" in message and "\n" not in message for message in said)
+
+
+@every_field
+def test_a_field_takes_its_default_and_the_ends_of_its_range(kind, item):
+    record = kind()
+    assert replace(record, **{item.name: getattr(record, item.name)}) == record
+    ends = [item.metadata[end] for end in ("least", "most") if item.metadata.get(end) is not None]
+    for end in ends:
+        value = (end, end) if "tuple" in hint(kind, item) else end
+        try:
+            assert getattr(kind(**{item.name: value}), item.name) == value
+        except BadInput as error:  # it may not go with the other fields' defaults
+            assert f"{item.name} must be" not in str(error)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_is_frozen_and_knows_its_fields(kind):
+    record = kind()
+    with pytest.raises(AttributeError):
+        setattr(record, fields(kind)[0].name, 3)
+    with pytest.raises(TypeError):
+        kind(no_such_field=1)
+
+
+@few
+@given(runs())
+def test_a_run_passes_through_json(run):
+    plain = run.to_json()
+    assert Run.from_json(json.loads(json.dumps(plain, allow_nan=False))) == run
+    assert Run.from_json(plain).to_json() == plain
+    assert differences(run, Run.from_json(plain)) == []
+
+
+@few
+@given(runs(), runs())
+def test_differences_are_empty_exactly_between_equal_runs(one, other):
+    found = differences(one, other)
+    assert (found == []) == (one == other)
+    assert len(found) == len(differences(other, one)) and all("\n" not in line for line in found)
+
+
+@every_recipe
+def test_one_changed_field_is_one_difference(name):
+    run = RECIPES[name]()
+    assert run.recipe == name and differences(run, RECIPES[name]()) == [] and (RECIPES[name].__doc__ or "").strip()
+    for part in PARTS:
+        for item in fields(record := getattr(run, part)):
+            changed = another(record, item)
+            if changed is not None:
+                (line,) = differences(run, replace(run, **{part: changed}))
+                assert line.startswith(f"{part}.{item.name}: ")
+
+
+@every_recipe
+def test_unknown_keys_and_parts_are_refused_and_the_nearest_named(name):
+    plain = RECIPES[name]().to_json()
+    for part in PARTS:
+        known = next(key for key in plain[part] if key != "name")
+        with pytest.raises(BadInput, match=f"unknown key '{known}x' in .*did you mean '{known}'"):
+            Run.from_json(plain | {part: plain[part] | {known + "x": 1}})
+    with pytest.raises(BadInput, match="did you mean 'train'"):
+        Run.from_json(plain | {"trian": {}})
+    with pytest.raises(BadInput, match="unknown task"):
+        Run.from_json(plain | {"task": {"name": "no-such"}})
+
+
+def text(value: object) -> str:
+    """How a value is typed on the command line."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+@every_recipe
+def test_every_field_of_every_recipe_can_be_set(name):
+    """All at once: to their own values, and each to another that goes with the rest."""
+    run = RECIPES[name]()
+    own, new, expected = [], [], run
+    for part in PARTS:
+        for item in fields(getattr(run, part)):
+            own += [f"--{part}.{item.name}", text(getattr(getattr(run, part), item.name))]
+            changed = another(getattr(expected, part), item)
+            if changed is not None:
+                expected = replace(expected, **{part: changed})
+        for item in fields(changed := getattr(expected, part)):
+            new += [f"--{part}.{item.name}", text(getattr(changed, item.name))]
+    assert overridden(run, own) == run == overridden(run, [])
+    assert overridden(run, new) == expected and len(differences(run, expected)) > 0.8 * len(new) / 2
+
+
+def test_every_field_can_be_set_alone():
+    run = RECIPES["markov"]()
+    for part in PARTS:
+        for item in fields(record := getattr(run, part)):
+            changed = another(record, item)
+            if changed is not None:
+                found = overridden(run, [f"--{part}.{item.name}", text(getattr(changed, item.name))])
+                assert found == replace(run, **{part: changed})
+
+
+def test_a_value_may_follow_an_equals_sign():
+    run = RECIPES["induction"]()
+    for name, value in (
+        ("train.steps", 7),
+        ("model.cls_token", True),
+        ("train.checkpoints", (0, 10)),
+        ("model.image_size", (40, 40)),
+    ):
+        spaced, joined = ([f"--{name}", text(value)], [f"--{name}={text(value)}"])
+        assert overridden(run, joined) == overridden(run, spaced) != run
+
+
+def test_a_list_may_have_one_number():
+    assert overridden(RECIPES["induction"](), ["--train.checkpoints", "5"]).train.checkpoints == (5,)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--model.n_layer", "3"], "did you mean '--model.n_layers'"),
+        (["--modle.n_layers", "3"], "did you mean '--model.n_layers'"),
+        (["--model.n_layers", "x"], "model.n_layers"),
+        (["--model.n_layers", "2.5"], "model.n_layers"),
+        (["--model.n_layers"], "model.n_layers"),
+        (["--model.n_layers", "0"], "n_layers must be >= 1, got 0"),
+        (["--model.n_heads", "3"], "d_model 64 is not a multiple of n_heads 3"),
+        (["--train.learning_rate", "nan"], "learning_rate"),
+        (["--train.clip", "inf"], "clip"),
+        (["--model.cls_token", "perhaps"], "cls_token"),
+        (["--task.world", "mnist"], "unknown argument '--task.world'"),
+        (["--model", "{}"], "unknown argument '--model'"),
+        (["stray"], "stray"),
+    ],
+)
+def test_a_wrong_override_is_one_line(words, named):
+    with pytest.raises(BadInput) as caught:
+        overridden(RECIPES["induction"](), words)
+    assert named in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64, 2**70])
+def test_a_seed_that_is_accepted_can_be_used(seed):
+    """For weights, for samples, and (multiplied by a million) for dropout at a step."""
+    try:
+        seeds = with_seed(RECIPES["induction"](), seed).seeds
+    except BadInput:
+        return
+    assert seeds == Seeds(init=seed, data=seed)
+    sample_keys(seed, "train", np.arange(3))
+    torch.Generator().manual_seed(seeds.init * 1_000_003 + 10**6)
+
+
+def test_what_goes_together_is_checked():
+    for options, named in (
+        ({"d_model": 10, "n_heads": 3}, "not a multiple"),
+        ({"image_size": (9, 8), "patch_size": 4}, "do not tile"),
+        ({"cls_token": False}, "readout 'cls' needs cls_token"),
+        ({"cls_token": False, "readout": "mean", "mask": "no-cls-read"}, "mask 'no-cls-read' needs cls_token"),
+    ):
+        with pytest.raises(BadInput, match=named):
+            ModelConfig(**options)
+    with pytest.raises(BadInput, match="n_classes is not stated"):
+        ModelConfig().stated("n_classes")
+    assert TrainConfig() == TrainConfig() and hash(ModelConfig()) == hash(ModelConfig())

@@ -1,0 +1,130 @@
+"""Pairs of pictures that differ in one factor, splits that share nothing, and the bank of glyphs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.laws.worlds import CONFIGS, MADE, some
+from toyvit.data.collected import collected
+from toyvit.data.glyphs import N_UNSEEN, bank
+from toyvit.data.world import CollectedWorld
+from toyvit.errors import BadInput
+
+RENDERED = [name for name in CONFIGS if not isinstance(MADE[name].world, CollectedWorld)]
+every_factor = pytest.mark.parametrize(
+    ("name", "factor"), [(name, factor) for name in RENDERED for factor in MADE[name].world.factors]
+)
+
+
+@every_factor
+def test_a_counterfactual_pair_differs_in_its_factor_only(name, factor):
+    """Each sample gets its neighbour's value; where that is its own the picture stays, and else only what shows it changes."""
+    world = MADE[name].world
+    factors = world.sample(0, "test", some(name, "test", 40))
+    n = len(factors[factor])
+    before = {key: values.copy() for key, values in factors.items()}
+    new = np.roll(factors[factor], 1, axis=0)
+    changed = world.change(factors, factor, new)
+    assert list(changed) == list(factors) and np.array_equal(changed[factor], new)
+    assert all(np.array_equal(changed[key], before[key]) for key in changed if key != factor)
+    assert all(np.array_equal(factors[key], before[key]) for key in factors)
+    one, other = world.render(factors), world.render(changed)
+    same = torch.from_numpy((new == before[factor]).reshape(n, -1).all(1))
+    assert torch.equal(one[same], other[same])
+    content = world.content(factors)
+    if content is not None and factor not in ("noise", "look"):
+        size = world.patch_size
+        moved = (one != other).unflatten(2, (-1, size)).unflatten(4, (-1, size)).any(5).any(3).any(1).flatten(1)
+        assert torch.equal(moved, content != world.content(changed))
+
+
+@every_factor
+def test_a_value_that_a_factor_does_not_take_is_refused(name, factor):
+    world = MADE[name].world
+    factors = world.sample(0, "test", np.arange(3))
+    bad = {"too small": -1, "too large": world.factors[factor]}
+    for value in bad.values():
+        with pytest.raises(BadInput, match=f"'{factor}' takes whole numbers 0 to"):
+            world.change(factors, factor, np.full_like(factors[factor], value))
+    with pytest.raises(BadInput, match="of shape"):
+        world.change(factors, factor, factors[factor][:2])
+    with pytest.raises(BadInput, match="unknown factor"):
+        world.change(factors, factor + "x", factors[factor])
+
+
+@every_factor
+def test_every_value_that_a_factor_may_take_can_be_shown(name, factor):
+    """The least and the largest value render, or are refused."""
+    world = MADE[name].world
+    factors = world.sample(0, "test", np.arange(3))
+    for value in (0, world.factors[factor] - 1):
+        try:
+            changed = world.change(factors, factor, np.full_like(factors[factor], value))
+        except BadInput:
+            continue
+        assert world.render(changed).isfinite().all()
+        content = world.content(changed)
+        assert content is None or content.shape == world.content(factors).shape
+
+
+def test_collected_pictures_have_no_counterfactuals():
+    world = collected("digits")
+    with pytest.raises(BadInput, match="no counterfactual pairs"):
+        world.change(world.sample(0, "test", np.arange(2)), "class", np.array([0, 1]))
+
+
+def test_the_digits_splits_share_no_row():
+    from sklearn.datasets import load_digits
+
+    data, world = load_digits(), collected("digits")
+    found = np.concatenate(
+        [np.column_stack([images.reshape(len(images), -1), labels]) for images, labels in world.splits.values()]
+    )
+    expected = np.column_stack([data.images.reshape(len(data.images), -1), data.target])
+    assert np.array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)].astype(int))
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("addition")])
+def test_the_addition_splits_share_no_pair(name):
+    world = MADE[name].world
+    p = world.config.modulus
+    sets = {split: {tuple(pair) for pair in pairs.tolist()} for split, pairs in world.pairs.items()}
+    assert sum(len(pairs) for pairs in sets.values()) == p * p and len(set.union(*sets.values())) == p * p
+    if world.config.split == "unordered":
+        assert all((b, a) in pairs for pairs in sets.values() for a, b in pairs)
+
+
+def test_counting_s_held_out_pairs_are_shown_nowhere_else():
+    world = MADE["counting"].world
+    seen = {}
+    for split in world.sizes:
+        factors = world.sample(2, split, np.arange(1500))
+        seen[split] = set(zip(factors["left"].tolist(), factors["right"].tolist(), strict=True))
+        assert np.array_equal(world.shown(factors).sum((1, 2)), factors["left"] + factors["right"])
+        assert np.array_equal(world.shown(factors)[:, :, :4].sum((1, 2)), factors["left"])
+    assert len(seen["held_out"]) == 16 and not seen["held_out"] & (seen["train"] | seen["validation"] | seen["test"])
+
+
+def test_unseen_items_are_shown_nowhere_else():
+    world = MADE["induction"].world
+    first = world.config.n_items + world.config.n_labels
+    for split in world.sizes:
+        cells = world.cells(world.sample(2, split, np.arange(500)))
+        items, labels = cells[:, world.first : -1 : 2], cells[:, world.first + 1 : -1 : 2]
+        assert (items >= first).all() if split == "unseen" else (items < world.config.n_items).all()
+        assert labels.min() >= world.config.n_items and labels.max() < first and cells.max() < first + N_UNSEEN
+        assert all(len(set(row)) == world.n_pairs for row in items)
+        assert (cells[:, -1, None] == items).sum(1).max() == 1
+
+
+@pytest.mark.parametrize(("n", "side"), [(160, 8), (576, 8), (16, 4)])
+def test_the_bank_of_glyphs(n, side):
+    """Half ink, far apart, and the same glyphs first whatever the number."""
+    glyphs = bank(n, side)
+    flat = glyphs.reshape(n, -1)
+    assert set(np.unique(glyphs)) == {-1, 1} and (flat.sum(1) == 0).all()
+    differ = (flat.shape[1] - flat @ flat.T) / 2
+    assert differ[~np.eye(n, dtype=bool)].min() >= flat.shape[1] // 4
+    assert np.array_equal(bank(n // 3, side), glyphs[: n // 3])

@@ -1,0 +1,115 @@
+"""Masks behave: what a token may not see, at first or second hand, cannot change it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.laws.models import BASE, build, pictures
+from toyvit.circuits import trace
+from toyvit.config import ModelConfig
+from toyvit.model.choices import MASKS
+
+SHAPES = {
+    "CLS": replace(BASE, n_layers=3),
+    "CLS and registers": replace(BASE, n_registers=2),
+    "registers only": replace(BASE, n_registers=2, cls_token=False, readout="mean"),
+    "patches only": replace(BASE, n_layers=3, cls_token=False, readout="last"),
+    "wide": replace(BASE, image_size=(4, 14), n_layers=1, window=2),
+}
+MODELS = {
+    f"{mask}, {shape}": replace(config, mask=mask)
+    for mask in MASKS
+    for shape, config in SHAPES.items()
+    if config.cls_token or mask != "no-cls-read"
+}
+every_model = pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
+
+
+def allowed(config: ModelConfig) -> Tensor:
+    found = MASKS[config.mask](config)
+    return torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool) if found is None else found
+
+
+@every_model
+def test_patterns_are_distributions_over_what_is_allowed(config):
+    patterns = trace(build(config), pictures(config), ["blocks.*.attn.pattern", "blocks.*.attn.attn_scores"])
+    for site, value in patterns.items():
+        if site.endswith("pattern"):
+            assert torch.allclose(value.sum(-1), torch.ones(()), atol=1e-6)
+            assert (value[..., ~allowed(config)] == 0).all() and (value[..., allowed(config)] > 0).all()
+            assert torch.equal(value, patterns[site.replace("pattern", "attn_scores")].softmax(-1))
+        else:
+            assert torch.equal(value == -torch.inf, ~allowed(config).expand_as(value))
+
+
+@every_model
+def test_a_patch_changes_exactly_the_tokens_that_it_reaches(config):
+    """Reach grows a step a layer: what I see, and all that it had seen."""
+    model, images = build(config), pictures(config)
+    sees = allowed(config).float()
+    before = trace(model, images, ["blocks.*.resid_post"])
+    rows, columns = config.grid
+    for patch in range(config.n_patches):
+        changed = images.clone().unflatten(2, (rows, -1)).unflatten(4, (columns, -1))
+        changed[:, :, patch // columns, :, patch % columns] += 1
+        after = trace(model, changed.flatten(4).flatten(2, 3), ["blocks.*.resid_post"])
+        reached = torch.zeros(config.n_tokens)
+        reached[config.n_prefix + patch] = 1
+        for layer in range(config.n_layers):
+            reached = ((sees @ reached) > 0).float()
+            same = (before[f"blocks.{layer}.resid_post"] == after[f"blocks.{layer}.resid_post"]).all(-1)
+            assert torch.equal(same, (reached == 0).expand_as(same)), (patch, layer)
+
+
+@every_model
+def test_every_token_sees_itself_and_cls_sees_all(config):
+    assert allowed(config).diagonal().all()
+    assert allowed(config)[: config.n_prefix, config.n_prefix :].all()
+    if config.cls_token:
+        assert allowed(config)[0].all()
+
+
+def says_causal(config: ModelConfig, query: int, key: int) -> bool:
+    n = config.n_prefix
+    return query < n or n <= key <= query
+
+
+def says_local(config: ModelConfig, query: int, key: int) -> bool:
+    n, width = config.n_prefix, config.grid[1]
+    if query < n or key < n:
+        return True
+    (a, b), (c, d) = divmod(query - n, width), divmod(key - n, width)
+    return max(abs(a - c), abs(b - d)) <= config.window
+
+
+SAYS = {
+    "bidirectional": lambda config, query, key: True,
+    "causal": says_causal,
+    "local": says_local,
+    "no-cls-read": lambda config, query, key: key != 0 or query == 0,
+}
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(
+    st.sampled_from(list(SAYS)), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.booleans(), st.sampled_from([0, 2])
+)
+def test_masks_are_what_their_sentences_say(mask, rows, columns, window, cls, registers):
+    config = replace(
+        BASE,
+        mask=mask,
+        image_size=(2 * rows, 2 * columns),
+        window=window,
+        cls_token=cls or mask == "no-cls-read",
+        n_registers=registers,
+        readout="mean",
+    )
+    tokens = range(config.n_tokens)
+    expected = torch.tensor([[SAYS[mask](config, query, key) for key in tokens] for query in tokens])
+    assert torch.equal(allowed(config), expected)

@@ -1,0 +1,142 @@
+"""Laws of the model as a module: seeds, weights on disk, gradients, torch.func and torch.compile, the loss at step 0."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import given, settings
+from safetensors.torch import load, save
+from torch.func import functional_call, grad, vmap
+
+from tests.laws.models import CASES, build, configs, noise, pictures
+from toyvit.data.tasks import loss, resolve, task
+from toyvit.errors import BadInput
+from toyvit.model import ViT
+from toyvit.recipes import RECIPES
+from toyvit.taps import editing, recording
+
+every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
+
+
+@every_case
+def test_weights_are_a_function_of_the_seed(config):
+    one, same, other = ViT(config, seed=4).state_dict(), ViT(config, seed=4).state_dict(), ViT(config, seed=5).state_dict()
+    assert list(one) == list(same) == list(other)
+    torch.manual_seed(0)
+    for name, weight in one.items():
+        assert torch.equal(weight, same[name]), name
+        constant = name.endswith(("bias", "gain")) or not weight.numel()
+        assert constant == torch.equal(weight, other[name]), name
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(configs())
+def test_weights_pass_through_bytes(config):
+    model, images = build(config), pictures(config)
+    other = build(config, seed=2)
+    other.load_state_dict(load(save(model.state_dict())))
+    assert torch.equal(other(images), model(images))
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(configs())
+def test_dropout_acts_in_training_only(config):
+    model, images = build(config), pictures(config)
+    plain = model(images)
+    assert torch.equal(model(images), plain)
+    torch.manual_seed(0)
+    assert torch.equal(model.train()(images), plain) == (config.dropout == 0)
+
+
+def never_read(name: str, config) -> bool:
+    """CLS and registers that no patch may see, where the read-out does not read them."""
+    hidden = config.mask == "causal" or (config.mask == "no-cls-read" and not config.n_registers)
+    return name == "prefix" and (config.n_prefix == 0 or (hidden and config.readout != "cls"))
+
+
+def every_parameter_is_used(config):
+    model, images = build(config), pictures(config, n=4)
+    logits = model(images)
+    (logits * noise(logits)).sum().backward()
+    for name, weight in model.named_parameters():
+        if not never_read(name, config):
+            assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.abs().max() > 1e-7, name
+
+
+@every_case
+def test_the_gradient_reaches_every_parameter(config):
+    every_parameter_is_used(config)
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(configs())
+def test_the_gradient_reaches_every_parameter_of_any_model(config):
+    every_parameter_is_used(config)
+
+
+@every_case
+def test_torch_func(config):
+    """grad over weights, vmap over images, and both with an edit, agree with plain autograd."""
+    model, images = build(config), pictures(config)
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    tap = editing({"blocks.0.attn.z": lambda z: 0.5 * z})
+
+    def score(weights, image):
+        return functional_call(model, weights, (image[None], tap)).square().sum()
+
+    found = vmap(grad(score), (None, 0))(weights, images)
+    for place, image in enumerate(images):
+        model.zero_grad()
+        score(dict(model.named_parameters()), image).backward()
+        for name, weight in model.named_parameters():
+            if weight.numel():
+                assert torch.allclose(found[name][place], weight.grad, rtol=1e-3, atol=1e-4 * weight.grad.abs().max()), name
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """torch.compile cannot trace jaxtyping's checks, which are there in tests only."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    torch._dynamo.reset()
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("case", ["mask=local", "registers", "norm=rms"])
+def test_torch_compile_in_one_graph(case, backend, unchecked_shapes):
+    model, images = build(CASES[case]), pictures(CASES[case])
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    with torch.no_grad():
+        assert torch.allclose(compiled(images), model(images), atol=1e-6)
+        tap, expected = recording(["blocks.0.attn.pattern"]), recording(["blocks.0.attn.pattern"])
+        assert torch.allclose(compiled(images, tap), model(images, expected), atol=1e-6)
+        assert torch.allclose(tap.values["blocks.0.attn.pattern"], expected.values["blocks.0.attn.pattern"], atol=1e-6)
+
+
+def test_an_unknown_option_is_refused_and_the_nearest_named():
+    with pytest.raises(BadInput, match="unknown norm 'layr': allowed are .*; did you mean 'layer'"):
+        ViT(replace(CASES["norm=layer"], norm="layr"))
+    for field in ("positions", "mask", "activation", "readout"):
+        with pytest.raises(BadInput, match=f"unknown {field}"):
+            ViT(replace(CASES["norm=layer"], **{field: "no-such"}))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_step_zero_scores_chance(name):
+    """Cross-entropy within 10 % of ln(classes) for every recipe that names classes."""
+    run = RECIPES[name]()
+    if getattr(run.task, "world", None) == "mnist" and "TOYVIT_DATA" not in os.environ:
+        pytest.skip("MNIST is looked for under TOYVIT_DATA")
+    run = resolve(run)
+    batch = task(run.task).frozen(0, "test", 64)
+    with torch.no_grad():
+        found = loss(ViT(run.model, seed=run.seeds.init)(batch.images), batch.target).item()
+    if not batch.target.is_floating_point():
+        assert found == pytest.approx(math.log(run.model.n_classes), rel=0.1)

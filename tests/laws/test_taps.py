@@ -1,0 +1,136 @@
+"""Laws of the tap, over every site of every kind of model: reading changes nothing, writing is never lost."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import Phase, given, settings
+
+from tests.laws.models import BASE, CASES, EVERY, build, configs, noise, pictures
+from toyvit.config import ModelConfig
+from toyvit.model.choices import n_outputs
+from toyvit.sites import AXES, SITES
+from toyvit.taps import editing, recording, replacing, untouched
+
+every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
+any_config = given(configs())
+few = settings(deadline=None, derandomize=True, max_examples=15, phases=[Phase.generate, Phase.shrink])
+
+
+def sizes(config: ModelConfig, n_images: int) -> dict[str, int]:
+    tokens = config.n_tokens
+    return {
+        **{"image": n_images, "patch": config.n_patches, "token": tokens, "query": tokens, "key": tokens, "one": 1},
+        **{"head": config.n_heads, "model": config.d_model, "feature": config.d_head, "neuron": config.d_mlp},
+        **{"pixel": config.d_patch, "label": n_outputs(config)},
+    }
+
+
+def provably_nil(site: str, config: ModelConfig) -> bool:
+    """A single token attends to itself whatever its score."""
+    return config.n_tokens == 1 and site.endswith(("q_input", "k_input", "attn.q", "attn.k", "attn_scores"))
+
+
+def hold(config: ModelConfig) -> None:
+    """All laws of one model."""
+    model, images = build(config), pictures(config)
+    plain = model(images)
+    tap = recording(model.sites())
+    assert torch.equal(model(images, untouched), plain) and torch.equal(model(images, tap), plain)
+    assert set(tap.values) == set(model.sites())
+    for name, site in model.sites().items():
+        value = tap.values[name]
+        axes = site.axes.split()
+        if config.readout in EVERY and name in ("readout", "logits"):
+            axes.insert(1, "patch")
+        assert value.shape == tuple(sizes(config, len(images))[axis] for axis in axes), name
+        assert torch.equal(model(images, replacing({name: value.clone()})), plain), name
+        edited = model(images, editing({name: lambda x: x + noise(x)}))
+        assert edited.isfinite().all() and edited.shape == plain.shape, name
+        assert provably_nil(name, config) or (edited - plain).abs().max() > 1e-6, name
+    everything = {name: value.clone() for name, value in tap.values.items()}
+    assert torch.equal(model(images, replacing(everything)), plain)
+
+
+@every_case
+def test_every_site_of_every_table_entry(config):
+    hold(config)
+
+
+@pytest.mark.slow
+@few
+@any_config
+def test_every_site_of_any_model(config):
+    hold(config)
+
+
+def test_one_token_alone():
+    hold(ModelConfig(**{**vars(BASE), "image_size": (2, 2), "cls_token": False, "readout": "last"}))
+
+
+def test_sites_come_in_the_order_of_the_forward_pass():
+    seen: list[str] = []
+
+    def noting(site, value):
+        seen.append(site)
+        return value
+
+    for config in CASES.values():
+        seen.clear()
+        model = build(config)
+        model(pictures(config), noting)
+        assert seen == list(model.sites())
+
+
+@every_case
+def test_an_edit_changes_nothing_before_it(config):
+    model, images = build(config), pictures(config)
+    before = recording(model.sites())
+    model(images, before)
+    for layer in range(config.n_layers):
+        cut = f"blocks.{layer}.attn_out"
+
+        def noting(site, value, cut=cut):
+            seen[site] = value
+            return value + noise(value) if site == cut else value
+
+        seen: dict[str, torch.Tensor] = {}
+        model(images, noting)
+        names = list(seen)
+        assert all(torch.equal(seen[name], before.values[name]) for name in names[: names.index(cut) + 1])
+        assert not torch.equal(seen["logits"], before.values["logits"])
+
+
+@every_case
+def test_a_whole_cut_taken_from_other_pictures_gives_their_logits(config):
+    """Patch everything: 1."""
+    model, images, others = build(config), pictures(config), pictures(config, seed=9)
+    seen = recording(model.sites())
+    expected = model(others, seen)
+    cuts = [
+        name for name in model.sites() if name.split(".")[-1] in ("patches", "embed", "resid_pre", "resid_mid", "resid_post")
+    ]
+    for name in [*cuts, "ln_final.normalized", "readout", "logits"]:
+        assert torch.equal(model(images, replacing({name: seen.values[name]})), expected), name
+
+
+def test_what_nobody_reads_moves_nothing():
+    """Scores that are masked, and what a last layer's head does at tokens that the read-out leaves alone."""
+    config = CASES["mask=no-cls-read"]
+    model, images = build(config), pictures(config)
+    plain = model(images)
+    hidden = model.mask == -torch.inf
+    assert hidden.any()
+    masked = editing({"blocks.0.attn.attn_scores": lambda x: x + noise(x) * hidden})
+    assert torch.equal(model(images, masked), plain)
+
+    def elsewhere(pattern):
+        return torch.cat([pattern[:, :, :1], noise(pattern[:, :, 1:])], 2)
+
+    assert torch.equal(model(images, editing({"blocks.1.attn.pattern": elsewhere})), plain)
+    assert not torch.equal(model(images, editing({"blocks.0.attn.pattern": elsewhere})), plain)
+
+
+def test_the_glossary_has_every_axis_and_no_site_is_listed_twice():
+    assert {axis for site in SITES for axis in site.axes.split()} <= set(AXES)
+    assert len({site.name for site in SITES}) == len(SITES)

@@ -1,0 +1,133 @@
+"""Laws of every world and task: samples are pure functions of (seed, split, index), pictures are pure functions of factors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.laws.worlds import CONFIGS, MADE, fingerprint, fingerprints, some, splits
+from toyvit.errors import BadInput
+
+every_task = pytest.mark.parametrize("name", CONFIGS)
+every_split = pytest.mark.parametrize(("name", "split"), [(name, split) for name in CONFIGS for split in splits(name)])
+ENDLESS = [name for name in CONFIGS if all(size is None for size in MADE[name].world.sizes.values())]
+FINITE = [name for name in CONFIGS if name not in ENDLESS]
+
+
+def copied(factors):
+    return {name: values.copy() for name, values in factors.items()}
+
+
+@every_split
+def test_a_sample_is_the_same_alone_in_a_batch_and_in_another_order(name, split):
+    made, places = MADE[name], np.array([5, 0, 3, 1])
+    batch = made.batch(3, split, places)
+    images, target = made.examples(3, split, places)
+    assert torch.equal(images, batch.images) and torch.equal(target.nan_to_num(-9), batch.target.nan_to_num(-9))
+    for place, index in enumerate(places):
+        alone = made.batch(3, split, [index])
+        assert torch.equal(alone.images[0], batch.images[place])
+        assert torch.equal(alone.target[0].nan_to_num(-9), batch.target[place].nan_to_num(-9))
+        for factor, values in batch.factors.items():
+            assert alone.factors[factor][0] == values[place]
+    assert fingerprint(made.frozen(3, split, 6)) == fingerprint(made.batch(3, split, np.arange(6)))
+
+
+def test_samples_are_the_same_in_another_process():
+    words = [sys.executable, "-m", "tests.laws.worlds"]
+    environment = {**os.environ, "PYTHONHASHSEED": "77"}
+    found = subprocess.run(words, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout) == fingerprints()
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_no_two_samples_of_any_seed_or_split_are_the_same(name):
+    made = MADE[name]
+    keys = "noise" if "noise" in made.world.factors else "look"
+    drawn = [made.world.sample(seed, split, np.arange(300)) for seed in (0, 1) for split in splits(name)]
+    assert len(np.unique(np.concatenate([factors[keys] for factors in drawn]))) == 300 * len(drawn)
+    shown = [made.world.render(factors)[:100].flatten(1) for factors in drawn]
+    for one in range(len(shown)):
+        for other in range(one):
+            assert (shown[one] == shown[other]).all(1).float().mean() < 0.1
+
+
+@pytest.mark.parametrize("name", FINITE)
+def test_each_epoch_shows_every_training_picture_once(name):
+    world = MADE[name].world
+    size = world.sizes["train"]
+    seen = [world.sample(seed, "train", np.arange(size) + size * epoch) for seed, epoch in ((0, 0), (0, 1), (4, 0))]
+    rows = [np.stack([values for values in factors.values()], 1) for factors in seen]
+    for order in rows[1:]:
+        assert not np.array_equal(order, rows[0])
+        assert np.array_equal(order[np.lexsort(order.T)], rows[0][np.lexsort(rows[0].T)])
+    assert len(np.unique(rows[0], axis=0)) == size
+
+
+@pytest.mark.parametrize("name", FINITE)
+def test_a_finite_split_ends_and_is_the_same_for_every_seed(name):
+    made = MADE[name]
+    for split in set(splits(name)) - {"train"}:
+        size = made.world.sizes[split]
+        assert len(made.frozen(0, split, size + 10).images) == size
+        assert fingerprint(made.frozen(0, split, size)) == fingerprint(made.frozen(1, split, size))
+        with pytest.raises(BadInput, match=f"{size} {split} pictures"):
+            made.batch(0, split, [size])
+
+
+@every_task
+def test_an_unknown_split_is_refused(name):
+    with pytest.raises(BadInput, match="did you mean 'test'"):
+        MADE[name].batch(0, "tset", [0])
+
+
+@every_split
+def test_factors_lie_in_their_declared_range(name, split):
+    world = MADE[name].world
+    factors = world.sample(1, split, indices := some(name, split, 150))
+    assert set(world.factors) <= set(factors)
+    for factor, n_values in world.factors.items():
+        if (factor, split) != ("item", "unseen"):  # glyphs that no other split shows come after all others
+            assert factors[factor].min() >= 0 and factors[factor].max() < n_values, factor
+    assert all(values.dtype == np.int64 and len(values) == len(indices) for values in factors.values())
+
+
+@every_split
+def test_rendering_is_pure(name, split):
+    made = MADE[name]
+    factors = made.world.sample(1, split, np.arange(6))
+    before = copied(factors)
+    images = made.world.render(factors)
+    size = made.world.image_size
+    assert images.shape == (6, made.world.n_channels, *size) and images.dtype == torch.float32 and images.isfinite().all()
+    assert fingerprint(made.describe(factors)) == fingerprint(made.describe(copied(factors)))
+    images += 1  # what a caller does to a picture stays with the caller
+    assert torch.equal(made.world.render(factors) + 1, images)
+    assert all(np.array_equal(values, before[factor]) for factor, values in factors.items())
+
+
+@every_split
+def test_a_target_answers_in_the_declared_form(name, split):
+    made = MADE[name]
+    batch = made.batch(0, split, some(name, split, 40))
+    n = len(batch.images)
+    world = made.world
+    n_patches = None if world.patch_size is None else world.image_size[0] * world.image_size[1] // world.patch_size**2
+    if made.answers == "image":
+        assert batch.target.shape == (n,) and batch.target.min() >= 0
+    elif made.answers == "patch":
+        assert batch.target.shape == (n, n_patches) and (batch.target >= 0).any(1).all()
+    if not batch.target.is_floating_point():
+        assert batch.target.min() >= -1 and batch.target.max() < made.n_classes
+    assert all(values.shape == (n,) and values.min() >= 0 for values in batch.factors.values())
+    if batch.content is not None:
+        assert batch.content.shape == (n, n_patches)
+    if batch.pairs is not None:
+        assert (batch.pairs.labels == batch.pairs.match[:, None]).sum(1).eq(1).all()

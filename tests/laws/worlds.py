@@ -1,0 +1,65 @@
+"""Tasks for the laws of worlds: every entry of the table with its defaults, and variants of some."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+
+import numpy as np
+
+from toyvit.config import (
+    TASK_CONFIGS,
+    AdditionConfig,
+    CountingConfig,
+    InductionConfig,
+    MarkovConfig,
+    RepeatsConfig,
+    TaskConfig,
+)
+from toyvit.data.tasks import Batch, task
+
+CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.items()} | {
+    "induction 4x4": InductionConfig(rows=4, columns=4, n_labels=16, noise=0),
+    "induction 1x7": InductionConfig(rows=1, columns=7, n_labels=4),
+    "markov masked": MarkovConfig(rows=3, columns=4, ask="masked", noise=0.2),
+    "markov grid": MarkovConfig(rows=4, columns=3, form="grid", n_textures=2),
+    "markov grid masked": MarkovConfig(rows=3, columns=3, form="grid", ask="masked"),
+    "repeats masked": RepeatsConfig(rows=3, columns=5, n_glyphs=6, least=2, most=6, ask="masked", noise=0),
+    "addition ordered": AdditionConfig(modulus=11, split="ordered"),
+    "addition clock": AdditionConfig(modulus=12, shown="clock"),
+    "counting all seen": CountingConfig(most=2, held_out=0, noise=0),
+}
+MADE = {name: task(config) for name, config in CONFIGS.items()}
+
+
+def splits(name: str) -> list[str]:
+    """The splits of a task's world that hold anything."""
+    made = MADE[name]
+    empty = {"held_out"} if isinstance(made.config, CountingConfig) and not made.config.held_out else set()
+    return [split for split in made.world.sizes if split not in empty]
+
+
+def some(name: str, split: str, n: int) -> np.ndarray:
+    """The first n samples of a split, or all where there are fewer."""
+    size = MADE[name].world.sizes[split]
+    return np.arange(n if size is None else min(n, size))
+
+
+def fingerprint(batch: Batch) -> str:
+    """Everything of a batch, to the bit."""
+    found = hashlib.sha256(batch.images.numpy().tobytes() + batch.target.numpy().tobytes())
+    parts = {**batch.factors, **(batch.strategies or {}), "content": batch.content}
+    for name, part in parts.items():
+        found.update(name.encode() + (b"" if part is None else part.numpy().tobytes()))
+    return found.hexdigest()
+
+
+def fingerprints() -> dict[str, str]:
+    return {
+        name: fingerprint(made.batch(3, split, some(name, split, 9))) for name, made in MADE.items() for split in splits(name)
+    }
+
+
+if __name__ == "__main__":
+    json.dump(fingerprints(), sys.stdout)

@@ -1,0 +1,54 @@
+"""The command line as other processes see it: started, watched, stopped and killed."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+SMALL = ["--train.batch_size", "8", "--train.n_validation", "16"]
+
+
+def toyvit(*words: object) -> subprocess.Popen[str]:
+    """A `toyvit` process, its standard error kept."""
+    command = [sys.executable, "-m", "toyvit", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def train(path: Path, *words: object, recipe: str = "induction-smoke") -> subprocess.Popen[str]:
+    """A training process of a small run in the folder `path`."""
+    return toyvit("train", recipe, "--runs", path.parent, "--name", path.name, *SMALL, *words, "--resume")
+
+
+def n_lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def wait_for(ready: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    """Until `ready()`, or the process has ended."""
+    end = time.monotonic() + seconds
+    while not ready() and process.poll() is None:
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """SIGKILL; what its children still hold open is not waited for."""
+    process.kill()
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str]:
+    """Exit code and standard error, its progress bars left out."""
+    _, error = process.communicate(timeout=seconds)
+    lines = error.replace("\r", "\n").split("\n")
+    return process.returncode, "\n".join(line for line in lines if line and "%|" not in line and "step/s" not in line)
+
+
+def contents(folder: Path, *patterns: str) -> dict[str, bytes]:
+    """Every file that fits a pattern, by its path inside the folder."""
+    files = [file for pattern in patterns or ("**/*",) for file in folder.glob(pattern) if file.is_file()]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}

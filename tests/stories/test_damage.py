@@ -1,0 +1,127 @@
+"""Damaged, swapped and foreign files are named, never used, and never stop the rest from being measured."""
+
+import json
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from toyvit.__main__ import main
+from toyvit.config import ModelConfig
+from toyvit.errors import BadInput
+from toyvit.measure import measure
+from toyvit.model import ViT
+from toyvit.recipes import RECIPES
+from toyvit.results import table
+from toyvit.runs import RunFolder
+from toyvit.train import fit
+from toyvit.trajectory import Trajectory
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    run = RECIPES["induction-smoke"]()
+    training = replace(run.train, steps=20, batch_size=8, n_validation=16, checkpoints=(5, 10))
+    return fit(replace(run, train=training), tmp_path_factory.mktemp("made") / "run", progress=False).path
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    return RunFolder(shutil.copytree(made, tmp_path / "run"))
+
+
+def file(folder: RunFolder, step: int) -> Path:
+    return folder.checkpoints / f"step_{step:08d}.safetensors"
+
+
+def truncated(folder):
+    file(folder, 5).write_bytes(file(folder, 5).read_bytes()[:-10])
+    return {5}
+
+
+def flipped(folder):
+    content = bytearray(file(folder, 5).read_bytes())
+    content[len(content) // 2] ^= 1
+    file(folder, 5).write_bytes(content)
+    return {5}
+
+
+def swapped(folder):
+    five, ten = file(folder, 5).read_bytes(), file(folder, 10).read_bytes()
+    file(folder, 5).write_bytes(ten)
+    file(folder, 10).write_bytes(five)
+    return {5, 10}
+
+
+def foreign(folder):
+    other = RunFolder(folder.path.parent / "other")
+    other.checkpoints.mkdir(parents=True)
+    config = ModelConfig(n_layers=1, n_heads=1, d_model=8, image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    other.write_checkpoint(5, 0, ViT(config).state_dict(), {"loss": 1.0, "accuracy": 0.0})
+    shutil.copy(file(other, 5), file(folder, 5))
+    return {5}
+
+
+def missing(folder):
+    file(folder, 5).unlink()
+    return {5}
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, swapped, foreign, missing])
+def test_bad_checkpoints_are_listed_refused_and_left_out(folder, capsys, damage):
+    bad = damage(folder)
+    names = {file(folder, step).name for step in bad}
+    assert main(["verify", str(folder.path)]) == 2
+    said = capsys.readouterr().out
+    assert {Path(line.split()[0]).name for line in said.splitlines()} == names
+    with pytest.raises(BadInput, match=r"step_000000(05|10)"):
+        Trajectory(folder.path)[min(bad)]
+    assert main(["measure", str(folder.path), "--images", "16"]) == 2
+    assert "--skip-corrupt" in capsys.readouterr().err
+    assert main(["measure", str(folder.path), "--images", "16", "--skip-corrupt"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in names)
+    assert set(table(folder.path)["step"]) == {0, 5, 10, 20} - bad
+
+
+def test_a_checkpoint_of_another_model_with_a_line_of_its_own(folder):
+    """Whole, and described by the manifest, but not weights of this run's model."""
+    foreign(folder)
+    lines = [json.loads(line) for line in folder.manifest.read_text().splitlines()]
+    other = RunFolder(folder.path.parent / "other").entries()[0]
+    folder.manifest.write_text("".join(json.dumps(asdict(other) if line["step"] == 5 else line) + "\n" for line in lines))
+    assert folder.verify() == {}
+    with pytest.raises(BadInput, match="does not fit this run's model"):
+        Trajectory(folder.path)[5]
+    with pytest.raises(BadInput, match="does not fit this run's model"):
+        measure(folder.path, images=16, progress=False)
+
+
+def test_a_file_that_the_manifest_does_not_know(folder):
+    shutil.copy(file(folder, 5), file(folder, 7))
+    assert folder.verify() == {file(folder, 7).name: "is not in the manifest"}
+
+
+CONFIGS = (
+    "{",
+    "[]",
+    "{}",
+    '{"run": {"recipe": "x", "model": {"n_lyers": 2}}}',
+    '{"run": {"recipe": "x", "task": {"name": "induction"}, "train": {"steps": "many"}}}',
+)
+BOOKS = [("config.json", content, ("measure", "verify", "ls")) for content in CONFIGS] + [
+    ("manifest.jsonl", "nonsense\n", ("measure", "verify", "ls")),
+    ("manifest.jsonl", '{"step": 5}\n', ("measure", "verify", "ls")),
+    ("measures.sqlite", "no database, but long enough to look like one" * 20, ("measure", "report")),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "commands"), BOOKS, ids=lambda part: str(part)[:40])
+def test_damaged_books_are_one_line(folder, capsys, name, content, commands):
+    (folder.path / name).write_text(content)
+    for command in commands:
+        assert main([command, str(folder.path.parent if command == "ls" else folder.path)]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "Traceback" not in said, said
+        assert name in said, said

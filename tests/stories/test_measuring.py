@@ -1,0 +1,110 @@
+"""Measuring is done once a cell, however it is interrupted, repeated or shared among workers."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from tests.stories.processes import finish, kill, toyvit, train, wait_for
+from toyvit.analyses import ANALYSES, behaviour
+from toyvit.measure import measure
+from toyvit.recipes import RECIPES
+from toyvit.results import table
+from toyvit.runs import RunFolder
+from toyvit.train import fit
+
+
+@pytest.fixture
+def run(tmp_path):
+    made = RECIPES["induction-smoke"]()
+    training = replace(made.train, steps=30, batch_size=8, n_validation=16, checkpoints=(10, 20))
+    return fit(replace(made, train=training), tmp_path / "run", progress=False).path
+
+
+def counted(monkeypatch, fails_at=None):
+    """Calls of the analysis `performance` by the loss it found; the call number `fails_at` raises."""
+    calls = []
+
+    def count(model, batch, trace):
+        calls.append(1)
+        if len(calls) == fails_at:
+            raise RuntimeError("interrupted")
+        return behaviour.performance(model, batch, trace)
+
+    monkeypatch.setitem(ANALYSES, "performance", replace(ANALYSES["performance"], measure=count))
+    return calls
+
+
+def test_interrupted_and_repeated(run, monkeypatch):
+    calls = counted(monkeypatch, fails_at=3)
+    with pytest.raises(RuntimeError, match="interrupted"):
+        measure(run, images=16, progress=False)
+    assert set(table(run)["step"]) == {0, 10}
+    second = measure(run, images=16, progress=False)
+    assert len(calls) == 3 + 2 and second.computed == 2 * second.found / 2  # two steps were done, two were left
+    third = measure(run, images=16, progress=False)
+    assert third.computed == 0 and third.found == second.found + second.computed and len(calls) == 5
+
+
+def test_another_evaluation_batch_is_another_cell(run):
+    first = measure(run, images=16, progress=False)
+    assert measure(run, images=24, progress=False).computed == first.computed
+    assert set(table(run)["images"]) == {16, 24}
+
+
+def plain(path):
+    frame = table(path).drop(columns="run").sort_values(["step", "analysis", "quantity", "value"], ignore_index=True)
+    return frame[sorted(frame.columns)]
+
+
+def test_workers_and_single_analyses_find_the_same_numbers(run, tmp_path):
+    """One traced forward pass for all analyses = one each; two workers = one."""
+    import shutil
+
+    copies = [shutil.copytree(run, tmp_path / name) for name in ("alone", "jobs")]
+    measure(run, images=32, progress=False)
+    measure(copies[1], images=32, jobs=2, progress=False)
+    for name in sorted(set(table(run)["analysis"])):
+        measure(copies[0], analyses=[name], images=32, progress=False)
+    for copy in copies:
+        pd.testing.assert_frame_equal(plain(copy), plain(run), check_exact=copy.name == "jobs", rtol=1e-6, atol=1e-7)
+
+
+def test_rows_of_checkpoints_that_are_no_more_are_left_out(run):
+    measure(run, images=16, progress=False)
+    folder = RunFolder(run)
+    folder.cut_back(10)
+    assert set(table(run)["step"]) == {0, 10}
+
+
+@pytest.mark.slow
+def test_killed_while_two_workers_measure(tmp_path):
+    code, _ = finish(train(tmp_path / "run", "--train.steps", 100))
+    assert code == 0
+    process = toyvit("measure", tmp_path / "run", "--jobs", 2, "--images", 64)
+    wait_for((tmp_path / "run/measures.sqlite").exists, process)
+    wait_for(lambda: n_cells(tmp_path / "run") > 3, process)
+    kill(process)
+    done = n_cells(tmp_path / "run")
+    rest = measure(tmp_path / "run", images=64, progress=False)
+    assert rest.found == done and done + rest.computed == n_cells(tmp_path / "run") == 101 * 7
+    assert max(Counter(zip(*(table(tmp_path / "run")[column] for column in ("step", "analysis")), strict=True)).values()) < 100
+
+
+def n_cells(path):
+    import sqlite3
+    from contextlib import closing
+
+    with closing(sqlite3.connect(path / "measures.sqlite", timeout=60)) as db:
+        tables = db.execute("select count(*) from sqlite_master where name = 'cells'").fetchone()[0]
+        return db.execute("select count(*) from cells").fetchone()[0] if tables else 0
+
+
+@pytest.mark.slow
+def test_following_a_run_in_training_ends_with_it(tmp_path):
+    training = train(tmp_path / "run", "--train.steps", 300)
+    wait_for(lambda: RunFolder(tmp_path / "run").manifest.exists(), training)
+    following = toyvit("measure", tmp_path / "run", "--follow", "--images", 16, "--analyses", "performance")
+    assert finish(training)[0] == 0 and finish(following)[0] == 0
+    assert set(table(tmp_path / "run")["step"]) == {entry.step for entry in RunFolder(tmp_path / "run").entries()}

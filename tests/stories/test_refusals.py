@@ -1,0 +1,155 @@
+"""What cannot be used is refused in one line that names it, with exit code 2, and nothing on disk has changed."""
+
+import fcntl
+import shutil
+from collections import namedtuple
+from urllib.error import URLError
+
+import pytest
+
+from tests.stories.processes import SMALL, contents
+from toyvit.__main__ import main
+from toyvit.errors import BadInput
+from toyvit.recipes import RECIPES
+from toyvit.train import fit
+from toyvit.trajectory import Trajectory
+
+TRAIN = ["train", "induction-smoke"]
+
+# Arguments, and what the line must say.
+NONSENSE = {
+    "recipe": (["train", "inducton"], ["inducton", "allowed are", "did you mean 'induction'"]),
+    "key": ([*TRAIN, "--model.n_layer", "3"], ["--model.n_layer", "did you mean '--model.n_layers'"]),
+    "part": ([*TRAIN, "--modle.n_layers", "3"], ["--modle.n_layers", "did you mean '--model.n_layers'"]),
+    "norm": ([*TRAIN, "--model.norm", "lyer"], ["norm", "layer, rms, none", "did you mean 'layer'"]),
+    "mask": ([*TRAIN, "--model.mask", "casual"], ["mask", "did you mean 'causal'"]),
+    "positions": ([*TRAIN, "--model.positions", "learnt"], ["positions", "did you mean 'learned'"]),
+    "activation": ([*TRAIN, "--model.activation", "gleu"], ["activation", "did you mean 'gelu'"]),
+    "readout": ([*TRAIN, "--model.readout", "lst"], ["readout", "did you mean 'last'"]),
+    "decay": ([*TRAIN, "--train.decay", "linaer"], ["train.decay", "did you mean 'linear'"]),
+    "accelerator": ([*TRAIN, "--train.accelerator", "gpuu"], ["train.accelerator", "did you mean 'gpu'"]),
+    "heads": ([*TRAIN, "--model.n_heads", "3"], ["d_model 64 is not a multiple of n_heads 3"]),
+    "tiles": (["train", "digits", "--model.patch_size", "3"], ["3 x 3", "8 x 8", "do not tile"]),
+    "cells": ([*TRAIN, "--model.patch_size", "4"], ["model.patch_size is 4", "has 8"]),
+    "cls": ([*TRAIN, "--model.readout", "cls"], ["'cls' needs cls_token true"]),
+    "answers": ([*TRAIN, "--model.readout", "every"], ["'every'", "cls, mean, last"]),
+    "zero": ([*TRAIN, "--train.steps", "0"], ["steps must be >= 1, got 0"]),
+    "negative": ([*TRAIN, "--model.n_layers", "-2"], ["n_layers must be >= 1, got -2"]),
+    "nan": ([*TRAIN, "--train.learning_rate", "nan"], ["learning_rate", "got nan"]),
+    "infinite": ([*TRAIN, "--train.weight_decay", "inf"], ["weight_decay", "got inf"]),
+    "text": ([*TRAIN, "--train.steps", "many"], ["train.steps", "many"]),
+    "fraction": ([*TRAIN, "--train.steps", "1.5"], ["train.steps", "1.5"]),
+    "pairs": ([*TRAIN, "--task.n_items", "3"], ["holds 7 pairs", "n_items 3"]),
+    "late": ([*TRAIN, "--train.steps", "10", "--train.checkpoints", "5,11"], ["step 11", "ends at step 10"]),
+    "names": (["train", "digits", "induction", "--name", "one"], ["--name names one run", "2 recipes"]),
+    "command": (["tran", "induction"], ["tran", "train"]),
+    "option": (["measure", "somewhere", "--imges", "3"], ["--imges", "did you mean '--images'"]),
+    "run": (["measure", "nowhere"], ["nowhere is not a run folder"]),
+    "set": (["data", "mnits"], ["mnits", "did you mean 'mnist'"]),
+    "folder": (["ls", "nowhere"], ["nowhere is not a folder"]),
+    "empty": (["tensorboard", "nowhere"], ["nowhere", "no run"]),
+    "sites": (["sites", "digit"], ["did you mean 'digits'"]),
+}
+
+
+def refused(capsys, words, says):
+    """The one line that was said."""
+    assert main([str(word) for word in words]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "Traceback" not in said, said
+    for part in says:
+        assert part in said
+    return said
+
+
+@pytest.mark.parametrize("case", NONSENSE)
+def test_nonsense(tmp_path, monkeypatch, capsys, case):
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, *NONSENSE[case])
+    assert contents(tmp_path) == {}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path = tmp_path_factory.mktemp("made") / "run"
+    assert main([*TRAIN, "--runs", str(path.parent), "--name", "run", *SMALL, "--train.steps", "20"]) == 0
+    return path
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "run")
+
+
+def again(run, *words):
+    return [*TRAIN, "--runs", run.parent, "--name", run.name, *SMALL, "--train.steps", "20", *words]
+
+
+def test_a_folder_in_use_a_folder_without_resume_and_another_config(run, capsys):
+    before = contents(run)
+    refused(capsys, again(run), [str(run), "--resume", "--name"])
+    refused(capsys, again(run, "--resume", "--model.n_layers", "3"), ["another config", "model.n_layers: 2 -> 3"])
+    (run / "states/step_00000020.pt").unlink()  # as if it had been stopped before its end
+    before.pop("states/step_00000020.pt")
+    with (run / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused(capsys, again(run, "--resume"), ["in use", "another process"])
+    after = contents(run)
+    assert {name: after[name] for name in before} == before
+
+
+def test_a_folder_that_is_no_run(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/thesis.txt").write_text("precious")
+    refused(capsys, again(tmp_path / "run", "--resume"), ["not a run folder"])
+    refused(capsys, ["report", tmp_path / "run"], ["config.json"])
+    assert contents(tmp_path) == {"run/thesis.txt": b"precious"}
+
+
+def test_a_place_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    refused(capsys, again(tmp_path / "file/run"), ["file/run"])
+    refused(capsys, [*TRAIN, "--runs", "/proc/nowhere"], ["/proc/nowhere"])
+    assert contents(tmp_path) == {"file": b"in the way"}
+
+
+def test_a_disk_too_small_for_the_planned_checkpoints(tmp_path, monkeypatch, capsys):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 10**6, 10**6))
+    refused(capsys, again(tmp_path / "run"), ["MB", "1.0 MB are free", "checkpoints"])
+    assert contents(tmp_path) == {}
+
+
+def test_measuring_what_is_not_there(run, capsys):
+    refused(capsys, ["measure", run, "--analyses", "induktion"], ["induktion", "did you mean 'induction'"])
+    refused(capsys, ["measure", run, "--steps", "7,25"], ["no checkpoint at step 25", "nearest is 20"])
+    refused(capsys, ["measure", run, "--steps", "x"], ["--steps", "'x'"])
+    refused(capsys, ["measure", run, "--images", "1"], ["--images", "got 1"])
+    refused(capsys, ["measure", run, "--jobs", "0"], ["--jobs", "got 0"])
+    refused(capsys, ["report", run], ["no measures", "toyvit measure"])
+    with pytest.raises(BadInput, match="nearest is 20"):
+        Trajectory(run)[25]
+
+
+def test_an_analysis_that_the_task_cannot_give_is_refused_by_name(tmp_path, capsys):
+    assert main(["train", "digits", "--runs", str(tmp_path), *SMALL, "--train.steps", "5"]) == 0
+    capsys.readouterr()
+    refused(capsys, ["measure", tmp_path / "digits", "--analyses", "induction"], ["'induction'", "pairs"])
+
+
+def test_mnist_without_network(tmp_path, monkeypatch, capsys):
+    from toyvit.torchvision_guard import torchvision
+
+    def offline(*args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TOYVIT_DATA", raising=False)
+    monkeypatch.setattr(torchvision.datasets.MNIST, "download", offline)
+    refused(capsys, ["train", "mnist-mlp"], ["toyvit data mnist", "train-images-idx3-ubyte.gz", "MNIST/raw"])
+    refused(capsys, ["data", "mnist"], ["no network", "train-images-idx3-ubyte.gz"])
+
+
+def test_the_library_refuses_the_same(made):
+    with pytest.raises(BadInput, match="exists already"):
+        fit(RECIPES["induction-smoke"](), made, progress=False)

@@ -1,0 +1,124 @@
+"""A run that is killed, at any moment and however often, ends with the very bytes of a run that was left alone."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.stories.processes import contents, finish, kill, n_lines, train, wait_for
+from toyvit.recipes import RECIPES
+from toyvit.runs import RunFolder
+from toyvit.train import fit
+
+BITS = ("checkpoints/*.safetensors", "manifest.jsonl", "metrics.jsonl", "config.json")
+
+
+def small(dropout=0.0, steps=40):
+    run = RECIPES["induction-smoke"]()
+    training = replace(run.train, steps=steps, batch_size=8, n_validation=16)
+    return replace(run, train=training, model=replace(run.model, dropout=dropout))
+
+
+def states(folder):
+    return {file.name: torch.load(file, weights_only=True)["model"] for file in sorted(folder.glob("states/*.pt"))}
+
+
+def same_bits(one, other):
+    assert contents(one, *BITS) == contents(other, *BITS)
+    left, right = states(one), states(other)
+    assert left.keys() == right.keys() and len(left) == 11
+    for name, weights in left.items():
+        assert all(torch.equal(weights[key], right[name][key]) for key in weights), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_killed_five_times_at_random(tmp_path, dropout):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    words = ["--train.steps", 400, "--model.dropout", dropout]
+    assert finish(train(whole, *words))[0] == 0
+    instants = [*sorted(random.Random(int(10 * dropout)).sample(range(1, 380), 4)), 400]
+    for at in instants:
+        process = train(killed, *words)
+        wait_for(lambda at=at: n_lines(killed / "metrics.jsonl") >= at, process)
+        kill(process)
+    assert finish(train(killed, *words))[0] == 0
+    same_bits(whole, killed)
+
+
+@pytest.mark.parametrize("at", [1, 17, 39])
+@pytest.mark.parametrize("leftover", ["checkpoint", "part", "manifest", "metrics", "state"])
+def test_what_a_kill_leaves_behind_does_no_harm(tmp_path, monkeypatch, at, leftover):
+    """Stopped at step `at`, and then the traces that a kill between two writes leaves."""
+    from toyvit.train.data import Stream
+
+    whole = fit(small(), tmp_path / "whole", progress=False)
+    batch = Stream.batch
+
+    def breaks(self, step):
+        if step > at:
+            raise RuntimeError("broken")
+        return batch(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stream, "batch", breaks)
+        with pytest.raises(RuntimeError, match="broken"):
+            fit(small(), tmp_path / "run", progress=False)
+    folder = RunFolder(tmp_path / "run")
+    leave_behind(folder, leftover)
+    fit(small(), folder.path, resume=True, progress=False)
+    assert not folder.verify()
+    same_bits(whole.path, folder.path)
+
+
+def leave_behind(folder, leftover):
+    if leftover == "checkpoint":  # written, but its line was not
+        (folder.checkpoints / "step_00000040.safetensors").write_bytes(b"half")
+    elif leftover == "part":
+        (folder.checkpoints / "step_00000040.safetensors.part").write_bytes(b"half")
+    elif leftover == "manifest":
+        folder.manifest.write_bytes(folder.manifest.read_bytes() + b'{"step": 40, "sam')
+    elif leftover == "metrics":
+        folder.metrics.write_bytes(folder.metrics.read_bytes() + b'{"step": 40')
+    elif folder.previous_state.exists():  # cut off: the one before is used
+        folder.state.write_bytes(folder.state.read_bytes()[:100])
+
+
+def test_no_state_can_be_read(tmp_path, caplog):
+    """Both rolling states are damaged: the run starts again from step 0, says so, and ends with the same bits."""
+    whole = fit(small(), tmp_path / "whole", progress=False)
+    folder = fit(small(), tmp_path / "run", progress=False)
+    folder.cut_back(20)
+    folder.state.write_bytes(b"damaged")
+    folder.previous_state.write_bytes(b"damaged too")
+    fit(small(), folder.path, resume=True, progress=False)
+    assert "cannot be read" in caplog.text
+    same_bits(whole.path, folder.path)
+
+
+def test_a_state_that_is_a_program_is_not_run(tmp_path):
+    """state.pt is read with weights only: a pickle that would write a file does not."""
+    import pickle
+
+    folder = fit(small(), tmp_path / "run", progress=False)
+    folder.cut_back(20)
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "evil"), "w"))
+
+    folder.state.write_bytes(pickle.dumps(Evil(), protocol=2))
+    fit(small(), folder.path, resume=True, progress=False)
+    assert not (tmp_path / "evil").exists() and not folder.verify()
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path, capsys):
+    from toyvit.__main__ import main
+
+    words = ["train", "induction-smoke", "--runs", str(tmp_path), "--train.steps", "5", "--train.n_validation", "16"]
+    assert main(words) == 0
+    before = contents(tmp_path)
+    assert main([*words, "--resume"]) == 0
+    after = contents(tmp_path)
+    assert {name: after[name] for name in before} == before

@@ -1,0 +1,141 @@
+"""Who may import whom, what may not be imported at all, and that this check can fail."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "toyvit"
+RUNGS = (
+    ("errors", "config", "sites", "taps", "stats", "torchvision_guard"),
+    ("recipes",),
+    ("model", "data", "runs"),
+    ("circuits", "trajectory", "results"),
+    ("analyses", "train", "transitions"),
+    ("measure",),
+    ("report",),
+    ("overrides", "__main__"),
+)
+RUNG = {room: rung for rung, rooms in enumerate(RUNGS) for room in rooms}
+SIDEWAYS = {("data.tasks", "model")}  # what a task decides about the model is checked against the model's tables
+ONLY = {
+    "pytorch_lightning": {"train"},
+    "lightning": set(),
+    "matplotlib": {"report"},
+    "plotly": {"report"},
+    "tensorboard": {"report"},
+    "torchvision": {"torchvision_guard"},
+    "pickle": set(),
+    "dill": set(),
+    "cloudpickle": set(),
+}
+HARMLESS = {"pickle.UnpicklingError"}  # to refuse a damaged file one must catch what torch raises
+FORBIDDEN_CALLS = {"joblib.load", "pickle.load", "pickle.loads"}
+MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(tree: ast.AST, module: str) -> Iterator[str]:
+    """Full dotted names of all that a module imports, inside functions too."""
+    package = ["toyvit", *module.split(".")[: None if module.endswith("__init__") else -1]]
+    package = [part for part in package if part != "__init__"]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def problems(source: str, module: str) -> list[str]:
+    """What a module does that it may not."""
+    tree, room = ast.parse(source), module.split(".")[0]
+    found = []
+    for name in imports(tree, module):
+        parts = name.split(".")
+        if parts[0] == "toyvit":
+            other = parts[1] if len(parts) > 1 and parts[1] in RUNG else None
+            climbs = other is not None and other != room and RUNG[other] >= RUNG.get(room, 0)
+            if climbs and RUNG[other] == RUNG.get(room, 0) and (RUNG[other] == 0 or (module, other) in SIDEWAYS):
+                climbs = False
+            if climbs and room != "__main__":
+                found.append(f"{module} may not import {name}")
+        for part in set(parts) & set(ONLY):
+            if parts[0] != "toyvit" and room not in ONLY[part] and name not in HARMLESS:
+                found.append(f"{module} may not import {name}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            call = ast.unparse(node.func)
+            words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            if call in FORBIDDEN_CALLS or words.get("allow_pickle") == "True" or words.get("weights_only") == "False":
+                found.append(f"{module} may not call {ast.unparse(node)}")
+            if call == "torch.load" and words.get("weights_only") != "True":
+                found.append(f"{module} must say weights_only=True in {ast.unparse(node)}")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_from_lower_rungs_only(module):
+    assert problems(MODULES[module].read_text(), module) == []
+
+
+def test_every_room_has_a_rung():
+    rooms = {module.split(".")[0] for module in MODULES} - {"__init__"}
+    assert rooms <= set(RUNG)
+
+
+def test_rooms_are_nouns():
+    names = {part for module in MODULES for part in module.split(".")}
+    assert not names & {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
+
+
+def test_training_guards_torchvision_before_lightning():
+    """Importing any module of the room runs its `__init__` first, and that imports the guard first."""
+    tree = ast.parse(MODULES["train.__init__"].read_text())
+    assert next(imports(tree, "train.__init__")) == "toyvit.torchvision_guard"
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("sites", "from toyvit.model import ViT"),
+        ("model.vit", "def f():\n    from toyvit.circuits import run"),
+        ("analyses.attention", "import toyvit.measure"),
+        ("analyses.attention", "from toyvit import report"),
+        ("analyses.attention", "from toyvit.train.fit import fit"),
+        ("analyses.attention", "from ..measure import measure"),
+        ("model.vit", "from toyvit.data.tasks import task"),
+        ("data.world", "from toyvit.model import ViT"),
+        ("measure", "import pytorch_lightning as pl"),
+        ("results", "from matplotlib.figure import Figure"),
+        ("train.fit", "from torch.utils.tensorboard import SummaryWriter"),
+        ("data.collected", "import torchvision"),
+        ("data.collected", "from torchvision.datasets import MNIST"),
+        ("runs", "import pickle"),
+        ("runs", "from pickle import load"),
+        ("runs", "import numpy as np\nnp.load('x', allow_pickle=True)"),
+        ("runs", "torch.load('x', weights_only=False)"),
+        ("runs", "torch.load('x')"),
+        ("runs", "import joblib\njoblib.load('x')"),
+    ],
+)
+def test_the_check_can_fail(module, source):
+    assert problems(source, module)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("analyses.attention", "from toyvit import stats\nfrom toyvit.analyses import norms\nimport torch"),
+        ("data.tasks", "def f():\n    from toyvit.model import choices"),
+        ("__main__", "def f():\n    from toyvit.report import draw"),
+        ("data.collected", "from toyvit.torchvision_guard import torchvision"),
+        ("train.fit", "import pytorch_lightning as pl\nfrom pickle import UnpicklingError"),
+        ("model.vit", "from . import choices"),
+    ],
+)
+def test_the_check_lets_good_sources_pass(module, source):
+    assert problems(source, module) == []
