@@ -139,7 +139,7 @@ def test_the_exact_markov_predictor(name):
         cells = batch.content[image].tolist()
         target = place[1] + (config.ask == "next")
         shown = cells[: target + 1] if config.ask == "next" else cells
-        filled = [shown[:target] + [texture] + shown[target + 1 :] for texture in range(config.n_textures)]
+        filled = [[*shown[:target], texture, *shown[target + 1 :]] for texture in range(config.n_textures)]
         weights = np.array([marginal(config, one) for one in filled])
         assert np.allclose(batch.strategies["bayes"][place], weights / weights.sum(), atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Laws of the config records: what is refused, and how; there and back through JSON; fields set on the command line."""
+"""Laws of the config records: what is refused, and how; there and back through JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.laws.records import FIELDS, IDS, KINDS, another, hint, refused, runs
 from toyvit.config import ModelConfig, Run, Seeds, TrainConfig, differences, with_seed
 from toyvit.data.draws import sample_keys
 from toyvit.errors import BadInput
-from toyvit.overrides import PARTS, overridden
+from toyvit.overrides import PARTS
 from toyvit.recipes import RECIPES
 
 few = settings(deadline=None, derandomize=True, max_examples=60)
@@ -46,10 +46,12 @@ def test_a_field_takes_its_default_and_the_ends_of_its_range(kind, item):
     ends = [item.metadata[end] for end in ("least", "most") if item.metadata.get(end) is not None]
     for end in ends:
         value = (end, end) if "tuple" in hint(kind, item) else end
+        said = ""
         try:
-            assert getattr(kind(**{item.name: value}), item.name) == value
+            kind(**{item.name: value})
         except BadInput as error:  # it may not go with the other fields' defaults
-            assert f"{item.name} must be" not in str(error)
+            said = str(error)
+        assert f"{item.name} must be" not in said
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,80 +103,6 @@ def test_unknown_keys_and_parts_are_refused_and_the_nearest_named(name):
         Run.from_json(plain | {"trian": {}})
     with pytest.raises(BadInput, match="unknown task"):
         Run.from_json(plain | {"task": {"name": "no-such"}})
-
-
-def text(value: object) -> str:
-    """How a value is typed on the command line."""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
-
-@every_recipe
-def test_every_field_of_every_recipe_can_be_set(name):
-    """All at once: to their own values, and each to another that goes with the rest."""
-    run = RECIPES[name]()
-    own, new, expected = [], [], run
-    for part in PARTS:
-        for item in fields(getattr(run, part)):
-            own += [f"--{part}.{item.name}", text(getattr(getattr(run, part), item.name))]
-            changed = another(getattr(expected, part), item)
-            if changed is not None:
-                expected = replace(expected, **{part: changed})
-        for item in fields(changed := getattr(expected, part)):
-            new += [f"--{part}.{item.name}", text(getattr(changed, item.name))]
-    assert overridden(run, own) == run == overridden(run, [])
-    assert overridden(run, new) == expected and len(differences(run, expected)) > 0.8 * len(new) / 2
-
-
-def test_every_field_can_be_set_alone():
-    run = RECIPES["markov"]()
-    for part in PARTS:
-        for item in fields(record := getattr(run, part)):
-            changed = another(record, item)
-            if changed is not None:
-                found = overridden(run, [f"--{part}.{item.name}", text(getattr(changed, item.name))])
-                assert found == replace(run, **{part: changed})
-
-
-def test_a_value_may_follow_an_equals_sign():
-    run = RECIPES["induction"]()
-    for name, value in (
-        ("train.steps", 7),
-        ("model.cls_token", True),
-        ("train.checkpoints", (0, 10)),
-        ("model.image_size", (40, 40)),
-    ):
-        spaced, joined = ([f"--{name}", text(value)], [f"--{name}={text(value)}"])
-        assert overridden(run, joined) == overridden(run, spaced) != run
-
-
-def test_a_list_may_have_one_number():
-    assert overridden(RECIPES["induction"](), ["--train.checkpoints", "5"]).train.checkpoints == (5,)
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["--model.n_layer", "3"], "did you mean '--model.n_layers'"),
-        (["--modle.n_layers", "3"], "did you mean '--model.n_layers'"),
-        (["--model.n_layers", "x"], "model.n_layers"),
-        (["--model.n_layers", "2.5"], "model.n_layers"),
-        (["--model.n_layers"], "model.n_layers"),
-        (["--model.n_layers", "0"], "n_layers must be >= 1, got 0"),
-        (["--model.n_heads", "3"], "d_model 64 is not a multiple of n_heads 3"),
-        (["--train.learning_rate", "nan"], "learning_rate"),
-        (["--train.clip", "inf"], "clip"),
-        (["--model.cls_token", "perhaps"], "cls_token"),
-        (["--task.world", "mnist"], "unknown argument '--task.world'"),
-        (["--model", "{}"], "unknown argument '--model'"),
-        (["stray"], "stray"),
-    ],
-)
-def test_a_wrong_override_is_one_line(words, named):
-    with pytest.raises(BadInput) as caught:
-        overridden(RECIPES["induction"](), words)
-    assert named in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64, 2**70])

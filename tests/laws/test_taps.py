@@ -89,12 +89,12 @@ def test_an_edit_changes_nothing_before_it(config):
     model(images, before)
     for layer in range(config.n_layers):
         cut = f"blocks.{layer}.attn_out"
+        seen: dict[str, torch.Tensor] = {}
 
-        def noting(site, value, cut=cut):
+        def noting(site, value, cut=cut, seen=seen):
             seen[site] = value
             return value + noise(value) if site == cut else value
 
-        seen: dict[str, torch.Tensor] = {}
         model(images, noting)
         names = list(seen)
         assert all(torch.equal(seen[name], before.values[name]) for name in names[: names.index(cut) + 1])

@@ -64,7 +64,7 @@ def test_each_epoch_shows_every_training_picture_once(name):
     world = MADE[name].world
     size = world.sizes["train"]
     seen = [world.sample(seed, "train", np.arange(size) + size * epoch) for seed, epoch in ((0, 0), (0, 1), (4, 0))]
-    rows = [np.stack([values for values in factors.values()], 1) for factors in seen]
+    rows = [np.stack(list(factors.values()), 1) for factors in seen]
     for order in rows[1:]:
         assert not np.array_equal(order, rows[0])
         assert np.array_equal(order[np.lexsort(order.T)], rows[0][np.lexsort(rows[0].T)])

@@ -59,9 +59,9 @@ def prefix_targets(
 
 def prefix_matching(
     pattern: Pattern,
-    targets: Bool[Tensor, "image query key"],
+    targets: Bool[Tensor, "image patch to_patch"],
     n_prefix: int,
-    queries: Bool[Tensor, "image query"] | None = None,
+    queries: Bool[Tensor, "image patch"] | None = None,
 ) -> tuple[Float[Tensor, " head"], Float[Tensor, " head"]]:
     """(s - c) / (1 - c) and s: attention on S_q, mean over queries that have one, against uniform attention's share.
 
