@@ -16,7 +16,7 @@ from toyvit.model import ViT
 from toyvit.runs import RunFolder, checkpoint_name
 
 BAR = 2.0  # milliseconds on the clock
-MODELS = {name: replace(CASES[name][0], n_channels=1, n_classes=CLASSES) for name in list(CASES)[::2]}
+MODELS = {name: replace(CASES[name][0], n_channels=1, n_classes=CLASSES) for name in CASES}
 
 
 def timed(name: str, config: ModelConfig, place: Path, rounds: int) -> Result:

@@ -143,14 +143,14 @@ class RunFolder:
         content = save({name: value.detach().cpu().contiguous() for name, value in weights.items()}, {"format": "toyvit"})
         file = checkpoint_name(step)
         write_atomically(self.checkpoints / file, content)
-        norm = math.sqrt(sum(value.detach().double().square().sum().item() for value in weights.values()))
+        norms = [torch.linalg.vector_norm(value.detach(), dtype=torch.float64).item() for value in weights.values()]
         entry = Entry(
             step=step,
             samples=samples,
             file=file,
             bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
-            weight_norm=norm,
+            weight_norm=math.hypot(*norms),
             loss=scores["loss"],
             accuracy=scores["accuracy"],
         )

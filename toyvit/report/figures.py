@@ -83,6 +83,30 @@ def learning(path: Path, beside: Path | None = None) -> Figure:
     return figure
 
 
+def strategies(path: Path, beside: Path | None = None) -> Figure:
+    """How far the model is from predictors that know the world, KL(strategy, model), and attention to the patch before."""
+    frame = table(path)
+    names = frame.loc[frame["analysis"] == "strategies", "strategy"].unique()
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    for name, shade in zip(names, _shades(len(names)), strict=True):
+        values = curve(frame, "strategies", "kl", strategy=name)
+        panels[0].plot(values.index, values, color=shade, label=name)
+    if beside:
+        values = curve(table(beside), "strategies", "kl", strategy="truth")
+        panels[0].plot(values.index, values, color=ORANGE, ls="--", label=f"truth, {beside.name}")
+    for name, value in baselines(path).items():
+        if name.startswith("kl.") and value > 0:
+            level(panels[0], value, f"{name.removeprefix('kl.')} from truth")
+    _compare(panels[1], "attention", "previous", path, beside)
+    panels[0].set_ylabel("KL(strategy, model), nats")
+    panels[1].set_ylabel("attention to the\npatch before\n(strongest head)")
+    panels[0].set_ylim(bottom=0)
+    panels[0].legend(title="strategy", fontsize="small")
+    _from_zero(panels[1])
+    return figure
+
+
 def probes(path: Path, beside: Path | None = None) -> Figure:
     """Accuracy of linear probes by layer over training: one column a token group, one row a factor."""
     frame = table(path)

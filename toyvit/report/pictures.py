@@ -122,13 +122,15 @@ def preview(made: Task) -> Figure:
     panels = figure.subplots(down, across, squeeze=False).flatten()
     for place, (panel, image, target) in enumerate(zip(panels, batch.images, batch.target, strict=True)):
         panel.imshow(image[0].numpy(), cmap="Greys")
-        panel.set_title(f"{int(target)}", fontsize="x-small", pad=2)
+        if target.ndim == 0:
+            panel.set_title(f"{int(target)}", fontsize="x-small", pad=2)
         _bare(panel)
         if batch.pairs:
             _frame(panel, made, int(batch.pairs.query[place]), ORANGE)
             _frame(panel, made, int(batch.pairs.match[place]), BLUE)
     framed = "; orange: the query, blue: the label that answers" if made.pairs else ""
-    figure.suptitle(f"{made.world.name}: training pictures, target above each{framed}", fontsize="small")
+    above = ", target above each" if batch.target.ndim == 1 else ""
+    figure.suptitle(f"{made.world.name}: training pictures{above}{framed}", fontsize="small")
     return figure
 
 

@@ -51,9 +51,9 @@ def classification(path: Path, frame: pd.DataFrame) -> list[Line]:
     ]
     lines += [(name.replace("accuracy.", "accuracy of: "), f"{value:.3f}") for name, value in _naive(path, "accuracy").items()]
     probes = _last(frame, "probes", "accuracy")
-    for group, rows in probes.groupby("group"):
+    for (factor, group), rows in probes.groupby(["factor", "group"]):
         by_layer = ", ".join(f"{value:.3f}" for value in rows.sort_values("layer")["value"])
-        lines.append((f"probe accuracy by layer, {group}", by_layer))
+        lines.append((f"probe of {factor} by layer, {group}", by_layer))
     losses = _last(frame, "knock_outs", "loss")
     if len(losses):
         worst = losses[losses["ablation"] == "zero"].sort_values("value").iloc[-1]

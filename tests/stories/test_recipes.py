@@ -1,0 +1,41 @@
+"""Recipes do what their docstrings say, on the ones that take seconds."""
+
+from dataclasses import replace
+
+import pytest
+
+from toyvit.measure import measure
+from toyvit.recipes import RECIPES
+from toyvit.results import baselines, table
+from toyvit.train import fit
+
+
+def last(path, analysis, quantity):
+    frame = table(path)
+    rows = frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)]
+    return rows[rows["step"] == rows["step"].max()]
+
+
+@pytest.mark.slow
+def test_two_layers_find_the_label_and_one_layer_does_not(tmp_path):
+    """The smoke recipe: accuracy, the head that makes it, and what is left without that head; its one-layer twin."""
+    two = RECIPES["induction-smoke"]()
+    for name, run in (("two", two), ("one", replace(two, model=replace(two.model, n_layers=1)))):
+        fit(run, tmp_path / name, progress=False)
+        measure(tmp_path / name, steps=[0, 500], images=256, progress=False)
+    ceiling = baselines(tmp_path / "two")["accuracy.bag_of_labels"]
+    assert last(tmp_path / "two", "performance", "accuracy")["value"].item() > 0.9
+    assert last(tmp_path / "one", "performance", "accuracy")["value"].item() < ceiling + 0.1
+    assert last(tmp_path / "two", "induction", "mass")["value"].max() > 0.8
+    without = last(tmp_path / "two", "knock_outs", "accuracy").query("ablation == 'zero' and layer == 1")
+    assert without["value"].max() < ceiling
+
+
+@pytest.mark.slow
+def test_digits_are_read(tmp_path):
+    fit(RECIPES["digits"](), tmp_path / "run", progress=False)
+    measure(tmp_path / "run", steps=[0, 1000], analyses=["performance", "probes"], images=300, progress=False)
+    assert last(tmp_path / "run", "performance", "accuracy")["value"].item() > 0.9
+    frame = table(tmp_path / "run").query("analysis == 'probes' and quantity == 'accuracy' and group == 'cls' and layer == 2")
+    untrained, trained = frame.sort_values("step")["value"]
+    assert trained > 0.85 > untrained
