@@ -67,6 +67,15 @@ def test_report_prints_what_the_run_came_to(runs, capsys):
         assert line in said
 
 
+@pytest.mark.parametrize("analysis", ["performance", "attention", "induction", "probes", "knock_outs", "norms"])
+def test_report_of_a_run_with_one_analysis_draws_what_it_can(tmp_path, capsys, analysis):
+    made = RECIPES["induction-smoke"]()
+    fit(replace(made, train=replace(made.train, steps=10, n_validation=16)), tmp_path / "run", progress=False)
+    measure(tmp_path / "run", analyses=[analysis], images=32, progress=False)
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "figure:" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["induction", "digits"])
 def test_tensorboard_holds_curves_and_measures_once(runs, name):
     first = read(runs[name])

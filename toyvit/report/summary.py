@@ -14,10 +14,11 @@ Line = tuple[str, str]
 
 
 def summary(path: Path, beside: Path | None = None) -> str:
-    """Lines of text `what  value`; a run with induction measures also gets its transition. Needs `performance`."""
+    """Lines of text `what  value`; what was not measured is left out. A run with induction measures gets its transition."""
     frame = table(path)
-    lines = induction(path, frame) if (frame["analysis"] == "induction").any() else classification(path, frame)
-    if beside:
+    transition = {"performance", "induction"} <= set(frame["analysis"])
+    lines = induction(path, frame) if transition else classification(path, frame)
+    if beside and "performance" in set(table(beside)["analysis"]):
         lines.append((f"accuracy of {beside.name}", f"{curve(table(beside), 'performance', 'accuracy').iloc[-1]:.3f}"))
     return "\n".join(f"{name:40} {value}" for name, value in lines)
 
@@ -51,7 +52,7 @@ def classification(path: Path, frame: pd.DataFrame) -> list[Line]:
     ]
     lines += [(name.replace("accuracy.", "accuracy of: "), f"{value:.3f}") for name, value in _naive(path, "accuracy").items()]
     probes = _last(frame, "probes", "accuracy")
-    for (factor, group), rows in probes.groupby(["factor", "group"]):
+    for (factor, group), rows in probes.groupby(["factor", "group"]) if len(probes) else ():
         by_layer = ", ".join(f"{value:.3f}" for value in rows.sort_values("layer")["value"])
         lines.append((f"probe of {factor} by layer, {group}", by_layer))
     losses = _last(frame, "knock_outs", "loss")
