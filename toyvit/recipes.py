@@ -63,7 +63,7 @@ def mnist_attention() -> Run:
         recipe="mnist-attention",
         task=ClassifyConfig(world="mnist"),
         model=ModelConfig(n_layers=2, n_heads=4, d_model=64, patch_size=7, attention_bias=True, position_scale=0.02),
-        train=TrainConfig(steps=3000, batch_size=128, learning_rate=2e-3, decay="linear"),
+        train=TrainConfig(steps=2000, batch_size=128, learning_rate=2e-3, decay="linear"),
     )
 
 
