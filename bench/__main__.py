@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bench import batches, checkpoints, lightning, measuring, training
+from bench import batches, checkpoints, dsprites, lightning, measuring, training
 from bench.timing import Result, table
 from toyvit.__main__ import Parser
 from toyvit.errors import BadInput, choose
@@ -25,6 +25,7 @@ SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {
     "checkpoints": checkpoints.results,
     "measuring": measuring.results,
     "batches": batches.results,
+    "dsprites": dsprites.results,
 }
 PACKAGES = ("torch", "timm", "pytorch-lightning", "numpy", "safetensors")
 

@@ -1,0 +1,73 @@
+"""Drawing all of dSprites, against numpy loading a compressed npz of the same pictures; and a batch of 128 out of order."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import chdir
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+
+from bench.timing import Result, interleave
+from toyvit.data import dsprites
+
+BAR = 1.0  # drawing everything takes no longer than loading everything
+BATCH_BAR = 1.0  # milliseconds
+BATCH = 128
+
+
+def whole(place: Path, rounds: int) -> Iterator[Result]:
+    """In memory: all pictures packed, and all as bytes like those that numpy loads. On disk: what `prepare` does once."""
+    everything = np.arange(dsprites.N_IMAGES)
+    np.savez_compressed(place / "all.npz", imgs=dsprites.images(everything))
+
+    def prepare() -> None:
+        (place / "datasets/dsprites/rendered.npy").unlink(missing_ok=True)
+        dsprites.prepare()
+
+    jobs = {
+        "packed": lambda: dsprites.packed(everything),
+        "bytes": lambda: dsprites.images(everything),
+        "prepare": prepare,
+        "reuse": dsprites.prepare,
+        "load": lambda: np.load(place / "all.npz")["imgs"],
+    }
+    (place / "datasets").mkdir()
+    with chdir(place):
+        for clock in (time.process_time, time.perf_counter):
+            times = interleave(f"dsprites, {clock.__name__}", jobs, rounds, clock=clock, warm=1, turning=False)
+            for job in ("packed", "bytes", "prepare", "reuse"):
+                bar = BAR if clock is time.process_time else None
+                name = f"dsprites {job}, {clock.__name__}"
+                yield Result(name=name, ours=times[job], peer=times["load"], peer_name="np.load", bar=bar, paired=True)
+
+
+def batch(rounds: int) -> Result:
+    """Against unpacking the same pictures from the packed array in memory."""
+    pictures, random = dsprites.packed(np.arange(dsprites.N_IMAGES)), np.random.default_rng(0)
+    numbers = cycle(random.integers(0, dsprites.N_IMAGES, (1000, BATCH)))
+    jobs = {
+        "draw": lambda: dsprites.images(next(numbers)),
+        "unpack": lambda: dsprites.unpacked(pictures[next(numbers)]),
+    }
+    times = interleave("dsprites batch", jobs, rounds, calls=10, clock=time.perf_counter)
+    name = f"dsprites batch of {BATCH}, wall"
+    return Result(name=name, ours=times["draw"], peer=times["unpack"], peer_name="unpack", bar=BATCH_BAR, barred="median")
+
+
+def results(repeats: int | None) -> Iterator[Result]:
+    yield batch(repeats or 101)
+    with tempfile.TemporaryDirectory() as place:
+        yield from whole(Path(place), repeats or 3)
+
+
+if __name__ == "__main__":
+    from bench.timing import table
+
+    found = list(results(None))
+    print(table(found))
+    for result in found:
+        print(result.name, [round(ms) for ms in result.ours[:3]], [round(ms) for ms in result.peer[:3]])
