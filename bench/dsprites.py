@@ -62,12 +62,3 @@ def results(repeats: int | None) -> Iterator[Result]:
     yield batch(repeats or 101)
     with tempfile.TemporaryDirectory() as place:
         yield from whole(Path(place), repeats or 3)
-
-
-if __name__ == "__main__":
-    from bench.timing import table
-
-    found = list(results(None))
-    print(table(found))
-    for result in found:
-        print(result.name, [round(ms) for ms in result.ours[:3]], [round(ms) for ms in result.peer[:3]])
