@@ -174,8 +174,9 @@ def measure(options: argparse.Namespace) -> int:
             follow=options.follow,
             skip_corrupt=options.skip_corrupt,
         )
-        left_out = f", left out {len(done.skipped)} bad: {', '.join(sorted(done.skipped))}" if done.skipped else ""
-        print(f"{path}: measured {done.computed} cells, found {done.found} done{left_out}")
+        for name, problem in sorted(done.skipped.items()):
+            print(f"left out: {name} {problem}")
+        print(f"{path}: measured {done.computed} cells, found {done.found} done")
     return 0
 
 
@@ -187,12 +188,15 @@ def _whole_numbers(name: str, text: str) -> list[int]:
 
 
 def report(options: argparse.Namespace) -> int:
-    from toyvit.report import draw
+    from toyvit.report import draw, remembered
     from toyvit.report.summary import summary
     from toyvit.report.tensorboard import write
 
-    print(summary(options.run, options.beside))
-    for picture in draw(options.run, options.beside):
+    beside = remembered(options.run, options.beside)
+    if beside and not options.beside:
+        print(f"beside {beside}, as the last time")
+    print(summary(options.run, beside))
+    for picture in draw(options.run, beside):
         print(f"figure: {picture}")
     write(options.run)
     print(f"TensorBoard: make tensorboard LOGDIR={options.run.parent}, or toyvit tensorboard {options.run.parent}")
@@ -223,7 +227,7 @@ def verify(options: argparse.Namespace) -> int:
     for name, problem in bad.items():
         print(f"{folder.checkpoints / name} {problem}")
     if bad:
-        raise BadInput(f"{len(bad)} bad checkpoint files in {options.run}")
+        raise BadInput(f"{options.run} has {len(bad)} bad checkpoint file{'s' * (len(bad) > 1)}")
     print(f"{options.run}: all {len(folder.entries())} checkpoints are whole")
     return 0
 
@@ -237,8 +241,7 @@ def ls(options: argparse.Namespace) -> int:
         run, entries = folder.run(), folder.entries()
         last = entries[-1] if entries else None
         score = f"loss {last.loss:.3f}  accuracy {last.accuracy:.3f}" if last else ""
-        step = last.step if last else 0
-        progress = f"step {step}/{run.train.steps}  {len(entries)} checkpoints"
+        progress = f"{len(entries)} checkpoints to step {last.step if last else 0} of {run.train.steps}"
         print(f"{folder.path!s:36} {run.recipe:18} {folder.status():9} {progress}  {score}")
     return 0
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +22,6 @@ from toyvit.model import ViT
 from toyvit.results import Cell, Results, Row, rows
 from toyvit.runs import RunFolder
 from toyvit.trajectory import Trajectory
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +59,7 @@ def measure(
     path: Path | str,
     *,
     analyses: list[str] | None = None,
-    steps: Iterable[int] | None = None,
+    steps: Sequence[int] | None = None,
     images: int = 512,
     split: str = "test",
     jobs: int = 1,
@@ -87,13 +84,14 @@ def measure(
     identity = digest(run, batch)
     computed = found = 0
     skipped: dict[str, str] = {}
+    _wanted(Trajectory(path), steps, skip_corrupt)  # refused before anything is written
     with Results(folder) as results:
         results.write_baselines(identity, made.baselines(batch))
         while True:
             live = follow and folder.locked()
             trajectory = Trajectory(path)
-            wanted = trajectory.steps if steps is None else [trajectory.kept(step) for step in steps]
-            skipped |= _bad(trajectory, wanted, skip_corrupt)
+            wanted, bad = _wanted(trajectory, steps, skip_corrupt)
+            skipped |= bad
             done = results.done()
             todo: list[tuple[int, list[Cell]]] = []
             for step in wanted:
@@ -112,16 +110,16 @@ def measure(
             time.sleep(1)
 
 
-def _bad(trajectory: Trajectory, wanted: Iterable[int], skip: bool) -> dict[str, str]:
+def _wanted(trajectory: Trajectory, steps: Sequence[int] | None, skip: bool) -> tuple[list[int], dict[str, str]]:
+    """The steps asked for, and the bad files among their checkpoints with what is wrong; BadInput unless `skip` allows them."""
     folder = trajectory.folder
+    wanted = trajectory.steps if steps is None else [trajectory.kept(step) for step in steps]
     bad = {entry.file: problem for step in wanted if (problem := folder.problem(entry := trajectory.entries[step]))}
     if bad and not skip:
         name, problem = next(iter(bad.items()))
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise BadInput(f"checkpoint {folder.checkpoints / name} {problem}{more}: --skip-corrupt measures the rest")
-    for name, problem in bad.items():
-        logger.warning("left out: checkpoint %s %s", folder.checkpoints / name, problem)
-    return bad
+    return wanted, bad
 
 
 def _computed(

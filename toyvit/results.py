@@ -109,12 +109,27 @@ class Results:
             self.db.executemany("insert or replace into baselines values (?, ?, ?)", lines)
 
 
-@contextmanager
-def _reading(path: Path | str) -> Iterator[sqlite3.Connection]:
-    """The table of a measured run, open; BadInput where there is none or the file is no database."""
+def measured(path: Path | str) -> bool:
+    """Whether a run's table holds any number; BadInput where the file is no table."""
     file = RunFolder(path).existing().measures
     if not file.exists():
+        return False
+    with _opened(file) as db:
+        tables = db.execute("select count(*) from sqlite_master where name = 'numbers'").fetchone()[0]
+        return bool(tables and db.execute("select exists (select 1 from numbers)").fetchone()[0])
+
+
+@contextmanager
+def _reading(path: Path | str) -> Iterator[sqlite3.Connection]:
+    """The table of a run, open; BadInput where nothing has been measured."""
+    if not measured(path):
         raise BadInput(f"{path} has no measures yet: run `toyvit measure {path}`")
+    with _opened(RunFolder(path).measures) as db:
+        yield db
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(file, timeout=60)) as db:
             yield db
@@ -132,8 +147,6 @@ def table(path: Path | str) -> pd.DataFrame:
         cells = pd.read_sql("select id as cell, step, sha256, analysis, images from cells", db)
         places = pd.read_sql("select id as place, quantity, axes from places", db)
         numbers = pd.read_sql("select cell, place, value from numbers", db)
-    if not len(numbers):
-        raise BadInput(f"{path} has no measures yet: run `toyvit measure {path}`")
     current = {(entry.step, entry.sha256) for entry in folder.entries()}
     keep = [pair in current for pair in zip(cells["step"], cells["sha256"], strict=True)]
     axes = pd.DataFrame([json.loads(text) for text in places.pop("axes")], index=places.index)

@@ -86,12 +86,13 @@ class RunFolder:
 
     def run(self) -> Run:
         """The Run that config.json describes."""
+        file = self.existing().config_file
         try:
-            return Run.from_json(json.loads(self.existing().config_file.read_text())["run"])
+            return Run.from_json(json.loads(file.read_text())["run"])
         except BadInput as error:
-            raise BadInput(f"{self.config_file} cannot be used: {error}") from None
+            raise BadInput(f"{file} cannot be used: {error}") from None
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise BadInput(f"{self.config_file} is damaged: {type(error).__name__}: {error}") from None
+            raise BadInput(f"{file} is damaged: {type(error).__name__}: {error}") from None
 
     def create(self, run: Run) -> None:
         """A new folder holding this run's config."""

@@ -45,6 +45,7 @@ NONSENSE = {
     "command": (["tran", "induction"], ["tran", "train"]),
     "option": (["measure", "somewhere", "--imges", "3"], ["--imges", "did you mean '--images'"]),
     "run": (["measure", "nowhere"], ["nowhere is not a run folder"]),
+    "verify": (["verify", "nowhere"], ["toyvit: nowhere is not a run folder"]),
     "set": (["data", "mnits"], ["mnits", "did you mean 'mnist'"]),
     "folder": (["ls", "nowhere"], ["nowhere is not a folder"]),
     "empty": (["tensorboard", "nowhere"], ["nowhere", "no run"]),
@@ -121,6 +122,7 @@ def test_a_disk_too_small_for_the_planned_checkpoints(tmp_path, monkeypatch, cap
 
 
 def test_measuring_what_is_not_there(run, capsys):
+    before = contents(run)
     refused(capsys, ["measure", run, "--analyses", "induktion"], ["induktion", "did you mean 'induction'"])
     refused(capsys, ["measure", run, "--steps", "7,25"], ["no checkpoint at step 25", "nearest is 20"])
     refused(capsys, ["measure", run, "--steps", "x"], ["--steps", "'x'"])
@@ -129,6 +131,7 @@ def test_measuring_what_is_not_there(run, capsys):
     refused(capsys, ["report", run], ["no measures", "toyvit measure"])
     with pytest.raises(BadInput, match="nearest is 20"):
         Trajectory(run)[25]
+    assert contents(run) == before
 
 
 def test_an_analysis_that_the_task_cannot_give_is_refused_by_name(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Figures, TensorBoard files and notebooks of small runs: what they show, and that showing it twice changes nothing."""
 
+import shutil
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,10 +13,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from toyvit.__main__ import main
+from toyvit.errors import BadInput
 from toyvit.measure import measure
 from toyvit.recipes import RECIPES
 from toyvit.report import FIGURES, draw, tensorboard
-from toyvit.results import table
+from toyvit.results import Results, table
 from toyvit.runs import RunFolder
 from toyvit.train import fit
 
@@ -65,6 +67,37 @@ def test_report_prints_what_the_run_came_to(runs, capsys):
     assert f"final accuracy {final:>28.3f}"[-5:] in said
     for line in ("bag-of-labels ceiling", "induction mass", "accuracy without", "accuracy of induction-control", "TensorBoard"):
         assert line in said
+
+
+def test_the_run_beside_is_remembered(runs, tmp_path, capsys):
+    for name in ("induction", "induction-control"):
+        shutil.copytree(runs[name], tmp_path / name)
+    words = ["report", str(tmp_path / "induction")]
+    assert main([*words, "--beside", str(tmp_path / "induction-control")]) == 0
+    both = (tmp_path / "induction/figures/phase_transition.png").read_bytes()
+    said = capsys.readouterr().out
+    assert main(words) == 0
+    again = capsys.readouterr().out
+    assert again.endswith(said) and "as the last time" in again
+    assert (tmp_path / "induction/figures/phase_transition.png").read_bytes() == both
+    shutil.rmtree(tmp_path / "induction-control")
+    assert main(words) == 0
+    assert "induction-control" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rows", ["no file", "empty file", "empty table"])
+def test_curves_of_a_run_without_a_measure_are_shown(runs, tmp_path, rows):
+    shutil.copytree(runs["digits"], tmp_path / "run", ignore=shutil.ignore_patterns("measures*"))
+    folder = RunFolder(tmp_path / "run")
+    if rows == "empty file":
+        folder.measures.touch()
+    if rows == "empty table":
+        with Results(folder):
+            pass
+    tags = read(folder.path).Tags()["scalars"]
+    assert "train/loss" in tags and not any(tag.startswith("performance") for tag in tags)
+    with pytest.raises(BadInput, match="no measures yet"):
+        table(folder.path)
 
 
 @pytest.mark.parametrize("analysis", ["performance", "attention", "induction", "probes", "knock_outs", "norms"])

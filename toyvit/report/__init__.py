@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,17 @@ FIGURES: dict[str, tuple[Callable[[set[str], ModelConfig], bool], Callable[[Path
     "attention": (lambda analyses, model: True, pictures.attention),
     "cls_attention": (lambda analyses, model: model.cls_token, pictures.cls_attention),
 }
+
+
+def remembered(path: Path, beside: Path | None) -> Path | None:
+    """The run to draw beside this one: the one given, which is noted in `figures/`, else the one noted there last time."""
+    note = RunFolder(path).existing().figures / "beside"
+    if beside:
+        note.parent.mkdir(exist_ok=True)
+        note.write_text(os.path.relpath(RunFolder(beside).existing().path, path))
+    elif note.exists() and RunFolder(path / note.read_text()).config_file.is_file():
+        return Path(os.path.relpath(path / note.read_text()))
+    return beside
 
 
 def draw(path: Path, beside: Path | None = None) -> list[Path]:

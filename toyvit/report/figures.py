@@ -122,7 +122,7 @@ def probes(path: Path, beside: Path | None = None) -> Figure:
         panel.set_title(_GROUPS[group], fontsize="medium")
     for panel in panels[-1]:
         _from_zero(panel)
-    figure.legend(handles=panels[0, 0].get_lines()[:-2], fontsize="small", loc="outside right center")
+    figure.legend(handles=panels[0, 0].get_lines(), fontsize="small", loc="outside lower center", ncols=4)
     return figure
 
 
@@ -130,16 +130,17 @@ _GROUPS = {"cls": "CLS", "registers": "mean register", "patches": "mean patch", 
 
 
 def _probe_panel(panel: Axes, frame: pd.DataFrame, factor: str, group: str) -> None:
-    """A line a layer; the probe on raw pixels and on shuffled labels as levels, the untrained network as a dot at step 0."""
+    """A line a layer (step 0 is the untrained network); the probe on raw pixels and the one on shuffled labels as levels."""
     layers = sorted(frame.loc[frame["analysis"] == "probes", "layer"].dropna().unique())
     shades = _shades(len(layers))
     for layer, shade in zip(layers, shades, strict=True):
         name = "embedding" if layer == 0 else f"after block {layer - 1}"
         values = curve(frame, "probes", "accuracy", factor=factor, group=group, layer=layer)
         panel.plot(values.index, values, color=shade, label=name)
-    level(panel, curve(frame, "probes", "accuracy_pixels", factor=factor).iloc[-1], "raw pixels")
-    shuffled = curve(frame, "probes", "accuracy_shuffled", "mean", factor=factor, group=group)
-    level(panel, shuffled.mean(), "shuffled labels")
+    pixels = curve(frame, "probes", "accuracy_pixels", factor=factor).iloc[-1]
+    shuffled = curve(frame, "probes", "accuracy_shuffled", "mean", factor=factor, group=group).mean()
+    panel.axhline(pixels, color=GREY, ls="--", lw=1, label="on raw pixels")
+    panel.axhline(shuffled, color=GREY, ls=":", lw=1, label="on shuffled labels")
     panel.set_ylim(0, 1.02)
 
 
@@ -150,22 +151,31 @@ def _shades(n: int) -> list[tuple[float, ...]]:
 
 
 def knock_outs(path: Path, beside: Path | None = None) -> Figure:
-    """Accuracy with one head silenced, by zero and by its mean over images, against step; the intact model in black."""
+    """Accuracy with one head silenced, by zero and by its mean over images, against step; the intact model in black.
+
+    A colour a layer, a line style a head; the head whose loss costs most at the end is named in the panel.
+    """
     frame = table(path)
     heads = frame.loc[(frame["analysis"] == "knock_outs") & frame["head"].notna(), ["layer", "head"]].drop_duplicates()
+    shades = (BLUE, ORANGE, GREEN, PINK, SKY, GREY) * (1 + int(heads["layer"].max()) // 6)
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for panel, ablation in zip(panels, ("zero", "mean"), strict=True):
         intact = curve(frame, "performance", "accuracy")
         panel.plot(intact.index, intact, color="black", lw=2, label="intact")
-        for (layer, head), shade in zip(heads.itertuples(index=False, name=None), _shades(len(heads)), strict=True):
+        lowest = (2.0, 0, "")
+        for layer, head in heads.itertuples(index=False, name=None):
             without = curve(frame, "knock_outs", "accuracy", ablation=ablation, layer=layer, head=head)
-            panel.plot(without.index, without, color=shade, lw=1, label=f"without layer {layer}, head {head}")
+            style, name = _STYLES[head % len(_STYLES)], f"without layer {layer}, head {head}"
+            panel.plot(without.index, without, color=shades[layer], ls=style, lw=1.2, label=name)
+            lowest = min(lowest, (without.iloc[-1], without.index[-1], name))
+        value, step, name = lowest
+        panel.annotate(name, (step, value), (0, -14), textcoords="offset points", ha="right", fontsize=8)
+        _levels(panel, baselines(path), "accuracy", named=panel is panels[-1])
         panel.set_title(
             f"head output replaced by {'zero' if ablation == 'zero' else 'its mean over images'}", fontsize="medium"
         )
         panel.set_xlabel("training step")
-    _levels(panels[1], baselines(path), "accuracy")
     panels[0].set_ylabel("accuracy")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize="small")
     return figure
@@ -177,11 +187,14 @@ def _compare(panel: Axes, analysis: str, quantity: str, path: Path, beside: Path
         panel.plot(values.index, values, color=colour, label=run.name)
 
 
-def _levels(panel: Axes, naive: dict[str, float], quantity: str) -> None:
+_STYLES = ("-", "--", ":", "-.")
+
+
+def _levels(panel: Axes, naive: dict[str, float], quantity: str, named: bool = True) -> None:
     for name, value in naive.items():
         kind, label = name.split(".")
         if kind == quantity:
-            level(panel, value, label.replace("_", " "))
+            level(panel, value, label.replace("_", " ") if named else "")
 
 
 def level(panel: Axes, value: float, label: str) -> None:

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from toyvit.circuits import run as run_model
 from toyvit.circuits import trace
 from toyvit.data.tasks import Batch, Task, task
-from toyvit.report.figures import BLUE, ORANGE, SKY
+from toyvit.report.figures import BLUE, GREEN, ORANGE
 from toyvit.trajectory import Trajectory
 
 
@@ -30,18 +32,21 @@ def attention(path: Path, beside: Path | None = None, steps: list[int] | None = 
     batch = task(run.run.task).frozen(run.run.seeds.measure, "test", 128)
     steps, config = steps or told_steps(run.steps), run.run.model
     heads = [(layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
-    figure = Figure(figsize=(2.1 * len(heads) + 1, 2.2 * len(steps)), layout="constrained")
+    size = min(2.1, 10 / len(heads))
+    figure = Figure(figsize=(size * len(heads) + 1, (size + 0.1) * len(steps) + 0.5), layout="constrained")
     panels = figure.subplots(len(steps), len(heads), squeeze=False)
     for step, row in zip(steps, panels, strict=True):
         seen = trace(run[step], batch.images, ["blocks.*.attn.pattern"])
         for (layer, head), panel in zip(heads, row, strict=True):
             picture = panel.imshow(seen[f"blocks.{layer}.attn.pattern"][:, head].mean(0).numpy(), vmin=0, vmax=1, cmap="magma")
-            _bare(panel)
+            for axis in (panel.xaxis, panel.yaxis):
+                axis.set_major_locator(MaxNLocator(5, integer=True))
+            panel.tick_params(labelsize=6, labelleft=head + layer == 0, labelbottom=step == steps[-1])
         row[0].set_ylabel(f"step {step:,}\nquery token", fontsize="small")
     for (layer, head), panel in zip(heads, panels[0], strict=True):
         panel.set_title(f"layer {layer}, head {head}", fontsize="small")
     for panel in panels[-1]:
-        panel.set_xlabel("key token", fontsize="small")
+        panel.set_xlabel("key token" + " (0: CLS)" * config.cls_token, fontsize="small")
     figure.colorbar(picture, ax=panels, label=f"attention, mean of {len(batch.target)} pictures", shrink=0.6)
     return figure
 
@@ -63,7 +68,7 @@ def query_attention(path: Path, beside: Path | None = None, steps: list[int] | N
             row = seen[f"blocks.{layer}.attn.pattern"][0, head, config.n_prefix + query, config.n_prefix :]
             picture = _overlay(panel, batch.images[-1, 0], row.reshape(config.grid), 1)
             _frame(panel, made, query, ORANGE)
-            _frame(panel, made, match, SKY)
+            _frame(panel, made, match, BLUE)
         column[0].set_title(f"step {step:,}", fontsize="small")
     for (layer, head), row in zip(heads, panels, strict=True):
         row[0].set_ylabel(f"layer {layer}, head {head}", fontsize="small")
@@ -140,13 +145,16 @@ def _frame(panel: Axes, made: Task, patch: int, colour: str) -> None:
     panel.add_patch(Rectangle((column * size - 0.5, row * size - 0.5), size, size, fill=False, color=colour, lw=2))
 
 
+_TINT = LinearSegmentedColormap.from_list("tint", [to_rgba(GREEN, 0), to_rgba(GREEN, 0.85)])  # from clear to colour
+
+
 def _overlay(panel: Axes, image: Tensor, attention: Tensor, top: float) -> AxesImage:
     """A picture in grey with attention per patch laid over it."""
     height, width = image.shape
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    panel.imshow(image.numpy(), cmap="Greys", extent=extent)
+    panel.imshow(image.numpy(), cmap="Greys", alpha=0.5, extent=extent)
     _bare(panel)
-    return panel.imshow(attention.numpy(), cmap="viridis", alpha=0.7, vmin=0, vmax=top, extent=extent)
+    return panel.imshow(attention.numpy(), cmap=_TINT, vmin=0, vmax=top, extent=extent)
 
 
 def _bare(panel: Axes) -> None:

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import custom_scalars, image, text
 
 from toyvit.report import pictures
-from toyvit.results import baselines, table
+from toyvit.results import baselines, measured, table
 from toyvit.runs import RunFolder, read_lines
 from toyvit.trajectory import Trajectory
 
@@ -117,7 +117,7 @@ def _training(folder: RunFolder) -> dict[int, dict[str, float]]:
 def _scalars(folder: RunFolder) -> dict[int, dict[str, float]]:
     """All curves: step -> tag -> value."""
     out = _training(folder)
-    if folder.measures.exists():
+    if measured(folder.path):
         naive = {f"naive/{name}": value for name, value in baselines(folder.path).items()}
         for step, tag, value in curves(table(folder.path)):
             out[step] |= {tag: value, **naive}
