@@ -120,8 +120,8 @@ def test_torch_compile_in_one_graph(case, backend, unchecked_shapes):
 
 
 def test_an_unknown_option_is_refused_and_the_nearest_named():
-    with pytest.raises(BadInput, match=r"\(1, 8, 8\) here, got \(2, 8, 8\)"):
-        ViT(config(image_size=(8, 8), n_channels=1))(torch.zeros(2, 8, 8))
+    with pytest.raises(BadInput, match=r"\(2, 6, 8\) here, got \(5, 2, 8, 8\)"):
+        ViT(CASES["norm=layer"])(torch.zeros(5, 2, 8, 8))
     with pytest.raises(BadInput, match=r"unknown norm 'layr': allowed are .*; did you mean 'layer'"):
         ViT(replace(CASES["norm=layer"], norm="layr"))
     for field in ("positions", "mask", "activation", "readout"):

@@ -161,7 +161,7 @@ class ViT(nn.Module):
 
     def embed(self, images: Tensor, tap: Tap = untouched) -> Float[Tensor, "image token model"]:
         """Pictures to the residual stream that enters the first block."""
-        size, expected = self.config.patch_size, (self.config.n_channels, *self.config.image_size)
+        size, expected = self.config.patch_size, (self.config.n_channels, *self.config.stated("image_size"))
         if tuple(images.shape[1:]) != expected:
             raise BadInput(f"pictures are (image, channel, height, width) with {expected} here, got {tuple(images.shape)}")
         pattern = "image channel (row height) (column width) -> image (row column) (channel height width)"
