@@ -27,7 +27,18 @@ def test_mnist_is_found_and_damage_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     world = Mnist()
     assert world.sizes == {"train": 55000, "validation": 5000, "test": 10000}
-    assert np.bincount(world.splits["test"][1]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(world.known["class"][world.splits["test"]]).tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]
     file = tmp_path / "datasets/mnist/MNIST/raw/t10k-labels-idx1-ubyte"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1

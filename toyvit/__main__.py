@@ -55,6 +55,7 @@ def parser() -> tuple[Parser, Mapping[str, Parser]]:
     measure.add_argument("--analyses", metavar="NAMES", help="comma-separated (default: all that the task allows)")
     measure.add_argument("--steps", metavar="STEPS", help="comma-separated steps, or last (default: all)")
     measure.add_argument("--images", type=int, default=512, help="evaluation images (default: 512)")
+    measure.add_argument("--split", default="test", help="of the task's world, such as train or held_out (default: test)")
     measure.add_argument("--jobs", type=int, default=1, help="worker processes (default: 1)")
     measure.add_argument("--follow", action="store_true", help="go on while the run is training")
     measure.add_argument("--skip-corrupt", action="store_true", help="leave out bad checkpoint files and say so")
@@ -81,8 +82,12 @@ def parser() -> tuple[Parser, Mapping[str, Parser]]:
     sites = command("sites", "list the places in a recipe's model where a tap may read or write")
     sites.add_argument("recipe", nargs="?", default="induction", metavar="RECIPE")
 
-    data = command("data", "prepare a data set (the only command that may download) and draw a preview of it")
-    data.add_argument("name", metavar="NAME", help="glyphs, digits, mnist")
+    data = command("data", "list the data sets; or prepare one (the only command that may download) and draw a preview of it")
+    data.add_argument("name", metavar="NAME", nargs="?", help="without it, the list")
+    data.add_argument(
+        "--export", type=Path, metavar="DIR", help="also write its samples as npz, with its card, into a new folder"
+    )
+    data.add_argument("--samples", type=int, default=10_000, help="how many of each split --export writes (default: 10,000)")
 
     return top, commands.choices
 
@@ -126,7 +131,11 @@ def _followed(path: Path) -> Iterator[None]:
     with subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True) as follower:
         assert follower.stdin is not None
         with follower.stdin:
-            yield
+            try:
+                yield
+            except BadInput:
+                follower.kill()  # nothing was written, so there is nothing to show
+                raise
 
 
 def follow(options: argparse.Namespace) -> int:
@@ -170,6 +179,7 @@ def measure(options: argparse.Namespace) -> int:
             analyses=options.analyses.split(",") if options.analyses else None,
             steps=steps,
             images=options.images,
+            split=options.split,
             jobs=options.jobs,
             follow=options.follow,
             skip_corrupt=options.skip_corrupt,
@@ -257,18 +267,31 @@ def sites(options: argparse.Namespace) -> int:
 
 def data(options: argparse.Namespace) -> int:
     from toyvit.data import source
-    from toyvit.data.tasks import PREVIEWS, task
+    from toyvit.data.cards import checksum, export
+    from toyvit.data.naive import naive
+    from toyvit.data.tasks import WORLDS
     from toyvit.report.pictures import preview
 
-    config = PREVIEWS[choose(options.name, PREVIEWS, "data set")]
+    if options.name is None:
+        for name, (_, what) in WORLDS.items():
+            print(f"{name:14} {what}")
+        return 0
+    choose(options.name, WORLDS, "data set")
+    if options.samples < 1:
+        raise BadInput(f"--samples must be at least 1, got {options.samples}")
     if options.name == "mnist" and source.mnist_root() is None:
         source.fetch_mnist()
-    made = task(config)
+    made = WORLDS[options.name][0]()
     picture = source.prepared(options.name) / "preview.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     preview(made).savefig(picture, dpi=90)
     sizes = ", ".join(f"{split} {size if size is not None else 'endless'}" for split, size in made.world.sizes.items())
     print(f"{options.name}: {sizes}; preview: {picture}")
+    for name, score in (made.baselines(made.frozen(0, "test", 1000)) | naive(made.config)).items():
+        print(f"  {name:30} {score:.3f}")
+    print(f"  SHA-256 of the first 1,000     {checksum(made)}")
+    if options.export:
+        print(f"exported to {export(options.name, options.export, options.samples)}")
     return 0
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from toyvit.analyses import Analysis, chosen
 from toyvit.circuits import trace
 from toyvit.config import Run
+from toyvit.data.naive import naive
 from toyvit.data.tasks import Batch, task
 from toyvit.errors import BadInput
 from toyvit.model import ViT
@@ -46,9 +47,9 @@ def battery(model: ViT, batch: Batch, analyses: Sequence[Analysis]) -> dict[str,
     return out
 
 
-def digest(run: Run, batch: Batch) -> str:
+def digest(run: Run, split: str, batch: Batch) -> str:
     """Identity of the settings and of the evaluation images, to the bit."""
-    settings = {"task": run.to_json()["task"], "model": run.to_json()["model"]}
+    settings = {"task": run.to_json()["task"], "model": run.to_json()["model"], "split": split}
     found = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     found.update(batch.images.numpy().tobytes())
     found.update(batch.target.numpy().tobytes())
@@ -81,12 +82,13 @@ def measure(
     made = task(run.task)
     batch = made.frozen(run.seeds.measure, split, images)
     picked = chosen(analyses, batch, ViT(run.model))
-    identity = digest(run, batch)
+    identity = digest(run, split, batch)
     computed = found = 0
     skipped: dict[str, str] = {}
     _wanted(Trajectory(path), steps, skip_corrupt)  # refused before anything is written
     with Results(folder) as results:
-        results.write_baselines(identity, made.baselines(batch))
+        if not results.has_baselines(identity):
+            results.write_baselines(identity, {**made.baselines(batch), **naive(run.task)})
         while True:
             live = follow and folder.locked()
             trajectory = Trajectory(path)
@@ -103,7 +105,7 @@ def measure(
                 found += (len(cells) - len(missing)) * (computed == 0)
             for cells_of_a_step in _computed(Path(path), todo, batch, jobs, progress):
                 for cell, numbers in cells_of_a_step:
-                    results.write(cell, len(batch.target), numbers)
+                    results.write(cell, split, len(batch.target), numbers)
                     computed += 1
             if not live:
                 return Measured(computed=computed, found=found, skipped=skipped)

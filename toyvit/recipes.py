@@ -9,9 +9,11 @@ from toyvit.config import (
     AdditionConfig,
     ClassifyConfig,
     CountingConfig,
+    DspritesConfig,
     InductionConfig,
     MarkovConfig,
     ModelConfig,
+    ReconstructConfig,
     RepeatsConfig,
     Run,
     TrainConfig,
@@ -85,6 +87,56 @@ def digits() -> Run:
     )
 
 
+def classify() -> Run:
+    """Your own pictures (--task.npz FILE), or one factor of any world (--task.world NAME --task.factor NAME); patches of 4."""
+    run = mnist_mlp()
+    return replace(run, recipe="classify", task=ClassifyConfig(), model=replace(run.model, patch_size=4))
+
+
+def dsprites() -> Run:
+    """The shape of a dSprites sprite."""
+    return Run(
+        recipe="dsprites",
+        task=ClassifyConfig(world="dsprites", factor="shape"),
+        model=ModelConfig(
+            n_layers=2, n_heads=4, d_model=64, d_mlp=256, patch_size=16, attention_bias=True, position_scale=0.02
+        ),
+        train=TrainConfig(steps=2000, batch_size=64, learning_rate=1e-3, decay="linear"),
+    )
+
+
+def dsprites_attention() -> Run:
+    """The same, attention-only."""
+    run = dsprites()
+    return replace(run, recipe="dsprites-attention", model=replace(run.model, d_mlp=0))
+
+
+def dsprites_regress() -> Run:
+    """All factors of a dSprites sprite at once, as numbers: mean squared error."""
+    run = dsprites()
+    return replace(run, recipe="dsprites-regress", task=DspritesConfig())
+
+
+def dsprites_same() -> Run:
+    """Two dSprites sprites: the same shape?"""
+    run = dsprites()
+    return replace(run, recipe="dsprites-same", task=DspritesConfig(ask="same"))
+
+
+def dsprites_larger() -> Run:
+    """Two dSprites sprites: which is larger?"""
+    run = dsprites_same()
+    return replace(run, recipe="dsprites-larger", task=DspritesConfig(ask="larger"))
+
+
+def reconstruct() -> Run:
+    """Half of the patches of scikit-learn's digits are hidden: restore their pixels. Mean squared error."""
+    run = digits()
+    return replace(
+        run, recipe="reconstruct", task=ReconstructConfig(), model=replace(run.model, patch_size=None, readout="pixels")
+    )
+
+
 def markov() -> Run:
     """Markov textures, next patch: from counting textures to counting pairs of them (after Edelman 2024). Half a CPU minute.
 
@@ -155,6 +207,13 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "mnist-attention": mnist_attention,
     "mnist-mlp": mnist_mlp,
     "digits": digits,
+    "classify": classify,
+    "dsprites": dsprites,
+    "dsprites-attention": dsprites_attention,
+    "dsprites-regress": dsprites_regress,
+    "dsprites-same": dsprites_same,
+    "dsprites-larger": dsprites_larger,
+    "reconstruct": reconstruct,
     "markov": markov,
     "markov-control": markov_control,
     "repeats": repeats,

@@ -24,7 +24,7 @@ from toyvit.runs import RunFolder
 
 SCHEMA = """
 create table if not exists cells (id integer primary key, step integer, sha256 text, analysis text, version integer,
-    digest text, images integer, unique (step, sha256, analysis, version, digest));
+    digest text, split text, images integer, unique (step, sha256, analysis, version, digest));
 create table if not exists places (id integer primary key, quantity text, axes text, unique (quantity, axes));
 create table if not exists numbers (cell integer references cells, place integer references places, value real);
 create index if not exists numbers_of_a_cell on numbers (cell);
@@ -89,12 +89,12 @@ class Results:
         found = self.db.execute("select step, sha256, analysis, version, digest from cells")
         return {Cell(*row) for row in found}
 
-    def write(self, cell: Cell, images: int, numbers: Iterable[Row]) -> None:
+    def write(self, cell: Cell, split: str, images: int, numbers: Iterable[Row]) -> None:
         """A cell with its rows, all or nothing."""
         with self.db:
-            key = (cell.step, cell.sha256, cell.analysis, cell.version, cell.digest, images)
+            key = (cell.step, cell.sha256, cell.analysis, cell.version, cell.digest, split, images)
             number = self.db.execute(
-                "insert into cells (step, sha256, analysis, version, digest, images) values (?, ?, ?, ?, ?, ?)", key
+                "insert into cells (step, sha256, analysis, version, digest, split, images) values (?, ?, ?, ?, ?, ?, ?)", key
             ).lastrowid
             found = [(quantity, json.dumps(axes), value) for quantity, axes, value in numbers]
             self.db.executemany("insert or ignore into places (quantity, axes) values (?, ?)", [row[:2] for row in found])
@@ -102,6 +102,9 @@ class Results:
                 "insert into numbers select ?, id, ? from places where quantity = ? and axes = ?",
                 [(number, value, quantity, axes) for quantity, axes, value in found],
             )
+
+    def has_baselines(self, digest: str) -> bool:
+        return bool(self.db.execute("select exists (select 1 from baselines where digest = ?)", (digest,)).fetchone()[0])
 
     def write_baselines(self, digest: str, baselines: Mapping[str, float]) -> None:
         with self.db:
@@ -138,13 +141,13 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
 
 
 def table(path: Path | str) -> pd.DataFrame:
-    """Every measured number of a run, one a row: run, step, analysis, quantity, axes and tags as columns, images, value.
+    """Every measured number of a run, one a row: run, step, analysis, quantity, axes and tags, split, images, value.
 
     Axes that a quantity does not have are missing (<NA>). Rows whose checkpoint is no longer the run's are left out.
     """
     folder = RunFolder(path)
     with _reading(path) as db:
-        cells = pd.read_sql("select id as cell, step, sha256, analysis, images from cells", db)
+        cells = pd.read_sql("select id as cell, step, sha256, analysis, split, images from cells", db)
         places = pd.read_sql("select id as place, quantity, axes from places", db)
         numbers = pd.read_sql("select cell, place, value from numbers", db)
     current = {(entry.step, entry.sha256) for entry in folder.entries()}
@@ -155,8 +158,14 @@ def table(path: Path | str) -> pd.DataFrame:
         axes[name] = values.astype("Int64") if pd.api.types.is_numeric_dtype(values) else values
     frame = numbers.merge(cells[keep], on="cell").merge(pd.concat([places, axes], axis=1), on="place")
     frame.insert(0, "run", folder.path.name)
-    order = ["run", "step", "analysis", "quantity", *axes.columns, "images", "value"]
+    order = ["run", "step", "analysis", "quantity", *axes.columns, "split", "images", "value"]
     return frame.sort_values(["step", "cell", "place"], ignore_index=True)[order]
+
+
+def main_rows(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
+    """The rows of one split, on as many images as most of them were measured on."""
+    rows = frame[frame["split"] == split]
+    return rows[rows["images"] == rows["images"].mode()[0]] if len(rows) else rows
 
 
 def baselines(path: Path | str) -> dict[str, float]:

@@ -65,8 +65,21 @@ def strategies(made: Task, batch: Batch) -> dict[str, float]:
     return found
 
 
-BRUTE = (uniform, prior, bag_of_labels, bag_of_glyphs, strategies)
+def mean(made: Task, batch: Batch) -> dict[str, float]:
+    """The mean of every number over the pictures in which it is asked."""
+    target = batch.target.flatten(1).double().numpy()
+    errors, values = [], []
+    for column in target.T:
+        known = column[~np.isnan(column)]
+        errors += [(value - sum(known) / len(known)) ** 2 for value in known]
+        values += list(known)
+    return {"loss.mean": np.mean(errors), "accuracy.mean": 1 - np.mean(errors) / np.var(values)}
+
+
+BRUTE = (uniform, prior, mean, bag_of_labels, bag_of_glyphs, strategies)
 MEANT = {
+    prior: lambda made, batch: not batch.target.is_floating_point(),
+    mean: lambda made, batch: batch.target.is_floating_point(),
     bag_of_labels: lambda made, batch: batch.pairs is not None,
     bag_of_glyphs: lambda made, batch: batch.content is not None and made.answers == "patch",
     strategies: lambda made, batch: batch.strategies is not None,
@@ -94,6 +107,9 @@ def test_loss_and_accuracy_of_known_answers(name):
     batch = made.frozen(0, "test", 20)
     if batch.target.is_floating_point():
         assert loss(batch.target, batch.target) == 0 and accuracy(batch.target, batch.target) == 1
+        nought = torch.zeros_like(batch.target)
+        assert loss(nought, batch.target).item() == pytest.approx(batch.target.square().nanmean().item())
+        assert accuracy(nought, batch.target) <= 1e-6
         return
     right = 50 * torch.nn.functional.one_hot(batch.target.clamp(min=0), made.n_classes).float()
     assert loss(right, batch.target) < 1e-6 and accuracy(right, batch.target) == 1

@@ -64,7 +64,7 @@ def test_each_epoch_shows_every_training_picture_once(name):
     world = MADE[name].world
     size = world.sizes["train"]
     seen = [world.sample(seed, "train", np.arange(size) + size * epoch) for seed, epoch in ((0, 0), (0, 1), (4, 0))]
-    rows = [np.stack(list(factors.values()), 1) for factors in seen]
+    rows = [np.stack([values for key, values in factors.items() if key != "hidden"], 1) for factors in seen]
     for order in rows[1:]:
         assert not np.array_equal(order, rows[0])
         assert np.array_equal(order[np.lexsort(order.T)], rows[0][np.lexsort(rows[0].T)])
@@ -120,8 +120,15 @@ def test_a_target_answers_in_the_declared_form(name, split):
     n = len(batch.images)
     world = made.world
     n_patches = None if world.patch_size is None else world.image_size[0] * world.image_size[1] // world.patch_size**2
-    if made.answers == "image":
+    if made.answers == "image" and batch.target.is_floating_point():
+        assert batch.target.shape == (n, made.n_classes) and batch.target.isfinite().all()
+    elif made.answers == "image":
         assert batch.target.shape == (n,) and batch.target.min() >= 0
+    elif made.answers == "pixels":
+        n_pixels = world.n_channels * world.patch_size**2
+        assert batch.target.shape == (n, n_patches, n_pixels) and made.n_classes == n_pixels
+        asked = ~batch.target.isnan()
+        assert torch.equal(asked.any(2), asked.all(2)) and asked.any(2).sum(1).eq(world.n_hidden).all()
     elif made.answers == "patch":
         assert batch.target.shape == (n, n_patches) and (batch.target >= 0).any(1).all()
     if not batch.target.is_floating_point():

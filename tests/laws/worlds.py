@@ -11,9 +11,13 @@ import numpy as np
 from toyvit.config import (
     TASK_CONFIGS,
     AdditionConfig,
+    ClassifyConfig,
     CountingConfig,
+    DspritesConfig,
     InductionConfig,
     MarkovConfig,
+    ReconstructConfig,
+    RegressConfig,
     RepeatsConfig,
     TaskConfig,
 )
@@ -28,6 +32,12 @@ CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.it
     "repeats masked": RepeatsConfig(rows=3, columns=5, n_glyphs=6, least=2, most=6, ask="masked", noise=0),
     "addition ordered": AdditionConfig(modulus=11, split="ordered"),
     "addition clock": AdditionConfig(modulus=12, shown="clock"),
+    "classify a factor": ClassifyConfig(world="counting", factor="right"),
+    "regress a class": RegressConfig(world="digits", factor="class"),
+    "reconstruct cells": ReconstructConfig(world="glyphs", hidden=0.2),
+    "dsprites same": DspritesConfig(ask="same", factor="orientation", noise=0.1),
+    "dsprites larger": DspritesConfig(ask="larger"),
+    "dsprites left, all outlines": DspritesConfig(ask="left", held_out=0),
     "counting all seen": CountingConfig(most=2, held_out=0, noise=0),
 }
 MADE = {name: task(config) for name, config in CONFIGS.items()}

@@ -1,5 +1,6 @@
 """Figures, TensorBoard files and notebooks of small runs: what they show, and that showing it twice changes nothing."""
 
+import io
 import shutil
 from collections import Counter
 from contextlib import ExitStack
@@ -7,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from toyvit.__main__ import main
+from toyvit.data.tasks import task
 from toyvit.errors import BadInput
 from toyvit.measure import measure
 from toyvit.recipes import RECIPES
@@ -20,6 +23,7 @@ from toyvit.report import FIGURES, draw, tensorboard
 from toyvit.results import Results, table
 from toyvit.runs import RunFolder
 from toyvit.train import fit
+from toyvit.trajectory import Trajectory
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -36,7 +40,12 @@ def small(recipe: str, path: Path, steps: int = 60) -> Path:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
-    names = {"induction": "induction-smoke", "induction-control": "induction-smoke", "digits": "digits"}
+    names = {
+        "induction": "induction-smoke",
+        "induction-control": "induction-smoke",
+        "digits": "digits",
+        "filled": "reconstruct",
+    }
     return {name: small(recipe, folder / name) for name, recipe in names.items()}
 
 
@@ -49,6 +58,7 @@ def read(path: Path) -> EventAccumulator:
     [
         ("induction", {"phase_transition", "probes", "knock_outs", "query_attention", "attention"}),
         ("digits", {"learning", "probes", "knock_outs", "attention", "cls_attention"}),
+        ("filled", {"learning", "probes", "knock_outs", "attention", "cls_attention", "reconstruction"}),
     ],
 )
 def test_a_run_gets_the_figures_that_its_measures_allow(runs, name, figures):
@@ -100,6 +110,27 @@ def test_curves_of_a_run_without_a_measure_are_shown(runs, tmp_path, rows):
         table(folder.path)
 
 
+def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys):
+    shutil.copytree(runs["digits"], tmp_path / "run", ignore=shutil.ignore_patterns("measures*"))
+    words = ["measure", str(tmp_path / "run"), "--analyses", "performance", "--images", "48"]
+    assert main([*words, "--split", "train"]) == 0
+    assert main(["report", str(tmp_path / "run")]) == 2
+    assert "train only" in capsys.readouterr().err
+    assert main(words) == 0
+    frame = table(tmp_path / "run")
+    values = {split: rows.set_index("step")["value"] for split, rows in frame.query("quantity == 'accuracy'").groupby("split")}
+    assert set(values) == {"train", "test"} and not values["train"].equals(values["test"])
+    assert main(["report", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    for split in values:
+        assert f"final accuracy on 48 {split} pictures {values[split].iloc[-1]:>14.4f}"[-6:] in said
+    tags = read(tmp_path / "run")
+    assert [event.value for event in tags.Scalars("performance/accuracy")] == pytest.approx(list(values["test"]))
+    assert [event.value for event in tags.Scalars("performance/accuracy/split train")] == pytest.approx(list(values["train"]))
+    assert main([*words, "--split", "tset"]) == 2
+    assert "did you mean 'test'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("analysis", ["performance", "attention", "induction", "probes", "knock_outs", "norms"])
 def test_report_of_a_run_with_one_analysis_draws_what_it_can(tmp_path, capsys, analysis):
     made = RECIPES["induction-smoke"]()
@@ -107,6 +138,21 @@ def test_report_of_a_run_with_one_analysis_draws_what_it_can(tmp_path, capsys, a
     measure(tmp_path / "run", analyses=[analysis], images=32, progress=False)
     assert main(["report", str(tmp_path / "run")]) == 0
     assert "figure:" in capsys.readouterr().out
+
+
+def test_hidden_patches_are_shown_restored_at_every_checkpoint(runs):
+    shown = read(runs["filled"]).Images("reconstruction")
+    run = Trajectory(runs["filled"])
+    assert [event.step for event in shown] == run.steps
+    batch = task(run.run.task).frozen(run.run.seeds.measure, "test", 16)
+    whole, _, made = np.asarray(Image.open(io.BytesIO(shown[-1].encoded_image_string)).convert("L")).reshape(3, 8, 128)
+    original = replace(run.run.task, hidden=0.01)  # one patch hidden
+    pictures = task(original).world.render(task(original).world.sample(run.run.seeds.measure, "test", np.arange(16)))
+    expected = (pictures[:, 0].permute(1, 0, 2).reshape(8, 128) + 1) * 127.5
+    assert np.abs(whole - expected.numpy()).max() <= 1
+    seen = batch.target.isnan().all(2).reshape(16, 4, 4).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    seen = seen.permute(1, 0, 2).reshape(8, 128).numpy()
+    assert np.array_equal(whole[seen], made[seen]) and not np.array_equal(whole[~seen], made[~seen])
 
 
 @pytest.mark.parametrize("name", ["induction", "digits"])

@@ -42,10 +42,52 @@ class InductionConfig(TaskConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig(TaskConfig):
-    """Name the class of a picture from a collected data set (`world`)."""
+    """Name the value of one factor of a picture: of any world (`toyvit data` lists them), or of your own arrays (`npz`)."""
 
     name: ClassVar[str] = "classify"
     world: str = "digits"
+    factor: str = "class"
+    npz: str = ""  # a file with `images`, `labels` and, where there are any, `factor_NAME`; it takes the world's place
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressConfig(TaskConfig):
+    """Say the value of one factor as a number, scaled so that equally likely values have mean 0 and variance 1."""
+
+    name: ClassVar[str] = "regress"
+    world: str = "dsprites"
+    factor: str = "x"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructConfig(TaskConfig):
+    """Patches of a picture are hidden: what did they show?"""
+
+    name: ClassVar[str] = "reconstruct"
+    world: str = "digits"
+    patch_size: int = number(2, least=1)  # pixels; where a world is made of cells, a patch is a cell whatever is said here
+    hidden: float = number(0.5, above=0, most=1)  # share of the patches
+
+
+@dataclass(frozen=True, kw_only=True)
+class DspritesConfig(TaskConfig):
+    """dSprites: all factors of one sprite as numbers (`all`), or two sprites compared in one factor."""
+
+    name: ClassVar[str] = "dsprites"
+    ask: str = "all"  # or `same` (in `factor`?), `larger` (which?), `left` (which is further left?)
+    factor: str = "shape"  # what `same` compares
+    held_out: float = number(0.2, least=0, most=0.9)  # share of the outlines (shape, scale, orientation) kept from training
+    noise: float = number(0.0, least=0, most=10)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(self.ask, ("all", "same", "larger", "left"), "task.ask")
+        choose(self.factor, ("shape", "scale", "orientation", "x", "y"), "task.factor")
+
+    @property
+    def compared(self) -> str:
+        """The factor in which two sprites are compared."""
+        return {"larger": "scale", "left": "x"}.get(self.ask, self.factor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,5 +168,16 @@ class CountingConfig(TaskConfig):
 
 
 TASK_CONFIGS: dict[str, type[TaskConfig]] = {
-    kind.name: kind for kind in (InductionConfig, ClassifyConfig, MarkovConfig, RepeatsConfig, AdditionConfig, CountingConfig)
+    kind.name: kind
+    for kind in (
+        ClassifyConfig,
+        RegressConfig,
+        ReconstructConfig,
+        InductionConfig,
+        MarkovConfig,
+        RepeatsConfig,
+        AdditionConfig,
+        CountingConfig,
+        DspritesConfig,
+    )
 }

@@ -1,18 +1,28 @@
-"""Collected pictures: MNIST, and scikit-learn's small handwritten digits."""
+"""Collected pictures: MNIST, scikit-learn's small handwritten digits, and a user's own arrays."""
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toyvit.config import ClassifyConfig
 from toyvit.data import source
 from toyvit.data.draws import bits, sample_keys
 from toyvit.data.task import Task, asking, class_baselines
-from toyvit.data.world import CollectedWorld
-from toyvit.errors import BadInput, choose
+from toyvit.data.world import CollectedWorld, World
+from toyvit.errors import BadInput
+
+
+def shuffled(name: str, n: int, cuts: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
+    """Rows 0 to n - 1 in an order that the name fixes, cut into splits that end at the given places."""
+    order = bits(sample_keys(0, f"{name} split", np.array([0])), "order", n)[0].argsort(kind="stable")
+    return dict(zip(cuts, np.split(order, list(cuts.values())[:-1]), strict=True))
 
 
 class Digits(CollectedWorld):
@@ -24,10 +34,8 @@ class Digits(CollectedWorld):
         from sklearn.datasets import load_digits
 
         data = load_digits()
-        order = bits(sample_keys(0, "digits split", np.array([0])), "order", len(data.target))[0].argsort(kind="stable")
-        images, labels = data.images.astype(np.uint8)[order], data.target.astype(np.int64)[order]
-        cuts = {"train": slice(0, 1297), "validation": slice(1297, 1497), "test": slice(1497, None)}
-        super().__init__({split: (images[cut], labels[cut]) for split, cut in cuts.items()}, scale=16, n_classes=10)
+        splits = shuffled("digits", 1797, {"train": 1297, "validation": 1497, "test": 1797})
+        super().__init__(data.images.astype(np.uint8), {"class": data.target.astype(np.int64)}, splits, 0, 16)
 
 
 class Mnist(CollectedWorld):
@@ -41,14 +49,74 @@ class Mnist(CollectedWorld):
             raise BadInput(f"MNIST is not here: run `toyvit data mnist` to download it, or {source.mnist_wanted()}")
         from toyvit.torchvision_guard import torchvision
 
-        train, test = torchvision.datasets.MNIST(str(root), train=True), torchvision.datasets.MNIST(str(root), train=False)
-        images, labels = train.data.numpy(), train.targets.numpy().astype(np.int64)
-        splits = {
-            "train": (images[:55000], labels[:55000]),
-            "validation": (images[55000:], labels[55000:]),
-            "test": (test.data.numpy(), test.targets.numpy().astype(np.int64)),
-        }
-        super().__init__(splits, scale=255, n_classes=10)
+        parts = [torchvision.datasets.MNIST(str(root), train=train) for train in (True, False)]
+        images = np.concatenate([part.data.numpy() for part in parts])
+        labels = np.concatenate([part.targets.numpy() for part in parts]).astype(np.int64)
+        rows = np.split(np.arange(70000), [55000, 60000])
+        super().__init__(images, {"class": labels}, dict(zip(("train", "validation", "test"), rows, strict=True)), 0, 255)
+
+
+class Own(CollectedWorld):
+    """A user's arrays, checked: 80 % / 10 % / 10 % of the pictures, in an order that their number fixes.
+
+    The file holds `images`, (picture, height, width) or (picture, height, width, channel) of uint8 or finite floats; `labels`,
+    a class for each, numbered from 0; and any `factor_NAME` like `labels`. What exports call `world_NAME` is not read.
+    Floats are shown as they are, uint8 from -1 to +1.
+    """
+
+    name: ClassVar[str] = "own"
+
+    def __init__(self, path: Path) -> None:
+        arrays = _arrays(path)
+        images = arrays.pop("images")
+        known = {name.removeprefix("factor_"): values.astype(np.int64) for name, values in arrays.items()}
+        known["class"] = known.pop("labels")
+        low, high = (0, 255) if images.dtype == np.uint8 else (-1, 1)
+        n = len(images)
+        super().__init__(
+            images, known, shuffled("own", n, {"train": 8 * n // 10, "validation": 9 * n // 10, "test": n}), low, high
+        )
+
+
+MOST_VALUES = 10_000  # of one factor
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """`images`, `labels` and `factor_...` of an npz that fits; BadInput that says what does not. Pickles are never loaded."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files if not name.startswith("world_")}
+    except FileNotFoundError:
+        raise BadInput(f"there is no file {path}") from None
+    except (ValueError, OSError, zipfile.BadZipFile, AttributeError, EOFError) as error:
+        why = "it holds pickled objects, which are never loaded" if "pickle" in str(error) else str(error).splitlines()[0]
+        raise BadInput(f"{path} cannot be read as an npz of plain arrays: {why}") from None
+    allowed = "images, labels, and factor_NAME for each further factor"
+    for name in ("images", "labels"):
+        if name not in arrays:
+            raise BadInput(f"{path} has no array {name!r}: it holds {', '.join(arrays) or 'nothing'}, wanted are {allowed}")
+    images = arrays["images"]
+    if images.ndim not in (3, 4) or (images.dtype != np.uint8 and images.dtype.kind != "f") or 0 in images.shape:
+        raise BadInput(
+            f"images in {path} must be (picture, height, width) or (picture, height, width, channel) of uint8 or floats, "
+            f"got {images.shape} of {images.dtype}"
+        )
+    if not np.isfinite(images).all():
+        raise BadInput(f"images in {path} hold {np.count_nonzero(~np.isfinite(images))} numbers that are not finite")
+    if len(images) < 20:
+        raise BadInput(f"{path} holds {len(images)} pictures: at least 20 are needed to split them")
+    for name, values in arrays.items():
+        if (name not in ("images", "labels") and not name.startswith("factor_")) or name == "factor_class":
+            raise BadInput(f"{path} holds an array {name!r}: allowed are {allowed}")
+        if name != "images" and (values.shape != images.shape[:1] or values.dtype.kind not in "iu"):
+            raise BadInput(
+                f"{name} in {path} must be {len(images)} whole numbers, one a picture, got {values.shape} of {values.dtype}"
+            )
+        if name != "images" and not 0 <= values.min() <= values.max() < MOST_VALUES:
+            raise BadInput(f"{name} in {path} must be numbered 0 to {MOST_VALUES - 1}, got {values.min()} to {values.max()}")
+    if arrays["labels"].max() == 0:
+        raise BadInput(f"labels in {path} are all 0: at least two classes are needed")
+    return arrays
 
 
 COLLECTED: dict[str, type[CollectedWorld]] = {"digits": Digits, "mnist": Mnist}
@@ -60,14 +128,19 @@ def collected(name: str) -> CollectedWorld:
     return COLLECTED[name]()  # type: ignore[call-arg]
 
 
-def classify(config: ClassifyConfig) -> Task:
-    """Which class is it?"""
-    world = collected(choose(config.world, COLLECTED, "world of the task classify"))
+@lru_cache
+def own(npz: str) -> CollectedWorld:
+    """The user's file, read once a process."""
+    return Own(Path(npz))
+
+
+def naming(config: ClassifyConfig, world: World, known: Iterable[str]) -> Task:
+    """The task of naming the value of one factor of a world; `known` are the factors that probes read."""
     return Task(
         config=config,
         world=world,
-        n_classes=world.factors["class"],
-        question=asking(lambda factors: factors["class"]),
-        scalars=lambda factors: {"class": factors["class"]},
+        n_classes=world.factors[config.factor],
+        question=asking(lambda factors: factors[config.factor]),
+        scalars=lambda factors: {name: factors[name] for name in known},
         baselines=lambda batch: class_baselines(batch.target),
     )

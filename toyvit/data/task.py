@@ -110,3 +110,9 @@ def class_baselines(target: Tensor) -> dict[str, float]:
     """The most frequent class, and the distribution of classes, as answers to every question."""
     share = torch.bincount(target[target >= 0]).double() / (target >= 0).sum()
     return {"accuracy.majority": share.max().item(), "loss.label_prior": -torch.xlogy(share, share).sum().item()}
+
+
+def number_baselines(target: Tensor) -> dict[str, float]:
+    """The mean of each number over the pictures, as the answer to every question: its mean squared error and its R^2."""
+    means = target.double().nanmean(0).expand(target.shape)
+    return {"accuracy.mean": accuracy(means, target.double()).item(), "loss.mean": loss(means, target.double()).item()}

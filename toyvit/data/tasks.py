@@ -6,45 +6,29 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from toyvit.config import (
-    AdditionConfig,
-    ClassifyConfig,
-    CountingConfig,
-    InductionConfig,
-    MarkovConfig,
-    ModelConfig,
-    RepeatsConfig,
-    Run,
-    TaskConfig,
-)
+from toyvit.config import ModelConfig, Run, TaskConfig
 from toyvit.data.addition import addition
-from toyvit.data.collected import COLLECTED, classify
 from toyvit.data.counting import counting
+from toyvit.data.generic import WORLDS, classify, reconstruct, regress
 from toyvit.data.glyphs import induction
 from toyvit.data.markov import markov
 from toyvit.data.repeats import repeats
+from toyvit.data.sprites import dsprites
 from toyvit.data.task import Batch, Pairs, Task, accuracy, loss
 from toyvit.errors import BadInput
 
-__all__ = ["PREVIEWS", "TASKS", "Batch", "Pairs", "Task", "accuracy", "loss", "resolve", "task"]
+__all__ = ["TASKS", "WORLDS", "Batch", "Pairs", "Task", "accuracy", "loss", "resolve", "task"]
 
 TASKS: dict[str, Callable[[Any], Task]] = {
-    "induction": induction,
     "classify": classify,
+    "regress": regress,
+    "reconstruct": reconstruct,
+    "induction": induction,
     "markov": markov,
     "repeats": repeats,
     "addition": addition,
     "counting": counting,
-}
-
-# A data set's name -> the task that its preview shows.
-PREVIEWS: dict[str, TaskConfig] = {
-    "glyphs": InductionConfig(),
-    **{name: ClassifyConfig(world=name) for name in COLLECTED},
-    "markov": MarkovConfig(),
-    "repeats": RepeatsConfig(),
-    "addition": AdditionConfig(),
-    "counting": CountingConfig(),
+    "dsprites": dsprites,
 }
 
 

@@ -69,26 +69,34 @@ def rows_of(world: World, seed: int, split: str, indices: NDArray[np.int64]) -> 
 
 
 class CollectedWorld(World):
-    """Pictures that somebody collected: one factor, the class, and no way to render a picture that is not there."""
+    """Pictures that somebody collected, with what they noted of each, and no way to render a picture that is not there.
 
-    def __init__(self, splits: dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]], scale: float, n_classes: int) -> None:
-        self.splits, self.scale = splits, scale
-        self.sizes = {split: len(images) for split, (images, _) in splits.items()}
-        self.image_size = tuple(splits["train"][0].shape[1:3])
-        self.factors = {"class": n_classes}
+    `images`, (picture, height, width) or (picture, height, width, channel), are shown from -1 at `low` to +1 at `high`; `known`
+    are the factors, the class among them; `splits` names the rows of each split.
+    """
+
+    def __init__(
+        self,
+        images: NDArray[np.generic],
+        known: dict[str, NDArray[np.int64]],
+        splits: dict[str, NDArray[np.int64]],
+        low: float,
+        high: float,
+    ) -> None:
+        self.images = images if images.ndim == 4 else images[..., None]
+        self.known, self.splits, self.middle, self.half = known, splits, (low + high) / 2, (high - low) / 2
+        self.sizes = {split: len(rows) for split, rows in splits.items()}
+        self.image_size, self.n_channels = self.images.shape[1:3], self.images.shape[3]
+        self.factors = {name: int(values.max()) + 1 for name, values in known.items()}
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         """Training samples go through the set once an epoch, each epoch in an order of its own; the others are row k."""
-        rows = rows_of(self, seed, split, indices)
-        return {"class": self.splits[split][1][rows], "row": rows, "split": np.full(len(rows), list(self.sizes).index(split))}
+        rows = self.splits[self.split(split)][rows_of(self, seed, split, indices)]
+        return {**{name: values[rows] for name, values in self.known.items()}, "row": rows}
 
     def render(self, factors: Factors) -> Tensor:
-        names = list(self.sizes)
-        images = np.empty((len(factors["row"]), *self.image_size), np.uint8)
-        for number in np.unique(factors["split"]):
-            here = factors["split"] == number
-            images[here] = self.splits[names[number]][0][factors["row"][here]]
-        return torch.from_numpy(images)[:, None].float().div_(self.scale / 2).sub_(1)
+        shown = torch.from_numpy(self.images[factors["row"]]).permute(0, 3, 1, 2)
+        return shown.float().sub_(self.middle).div_(self.half).contiguous()
 
     def change(self, factors: Factors, name: str, values: NDArray[np.int64]) -> Factors:
         raise BadInput(

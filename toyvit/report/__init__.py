@@ -22,6 +22,7 @@ FIGURES: dict[str, tuple[Callable[[set[str], ModelConfig], bool], Callable[[Path
     "knock_outs": (lambda analyses, model: {"knock_outs", "performance"} <= analyses, figures.knock_outs),
     "query_attention": (lambda analyses, model: "induction" in analyses, pictures.query_attention),
     "attention": (lambda analyses, model: True, pictures.attention),
+    "reconstruction": (lambda analyses, model: model.readout == "pixels", pictures.reconstruction),
     "cls_attention": (lambda analyses, model: model.cls_token, pictures.cls_attention),
 }
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from toyvit.results import baselines, table
+from toyvit.results import baselines, main_rows, table
 from toyvit.transitions import window
 
 # Colours of Okabe & Ito, told apart by readers who see few colours.
@@ -17,16 +17,17 @@ BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79
 GREY = "#666666"
 
 
-def curve(frame: pd.DataFrame, analysis: str, quantity: str, how: str = "max", **where: object) -> pd.Series:
-    """One value a step: the strongest head (or another aggregate) of a quantity, on the run's main evaluation images.
+def curve(
+    frame: pd.DataFrame, analysis: str, quantity: str, how: str = "max", split: str = "test", **where: object
+) -> pd.Series:
+    """One value a step: the strongest head (or another aggregate) of a quantity, on most images of a split.
 
     `where` keeps the rows with given axes or tags: `curve(frame, "probes", "accuracy", layer=2, group="cls")`.
     """
     rows = frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)]
     for axis, value in where.items():
         rows = rows[rows[axis] == value]
-    rows = rows[rows["images"] == rows["images"].mode()[0]] if len(rows) else rows
-    return rows.groupby("step")["value"].agg(how)
+    return main_rows(rows, split).groupby("step")["value"].agg(how)
 
 
 def phase_transition(path: Path, control: Path | None = None) -> Figure:
@@ -183,8 +184,18 @@ def knock_outs(path: Path, beside: Path | None = None) -> Figure:
 
 def _compare(panel: Axes, analysis: str, quantity: str, path: Path, beside: Path | None) -> None:
     for colour, run in ((BLUE, path), *(((ORANGE, beside),) if beside else ())):
-        values = curve(table(run), analysis, quantity)
-        panel.plot(values.index, values, color=colour, label=run.name)
+        frame = table(run)
+        for split, style in zip(_splits(frame, analysis), ("-", "--", ":", "-."), strict=False):
+            values = curve(frame, analysis, quantity, split=split)
+            panel.plot(
+                values.index, values, color=colour, ls=style, label=run.name if split == "test" else f"{run.name}, {split}"
+            )
+
+
+def _splits(frame: pd.DataFrame, analysis: str) -> list[str]:
+    """The splits that an analysis was run on, at more than one step; `test` first."""
+    steps = frame[frame["analysis"] == analysis].groupby("split")["step"].nunique()
+    return sorted(steps.index[steps > 1], key=lambda split: (split != "test", split))
 
 
 _STYLES = ("-", "--", ":", "-.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure, SubFigure
@@ -117,6 +118,32 @@ def _cls_block(block: SubFigure, run: Trajectory, step: int, batch: Batch, top: 
         panels[layer, 0].set_ylabel(f"layer {layer}", fontsize="small")
     block.suptitle(f"step {step:,}: answers {int(answer.argmax())} with {answer.max():.0%}", fontsize="small")
     return picture
+
+
+def reconstruction(path: Path, beside: Path | None = None, steps: list[int] | None = None, n: int = 8) -> Figure:
+    """Test pictures, what the model sees of them, and what it makes of the hidden patches at some checkpoints: a row each."""
+    run = Trajectory(path)
+    steps = steps or told_steps(run.steps, 5)
+    batch = task(run.run.task).frozen(run.run.seeds.measure, "test", n)
+    rows = {"picture": restored(batch, batch.target.nan_to_num()), "seen": batch.images}
+    rows |= {f"step {step:,}": restored(batch, run_model(run[step], batch.images)) for step in steps}
+    figure = Figure(figsize=(1.1 * n + 0.6, 1.15 * len(rows)), layout="constrained")
+    for (name, images), panels in zip(rows.items(), figure.subplots(len(rows), n, squeeze=False), strict=True):
+        for panel, image in zip(panels, images, strict=True):
+            panel.imshow(image[0].numpy(), cmap="Greys", vmin=-1, vmax=1)
+            _bare(panel)
+        panels[0].set_ylabel(name, fontsize="small")
+    return figure
+
+
+def restored(batch: Batch, patches: Tensor) -> Tensor:
+    """The pictures of a batch with these pixels (image patch pixel) where a patch is hidden."""
+    n_channels, height, width = batch.images.shape[1:]
+    size = round((patches.shape[2] // n_channels) ** 0.5)
+    shape = {"row": height // size, "column": width // size, "height": size, "width": size}
+    cut = "image (row column) (channel height width) -> image channel (row height) (column width)"
+    hidden = rearrange(~batch.target.isnan(), cut, **shape)
+    return torch.where(hidden, rearrange(patches, cut, **shape), batch.images)
 
 
 def preview(made: Task) -> Figure:

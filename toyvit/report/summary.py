@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from toyvit.errors import BadInput
 from toyvit.report.figures import curve
-from toyvit.results import baselines, table
+from toyvit.results import baselines, main_rows, table
 from toyvit.transitions import relative_width, window
 
 Line = tuple[str, str]
@@ -16,6 +17,8 @@ Line = tuple[str, str]
 def summary(path: Path, beside: Path | None = None) -> str:
     """Lines of text `what  value`; what was not measured is left out. A run with induction measures gets its transition."""
     frame = table(path)
+    if "test" not in set(frame["split"]):
+        raise BadInput(f"{path} is measured on {', '.join(frame['split'].unique())} only: run `toyvit measure {path}`")
     transition = {"performance", "induction"} <= set(frame["analysis"])
     lines = induction(path, frame) if transition else classification(path, frame)
     if beside and "performance" in set(table(beside)["analysis"]):
@@ -46,10 +49,8 @@ def classification(path: Path, frame: pd.DataFrame) -> list[Line]:
     """Accuracy on all the pictures it was measured on, the naive answer, probes by layer, and the head that matters most."""
     performance = frame[(frame["analysis"] == "performance") & (frame["quantity"] == "accuracy")]
     final = performance[performance["step"] == performance["step"].max()]
-    lines = [
-        (f"final accuracy on {int(row.images):,} test pictures", f"{row.value:.4f}")
-        for row in final.sort_values("images").itertuples()
-    ]
+    final = final.sort_values(["split", "images"], key=lambda column: column.replace("test", ""))  # test first
+    lines = [(f"final accuracy on {int(row.images):,} {row.split} pictures", f"{row.value:.4f}") for row in final.itertuples()]
     lines += [(name.replace("accuracy.", "accuracy of: "), f"{value:.3f}") for name, value in _naive(path, "accuracy").items()]
     probes = _last(frame, "probes", "accuracy")
     for (factor, group), rows in probes.groupby(["factor", "group"]) if len(probes) else ():
@@ -68,7 +69,7 @@ def _naive(path: Path, quantity: str) -> dict[str, float]:
 
 def _last(frame: pd.DataFrame, analysis: str, quantity: str) -> pd.DataFrame:
     """The rows of a quantity at the last step that has any."""
-    rows = frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)]
+    rows = main_rows(frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)])
     return rows[rows["step"] == rows["step"].max()]
 
 

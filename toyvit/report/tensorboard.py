@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from einops import rearrange
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -20,8 +21,11 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import custom_scalars, image, text
 
+from toyvit.circuits import run as run_model
+from toyvit.data.tasks import task
+from toyvit.model import ViT
 from toyvit.report import pictures
-from toyvit.results import baselines, measured, table
+from toyvit.results import baselines, main_rows, measured, table
 from toyvit.runs import RunFolder, read_lines
 from toyvit.trajectory import Trajectory
 
@@ -57,6 +61,8 @@ def write(path: Path | str) -> Path:
             writer.add_summary(_summary(values), step)
         for tag, figure, step in _pictures(folder):
             writer.add_summary(image(tag, _pixels(figure), dataformats="HWC"), step)
+        for step, grid in _reconstructions(folder):
+            writer.add_summary(image("reconstruction", grid, dataformats="HW"), step)
     return folder.tensorboard
 
 
@@ -125,13 +131,13 @@ def _scalars(folder: RunFolder) -> dict[int, dict[str, float]]:
 
 
 def curves(frame: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
-    """(step, tag, value) of every measure that is a curve, on the run's main evaluation images.
+    """(step, tag, value) of every measure that is a curve, on most images of each split.
 
-    A tag is analysis/quantity/axes: `induction/mass/layer 1 head 0`.
+    A tag is analysis/quantity/axes: `induction/mass/layer 1 head 0`; of another split than test with its name at the end.
     """
-    main = frame["images"] == frame["images"].mode()[0]
+    frame = pd.concat([main_rows(frame, split) for split in frame["split"].unique()])
     many = frame[[axis for axis in TOO_MANY if axis in frame]].notna().any(axis=1)
-    kept = frame[main & ~many]
+    kept = frame[~many].assign(split=frame["split"].where(frame["split"] != "test"))
     axes = [name for name in frame.columns if name not in ("run", "step", "analysis", "quantity", "images", "value")]
     places = kept[["analysis", "quantity", *axes]].astype(object).where(lambda cells: cells.notna(), None)
     tags = {place: _tag(axes, place) for place in set(places.itertuples(index=False, name=None))}
@@ -158,6 +164,19 @@ def _pictures(folder: RunFolder) -> Iterator[tuple[str, Figure, int]]:
         yield "attention patterns", pictures.attention(folder.path, steps=[step]), step
         if run.run.model.cls_token:
             yield "CLS attention", pictures.cls_attention(folder.path, steps=[step]), step
+
+
+def _reconstructions(folder: RunFolder) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """At every checkpoint, test pictures in a row: whole, as the model sees them, and as it restores them (0 to 1)."""
+    if not folder.entries() or folder.run().model.readout != "pixels":
+        return
+    run = Trajectory(folder.path)
+    batch = task(run.run.task).frozen(run.run.seeds.measure, "test", 16)
+    whole, model = pictures.restored(batch, batch.target.nan_to_num()), ViT(run.run.model)
+    for step in run.steps:
+        made = pictures.restored(batch, run_model(run.load(model, step), batch.images))
+        grid = rearrange([whole, batch.images, made], "row image channel height width -> channel (row height) (image width)")
+        yield step, grid[0].add(1).div(2).clamp(0, 1).numpy()
 
 
 def _pixels(figure: Figure) -> NDArray[np.uint8]:

@@ -1,0 +1,119 @@
+"""A user's arrays: trained on where they fit, refused with a reason where they do not; and what `--export` writes."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from toyvit.__main__ import main
+from toyvit.config import ClassifyConfig
+from toyvit.data.tasks import task
+
+
+def good() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    images = rng.integers(0, 50, (60, 8, 12, 3), dtype=np.uint8)
+    images[np.arange(60), :, :4] += (70 * labels[:, None, None, None]).astype(np.uint8)  # the class is how bright the left is
+    return {"images": images, "labels": labels, "factor_odd": labels % 2}
+
+
+def saved(tmp_path, **changed: object) -> str:
+    arrays = {name: values for name, values in {**good(), **changed}.items() if values is not None}
+    np.savez(tmp_path / "own.npz", **arrays)
+    return str(tmp_path / "own.npz")
+
+
+def test_a_run_on_own_arrays(tmp_path, capsys):
+    words = ["train", "classify", "--runs", str(tmp_path), "--task.npz", saved(tmp_path), "--train.steps", "60"]
+    assert main([*words, "--train.batch_size", "16", "--train.learning_rate", "0.003", "--train.n_validation", "6"]) == 0
+    assert main(["measure", str(tmp_path / "classify"), "--steps", "last"]) == 0
+    assert main(["report", str(tmp_path / "classify")]) == 0
+    said = capsys.readouterr().out
+    assert "final accuracy on 6 test pictures        1.0000" in said
+
+
+def test_every_picture_is_in_one_split_with_its_own_label(tmp_path):
+    made = task(ClassifyConfig(npz=saved(tmp_path), factor="odd"))
+    batches = [made.batch(0, split, range(size)) for split, size in made.world.sizes.items()]
+    assert [len(batch.target) for batch in batches] == [48, 6, 6]
+    shown = torch.cat([batch.images for batch in batches]).permute(0, 2, 3, 1)
+    arrays = good()
+    expected = torch.from_numpy(arrays["images"]).float() / 127.5 - 1
+    order = [(shown - picture).abs().amax((1, 2, 3)).argmin().item() for picture in expected]
+    assert sorted(order) == list(range(60)) and torch.allclose(shown[order], expected, atol=1e-6)
+    assert torch.cat([batch.target for batch in batches])[order].tolist() == arrays["factor_odd"].tolist()
+    assert torch.cat([batch.factors["class"] for batch in batches])[order].tolist() == arrays["labels"].tolist()
+
+
+BAD = {
+    "no labels": ({"labels": None}, ["no array 'labels'", "images"]),
+    "too few labels": ({"labels": np.zeros(59, int)}, ["labels", "60 whole numbers", "(59,)"]),
+    "fractions": ({"labels": np.linspace(0, 2, 60)}, ["labels", "whole numbers", "float64"]),
+    "negative": ({"labels": np.arange(60) - 1}, ["numbered 0 to", "got -1"]),
+    "far": ({"factor_odd": np.arange(60) * 1000}, ["factor_odd", "59000"]),
+    "one class": ({"labels": np.zeros(60, int)}, ["all 0", "two classes"]),
+    "shape": ({"images": np.zeros((60, 8), np.uint8)}, ["(60, 8)", "height, width"]),
+    "kind": ({"images": np.zeros((60, 8, 12), int)}, ["uint8 or floats", "int64"]),
+    "infinite": ({"images": np.full((60, 8, 12), np.nan)}, ["5760 numbers that are not finite"]),
+    "few": (
+        {"images": np.zeros((9, 8, 12), np.uint8), "labels": np.arange(9), "factor_odd": None},
+        ["9 pictures", "at least 20"],
+    ),
+    "stranger": ({"targets": np.zeros(60, int)}, ["'targets'", "allowed are images, labels"]),
+    "pickled": ({"factor_odd": np.array([{}] * 60, object)}, ["pickled objects", "never loaded"]),
+    "patches": ({"images": np.zeros((60, 9, 12), np.uint8)}, ["4 x 4", "9 x 12", "do not tile"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_arrays_that_do_not_fit_are_refused(tmp_path, capsys, case):
+    changed, says = BAD[case]
+    path = saved(tmp_path, **changed)
+    assert main(["train", "classify", "--runs", str(tmp_path / "runs"), "--task.npz", path]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and all(part in said for part in says), said
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive at all", b"PK\x03\x04 cut off", pickle.dumps(print)])
+def test_a_file_that_is_no_npz_is_refused(tmp_path, capsys, content):
+    (tmp_path / "own.npz").write_bytes(content)
+    for path in (tmp_path / "own.npz", tmp_path / "nowhere.npz"):
+        assert main(["train", "classify", "--runs", str(tmp_path / "runs"), "--task.npz", str(path)]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and path.name in said
+
+
+def test_an_export_can_be_trained_on_and_holds_the_card(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "datasets/digits").mkdir(parents=True)
+    (tmp_path / "datasets/digits/README.md").write_text("# the card\n")
+    assert main(["data", "digits", "--export", "out", "--samples", "100"]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "README.md",
+        "test.npz",
+        "train.npz",
+        "validation.npz",
+    ]
+    assert (tmp_path / "out/README.md").read_text().startswith("# the card\n")
+    made, original = task(ClassifyConfig(npz="out/train.npz")), task(ClassifyConfig()).frozen(0, "train", 100)
+    everything = [made.batch(0, split, range(size)) for split, size in made.world.sizes.items()]
+    images = torch.cat([batch.images for batch in everything])
+    order = [(images - picture).abs().amax((1, 2, 3)).argmin().item() for picture in original.images]
+    assert sorted(order) == list(range(100)) and torch.equal(images[order], original.images)
+    assert torch.equal(torch.cat([batch.target for batch in everything])[order], original.target)
+    capsys.readouterr()
+    assert main(["data", "digits", "--export", "out"]) == 2
+    assert "out exists already" in capsys.readouterr().err
+
+
+def test_data_lists_every_set(capsys):
+    from toyvit.data.tasks import WORLDS
+
+    assert main(["data"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said] == list(WORLDS)

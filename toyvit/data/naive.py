@@ -1,0 +1,51 @@
+"""What pixels alone give away: answers of linear probes and of the nearest neighbour, fitted on training pictures.
+
+A task that claims to need relation or context must leave them near chance (`tests/laws/test_leaks.py`). Fitted by
+scikit-learn on `N_FIT` pictures of the split `train`, scored on `N_SCORED` of `test`, both of seed 0.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
+
+from toyvit.config import TaskConfig
+from toyvit.data.tasks import Task, task
+
+N_FIT, N_SCORED = 2000, 1000
+PENALTY = 100.0  # of the ridge, on pixels of about -1 to 1
+
+
+@lru_cache
+def naive(config: TaskConfig) -> dict[str, float]:
+    """`accuracy.pixel_probe` and `accuracy.nearest_neighbour` of a task that asks each picture for a class; else nothing."""
+    made = task(config)
+    fit, scored = _pictures(made, "train", N_FIT), _pictures(made, "test", N_SCORED)
+    if fit[1].ndim != 1 or fit[1].dtype.kind != "i":
+        return {}
+    models = {"pixel_probe": RidgeClassifier(alpha=PENALTY), "nearest_neighbour": KNeighborsClassifier(1)}
+    return {f"accuracy.{name}": float(model.fit(*fit).score(*scored)) for name, model in models.items()}
+
+
+@lru_cache
+def patch_probes(config: TaskConfig, patch_size: int) -> NDArray[np.float64]:
+    """Accuracy of a linear probe on each patch by itself (row, column)."""
+    made = task(config)
+    fit, scored = _pictures(made, "train", N_FIT), _pictures(made, "test", N_SCORED)
+    height, width = made.world.image_size
+    places = np.arange(made.world.n_channels * height * width).reshape(-1, height, width)
+
+    def score(row: int, column: int) -> float:
+        patch = places[:, row : row + patch_size, column : column + patch_size].ravel()
+        return float(RidgeClassifier(alpha=PENALTY).fit(fit[0][:, patch], fit[1]).score(scored[0][:, patch], scored[1]))
+
+    return np.array([[score(row, column) for column in range(0, width, patch_size)] for row in range(0, height, patch_size)])
+
+
+def _pictures(made: Task, split: str, n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    batch = made.frozen(0, split, n)
+    return batch.images.flatten(1).numpy(), batch.target.numpy()
