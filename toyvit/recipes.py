@@ -101,7 +101,7 @@ def dsprites() -> Run:
         model=ModelConfig(
             n_layers=2, n_heads=4, d_model=64, d_mlp=256, patch_size=16, attention_bias=True, position_scale=0.02
         ),
-        train=TrainConfig(steps=2000, batch_size=64, learning_rate=1e-3, decay="linear"),
+        train=TrainConfig(steps=8000, batch_size=64, learning_rate=2e-3, decay="linear"),
     )
 
 
@@ -117,16 +117,15 @@ def dsprites_regress() -> Run:
     return replace(run, recipe="dsprites-regress", task=DspritesConfig())
 
 
-def dsprites_same() -> Run:
-    """Two dSprites sprites: the same shape?"""
-    run = dsprites()
-    return replace(run, recipe="dsprites-same", task=DspritesConfig(ask="same"))
-
-
 def dsprites_larger() -> Run:
     """Two dSprites sprites: which is larger?"""
-    run = dsprites_same()
-    return replace(run, recipe="dsprites-larger", task=DspritesConfig(ask="larger"))
+    run = dsprites()
+    return replace(
+        run,
+        recipe="dsprites-larger",
+        task=DspritesConfig(ask="larger"),
+        train=replace(run.train, steps=3000, learning_rate=1e-3),
+    )
 
 
 def reconstruct() -> Run:
@@ -211,7 +210,6 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "dsprites": dsprites,
     "dsprites-attention": dsprites_attention,
     "dsprites-regress": dsprites_regress,
-    "dsprites-same": dsprites_same,
     "dsprites-larger": dsprites_larger,
     "reconstruct": reconstruct,
     "markov": markov,
