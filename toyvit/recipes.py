@@ -181,6 +181,7 @@ def addition() -> Run:
             cls_token=False,
             readout="last",
             position_scale=0.1,
+            patch_scale=0.25,
         ),
         train=TrainConfig(
             steps=3000, batch_size=1095, learning_rate=3e-3, warmup=10, epsilon=1e-6, weight_decay=1.0, n_validation=256

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from tests.laws.worlds import CONFIGS, MADE, some
+from toyvit.data import dsprites
 from toyvit.data.collected import collected
+from toyvit.data.dsprites import SIZES
 from toyvit.data.glyphs import N_UNSEEN, bank
+from toyvit.data.sprites import pools
 from toyvit.data.world import CollectedWorld
 from toyvit.errors import BadInput
 
@@ -108,6 +111,46 @@ def test_counting_s_held_out_pairs_are_shown_nowhere_else():
         assert np.array_equal(world.shown(factors).sum((1, 2)), factors["left"] + factors["right"])
         assert np.array_equal(world.shown(factors)[:, :, :4].sum((1, 2)), factors["left"])
     assert len(seen["held_out"]) == 16 and not seen["held_out"] & (seen["train"] | seen["validation"] | seen["test"])
+
+
+@pytest.mark.parametrize("share", [0, 1 / 18, 0.2, 0.9])
+def test_the_dsprites_splits_share_no_picture_and_held_out_outlines_are_shown_nowhere_else(share):
+    splits = pools(share)
+    every = np.concatenate(list(splits.values()))
+    assert len(every) == len(np.unique(every)) == 3 * 6 * 39 * 32 * 32
+    outlines = {split: np.unique(pool // 1024) for split, pool in splits.items()}
+    assert len(outlines["held_out"]) == round(18 * share) * 39
+    assert not np.isin(
+        outlines["held_out"], np.concatenate([outlines[split] for split in outlines if split != "held_out"])
+    ).any()
+    rest = len(every) - len(splits["held_out"])
+    assert [round(len(splits[split]) / rest, 3) for split in ("train", "validation", "test")] == [0.8, 0.1, 0.1]
+    for split, pool in splits.items():
+        for factor, values in dsprites.factors(pool).items():
+            assert (
+                (split == "held_out"
+                and not share)
+                or len(np.unique(values)) == (39 if factor == "orientation" else SIZES[factor])
+            )
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("dsprites")])
+def test_sprites_come_from_their_split_and_are_shown_where_they_should(name):
+    world, config = MADE[name].world, CONFIGS[name]
+    for split in world.sizes:
+        found = world.sample(2, split, np.arange(400))
+        numbers = dsprites.index({factor: found[factor] for factor in SIZES})
+        assert np.isin(numbers, pools(config.held_out)[split]).all()
+        pictures = world.render(found)[:, 0].numpy()
+        shown = np.stack(np.split(pictures, world.n_sprites, axis=2), 1).reshape(-1, 64, 64)
+        assert np.array_equal(shown > 0, dsprites.images(numbers.ravel()) == 1) or config.noise
+        if config.ask != "all":
+            left, right = found[config.compared].T
+            same = (left == right).mean()
+            assert abs(same - 0.5) < 0.1 if config.ask == "same" else same == 0
+            answer = MADE[name].describe(found).target.numpy()
+            spelled = {"same": left == right, "larger": right > left, "left": right < left}[config.ask]
+            assert np.array_equal(answer, spelled)
 
 
 def test_unseen_items_are_shown_nowhere_else():

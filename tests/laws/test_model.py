@@ -119,6 +119,14 @@ def test_torch_compile_in_one_graph(case, backend, unchecked_shapes):
         assert torch.allclose(tap.values["blocks.0.attn.pattern"], expected.values["blocks.0.attn.pattern"], atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [0.25, 1.0, 4.0])
+def test_the_patch_embedding_starts_at_its_scale(scale):
+    usual, scaled = ViT(CASES["norm=layer"]), ViT(replace(CASES["norm=layer"], patch_scale=scale))
+    assert torch.allclose(scaled.patch.weight, scale * usual.patch.weight)
+    others = [name for name in usual.state_dict() if name != "patch.weight"]
+    assert all(torch.equal(scaled.state_dict()[name], usual.state_dict()[name]) for name in others)
+
+
 def test_an_unknown_option_is_refused_and_the_nearest_named():
     with pytest.raises(BadInput, match=r"\(2, 6, 8\) here, got \(5, 2, 8, 8\)"):
         ViT(CASES["norm=layer"])(torch.zeros(5, 2, 8, 8))

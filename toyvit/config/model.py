@@ -26,6 +26,7 @@ class ModelConfig(Checked):
     norm_epsilon: float = number(1e-5, above=0)
     positions: str = "learned"
     position_scale: float = number(0.5, least=0)  # standard deviation of learned positions at the start
+    patch_scale: float = number(1.0, above=0)  # of the patch embedding at the start, times its usual standard deviation
     mask: str = "bidirectional"
     window: int = number(1, least=1)  # the local mask: patches see this far in rows and columns
     cls_token: bool = True

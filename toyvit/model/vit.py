@@ -137,6 +137,7 @@ class ViT(nn.Module):
         | learned positions      | position_scale                     |
         | CLS, registers         | 0.02                               |
         | head                   | 0.02, so that step 0 scores ln(C)  |
+        | patch embedding        | patch_scale / sqrt(3 inputs)       |
         | every other matrix     | 1 / sqrt(3 inputs)                 |
         """
         for name, weight in self.named_parameters():
@@ -145,8 +146,14 @@ class ViT(nn.Module):
             elif name.endswith("gain"):
                 weight.fill_(1)
             else:
-                scale = {"positions": self.config.position_scale, "prefix": 0.02, "head.weight": 0.02}
-                weight.normal_(0, scale.get(name, 1 / math.sqrt(3 * weight.shape[-1])), generator=generator)
+                usual = 1 / math.sqrt(3 * weight.shape[-1])
+                scale = {
+                    "positions": self.config.position_scale,
+                    "prefix": 0.02,
+                    "head.weight": 0.02,
+                    "patch.weight": self.config.patch_scale * usual,
+                }
+                weight.normal_(0, scale.get(name, usual), generator=generator)
 
     def sites(self) -> dict[str, Site]:
         """Every site of this model, in the order of the forward pass."""

@@ -1,0 +1,46 @@
+"""Tasks that claim to need relation or context: neither all pixels nor any one patch may give the answer away."""
+
+from __future__ import annotations
+
+import pytest
+
+from toyvit.config import (
+    AdditionConfig,
+    ClassifyConfig,
+    DspritesConfig,
+    InductionConfig,
+    TaskConfig,
+)
+from toyvit.data.naive import naive, patch_probes
+from toyvit.data.tasks import task
+
+# Task, size of a patch, and what a linear probe may score: on all pixels, on the best patch by itself. Chance is 1 / classes;
+# scores are on 1,000 pictures, and the best of many patches lies three or four standard errors over chance.
+CLAIMS: dict[str, tuple[TaskConfig, int, float, float]] = {
+    "induction": (InductionConfig(), 8, 0.10, 0.12),  # the label shown last is a little likelier; the bag of labels has 0.174
+    "addition": (AdditionConfig(), 8, 0.03, 0.08),
+    "dsprites same shape": (DspritesConfig(ask="same"), 32, 0.56, 0.56),
+    "dsprites same scale": (DspritesConfig(ask="same", factor="scale"), 32, 0.56, 0.56),
+    "dsprites same x": (DspritesConfig(ask="same", factor="x"), 32, 0.56, 0.56),
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_pixels_do_not_give_the_answer_away(name):
+    config, size, on_all, on_one = CLAIMS[name]
+    assert naive(config)["accuracy.pixel_probe"] <= on_all
+    assert patch_probes(config, size).max() <= on_one
+
+
+def test_the_probes_find_what_is_there():
+    """Digits are told apart by their pixels; the probe of one corner patch is worth little more than chance."""
+    digits = ClassifyConfig(world="digits")
+    found = naive(digits)
+    assert found["accuracy.pixel_probe"] > 0.9 and found["accuracy.nearest_neighbour"] > 0.95
+    patches = patch_probes(digits, 4)
+    assert patches.shape == (2, 2) and 0.4 < patches.min() <= patches.max() < found["accuracy.pixel_probe"]
+    assert patch_probes(digits, 1)[0, 0] < 0.2  # a pixel that is always paper
+
+
+def test_tasks_without_a_class_a_picture_have_no_such_probe():
+    assert naive(DspritesConfig()) == {} and task(DspritesConfig()).n_classes == 8
