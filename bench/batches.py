@@ -17,7 +17,13 @@ BAR = 0.10
 
 
 def results(repeats: int | None) -> Iterator[Result]:
-    run = resolve(RECIPES["induction"]())
+    for name in RECIPES:
+        yield timed(name, repeats or 101)
+
+
+def timed(name: str, repeats: int) -> Result:
+    """A batch of a recipe against the update it feeds."""
+    run = resolve(RECIPES[name]())
     model, stream = ViT(run.model), Stream(task(run.task), run)
     adam, numbers, latest = optimizer(model, run.train), cycle(range(1, 10_001)), [stream.batch(1)]
 
@@ -27,9 +33,9 @@ def results(repeats: int | None) -> Iterator[Result]:
     def step() -> None:
         update(model, adam, latest[0], run.train.clip)
 
-    times = interleave("batches", {"batch": draw, "step": step}, repeats or 501, turning=False)
-    yield Result(
-        name=f"induction batch of {run.train.batch_size}",
+    times = interleave(f"batch of {name}", {"batch": draw, "step": step}, repeats, turning=False)
+    return Result(
+        name=f"batch of {name}, {run.train.batch_size} pictures",
         ours=times["batch"],
         peer=times["step"],
         peer_name="one step",
