@@ -15,7 +15,7 @@ RUNGS = (
     ("model", "data", "runs"),
     ("circuits", "trajectory", "results"),
     ("analyses", "train", "transitions"),
-    ("measure",),
+    ("measure", "calibration"),
     ("report",),
     ("overrides", "__main__"),
 )

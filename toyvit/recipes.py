@@ -114,7 +114,7 @@ def dsprites_attention() -> Run:
 def dsprites_regress() -> Run:
     """All factors of a dSprites sprite at once, as numbers: mean squared error."""
     run = dsprites()
-    return replace(run, recipe="dsprites-regress", task=DspritesConfig())
+    return replace(run, recipe="dsprites-regress", task=DspritesConfig(), train=replace(run.train, steps=4000))
 
 
 def dsprites_larger() -> Run:

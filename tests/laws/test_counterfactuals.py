@@ -127,10 +127,8 @@ def test_the_dsprites_splits_share_no_picture_and_held_out_outlines_are_shown_no
     assert [round(len(splits[split]) / rest, 3) for split in ("train", "validation", "test")] == [0.8, 0.1, 0.1]
     for split, pool in splits.items():
         for factor, values in dsprites.factors(pool).items():
-            assert (
-                (split == "held_out"
-                and not share)
-                or len(np.unique(values)) == (39 if factor == "orientation" else SIZES[factor])
+            assert (split == "held_out" and not share) or len(np.unique(values)) == (
+                39 if factor == "orientation" else SIZES[factor]
             )
 
 

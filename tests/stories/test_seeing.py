@@ -170,6 +170,7 @@ def test_tensorboard_holds_curves_and_measures_once(runs, name):
     assert shown == pytest.approx(dict(zip(measured["step"], measured["value"], strict=True)))
     assert len(again.Scalars("train/loss")) == 60
     assert len(again.Images("attention patterns")) >= 4
+    assert b"no verdict: " in again.Tensors("transitions/text_summary")[0].tensor_proto.string_val[0]
     assert b"n_layers" in again.Tensors("config/text_summary")[0].tensor_proto.string_val[0]
     assert b"phase transition" in again.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
 

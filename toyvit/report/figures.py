@@ -193,9 +193,9 @@ def _compare(panel: Axes, analysis: str, quantity: str, path: Path, beside: Path
 
 
 def _splits(frame: pd.DataFrame, analysis: str) -> list[str]:
-    """The splits that an analysis was run on, at more than one step; `test` first."""
+    """`test`, and the other splits that an analysis was run on at more than one step."""
     steps = frame[frame["analysis"] == analysis].groupby("split")["step"].nunique()
-    return sorted(steps.index[steps > 1], key=lambda split: (split != "test", split))
+    return sorted(steps.index[(steps > 1) | (steps.index == "test")], key=lambda split: (split != "test", split))
 
 
 _STYLES = ("-", "--", ":", "-.")

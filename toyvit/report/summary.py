@@ -9,7 +9,7 @@ import pandas as pd
 from toyvit.errors import BadInput
 from toyvit.report.figures import curve
 from toyvit.results import baselines, main_rows, table
-from toyvit.transitions import relative_width, window
+from toyvit.transitions import LEAST_POINTS, detect, relative_width, window
 
 Line = tuple[str, str]
 
@@ -37,6 +37,7 @@ def induction(path: Path, frame: pd.DataFrame) -> list[Line]:
     return [
         ("onset (10 % of the rise)", f"step {rise[0]}" if rise else "no rise above the ceiling"),
         *([("width, 10 % to 90 %", f"{rise[1] - rise[0]} steps, {relative_width(rise):.2f} of the onset")] if rise else []),
+        ("transition in accuracy", verdict(accuracy)),
         ("bag-of-labels ceiling", f"{ceiling:.3f}"),
         ("final accuracy", f"{accuracy.iloc[-1]:.3f}"),
         (f"induction mass (layer {layer}, head {head})", f"{mass.iloc[0]:.3f} before, {mass.iloc[-1]:.3f} after"),
@@ -52,6 +53,8 @@ def classification(path: Path, frame: pd.DataFrame) -> list[Line]:
     final = final.sort_values(["split", "images"], key=lambda column: column.replace("test", ""))  # test first
     lines = [(f"final accuracy on {int(row.images):,} {row.split} pictures", f"{row.value:.4f}") for row in final.itertuples()]
     lines += [(name.replace("accuracy.", "accuracy of: "), f"{value:.3f}") for name, value in _naive(path, "accuracy").items()]
+    if final["split"].eq("test").any():
+        lines.append(("transition in accuracy", verdict(curve(frame, "performance", "accuracy"))))
     probes = _last(frame, "probes", "accuracy")
     for (factor, group), rows in probes.groupby(["factor", "group"]) if len(probes) else ():
         by_layer = ", ".join(f"{value:.3f}" for value in rows.sort_values("layer")["value"])
@@ -61,6 +64,16 @@ def classification(path: Path, frame: pd.DataFrame) -> list[Line]:
         worst = losses[losses["ablation"] == "zero"].sort_values("value").iloc[-1]
         lines += _without(frame, int(worst["layer"]), int(worst["head"]))
     return lines
+
+
+def verdict(values: pd.Series) -> str:
+    """What the detector says of a curve over steps, in a few words."""
+    if len(values) < LEAST_POINTS:
+        return f"no verdict: {len(values)} checkpoints, at least {LEAST_POINTS} are needed"
+    found = detect(values.index, values)
+    if found is None:
+        return "none found"
+    return f"step {found.onset:.0f} to {found.end:.0f}, by {found.size:+.2f}, confidence {found.confidence:.3f}"
 
 
 def _naive(path: Path, quantity: str) -> dict[str, float]:

@@ -25,6 +25,8 @@ from toyvit.circuits import run as run_model
 from toyvit.data.tasks import task
 from toyvit.model import ViT
 from toyvit.report import pictures
+from toyvit.report.figures import curve
+from toyvit.report.summary import verdict
 from toyvit.results import baselines, main_rows, measured, table
 from toyvit.runs import RunFolder, read_lines
 from toyvit.trajectory import Trajectory
@@ -44,6 +46,7 @@ LAYOUT = {
         "probes": ["Multiline", ["^probes/accuracy/"]],
     }
 }
+WATCHED = (("performance", "accuracy"), ("performance", "loss"), ("induction", "mass"), ("induction", "previous_cell"))
 TOO_MANY = ("key", "count")  # axes whose quantities are figures, not curves
 
 
@@ -104,6 +107,7 @@ def _writer(folder: RunFolder) -> Iterator[FileWriter | None]:
             writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), 0)  # an open page forgets what it read
             writer.add_summary(custom_scalars(LAYOUT))
             config = json.dumps(json.loads(folder.config_file.read_text()), indent=2)
+            writer.add_summary(text("transitions", _verdicts(folder)))
             writer.add_summary(text("config", "    " + config.replace("\n", "\n    ")))
             yield writer
 
@@ -149,6 +153,18 @@ def _tag(axes: list[str], place: tuple) -> str:
     analysis, quantity, *at = place
     where = " ".join(f"{axis} {value}" for axis, value in zip(axes, at, strict=True) if value is not None)
     return "/".join(part for part in (analysis, quantity, where) if part)
+
+
+def _verdicts(folder: RunFolder) -> str:
+    """A table of what the detector says of the run's main curves."""
+    lines = ["measure | transition", "--- | ---"]
+    if measured(folder.path):
+        frame = table(folder.path)
+        for analysis, quantity in WATCHED:
+            values = curve(frame, analysis, quantity)
+            if len(values):
+                lines.append(f"{analysis}/{quantity} | {verdict(values)}")
+    return "\n".join(lines)
 
 
 def _summary(values: Mapping[str, float]) -> Summary:
