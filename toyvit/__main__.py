@@ -50,6 +50,11 @@ def parser() -> tuple[Parser, Mapping[str, Parser]]:
     train.add_argument("--resume", action="store_true", help="start, go on, or say that the run is finished")
     train.add_argument("--position", type=int, default=0, help=argparse.SUPPRESS)
 
+    replay = command("replay", "train a stretch of a run again, bit for bit, and keep more checkpoints of it")
+    replay.add_argument("run", type=Path, metavar="RUN")
+    replay.add_argument("--between", type=int, nargs=2, metavar=("FIRST", "LAST"), required=True, help="steps")
+    replay.add_argument("--every", type=int, default=1, metavar="N", help="a checkpoint every N steps (default: 1)")
+
     measure = command("measure", "run analyses on the checkpoints of runs")
     measure.add_argument("run", nargs="+", type=Path, metavar="RUN")
     measure.add_argument("--analyses", metavar="NAMES", help="comma-separated (default: all that the task allows)")
@@ -121,6 +126,20 @@ def train(options: argparse.Namespace, words: list[str]) -> int:
         print(f"{path}: {stop}", file=sys.stderr)
         return 128 + stop.signum
     print(f"{path} is trained: measure it with `toyvit measure {path}`")
+    return 0
+
+
+def replay(options: argparse.Namespace) -> int:
+    from toyvit.train import replay as train_again
+    from toyvit.train.fit import Stopped
+
+    first, last = options.between
+    try:
+        added = train_again(options.run, first, last, options.every)
+    except Stopped as stop:
+        print(f"{options.run}: {str(stop).split(';')[0]}; the same command goes on", file=sys.stderr)
+        return 128 + stop.signum
+    print(f"{options.run}: added {len(added)} checkpoints; measure them with `toyvit measure {options.run}`")
     return 0
 
 

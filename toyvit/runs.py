@@ -141,23 +141,33 @@ class RunFolder:
 
     def write_checkpoint(self, step: int, samples: int, weights: dict[str, Tensor], scores: dict[str, float]) -> Entry:
         """Weights of the bare model, then their line in the manifest."""
+        content, entry = self.described(step, samples, weights, scores)
+        write_atomically(self.checkpoints / entry.file, content)
+        with self.manifest.open("a") as manifest:
+            manifest.write(_line(entry))
+        return entry
+
+    def insert(self, entry: Entry, content: bytes) -> None:
+        """A checkpoint between those that are there: the manifest stays in the order of steps."""
+        write_atomically(self.checkpoints / entry.file, content)
+        entries = sorted([*self.entries(), entry], key=lambda one: one.step)
+        write_atomically(self.manifest, "".join(map(_line, entries)).encode())
+
+    def described(self, step: int, samples: int, weights: dict[str, Tensor], scores: dict[str, float]) -> tuple[bytes, Entry]:
+        """What the file of a checkpoint holds, and its line in the manifest."""
         content = save({name: value.detach().cpu().contiguous() for name, value in weights.items()}, {"format": "toyvit"})
-        file = checkpoint_name(step)
-        write_atomically(self.checkpoints / file, content)
         norms = [torch.linalg.vector_norm(value.detach(), dtype=torch.float64).item() for value in weights.values()]
         entry = Entry(
             step=step,
             samples=samples,
-            file=file,
+            file=checkpoint_name(step),
             bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
             weight_norm=math.hypot(*norms),
             loss=scores["loss"],
             accuracy=scores["accuracy"],
         )
-        with self.manifest.open("a") as manifest:
-            manifest.write(json.dumps(asdict(entry)) + "\n")
-        return entry
+        return content, entry
 
     def read_checkpoint(self, entry: Entry) -> dict[str, Tensor]:
         """The weights, if the file is whole and the one that the manifest describes."""
@@ -213,6 +223,10 @@ class RunFolder:
         if self.locked():
             return "running"
         return "finished" if (self.states / state_name(self.run().train.steps)).exists() else "stopped"
+
+
+def _line(entry: Entry) -> str:
+    return json.dumps(asdict(entry)) + "\n"
 
 
 def checkpoint_name(step: int) -> str:

@@ -2,5 +2,6 @@
 
 from toyvit import torchvision_guard  # noqa: F401  # isort: split
 from toyvit.train.fit import fit
+from toyvit.train.replay import replay
 
-__all__ = ["fit"]
+__all__ = ["fit", "replay"]

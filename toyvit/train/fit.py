@@ -42,9 +42,8 @@ class Progress(pl.Callback):
         self.snapshots, self.label, self.position = snapshots, label, position
 
     def on_train_start(self, trainer: pl.Trainer, system: System) -> None:  # type: ignore[override]
-        n = system.run.train.steps
         self.bar = tqdm(
-            total=n,
+            total=system.step + trainer.max_steps,
             initial=system.step,
             desc=self.label,
             unit="step",
@@ -127,25 +126,29 @@ def fit(run: Run, path: Path | str, *, resume: bool = False, progress: bool = Tr
 
 def _train(folder: RunFolder, run: Run, system: System, snapshots: Snapshots, progress: bool, position: int) -> None:
     first = snapshots.state["step"] if snapshots.state else 0
-    interrupts = Interrupts()
-    callbacks: list[pl.Callback] = [snapshots, interrupts]
-    if progress:
-        callbacks.append(Progress(snapshots, folder.path.name, position))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(run.train.threads)
+    callbacks: list[pl.Callback] = [snapshots, *([Progress(snapshots, folder.path.name, position)] if progress else [])]
     try:
-        with interrupts.listening(), _quiet():
+        with training(run, callbacks, run.train.steps - first) as (trainer, interrupts):
             if first < run.train.steps:
-                data = Data(Stream(task(run.task), run, first + 1))
-                _trainer(run, callbacks, run.train.steps - first).fit(system, data)
+                trainer.fit(system, Data(Stream(task(run.task), run, first + 1)))
     except Diverged as error:
         last = folder.entries()[-1]
         snapshots.diverged(str(error))
         raise Diverged(f"{error}; training stopped, the last finite checkpoint is {folder.checkpoints / last.file}") from None
-    finally:
-        torch.set_num_threads(threads)
     if interrupts.signum is not None and system.step < run.train.steps:
         raise Stopped(interrupts.signum, system.step)
+
+
+@contextmanager
+def training(run: Run, callbacks: list[pl.Callback], steps: int) -> Iterator[tuple[pl.Trainer, Interrupts]]:
+    """A trainer of so many steps, on the run's number of threads, that a signal stops after the step it is at."""
+    interrupts, threads = Interrupts(), torch.get_num_threads()
+    torch.set_num_threads(run.train.threads)
+    try:
+        with interrupts.listening(), _quiet():
+            yield _trainer(run, [*callbacks[:1], interrupts, *callbacks[1:]], steps), interrupts
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _trainer(run: Run, callbacks: list[pl.Callback], steps: int) -> pl.Trainer:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import time
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -57,12 +58,18 @@ def save_state(folder: RunFolder, system: System, optimizer: torch.optim.Optimiz
 def load_state(folder: RunFolder) -> dict[str, Any] | None:
     """The last whole state, or None where the run has none yet."""
     for path in (folder.state, folder.previous_state):
-        if path.exists():
-            try:
-                state = torch.load(path, weights_only=True)
-                return {"step": int(state["step"]), "model": state["model"], "optimizer": state["optimizer"]}
-            except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError, TypeError) as error:
-                logger.warning("%s cannot be read (%s): going back to the state before it", path, type(error).__name__)
+        if path.exists() and (state := read_state(path)):
+            return state
+    return None
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """A state, or None (and a warning) where the file cannot be read."""
+    try:
+        state = torch.load(path, weights_only=True)
+        return {"step": int(state["step"]), "model": state["model"], "optimizer": state["optimizer"]}
+    except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError, TypeError) as error:
+        logger.warning("%s cannot be read (%s): going back to the state before it", path, type(error).__name__)
     return None
 
 
@@ -80,12 +87,16 @@ class Snapshots(pl.Callback):
         n = system.run.train.steps
         self.kept = {round(n * part / N_KEPT_STATES) for part in range(N_KEPT_STATES + 1)}
         self.folder.cut_back(self.state["step"] if self.state else -1)
+        self.restore(trainer, system)
+        if self.state is None:
+            self.snapshot(trainer, system)
+
+    def restore(self, trainer: pl.Trainer, system: System) -> None:
+        """Put the state into the model and its optimiser, where there is one."""
         if self.state is not None:
             system.step = self.state["step"]
             system.model.load_state_dict(self.state["model"])
             trainer.optimizers[0].load_state_dict(self.state["optimizer"])
-        else:
-            self.snapshot(trainer, system)
 
     def on_train_batch_end(self, trainer: pl.Trainer, system: System, *args: Any) -> None:  # type: ignore[override]
         line = {"step": system.step, **system.last, "learning_rate": learning_rate(system.run.train, system.step)}

@@ -1,0 +1,97 @@
+"""A stretch of a run trained again adds checkpoints and changes nothing that was there."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+
+import pytest
+
+from tests.stories.processes import contents, finish, toyvit, train, wait_for
+from toyvit.__main__ import main
+from toyvit.errors import BadInput
+from toyvit.recipes import RECIPES
+from toyvit.runs import RunFolder
+from toyvit.train import fit, replay
+from toyvit.trajectory import Trajectory
+
+KEPT = ("checkpoints/*", "metrics.jsonl", "config.json", "state*.pt", "states/*")
+
+
+def small(checkpoints: tuple[int, ...], dropout: float = 0.0):
+    run = RECIPES["induction-smoke"]()
+    training = replace(run.train, steps=60, batch_size=8, n_validation=16, checkpoints=checkpoints)
+    return replace(run, train=training, model=replace(run.model, dropout=dropout))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize(("first", "last", "every"), [(23, 37, 1), (0, 5, 1), (50, 60, 3), (12, 12, 1)])
+def test_a_replayed_stretch_equals_a_run_that_kept_it_from_the_start(tmp_path, dropout, first, last, every):
+    dense = fit(small(tuple(range(61)), dropout), tmp_path / "dense", progress=False)
+    sparse = fit(small((0, 30, 33), dropout), tmp_path / "sparse", progress=False)
+    before, asked = contents(sparse.path, *KEPT), set(range(first, last + 1, every))
+    added = replay(sparse.path, first, last, every, progress=False)
+    assert added == sorted(asked - {0, 30, 33, 60})
+    after = contents(sparse.path, *KEPT)
+    assert {name: after[name] for name in before} == before and len(after) == len(before) + len(added)
+    lines = {entry.step: entry for entry in dense.entries()}
+    assert sparse.entries() == [lines[step] for step in sorted(asked | {0, 30, 33, 60})]
+    assert contents(sparse.path, "checkpoints/*").items() <= contents(dense.path, "checkpoints/*").items()
+    assert sparse.verify() == {} and Trajectory(sparse.path).steps == sorted(asked | {0, 30, 33, 60})
+    assert replay(sparse.path, first, last, every, progress=False) == []
+
+
+def test_a_lost_or_damaged_state_only_makes_the_way_longer(tmp_path):
+    folder = fit(small((0,)), tmp_path / "run", progress=False)
+    states = sorted(folder.states.iterdir())
+    states[4].write_bytes(b"damaged")
+    states[3].unlink()
+    assert replay(folder.path, 26, 28, progress=False) == [26, 27, 28]
+    for path in states:
+        path.unlink(missing_ok=True)
+    assert replay(folder.path, 3, 4, progress=False) == [3, 4]
+
+
+def test_a_run_that_does_not_come_out_the_same_is_refused(tmp_path):
+    """As on another kind of processor; here the manifest says other bits."""
+    folder = fit(small((0, 31)), tmp_path / "run", progress=False)
+    lines = folder.manifest.read_text()
+    folder.manifest.write_text(lines.replace(folder.entries()[1].sha256, "0" * 64))
+    before = contents(folder.path, "checkpoints/*", "manifest.jsonl")
+    with pytest.raises(BadInput, match=r"step_00000031.safetensors came out with other bits .* 0 checkpoints"):
+        replay(folder.path, 32, 33, progress=False)
+    assert contents(folder.path, "checkpoints/*", "manifest.jsonl") == before
+
+
+def test_what_cannot_be_replayed_is_refused_in_one_line(tmp_path, capsys):
+    folder = fit(small((0,)), tmp_path / "run", progress=False)
+    for words, says in {
+        ("--between", "5", "61"): "0 to 60, got 5 61",
+        ("--between", "7", "5"): "got 7 5",
+        ("--between", "1", "2", "--every", "0"): "--every must be at least 1",
+    }.items():
+        assert main(["replay", str(folder.path), *words]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and says in said
+    assert main(["replay", str(tmp_path / "rum"), "--between", "1", "2"]) == 2
+    assert "did you mean 'run'" in capsys.readouterr().err
+    with folder.lock():
+        assert main(["replay", str(folder.path), "--between", "1", "2"]) == 2
+    assert "in use" in capsys.readouterr().err
+    assert main(["replay", str(folder.path), "--between", "1", "2"]) == 0
+    assert "added 2 checkpoints" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_interrupted_and_repeated(tmp_path):
+    path = tmp_path / "run"
+    assert finish(train(path, "--train.steps", 300, "--train.checkpoints", "0,300"))[0] == 0
+    process = toyvit("replay", path, "--between", 1, 299)
+    wait_for(lambda: len(RunFolder(path).entries()) > 20, process)
+    process.send_signal(signal.SIGINT)
+    code, said = finish(process)
+    assert code == 130 and "the same command goes on" in said
+    some = len(RunFolder(path).entries())
+    assert 20 < some < 301 and RunFolder(path).verify() == {}
+    assert finish(toyvit("replay", path, "--between", 1, 299))[0] == 0
+    assert [entry.step for entry in RunFolder(path).entries()] == list(range(301)) and RunFolder(path).verify() == {}
