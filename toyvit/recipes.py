@@ -9,6 +9,7 @@ from toyvit.config import (
     AdditionConfig,
     ClassifyConfig,
     CountingConfig,
+    FewshotConfig,
     InductionConfig,
     MarkovConfig,
     ModelConfig,
@@ -147,6 +148,19 @@ def counting() -> Run:
     )
 
 
+def fewshot() -> Run:
+    """Few shots (after Chan 2022): many bursty classes teach the model to read the context, not to know the classes.
+
+    TODO
+    """
+    return Run(
+        recipe="fewshot",
+        task=FewshotConfig(n_classes=512),
+        model=ModelConfig(n_layers=2, n_heads=1, d_model=64, mask="causal", cls_token=False, readout="last"),
+        train=TrainConfig(steps=1500, batch_size=64, learning_rate=1e-3),
+    )
+
+
 RECIPES: dict[str, Callable[[], Run]] = {
     "induction": induction,
     "induction-control": induction_control,
@@ -160,4 +174,5 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "repeats": repeats,
     "addition": addition,
     "counting": counting,
+    "fewshot": fewshot,
 }

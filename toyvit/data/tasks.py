@@ -10,6 +10,7 @@ from toyvit.config import (
     AdditionConfig,
     ClassifyConfig,
     CountingConfig,
+    FewshotConfig,
     InductionConfig,
     MarkovConfig,
     ModelConfig,
@@ -20,6 +21,7 @@ from toyvit.config import (
 from toyvit.data.addition import addition
 from toyvit.data.collected import COLLECTED, classify
 from toyvit.data.counting import counting
+from toyvit.data.fewshot import fewshot
 from toyvit.data.glyphs import induction
 from toyvit.data.markov import markov
 from toyvit.data.repeats import repeats
@@ -35,6 +37,7 @@ TASKS: dict[str, Callable[[Any], Task]] = {
     "repeats": repeats,
     "addition": addition,
     "counting": counting,
+    "fewshot": fewshot,
 }
 
 # A data set's name -> the task that its preview shows.
@@ -45,6 +48,8 @@ PREVIEWS: dict[str, TaskConfig] = {
     "repeats": RepeatsConfig(),
     "addition": AdditionConfig(),
     "counting": CountingConfig(),
+    "fewshot": FewshotConfig(),
+    "omniglot": FewshotConfig(source="omniglot", n_pairs=4),
 }
 
 
