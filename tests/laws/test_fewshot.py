@@ -98,6 +98,21 @@ def test_how_often_a_class_is_shown(name):
             assert 400 * config.p_bursty - 60 < laid_out < 400 * config.p_bursty + 100
 
 
+@pytest.mark.parametrize(("name", "split"), [(name, "in_context") for name in NAMES] + [("fewshot random", "train")])
+def test_fresh_labels_say_nothing_of_their_class(name, split):
+    """Uniform, as often the label that the class would have if fixed as any other, and independent between two classes."""
+    config, n = CONFIGS[name], 8000
+    factors = MADE[name].world.sample(6, split, np.arange(n))
+    bound = 5 * (0.25 / n) ** 0.5
+    for label in factors["label"].T:
+        assert np.abs(np.bincount(label, minlength=config.n_labels) / n - 1 / config.n_labels).max() < bound
+    one, other = factors["class"][:, 0], factors["class"][:, 1]
+    label, beside = factors["label"][:, 0], factors["label"][:, 1]
+    assert abs((label == one % config.n_labels).mean() - 1 / config.n_labels) < bound
+    apart = one != other
+    assert abs((label == beside)[apart].mean() - 1 / config.n_labels) < 5 * (0.25 / apart.sum()) ** 0.5
+
+
 def test_pictures_that_are_not_bursty_draw_each_cell_by_itself():
     """12 classes, weights 1 / (c + 1): the query's class is among 5 exemplars as often as independent draws have it there."""
     world = task(FewshotConfig(n_pairs=5, n_classes=12, burstiness=3, p_bursty=0, zipf=1)).world
