@@ -43,6 +43,20 @@ def bag_of_labels(made: Task, batch: Batch) -> dict[str, float]:
     return {"accuracy.bag_of_labels": np.mean(right), "loss.bag_of_labels": np.mean(nats)}
 
 
+def share_of_labels(made: Task, batch: Batch) -> dict[str, float]:
+    """What answering each label with its share of the context scores on the answers themselves; a tie is settled by lot."""
+    right, nats = [], []
+    for image, answer in enumerate(batch.target.tolist()):
+        cells = batch.content[image].tolist()
+        labels = [cells[place] - made.world.n_known for place in range(len(cells) - 2, -1, -2)][: made.config.n_pairs]
+        counts = Counter(labels)
+        best = [label for label, count in counts.items() if count == max(counts.values())]
+        right.append((answer in best) / len(best))
+        nats.append(-math.log(counts[answer] / len(labels)) if counts[answer] else math.inf)
+    found = {"accuracy.bag_of_labels": np.mean(right)}
+    return found | ({"loss.bag_of_labels": np.mean(nats)} if max(nats) < math.inf else {})
+
+
 def bag_of_glyphs(made: Task, batch: Batch) -> dict[str, float]:
     right, nats = [], []
     for image, _, answer in asked(batch):
@@ -76,11 +90,12 @@ def mean(made: Task, batch: Batch) -> dict[str, float]:
     return {"loss.mean": np.mean(errors), "accuracy.mean": 1 - np.mean(errors) / np.var(values)}
 
 
-BRUTE = (uniform, prior, mean, bag_of_labels, bag_of_glyphs, strategies)
+BRUTE = (uniform, prior, mean, bag_of_labels, share_of_labels, bag_of_glyphs, strategies)
 MEANT = {
     prior: lambda made, batch: not batch.target.is_floating_point(),
     mean: lambda made, batch: batch.target.is_floating_point(),
-    bag_of_labels: lambda made, batch: batch.pairs is not None,
+    bag_of_labels: lambda made, batch: batch.pairs is not None and made.config.name != "fewshot",
+    share_of_labels: lambda made, batch: made.config.name == "fewshot",
     bag_of_glyphs: lambda made, batch: batch.content is not None and made.answers == "patch",
     strategies: lambda made, batch: batch.strategies is not None,
 }

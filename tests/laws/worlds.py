@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from contextlib import suppress
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from toyvit.config import (
     ClassifyConfig,
     CountingConfig,
     DspritesConfig,
+    FewshotConfig,
     InductionConfig,
     MarkovConfig,
     ReconstructConfig,
@@ -22,6 +24,7 @@ from toyvit.config import (
     TaskConfig,
 )
 from toyvit.data.tasks import Batch, task
+from toyvit.errors import BadInput
 
 CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.items()} | {
     "induction 4x4": InductionConfig(rows=4, columns=4, n_labels=16, noise=0),
@@ -39,8 +42,20 @@ CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.it
     "dsprites larger": DspritesConfig(ask="larger"),
     "dsprites left, all outlines": DspritesConfig(ask="left", held_out=0),
     "counting all seen": CountingConfig(most=2, held_out=0, noise=0),
+    "fewshot mixed": FewshotConfig(n_pairs=5, n_classes=12, n_labels=4, burstiness=3, p_bursty=0.5, zipf=1),
+    "fewshot random": FewshotConfig(n_pairs=3, n_classes=8, n_labels=5, burstiness=1, labels="random"),
+    "fewshot alone": FewshotConfig(n_pairs=2, n_classes=40, burstiness=0, noise=0),
 }
 MADE = {name: task(config) for name, config in CONFIGS.items()}
+# Tasks whose files may not be here.
+FOUND: dict[str, TaskConfig] = {
+    "fewshot mnist": FewshotConfig(source="mnist", n_pairs=4, n_classes=5, n_labels=5, noise=0),
+    "fewshot omniglot": FewshotConfig(source="omniglot", n_pairs=4, n_classes=100),
+}
+for name, config in FOUND.items():
+    with suppress(BadInput):
+        MADE[name] = task(config)
+        CONFIGS[name] = config
 
 
 def splits(name: str) -> list[str]:

@@ -226,3 +226,15 @@ def test_a_preview_is_drawn(tmp_path, monkeypatch, capsys, name):
     assert main(["data", name]) == 0
     picture = tmp_path / "datasets" / name / "preview.png"
     assert str(picture) in capsys.readouterr().out and picture.stat().st_size > 5000
+
+
+def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
+    """Few shots that are not bursty: measured on `in_context`, where every query has a match, and drawn from there."""
+    run = RECIPES["fewshot"]()
+    run = replace(run, task=replace(run.task, n_classes=32, p_bursty=0.0))
+    training = replace(run.train, steps=4, batch_size=16, n_validation=32, checkpoints=(0, 2, 4))
+    fit(replace(run, train=training), tmp_path / "run", progress=False)
+    with pytest.raises(BadInput, match="'induction' needs pairs"):
+        measure(tmp_path / "run", images=32, analyses=["induction"], progress=False)
+    measure(tmp_path / "run", images=32, split="in_context", analyses=["performance", "induction"], progress=False)
+    assert {"phase_transition", "query_attention"} <= {picture.stem for picture in draw(tmp_path / "run")}

@@ -167,6 +167,57 @@ class CountingConfig(TaskConfig):
     noise: float = number(0.1, least=0, most=10)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FewshotConfig(TaskConfig):
+    """Exemplar-label pairs and a query on one canvas: which label has the query's class?"""
+
+    name: ClassVar[str] = "fewshot"
+    source: str = "glyphs"  # what exemplars are: `glyphs`, `mnist` digits, `omniglot` characters
+    n_pairs: int = number(12, least=1, most=64)
+    n_classes: int = number(64, least=1, most=1024)  # classes that training shows
+    n_labels: int = number(32, least=2, most=256)
+    burstiness: int = number(2, least=0, most=64)  # copies of every class of a bursty picture, the query's among them
+    p_bursty: float = number(1.0, least=0, most=1)  # share of bursty pictures; in the others each cell is drawn by itself
+    zipf: float = number(0.0, least=0, most=8)  # class c is drawn in proportion to 1 / (c + 1)^zipf
+    labels: str = "fixed"  # `fixed`: class c always has label c mod n_labels; `random`: a label fresh for each picture
+    noise: float = number(0.3, least=0, most=10)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(self.source, ("glyphs", "mnist", "omniglot"), "task.source")
+        choose(self.labels, ("fixed", "random"), "task.labels")
+        shown, known = self.n_shown + (self.labels == "fixed"), {"glyphs": 1024, "mnist": 9, "omniglot": 964}[self.source]
+        if self.burstiness > self.n_pairs:
+            raise BadInput(f"burstiness {self.burstiness} does not go into n_pairs {self.n_pairs}: at most {self.n_pairs}")
+        if self.labels == "random" and not (self.burstiness and self.p_bursty == 1):
+            raise BadInput("labels random can be answered only from the context: burstiness at least 1 and p_bursty 1")
+        if not shown <= self.n_classes <= known:
+            raise BadInput(
+                f"{self.n_pairs} pairs, {self.copies} of a class, and a query take {shown} classes, {self.source} can train "
+                f"{known}: allowed are n_classes {shown} to {known}, got {self.n_classes}"
+            )
+        if self.n_held < self.n_shown:
+            raise BadInput(
+                f"{self.source} leaves {self.n_held} classes that training never shows, a picture takes {self.n_shown}: "
+                f"fewer n_classes, fewer pairs or more burstiness"
+            )
+
+    @property
+    def copies(self) -> int:
+        """Copies of a class where copies are laid out: bursty pictures and the splits `in_context` and `in_weights`."""
+        return max(1, self.burstiness)
+
+    @property
+    def n_shown(self) -> int:
+        """Classes in the context of such a picture; the last has fewer copies where the count does not fit."""
+        return -(-self.n_pairs // self.copies)
+
+    @property
+    def n_held(self) -> int:
+        """Classes that training never shows."""
+        return {"glyphs": 64, "mnist": 10 - self.n_classes, "omniglot": 659}[self.source]
+
+
 TASK_CONFIGS: dict[str, type[TaskConfig]] = {
     kind.name: kind
     for kind in (
@@ -179,5 +230,6 @@ TASK_CONFIGS: dict[str, type[TaskConfig]] = {
         AdditionConfig,
         CountingConfig,
         DspritesConfig,
+        FewshotConfig,
     )
 }

@@ -16,6 +16,7 @@ from toyvit.config import (
     ClassifyConfig,
     CountingConfig,
     DspritesConfig,
+    FewshotConfig,
     InductionConfig,
     MarkovConfig,
     ReconstructConfig,
@@ -26,6 +27,7 @@ from toyvit.data.addition import addition
 from toyvit.data.collected import collected, naming, own
 from toyvit.data.counting import counting
 from toyvit.data.draws import sample_keys, subsets
+from toyvit.data.fewshot import fewshot
 from toyvit.data.glyphs import induction
 from toyvit.data.markov import markov
 from toyvit.data.repeats import repeats
@@ -48,6 +50,8 @@ WORLDS: dict[str, tuple[Callable[[], Task], str]] = {
     "markov": (lambda: markov(MarkovConfig()), "textures drawn from a Markov chain that is fresh for each picture"),
     "repeats": (lambda: repeats(RepeatsConfig()), "a sequence of glyphs shown twice, with a varying period"),
     "addition": (lambda: addition(AdditionConfig()), "two operands, as glyphs or as the hands of a clock"),
+    "fewshot": (lambda: fewshot(FewshotConfig()), "exemplar-label pairs and a query: answered from the context or the weights"),
+    "omniglot": (lambda: fewshot(FewshotConfig(source="omniglot", n_pairs=4)), "the same with handwritten characters"),
     "counting": (lambda: counting(CountingConfig()), "discs on the left and on the right"),
 }
 

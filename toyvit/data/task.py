@@ -55,7 +55,7 @@ class Task:
     scalars: Callable[[Factors], dict[str, NDArray[np.int64]]]
     baselines: Callable[[Batch], dict[str, float]]  # `accuracy.NAME` and `loss.NAME` of predictors that know less
     answers: str = "image"  # one answer an image, or a patch, or its `pixels`
-    pairs: Callable[[Factors], Pairs] | None = None
+    pairs: Callable[[Factors], Pairs | None] | None = None
     strategies: Callable[[Factors], dict[str, Tensor]] | None = None
 
     def batch(self, seed: int, split: str, indices: NDArray[np.int64] | range) -> Batch:

@@ -9,6 +9,7 @@ from typing import Any
 from toyvit.config import ModelConfig, Run, TaskConfig
 from toyvit.data.addition import addition
 from toyvit.data.counting import counting
+from toyvit.data.fewshot import fewshot
 from toyvit.data.generic import WORLDS, classify, reconstruct, regress
 from toyvit.data.glyphs import induction
 from toyvit.data.markov import markov
@@ -29,6 +30,7 @@ TASKS: dict[str, Callable[[Any], Task]] = {
     "addition": addition,
     "counting": counting,
     "dsprites": dsprites,
+    "fewshot": fewshot,
 }
 
 

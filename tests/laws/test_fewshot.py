@@ -1,0 +1,296 @@
+"""Few shots: which classes and drawings a split shows, the answer read off the picture, and what a linear probe cannot find."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import RidgeClassifier
+
+from tests.laws.worlds import CONFIGS, FOUND, MADE
+from toyvit.config import FewshotConfig
+from toyvit.data import omniglot
+from toyvit.data.fewshot import DRAWINGS, distinct
+from toyvit.data.tasks import task
+from toyvit.errors import BadInput
+
+NAMES = [name for name in CONFIGS if name.startswith("fewshot")]
+every_task = pytest.mark.parametrize("name", NAMES)
+every_split = pytest.mark.parametrize(("name", "split"), [(name, split) for name in NAMES for split in MADE[name].world.sizes])
+with_files = pytest.mark.skipif("TOYVIT_DATA" not in os.environ, reason="files are looked for under TOYVIT_DATA")
+
+
+@with_files
+def test_the_tasks_that_need_files_are_among_the_tasks():
+    assert set(FOUND) <= set(CONFIGS)
+
+
+@every_split
+def test_the_answer_read_off_the_picture(name, split):
+    """Each cell is compared with every picture of the table: the last of the query's class has the answer beside it."""
+    made, world, config = MADE[name], MADE[name].world, MADE[name].config
+    n = 4 if world.n_drawings > 1 else 12
+    factors = world.sample(4, split, np.arange(n))
+    images, target = made.question(factors, world.render(factors))
+    side, n_drawings = world.patch_size, world.n_drawings
+    table = world.pictures.reshape(len(world.pictures), -1)
+    n_exemplars = len(table) - config.n_labels
+    for image in range(n):
+        read = []
+        for row in range(world.grid[0]):
+            for column in range(world.grid[1]):
+                cell = images[image, 0, row * side : (row + 1) * side, column * side : (column + 1) * side].numpy()
+                read.append(int(((table - cell.reshape(-1)) ** 2).sum(1).argmin()))
+        read = read[world.grid[0] * world.grid[1] - 2 * config.n_pairs - 1 :]
+        asked = read[-1] // n_drawings
+        answer = asked % config.n_labels
+        for place in range(0, len(read) - 1, 2):
+            assert read[place] < n_exemplars <= read[place + 1]
+            if read[place] // n_drawings == asked:
+                answer = read[place + 1] - n_exemplars
+        assert answer == target[image]
+
+
+@every_task
+def test_classes_that_training_never_shows_are_shown_by_in_context_alone(name):
+    world, config = MADE[name].world, CONFIGS[name]
+    seen = {split: world.sample(2, split, np.arange(3000)) for split in world.sizes}
+    for split, factors in seen.items():
+        classes = np.concatenate([factors["class"], factors["query"][:, None]], 1)
+        if split == "in_context":
+            assert classes.min() == config.n_classes and classes.max() == world.n_known - 1
+        else:
+            assert classes.max() == config.n_classes - 1
+    if config.labels == "random":
+        assert "in_weights" not in world.sizes
+    else:
+        factors = seen["in_weights"]
+        assert not (factors["class"] == factors["query"][:, None]).any()
+        assert all(
+            (seen[split]["label"] == seen[split]["class"] % config.n_labels).all() for split in seen if split != "in_context"
+        )
+
+
+@every_task
+def test_how_often_a_class_is_shown(name):
+    """Laid-out pictures have `copies` of every class but the last; a class has one label a picture; slots are in any order."""
+    made, config = MADE[name], CONFIGS[name]
+    sizes = [config.copies] * (config.n_pairs // config.copies)
+    sizes += [config.n_pairs % config.copies] * (config.n_pairs % config.copies > 0)
+    for split in made.world.sizes:
+        factors = made.world.sample(5, split, np.arange(400))
+        laid_out, asked = 0, Counter()
+        for classes, labels, query in zip(factors["class"].tolist(), factors["label"].tolist(), factors["query"], strict=True):
+            counts = Counter(classes)
+            assert len(set(zip(classes, labels, strict=True))) == len(counts)
+            here = sorted(counts.values(), reverse=True) == sizes
+            laid_out += here and counts[query] == (0 if split == "in_weights" else config.copies)
+            asked.update(slot for slot, one in enumerate(classes) if one == query)
+        if split in ("in_context", "in_weights") or (config.p_bursty == 1 and config.burstiness):
+            assert laid_out == 400
+            share = 0 if split == "in_weights" else 400 * config.copies / config.n_pairs
+            assert all(abs(asked[slot] - share) <= 5 * share**0.5 for slot in range(config.n_pairs))
+        elif config.burstiness:
+            assert 400 * config.p_bursty - 60 < laid_out < 400 * config.p_bursty + 100
+
+
+@pytest.mark.parametrize(("name", "split"), [(name, "in_context") for name in NAMES] + [("fewshot random", "train")])
+def test_fresh_labels_say_nothing_of_their_class(name, split):
+    """Uniform, as often the label that the class would have if fixed as any other, and independent between two classes."""
+    config, n = CONFIGS[name], 8000
+    factors = MADE[name].world.sample(6, split, np.arange(n))
+    bound = 5 * (0.25 / n) ** 0.5
+    for label in factors["label"].T:
+        assert np.abs(np.bincount(label, minlength=config.n_labels) / n - 1 / config.n_labels).max() < bound
+    one, other = factors["class"][:, 0], factors["class"][:, 1]
+    label, beside = factors["label"][:, 0], factors["label"][:, 1]
+    assert abs((label == one % config.n_labels).mean() - 1 / config.n_labels) < bound
+    apart = one != other
+    assert abs((label == beside)[apart].mean() - 1 / config.n_labels) < 5 * (0.25 / apart.sum()) ** 0.5
+
+
+def test_pictures_that_are_not_bursty_draw_each_cell_by_itself():
+    """12 classes, weights 1 / (c + 1): the query's class is among 5 exemplars as often as independent draws have it there."""
+    world = task(FewshotConfig(n_pairs=5, n_classes=12, burstiness=3, p_bursty=0, zipf=1)).world
+    n = 20000
+    factors = world.sample(0, "train", np.arange(n))
+    p = 1 / np.arange(1, 13)
+    p /= p.sum()
+    for drawn in (*factors["class"].T, factors["query"]):
+        assert np.abs(np.bincount(drawn, minlength=12) / n - p).max() < 5 * (0.25 / n) ** 0.5
+    there = (factors["class"] == factors["query"][:, None]).any(1).mean()
+    assert abs(there - (p * (1 - (1 - p) ** 5)).sum()) < 5 * (0.25 / n) ** 0.5
+
+
+def test_distinct_classes_are_drawn_in_proportion_to_their_weights():
+    """All tickets of three classes, once each: every order comes up exactly as often as drawing without replacement has it."""
+    weights = np.array([4, 2, 1])
+    first, second = np.meshgrid((np.arange(7) + 0.5) / 7, (np.arange(30) + 0.5) / 30, indexing="ij")
+    draws = np.stack([first.ravel(), second.ravel(), np.full(210, 0.5)], 1)
+    found = Counter(map(tuple, distinct(draws, weights).tolist()))
+    expected = {}
+    for a in range(3):
+        for b in {0, 1, 2} - {a}:
+            (c,) = {0, 1, 2} - {a, b}
+            expected[a, b, c] = weights[a] * 30 * weights[b] / (7 - weights[a])
+    assert found == expected
+    every = distinct(
+        np.random.default_rng(0).uniform(size=(200, 40)), np.rint(2.0**30 / np.arange(1, 41) ** 3).astype(np.int64)
+    )
+    assert (np.sort(every, 1) == np.arange(40)).all()
+
+
+def test_the_query_s_class_follows_zipf():
+    world = task(FewshotConfig(n_pairs=6, n_classes=20, burstiness=2, zipf=1.5)).world
+    n = 20000
+    p = 1 / np.arange(1, 21) ** 1.5
+    for split in ("train", "in_weights"):
+        asked = np.bincount(world.sample(0, split, np.arange(n))["query"], minlength=20) / n
+        assert np.abs(asked - p / p.sum()).max() < 5 * (0.25 / n) ** 0.5
+
+
+@every_task
+def test_drawings_of_a_split_are_its_own_and_no_exemplar_shows_the_query_s(name):
+    world, source = MADE[name].world, CONFIGS[name].source
+    seen = {split: world.sample(1, split, np.arange(2000))["drawing"] for split in world.sizes}
+    if source == "glyphs":
+        assert all((drawing == 0).all() for drawing in seen.values())
+        return
+    ends = np.cumsum(DRAWINGS[source])
+    assert world.n_drawings == ends[-1]
+    for split, drawing in seen.items():
+        place = min(list(world.sizes).index(split), 2)
+        assert drawing.min() >= ends[place] - DRAWINGS[source][place] and drawing.max() < ends[place]
+        assert (drawing[:, :-1] != drawing[:, -1:]).all()
+
+
+@every_split
+def test_pairs_name_the_last_copy_of_the_query_s_class(name, split):
+    batch, config = MADE[name].frozen(3, split, 40), CONFIGS[name]
+    n_known = MADE[name].world.n_known
+    lost = False
+    for image, cells in enumerate(batch.content.tolist()):
+        labels = list(range(len(cells) - 2 * config.n_pairs, len(cells) - 1, 2))
+        matching = [cell for cell in labels if cells[cell - 1] == cells[-1]]
+        lost |= not matching
+        if batch.pairs is not None:
+            assert batch.pairs.labels[image].tolist() == labels and batch.pairs.query[image] == len(cells) - 1
+            assert batch.pairs.match[image] == matching[-1]
+            assert cells[matching[-1]] - n_known == batch.target[image]
+    assert lost == (batch.pairs is None)
+
+
+def test_another_label_beside_the_query_s_class_is_another_answer():
+    made = MADE["fewshot"]
+    factors = made.world.sample(0, "test", np.arange(50))
+    same = factors["class"] == factors["query"][:, None]
+    before = made.describe(factors)
+    moved = made.describe(made.world.change(factors, "label", np.where(same, (factors["label"] + 1) % 32, factors["label"])))
+    others = made.describe(made.world.change(factors, "label", np.where(same, factors["label"], (factors["label"] + 1) % 32)))
+    assert ((before.target + 1) % 32 == moved.target).all() and (before.target == others.target).all()
+
+
+def probe(made, split, cells=slice(None), n=1000):
+    """Accuracy on n pictures of a split, of a ridge classifier on pixels of some cells, fitted on 2,000 training pictures."""
+
+    def pixels(batch):
+        side = made.world.patch_size
+        patches = batch.images[:, 0].unflatten(1, (-1, side)).unflatten(3, (-1, side)).transpose(2, 3).flatten(1, 2)
+        return patches[:, cells].flatten(1).numpy()
+
+    train, test = made.frozen(0, "train", 2000), made.frozen(0, split, n)
+    return RidgeClassifier().fit(pixels(train), train.target.numpy()).score(pixels(test), test.target.numpy())
+
+
+def test_no_linear_probe_finds_a_label_that_is_fresh_for_each_picture():
+    """All pixels may tell which labels are there (0.36 of answers), one cell less, the query's cell nothing (0.125)."""
+    made = task(FewshotConfig(n_pairs=4, n_labels=8, burstiness=1, labels="random"))
+    ceiling = made.baselines(made.frozen(0, "test", 5000))["accuracy.bag_of_labels"]
+    assert ceiling < 0.45
+    assert probe(made, "test") < ceiling + 0.05
+    assert max(probe(made, "test", slice(cell, cell + 1)) for cell in range(9)) < ceiling + 0.05
+    assert probe(made, "test", slice(8, 9)) < 0.125 + 0.05
+
+
+def test_weights_answer_in_weights_and_not_in_context():
+    """16 classes with fixed labels: what a probe learns of the query's cell answers the one and is chance on the other."""
+    made = task(FewshotConfig(n_pairs=4, n_classes=16, n_labels=8))
+    assert probe(made, "in_weights", slice(8, 9)) > 0.95
+    assert probe(made, "in_context", slice(8, 9)) < 0.125 + 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"burstiness": 13}, "does not go into n_pairs 12"),
+        ({"n_classes": 6}, "12 pairs, 2 of a class, and a query take 7 classes"),
+        ({"labels": "random", "n_classes": 5}, "take 6 classes"),
+        ({"labels": "random", "p_bursty": 0.5}, "p_bursty 1"),
+        ({"labels": "random", "burstiness": 0}, "burstiness at least 1"),
+        ({"source": "mnist"}, "mnist can train 9: n_classes must be from 7 to 9, got 64"),
+        ({"source": "mnist", "n_classes": 7}, "leaves 3 classes"),
+        ({"source": "omniglot", "n_classes": 965}, "omniglot can train 964"),
+        ({"source": "letters"}, "allowed are glyphs, mnist, omniglot"),
+        ({"labels": "fixd"}, "did you mean 'fixed'"),
+    ],
+)
+def test_impossible_settings_are_one_clear_line(options, said):
+    with pytest.raises(BadInput, match=said) as caught:
+        FewshotConfig(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_whole_number_is_an_exponent_too():
+    assert FewshotConfig(zipf=2) == FewshotConfig(zipf=2.0)
+    assert np.array_equal(task(FewshotConfig(zipf=2)).world.weights, task(FewshotConfig(zipf=2.0)).world.weights)
+
+
+def test_omniglot_absent_is_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TOYVIT_DATA", raising=False)
+    omniglot.drawings.cache_clear()
+    with pytest.raises(BadInput, match="images_background and images_evaluation") as caught:
+        task(FewshotConfig(source="omniglot"))
+    assert "\n" not in str(caught.value)
+
+
+@with_files
+def test_damaged_omniglot_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TOYVIT_DATA")
+    omniglot.drawings.cache_clear()
+    folder = tmp_path / "datasets/omniglot"
+    folder.mkdir(parents=True)
+    (folder / "images_background.npz").write_bytes(b"no archive")
+    with pytest.raises(BadInput, match="is damaged"):
+        omniglot.drawings()
+    (folder / "images_background/Latin/character01").mkdir(parents=True)
+    with pytest.raises(BadInput, match="is not whole: 0 drawings"):
+        omniglot.drawings()
+
+
+@with_files
+def test_unpacked_pictures_are_the_archive_s(tmp_path):
+    """The 2,720 pictures of an official archive of five alphabets, made small, against the rows that their numbers name."""
+    with zipfile.ZipFile(Path(os.environ["TOYVIT_DATA"]) / "omniglot-py/images_background_small1.zip") as archive:
+        archive.extractall(tmp_path)
+    numbers = sorted({int(path.name[:4]) for path in tmp_path.glob("*/*/*/*.png")})
+    found = omniglot.unpacked(tmp_path / "images_background_small1")
+    assert found.shape == (136, 20, 15, 15)
+    omniglot.drawings.cache_clear()
+    assert np.array_equal(found, omniglot.drawings()["images_background"][np.array(numbers) - 1])
+    assert found.min() == -1 and found.max() == 1
+
+
+def test_a_small_copy_says_how_much_of_a_block_is_ink():
+    ink = np.zeros((105, 105), bool)
+    ink[7:14, 0:7] = True  # a whole block
+    ink[14:21, 7:9] = True  # 14 of 49
+    ink[104, 104] = True
+    expected = np.full((15, 15), -1.0)
+    expected[1, 0], expected[2, 1], expected[14, 14] = 1, 4 * 14 / 49 - 1, 4 / 49 - 1
+    assert np.allclose(omniglot.small(ink), expected)
