@@ -151,9 +151,9 @@ def counting() -> Run:
 def fewshot() -> Run:
     """Few shots (after Chan 2022): many bursty classes teach the model to read the context, not to know the classes.
 
-    On classes never trained, `in_context`, accuracy stays under a bag of labels (0.23) to step 400, then rises past 0.9 by step
-    703 and ends at 0.98 to 0.99, while an induction head forms; `in_weights` ends at 0.05 to 0.06 (chance 0.03). With 32 classes
-    and no bursts (`--task.n_classes 32 --task.p_bursty 0`) in_context ends at 0.03, in_weights is 1.00 from step 75 on.
+    On classes never trained, `in_context`, accuracy stays under a bag of labels (0.23) to step 400, rises past 0.9 by step
+    703 and ends at 0.98 to 0.99, while an induction head forms; `in_weights` ends at 0.05 to 0.06 (chance 0.03). 32 classes
+    without bursts (`--task.n_classes 32 --task.p_bursty 0`): in_context ends at 0.03, in_weights is 1.00 from step 75 on.
     Seeds 0, 1, 2; a third of a CPU minute.
     """
     return Run(
