@@ -231,7 +231,7 @@ def test_weights_answer_in_weights_and_not_in_context():
         ({"labels": "random", "n_classes": 5}, "take 6 classes"),
         ({"labels": "random", "p_bursty": 0.5}, "p_bursty 1"),
         ({"labels": "random", "burstiness": 0}, "burstiness at least 1"),
-        ({"source": "mnist"}, "mnist can train 9: n_classes must be from 7 to 9, got 64"),
+        ({"source": "mnist"}, "mnist can train 9: n_classes 64 is not from 7 to 9"),
         ({"source": "mnist", "n_classes": 7}, "leaves 3 classes"),
         ({"source": "omniglot", "n_classes": 965}, "omniglot can train 964"),
         ({"source": "letters"}, "allowed are glyphs, mnist, omniglot"),

@@ -194,7 +194,7 @@ class FewshotConfig(TaskConfig):
         if not shown <= self.n_classes <= known:
             raise BadInput(
                 f"{self.n_pairs} pairs, {self.copies} of a class, and a query take {shown} classes, {self.source} can train "
-                f"{known}: allowed are n_classes {shown} to {known}, got {self.n_classes}"
+                f"{known}: n_classes {self.n_classes} is not from {shown} to {known}"
             )
         if self.n_held < self.n_shown:
             raise BadInput(
