@@ -16,7 +16,7 @@ RUNGS = (
     ("circuits", "trajectory", "results"),
     ("analyses", "train", "transitions"),
     ("measure", "calibration"),
-    ("report",),
+    ("report", "sweep"),
     ("overrides", "__main__"),
 )
 RUNG = {room: rung for rung, rooms in enumerate(RUNGS) for room in rooms}

@@ -50,6 +50,20 @@ def parser() -> tuple[Parser, Mapping[str, Parser]]:
     train.add_argument("--resume", action="store_true", help="start, go on, or say that the run is finished")
     train.add_argument("--position", type=int, default=0, help=argparse.SUPPRESS)
 
+    sweep = command(
+        "sweep", "train and measure a recipe with several seeds and settings: --model.n_layers 1,2,3", _recipe_help()
+    )
+    sweep.add_argument("recipe", metavar="RECIPE")
+    sweep.add_argument("--seeds", default="0..4", metavar="SEEDS", help="0..9, or 0,3,7 (default: 0..4)")
+    sweep.add_argument("--name", help="folder of the sweep's runs (default: the recipe's name)")
+    sweep.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where it goes (default: runs)")
+    sweep.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="worker processes (default: one a processor)")
+    sweep.add_argument(
+        "--cluster", metavar="ADDRESS", help="of a Dask scheduler, instead of processes here: tcp://127.0.0.1:8786"
+    )
+    sweep.add_argument("--analyses", metavar="NAMES", help="comma-separated (default: all that the task allows)")
+    sweep.add_argument("--images", type=int, default=512, help="evaluation images (default: 512)")
+
     replay = command("replay", "train a stretch of a run again, bit for bit, and keep more checkpoints of it")
     replay.add_argument("run", type=Path, metavar="RUN")
     replay.add_argument("--between", type=int, nargs=2, metavar=("FIRST", "LAST"), required=True, help="steps")
@@ -127,6 +141,46 @@ def train(options: argparse.Namespace, words: list[str]) -> int:
         return 128 + stop.signum
     print(f"{path} is trained: measure it with `toyvit measure {path}`")
     return 0
+
+
+def sweep(options: argparse.Namespace, words: list[str]) -> int:
+    from toyvit.config import with_seed
+    from toyvit.overrides import variants
+    from toyvit.report import draw_sweep
+    from toyvit.sweep import sweep as run_all
+
+    recipe = RECIPES[choose(options.recipe, RECIPES, "recipe")]()
+    folder = options.runs / (options.name or options.recipe)
+    plan = {
+        folder / variant / f"seed-{seed}": with_seed(run, seed)
+        for variant, run in variants(recipe, words).items()
+        for seed in _seeds(options.seeds)
+    }
+    if options.jobs < 1:
+        raise BadInput(f"--jobs must be at least 1, got {options.jobs}")
+    frame = run_all(
+        plan,
+        folder,
+        jobs=options.jobs,
+        cluster=options.cluster,
+        images=options.images,
+        analyses=options.analyses.split(",") if options.analyses else None,
+    )
+    print(frame.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
+    print(f"table: {folder / 'sweep.csv'}\nfigure: {draw_sweep(list(plan), folder)}")
+    return 0
+
+
+def _seeds(text: str) -> list[int]:
+    """`0..9` or `0,3,7`."""
+    first, dots, last = text.partition("..")
+    try:
+        found = list(range(int(first), int(last) + 1)) if dots else [int(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 0 or len(set(found)) < len(found):
+        raise BadInput(f"--seeds takes 0..9 or 0,3,7, each seed once, got {text!r}")
+    return found
 
 
 def replay(options: argparse.Namespace) -> int:
@@ -323,8 +377,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command is None:
             top.print_help()
             return 0
-        if options.command == "train":
-            return train(options, words)
+        if options.command in ("train", "sweep"):
+            return globals()[options.command](options, words)
         commands[options.command].refuse_unknown(words)
         return globals()[options.command](options)
     except BadInput as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
+from itertools import product
 from typing import Any, get_type_hints
 
 from toyvit.config import Run
@@ -29,6 +30,27 @@ def overridden(run: Run, words: Sequence[str]) -> Run:
             raise BadInput(f"{option} needs a value")
         changed.setdefault(part, {})[name] = _value(option, text, hint)
     return replace(run, **{part: replace(getattr(run, part), **values) for part, values in changed.items()})
+
+
+def variants(run: Run, words: Sequence[str]) -> dict[str, Run]:
+    """Runs with every combination of the values given, `--model.n_layers 1,2,3`, by a name such as `n_layers-2`.
+
+    A field that is itself a list takes all its values at once, as in `overridden`.
+    """
+    hints = {f"--{part}.{name}": str(hint) for part in PARTS for name, hint in get_type_hints(type(getattr(run, part))).items()}
+    choices = [
+        [(option, value) for value in (text or "").split(",")]
+        if "tuple" not in hints.get(option, "")
+        else [(option, text or "")]
+        for option, text in _pairs(words)
+    ]
+    out = {}
+    for chosen in product(*choices):
+        several = [
+            f"{option.split('.')[-1]}-{value}" for (option, value), values in zip(chosen, choices, strict=True) if values[1:]
+        ]
+        out["_".join(several)] = overridden(run, [word for pair in chosen for word in pair])
+    return out
 
 
 def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:

@@ -38,6 +38,12 @@ def remembered(path: Path, beside: Path | None) -> Path | None:
     return beside
 
 
+def draw_sweep(paths: list[Path], folder: Path) -> Path:
+    """The curves of a sweep's runs, a colour a setting, into `folder/sweep.png`."""
+    figures.bands(paths).savefig(folder / "sweep.png", dpi=120)
+    return folder / "sweep.png"
+
+
 def draw(path: Path, beside: Path | None = None) -> list[Path]:
     """Draw every figure that this run has the measures for into its `figures/`; `beside` is a second run to compare with."""
     folder, analyses = RunFolder(path), set(table(path)["analysis"])

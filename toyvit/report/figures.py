@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from toyvit.results import baselines, main_rows, table
-from toyvit.transitions import window
+from toyvit.results import baselines, main_rows, measured, table
+from toyvit.transitions import LEAST_POINTS, detect, window
 
 if TYPE_CHECKING:
     from toyvit.data.tasks import Batch, Task
@@ -115,6 +115,32 @@ def strategies(path: Path, beside: Path | None = None) -> Figure:
     panels[0].set_ylim(bottom=0)
     panels[0].legend(title="strategy", fontsize="small")
     _from_zero(panels[1])
+    return figure
+
+
+def bands(paths: list[Path]) -> Figure:
+    """Accuracy of many runs, a colour for each folder of seeds, its median in bold: against step, and aligned at their onset.
+
+    The right panel has the runs in which the detector finds a transition; its step axis counts from each run's own onset.
+    """
+    settings = sorted({path.parent for path in paths})
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for setting, colour in zip(settings, (BLUE, ORANGE, GREEN, PINK, SKY, GREY) * len(settings), strict=False):
+        curves = [curve(table(path), "performance", "accuracy") for path in paths if path.parent == setting and measured(path)]
+        for values in curves:
+            panels[0].plot(values.index, values, color=colour, lw=0.6, alpha=0.6)
+            found = detect(values.index, values) if len(values) >= LEAST_POINTS else None
+            if found:
+                panels[1].plot(values.index - found.onset, values, color=colour, lw=0.6, alpha=0.6)
+        if curves:
+            median = pd.concat(curves, axis=1).interpolate(limit_area="inside").median(axis=1)
+            panels[0].plot(median.index, median, color=colour, lw=2, label=f"{setting.name}, {len(curves)} seeds")
+            _levels(panels[1], baselines(next(path for path in paths if path.parent == setting)), "accuracy")
+    panels[0].set(xlabel="training step", ylabel="accuracy")
+    panels[1].set(xlabel="steps after each run's onset", title="runs with a transition, aligned")
+    panels[0].set_title("all runs, median in bold")
+    panels[0].legend(fontsize="small")
     return figure
 
 

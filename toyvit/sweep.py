@@ -1,0 +1,122 @@
+"""Many runs of one recipe, seeds and settings: trained, measured, and gathered into one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from toyvit.config import Run, differences
+from toyvit.errors import BadInput, Diverged
+from toyvit.measure import measure
+from toyvit.results import main_rows, table
+from toyvit.runs import RunFolder, write_atomically
+from toyvit.train import fit
+from toyvit.transitions import LEAST_POINTS, detect
+
+SEEDS = ("seeds.init", "seeds.data")  # fields in which the runs of one setting differ
+TABLE = "sweep.csv"
+Work = tuple[str, Run, Mapping[str, Any]]  # path, run, options of `measure`
+
+
+def sweep(
+    plan: Mapping[Path, Run],
+    folder: Path,
+    *,
+    jobs: int = 1,
+    cluster: str | None = None,
+    progress: bool = True,
+    **measuring: Any,
+) -> pd.DataFrame:
+    """Train and measure every run of a plan, and write what they came to into `folder/sweep.csv`; see `gathered`.
+
+    Runs go to `jobs` processes, or to the workers of a Dask cluster that see the same files. A run that is finished is not
+    trained or measured again, one that was stopped goes on; so a sweep that was killed goes on when it is called again.
+    A run that diverges is noted and the others go on. `measuring` are options of `measure`.
+    """
+    alike(plan)
+    work: list[Work] = [(str(path), run, measuring) for path, run in plan.items()]
+    finished = _on_cluster(cluster, work) if cluster else _here(jobs, work)
+    for _ in tqdm(finished, total=len(work), desc=f"sweep {folder.name}", unit="run", disable=not progress):
+        pass
+    frame = gathered(list(plan))
+    write_atomically(folder / TABLE, frame.to_csv(index=False).encode())
+    return frame
+
+
+def alike(plan: Mapping[Path, Run]) -> None:
+    """BadInput unless all runs are of one recipe."""
+    recipes = sorted({run.recipe for run in plan.values()})
+    if len(recipes) > 1:
+        raise BadInput(f"runs of different recipes are not gathered into one table: {', '.join(recipes)}")
+
+
+def one(path: str, run: Run, measuring: Mapping[str, Any]) -> str:
+    """Train and measure one run, going on where it was."""
+    try:
+        fit(run, path, resume=True, progress=False)
+    except Diverged:
+        return path
+    measure(path, progress=False, **measuring)
+    return path
+
+
+def _here(jobs: int, work: list[Work]) -> Iterator[str]:
+    n = min(jobs, len(work))
+    if n <= 1:
+        return (one(*arguments) for arguments in work)
+    parallel = Parallel(n_jobs=n, return_as="generator_unordered", inner_max_num_threads=1, batch_size=1)
+    return iter(parallel(delayed(one)(*arguments) for arguments in work))
+
+
+def _on_cluster(address: str, work: list[Work]) -> Iterator[str]:
+    """Futures of a Dask cluster as they finish; what a lost worker had is done again by another, from where it was."""
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise BadInput("--cluster needs Dask: pip install 'toyvit[cluster]'") from None
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise BadInput(f"no Dask cluster answers at {address}: {str(error).splitlines()[0]}") from None
+    with client:
+        futures = [client.submit(one, path, run, measuring, pure=False, retries=2) for path, run, measuring in work]
+        yield from (future.result() for future in as_completed(futures))
+
+
+def gathered(paths: list[Path]) -> pd.DataFrame:
+    """One row a run: its seed, the fields in which the runs differ, its status, and what its accuracy came to.
+
+    Columns: run, seed, the fields that differ, status, accuracy and loss (last step, test), and, where the detector
+    finds a transition in the accuracy, onset, end and width; they are missing where it finds none, or may not judge.
+    """
+    runs = {path: RunFolder(path).existing().run() for path in paths}
+    alike(runs)
+    first = next(iter(runs.values()))
+    varied = sorted({line.split(":")[0] for run in runs.values() for line in differences(first, run)} - set(SEEDS))
+    return pd.DataFrame([_row(path, run, varied) for path, run in runs.items()])
+
+
+def _row(path: Path, run: Run, varied: list[str]) -> dict[str, Any]:
+    fields = {name: _field(run, name) for name in varied}
+    row = {"run": path.name, "seed": run.seeds.init, **fields, "status": RunFolder(path).status()}
+    if row["status"] != "finished":
+        return row
+    frame = main_rows(table(path))
+    for name in ("accuracy", "loss"):
+        values = frame[(frame["analysis"] == "performance") & (frame["quantity"] == name)].set_index("step")["value"]
+        row[name] = values.iloc[-1]
+        if name == "accuracy" and len(values) >= LEAST_POINTS and (found := detect(values.index, values)):
+            row |= {"onset": found.onset, "end": found.end, "width": found.width}
+    return row
+
+
+def _field(run: Run, name: str) -> Any:
+    value: Any = run.to_json()
+    for part in name.split("."):
+        value = value[part]
+    return value
