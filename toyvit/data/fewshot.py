@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from toyvit.config import FewshotConfig
 from toyvit.data import omniglot
-from toyvit.data.collected import collected
+from toyvit.data.collected import Mnist
 from toyvit.data.draws import integers, sample_keys, subsets, uniforms
 from toyvit.data.glyphs import bank, cell_pictures
 from toyvit.data.task import Batch, Pairs, Task, asking, class_baselines
@@ -39,7 +39,7 @@ def exemplars(config: FewshotConfig) -> NDArray[np.float32]:
 def _digits() -> NDArray[np.float32]:
     """MNIST by digit, 14 x 14 by the mean of 2 x 2 pixels: the first so many of its training, validation and test pictures."""
     found = []
-    for (images, labels), n in zip(collected("mnist").splits.values(), DRAWINGS["mnist"], strict=True):
+    for (images, labels), n in zip(Mnist().splits.values(), DRAWINGS["mnist"], strict=True):
         rows = np.stack([np.flatnonzero(labels == digit)[:n] for digit in range(10)])
         blocks = images[rows].reshape(10, n, 14, 2, 14, 2)
         found.append(blocks.sum((3, 5), dtype=np.float32) / np.float32(2 * 255) - 1)
