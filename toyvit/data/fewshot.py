@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from toyvit.config import FewshotConfig
 from toyvit.data import omniglot
-from toyvit.data.collected import collected
+from toyvit.data.collected import Mnist
 from toyvit.data.draws import integers, sample_keys, subsets, uniforms
 from toyvit.data.glyphs import bank, cell_pictures
 from toyvit.data.task import Batch, Pairs, Task, asking, class_baselines
@@ -38,7 +38,7 @@ def exemplars(config: FewshotConfig) -> NDArray[np.float32]:
 @lru_cache
 def _digits() -> NDArray[np.float32]:
     """MNIST by digit, 14 x 14 by the mean of 2 x 2 pixels: the first so many of its training, validation and test pictures."""
-    mnist, found = collected("mnist"), []
+    mnist, found = Mnist(), []
     for split, n in zip(mnist.splits.values(), DRAWINGS["mnist"], strict=True):
         rows = np.stack([split[mnist.known["class"][split] == digit][:n] for digit in range(10)])
         blocks = mnist.images[rows].reshape(10, n, 14, 2, 14, 2)
