@@ -83,9 +83,13 @@ def _on_cluster(address: str, work: list[Work]) -> Iterator[str]:
         client = Client(address, timeout="10s")
     except (OSError, ValueError) as error:
         raise BadInput(f"no Dask cluster answers at {address}: {str(error).splitlines()[0]}") from None
-    with client:
-        futures = [client.submit(one, path, run, measuring, pure=False, retries=2) for path, run, measuring in work]
-        yield from (future.result() for future in as_completed(futures))
+
+    def finished() -> Iterator[str]:
+        with client:
+            futures = [client.submit(one, path, run, measuring, pure=False, retries=2) for path, run, measuring in work]
+            yield from (future.result() for future in as_completed(futures))
+
+    return finished()
 
 
 def gathered(paths: list[Path]) -> pd.DataFrame:
