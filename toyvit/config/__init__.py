@@ -9,7 +9,9 @@ from toyvit.config.tasks import (
     CountingConfig,
     InductionConfig,
     MarkovConfig,
+    ObjectsConfig,
     RepeatsConfig,
+    SortOfClevrConfig,
     TaskConfig,
 )
 
@@ -21,9 +23,11 @@ __all__ = [
     "InductionConfig",
     "MarkovConfig",
     "ModelConfig",
+    "ObjectsConfig",
     "RepeatsConfig",
     "Run",
     "Seeds",
+    "SortOfClevrConfig",
     "TaskConfig",
     "TrainConfig",
     "differences",

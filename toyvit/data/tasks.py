@@ -13,15 +13,19 @@ from toyvit.config import (
     InductionConfig,
     MarkovConfig,
     ModelConfig,
+    ObjectsConfig,
     RepeatsConfig,
     Run,
+    SortOfClevrConfig,
     TaskConfig,
 )
 from toyvit.data.addition import addition
+from toyvit.data.clevr import sort_of_clevr
 from toyvit.data.collected import COLLECTED, classify
 from toyvit.data.counting import counting
 from toyvit.data.glyphs import induction
 from toyvit.data.markov import markov
+from toyvit.data.objects import objects
 from toyvit.data.repeats import repeats
 from toyvit.data.task import Batch, Pairs, Task, accuracy, loss
 from toyvit.errors import BadInput
@@ -35,6 +39,8 @@ TASKS: dict[str, Callable[[Any], Task]] = {
     "repeats": repeats,
     "addition": addition,
     "counting": counting,
+    "sort-of-clevr": sort_of_clevr,
+    "objects": objects,
 }
 
 # A data set's name -> the task that its preview shows.
@@ -45,6 +51,8 @@ PREVIEWS: dict[str, TaskConfig] = {
     "repeats": RepeatsConfig(),
     "addition": AdditionConfig(),
     "counting": CountingConfig(),
+    "sort-of-clevr": SortOfClevrConfig(),
+    "objects": ObjectsConfig(),
 }
 
 
