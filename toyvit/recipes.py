@@ -12,8 +12,10 @@ from toyvit.config import (
     InductionConfig,
     MarkovConfig,
     ModelConfig,
+    ObjectsConfig,
     RepeatsConfig,
     Run,
+    SortOfClevrConfig,
     TrainConfig,
 )
 
@@ -147,6 +149,32 @@ def counting() -> Run:
     )
 
 
+def apples() -> Run:
+    """Apples and boxes: the discs on two sides added, hollow squares among them ignored. TODO"""
+    run = counting()
+    return replace(run, recipe="apples", task=CountingConfig(distractors=6), train=replace(run.train, steps=1500))
+
+
+def objects() -> Run:
+    """Which shape does each patch show: squares, ellipses and hearts on a canvas. TODO"""
+    return Run(
+        recipe="objects",
+        task=ObjectsConfig(),
+        model=ModelConfig(n_layers=2, n_heads=4, d_model=64, d_mlp=128, cls_token=False, readout="every", position_scale=0.02),
+        train=TrainConfig(steps=1500, batch_size=64, learning_rate=2e-3, decay="linear"),
+    )
+
+
+def sort_of_clevr() -> Run:
+    """Sort-of-CLEVR: questions about one of six objects, alone or among the others (Santoro 2017). TODO"""
+    return Run(
+        recipe="sort-of-clevr",
+        task=SortOfClevrConfig(),
+        model=ModelConfig(n_layers=3, n_heads=4, d_model=64, d_mlp=128, attention_bias=True, position_scale=0.1),
+        train=TrainConfig(steps=3000, batch_size=64, learning_rate=1e-3, decay="linear"),
+    )
+
+
 RECIPES: dict[str, Callable[[], Run]] = {
     "induction": induction,
     "induction-control": induction_control,
@@ -160,4 +188,7 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "repeats": repeats,
     "addition": addition,
     "counting": counting,
+    "apples": apples,
+    "objects": objects,
+    "sort-of-clevr": sort_of_clevr,
 }

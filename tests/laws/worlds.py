@@ -14,7 +14,9 @@ from toyvit.config import (
     CountingConfig,
     InductionConfig,
     MarkovConfig,
+    ObjectsConfig,
     RepeatsConfig,
+    SortOfClevrConfig,
     TaskConfig,
 )
 from toyvit.data.tasks import Batch, task
@@ -29,6 +31,11 @@ CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.it
     "addition ordered": AdditionConfig(modulus=11, split="ordered"),
     "addition clock": AdditionConfig(modulus=12, shown="clock"),
     "counting all seen": CountingConfig(most=2, held_out=0, noise=0),
+    "counting count": CountingConfig(most=6, ask="count", distractors=10),
+    "counting compare": CountingConfig(most=4, ask="compare", distractors=5),
+    "sort-of-clevr relational": SortOfClevrConfig(ask="relational", noise=0.1),
+    "objects count": ObjectsConfig(size=40, most=2, ask="count", noise=0),
+    "objects glyphs": ObjectsConfig(source="glyphs", size=24),
 }
 MADE = {name: task(config) for name, config in CONFIGS.items()}
 

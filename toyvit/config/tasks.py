@@ -130,7 +130,9 @@ class CountingConfig(TaskConfig):
         super().__post_init__()
         choose(self.ask, ("add", "count", "compare"), "task.ask")
         if self.most + self.distractors > 16:
-            raise BadInput(f"a side of 16 cells does not hold {self.most} discs and {self.distractors} squares: at most 16 in all")
+            raise BadInput(
+                f"a side of 16 cells does not hold {self.most} discs and {self.distractors} squares: at most 16 in all"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Sort-of-CLEVR (Santoro 2017): six coloured squares and circles, and a question about one of them, alone or among the others."""
+"""Sort-of-CLEVR (Santoro 2017): six coloured squares and circles, and a question about one, alone or among the others."""
 
 from __future__ import annotations
 

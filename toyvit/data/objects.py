@@ -66,7 +66,7 @@ def _mnist() -> Stamps:
     """Every digit of MNIST's own splits, halved to 14 x 14."""
     pictures, number = [], []
     for split in SPLITS:
-        images, labels = collected("mnist").splits[split]  # type: ignore[attr-defined]
+        images, labels = collected("mnist").splits[split]
         pictures.append(_halved(images[labels.argsort(kind="stable")]))
         number.append(np.bincount(labels, minlength=10))
     counts = np.array(number)
@@ -83,9 +83,9 @@ def stamps(source: str) -> Stamps:
 class ObjectsWorld(World):
     """A square canvas with 1 to `most` objects of random classes at random pixels; their boxes do not overlap.
 
-    Glyphs are ink +1 and paper -1, digits and shapes 0 to 1, the canvas is 0; normal noise on every pixel. Digits of a split are
-    MNIST's own of that split. Factors: `count`, and of each object (the first `count` are shown) its `kind`, its `picture` (how
-    far into the pictures of its class, in 1/65536) and its `place` (the corner's row * columns + column); `split`; `look`.
+    Glyphs are ink +1 and paper -1, digits and shapes 0 to 1, the canvas is 0; normal noise on every pixel. The digits of a split
+    are MNIST's own of that split. Factors: `count`, and of each object (the first `count` are shown) its `kind`, its `picture`
+    (how far into the pictures of its class, in 1/65536) and its `place` (the corner's row * columns + column); `split`; `look`.
     """
 
     name: ClassVar[str] = "objects"
@@ -132,7 +132,7 @@ class ObjectsWorld(World):
     def mask(self, factors: Factors) -> NDArray[np.int64]:
         """Which object each pixel shows (image row column): 0 none, else 1 to `most`; of two that overlap, the later.
 
-        A pixel shows an object where its picture is at least half bright: all of a glyph's box, a digit's strokes, a shape's inside.
+        A pixel shows an object where its picture is at least half bright: all of a glyph's box, the strokes of a digit.
         """
         shown, where = self.boxes(factors)
         found = np.zeros((len(shown), *self.image_size), np.int64)
@@ -141,7 +141,7 @@ class ObjectsWorld(World):
         return found
 
     def covering(self, factors: Factors) -> NDArray[np.int64]:
-        """Which object each patch shows most of (image patch): 0 where none shows 8 pixels, else 1 to `most`; of equals the first."""
+        """Which object each patch shows most of (image patch), 1 to `most`; of equals the first, 0 where none has 8 pixels."""
         mask, rows, most = self.mask(factors).reshape(-1), self.config.size // CELL, self.config.most
         pixel = np.flatnonzero(mask)
         line, column = np.divmod(pixel, self.config.size)  # lines of all pictures, one below the other

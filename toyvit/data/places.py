@@ -44,7 +44,7 @@ def overlapping(corners: NDArray[np.int64], columns: int, side: int) -> NDArray[
 
 
 def pixels(corners: NDArray[np.int64], columns: int, side: int, width: int) -> NDArray[np.int64]:
-    """Pixel numbers (... pixel), row * width + column, of boxes whose corners are given on a grid of `columns` corners a row."""
+    """Pixel numbers (... pixel), row * width + column, of boxes; corners are numbers on a grid with `columns` corners a row."""
     row, column = np.divmod(corners, columns)
     box = (np.arange(side)[:, None] * width + np.arange(side)).ravel()
     return (row * width + column)[..., None] + box
