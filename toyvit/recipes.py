@@ -170,8 +170,17 @@ def sort_of_clevr() -> Run:
     return Run(
         recipe="sort-of-clevr",
         task=SortOfClevrConfig(),
-        model=ModelConfig(n_layers=3, n_heads=4, d_model=64, d_mlp=128, attention_bias=True, position_scale=0.1),
-        train=TrainConfig(steps=3000, batch_size=64, learning_rate=1e-3, decay="linear"),
+        model=ModelConfig(
+            n_layers=3,
+            n_heads=4,
+            d_model=64,
+            d_mlp=128,
+            attention_bias=True,
+            position_scale=0.1,
+            cls_token=False,
+            readout="last",
+        ),
+        train=TrainConfig(steps=2500, batch_size=64, learning_rate=1e-3, decay="linear", n_validation=256),
     )
 
 

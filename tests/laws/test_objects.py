@@ -45,11 +45,12 @@ def seen(image):
         corner = (min(rows), min(columns))
         middle = (min(rows) + max(rows)) / 2, (min(columns) + max(columns)) / 2
         found.append(("square" if corner in lit else "circle", middle, len(lit)))
-    asked = clevr.RGB.tolist().index(image[:, -1, 0].tolist())
-    strip = [image[:, -1, 8 * cell + 4].tolist() for cell in range(1, 8)]
-    white = [cell == [1, 1, 1] for cell in strip]
-    assert white[1:4].count(True) == 1 and not any(white[4:]) and all(cell in ([0, 0, 0], [1, 1, 1]) for cell in strip)
-    return found, asked, 3 * white[0] + white[1:4].index(True)
+    asked = clevr.RGB.tolist().index(image[:, 58, 60].tolist())
+    bars = [image[:, 62, 57 + 2 * bar].tolist() for bar in range(4)]
+    white = [bar == [1, 1, 1] for bar in bars]
+    assert white[1:].count(True) == 1 and all(bar in ([0, 0, 0], [1, 1, 1]) for bar in bars)
+    assert image[:, 56:, :56].max() == 0
+    return found, asked, 3 * white[0] + white[1:].index(True)
 
 
 def answer(found, asked, question):
@@ -111,8 +112,9 @@ def test_what_the_question_alone_tells():
 
 
 def probed(features, target, n=2000):
-    """Accuracy of a linear probe fitted on the first n pictures."""
-    return RidgeClassifier(alpha=10).fit(features[:n], target[:n]).score(features[n:], target[n:])
+    """Accuracy of a linear probe fitted on the first n pictures, every pixel scaled to the same spread: faint ones count too."""
+    features = features / (features.std(0) + 1e-6)
+    return RidgeClassifier(alpha=100).fit(features[:n], target[:n]).score(features[n:], target[n:])
 
 
 def patches(images, size=8):
@@ -121,7 +123,7 @@ def patches(images, size=8):
     return cut.flatten(3).flatten(0, 1).numpy()
 
 
-@pytest.mark.parametrize(("ask", "bound"), [("relational", 0.5), ("non-relational", 0.6)])
+@pytest.mark.parametrize(("ask", "bound"), [("relational", 0.5), ("non-relational", 0.55)])
 def test_sort_of_clevr_is_not_read_by_a_linear_probe(ask, bound):
     """Who knows the question alone is right in 0.44 of the relational and 0.5 of the other questions."""
     batch = task(SortOfClevrConfig(ask=ask)).batch(0, "train", range(3000))

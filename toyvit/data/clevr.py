@@ -15,7 +15,7 @@ from toyvit.data.places import apart, pixels
 from toyvit.data.task import Batch, Task, asking, class_baselines
 from toyvit.data.world import Factors, World
 
-CELL = 8  # pixels a side of a patch; the last row of patches holds the question
+CELL = 8  # pixels a side of a patch; the last patch is the question
 HEIGHT, WIDTH = 56, 64  # pixels that objects lie on
 SIDE = 9  # pixels of an object's box
 CORNERS = (HEIGHT - SIDE + 1, WIDTH - SIDE + 1)  # an even number of each: no object is in the middle, and each half as likely
@@ -52,12 +52,12 @@ def untied(places: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 class SortOfClevrWorld(World):
-    """64 x 64 pixels, red green blue, 0 to 1, on black: six objects, one of each colour, and below them the question.
+    """64 x 64 pixels, red green blue, 0 to 1, on black: six objects, one of each colour, and a question below.
 
-    Objects are squares or circles of 9 pixels and do not overlap; each has one closest and one farthest object. In the last
-    row of 8 x 8 cells, the first is filled with the colour asked about, the second is white for a relational question, and
-    the third, fourth or fifth is white for the first, second or third question of its kind. Factors: `shape` and `place` (the
-    corner's row * 56 + column) of each colour, `colour` asked about, `question` (0 to 2 alone, 3 to 5 relational), `noise`.
+    Objects are squares or circles of 9 pixels and do not overlap; each has one closest and one farthest object. The last patch
+    is the question: its upper half shows the colour asked about; of the four bars below, the first is white if the question is
+    relational, and one of the others for the first, second or third of its kind. Factors: `shape` and `place` (the corner's
+    row * 56 + column) of each colour, `colour` asked about, `question` (0 to 2 alone, 3 to 5 relational), `noise`.
     """
 
     name: ClassVar[str] = "sort-of-clevr"
@@ -91,10 +91,10 @@ class SortOfClevrWorld(World):
         colour = np.repeat(np.tile(np.arange(len(COLOURS)), n), inside.sum(2).ravel())
         for channel in range(3):
             images.reshape(-1)[where + channel * images[0, 0].size] = RGB[colour, channel]
-        cells = images.reshape(n, 3, -1, CELL, WIDTH // CELL, CELL)[:, :, -1]  # image channel line cell column
-        cells[:, :, :, 0] = RGB[factors["colour"]][:, :, None, None]
-        cells[:, :, :, 1] = kind[:, None, None, None]
-        cells[np.arange(n), :, :, 2 + which] = 1
+        images[:, :, -CELL : -CELL // 2, -CELL:] = RGB[factors["colour"]][:, :, None, None]
+        bars = images[:, :, -CELL // 2 :, -CELL:].reshape(n, 3, CELL // 2, 4, 2)
+        bars[:, :, :, 0] = kind[:, None, None, None]
+        bars[np.arange(n), :, :, 1 + which] = 1
         if self.config.noise:
             keys = factors["noise"].astype(np.uint64)
             images += normals(keys, "pixels", images[0].size, self.config.noise).reshape(images.shape)

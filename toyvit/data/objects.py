@@ -83,7 +83,7 @@ def stamps(source: str) -> Stamps:
 class ObjectsWorld(World):
     """A square canvas with 1 to `most` objects of random classes at random pixels; their boxes do not overlap.
 
-    Glyphs are ink +1 and paper -1, digits and shapes 0 to 1, the canvas is 0; normal noise on every pixel. The digits of a split
+    Glyphs are ink +1 and paper -1, digits and shapes 0 to 1, the canvas 0; normal noise on every pixel. The digits of a split
     are MNIST's own of that split. Factors: `count`, and of each object (the first `count` are shown) its `kind`, its `picture`
     (how far into the pictures of its class, in 1/65536) and its `place` (the corner's row * columns + column); `split`; `look`.
     """
