@@ -80,6 +80,23 @@ def question(made: Task, batch: Batch) -> dict[str, float]:
     return {"accuracy.question": np.mean(right), "loss.question": np.mean(nats)}
 
 
+def bag_of_objects(made: Task, batch: Batch) -> dict[str, float]:
+    """Each of the objects in turn is the one that answers."""
+    right, nats = [], []
+    columns = zip(*(batch.factors[name].tolist() for name in ("question", "squares", "on_left", "on_top")), strict=True)
+    for number, squares, on_left, on_top in columns:
+        shapes = "s" * squares + "c" * (6 - squares)
+        answers = {
+            1: "y" * on_left + "n" * (6 - on_left),
+            2: "y" * on_top + "n" * (6 - on_top),
+            5: [shapes.count(shape) for shape in shapes],
+        }.get(number, shapes)
+        shares = [count / 6 for count in Counter(answers).values()]
+        right.append(max(shares))
+        nats.append(-sum(share * math.log(share) for share in shares))
+    return {"accuracy.bag_of_objects": np.mean(right), "loss.bag_of_objects": np.mean(nats)}
+
+
 def position(made: Task, batch: Batch) -> dict[str, float]:
     """At each place of the target, the distribution of its classes in the batch."""
     right, nats = [], []
@@ -90,9 +107,10 @@ def position(made: Task, batch: Batch) -> dict[str, float]:
     return {"accuracy.position": np.mean(right), "loss.position": np.mean(nats)}
 
 
-BRUTE = (uniform, prior, bag_of_labels, bag_of_glyphs, strategies, question, position)
+BRUTE = (uniform, prior, bag_of_labels, bag_of_glyphs, strategies, question, bag_of_objects, position)
 MEANT = {
     question: lambda made, batch: "question" in batch.factors,
+    bag_of_objects: lambda made, batch: "question" in batch.factors,
     position: lambda made, batch: made.answers == "patch",
     bag_of_labels: lambda made, batch: batch.pairs is not None,
     bag_of_glyphs: lambda made, batch: batch.content is not None and made.answers == "patch",

@@ -72,10 +72,14 @@ def answer(found, asked, question):
 def test_sort_of_clevr_is_answered_from_the_picture(ask):
     made = task(SortOfClevrConfig(ask=ask))
     batch = made.batch(4, "train", range(40))
-    for image, target, question in zip(batch.images, batch.target, batch.factors["question"], strict=True):
+    questions = zip(batch.images, batch.target, batch.factors["question"], strict=True)
+    for place, (image, target, question) in enumerate(questions):
         found, asked, read = seen(image.numpy())
         assert read == question and answer(found, asked, read) == clevr.ANSWERS[target]
         assert all(n == {"square": 81, "circle": 61}[shape] for shape, _, n in found)  # nothing is covered
+        assert batch.factors["squares"][place] == [shape for shape, _, _ in found].count("square")
+        for name, axis, half in (("on_top", 0, (clevr.HEIGHT - 1) / 2), ("on_left", 1, (clevr.WIDTH - 1) / 2)):
+            assert batch.factors[name][place] == [middle[axis] < half for _, middle, _ in found].count(True)
     kinds = set(batch.factors["relational"].tolist())
     assert kinds == {"both": {0, 1}, "relational": {1}, "non-relational": {0}}[ask]
 
@@ -95,7 +99,7 @@ def test_each_placing_without_overlap_is_as_likely():
     drawn = apart(sample_keys(0, "places", np.arange(40_000)), 2, (3, 4), 2)
     every = [[one, other] for one in range(12) for other in range(12)]
     allowed = [tuple(pair) for pair in every if not overlapping(np.array(pair), 4, 2)]
-    assert len(allowed) == 144 - 70  # rows within 1 of each other: 7 of 9; columns: 10 of 16
+    assert len(allowed) == 144 - 70  # rows at most 1 apart: 7 of 9; columns: 10 of 16
     shares = dict.fromkeys(allowed, 0)
     for pair in drawn.tolist():
         shares[tuple(pair)] += 1
@@ -112,7 +116,7 @@ def test_what_the_question_alone_tells():
 
 
 def probed(features, target, n=2000):
-    """Accuracy of a linear probe fitted on the first n pictures, every pixel scaled to the same spread: faint ones count too."""
+    """Accuracy of a linear probe fitted on the first n pictures, with every pixel scaled to the same spread."""
     features = features / (features.std(0) + 1e-6)
     return RidgeClassifier(alpha=100).fit(features[:n], target[:n]).score(features[n:], target[n:])
 

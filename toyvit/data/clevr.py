@@ -30,6 +30,13 @@ ANSWERS = ("square", "circle", "yes", "no", "1", "2", "3", "4", "5", "6")
 KNOWING = np.zeros((len(QUESTIONS), len(ANSWERS)))
 KNOWING[[0, 3, 4], :2] = KNOWING[1:3, 2:4] = 1 / 2
 KNOWING[5, 4:] = np.array([1, 5, 10, 10, 5, 1]) / 32
+# And (question, number, answer) to one who also knows how many of the six are squares (or left, or at the top), but not which:
+# any of them may be the one that is asked about, or its closest, or its farthest.
+BAG = np.zeros((len(QUESTIONS), 7, len(ANSWERS)))
+for number in range(7):
+    BAG[[0, 3, 4], number, :2] = BAG[1:3, number, 2:4] = number / 6, 1 - number / 6
+    BAG[5, number, 3 + number] += number / 6
+    BAG[5, number, 9 - number] += 1 - number / 6
 
 
 def shapes() -> NDArray[np.bool_]:
@@ -126,7 +133,7 @@ def sort_of_clevr(config: SortOfClevrConfig) -> Task:
         return world.answers(factors)[np.arange(len(factors["colour"])), factors["question"]]
 
     def scalars(factors: Factors) -> dict[str, NDArray[np.int64]]:
-        answers = world.answers(factors)
+        answers, (row, column) = world.answers(factors), np.divmod(factors["place"], CORNERS[1])
         return {
             "colour": factors["colour"],
             "question": factors["question"],
@@ -135,6 +142,9 @@ def sort_of_clevr(config: SortOfClevrConfig) -> Task:
             "closest": answers[:, 3],
             "farthest": answers[:, 4],
             "same_shape": answers[:, 5] - 3,
+            "squares": (factors["shape"] == 0).sum(1),
+            "on_left": (column < CORNERS[1] // 2).sum(1),
+            "on_top": (row < CORNERS[0] // 2).sum(1),
         }
 
     return Task(
@@ -143,12 +153,22 @@ def sort_of_clevr(config: SortOfClevrConfig) -> Task:
         n_classes=len(ANSWERS),
         question=asking(target),
         scalars=scalars,
-        baselines=lambda batch: {**class_baselines(batch.target), **question_only(batch)},
+        baselines=lambda batch: {
+            **class_baselines(batch.target),
+            **expected("question", torch.from_numpy(KNOWING)[batch.factors["question"]]),
+            **expected("bag_of_objects", bag_of_objects(batch)),
+        },
     )
 
 
-def question_only(batch: Batch) -> dict[str, float]:
-    """What the predictor scores, in expectation over pictures, that sees the question but no object: see `KNOWING`."""
-    said = torch.from_numpy(KNOWING)[batch.factors["question"]]
+def bag_of_objects(batch: Batch) -> Tensor:
+    """What is said (image answer) by who sees the question and all objects, but not which of them is asked about: see `BAG`."""
+    counts = torch.stack([batch.factors[name] for name in ("squares", "on_left", "on_top", *["squares"] * 3)], 1)
+    question = batch.factors["question"]
+    return torch.from_numpy(BAG)[question, counts[torch.arange(len(question)), question]]
+
+
+def expected(name: str, said: Tensor) -> dict[str, float]:
+    """Accuracy and loss of what is said (image answer), where answers come as often as is said."""
     entropy = -torch.xlogy(said, said).sum(1)
-    return {"accuracy.question": said.amax(1).mean().item(), "loss.question": entropy.mean().item()}
+    return {f"accuracy.{name}": said.amax(1).mean().item(), f"loss.{name}": entropy.mean().item()}
