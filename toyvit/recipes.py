@@ -176,10 +176,11 @@ def sort_of_clevr() -> Run:
             d_model=64,
             d_mlp=128,
             attention_bias=True,
+            position_scale=0.1,
             cls_token=False,
             readout="last",
         ),
-        train=TrainConfig(steps=2500, batch_size=64, learning_rate=1e-3, n_validation=256),
+        train=TrainConfig(steps=2500, batch_size=64, learning_rate=1e-3, decay="linear", n_validation=256),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -22,12 +22,13 @@ SIDES = (4, 6)  # pixels: squares are hollow, because a full one of 4 is the dis
 SIDE = ROWS * COLUMNS // 2  # cells on one side
 
 
-def stamps() -> NDArray[np.bool_]:
-    """What a cell can show (stamp row column): a disc of each radius, then the outline of a square of each side."""
+@lru_cache
+def stamps() -> NDArray[np.float32]:
+    """What a cell can show (stamp row column), 0 or 1: a disc of each radius, then the outline of a square of each side."""
     place = np.arange(CELL) + 0.5 - CELL / 2
     discs = np.hypot(place[:, None], place) <= np.array(RADII)[:, None, None]
     squares = np.maximum(abs(place[:, None]), abs(place)) == (np.array(SIDES)[:, None, None] - 1) / 2
-    return np.concatenate([discs, squares])
+    return np.concatenate([discs, squares]).astype(np.float32)
 
 
 class CountingWorld(World):
@@ -92,10 +93,10 @@ class CountingWorld(World):
             square = self.distracting(factors).reshape(n, -1)
             stamp = np.where(square, len(RADII) + integers(keys, "side", ROWS * COLUMNS, len(SIDES)), stamp)
             filled = filled | square
-        cells = (stamps()[stamp] * (bright * filled)[:, :, None, None]).astype(np.float32)
-        images = cells.reshape(n, ROWS, COLUMNS, CELL, CELL).transpose(0, 1, 3, 2, 4).reshape(n, 1, *self.image_size)
-        noise = normals(keys, "pixels", images[0].size).reshape(images.shape)
-        return torch.from_numpy(images + np.float32(self.config.noise) * noise)
+        cells = stamps()[stamp] * (bright * filled).astype(np.float32)[:, :, None, None]
+        images = normals(keys, "pixels", ROWS * COLUMNS * CELL**2, self.config.noise).reshape(n, ROWS, CELL, COLUMNS, CELL)
+        images += cells.reshape(n, ROWS, COLUMNS, CELL, CELL).transpose(0, 1, 3, 2, 4)
+        return torch.from_numpy(images.reshape(n, 1, *self.image_size))
 
     def content(self, factors: Factors) -> None:
         return None
