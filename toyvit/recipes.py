@@ -150,13 +150,16 @@ def counting() -> Run:
 
 
 def apples() -> Run:
-    """Apples and boxes: the discs on two sides added, hollow squares among them ignored. TODO"""
+    """Counting with up to six squares a side that do not count: above 0.99, held-out pairs too, no plateau. 30 CPU seconds."""
     run = counting()
     return replace(run, recipe="apples", task=CountingConfig(distractors=6), train=replace(run.train, steps=1500))
 
 
 def objects() -> Run:
-    """Which shape does each patch show: squares, ellipses and hearts on a canvas. TODO"""
+    """Squares, ellipses and hearts on a canvas, the class of each patch: 0.97, of patches that show one 0.8; a CPU minute.
+
+    Background and object are told apart within 50 steps (0.91), the three shapes gradually after that.
+    """
     return Run(
         recipe="objects",
         task=ObjectsConfig(),
@@ -166,7 +169,11 @@ def objects() -> Run:
 
 
 def sort_of_clevr() -> Run:
-    """Sort-of-CLEVR: questions about one of six objects, alone or among the others (Santoro 2017). TODO"""
+    """Sort-of-CLEVR (Santoro 2017), both kinds of questions: as far as four CPU minutes go, which is not to the relations.
+
+    It stays at what the question alone tells (0.47) for 800 to 1,000 steps, then rises to, not past, what all objects tell if one
+    does not know which is asked about (0.67): TODO.
+    """
     return Run(
         recipe="sort-of-clevr",
         task=SortOfClevrConfig(),
