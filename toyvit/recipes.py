@@ -169,7 +169,7 @@ def objects() -> Run:
 
 
 def sort_of_clevr() -> Run:
-    """Sort-of-CLEVR (Santoro 2017), both kinds of questions: as far as four CPU minutes go: not to the relations.
+    """Sort-of-CLEVR (Santoro 2017), both kinds of questions, four CPU minutes: not enough for relations.
 
     It stays at what the question alone tells (0.47) for 800 to 1,200 steps, then rises towards, not past, what all objects tell
     if one does not know which is asked about (0.67): to 0.64, 0.60 of the questions about one object and 0.69 of the others.
