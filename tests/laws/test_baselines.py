@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -90,10 +91,54 @@ def mean(made: Task, batch: Batch) -> dict[str, float]:
     return {"loss.mean": np.mean(errors), "accuracy.mean": 1 - np.mean(errors) / np.var(values)}
 
 
-BRUTE = (uniform, prior, mean, bag_of_labels, share_of_labels, bag_of_glyphs, strategies)
+def question(made: Task, batch: Batch) -> dict[str, float]:
+    """Every question stands for all that may be in the picture: six shapes, and whether the object is left and high."""
+    right, nats = [], []
+    for number in batch.factors["question"].tolist():
+        worlds = product("sc", "sc", "sc", "sc", "sc", "sc", "lr", "tb") if number in (1, 2, 5) else product("sc", repeat=6)
+        answers = Counter(
+            {1: world[-2], 2: world[-1], 5: world[:6].count(world[0])}.get(number, world[number]) for world in worlds
+        )
+        shares = [count / answers.total() for count in answers.values()]
+        right.append(max(shares))
+        nats.append(-sum(share * math.log(share) for share in shares))
+    return {"accuracy.question": np.mean(right), "loss.question": np.mean(nats)}
+
+
+def bag_of_objects(made: Task, batch: Batch) -> dict[str, float]:
+    """Each of the objects in turn is the one that answers."""
+    right, nats = [], []
+    columns = zip(*(batch.factors[name].tolist() for name in ("question", "squares", "on_left", "on_top")), strict=True)
+    for number, squares, on_left, on_top in columns:
+        shapes = "s" * squares + "c" * (6 - squares)
+        answers = {
+            1: "y" * on_left + "n" * (6 - on_left),
+            2: "y" * on_top + "n" * (6 - on_top),
+            5: [shapes.count(shape) for shape in shapes],
+        }.get(number, shapes)
+        shares = [count / 6 for count in Counter(answers).values()]
+        right.append(max(shares))
+        nats.append(-sum(share * math.log(share) for share in shares))
+    return {"accuracy.bag_of_objects": np.mean(right), "loss.bag_of_objects": np.mean(nats)}
+
+
+def position(made: Task, batch: Batch) -> dict[str, float]:
+    """At each place of the target, the distribution of its classes in the batch."""
+    right, nats = [], []
+    for column in batch.target.T.tolist():
+        counts = Counter(column)
+        right.append(max(counts.values()) / len(column))
+        nats.append(-sum(count / len(column) * math.log(count / len(column)) for count in counts.values()))
+    return {"accuracy.position": np.mean(right), "loss.position": np.mean(nats)}
+
+
+BRUTE = (uniform, prior, mean, bag_of_labels, share_of_labels, bag_of_glyphs, strategies, question, bag_of_objects, position)
 MEANT = {
     prior: lambda made, batch: not batch.target.is_floating_point(),
     mean: lambda made, batch: batch.target.is_floating_point(),
+    question: lambda made, batch: "question" in batch.factors,
+    bag_of_objects: lambda made, batch: "question" in batch.factors,
+    position: lambda made, batch: made.answers == "patch",
     bag_of_labels: lambda made, batch: batch.pairs is not None and made.config.name != "fewshot",
     share_of_labels: lambda made, batch: made.config.name == "fewshot",
     bag_of_glyphs: lambda made, batch: batch.content is not None and made.answers == "patch",

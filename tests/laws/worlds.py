@@ -18,9 +18,11 @@ from toyvit.config import (
     FewshotConfig,
     InductionConfig,
     MarkovConfig,
+    ObjectsConfig,
     ReconstructConfig,
     RegressConfig,
     RepeatsConfig,
+    SortOfClevrConfig,
     TaskConfig,
 )
 from toyvit.data.tasks import Batch, task
@@ -45,6 +47,11 @@ CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.it
     "fewshot mixed": FewshotConfig(n_pairs=5, n_classes=12, n_labels=4, burstiness=3, p_bursty=0.5, zipf=1),
     "fewshot random": FewshotConfig(n_pairs=3, n_classes=8, n_labels=5, burstiness=1, labels="random"),
     "fewshot alone": FewshotConfig(n_pairs=2, n_classes=40, burstiness=0, noise=0),
+    "counting count": CountingConfig(most=6, ask="count", distractors=10),
+    "counting compare": CountingConfig(most=4, ask="compare", distractors=5),
+    "sort-of-clevr relational": SortOfClevrConfig(ask="relational", noise=0.1),
+    "objects count": ObjectsConfig(size=40, most=2, ask="count", noise=0),
+    "objects glyphs": ObjectsConfig(source="glyphs", size=24),
 }
 MADE = {name: task(config) for name, config in CONFIGS.items()}
 # Tasks whose files may not be here.

@@ -159,12 +159,55 @@ class AdditionConfig(TaskConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CountingConfig(TaskConfig):
-    """Discs on the left and on the right: how many in all?"""
+    """Discs on the left and on the right: how many in all, how many on the left, or is the left fewer, equal or more?"""
 
     name: ClassVar[str] = "counting"
     most: int = number(7, least=1, most=16)  # discs on one side
     held_out: float = number(0.25, least=0, most=0.9)  # share of the pairs (left, right) that training never shows
     noise: float = number(0.1, least=0, most=10)
+    ask: str = "add"  # `add`: left + right; `count`: left; `compare`: left fewer (0), equal (1) or more (2)
+    distractors: int = number(0, least=0, most=15)  # up to so many squares on each side, which do not count
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(self.ask, ("add", "count", "compare"), "task.ask")
+        if self.most + self.distractors > 16:
+            raise BadInput(
+                f"a side of 16 cells does not hold {self.most} discs and {self.distractors} squares: at most 16 in all"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SortOfClevrConfig(TaskConfig):
+    """Six coloured squares and circles, and a question about one of them, by itself or among the others (Santoro 2017)."""
+
+    name: ClassVar[str] = "sort-of-clevr"
+    ask: str = "both"  # which questions: `relational`, `non-relational`, or `both`
+    noise: float = number(0.0, least=0, most=10)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(self.ask, ("both", "relational", "non-relational"), "task.ask")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectsConfig(TaskConfig):
+    """One to three objects on a canvas: which class is seen in each patch, or how many are there?"""
+
+    name: ClassVar[str] = "objects"
+    source: str = "dsprites"  # what the objects are: `glyphs`, `mnist` digits, `dsprites` shapes
+    size: int = number(48, least=24, most=64)  # pixels a side of the canvas, a multiple of 8
+    most: int = number(3, least=1, most=3)  # objects
+    ask: str = "patches"  # `patches`: the class of every patch, 0 where there is none; `count`: the number of objects
+    noise: float = number(0.1, least=0, most=10)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(self.source, ("glyphs", "mnist", "dsprites"), "task.source")
+        choose(self.ask, ("patches", "count"), "task.ask")
+        least = 24 if self.source == "glyphs" else 40
+        if self.size % 8 or self.size < least:
+            raise BadInput(f"a canvas of {self.source} has a multiple of 8 pixels a side, at least {least}: got {self.size}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,5 +274,7 @@ TASK_CONFIGS: dict[str, type[TaskConfig]] = {
         CountingConfig,
         DspritesConfig,
         FewshotConfig,
+        SortOfClevrConfig,
+        ObjectsConfig,
     )
 }

@@ -19,17 +19,21 @@ from toyvit.config import (
     FewshotConfig,
     InductionConfig,
     MarkovConfig,
+    ObjectsConfig,
     ReconstructConfig,
     RegressConfig,
     RepeatsConfig,
+    SortOfClevrConfig,
 )
 from toyvit.data.addition import addition
+from toyvit.data.clevr import sort_of_clevr
 from toyvit.data.collected import collected, naming, own
 from toyvit.data.counting import counting
 from toyvit.data.draws import sample_keys, subsets
 from toyvit.data.fewshot import fewshot
 from toyvit.data.glyphs import induction
 from toyvit.data.markov import markov
+from toyvit.data.objects import objects
 from toyvit.data.repeats import repeats
 from toyvit.data.sprites import dsprites, standardised
 from toyvit.data.task import Task, number_baselines
@@ -52,6 +56,8 @@ WORLDS: dict[str, tuple[Callable[[], Task], str]] = {
     "addition": (lambda: addition(AdditionConfig()), "two operands, as glyphs or as the hands of a clock"),
     "fewshot": (lambda: fewshot(FewshotConfig()), "exemplar-label pairs and a query: answered from the context or the weights"),
     "omniglot": (lambda: fewshot(FewshotConfig(source="omniglot", n_pairs=4)), "the same with handwritten characters"),
+    "sort-of-clevr": (lambda: sort_of_clevr(SortOfClevrConfig()), "six coloured squares and circles, and a question about one"),
+    "objects": (lambda: objects(ObjectsConfig()), "one to three shapes, glyphs or digits at any place, with their masks"),
     "counting": (lambda: counting(CountingConfig()), "discs on the left and on the right"),
 }
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from toyvit.config import ModelConfig, Run, TaskConfig
 from toyvit.data.addition import addition
+from toyvit.data.clevr import sort_of_clevr
 from toyvit.data.counting import counting
 from toyvit.data.fewshot import fewshot
 from toyvit.data.generic import WORLDS, classify, reconstruct, regress
 from toyvit.data.glyphs import induction
 from toyvit.data.markov import markov
+from toyvit.data.objects import objects
 from toyvit.data.repeats import repeats
 from toyvit.data.sprites import dsprites
 from toyvit.data.task import Batch, Pairs, Task, accuracy, loss
@@ -31,6 +33,8 @@ TASKS: dict[str, Callable[[Any], Task]] = {
     "counting": counting,
     "dsprites": dsprites,
     "fewshot": fewshot,
+    "sort-of-clevr": sort_of_clevr,
+    "objects": objects,
 }
 
 

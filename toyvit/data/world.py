@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -83,7 +83,7 @@ class CollectedWorld(World):
         low: float,
         high: float,
     ) -> None:
-        self.images = images if images.ndim == 4 else images[..., None]
+        self.images: NDArray[Any] = images if images.ndim == 4 else images[..., None]
         self.known, self.splits, self.middle, self.half = known, splits, (low + high) / 2, (high - low) / 2
         self.sizes = {split: len(rows) for split, rows in splits.items()}
         self.image_size, self.n_channels = self.images.shape[1:3], self.images.shape[3]

@@ -153,7 +153,7 @@ def preview(made: Task) -> Figure:
     figure = Figure(figsize=(9, down * 9 / across + 0.4), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).flatten()
     for place, (panel, image, target) in enumerate(zip(panels, batch.images, batch.target, strict=True)):
-        panel.imshow(image[0].numpy(), cmap="Greys")
+        panel.imshow(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).clamp(0, 1).numpy(), cmap="Greys")
         if target.ndim == 0:
             panel.set_title(f"{int(target)}", fontsize="x-small", pad=2)
         _bare(panel)

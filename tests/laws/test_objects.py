@@ -1,0 +1,270 @@
+"""Worlds of objects: answers read again from the pictures, in plain loops; what a linear probe can and cannot see."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import RidgeClassifier
+
+from toyvit.config import CountingConfig, ObjectsConfig, SortOfClevrConfig
+from toyvit.data import clevr
+from toyvit.data.draws import sample_keys
+from toyvit.data.objects import LEAST, SIDE, stamps
+from toyvit.data.places import apart, overlapping
+from toyvit.data.tasks import task
+from toyvit.errors import BadInput
+
+SOURCES = ["glyphs", "dsprites", *(["mnist"] if "TOYVIT_DATA" in os.environ else [])]
+every_source = pytest.mark.parametrize("source", SOURCES)
+
+
+def canvas(source, **options):
+    return task(ObjectsConfig(source=source, size=32 if source == "glyphs" else 48, **options))
+
+
+# Sort-of-CLEVR
+
+
+def seen(image):
+    """What is in a picture without noise: of each colour its shape, middle and number of pixels; colour and question asked."""
+    found = []
+    for rgb in clevr.RGB.tolist():
+        lit = [
+            (row, column)
+            for row in range(clevr.HEIGHT)
+            for column in range(clevr.WIDTH)
+            if image[:, row, column].tolist() == rgb
+        ]
+        rows, columns = [row for row, _ in lit], [column for _, column in lit]
+        corner = (min(rows), min(columns))
+        middle = (min(rows) + max(rows)) / 2, (min(columns) + max(columns)) / 2
+        found.append(("square" if corner in lit else "circle", middle, len(lit)))
+    asked = clevr.RGB.tolist().index(image[:, 58, 60].tolist())
+    bars = [image[:, 62, 57 + 2 * bar].tolist() for bar in range(4)]
+    white = [bar == [1, 1, 1] for bar in bars]
+    assert white[1:].count(True) == 1 and all(bar in ([0, 0, 0], [1, 1, 1]) for bar in bars)
+    assert image[:, 56:, :56].max() == 0
+    return found, asked, 3 * white[0] + white[1:].index(True)
+
+
+def answer(found, asked, question):
+    shape, (row, column), _ = found[asked]
+    others = [each for place, each in enumerate(found) if place != asked]
+    far = [math.hypot(row - other[1][0], column - other[1][1]) for other in others]
+    assert far.count(min(far)) == far.count(max(far)) == 1
+    return (
+        shape,
+        "yes" if column < (clevr.WIDTH - 1) / 2 else "no",
+        "yes" if row < (clevr.HEIGHT - 1) / 2 else "no",
+        others[far.index(min(far))][0],
+        others[far.index(max(far))][0],
+        str(1 + [other[0] for other in others].count(shape)),
+    )[question]
+
+
+@pytest.mark.parametrize("ask", ["both", "relational", "non-relational"])
+def test_sort_of_clevr_is_answered_from_the_picture(ask):
+    made = task(SortOfClevrConfig(ask=ask))
+    batch = made.batch(4, "train", range(40))
+    questions = zip(batch.images, batch.target, batch.factors["question"], strict=True)
+    for place, (image, target, question) in enumerate(questions):
+        found, asked, read = seen(image.numpy())
+        assert read == question and answer(found, asked, read) == clevr.ANSWERS[target]
+        assert all(n == {"square": 81, "circle": 61}[shape] for shape, _, n in found)  # nothing is covered
+        assert batch.factors["squares"][place] == [shape for shape, _, _ in found].count("square")
+        for name, axis, half in (("on_top", 0, (clevr.HEIGHT - 1) / 2), ("on_left", 1, (clevr.WIDTH - 1) / 2)):
+            assert batch.factors[name][place] == [middle[axis] < half for _, middle, _ in found].count(True)
+    kinds = set(batch.factors["relational"].tolist())
+    assert kinds == {"both": {0, 1}, "relational": {1}, "non-relational": {0}}[ask]
+
+
+def test_objects_lie_apart_and_no_distance_is_tied():
+    factors = task(SortOfClevrConfig()).world.sample(0, "train", np.arange(400))
+    for places in factors["place"].tolist():
+        corners = [divmod(place, clevr.CORNERS[1]) for place in places]
+        assert all(abs(a - c) >= clevr.SIDE or abs(b - d) >= clevr.SIDE for (a, b), (c, d) in combinations(corners, 2))
+        for one in corners:
+            far = sorted((one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2 for other in corners if other != one)
+            assert far[0] < far[1] and far[-2] < far[-1]
+
+
+def test_each_placing_without_overlap_is_as_likely():
+    """Two boxes of 2 pixels on 3 x 4 corners: against the list of all placings that are allowed."""
+    drawn = apart(sample_keys(0, "places", np.arange(40_000)), 2, (3, 4), 2)
+    every = [[one, other] for one in range(12) for other in range(12)]
+    allowed = [tuple(pair) for pair in every if not overlapping(np.array(pair), 4, 2)]
+    assert len(allowed) == 144 - 70  # rows at most 1 apart: 7 of 9; columns: 10 of 16
+    shares = dict.fromkeys(allowed, 0)
+    for pair in drawn.tolist():
+        shares[tuple(pair)] += 1
+    expected = len(drawn) / len(allowed)
+    assert sum((n - expected) ** 2 / expected for n in shares.values()) < 120  # chi squared, 73 degrees: 107 is 99.5 %
+
+
+def test_what_the_question_alone_tells():
+    batch = task(SortOfClevrConfig()).batch(1, "train", range(12_000))
+    assert np.allclose(clevr.KNOWING.sum(1), 1)
+    for question, known in enumerate(clevr.KNOWING):
+        answers = batch.target[batch.factors["question"] == question]
+        assert np.allclose(np.bincount(answers, minlength=10) / len(answers), known, atol=0.035)
+
+
+def probed(features, target, n=2000):
+    """Accuracy of a linear probe fitted on the first n pictures, with every pixel scaled to the same spread."""
+    features = features / (features.std(0) + 1e-6)
+    return RidgeClassifier(alpha=100).fit(features[:n], target[:n]).score(features[n:], target[n:])
+
+
+def patches(images, size=8):
+    """(patch, image, pixels of all channels)."""
+    cut = images.unfold(2, size, size).unfold(3, size, size).permute(2, 3, 0, 1, 4, 5)
+    return cut.flatten(3).flatten(0, 1).numpy()
+
+
+@pytest.mark.parametrize(("ask", "bound"), [("relational", 0.5), ("non-relational", 0.55)])
+def test_sort_of_clevr_is_not_read_by_a_linear_probe(ask, bound):
+    """Who knows the question alone is right in 0.44 of the relational and 0.5 of the other questions."""
+    batch = task(SortOfClevrConfig(ask=ask)).batch(0, "train", range(3000))
+    assert probed(batch.images.flatten(1).numpy(), batch.target.numpy()) < bound
+    assert max(probed(patch, batch.target.numpy()) for patch in patches(batch.images)) < bound
+
+
+# objects
+
+
+@every_source
+def test_masks_and_labels_are_what_the_picture_shows(source):
+    made = canvas(source, noise=0)
+    world = made.world
+    factors = world.sample(2, "test", np.arange(30))
+    images, masks, labels = world.render(factors)[:, 0].numpy(), world.mask(factors), world.labels(factors)
+    bank, size = stamps(source), world.config.size
+    assert np.array_equal(labels, made.describe(factors).target)
+    for k in range(30):
+        shown = np.zeros((size, size))
+        mask = np.zeros((size, size), int)
+        for each in range(factors["count"][k]):
+            kind, corner = factors["kind"][k, each], divmod(factors["place"][k, each], world.corners)
+            first, n = bank.first[2, kind], bank.number[2, kind]
+            stamp = bank.pictures[first + factors["picture"][k, each] * n // 2**16].reshape(world.side, world.side) / 1020
+            for row in range(world.side):
+                for column in range(world.side):
+                    place = corner[0] + row, corner[1] + column
+                    assert shown[place] == 0
+                    shown[place] = stamp[row, column]
+                    mask[place] = each + 1 if abs(stamp[row, column]) >= 0.5 else 0
+        assert np.allclose(images[k], shown, atol=1e-6) and np.array_equal(masks[k], mask)
+        for patch, label in enumerate(labels[k]):
+            row, column = divmod(patch, size // 8)
+            here = mask[8 * row : 8 * row + 8, 8 * column : 8 * column + 8].ravel().tolist()
+            covered = [here.count(each + 1) for each in range(world.config.most)]
+            most = covered.index(max(covered))
+            assert label == (factors["kind"][k, most] + 1 if max(covered) >= LEAST else 0)
+    assert len(set(labels.ravel().tolist())) == made.n_classes
+
+
+@every_source
+def test_an_object_more_leaves_the_others_where_they_are(source):
+    world = canvas(source).world
+    factors = world.sample(0, "train", np.arange(50))
+    fewer, more = (world.mask(world.change(factors, "count", np.full(50, n))) for n in (2, 3))
+    assert np.array_equal(np.where(more == 3, 0, more), fewer) and set(np.unique(more)) == {0, 1, 2, 3}
+    assert set(factors["count"].tolist()) == {1, 2, 3}
+
+
+@every_source
+def test_every_picture_of_every_class_is_drawn_from_its_own_split(source):
+    bank = stamps(source)
+    assert bank.number.sum() == len(bank.pictures) if source == "mnist" else (bank.number.sum(1) == len(bank.pictures)).all()
+    steps = np.arange(2**16)
+    for first, number in zip(bank.first.ravel(), bank.number.ravel(), strict=True):
+        picked = first + steps * number // 2**16
+        assert picked[0] == first and picked[-1] == first + number - 1 and len(np.unique(picked)) == number
+    if source == "mnist":
+        flat = [pictures.tobytes() for pictures in bank.pictures]
+        ends = bank.number.sum(1).cumsum()
+        train, test = set(flat[: ends[0]]), flat[ends[1] :]
+        assert sum(picture in train for picture in test) < 5 and len(test) == 10_000
+
+
+def test_shapes_fit_their_box():
+    """Cut out of the halved picture nothing is lost, and classes differ."""
+    bank = stamps("dsprites")
+    assert bank.pictures.shape == (351, SIDE * SIDE) and set(np.unique(bank.pictures)) == {0, 255, 510, 765, 1020}
+    lit = bank.pictures.reshape(3, -1, SIDE * SIDE).sum(2) / 1020
+    assert lit.min() > 30 and lit.max() < 100
+    from toyvit.data import dsprites
+
+    factors = {"shape": [[0], [1], [2]], "scale": 5, "orientation": np.arange(39), "x": 15, "y": 15}
+    whole = dsprites.images(dsprites.index(factors)).sum((-1, -2)) / 4
+    assert np.allclose(lit.reshape(3, 3, 39)[:, 2], whole)
+
+
+@pytest.mark.parametrize(
+    "options", [{"size": 44}, {"size": 32}, {"source": "glyphs", "size": 28}, {"source": "omniglot"}, {"ask": "masks"}]
+)
+def test_a_canvas_that_cannot_be_made_is_refused(options):
+    with pytest.raises(BadInput):
+        ObjectsConfig(**options)
+
+
+# counting
+
+
+def test_the_default_counting_world_is_what_it_always_was():
+    """Taken before squares and the other questions were added."""
+    batch = task(CountingConfig()).batch(3, "held_out", range(64))
+    found = hashlib.sha256(batch.images.numpy().tobytes() + batch.target.numpy().tobytes())
+    assert found.hexdigest() == "b62564d516afa64419a70bfb61ff43c16e72ef32982946365386560a460ace9d"
+    assert list(batch.factors) == ["left", "right", "sum"]
+
+
+def counted(image):
+    """Discs and squares on each side of a picture without noise: a disc has a full middle, a square an empty one."""
+    discs, squares = [0, 0], [0, 0]
+    for row in range(4):
+        for column in range(8):
+            cell = image[6 * row : 6 * row + 6, 6 * column : 6 * column + 6]
+            if cell[2, 2] > 0:
+                discs[column // 4] += 1
+            elif cell.max() > 0:
+                squares[column // 4] += 1
+    return discs, squares
+
+
+@pytest.mark.parametrize("ask", ["add", "count", "compare"])
+@pytest.mark.parametrize("distractors", [0, 6])
+def test_counting_is_answered_from_the_picture(ask, distractors):
+    made = task(CountingConfig(ask=ask, distractors=distractors, noise=0))
+    for split in ("train", "held_out"):
+        factors = made.world.sample(1, split, np.arange(150))
+        batch, drawn = made.describe(factors), set()
+        for k, target in enumerate(batch.target.tolist()):
+            (left, right), squares = counted(batch.images[k, 0].numpy())
+            more = 2 if left > right else 1 if left == right else 0
+            assert target == {"add": left + right, "count": left, "compare": more}[ask]
+            assert squares == factors["squares"][k].tolist()
+            drawn.update(squares)
+        assert drawn == set(range(distractors + 1))
+    assert torch.equal(task(CountingConfig(noise=0)).batch(1, "train", [0]).images, made.batch(1, "train", [0]).images) == (
+        distractors == 0
+    )
+
+
+def test_a_disc_more_leaves_the_squares_where_they_are():
+    world = task(CountingConfig(distractors=9, noise=0)).world
+    factors = world.sample(0, "train", np.arange(100))
+    more = world.change(factors, "left", np.full(100, 7))
+    assert np.array_equal(world.distracting(factors), world.distracting(more))
+    assert not (world.shown(more) & world.distracting(more)).any()
+
+
+def test_more_than_a_side_holds_is_refused():
+    with pytest.raises(BadInput, match="at most 16 in all"):
+        CountingConfig(most=10, distractors=7)
