@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.laws.worlds import CONFIGS, MADE
-from toyvit.config import MarkovConfig
+from toyvit.config import MarkovConfig, PointersConfig, RelationsConfig
 from toyvit.data.task import Batch, Task, accuracy, loss
 
 every_task = pytest.mark.parametrize("name", CONFIGS)
@@ -65,11 +65,33 @@ def strategies(made: Task, batch: Batch) -> dict[str, float]:
     return found
 
 
-BRUTE = (uniform, prior, bag_of_labels, bag_of_glyphs, strategies)
+def any_object(made: Task, batch: Batch) -> dict[str, float]:
+    """Every cell that is not blank is as likely to be the answer."""
+    objects = [[cell for cell, glyph in enumerate(cells) if glyph >= 0] for cells in batch.content.tolist()]
+    assert all(answer in shown for shown, answer in zip(objects, batch.target.tolist(), strict=True))
+    chances = [1 / len(shown) for shown in objects]
+    return {"accuracy.any_object": np.mean(chances), "loss.any_object": np.mean([-math.log(chance) for chance in chances])}
+
+
+def bag_of_values(made: Task, batch: Batch) -> dict[str, float]:
+    """What every block would answer if it were the one pointed to, counted."""
+    config, right, nats = made.config, [], []
+    for (_, *shown), answer in zip(batch.content.tolist(), batch.target.tolist(), strict=True):
+        windows = [[shown[(block + step) % len(shown)] for step in range(config.window)] for block in range(config.n_values)]
+        counts = Counter(sum(window) % config.n_values for window in windows)
+        most = max(counts.values())
+        right.append(answer == min(value for value, count in counts.items() if count == most))
+        nats.append(-math.log(counts[answer] / config.n_values))
+    return {"accuracy.bag_of_values": np.mean(right), "loss.bag_of_values": np.mean(nats)}
+
+
+BRUTE = (uniform, prior, bag_of_labels, bag_of_glyphs, any_object, bag_of_values, strategies)
 MEANT = {
     bag_of_labels: lambda made, batch: batch.pairs is not None,
     bag_of_glyphs: lambda made, batch: batch.content is not None and made.answers == "patch",
     strategies: lambda made, batch: batch.strategies is not None,
+    any_object: lambda made, batch: isinstance(made.config, RelationsConfig) and made.config.ask == "odd",
+    bag_of_values: lambda made, batch: isinstance(made.config, PointersConfig),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 
 import numpy as np
@@ -14,6 +15,8 @@ from toyvit.config import (
     CountingConfig,
     InductionConfig,
     MarkovConfig,
+    PointersConfig,
+    RelationsConfig,
     RepeatsConfig,
     TaskConfig,
 )
@@ -29,7 +32,18 @@ CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.it
     "addition ordered": AdditionConfig(modulus=11, split="ordered"),
     "addition clock": AdditionConfig(modulus=12, shown="clock"),
     "counting all seen": CountingConfig(most=2, held_out=0, noise=0),
+    "relations match": RelationsConfig(ask="match"),
+    "relations odd": RelationsConfig(ask="odd"),
+    "relations 2x5 match": RelationsConfig(ask="match", rows=2, columns=5, n_shapes=6, noise=0),
+    "relations 3x3 odd": RelationsConfig(ask="odd", rows=3, columns=3, n_objects=9, n_shapes=2),
+    "relations 1x2": RelationsConfig(rows=1, columns=2, n_shapes=2),
+    "pointers 2 hops": PointersConfig(hops=2),
+    "pointers sum": PointersConfig(rows=3, columns=4, n_values=10, window=3, aggregate="sum", noise=0),
+    "pointers 2 hops sum": PointersConfig(rows=2, columns=4, n_values=5, hops=2, window=7, aggregate="sum", held_out=0.5),
+    "pointers all seen": PointersConfig(rows=1, columns=3, n_values=2, held_out=0),
 }
+if "TOYVIT_DATA" in os.environ:  # MNIST is looked for there
+    CONFIGS["pointers mnist"] = PointersConfig(source="mnist", noise=0.1)
 MADE = {name: task(config) for name, config in CONFIGS.items()}
 
 

@@ -9,6 +9,8 @@ from toyvit.config.tasks import (
     CountingConfig,
     InductionConfig,
     MarkovConfig,
+    PointersConfig,
+    RelationsConfig,
     RepeatsConfig,
     TaskConfig,
 )
@@ -21,6 +23,8 @@ __all__ = [
     "InductionConfig",
     "MarkovConfig",
     "ModelConfig",
+    "PointersConfig",
+    "RelationsConfig",
     "RepeatsConfig",
     "Run",
     "Seeds",

@@ -13,6 +13,8 @@ from toyvit.config import (
     InductionConfig,
     MarkovConfig,
     ModelConfig,
+    PointersConfig,
+    RelationsConfig,
     RepeatsConfig,
     Run,
     TaskConfig,
@@ -22,6 +24,8 @@ from toyvit.data.collected import COLLECTED, classify
 from toyvit.data.counting import counting
 from toyvit.data.glyphs import induction
 from toyvit.data.markov import markov
+from toyvit.data.pointers import pointers
+from toyvit.data.relations import relations
 from toyvit.data.repeats import repeats
 from toyvit.data.task import Batch, Pairs, Task, accuracy, loss
 from toyvit.errors import BadInput
@@ -35,6 +39,8 @@ TASKS: dict[str, Callable[[Any], Task]] = {
     "repeats": repeats,
     "addition": addition,
     "counting": counting,
+    "relations": relations,
+    "pointers": pointers,
 }
 
 # A data set's name -> the task that its preview shows.
@@ -45,6 +51,8 @@ PREVIEWS: dict[str, TaskConfig] = {
     "repeats": RepeatsConfig(),
     "addition": AdditionConfig(),
     "counting": CountingConfig(),
+    "relations": RelationsConfig(),
+    "pointers": PointersConfig(),
 }
 
 
