@@ -12,6 +12,8 @@ from toyvit.config import (
     InductionConfig,
     MarkovConfig,
     ModelConfig,
+    PointersConfig,
+    RelationsConfig,
     RepeatsConfig,
     Run,
     TrainConfig,
@@ -147,6 +149,60 @@ def counting() -> Run:
     )
 
 
+def same_different() -> Run:
+    """TODO"""
+    return Run(
+        recipe="same-different",
+        task=RelationsConfig(ask="same"),
+        model=ModelConfig(n_layers=2, n_heads=4, d_model=64, attention_bias=True, position_scale=0.1),
+        train=TrainConfig(steps=1000, batch_size=64, learning_rate=1e-3),
+    )
+
+
+def same_different_mlp() -> Run:
+    """TODO"""
+    run = same_different()
+    return replace(run, recipe="same-different-mlp", model=replace(run.model, d_mlp=128))
+
+
+def odd_one_out() -> Run:
+    """TODO"""
+    run = same_different()
+    return replace(run, recipe="odd-one-out", task=RelationsConfig(ask="odd"), train=replace(run.train, steps=2500))
+
+
+def match_to_sample() -> Run:
+    """TODO"""
+    return Run(
+        recipe="match-to-sample",
+        task=RelationsConfig(ask="match", rows=2, columns=4, alike=0.8),
+        model=ModelConfig(n_layers=2, n_heads=4, d_model=64, d_mlp=128, attention_bias=True, position_scale=0.3),
+        train=TrainConfig(steps=2500, batch_size=64, learning_rate=1e-3),
+    )
+
+
+def pointers() -> Run:
+    """TODO"""
+    return Run(
+        recipe="pointers",
+        task=PointersConfig(),
+        model=ModelConfig(n_layers=2, n_heads=4, d_model=64, attention_bias=True),
+        train=TrainConfig(steps=600, batch_size=64, learning_rate=1e-3),
+    )
+
+
+def pointers_2hop() -> Run:
+    """TODO"""
+    run = pointers()
+    return replace(
+        run,
+        recipe="pointers-2hop",
+        task=PointersConfig(hops=2),
+        model=replace(run.model, n_layers=3),
+        train=replace(run.train, steps=1000),
+    )
+
+
 RECIPES: dict[str, Callable[[], Run]] = {
     "induction": induction,
     "induction-control": induction_control,
@@ -160,4 +216,10 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "repeats": repeats,
     "addition": addition,
     "counting": counting,
+    "same-different": same_different,
+    "same-different-mlp": same_different_mlp,
+    "odd-one-out": odd_one_out,
+    "match-to-sample": match_to_sample,
+    "pointers": pointers,
+    "pointers-2hop": pointers_2hop,
 }

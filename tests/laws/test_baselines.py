@@ -73,6 +73,18 @@ def any_object(made: Task, batch: Batch) -> dict[str, float]:
     return {"accuracy.any_object": np.mean(chances), "loss.any_object": np.mean([-math.log(chance) for chance in chances])}
 
 
+def candidates_alone(made: Task, batch: Batch) -> dict[str, float]:
+    """Whether the sample is alike is not seen, only how often it is; whether the candidates are is read off their cells."""
+    config, right, nats = made.config, [], []
+    for cells, answer in zip(batch.content.tolist(), batch.target.tolist(), strict=True):
+        rows = [cells[config.columns * row : config.columns * (row + 1)] for row in range(config.rows // 2, config.rows)]
+        left = {glyph for row in rows for glyph in row[: config.columns // 2] if glyph >= 0}
+        says_left = config.alike if len(left) == 1 else 1 - config.alike
+        right.append(answer == (0 if says_left >= 0.5 else 1))
+        nats.append(-math.log([says_left, 1 - says_left][answer]))
+    return {"accuracy.candidates_alone": np.mean(right), "loss.candidates_alone": np.mean(nats)}
+
+
 def bag_of_values(made: Task, batch: Batch) -> dict[str, float]:
     """What every block would answer if it were the one pointed to, counted."""
     config, right, nats = made.config, [], []
@@ -85,12 +97,13 @@ def bag_of_values(made: Task, batch: Batch) -> dict[str, float]:
     return {"accuracy.bag_of_values": np.mean(right), "loss.bag_of_values": np.mean(nats)}
 
 
-BRUTE = (uniform, prior, bag_of_labels, bag_of_glyphs, any_object, bag_of_values, strategies)
+BRUTE = (uniform, prior, bag_of_labels, bag_of_glyphs, any_object, candidates_alone, bag_of_values, strategies)
 MEANT = {
     bag_of_labels: lambda made, batch: batch.pairs is not None,
     bag_of_glyphs: lambda made, batch: batch.content is not None and made.answers == "patch",
     strategies: lambda made, batch: batch.strategies is not None,
     any_object: lambda made, batch: isinstance(made.config, RelationsConfig) and made.config.ask == "odd",
+    candidates_alone: lambda made, batch: isinstance(made.config, RelationsConfig) and made.config.ask == "match",
     bag_of_values: lambda made, batch: isinstance(made.config, PointersConfig),
 }
 

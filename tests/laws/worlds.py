@@ -34,7 +34,7 @@ CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.it
     "counting all seen": CountingConfig(most=2, held_out=0, noise=0),
     "relations match": RelationsConfig(ask="match"),
     "relations odd": RelationsConfig(ask="odd"),
-    "relations 2x5 match": RelationsConfig(ask="match", rows=2, columns=5, n_shapes=6, noise=0),
+    "relations 2x5 match": RelationsConfig(ask="match", rows=2, columns=5, n_shapes=6, noise=0, alike=0.8),
     "relations 3x3 odd": RelationsConfig(ask="odd", rows=3, columns=3, n_objects=9, n_shapes=2),
     "relations 1x2": RelationsConfig(rows=1, columns=2, n_shapes=2),
     "pointers 2 hops": PointersConfig(hops=2),

@@ -135,7 +135,8 @@ class RelationsConfig(TaskConfig):
     columns: int = number(4, least=1, most=32)
     n_shapes: int = number(64, least=2, most=256)
     noise: float = number(0.3, least=0, most=10)
-    n_objects: int = number(4, least=3, most=64)  # of `odd`
+    n_objects: int = number(6, least=3, most=64)  # of `odd`
+    alike: float = number(0.5, least=0.01, most=0.99)  # share of pictures whose pair (of `match`: sample pair) is alike
 
     def __post_init__(self) -> None:
         super().__post_init__()

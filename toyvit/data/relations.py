@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toyvit.config import RelationsConfig
-from toyvit.data.draws import integers, sample_keys, subsets
+from toyvit.data.draws import integers, sample_keys, subsets, uniforms
 from toyvit.data.glyphs import CELL, N_UNSEEN, bank, cell_pictures
 from toyvit.data.task import Batch, Task, asking, class_baselines
 from toyvit.data.world import Factors, World
@@ -50,7 +50,10 @@ class RelationsWorld(World):
         keys = sample_keys(seed, self.split(split), indices)
         first, n_shapes = (self.config.n_shapes, N_UNSEEN) if split == "unseen" else (0, self.config.n_shapes)
         places = [subsets(keys, f"cell {number}", self.n_each, region.size) for number, region in enumerate(self.regions)]
-        return {name: integers(keys, name, 1, below)[:, 0] for name, below in self.asked.items()} | {
+        asked = {name: integers(keys, name, 1, below)[:, 0] for name, below in self.asked.items()}
+        if "relation" in asked:
+            asked["relation"] = (uniforms(keys, "relation", 1)[:, 0] < self.config.alike).astype(np.int64)
+        return asked | {
             "shape": first + subsets(keys, "shape", self.n_slots, n_shapes),
             "cell": np.concatenate([region.ravel()[place] for region, place in zip(self.regions, places, strict=True)], 1),
             "look": (keys >> np.uint64(1)).astype(np.int64),
@@ -111,7 +114,7 @@ def relations(config: RelationsConfig) -> Task:
         found = class_baselines(batch.target)
         if config.ask == "odd":  # one object is as good as another
             found |= {"accuracy.any_object": 1 / config.n_objects, "loss.any_object": math.log(config.n_objects)}
-        return found
+        return found | (candidates_alone(batch, config.alike) if config.ask == "match" else {})
 
     return Task(
         config=config,
@@ -121,3 +124,12 @@ def relations(config: RelationsConfig) -> Task:
         scalars=scalars,
         baselines=baselines,
     )
+
+
+def candidates_alone(batch: Batch, alike: float) -> dict[str, float]:
+    """Accuracy and loss of the predictor that sees which candidate is alike, but not the sample; at even odds it says left."""
+    left, answer = batch.factors["left"] == 1, batch.target
+    matches_left = torch.where(left, alike, 1 - alike).double()  # chance that the sample is as the left candidate
+    given = torch.where(answer == 0, matches_left, 1 - matches_left)
+    right = ((matches_left >= 0.5) == (answer == 0)).double().mean()
+    return {"accuracy.candidates_alone": right.item(), "loss.candidates_alone": -given.log().mean().item()}
