@@ -16,6 +16,8 @@ from toyvit.config import (
     ModelConfig,
     ObjectsConfig,
     ReconstructConfig,
+    PointersConfig,
+    RelationsConfig,
     RepeatsConfig,
     Run,
     SortOfClevrConfig,
@@ -257,6 +259,77 @@ def sort_of_clevr() -> Run:
             readout="last",
         ),
         train=TrainConfig(steps=2500, batch_size=64, learning_rate=1e-3, decay="linear", n_validation=256),
+def same_different() -> Run:
+    """Are two glyphs on a blank grid alike? Chance to about step 150, then a rise. Two attention-only layers of four heads.
+
+    Seeds 0, 1, 2: 0.99, 0.98, 0.98 of the test pictures; 0.94, 0.93, 0.94 on unseen shapes. A fifth of a CPU minute.
+    """
+    return Run(
+        recipe="same-different",
+        task=RelationsConfig(ask="same"),
+        model=ModelConfig(n_layers=2, n_heads=4, d_model=64, attention_bias=True, position_scale=0.1),
+        train=TrainConfig(steps=1000, batch_size=64, learning_rate=1e-3),
+    )
+
+
+def same_different_mlp() -> Run:
+    """The same with MLPs of 128: as good (0.97 to 0.99; unseen shapes 0.92 to 0.94), a third of a CPU minute."""
+    run = same_different()
+    return replace(run, recipe="same-different-mlp", model=replace(run.model, d_mlp=128))
+
+
+def odd_one_out() -> Run:
+    """Six objects, one of another shape: which cell? A plateau at 1/6, who sees only where objects are, then a transition.
+
+    Attention only. It starts near step 1,600 with seeds 0, 1, 2; at the end 0.99, 0.97, 0.99 of the test pictures, 0.95, 0.92,
+    0.92 on unseen shapes. Under half a CPU minute.
+    """
+    run = same_different()
+    return replace(run, recipe="odd-one-out", task=RelationsConfig(ask="odd"), train=replace(run.train, steps=2500))
+
+
+def match_to_sample() -> Run:
+    """Which candidate pair is alike or not as the sample is? 3 x 2 cells, samples alike in 0.8 of the pictures; MLPs of 128.
+
+    Two rises: from chance to 0.8, what the candidates alone say, and after a long plateau to above 0.97, when the sample is
+    heeded. The second starts near step 1,900, 1,000 and 3,400 with seeds 0, 1, 2. With even odds (`--task.alike 0.5`, seed 0)
+    it stays at chance for 2,500 steps. Under a CPU minute.
+    """
+    return Run(
+        recipe="match-to-sample",
+        task=RelationsConfig(ask="match", rows=3, columns=2, alike=0.8),
+        model=ModelConfig(n_layers=2, n_heads=4, d_model=64, d_mlp=128, attention_bias=True, position_scale=0.3),
+        train=TrainConfig(steps=5000, batch_size=64, learning_rate=1e-3),
+    )
+
+
+def pointers() -> Run:
+    """Pointer-value retrieval: a plateau at the bag of values (0.32), then a transition within 40 steps. Attention only.
+
+    Seeds 0, 1, 2: above 0.99 at step 234, 198 and 174; at the end 1.00 on test and on held-out pairs. One layer
+    (`--model.n_layers 1`, seed 0) stays at the bag of values: 0.32, held-out pairs 0.17. An eighth of a CPU minute.
+    """
+    return Run(
+        recipe="pointers",
+        task=PointersConfig(),
+        model=ModelConfig(n_layers=2, n_heads=4, d_model=64, attention_bias=True),
+        train=TrainConfig(steps=600, batch_size=64, learning_rate=1e-3),
+    )
+
+
+def pointers_2hop() -> Run:
+    """Two hops with three attention-only layers: a plateau at the bag of values (0.27) and a little above, then a transition.
+
+    Seeds 0, 1, 2: above 0.99 at step 340, 348 and 360; at the end 1.00 on test, 0.99 to 1.00 on held-out pairs. Two layers
+    (`--model.n_layers 2`, seed 0): 0.44 at step 1,000 and still rising, held-out pairs 0.14. A quarter of a CPU minute.
+    """
+    run = pointers()
+    return replace(
+        run,
+        recipe="pointers-2hop",
+        task=PointersConfig(hops=2),
+        model=replace(run.model, n_layers=3),
+        train=replace(run.train, steps=1000),
     )
 
 
@@ -283,4 +356,10 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "apples": apples,
     "objects": objects,
     "sort-of-clevr": sort_of_clevr,
+    "same-different": same_different,
+    "same-different-mlp": same_different_mlp,
+    "odd-one-out": odd_one_out,
+    "match-to-sample": match_to_sample,
+    "pointers": pointers,
+    "pointers-2hop": pointers_2hop,
 }

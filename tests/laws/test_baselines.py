@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.laws.worlds import CONFIGS, MADE
-from toyvit.config import MarkovConfig
+from toyvit.config import MarkovConfig, PointersConfig, RelationsConfig
 from toyvit.data.task import Batch, Task, accuracy, loss
 
 every_task = pytest.mark.parametrize("name", CONFIGS)
@@ -132,7 +132,40 @@ def position(made: Task, batch: Batch) -> dict[str, float]:
     return {"accuracy.position": np.mean(right), "loss.position": np.mean(nats)}
 
 
+def any_object(made: Task, batch: Batch) -> dict[str, float]:
+    """Every cell that is not blank is as likely to be the answer."""
+    objects = [[cell for cell, glyph in enumerate(cells) if glyph >= 0] for cells in batch.content.tolist()]
+    assert all(answer in shown for shown, answer in zip(objects, batch.target.tolist(), strict=True))
+    chances = [1 / len(shown) for shown in objects]
+    return {"accuracy.any_object": np.mean(chances), "loss.any_object": np.mean([-math.log(chance) for chance in chances])}
+
+
+def candidates_alone(made: Task, batch: Batch) -> dict[str, float]:
+    """Whether the sample is alike is not seen, only how often it is; whether the candidates are is read off their cells."""
+    config, right, nats = made.config, [], []
+    for cells, answer in zip(batch.content.tolist(), batch.target.tolist(), strict=True):
+        rows = [cells[config.columns * row : config.columns * (row + 1)] for row in range(config.rows // 2, config.rows)]
+        left = {glyph for row in rows for glyph in row[: config.columns // 2] if glyph >= 0}
+        says_left = config.alike if len(left) == 1 else 1 - config.alike
+        right.append(answer == (0 if says_left >= 0.5 else 1))
+        nats.append(-math.log([says_left, 1 - says_left][answer]))
+    return {"accuracy.candidates_alone": np.mean(right), "loss.candidates_alone": np.mean(nats)}
+
+
+def bag_of_values(made: Task, batch: Batch) -> dict[str, float]:
+    """What every block would answer if it were the one pointed to, counted."""
+    config, right, nats = made.config, [], []
+    for (_, *shown), answer in zip(batch.content.tolist(), batch.target.tolist(), strict=True):
+        windows = [[shown[(block + step) % len(shown)] for step in range(config.window)] for block in range(config.n_values)]
+        counts = Counter(sum(window) % config.n_values for window in windows)
+        most = max(counts.values())
+        right.append(answer == min(value for value, count in counts.items() if count == most))
+        nats.append(-math.log(counts[answer] / config.n_values))
+    return {"accuracy.bag_of_values": np.mean(right), "loss.bag_of_values": np.mean(nats)}
+
+
 BRUTE = (uniform, prior, mean, bag_of_labels, share_of_labels, bag_of_glyphs, strategies, question, bag_of_objects, position)
+BRUTE += (any_object, candidates_alone, bag_of_values)
 MEANT = {
     prior: lambda made, batch: not batch.target.is_floating_point(),
     mean: lambda made, batch: batch.target.is_floating_point(),
@@ -143,6 +176,9 @@ MEANT = {
     share_of_labels: lambda made, batch: made.config.name == "fewshot",
     bag_of_glyphs: lambda made, batch: batch.content is not None and made.answers == "patch",
     strategies: lambda made, batch: batch.strategies is not None,
+    any_object: lambda made, batch: isinstance(made.config, RelationsConfig) and made.config.ask == "odd",
+    candidates_alone: lambda made, batch: isinstance(made.config, RelationsConfig) and made.config.ask == "match",
+    bag_of_values: lambda made, batch: isinstance(made.config, PointersConfig),
 }
 
 

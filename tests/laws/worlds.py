@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from contextlib import suppress
 
@@ -19,8 +20,10 @@ from toyvit.config import (
     InductionConfig,
     MarkovConfig,
     ObjectsConfig,
+    PointersConfig,
     ReconstructConfig,
     RegressConfig,
+    RelationsConfig,
     RepeatsConfig,
     SortOfClevrConfig,
     TaskConfig,
@@ -52,7 +55,18 @@ CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.it
     "sort-of-clevr relational": SortOfClevrConfig(ask="relational", noise=0.1),
     "objects count": ObjectsConfig(size=40, most=2, ask="count", noise=0),
     "objects glyphs": ObjectsConfig(source="glyphs", size=24),
+    "relations match": RelationsConfig(ask="match"),
+    "relations odd": RelationsConfig(ask="odd"),
+    "relations 2x5 match": RelationsConfig(ask="match", rows=2, columns=5, n_shapes=6, noise=0, alike=0.8),
+    "relations 3x3 odd": RelationsConfig(ask="odd", rows=3, columns=3, n_objects=9, n_shapes=2),
+    "relations 1x2": RelationsConfig(rows=1, columns=2, n_shapes=2),
+    "pointers 2 hops": PointersConfig(hops=2),
+    "pointers sum": PointersConfig(rows=3, columns=4, n_values=10, window=3, aggregate="sum", noise=0),
+    "pointers 2 hops sum": PointersConfig(rows=2, columns=4, n_values=5, hops=2, window=7, aggregate="sum", held_out=0.5),
+    "pointers all seen": PointersConfig(rows=1, columns=3, n_values=2, held_out=0),
 }
+if "TOYVIT_DATA" in os.environ:  # MNIST is looked for there
+    CONFIGS["pointers mnist"] = PointersConfig(source="mnist", noise=0.1)
 MADE = {name: task(config) for name, config in CONFIGS.items()}
 # Tasks whose files may not be here.
 FOUND: dict[str, TaskConfig] = {

@@ -261,6 +261,74 @@ class FewshotConfig(TaskConfig):
         return {"glyphs": 64, "mnist": 10 - self.n_classes, "omniglot": 659}[self.source]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RelationsConfig(TaskConfig):
+    """Glyphs in some cells of a blank grid: same or different, which pair is alike in the same way, which is the odd one?"""
+
+    name: ClassVar[str] = "relations"
+    ask: str = "same"  # `same`: two objects; `match`: a sample pair and two candidates; `odd`: all alike but one
+    rows: int = number(4, least=1, most=32)
+    columns: int = number(4, least=1, most=32)
+    n_shapes: int = number(64, least=2, most=256)
+    noise: float = number(0.3, least=0, most=10)
+    n_objects: int = number(6, least=3, most=64)  # of `odd`
+    alike: float = number(0.5, least=0.01, most=0.99)  # share of pictures whose pair (of `match`: sample pair) is alike
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(self.ask, ("same", "match", "odd"), "task.ask")
+        objects = {"same": 2, "match": 6, "odd": self.n_objects}[self.ask]
+        if self.rows * self.columns < objects:
+            raise BadInput(f"a grid of {self.rows} x {self.columns} cells does not hold the {objects} objects of {self.ask!r}")
+        if self.ask == "match" and min((self.rows - self.rows // 2) * (self.columns // 2), self.rows // 2 * self.columns) < 2:
+            raise BadInput(
+                f"a grid of {self.rows} x {self.columns} cells has no room for the three pairs of 'match': "
+                "each of the upper half and the lower quarters needs 2 cells"
+            )
+        if self.ask == "match" and self.n_shapes < 6:
+            raise BadInput(f"the three pairs of 'match' need n_shapes of at least 6, got {self.n_shapes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointersConfig(TaskConfig):
+    """Pointer-value retrieval: the first cell says which cell holds the answer, or which cell says which cell holds it."""
+
+    name: ClassVar[str] = "pointers"
+    source: str = "glyphs"  # what a cell shows: `glyphs`, one a number; `mnist`, handwritten digits
+    n_values: int = number(8, least=2, most=64)  # numbers that a cell may show; the pointer is one of them
+    rows: int = number(3, least=1, most=16)
+    columns: int = number(3, least=1, most=16)
+    hops: int = number(1, least=1, most=2)
+    aggregate: str = "first"  # of the cells of the window: `first`, the first one's value; `sum`, modulo n_values
+    window: int = number(1, least=1)  # cells, from the one pointed to
+    held_out: float = number(0.1, least=0, most=0.9)  # share of the pairs (pointer, value there) that training never shows
+    noise: float = number(0.3, least=0, most=10)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(self.source, ("glyphs", "mnist"), "task.source")
+        choose(self.aggregate, ("first", "sum"), "task.aggregate")
+        if self.n_blocks < self.n_values:
+            raise BadInput(
+                f"a grid of {self.rows} x {self.columns} cells has {self.n_blocks} cells to point to: "
+                f"n_values {self.n_values} is more than that"
+            )
+        if self.source == "mnist" and self.n_values > 10:
+            raise BadInput(f"mnist has 10 digits: n_values {self.n_values} is more than that")
+        if self.n_values <= self.hops:
+            raise BadInput(f"{self.hops} hops need n_values of at least {self.hops + 1}, got {self.n_values}")
+        if self.window > (self.n_blocks if self.aggregate == "sum" else 1):
+            raise BadInput(
+                f"window {self.window} with aggregate {self.aggregate!r}: at most 1 with 'first' (nothing reads the others), "
+                f"at most the {self.n_blocks} cells after the pointer with 'sum'"
+            )
+
+    @property
+    def n_blocks(self) -> int:
+        """Cells after the pointer."""
+        return self.rows * self.columns - 1
+
+
 TASK_CONFIGS: dict[str, type[TaskConfig]] = {
     kind.name: kind
     for kind in (
@@ -268,12 +336,14 @@ TASK_CONFIGS: dict[str, type[TaskConfig]] = {
         RegressConfig,
         ReconstructConfig,
         InductionConfig,
+        FewshotConfig,
         MarkovConfig,
         RepeatsConfig,
+        RelationsConfig,
+        PointersConfig,
         AdditionConfig,
         CountingConfig,
         DspritesConfig,
-        FewshotConfig,
         SortOfClevrConfig,
         ObjectsConfig,
     )

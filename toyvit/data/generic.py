@@ -20,8 +20,10 @@ from toyvit.config import (
     InductionConfig,
     MarkovConfig,
     ObjectsConfig,
+    PointersConfig,
     ReconstructConfig,
     RegressConfig,
+    RelationsConfig,
     RepeatsConfig,
     SortOfClevrConfig,
 )
@@ -34,6 +36,8 @@ from toyvit.data.fewshot import fewshot
 from toyvit.data.glyphs import induction
 from toyvit.data.markov import markov
 from toyvit.data.objects import objects
+from toyvit.data.pointers import pointers
+from toyvit.data.relations import relations
 from toyvit.data.repeats import repeats
 from toyvit.data.sprites import dsprites, standardised
 from toyvit.data.task import Task, number_baselines
@@ -56,6 +60,11 @@ WORLDS: dict[str, tuple[Callable[[], Task], str]] = {
     "addition": (lambda: addition(AdditionConfig()), "two operands, as glyphs or as the hands of a clock"),
     "fewshot": (lambda: fewshot(FewshotConfig()), "exemplar-label pairs and a query: answered from the context or the weights"),
     "omniglot": (lambda: fewshot(FewshotConfig(source="omniglot", n_pairs=4)), "the same with handwritten characters"),
+    "relations": (
+        lambda: relations(RelationsConfig()),
+        "glyphs in some cells: the same, the odd one out, alike as the sample is",
+    ),
+    "pointers": (lambda: pointers(PointersConfig()), "one cell says which cell holds the answer; one hop or two"),
     "sort-of-clevr": (lambda: sort_of_clevr(SortOfClevrConfig()), "six coloured squares and circles, and a question about one"),
     "objects": (lambda: objects(ObjectsConfig()), "one to three shapes, glyphs or digits at any place, with their masks"),
     "counting": (lambda: counting(CountingConfig()), "discs on the left and on the right"),

@@ -15,6 +15,8 @@ from toyvit.data.generic import WORLDS, classify, reconstruct, regress
 from toyvit.data.glyphs import induction
 from toyvit.data.markov import markov
 from toyvit.data.objects import objects
+from toyvit.data.pointers import pointers
+from toyvit.data.relations import relations
 from toyvit.data.repeats import repeats
 from toyvit.data.sprites import dsprites
 from toyvit.data.task import Batch, Pairs, Task, accuracy, loss
@@ -35,6 +37,8 @@ TASKS: dict[str, Callable[[Any], Task]] = {
     "fewshot": fewshot,
     "sort-of-clevr": sort_of_clevr,
     "objects": objects,
+    "relations": relations,
+    "pointers": pointers,
 }
 
 
