@@ -15,8 +15,8 @@ from toyvit.config import (
     MarkovConfig,
     ModelConfig,
     ObjectsConfig,
-    ReconstructConfig,
     PointersConfig,
+    ReconstructConfig,
     RelationsConfig,
     RepeatsConfig,
     Run,
@@ -259,6 +259,9 @@ def sort_of_clevr() -> Run:
             readout="last",
         ),
         train=TrainConfig(steps=2500, batch_size=64, learning_rate=1e-3, decay="linear", n_validation=256),
+    )
+
+
 def same_different() -> Run:
     """Are two glyphs on a blank grid alike? Chance to about step 150, then a rise. Two attention-only layers of four heads.
 

@@ -62,7 +62,7 @@ WORLDS: dict[str, tuple[Callable[[], Task], str]] = {
     "omniglot": (lambda: fewshot(FewshotConfig(source="omniglot", n_pairs=4)), "the same with handwritten characters"),
     "relations": (
         lambda: relations(RelationsConfig()),
-        "glyphs in some cells: the same, the odd one out, alike as the sample is",
+        "glyphs in some cells: the same? the odd one out? alike as the sample is?",
     ),
     "pointers": (lambda: pointers(PointersConfig()), "one cell says which cell holds the answer; one hop or two"),
     "sort-of-clevr": (lambda: sort_of_clevr(SortOfClevrConfig()), "six coloured squares and circles, and a question about one"),
