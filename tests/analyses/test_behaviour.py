@@ -10,7 +10,7 @@ import torch
 from tests.analyses.planted import OPTIONS, model_for, traced
 from tests.laws.models import BASE
 from tests.laws.worlds import CONFIGS, MADE
-from toyvit.analyses import behaviour
+from toyvit.analyses import ANALYSES, behaviour
 from toyvit.circuits import knock_out, run
 from toyvit.data.tasks import accuracy, loss
 from toyvit.model import ViT
@@ -20,17 +20,38 @@ ANY = ViT(BASE)  # what reads only logits takes any model
 every_shape = pytest.mark.parametrize("options", OPTIONS)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [name for name in CONFIGS if not MADE[name].frozen(0, "test", 2).target.is_floating_point()])
 def test_performance_of_right_and_of_empty_answers(name):
     made = MADE[name]
     batch = made.frozen(0, "test", 30)
-    if batch.target.is_floating_point():
-        pytest.skip("answers in numbers")
     right = 60 * torch.nn.functional.one_hot(batch.target.clamp(min=0), made.n_classes).float()
     found = behaviour.performance(ANY, batch, {"logits": right})
     assert found["loss"] < 1e-6 and found["accuracy"] == 1
     empty = behaviour.performance(ANY, batch, {"logits": torch.zeros_like(right)})
     assert empty["loss"].item() == pytest.approx(math.log(made.n_classes), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CONFIGS if not ANALYSES["by_factor"].missing(MADE[name].frozen(0, "test", 60))]
+)
+def test_scores_by_value_average_to_the_score(name):
+    """Truth: a model that is right for one value of a factor and wrong for the others. Null: the mean is the score of all."""
+    made = MADE[name]
+    batch = made.frozen(0, "test", 60)
+    logits = torch.randn(len(batch.target), made.n_classes, generator=torch.Generator().manual_seed(0))
+    found = behaviour.by_factor(ANY, batch, {"logits": logits})
+    assert {quantity.split("=")[1][:-1] for quantity in found} == set(batch.groups)
+    for factor, values in batch.groups.items():
+        counts = torch.bincount(values).double()
+        for quantity, whole in (("loss", loss(logits, batch.target)), ("accuracy", accuracy(logits, batch.target))):
+            by_value = found[f"{quantity}_of_value[factor={factor}]"]
+            assert torch.equal(by_value.isnan(), counts == 0)
+            assert (by_value.nan_to_num() * counts).sum() / counts.sum() == pytest.approx(whole.item(), abs=1e-5)
+        chosen = values == values[0]
+        answers = torch.where(chosen, batch.target, (batch.target + 1) % made.n_classes)
+        planted = 9.0 * torch.nn.functional.one_hot(answers, made.n_classes)
+        seen = behaviour.by_factor(ANY, batch, {"logits": planted})[f"accuracy_of_value[factor={factor}]"]
+        assert seen[values[0]] == 1 and seen.nansum() == 1
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if MADE[name].strategies])

@@ -9,6 +9,7 @@ import torch
 from tests.analyses.planted import MODELS, OPTIONS, model_for, traced
 from toyvit.analyses import ANALYSES, chosen
 from toyvit.circuits import trace
+from toyvit.data.task import MOST_GROUPS
 from toyvit.errors import BadInput
 from toyvit.results import rows
 
@@ -21,13 +22,22 @@ ONLY = {
     **{f"{kind}_composition{z}": lambda config: config.n_layers > 1 for kind in "qkv" for z in ("", "_z")},
 }
 # NaN where there is nothing to measure: pairs of layers in the wrong order, pictures without a repeated content.
-MAY_BE_NAN = {f"{kind}_composition{z}" for kind in "qkv" for z in ("", "_z")} | {"prefix_matching", "prefix_matching_raw"}
+MAY_BE_NAN = (
+    {"accuracy_of_value", "loss_of_value"}
+    | {f"{kind}_composition{z}" for kind in "qkv" for z in ("", "_z")}
+    | {"prefix_matching", "prefix_matching_raw"}
+)
 
 
 def sizes(config):
     return {
         **{"layer": {config.n_layers, config.n_layers + 1}, "to_layer": {config.n_layers}, "head": {config.n_heads}},
-        **{"to_head": {config.n_heads}, "key": {config.n_tokens}, "count": {config.n_heads + 1}},
+        **{
+            "to_head": {config.n_heads},
+            "key": {config.n_tokens},
+            "count": {config.n_heads + 1},
+            "level": set(range(MOST_GROUPS + 1)),
+        },
     }
 
 
@@ -46,7 +56,7 @@ def test_every_analysis_returns_exactly_what_it_declares(name, options):
             assert all(size in sizes(model.config)[axis] for size, axis in zip(value.shape, axes, strict=True)), quantity
             allowed = value.isfinite() | (value.isnan() if quantity.split("[")[0] in MAY_BE_NAN else False)
             assert allowed.all(), quantity
-            assert list(rows(quantity, value, analysis.axes[quantity.split("[")[0]]))
+            assert list(rows(quantity, value, analysis.axes[quantity.split("[")[0]])) or value.isnan().all()
 
 
 @pytest.mark.parametrize("options", OPTIONS)

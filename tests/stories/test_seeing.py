@@ -56,8 +56,8 @@ def read(path: Path) -> EventAccumulator:
 @pytest.mark.parametrize(
     ("name", "figures"),
     [
-        ("induction", {"phase_transition", "probes", "knock_outs", "query_attention", "attention"}),
-        ("digits", {"learning", "probes", "knock_outs", "attention", "cls_attention"}),
+        ("induction", {"phase_transition", "by_factor", "probes", "knock_outs", "query_attention", "attention"}),
+        ("digits", {"learning", "by_factor", "probes", "knock_outs", "attention", "cls_attention"}),
         ("filled", {"learning", "probes", "knock_outs", "attention", "cls_attention", "reconstruction"}),
     ],
 )

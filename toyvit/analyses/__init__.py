@@ -27,7 +27,7 @@ class Analysis:
     measure: Callable[[ViT, Batch, Mapping[str, Tensor]], dict[str, Tensor]]
     axes: dict[str, str]  # quantity (without tags) -> axes of its tensor; "" is a single number
     sites: tuple[str, ...] = ()
-    needs: str = ""  # parts of a batch that must be there: pairs content strategies
+    needs: str = ""  # parts of a batch that must be there: pairs content strategies classes groups
     source: str
     truth: str
     null: str
@@ -49,6 +49,16 @@ ANALYSES = {
             source="cross-entropy and accuracy; naive baselines stand beside them",
             truth="logits that answer right: accuracy 1; uniform logits: loss ln(classes)",
             null="the task's naive baselines",
+        ),
+        Analysis(
+            name="by_factor",
+            measure=behaviour.by_factor,
+            axes={"loss_of_value": "level", "accuracy_of_value": "level"},
+            sites=("logits",),
+            needs="classes groups",
+            source="Michaud 2023, section 4: which groups of samples are learned when",
+            truth="a model that is right for one value: 1 there, 0 elsewhere",
+            null="the mean over values is the score of all pictures",
         ),
         Analysis(
             name="strategies",

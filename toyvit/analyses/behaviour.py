@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from toyvit.circuits import knock_out
 from toyvit.data.tasks import Batch, accuracy, loss
@@ -16,6 +17,24 @@ def performance(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[s
     """The analysis `performance`: cross-entropy (nats) and accuracy (0 to 1)."""
     logits = trace["logits"]
     return {"loss": loss(logits, batch.target), "accuracy": accuracy(logits, batch.target)}
+
+
+def by_factor(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `by_factor`: loss (nats) and accuracy (0 to 1) of the pictures with each value of each factor.
+
+    Which pictures are learned when (the quanta of Michaud 2023 are such groups). Factors of more than 16 values are left
+    out; a value that no picture has is NaN. The mean over values, weighted by their pictures, is the score of all.
+    """
+    assert batch.classes is not None and batch.groups is not None
+    logits, target = trace["logits"], batch.classes
+    nats = F.cross_entropy(logits, target, reduction="none").double()
+    right = (logits.argmax(-1) == target).double()
+    out: dict[str, Tensor] = {}
+    for factor, values in batch.groups.items():
+        counts = torch.bincount(values)
+        for quantity, scores in (("loss", nats), ("accuracy", right)):
+            out[f"{quantity}_of_value[factor={factor}]"] = torch.bincount(values, scores) / counts
+    return out
 
 
 def divergence(logits: Tensor, said: Tensor) -> Tensor:

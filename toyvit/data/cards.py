@@ -33,7 +33,7 @@ def arrays(made: Task, split: str, n: int) -> dict[str, NDArray[np.generic]]:
     drawn = made.world.sample(0, split, np.arange(n if size is None else min(n, size)))
     batch = made.describe(drawn)
     images = batch.images.permute(0, 2, 3, 1).numpy()
-    name = "labels" if batch.target.ndim == 1 and not batch.target.is_floating_point() else "target"
+    name = "target" if batch.classes is None else "labels"
     found: dict[str, NDArray[np.generic]] = {
         "images": images[..., 0] if images.shape[3] == 1 else images,
         name: batch.target.numpy(),

@@ -25,7 +25,7 @@ def naive(config: TaskConfig) -> dict[str, float]:
     """`accuracy.pixel_probe` and `accuracy.nearest_neighbour` of a task that asks each picture for a class; else nothing."""
     made = task(config)
     fit, scored = _pictures(made, "train", N_FIT), _pictures(made, "test", N_SCORED)
-    if fit[1].ndim != 1 or fit[1].dtype.kind != "i":
+    if made.frozen(0, "train", 2).classes is None:
         return {}
     models = {"pixel_probe": RidgeClassifier(alpha=PENALTY), "nearest_neighbour": KNeighborsClassifier(1)}
     return {f"accuracy.{name}": float(model.fit(*fit).score(*scored)) for name, model in models.items()}

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from toyvit.config import TaskConfig
 from toyvit.data.world import Factors, World
 
+MOST_GROUPS = 16
+
 # (factors, rendered pictures) -> (pictures that the model sees, what it should answer)
 Question = Callable[[Factors, Tensor], tuple[Tensor, Tensor]]
 
@@ -42,6 +44,16 @@ class Batch:
     content: Int[Tensor, "image patch"] | None = None
     pairs: Pairs | None = None
     strategies: dict[str, Float[Tensor, "image *patch label"]] | None = None
+
+    @property
+    def classes(self) -> Int[Tensor, " image"] | None:
+        """The target where it is one class a picture."""
+        return self.target if self.target.ndim == 1 and not self.target.is_floating_point() else None
+
+    @property
+    def groups(self) -> dict[str, Int[Tensor, " image"]] | None:
+        """The factors with few values, 0 to 15: they put pictures into groups."""
+        return {name: values for name, values in self.factors.items() if values.max() < MOST_GROUPS} or None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ FIGURES: dict[str, tuple[Callable[[set[str], ModelConfig], bool], Callable[[Path
     "phase_transition": (lambda analyses, model: {"performance", "induction"} <= analyses, figures.phase_transition),
     "learning": (lambda analyses, model: "performance" in analyses and "induction" not in analyses, figures.learning),
     "strategies": (lambda analyses, model: {"strategies", "attention"} <= analyses, figures.strategies),
+    "by_factor": (lambda analyses, model: {"by_factor", "performance"} <= analyses, figures.by_factor),
     "probes": (lambda analyses, model: "probes" in analyses, figures.probes),
     "knock_outs": (lambda analyses, model: {"knock_outs", "performance"} <= analyses, figures.knock_outs),
     "query_attention": (lambda analyses, model: "induction" in analyses, pictures.query_attention),

@@ -187,6 +187,31 @@ def _shades(n: int) -> list[tuple[float, ...]]:
     return [colormaps["viridis"](0.85 * place / max(1, n - 1)) for place in range(n)]
 
 
+def by_factor(path: Path, beside: Path | None = None) -> Figure:
+    """Accuracy of the pictures with each value of a factor against step, a panel a factor; all pictures in black."""
+    frame = main_rows(table(path))
+    rows = frame[(frame["analysis"] == "by_factor") & (frame["quantity"] == "accuracy_of_value")]
+    factors = sorted(rows["factor"].unique())
+    down = -(-len(factors) // 3)
+    figure = Figure(figsize=(10, 2.6 * down + 0.4), layout="constrained")
+    panels = figure.subplots(down, min(3, len(factors)), sharex=True, sharey=True, squeeze=False).flatten()
+    whole = curve(frame, "performance", "accuracy")
+    for panel, factor in zip(panels, factors, strict=False):
+        curves = rows[rows["factor"] == factor].pivot_table(index="step", columns="level", values="value")
+        for (level_of, values), shade in zip(curves.items(), _shades(len(curves.columns)), strict=True):
+            panel.plot(values.index, values, color=shade, lw=1, label=f"{level_of}")
+        panel.plot(whole.index, whole, color="black", lw=1.5)
+        panel.set_title(factor.replace("_", " "), fontsize="medium")
+        panel.legend(fontsize=6, ncols=2, loc="upper left")
+    for panel in panels[len(factors) :]:
+        panel.set_visible(False)
+    for panel in panels[max(0, len(factors) - 3) : len(factors)]:
+        _from_zero(panel)
+    for row in range(down):
+        panels[row * min(3, len(factors))].set_ylabel("accuracy")
+    return figure
+
+
 def knock_outs(path: Path, beside: Path | None = None) -> Figure:
     """Accuracy with one head silenced, by zero and by its mean over images, against step; the intact model in black.
 

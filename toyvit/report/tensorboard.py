@@ -47,7 +47,7 @@ LAYOUT = {
     }
 }
 WATCHED = (("performance", "accuracy"), ("performance", "loss"), ("induction", "mass"), ("induction", "previous_cell"))
-TOO_MANY = ("key", "count")  # axes whose quantities are figures, not curves
+TOO_MANY = ("key", "count", "level")  # axes whose quantities are figures, not curves
 
 
 def write(path: Path | str) -> Path:
