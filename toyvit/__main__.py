@@ -387,6 +387,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Diverged as error:
         print(f"toyvit: {error}", file=sys.stderr)
         return 3
+    except BrokenPipeError:  # who read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         print(f"toyvit: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         return 2

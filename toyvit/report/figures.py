@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def phase_transition(path: Path, control: Path | None = None) -> Figure:
     _levels(panels[1], naive, "accuracy")
     attended = _attended_cells(path)
     for panel, (share, label) in zip(panels[2:], attended, strict=True):
-        level(panel, share, label)
+        levels(panel, {label: share})
     rise = window(curve(table(path), "performance", "accuracy"), naive.get("accuracy.bag_of_labels", 0))
     for panel in panels:
         if rise:
@@ -85,7 +85,8 @@ def learning(path: Path, beside: Path | None = None) -> Figure:
     figure = Figure(figsize=(8, 5), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     naive = baselines(path)
-    for panel, quantity, name in zip(panels, ("loss", "accuracy"), ("loss (nats)", "accuracy"), strict=True):
+    names = ("mean squared error", "R^2") if "accuracy.mean" in naive else ("loss (nats)", "accuracy")
+    for panel, quantity, name in zip(panels, ("loss", "accuracy"), names, strict=True):
         _compare(panel, "performance", quantity, path, beside)
         _levels(panel, naive, quantity)
         panel.set_ylabel(name)
@@ -106,9 +107,8 @@ def strategies(path: Path, beside: Path | None = None) -> Figure:
     if beside:
         values = curve(table(beside), "strategies", "kl", strategy="truth")
         panels[0].plot(values.index, values, color=ORANGE, ls="--", label=f"truth, {beside.name}")
-    for name, value in baselines(path).items():
-        if name.startswith("kl.") and value > 0:
-            level(panels[0], value, f"{name.removeprefix('kl.')} from truth")
+    known = {name.removeprefix("kl."): value for name, value in baselines(path).items() if name.startswith("kl.")}
+    levels(panels[0], {f"{name} from truth": value for name, value in known.items() if value > 0})
     _compare(panels[1], "attention", "previous", path, beside)
     panels[0].set_ylabel("KL(strategy, model), nats")
     panels[1].set_ylabel("attention to the\npatch before\n(strongest head)")
@@ -263,16 +263,22 @@ _STYLES = ("-", "--", ":", "-.")
 
 
 def _levels(panel: Axes, naive: dict[str, float], quantity: str, named: bool = True) -> None:
-    for name, value in naive.items():
-        kind, label = name.split(".")
-        if kind == quantity:
-            level(panel, value, label.replace("_", " ") if named else "")
+    found = {name.split(".")[1].replace("_", " "): value for name, value in naive.items() if name.split(".")[0] == quantity}
+    levels(panel, found, named)
 
 
-def level(panel: Axes, value: float, label: str) -> None:
-    """A dotted line across a panel with its name to the right of it."""
-    panel.axhline(value, color=GREY, ls=":", lw=1)
-    panel.annotate(label, (1.01, value), xycoords=("axes fraction", "data"), va="center", fontsize=7, color=GREY)
+def levels(panel: Axes, values: dict[str, float], named: bool = True) -> None:
+    """Dotted lines across a panel, their names to the right of it, moved up where they would cover each other."""
+    for value in values.values():
+        panel.axhline(value, color=GREY, ls=":", lw=1)
+    low, high = panel.get_ylim()
+    gap = 8 / 72 * panel.figure.dpi / panel.get_window_extent().height * (high - low)  # a line of text
+    place = -float("inf")
+    for name, value in sorted(values.items(), key=lambda item: item[1]) if named else ():
+        place = max(value, place + gap)
+        at: Any = ("axes fraction", "data")
+        line = {"arrowstyle": "-", "color": GREY, "lw": 0.4, "shrinkA": 0, "shrinkB": 0}
+        panel.annotate(name, (1, value), (1.03, place), at, at, line, va="center", fontsize=7, color=GREY)
 
 
 def _from_zero(panel: Axes) -> None:

@@ -51,8 +51,9 @@ def classification(path: Path, frame: pd.DataFrame) -> list[Line]:
     performance = frame[(frame["analysis"] == "performance") & (frame["quantity"] == "accuracy")]
     final = performance[performance["step"] == performance["step"].max()]
     final = final.sort_values(["split", "images"], key=lambda column: column.replace("test", ""))  # test first
-    lines = [(f"final accuracy on {int(row.images):,} {row.split} pictures", f"{row.value:.4f}") for row in final.itertuples()]
-    lines += [(name.replace("accuracy.", "accuracy of: "), f"{value:.3f}") for name, value in _naive(path, "accuracy").items()]
+    word = "R^2" if _naive(path, "accuracy.mean") else "accuracy"
+    lines = [(f"final {word} on {int(row.images):,} {row.split} pictures", f"{row.value:.4f}") for row in final.itertuples()]
+    lines += [(name.replace("accuracy.", f"{word} of: "), f"{value:.3f}") for name, value in _naive(path, "accuracy").items()]
     if final["split"].eq("test").any():
         lines.append(("transition in accuracy", verdict(curve(frame, "performance", "accuracy"))))
     probes = _last(frame, "probes", "accuracy")
