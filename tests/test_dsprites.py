@@ -24,15 +24,19 @@ def small(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOYVIT_DATA", raising=False)
     monkeypatch.setattr(dsprites, "N_IMAGES", 5000)
-    return tmp_path / "datasets/dsprites"
+    yield tmp_path / "datasets/dsprites"
+    dsprites._kept.cache_clear()
 
 
 def write_official(folder, monkeypatch, n=5000):
     """A small npz made like the authors', that counts as theirs; its metadata is a pickle that must not be read."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / dsprites.OFFICIAL
-    np.savez_compressed(path, metadata=np.array({"pickled": True}, object), imgs=1 - dsprites.images(np.arange(n)))
+    np.savez_compressed(
+        path, metadata=np.array({"pickled": True}, object), imgs=1 - dsprites.unpacked(dsprites.packed(np.arange(n)))
+    )
     monkeypatch.setattr(dsprites, "OFFICIAL_MD5", dsprites.source.md5(path))
+    dsprites._kept.cache_clear()
     return path
 
 
@@ -206,8 +210,13 @@ def test_the_official_file_is_found_and_read(small, monkeypatch, tmp_path, place
     path = write_official(folder, monkeypatch)
     assert dsprites.official() == path
     genuine = dsprites.every(path)
-    assert np.array_equal(dsprites.unpacked(genuine), 1 - dsprites.images(np.arange(5000)))
-    assert np.array_equal(dsprites.every(), dsprites.packed(np.arange(5000)))  # each in its own file
+    drawn = dsprites.packed(np.arange(5000))
+    assert np.array_equal(dsprites.unpacked(genuine), 1 - dsprites.unpacked(drawn))
+    assert np.array_equal(dsprites.every(), drawn)  # each in its own file
+    some = np.array([[4999, 3], [0, 17]])
+    assert np.array_equal(dsprites.images(some), 1 - dsprites.unpacked(drawn)[some])  # the authors' pictures are shown
+    with pytest.raises(BadInput, match="got 5000 to 5000"):
+        dsprites.images([5000])
 
 
 def test_a_damaged_official_file_is_refused(small, monkeypatch):

@@ -101,8 +101,9 @@ def parser() -> tuple[Parser, Mapping[str, Parser]]:
     sites = command("sites", "list the places in a recipe's model where a tap may read or write")
     sites.add_argument("recipe", nargs="?", default="induction", metavar="RECIPE")
 
-    data = command("data", "list the data sets; or prepare one (the only command that may download) and draw a preview of it")
+    data = command("data", "list the data sets; or prepare one (the only command that may download) and say what it holds")
     data.add_argument("name", metavar="NAME", nargs="?", help="without it, the list")
+    data.add_argument("--preview", action="store_true", help="also draw its first pictures")
     data.add_argument(
         "--export", type=Path, metavar="DIR", help="also write its samples as npz, with its card, into a new folder"
     )
@@ -355,11 +356,13 @@ def data(options: argparse.Namespace) -> int:
     if options.name == "mnist" and source.mnist_root() is None:
         source.fetch_mnist()
     made = WORLDS[options.name][0]()
-    picture = source.prepared(options.name) / "preview.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    preview(made).savefig(picture, dpi=90)
     sizes = ", ".join(f"{split} {size if size is not None else 'endless'}" for split, size in made.world.sizes.items())
-    print(f"{options.name}: {sizes}; preview: {picture}")
+    print(f"{options.name}: {sizes}")
+    if options.preview:
+        picture = source.prepared(options.name) / "preview.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        preview(made).savefig(picture, dpi=90)
+        print(f"preview: {picture}")
     for name, score in (made.baselines(made.frozen(0, "test", 1000)) | naive(made.config)).items():
         print(f"  {name:30} {score:.3f}")
     print(f"  SHA-256 of the first 1,000     {checksum(made)}")

@@ -223,7 +223,7 @@ def test_notebooks_run_on_a_small_run(runs, monkeypatch, notebook, name):
 @pytest.mark.parametrize("name", ["glyphs", "digits"])
 def test_a_preview_is_drawn(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
-    assert main(["data", name]) == 0
+    assert main(["data", name, "--preview"]) == 0
     picture = tmp_path / "datasets" / name / "preview.png"
     assert str(picture) in capsys.readouterr().out and picture.stat().st_size > 5000
 
