@@ -148,6 +148,7 @@ def sweep(options: argparse.Namespace, words: list[str]) -> int:
     from toyvit.config import with_seed
     from toyvit.overrides import variants
     from toyvit.report import draw_sweep
+    from toyvit.report.summary import events
     from toyvit.sweep import sweep as run_all
 
     recipe = RECIPES[choose(options.recipe, RECIPES, "recipe")]()
@@ -168,6 +169,8 @@ def sweep(options: argparse.Namespace, words: list[str]) -> int:
         analyses=options.analyses.split(",") if options.analyses else None,
     )
     print(frame.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
+    if order := events(list(plan)):
+        print(order)
     print(f"table: {folder / 'sweep.csv'}\nfigure: {draw_sweep(list(plan), folder)}")
     return 0
 

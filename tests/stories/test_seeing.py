@@ -20,6 +20,7 @@ from toyvit.errors import BadInput
 from toyvit.measure import measure
 from toyvit.recipes import RECIPES
 from toyvit.report import FIGURES, draw, tensorboard
+from toyvit.report.summary import summary
 from toyvit.results import Results, table
 from toyvit.runs import RunFolder
 from toyvit.train import fit
@@ -229,7 +230,7 @@ def test_a_preview_is_drawn(tmp_path, monkeypatch, capsys, name):
 
 
 def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
-    """Few shots that are not bursty: measured on `in_context`, where every query has a match, and drawn from there."""
+    """Few shots without bursts: `in_context`, where every query has a match, has induction measures; test has none."""
     run = RECIPES["fewshot"]()
     run = replace(run, task=replace(run.task, n_classes=32, p_bursty=0.0))
     training = replace(run.train, steps=4, batch_size=16, n_validation=32, checkpoints=(0, 2, 4))
@@ -237,4 +238,6 @@ def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
     with pytest.raises(BadInput, match="'induction' needs pairs"):
         measure(tmp_path / "run", images=32, analyses=["induction"], progress=False)
     measure(tmp_path / "run", images=32, split="in_context", analyses=["performance", "induction"], progress=False)
-    assert {"phase_transition", "query_attention"} <= {picture.stem for picture in draw(tmp_path / "run")}
+    measure(tmp_path / "run", images=32, analyses=["performance"], progress=False)
+    assert {picture.stem for picture in draw(tmp_path / "run")} == {"learning", "attention"}
+    assert summary(tmp_path / "run").count("in_context pictures") == 1

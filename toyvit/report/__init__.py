@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from toyvit.config import ModelConfig
 from toyvit.report import figures, pictures
-from toyvit.results import table
+from toyvit.results import main_rows, table
 from toyvit.runs import RunFolder
 
 # Each figure: which runs have it (by their analyses and their model), and how it is drawn from (run, the run beside it).
@@ -47,7 +47,7 @@ def draw_sweep(paths: list[Path], folder: Path) -> Path:
 
 def draw(path: Path, beside: Path | None = None) -> list[Path]:
     """Draw every figure that this run has the measures for into its `figures/`; `beside` is a second run to compare with."""
-    folder, analyses = RunFolder(path), set(table(path)["analysis"])
+    folder, analyses = RunFolder(path), set(main_rows(table(path))["analysis"])
     folder.figures.mkdir(exist_ok=True)
     drawn = []
     for name, (fits, figure) in FIGURES.items():

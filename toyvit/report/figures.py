@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,9 +12,6 @@ from matplotlib.figure import Figure
 
 from toyvit.results import baselines, main_rows, measured, table
 from toyvit.transitions import LEAST_POINTS, detect, window
-
-if TYPE_CHECKING:
-    from toyvit.data.tasks import Batch, Task
 
 # Colours of Okabe & Ito, told apart by readers who see few colours.
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442"
@@ -62,19 +59,13 @@ def phase_transition(path: Path, control: Path | None = None) -> Figure:
     return figure
 
 
-def with_pairs(made: Task, seed: int, n: int) -> Batch:
-    """The first n test pictures; where the query of one has no match, those of `in_context`, where all have."""
-    batch = made.frozen(seed, "test", n)
-    return batch if batch.pairs is not None else made.frozen(seed, "in_context", n)
-
-
 def _attended_cells(path: Path) -> list[tuple[float, str]]:
     """What the two masses are for attention spread evenly: over the label cells, and over a label cell's own past."""
     from toyvit.data.tasks import task
     from toyvit.trajectory import Trajectory
 
     run = Trajectory(path).run
-    pairs = with_pairs(task(run.task), 0, 2).pairs
+    pairs = task(run.task).frozen(0, "test", 2).pairs
     assert pairs is not None
     before = 1 / (pairs.labels[0] + 1.0) if run.model.mask == "causal" else 1 / run.model.n_tokens + 0.0 * pairs.labels[0]
     return [(1 / pairs.labels.shape[1], "spread over the labels"), (before.mean().item(), "uniform attention")]

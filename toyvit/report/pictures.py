@@ -17,7 +17,7 @@ from torch import Tensor
 from toyvit.circuits import run as run_model
 from toyvit.circuits import trace
 from toyvit.data.tasks import Batch, Task, task
-from toyvit.report.figures import BLUE, GREEN, ORANGE, with_pairs
+from toyvit.report.figures import BLUE, GREEN, ORANGE
 from toyvit.trajectory import Trajectory
 
 
@@ -56,7 +56,7 @@ def query_attention(path: Path, beside: Path | None = None, steps: list[int] | N
     """Where the query cell of one test picture looks: a row a head, a column a checkpoint; the answering label is framed."""
     run = Trajectory(path)
     made = task(run.run.task)
-    batch, config = with_pairs(made, run.run.seeds.measure, image + 1), run.run.model
+    batch, config = made.frozen(run.run.seeds.measure, "test", image + 1), run.run.model
     assert batch.pairs is not None
     query, match = int(batch.pairs.query[-1]), int(batch.pairs.match[-1])
     steps = steps or told_steps(run.steps, n=7)

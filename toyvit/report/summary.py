@@ -8,10 +8,12 @@ import pandas as pd
 
 from toyvit.errors import BadInput
 from toyvit.report.figures import curve
-from toyvit.results import baselines, main_rows, table
-from toyvit.transitions import LEAST_POINTS, detect, relative_width, window
+from toyvit.results import baselines, main_rows, measured, table
+from toyvit.transitions import LEAST_POINTS, detect, order_of_events, relative_width, window
 
 Line = tuple[str, str]
+# What may change abruptly: the curves that the detector judges.
+WATCHED = (("performance", "accuracy"), ("performance", "loss"), ("induction", "mass"), ("induction", "previous_cell"))
 
 
 def summary(path: Path, beside: Path | None = None) -> str:
@@ -19,7 +21,7 @@ def summary(path: Path, beside: Path | None = None) -> str:
     frame = table(path)
     if "test" not in set(frame["split"]):
         raise BadInput(f"{path} is measured on {', '.join(frame['split'].unique())} only: run `toyvit measure {path}`")
-    transition = {"performance", "induction"} <= set(frame["analysis"])
+    transition = {"performance", "induction"} <= set(main_rows(frame)["analysis"])
     lines = induction(path, frame) if transition else classification(path, frame)
     if beside and "performance" in set(table(beside)["analysis"]):
         lines.append((f"accuracy of {beside.name}", f"{curve(table(beside), 'performance', 'accuracy').iloc[-1]:.3f}"))
@@ -65,6 +67,24 @@ def classification(path: Path, frame: pd.DataFrame) -> list[Line]:
         worst = losses[losses["ablation"] == "zero"].sort_values("value").iloc[-1]
         lines += _without(frame, int(worst["layer"]), int(worst["head"]))
     return lines
+
+
+def events(paths: list[Path]) -> str:
+    """What moves first, for each folder of seeds that has at least two runs in which every watched measure has a transition."""
+    parts = []
+    for setting in sorted({path.parent for path in paths}):
+        frames = [table(path) for path in paths if path.parent == setting and measured(path)]
+        runs = [
+            {f"{analysis}/{quantity}": curve(frame, analysis, quantity) for analysis, quantity in WATCHED} for frame in frames
+        ]
+        runs = [{name: values for name, values in run.items() if len(values) >= LEAST_POINTS} for run in runs]
+        moved = [run for run in runs if run and all(detect(values.index, values) for values in run.values())]
+        if len(moved) > 1:
+            text = order_of_events(moved).to_string(float_format=lambda value: f"{value:.2f}")
+            parts.append(
+                f"order of events in {setting.name}, {len(moved)} of {len(runs)} runs (lag in steps, 95 % interval):\n{text}"
+            )
+    return "\n".join(parts)
 
 
 def verdict(values: pd.Series) -> str:

@@ -26,7 +26,7 @@ from toyvit.data.tasks import task
 from toyvit.model import ViT
 from toyvit.report import pictures
 from toyvit.report.figures import curve
-from toyvit.report.summary import verdict
+from toyvit.report.summary import WATCHED, verdict
 from toyvit.results import baselines, main_rows, measured, table
 from toyvit.runs import RunFolder, read_lines
 from toyvit.trajectory import Trajectory
@@ -46,7 +46,6 @@ LAYOUT = {
         "probes": ["Multiline", ["^probes/accuracy/"]],
     }
 }
-WATCHED = (("performance", "accuracy"), ("performance", "loss"), ("induction", "mass"), ("induction", "previous_cell"))
 TOO_MANY = ("key", "count", "level")  # axes whose quantities are figures, not curves
 
 
