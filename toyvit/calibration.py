@@ -112,7 +112,9 @@ def between(rng: Generator, low: float, high: float) -> float:
 
 def null_scores(n: int, stream: int = CHOOSE) -> pd.DataFrame:
     """The detector's statistic on n curves of each null family, a column a family."""
-    return pd.DataFrame({draw.__name__: [score(*_null(draw, stream, seed)) for seed in range(n)] for draw in tqdm(NULLS)})
+    return pd.DataFrame(
+        {draw.__name__: [score(*_null(draw, stream, seed)) for seed in range(n)] for draw in tqdm(NULLS, disable=None)}
+    )
 
 
 def calibrate(n: int, stream: int = REPORT) -> pd.DataFrame:
@@ -121,9 +123,12 @@ def calibrate(n: int, stream: int = REPORT) -> pd.DataFrame:
     For nulls that is the false-positive rate (5 % at most is wanted). For planted curves it is the power, by relative width
     and by the noise's sd as a share of the height; `onset_error` is the median of |onset - truth| / truth over those found.
     """
-    rows = [_row(draw.__name__, None, None, [_found(draw, stream, seed) for seed in range(n)]) for draw in tqdm(NULLS, "nulls")]
+    rows = [
+        _row(draw.__name__, None, None, [_found(draw, stream, seed) for seed in range(n)])
+        for draw in tqdm(NULLS, "nulls", disable=None)
+    ]
     cells = [(width, noise) for width in WIDTHS for noise in NOISES]
-    for width, noise in tqdm(cells, "planted"):
+    for width, noise in tqdm(cells, "planted", disable=None):
         rows.append(_row("planted", width, noise, [_error(width, noise, stream, seed) for seed in range(n)]))
     return pd.DataFrame(rows)
 

@@ -12,8 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
+from nbclient import NotebookClient
 
 from tests.stories.processes import SMALL, finish, toyvit, wait_for
 from toyvit.__main__ import main
@@ -52,6 +54,19 @@ def test_every_seed_of_every_setting_is_trained_measured_and_gathered(tmp_path, 
     assert main(sweep(folder, "--seeds", "0,2", "--model.n_layers", "1,2", "--jobs", 1)) == 0
     assert {path: path.stat().st_mtime_ns for path in folder.glob("**/*.safetensors")} == written
     pd.testing.assert_frame_equal(read(folder), frame)
+
+
+@pytest.mark.slow
+def test_the_notebook_of_seeds_runs_on_a_small_sweep(tmp_path, monkeypatch):
+    folder = tmp_path / "seeds"
+    words = [*SMALL, "--train.steps", "60", "--analyses", "performance,induction", "--images", "32", "--jobs", "1"]
+    assert main(["sweep", "induction-smoke", "--runs", str(tmp_path), "--name", "seeds", "--seeds", "0,1", *words]) == 0
+    monkeypatch.setenv("TOYVIT_SWEEP", str(folder))
+    notebooks = Path(__file__).parents[2] / "notebooks"
+    made = nbformat.read(notebooks / "06_seeds_and_transitions.ipynb", 4)
+    NotebookClient(made, timeout=300, resources={"metadata": {"path": str(notebooks)}}).execute()
+    shown = [out for cell in made.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
+    assert len(shown) == 1
 
 
 def test_a_setting_is_one_variant():
