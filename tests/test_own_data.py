@@ -27,6 +27,7 @@ def saved(tmp_path, **changed: object) -> str:
     return str(tmp_path / "own.npz")
 
 
+@pytest.mark.slow
 def test_a_run_on_own_arrays(tmp_path, capsys):
     words = ["train", "classify", "--runs", str(tmp_path), "--task.npz", saved(tmp_path), "--train.steps", "60"]
     assert main([*words, "--train.batch_size", "16", "--train.learning_rate", "0.003", "--train.n_validation", "6"]) == 0

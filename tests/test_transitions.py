@@ -198,6 +198,7 @@ def rates():
     return calibrate(20, stream=2)
 
 
+@pytest.mark.slow
 def test_false_positives_stay_at_five_percent(rates):
     """More than `limit` would be seen once in a thousand if the rate were 5 %."""
     nulls = rates[rates["width"].isna()]
@@ -206,6 +207,7 @@ def test_false_positives_stay_at_five_percent(rates):
     assert (found <= binom.isf(1e-3, 20, 0.05)).all() and found.sum() <= binom.isf(1e-3, 140, 0.05)
 
 
+@pytest.mark.slow
 def test_power_and_onset_error(rates):
     """Bounds looser than the whole table: narrow changes in little noise are found, where they are."""
     clear = rates[(rates["width"] <= 0.25) & (rates["noise"] <= 0.03)]

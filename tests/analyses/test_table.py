@@ -41,6 +41,7 @@ def sizes(config):
     }
 
 
+@pytest.mark.slow
 @every_model
 def test_every_analysis_returns_exactly_what_it_declares(name, options):
     model, batch = model_for(name, **OPTIONS[options])

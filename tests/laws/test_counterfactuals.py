@@ -113,6 +113,7 @@ def test_counting_s_held_out_pairs_are_shown_nowhere_else():
     assert len(seen["held_out"]) == 16 and not seen["held_out"] & (seen["train"] | seen["validation"] | seen["test"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0, 1 / 18, 0.2, 0.9])
 def test_the_dsprites_splits_share_no_picture_and_held_out_outlines_are_shown_nowhere_else(share):
     splits = pools(share)

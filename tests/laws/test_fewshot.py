@@ -29,6 +29,7 @@ def test_the_tasks_that_need_files_are_among_the_tasks():
     assert set(FOUND) <= set(CONFIGS)
 
 
+@pytest.mark.slow
 @every_split
 def test_the_answer_read_off_the_picture(name, split):
     """Each cell is compared with every picture of the table: the last of the query's class has the answer beside it."""
@@ -273,6 +274,7 @@ def test_damaged_omniglot_is_refused(tmp_path, monkeypatch):
         omniglot.drawings()
 
 
+@pytest.mark.slow
 @with_files
 def test_unpacked_pictures_are_the_archive_s(tmp_path):
     """The 2,720 pictures of an official archive of five alphabets, made small, against the rows that their numbers name."""

@@ -25,6 +25,7 @@ CLAIMS: dict[str, tuple[TaskConfig, int, float, float]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLAIMS)
 def test_pixels_do_not_give_the_answer_away(name):
     config, size, on_all, on_one = CLAIMS[name]

@@ -127,6 +127,7 @@ def patches(images, size=8):
     return cut.flatten(3).flatten(0, 1).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ask", "bound"), [("relational", 0.5), ("non-relational", 0.55)])
 def test_sort_of_clevr_is_not_read_by_a_linear_probe(ask, bound):
     """Who knows the question alone is right in 0.44 of the relational and 0.5 of the other questions."""

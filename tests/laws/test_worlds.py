@@ -40,6 +40,7 @@ def test_a_sample_is_the_same_alone_in_a_batch_and_in_another_order(name, split)
     assert fingerprint(made.frozen(3, split, 6)) == fingerprint(made.batch(3, split, np.arange(6)))
 
 
+@pytest.mark.slow
 def test_samples_are_the_same_in_another_process():
     words = [sys.executable, "-m", "tests.laws.worlds"]
     environment = {**os.environ, "PYTHONHASHSEED": "77"}

@@ -58,6 +58,7 @@ def plain(path):
     return frame[sorted(frame.columns)]
 
 
+@pytest.mark.slow
 def test_workers_and_single_analyses_find_the_same_numbers(run, tmp_path):
     """One traced forward pass for all analyses = one each; two workers = one."""
     import shutil

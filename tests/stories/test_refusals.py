@@ -9,6 +9,7 @@ import pytest
 
 from tests.stories.processes import SMALL, contents
 from toyvit.__main__ import main
+from toyvit.data.collected import collected
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.train import fit
@@ -146,6 +147,7 @@ def test_mnist_without_network(tmp_path, monkeypatch, capsys):
     def offline(*args, **kwargs):
         raise URLError("no network")
 
+    collected.cache_clear()  # another test may have read MNIST
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOYVIT_DATA", raising=False)
     monkeypatch.setattr(torchvision.datasets.MNIST, "download", offline)

@@ -24,6 +24,7 @@ def small(checkpoints: tuple[int, ...], dropout: float = 0.0):
     return replace(run, train=training, model=replace(run.model, dropout=dropout))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize(("first", "last", "every"), [(23, 37, 1), (0, 5, 1), (50, 60, 3), (12, 12, 1)])
 def test_a_replayed_stretch_equals_a_run_that_kept_it_from_the_start(tmp_path, dropout, first, last, every):

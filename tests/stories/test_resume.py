@@ -47,6 +47,7 @@ def test_killed_five_times_at_random(tmp_path, dropout):
     same_bits(whole, killed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 17, 39])
 @pytest.mark.parametrize("leftover", ["checkpoint", "part", "manifest", "metrics", "state"])
 def test_what_a_kill_leaves_behind_does_no_harm(tmp_path, monkeypatch, at, leftover):
@@ -113,6 +114,7 @@ def test_a_state_that_is_a_program_is_not_run(tmp_path):
     assert not (tmp_path / "evil").exists() and not folder.verify()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_as_it_is(tmp_path, capsys):
     from toyvit.__main__ import main
 

@@ -80,6 +80,7 @@ def test_report_prints_what_the_run_came_to(runs, capsys):
         assert line in said
 
 
+@pytest.mark.slow
 def test_the_run_beside_is_remembered(runs, tmp_path, capsys):
     for name in ("induction", "induction-control"):
         shutil.copytree(runs[name], tmp_path / name)
@@ -96,6 +97,7 @@ def test_the_run_beside_is_remembered(runs, tmp_path, capsys):
     assert "induction-control" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ["no file", "empty file", "empty table"])
 def test_curves_of_a_run_without_a_measure_are_shown(runs, tmp_path, rows):
     shutil.copytree(runs["digits"], tmp_path / "run", ignore=shutil.ignore_patterns("measures*"))
@@ -111,6 +113,7 @@ def test_curves_of_a_run_without_a_measure_are_shown(runs, tmp_path, rows):
         table(folder.path)
 
 
+@pytest.mark.slow
 def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys):
     shutil.copytree(runs["digits"], tmp_path / "run", ignore=shutil.ignore_patterns("measures*"))
     words = ["measure", str(tmp_path / "run"), "--analyses", "performance", "--images", "48"]
@@ -132,6 +135,7 @@ def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys)
     assert "did you mean 'test'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("analysis", ["performance", "attention", "induction", "probes", "knock_outs", "norms"])
 def test_report_of_a_run_with_one_analysis_draws_what_it_can(tmp_path, capsys, analysis):
     made = RECIPES["induction-smoke"]()
@@ -141,6 +145,7 @@ def test_report_of_a_run_with_one_analysis_draws_what_it_can(tmp_path, capsys, a
     assert "figure:" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_hidden_patches_are_shown_restored_at_every_checkpoint(runs):
     shown = read(runs["filled"]).Images("reconstruction")
     run = Trajectory(runs["filled"])
@@ -156,6 +161,7 @@ def test_hidden_patches_are_shown_restored_at_every_checkpoint(runs):
     assert np.array_equal(whole[seen], made[seen]) and not np.array_equal(whole[~seen], made[~seen])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["induction", "digits"])
 def test_tensorboard_holds_curves_and_measures_once(runs, name):
     first = read(runs[name])

@@ -37,6 +37,7 @@ def test_a_signal_stops_runs_side_by_side(tmp_path):
     assert code == 143 and said.count("--resume") == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_ends_with_3_and_stays_as_it_is(tmp_path, capsys):
     words = ["train", "induction-smoke", "--runs", str(tmp_path), *SMALL, "--train.steps", "200", "--train.warmup", "0"]
     assert main([*words, "--train.learning_rate", "1e30", "--model.norm", "none"]) == 3

@@ -38,6 +38,7 @@ def read(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "sweep.csv")
 
 
+@pytest.mark.slow
 def test_every_seed_of_every_setting_is_trained_measured_and_gathered(tmp_path, capsys):
     folder = tmp_path / "all"
     assert main(sweep(folder, "--seeds", "0,2", "--model.n_layers", "1,2", "--jobs", 1)) == 0
@@ -86,6 +87,7 @@ def test_a_run_that_diverges_is_noted_and_the_others_go_on(tmp_path):
     assert pd.isna(frame.loc[1e30, "accuracy"])
 
 
+@pytest.mark.slow
 def test_runs_of_different_recipes_are_not_gathered(tmp_path):
     for name in ("induction-smoke", "digits"):
         words = ["train", name, "--runs", str(tmp_path), *SMALL, "--train.steps", "5"]
@@ -94,6 +96,7 @@ def test_runs_of_different_recipes_are_not_gathered(tmp_path):
         gathered([tmp_path / "induction-smoke", tmp_path / "digits"])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_swept_is_refused_in_one_line(tmp_path, capsys):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
