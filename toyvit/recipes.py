@@ -99,7 +99,7 @@ def classify() -> Run:
 
 
 def dsprites() -> Run:
-    """The shape of a dSprites sprite: 0.999 of test pictures, 0.996 of held-out outlines. Two CPU minutes."""
+    """The shape of a dSprites sprite: 0.99 to 1.00 of test pictures (seeds 0, 1, 2). Two CPU minutes."""
     return Run(
         recipe="dsprites",
         task=ClassifyConfig(world="dsprites", factor="shape"),
@@ -111,7 +111,7 @@ def dsprites() -> Run:
 
 
 def dsprites_attention() -> Run:
-    """The same, attention-only: 0.988 of test pictures, 0.977 of held-out outlines."""
+    """The same, attention-only: 0.93 to 0.99 of test pictures (seeds 0, 1, 2)."""
     run = dsprites()
     return replace(run, recipe="dsprites-attention", model=replace(run.model, d_mlp=0))
 
