@@ -86,7 +86,13 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path, capsys, content):
     for path in (tmp_path / "own.npz", tmp_path / "nowhere.npz"):
         assert main(["train", "classify", "--runs", str(tmp_path / "runs"), "--task.npz", str(path)]) == 2
         said = capsys.readouterr().err
-        assert said.count("\n") == 1 and path.name in said
+        assert said.count("\n") == 1 and path.name in said and "pickled" not in said
+
+
+def test_a_world_and_a_file_are_not_both_taken(tmp_path, capsys):
+    words = ["train", "classify", "--runs", str(tmp_path / "runs"), "--task.npz", saved(tmp_path), "--task.world", "digits"]
+    assert main(words) == 2
+    assert "leave one out" in capsys.readouterr().err
 
 
 def test_an_export_can_be_trained_on_and_holds_the_card(tmp_path, monkeypatch, capsys):

@@ -197,6 +197,9 @@ def replay(options: argparse.Namespace) -> int:
     except Stopped as stop:
         print(f"{options.run}: {str(stop).split(';')[0]}; the same command goes on", file=sys.stderr)
         return 128 + stop.signum
+    if not added:
+        print(f"{options.run}: all of these checkpoints are there already")
+        return 0
     print(f"{options.run}: added {len(added)} checkpoints; measure them with `toyvit measure {options.run}`")
     return 0
 

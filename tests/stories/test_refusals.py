@@ -41,6 +41,7 @@ NONSENSE = {
     "text": ([*TRAIN, "--train.steps", "many"], ["train.steps", "many"]),
     "fraction": ([*TRAIN, "--train.steps", "1.5"], ["train.steps", "1.5"]),
     "pairs": ([*TRAIN, "--task.n_items", "3"], ["holds 7 pairs", "n_items 3"]),
+    "hidden": (["train", "reconstruct", "--task.hidden", "1"], ["hidden 1.0 of 16 patches hides 16", "1 to 15"]),
     "late": ([*TRAIN, "--train.steps", "10", "--train.checkpoints", "5,11"], ["step 11", "ends at step 10"]),
     "names": (["train", "digits", "induction", "--name", "one"], ["--name names one run", "2 recipes"]),
     "command": (["tran", "induction"], ["tran", "train"]),

@@ -45,9 +45,9 @@ class ClassifyConfig(TaskConfig):
     """Name the value of one factor of a picture: of any world (`toyvit data` lists them), or of your own arrays (`npz`)."""
 
     name: ClassVar[str] = "classify"
-    world: str = "digits"
+    world: str = ""  # one that `toyvit data` lists; digits where neither a world nor a file is given
     factor: str = "class"
-    npz: str = ""  # a file with `images`, `labels` and, where there are any, `factor_NAME`; it takes the world's place
+    npz: str = ""  # a file with `images`, `labels` and, where there are any, `factor_NAME`
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,6 +83,8 @@ MOST_VALUES = 10_000  # of one factor
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     """`images`, `labels` and `factor_...` of an npz that fits; BadInput that says what does not. Pickles are never loaded."""
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise BadInput(f"{path} is not an npz file")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files if not name.startswith("world_")}

@@ -86,11 +86,13 @@ def _choose_factor(name: str, world: World, known: list[str]) -> str:
 
 def classify(config: ClassifyConfig) -> Task:
     """Which value does the factor have?"""
+    if config.npz and config.world:
+        raise BadInput(f"task.world {config.world!r} and task.npz {config.npz!r} are both given: leave one out")
     if config.npz:
         world: World = own(config.npz)
         known = list(world.factors)
     else:
-        world, known = world_of(config.world)
+        world, known = world_of(config.world or "digits")
     _choose_factor(config.factor, world, known)
     return naming(config, world, known)
 
@@ -124,7 +126,10 @@ class Masked(World):
         if (rows * size, columns * size) != tuple(self.image_size):
             raise BadInput(f"patches of {size} x {size} do not tile a picture of {' x '.join(map(str, self.image_size))}")
         self.n_patches = rows * columns
-        self.n_hidden = min(max(1, round(config.hidden * self.n_patches)), self.n_patches - 1)
+        self.n_hidden = round(config.hidden * self.n_patches)
+        if not 1 <= self.n_hidden < self.n_patches:
+            allowed = f"allowed are 1 to {self.n_patches - 1}"
+            raise BadInput(f"task.hidden {config.hidden} of {self.n_patches} patches hides {self.n_hidden}: {allowed}")
         self.factors = {**shown.factors, "hidden": self.n_patches}
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:

@@ -94,10 +94,10 @@ def strategies(path: Path, beside: Path | None = None) -> Figure:
     panels = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     for name, shade in zip(names, _shades(len(names)), strict=True):
         values = curve(frame, "strategies", "kl", strategy=name)
-        panels[0].plot(values.index, values, color=shade, label=name)
+        _line(panels[0], values, color=shade, label=name)
     if beside:
         values = curve(table(beside), "strategies", "kl", strategy="truth")
-        panels[0].plot(values.index, values, color=ORANGE, ls="--", label=f"truth, {beside.name}")
+        _line(panels[0], values, color=ORANGE, ls="--", label=f"truth, {beside.name}")
     known = {name.removeprefix("kl."): value for name, value in baselines(path).items() if name.startswith("kl.")}
     levels(panels[0], {f"{name} from truth": value for name, value in known.items() if value > 0})
     _compare(panels[1], "attention", "previous", path, beside)
@@ -120,14 +120,16 @@ def bands(paths: list[Path]) -> Figure:
     for setting, colour in zip(settings, (BLUE, ORANGE, GREEN, PINK, SKY, GREY) * len(settings), strict=False):
         curves = [curve(table(path), "performance", "accuracy") for path in paths if path.parent == setting and measured(path)]
         for values in curves:
-            panels[0].plot(values.index, values, color=colour, lw=0.6, alpha=0.6)
+            _line(panels[0], values, color=colour, lw=0.6, alpha=0.6)
             found = detect(values.index, values) if len(values) >= LEAST_POINTS else None
             if found:
                 panels[1].plot(values.index - found.onset, values, color=colour, lw=0.6, alpha=0.6)
         if curves:
             median = pd.concat(curves, axis=1).interpolate(limit_area="inside").median(axis=1)
-            panels[0].plot(median.index, median, color=colour, lw=2, label=f"{setting.name}, {len(curves)} seeds")
-            _levels(panels[1], baselines(next(path for path in paths if path.parent == setting)), "accuracy")
+            _line(panels[0], median, color=colour, lw=2, label=f"{setting.name}, {len(curves)} seeds")
+            naive = baselines(next(path for path in paths if path.parent == setting))
+            for panel in panels:
+                _levels(panel, naive, "accuracy", named=panel is panels[-1])
     panels[0].set(xlabel="training step", ylabel="accuracy")
     panels[1].set(xlabel="steps after each run's onset", title="runs with a transition, aligned")
     panels[0].set_title("all runs, median in bold")
@@ -164,7 +166,7 @@ def _probe_panel(panel: Axes, frame: pd.DataFrame, factor: str, group: str) -> N
     for layer, shade in zip(layers, shades, strict=True):
         name = "embedding" if layer == 0 else f"after block {layer - 1}"
         values = curve(frame, "probes", "accuracy", factor=factor, group=group, layer=layer)
-        panel.plot(values.index, values, color=shade, label=name)
+        _line(panel, values, color=shade, label=name)
     pixels = curve(frame, "probes", "accuracy_pixels", factor=factor).iloc[-1]
     shuffled = curve(frame, "probes", "accuracy_shuffled", "mean", factor=factor, group=group).mean()
     panel.axhline(pixels, color=GREY, ls="--", lw=1, label="on raw pixels")
@@ -190,8 +192,8 @@ def by_factor(path: Path, beside: Path | None = None) -> Figure:
     for panel, factor in zip(panels, factors, strict=False):
         curves = rows[rows["factor"] == factor].pivot_table(index="step", columns="level", values="value")
         for (level_of, values), shade in zip(curves.items(), _shades(len(curves.columns)), strict=True):
-            panel.plot(values.index, values, color=shade, lw=1, label=f"{level_of}")
-        panel.plot(whole.index, whole, color="black", lw=1.5)
+            _line(panel, values, color=shade, lw=1, label=f"{level_of}")
+        _line(panel, whole, color="black", lw=1.5)
         panel.set_title(factor.replace("_", " "), fontsize="medium")
         panel.legend(fontsize=6, ncols=2, loc="upper left")
     for panel in panels[len(factors) :]:
@@ -215,12 +217,12 @@ def knock_outs(path: Path, beside: Path | None = None) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     for panel, ablation in zip(panels, ("zero", "mean"), strict=True):
         intact = curve(frame, "performance", "accuracy")
-        panel.plot(intact.index, intact, color="black", lw=2, label="intact")
+        _line(panel, intact, color="black", lw=2, label="intact")
         lowest = (2.0, 0, "")
         for layer, head in heads.itertuples(index=False, name=None):
             without = curve(frame, "knock_outs", "accuracy", ablation=ablation, layer=layer, head=head)
             style, name = _STYLES[head % len(_STYLES)], f"without layer {layer}, head {head}"
-            panel.plot(without.index, without, color=shades[layer], ls=style, lw=1.2, label=name)
+            _line(panel, without, color=shades[layer], ls=style, lw=1.2, label=name)
             lowest = min(lowest, (without.iloc[-1], without.index[-1], name))
         value, step, name = lowest
         panel.annotate(name, (step, value), (0, -14), textcoords="offset points", ha="right", fontsize=8)
@@ -239,15 +241,18 @@ def _compare(panel: Axes, analysis: str, quantity: str, path: Path, beside: Path
         frame = table(run)
         for split, style in zip(_splits(frame, analysis), ("-", "--", ":", "-."), strict=False):
             values = curve(frame, analysis, quantity, split=split)
-            panel.plot(
-                values.index, values, color=colour, ls=style, label=run.name if split == "test" else f"{run.name}, {split}"
-            )
+            _line(panel, values, color=colour, ls=style, label=run.name if split == "test" else f"{run.name}, {split}")
 
 
 def _splits(frame: pd.DataFrame, analysis: str) -> list[str]:
     """`test`, and the other splits that an analysis was run on at more than one step."""
     steps = frame[frame["analysis"] == analysis].groupby("split")["step"].nunique()
     return sorted(steps.index[(steps > 1) | (steps.index == "test")], key=lambda split: (split != "test", split))
+
+
+def _line(panel: Axes, values: pd.Series, **style: Any) -> None:
+    """A curve over steps; a dot where there is one step only."""
+    panel.plot(values.index, values, marker="o" if len(values) == 1 else None, ms=4, **style)
 
 
 _STYLES = ("-", "--", ":", "-.")

@@ -36,10 +36,14 @@ def attention(path: Path, beside: Path | None = None, steps: list[int] | None = 
     size = min(2.1, 10 / len(heads))
     figure = Figure(figsize=(size * len(heads) + 1, (size + 0.1) * len(steps) + 0.5), layout="constrained")
     panels = figure.subplots(len(steps), len(heads), squeeze=False)
+    means = {
+        step: [pattern.mean(0).numpy() for pattern in trace(run[step], batch.images, ["blocks.*.attn.pattern"]).values()]
+        for step in steps
+    }
+    top = max(float(pattern.max()) for patterns in means.values() for pattern in patterns)
     for step, row in zip(steps, panels, strict=True):
-        seen = trace(run[step], batch.images, ["blocks.*.attn.pattern"])
         for (layer, head), panel in zip(heads, row, strict=True):
-            picture = panel.imshow(seen[f"blocks.{layer}.attn.pattern"][:, head].mean(0).numpy(), vmin=0, vmax=1, cmap="magma")
+            picture = panel.imshow(means[step][layer][head], vmin=0, vmax=top, cmap="magma")
             for axis in (panel.xaxis, panel.yaxis):
                 axis.set_major_locator(MaxNLocator(5, integer=True))
             panel.tick_params(labelsize=6, labelleft=head + layer == 0, labelbottom=step == steps[-1])
