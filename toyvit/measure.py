@@ -83,7 +83,7 @@ def measure(
     batch = made.frozen(run.seeds.measure, split, images)
     picked = chosen(analyses, batch, ViT(run.model))
     identity = digest(run, split, batch)
-    computed = found = 0
+    computed, found = 0, None
     skipped: dict[str, str] = {}
     _wanted(Trajectory(path), steps, skip_corrupt)  # refused before anything is written
     with Results(folder) as results:
@@ -95,14 +95,14 @@ def measure(
             wanted, bad = _wanted(trajectory, steps, skip_corrupt)
             skipped |= bad
             done = results.done()
-            todo: list[tuple[int, list[Cell]]] = []
-            for step in wanted:
-                entry = trajectory.entries[step]
-                cells = [Cell(step, entry.sha256, analysis.name, analysis.version, identity) for analysis in picked]
-                missing = [cell for cell in cells if cell not in done]
-                if missing and entry.file not in skipped:
-                    todo.append((step, missing))
-                found += (len(cells) - len(missing)) * (computed == 0)
+            cells = {
+                step: [Cell(step, trajectory.entries[step].sha256, one.name, one.version, identity) for one in picked]
+                for step in wanted
+            }
+            missing = {step: [cell for cell in row if cell not in done] for step, row in cells.items()}
+            if found is None:
+                found = sum(map(len, cells.values())) - sum(map(len, missing.values()))
+            todo = [(step, row) for step, row in missing.items() if row and trajectory.entries[step].file not in skipped]
             for cells_of_a_step in _computed(Path(path), todo, batch, jobs, progress):
                 for cell, numbers in cells_of_a_step:
                     results.write(cell, split, len(batch.target), numbers)

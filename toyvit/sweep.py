@@ -10,13 +10,17 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from toyvit.analyses import chosen
 from toyvit.config import Run, differences
+from toyvit.data.tasks import resolve, task
 from toyvit.errors import BadInput, Diverged
 from toyvit.measure import measure
+from toyvit.model import ViT
 from toyvit.results import main_rows, table
 from toyvit.runs import RunFolder, write_atomically
 from toyvit.train import fit
-from toyvit.transitions import LEAST_POINTS, detect
+from toyvit.train.snapshots import schedule
+from toyvit.transitions import found
 
 SEEDS = ("seeds.init", "seeds.data")  # fields in which the runs of one setting differ
 TABLE = "sweep.csv"
@@ -36,9 +40,12 @@ def sweep(
 
     Runs go to `jobs` processes, or to the workers of a Dask cluster that see the same files. A run that is finished is not
     trained or measured again, one that was stopped goes on; so a sweep that was killed goes on when it is called again.
-    A run that diverges is noted and the others go on. `measuring` are options of `measure`.
+    A run that diverges is noted and the others go on. `measuring` are options of `measure`; performance is always measured.
+    Settings that cannot be are refused before anything is trained.
     """
-    alike(plan)
+    if measuring.get("analyses") is not None:
+        measuring["analyses"] = list(dict.fromkeys(["performance", *measuring["analyses"]]))
+    check(plan, **measuring)
     work: list[Work] = [(str(path), run, measuring) for path, run in plan.items()]
     finished = _on_cluster(cluster, work) if cluster else _here(jobs, work)
     for _ in tqdm(finished, total=len(work), desc=f"sweep {folder.name}", unit="run", disable=not progress):
@@ -46,6 +53,20 @@ def sweep(
     frame = gathered(list(plan))
     write_atomically(folder / TABLE, frame.to_csv(index=False).encode())
     return frame
+
+
+def check(plan: Mapping[Path, Run], *, analyses: list[str] | None = None, images: int = 512, split: str = "test") -> None:
+    """BadInput for several recipes, a run that cannot be, a folder with another config, or an analysis that is not allowed."""
+    alike(plan)
+    seen = set()
+    for path, given in plan.items():
+        run, folder = resolve(given), RunFolder(path)
+        schedule(run.train)
+        if folder.config_file.exists():
+            folder.check_same(run)
+        if (run.task, run.model) not in seen:
+            seen.add((run.task, run.model))
+            chosen(analyses, task(run.task).frozen(run.seeds.measure, split, images), ViT(run.model))
 
 
 def alike(plan: Mapping[Path, Run]) -> None:
@@ -114,8 +135,8 @@ def _row(path: Path, run: Run, varied: list[str]) -> dict[str, Any]:
     for name in ("accuracy", "loss"):
         values = frame[(frame["analysis"] == "performance") & (frame["quantity"] == name)].set_index("step")["value"]
         row[name] = values.iloc[-1]
-        if name == "accuracy" and len(values) >= LEAST_POINTS and (found := detect(values.index, values)):
-            row |= {"onset": found.onset, "end": found.end, "width": found.width}
+        if name == "accuracy" and (change := found(values)):
+            row |= {"onset": change.onset, "end": change.end, "width": change.width}
     return row
 
 

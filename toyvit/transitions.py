@@ -86,6 +86,14 @@ def detect(steps: ArrayLike, values: ArrayLike, events: Iterable[float] = ()) ->
     return _verdict(clock, [curve], events)
 
 
+def found(values: pd.Series) -> Transition | None:
+    """The transition of a curve over steps (its index); None where there is none, or where it may not be judged."""
+    try:
+        return detect(values.index, values)
+    except BadInput:
+        return None
+
+
 def detect_jointly(runs: Sequence[Run], events: Iterable[float] = ()) -> Joint:
     """One transition a run, shared by all its measures; `runs` are seeds, each with its measures as series over step.
 

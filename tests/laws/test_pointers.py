@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.laws.probing import fitted_and_scored, leaks, linear, patches
-from tests.laws.worlds import CONFIGS, MADE, splits
+from tests.laws.worlds import CONFIGS, MADE, patches, splits
 from toyvit.config import PointersConfig
 from toyvit.data.collected import collected
 from toyvit.data.glyphs import bank
+from toyvit.data.naive import linear, naive, patch_probes
 from toyvit.data.pointers import drawings
 from toyvit.data.tasks import task
 from toyvit.errors import BadInput
@@ -136,15 +136,15 @@ def test_an_impossible_setting_is_one_clear_line(values, message):
 )
 def test_no_linear_reader_of_pixels_knows_where_to_look(name, most_of_a_patch):
     """All pixels give no more than the bag of values; one block gives its own share: 1/8 + 7/8 * 1/8 with one hop."""
-    every, patch = leaks(MADE[name])
-    made = MADE[name]
+    made, config = MADE[name], CONFIGS[name]
     ceiling = made.baselines(made.frozen(0, "test", 2000))["accuracy.bag_of_values"]
-    assert every < ceiling + 0.03 and patch < most_of_a_patch
+    assert naive(config)["accuracy.pixel_probe"] < ceiling + 0.03
+    assert patch_probes(config, made.world.patch_size).max() < most_of_a_patch
 
 
 def test_a_linear_reader_of_pixels_reads_the_pointer():
     """The probe that must fail above."""
-    train, test = fitted_and_scored(made := MADE["pointers"])
-    pointer, answers = (batch.factors["pointer"].numpy() for batch in (train, test))
-    assert linear(patches(made, train)[0], pointer, patches(made, test)[0], answers) > 0.99
+    made = MADE["pointers"]
+    train, test = made.frozen(0, "train", 2000), made.frozen(0, "test", 2000)
+    assert linear(*[(patches(made, batch)[0], batch.factors["pointer"].numpy()) for batch in (train, test)]) > 0.99
     assert torch.equal(test.factors["pointer"], test.content[:, 0])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.laws.probing import fitted_and_scored, leaks, linear, patches
-from tests.laws.worlds import CONFIGS, MADE, splits
+from tests.laws.worlds import CONFIGS, MADE, patches, splits
 from toyvit.config import RelationsConfig
 from toyvit.data.glyphs import CELL, N_UNSEEN
+from toyvit.data.naive import linear, naive, patch_probes
 from toyvit.errors import BadInput
 
 NAMES = [name for name in CONFIGS if isinstance(CONFIGS[name], RelationsConfig)]
@@ -157,13 +157,13 @@ def test_an_impossible_setting_is_one_clear_line(values, message):
 )
 def test_no_linear_reader_of_pixels_finds_the_answer(name, most, most_of_a_patch):
     """Near chance: 1/2, 1/2; for the odd one of six among 16 cells, 1/6 for who sees where objects are."""
-    every, patch = leaks(MADE[name])
-    assert every < most and patch < most_of_a_patch
+    assert naive(CONFIGS[name])["accuracy.pixel_probe"] < most
+    assert patch_probes(CONFIGS[name], CELL).max() < most_of_a_patch
 
 
 def test_a_linear_reader_of_pixels_finds_what_is_there():
     """The probe that must fail above reads which of two shapes a patch shows."""
     made = MADE["relations 3x3 odd"]
-    train, test = fitted_and_scored(made)
-    shown, answers = (batch.content[:, 4].numpy() for batch in (train, test))
-    assert linear(patches(made, train)[4], shown, patches(made, test)[4], answers) > 0.99
+    train, test = made.frozen(0, "train", 2000), made.frozen(0, "test", 2000)
+    cells = [(patches(made, batch)[4], batch.content[:, 4].numpy()) for batch in (train, test)]
+    assert linear(*cells) > 0.99

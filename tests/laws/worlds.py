@@ -28,7 +28,7 @@ from toyvit.config import (
     SortOfClevrConfig,
     TaskConfig,
 )
-from toyvit.data.tasks import Batch, task
+from toyvit.data.tasks import Batch, Task, task
 from toyvit.errors import BadInput
 
 CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.items()} | {
@@ -80,16 +80,21 @@ for name, config in FOUND.items():
 
 
 def splits(name: str) -> list[str]:
-    """The splits of a task's world that hold anything."""
-    made = MADE[name]
-    empty = {"held_out"} if isinstance(made.config, CountingConfig) and not made.config.held_out else set()
-    return [split for split in made.world.sizes if split not in empty]
+    """The splits of a task's world."""
+    return list(MADE[name].world.sizes)
 
 
 def some(name: str, split: str, n: int) -> np.ndarray:
     """The first n samples of a split, or all where there are fewer."""
     size = MADE[name].world.sizes[split]
     return np.arange(n if size is None else min(n, size))
+
+
+def patches(made: Task, batch: Batch) -> np.ndarray:
+    """The pixels of each patch (patch image pixel)."""
+    side = made.world.patch_size
+    cells = batch.images[:, 0].unflatten(1, (-1, side)).unflatten(3, (-1, side)).transpose(2, 3).flatten(1, 2).flatten(2)
+    return cells.transpose(0, 1).numpy()
 
 
 def fingerprint(batch: Batch) -> str:

@@ -41,6 +41,8 @@ NONSENSE = {
     "text": ([*TRAIN, "--train.steps", "many"], ["train.steps", "many"]),
     "fraction": ([*TRAIN, "--train.steps", "1.5"], ["train.steps", "1.5"]),
     "pairs": ([*TRAIN, "--task.n_items", "3"], ["holds 7 pairs", "n_items 3"]),
+    "nothing held out": (["train", "dsprites-regress", "--task.held_out", "0.01"], ["held_out 0.01 comes to nothing"]),
+    "no pair held out": (["train", "counting", "--task.held_out", "0.001"], ["held_out 0.001 comes to nothing"]),
     "hidden": (["train", "reconstruct", "--task.hidden", "1"], ["hidden 1.0 of 16 patches hides 16", "1 to 15"]),
     "late": ([*TRAIN, "--train.steps", "10", "--train.checkpoints", "5,11"], ["step 11", "ends at step 10"]),
     "names": (["train", "digits", "induction", "--name", "one"], ["--name names one run", "2 recipes"]),

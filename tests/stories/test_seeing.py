@@ -21,7 +21,7 @@ from toyvit.measure import measure
 from toyvit.recipes import RECIPES
 from toyvit.report import FIGURES, draw, tensorboard
 from toyvit.report.summary import summary
-from toyvit.results import Results, table
+from toyvit.results import Results, baselines, table
 from toyvit.runs import RunFolder
 from toyvit.train import fit
 from toyvit.trajectory import Trajectory
@@ -128,6 +128,9 @@ def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys)
     said = capsys.readouterr().out
     for split in values:
         assert f"final accuracy on 48 {split} pictures {values[split].iloc[-1]:>14.4f}"[-6:] in said
+    expected = task(RunFolder(tmp_path / "run").run().task)
+    for name, value in expected.baselines(expected.frozen(0, "test", 48)).items():
+        assert baselines(tmp_path / "run")[name] == value, "naive answers are those to the test pictures"
     tags = read(tmp_path / "run")
     assert [event.value for event in tags.Scalars("performance/accuracy")] == pytest.approx(list(values["test"]))
     assert [event.value for event in tags.Scalars("performance/accuracy/split train")] == pytest.approx(list(values["train"]))

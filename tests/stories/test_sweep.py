@@ -70,6 +70,15 @@ def test_the_notebook_of_seeds_runs_on_a_small_sweep(tmp_path, monkeypatch):
     assert len(shown) == 1
 
 
+def test_performance_is_measured_whatever_is_asked_for(tmp_path):
+    assert main([*sweep(tmp_path / "s", "--seeds", "0", "--jobs", 1), "--analyses", "norms"]) == 0
+    assert (
+        set(table(tmp_path / "s/seed-0")["analysis"]) == {"performance", "norms"}
+        and read(tmp_path / "s")["accuracy"].notna().all()
+    )
+    assert main([*sweep(tmp_path / "s", "--seeds", "0", "--jobs", 1), "--model.n_heads", "2"]) == 2  # another config is there
+
+
 def test_a_setting_is_one_variant():
     run = RECIPES["induction-smoke"]()
     made = variants(run, ["--model.n_layers", "1,2", "--train.checkpoints", "0,10", "--train.learning_rate", "0.01,0.1"])
@@ -108,6 +117,10 @@ def test_what_cannot_be_swept_is_refused_in_one_line(tmp_path, capsys):
         ("--jobs", "0"): "--jobs must be at least 1",
         ("--model.n_layer", "1,2"): "did you mean '--model.n_layers'",
         ("--model.n_layers", "1,0"): "n_layers must be >= 1, got 0",
+        ("--model.readout", "last,every"): "one for each image: allowed are cls, mean, last",
+        ("--train.steps", "50", "--train.checkpoints", "5,60"): "step 60, but training ends at step 50",
+        ("--analyses", "performance,nroms"): "did you mean 'norms'",
+        ("--analyses", "strategies"): "needs strategies",
         ("--cluster", f"tcp://127.0.0.1:{nobody}"): "no Dask cluster answers at tcp://127.0.0.1",
     }.items():
         assert main(sweep(tmp_path / "x", *words)) == 2

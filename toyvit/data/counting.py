@@ -13,7 +13,7 @@ from torch import Tensor
 from toyvit.config import CountingConfig
 from toyvit.data.draws import bits, integers, normals, sample_keys, subsets, uniforms
 from toyvit.data.task import Task, asking, class_baselines
-from toyvit.data.world import Factors, World
+from toyvit.data.world import Factors, World, with_held_out
 
 CELL = 6  # pixels a side; a disc sits in the middle of a cell
 ROWS, COLUMNS = 4, 8  # cells; half of the columns are the left side
@@ -44,7 +44,7 @@ class CountingWorld(World):
 
     def __init__(self, config: CountingConfig) -> None:
         self.config = config
-        self.sizes = dict.fromkeys(("train", "validation", "test", "held_out"))
+        self.sizes = dict.fromkeys(with_held_out(("train", "validation", "test"), config.held_out, len(self.pairs[True])))
         sides = {"left": config.most + 1, "right": config.most + 1, "squares": config.distractors + 1}
         self.factors = sides | {"order": SIDE, "look": 2**63 - 1}
 

@@ -39,8 +39,8 @@ from toyvit.data.objects import objects
 from toyvit.data.pointers import pointers
 from toyvit.data.relations import relations
 from toyvit.data.repeats import repeats
-from toyvit.data.sprites import dsprites, standardised
-from toyvit.data.task import Task, number_baselines
+from toyvit.data.sprites import dsprites
+from toyvit.data.task import Task, number_baselines, standardised
 from toyvit.data.world import Factors, World
 from toyvit.errors import BadInput, choose
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toyvit.config import PointersConfig
-from toyvit.data.collected import Mnist
+from toyvit.data.collected import small_digits
 from toyvit.data.draws import integers, sample_keys, subsets, uniforms
 from toyvit.data.glyphs import CELL, bank, cell_pictures
 from toyvit.data.task import Batch, Pairs, Task, asking, class_baselines
-from toyvit.data.world import Factors, World
+from toyvit.data.world import Factors, World, with_held_out
 
 DIGIT = 14  # pixels a side of an MNIST digit after averaging
 DRAWN_FROM = {"train": 0, "validation": 1, "test": 2, "held_out": 2}  # splits of MNIST
@@ -24,13 +24,9 @@ DRAWN_FROM = {"train": 0, "validation": 1, "test": 2, "held_out": 2}  # splits o
 
 @lru_cache
 def drawings() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """MNIST averaged over 2 x 2 pixels, -1 to 1 (row line column), by split and digit; where each (split digit) begins."""
-    mnist = Mnist()
-    rows = np.concatenate(list(mnist.splits.values()))
-    group = np.repeat(10 * np.arange(len(mnist.splits)), list(map(len, mnist.splits.values()))) + mnist.known["class"][rows]
-    order = group.argsort(kind="stable")
-    pooled = mnist.images[rows[order]].reshape(-1, DIGIT, 2, DIGIT, 2).sum((2, 4), dtype=np.float32)
-    return pooled / np.float32(510) - np.float32(1), np.searchsorted(group[order], np.arange(10 * len(mnist.splits) + 1))
+    """MNIST's digits, -1 to 1 (picture line column), by split and digit; where each (split digit) begins."""
+    sums, first = small_digits()
+    return sums.astype(np.float32) / np.float32(510) - np.float32(1), first
 
 
 class PointersWorld(World):
@@ -48,7 +44,7 @@ class PointersWorld(World):
         self.config, self.grid = config, (config.rows, config.columns)
         self.patch_size = CELL if config.source == "glyphs" else DIGIT
         self.image_size = (config.rows * self.patch_size, config.columns * self.patch_size)
-        self.sizes = {split: None for split in DRAWN_FROM if split != "held_out" or len(self.pairs[True])}
+        self.sizes = dict.fromkeys(with_held_out(("train", "validation", "test"), config.held_out, len(self.pairs[True])))
         self.factors = {"pointer": config.n_values, "value": config.n_values, "look": 2**63 - 1}
 
     @cached_property

@@ -13,8 +13,8 @@ from torch import Tensor
 from toyvit.config import DspritesConfig
 from toyvit.data.draws import bits, integers, normals, sample_keys, uniforms
 from toyvit.data.dsprites import N_IMAGES, SIDE, SIZES, VALUES, factors, images, index
-from toyvit.data.task import Batch, Task, asking, class_baselines, number_baselines
-from toyvit.data.world import Factors, World
+from toyvit.data.task import Batch, Task, asking, class_baselines, number_baselines, standardised
+from toyvit.data.world import Factors, World, with_held_out
 
 N_ANGLES = SIZES["orientation"] - 1  # the last orientation shows the same picture as the first, so it is left out
 SPLITS = {"train": 0.8, "validation": 0.1, "test": 0.1}  # shares of the pictures whose outline is not held out
@@ -58,7 +58,7 @@ class Sprites(World):
         self.config = config
         self.n_sprites = 1 if config.ask == "all" else 2
         self.image_size = (SIDE, SIDE * self.n_sprites)
-        self.sizes = {split: None for split, pool in pools(config.held_out).items() if len(pool)}
+        self.sizes = dict.fromkeys(with_held_out(list(SPLITS), config.held_out, len(pools(config.held_out)["held_out"])))
         self.factors = {**SIZES, "orientation": N_ANGLES, "noise": 2**63 - 1}
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
@@ -99,11 +99,6 @@ def numbers(factors: Factors) -> Tensor:
     standard = [standardised(factors[name], SIZES[name]) for name in ("scale", "x", "y")]
     found = np.column_stack([shape, standard[0], angle.real, angle.imag, standard[1], standard[2]])
     return torch.from_numpy(found.astype(np.float32))
-
-
-def standardised(values: NDArray[np.int64], n: int) -> NDArray[np.float64]:
-    """Whole numbers 0 to n - 1, all equally likely, scaled to mean 0 and variance 1."""
-    return (values - (n - 1) / 2) / np.sqrt((n * n - 1) / 12)
 
 
 def dsprites(config: DspritesConfig) -> Task:

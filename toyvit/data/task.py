@@ -102,6 +102,11 @@ def asking(target: Callable[[Factors], NDArray[np.int64]]) -> Question:
     return lambda factors, images: (images, torch.from_numpy(target(factors)))
 
 
+def standardised(values: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+    """Whole numbers 0 to n - 1, all equally likely, scaled to mean 0 and variance 1."""
+    return (values - (n - 1) / 2) / np.sqrt((n * n - 1) / 12)
+
+
 def loss(logits: Float[Tensor, "image *patch label"], target: Tensor) -> Float[Tensor, ""]:
     """Classes: cross-entropy in nats, mean over what is asked; ln(classes) at chance. Numbers: mean squared error."""
     if target.is_floating_point():

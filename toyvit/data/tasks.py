@@ -78,6 +78,6 @@ def _check_readout(run: Run, made: Task, readout: str) -> None:
     if GIVES[readout] != made.answers:
         allowed = [name for name, gives in GIVES.items() if gives == made.answers]
         raise BadInput(
-            f"model.readout {readout!r} gives one answer a {GIVES[readout]}, the task {run.task.name} asks for one a "
-            f"{made.answers}: allowed are {', '.join(allowed)}"
+            f"model.readout {readout!r} gives one answer for each {GIVES[readout]}, the task {run.task.name} asks for one for "
+            f"each {made.answers}: allowed are {', '.join(allowed)}"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +18,7 @@ from toyvit.errors import BadInput, choose
 Factors = dict[str, NDArray[np.int64]]
 
 
-class World:
+class World(ABC):
     """Pictures with known factors.
 
     `sizes` gives the number of different samples of each split (None: endless). `factors` gives, for each factor, how
@@ -30,13 +32,13 @@ class World:
     sizes: dict[str, int | None]
     factors: dict[str, int]
 
+    @abstractmethod
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         """Factors of the samples with these indices. Sample k is a pure function of (seed, split, k)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def render(self, factors: Factors) -> Tensor:
         """Pictures (image channel height width), float32."""
-        raise NotImplementedError
 
     def content(self, factors: Factors) -> Tensor | None:
         """Content ids (image patch): equal where two patches show the same thing. None where patches have no such id."""
@@ -55,6 +57,13 @@ class World:
                 f"got {values.min()} to {values.max()} of shape {values.shape}"
             )
         return factors | {name: values}
+
+
+def with_held_out(splits: Sequence[str], share: float, n_held: int) -> list[str]:
+    """The splits, and `held_out` where anything is held out; BadInput where a share was asked for that comes to nothing."""
+    if share and not n_held:
+        raise BadInput(f"task.held_out {share} comes to nothing here: give more, or 0")
+    return [*splits, "held_out"] if n_held else list(splits)
 
 
 def rows_of(world: World, seed: int, split: str, indices: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -32,8 +32,9 @@ def remembered(path: Path, beside: Path | None) -> Path | None:
     """The run to draw beside this one: the one given, which is noted in `figures/`, else the one noted there last time."""
     note = RunFolder(path).existing().figures / "beside"
     if beside:
+        other = RunFolder(beside).existing().path
         note.parent.mkdir(exist_ok=True)
-        note.write_text(os.path.relpath(RunFolder(beside).existing().path, path))
+        note.write_text(os.path.relpath(other, path))
     elif note.exists() and RunFolder(path / note.read_text()).config_file.is_file():
         return Path(os.path.relpath(path / note.read_text()))
     return beside

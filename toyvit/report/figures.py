@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from toyvit.results import baselines, main_rows, measured, table
-from toyvit.transitions import LEAST_POINTS, detect, window
+from toyvit.transitions import found, window
 
 # Colours of Okabe & Ito, told apart by readers who see few colours.
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442"
@@ -118,22 +118,22 @@ def bands(paths: list[Path]) -> Figure:
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for setting, colour in zip(settings, (BLUE, ORANGE, GREEN, PINK, SKY, GREY) * len(settings), strict=False):
-        curves = [curve(table(path), "performance", "accuracy") for path in paths if path.parent == setting and measured(path)]
+        known = [path for path in paths if path.parent == setting and measured(path)]
+        curves = [curve(table(path), "performance", "accuracy") for path in known]
         for values in curves:
             _line(panels[0], values, color=colour, lw=0.6, alpha=0.6)
-            found = detect(values.index, values) if len(values) >= LEAST_POINTS else None
-            if found:
-                panels[1].plot(values.index - found.onset, values, color=colour, lw=0.6, alpha=0.6)
+            if change := found(values):
+                panels[1].plot(values.index - change.onset, values, color=colour, lw=0.6, alpha=0.6)
         if curves:
             median = pd.concat(curves, axis=1).interpolate(limit_area="inside").median(axis=1)
             _line(panels[0], median, color=colour, lw=2, label=f"{setting.name}, {len(curves)} seeds")
-            naive = baselines(next(path for path in paths if path.parent == setting))
-            for panel in panels:
-                _levels(panel, naive, "accuracy", named=panel is panels[-1])
+            panels[0].legend(fontsize="small")
+    for path in [path for path in paths if measured(path)][:1]:
+        for panel in panels:
+            _levels(panel, baselines(path), "accuracy", named=panel is panels[-1])
     panels[0].set(xlabel="training step", ylabel="accuracy")
     panels[1].set(xlabel="steps after each run's onset", title="runs with a transition, aligned")
     panels[0].set_title("all runs, median in bold")
-    panels[0].legend(fontsize="small")
     return figure
 
 
@@ -194,6 +194,7 @@ def by_factor(path: Path, beside: Path | None = None) -> Figure:
         for (level_of, values), shade in zip(curves.items(), _shades(len(curves.columns)), strict=True):
             _line(panel, values, color=shade, lw=1, label=f"{level_of}")
         _line(panel, whole, color="black", lw=1.5)
+        _levels(panel, baselines(path), "accuracy", named=factor == factors[-1])
         panel.set_title(factor.replace("_", " "), fontsize="medium")
         panel.legend(fontsize=6, ncols=2, loc="upper left")
     for panel in panels[len(factors) :]:

@@ -9,7 +9,7 @@ import pandas as pd
 from toyvit.errors import BadInput
 from toyvit.report.figures import curve
 from toyvit.results import baselines, main_rows, measured, table
-from toyvit.transitions import LEAST_POINTS, detect, order_of_events, relative_width, window
+from toyvit.transitions import detect, found, order_of_events, relative_width, window
 
 Line = tuple[str, str]
 # What may change abruptly: the curves that the detector judges.
@@ -77,8 +77,8 @@ def events(paths: list[Path]) -> str:
         runs = [
             {f"{analysis}/{quantity}": curve(frame, analysis, quantity) for analysis, quantity in WATCHED} for frame in frames
         ]
-        runs = [{name: values for name, values in run.items() if len(values) >= LEAST_POINTS} for run in runs]
-        moved = [run for run in runs if run and all(detect(values.index, values) for values in run.values())]
+        runs = [{name: values for name, values in run.items() if len(values)} for run in runs]
+        moved = [run for run in runs if run and all(map(found, run.values()))]
         if len(moved) > 1:
             text = order_of_events(moved).to_string(float_format=lambda value: f"{value:.2f}")
             parts.append(
@@ -89,12 +89,13 @@ def events(paths: list[Path]) -> str:
 
 def verdict(values: pd.Series) -> str:
     """What the detector says of a curve over steps, in a few words."""
-    if len(values) < LEAST_POINTS:
-        return f"no verdict: {len(values)} checkpoints, at least {LEAST_POINTS} are needed"
-    found = detect(values.index, values)
-    if found is None:
+    try:
+        change = detect(values.index, values)
+    except BadInput as error:
+        return f"no verdict: {error}"
+    if change is None:
         return "none found"
-    return f"step {found.onset:.0f} to {found.end:.0f}, by {found.size:+.2f}, confidence {found.confidence:.3f}"
+    return f"step {change.onset:.0f} to {change.end:.0f}, by {change.size:+.2f}, confidence {change.confidence:.3f}"
 
 
 def _naive(path: Path, quantity: str) -> dict[str, float]:
