@@ -266,6 +266,8 @@ def measure(options: argparse.Namespace) -> int:
         )
         for name, problem in sorted(done.skipped.items()):
             print(f"left out: {name} {problem}")
+        for name, reason in done.left_out.items():
+            print(f"not measured: {name}, {reason}")
         print(f"{path}: measured {done.computed} cells, found {done.found} done")
     return 0
 

@@ -13,7 +13,7 @@ import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from toyvit.analyses import Analysis, chosen
+from toyvit.analyses import Analysis, chosen, left_out
 from toyvit.circuits import trace
 from toyvit.config import Run
 from toyvit.data.naive import naive
@@ -27,11 +27,12 @@ from toyvit.trajectory import Trajectory
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a sweep did: cells computed now, cells found done, and bad checkpoints that were left out."""
+    """What a sweep did: cells computed now, cells found done, bad checkpoints and analyses that were left out, and why."""
 
     computed: int
     found: int
     skipped: dict[str, str]
+    left_out: dict[str, str]
 
 
 def battery(model: ViT, batch: Batch, analyses: Sequence[Analysis]) -> dict[str, list[Row]]:
@@ -81,7 +82,8 @@ def measure(
     run = folder.run()
     made = task(run.task)
     batch = made.frozen(run.seeds.measure, split, images)
-    picked = chosen(analyses, batch, ViT(run.model))
+    model = ViT(run.model)
+    picked, unfit = chosen(analyses, batch, model), left_out(batch, model) if analyses is None else {}
     identity = digest(run, split, batch)
     computed, found = 0, None
     skipped: dict[str, str] = {}
@@ -108,7 +110,7 @@ def measure(
                     results.write(cell, split, len(batch.target), numbers)
                     computed += 1
             if not live:
-                return Measured(computed=computed, found=found, skipped=skipped)
+                return Measured(computed=computed, found=found, skipped=skipped, left_out=unfit)
             time.sleep(1)
 
 

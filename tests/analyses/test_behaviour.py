@@ -32,7 +32,7 @@ def test_performance_of_right_and_of_empty_answers(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in CONFIGS if not ANALYSES["by_factor"].missing(MADE[name].frozen(0, "test", 60))]
+    "name", [name for name in CONFIGS if not ANALYSES["by_factor"].missing(ANY, MADE[name].frozen(0, "test", 60))]
 )
 def test_scores_by_value_average_to_the_score(name):
     """Truth: a model that is right for one value of a factor and wrong for the others. Null: the mean is the score of all."""

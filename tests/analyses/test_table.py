@@ -46,7 +46,7 @@ def sizes(config):
 def test_every_analysis_returns_exactly_what_it_declares(name, options):
     model, batch = model_for(name, **OPTIONS[options])
     for analysis in ANALYSES.values():
-        if analysis.missing(batch):
+        if analysis.missing(model, batch):
             continue
         found = analysis.measure(model, batch, trace(model, batch.images, analysis.sites) if analysis.sites else {})
         expected = {quantity for quantity in analysis.axes if ONLY.get(quantity, lambda config: True)(model.config)}
@@ -71,7 +71,7 @@ def test_every_analysis_is_pure(name, options):
     images, target = batch.images.clone(), batch.target.clone()
     states = torch.get_rng_state(), np.random.get_state()[1].tolist()
     for analysis in ANALYSES.values():
-        if not analysis.missing(batch):
+        if not analysis.missing(model, batch):
             one, two = analysis.measure(model, batch, seen), analysis.measure(model, batch, seen)
             assert list(one) == list(two)
             assert all(torch.equal(one[key].nan_to_num(-7), two[key].nan_to_num(-7)) for key in one), analysis.name
@@ -94,7 +94,7 @@ def test_an_analysis_declares_its_source_truth_and_null(name):
 def test_an_analysis_that_cannot_be_run_is_refused_by_name():
     model, batch = model_for("classify")
     for name, analysis in ANALYSES.items():
-        if analysis.missing(batch):
+        if analysis.missing(model, batch):
             with pytest.raises(BadInput, match=f"'{name}' needs"):
                 chosen([name], batch, model)
             assert analysis not in chosen(None, batch, model)

@@ -72,10 +72,32 @@ def test_every_value_that_a_factor_may_take_can_be_shown(name, factor):
         assert content is None or content.shape == world.content(factors).shape
 
 
+@pytest.mark.parametrize("name", [name for name in CONFIGS if MADE[name].other])
+def test_a_counterfactual_changes_one_factor_and_the_answer(name):
+    """The answer stays only where no value of the factor has another; the change is a pure function of each sample."""
+    made = MADE[name]
+    factors = made.world.sample(0, "test", some(name, "test", 60))
+    changed = made.other(factors)
+    differing = [key for key in factors if not np.array_equal(factors[key], changed[key])]
+    assert len(differing) == 1 and differing[0] not in ("noise", "look")
+    batch = made.describe(factors)
+    stays = batch.counterfactual.target == batch.target
+    assert stays.float().mean() < 0.3
+    if CONFIGS[name].name != "fewshot":  # whose query may show a class that is nowhere else in the picture
+        kept = {key: values[stays.numpy()] for key, values in factors.items()}
+        for value in range(made.world.factors[differing[0]]):
+            tried = made.world.change(kept, differing[0], np.full_like(kept[differing[0]], value))
+            assert torch.equal(made.describe(tried).target, batch.target[stays])
+    assert torch.equal(batch.counterfactual.images, made.world.render(changed))
+    alone = made.other({key: values[7:8] for key, values in factors.items()})
+    assert np.array_equal(alone[differing[0]], changed[differing[0]][7:8])
+
+
 def test_collected_pictures_have_no_counterfactuals():
     world = collected("digits")
     with pytest.raises(BadInput, match="no counterfactual pairs"):
         world.change(world.sample(0, "test", np.arange(2)), "class", np.array([0, 1]))
+    assert MADE["classify"].batch(0, "test", range(3)).counterfactual is None
 
 
 def test_the_digits_splits_share_no_row():

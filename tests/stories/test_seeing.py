@@ -244,7 +244,7 @@ def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
     run = replace(run, task=replace(run.task, n_classes=32, p_bursty=0.0))
     training = replace(run.train, steps=4, batch_size=16, n_validation=32, checkpoints=(0, 2, 4))
     fit(replace(run, train=training), tmp_path / "run", progress=False)
-    with pytest.raises(BadInput, match="'induction' needs pairs"):
+    with pytest.raises(BadInput, match="'induction' needs item-label pairs"):
         measure(tmp_path / "run", images=32, analyses=["induction"], progress=False)
     measure(tmp_path / "run", images=32, split="in_context", analyses=["performance", "induction"], progress=False)
     measure(tmp_path / "run", images=32, analyses=["performance"], progress=False)

@@ -120,7 +120,7 @@ def test_what_cannot_be_swept_is_refused_in_one_line(tmp_path, capsys):
         ("--model.readout", "last,every"): "one for each image: allowed are cls, mean, last",
         ("--train.steps", "50", "--train.checkpoints", "5,60"): "step 60, but training ends at step 50",
         ("--analyses", "performance,nroms"): "did you mean 'norms'",
-        ("--analyses", "strategies"): "needs strategies",
+        ("--analyses", "strategies"): "needs predictors that know the world",
         ("--cluster", f"tcp://127.0.0.1:{nobody}"): "no Dask cluster answers at tcp://127.0.0.1",
     }.items():
         assert main(sweep(tmp_path / "x", *words)) == 2

@@ -12,11 +12,24 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from toyvit.analyses import attention, behaviour, induction, norms, probes
+from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
 
 RESIDUALS = ("blocks.*.resid_pre", "blocks.*.resid_post")
+
+
+# What an analysis may need: in words, and whether it is there.
+NEEDS: dict[str, tuple[str, Callable[[ModelConfig, Batch], bool]]] = {
+    "pairs": ("item-label pairs", lambda config, batch: batch.pairs is not None),
+    "content": ("content ids of patches", lambda config, batch: batch.content is not None),
+    "strategies": ("predictors that know the world", lambda config, batch: batch.strategies is not None),
+    "classes": ("one class a picture", lambda config, batch: batch.classes is not None),
+    "groups": ("factors of few values", lambda config, batch: batch.groups is not None),
+    "counterfactual": ("counterfactual pairs", lambda config, batch: batch.counterfactual is not None),
+    "mlp": ("an MLP (--model.d_mlp)", lambda config, batch: config.d_mlp > 0),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +40,16 @@ class Analysis:
     measure: Callable[[ViT, Batch, Mapping[str, Tensor]], dict[str, Tensor]]
     axes: dict[str, str]  # quantity (without tags) -> axes of its tensor; "" is a single number
     sites: tuple[str, ...] = ()
-    needs: str = ""  # parts of a batch that must be there: pairs content strategies classes groups
+    needs: str = ""  # names in NEEDS
+    asked: bool = False  # run only when asked for by name: it takes seconds a checkpoint
     source: str
     truth: str
     null: str
     version: int = 1
 
-    def missing(self, batch: Batch) -> list[str]:
-        """What this analysis needs and the batch does not have."""
-        return [need for need in self.needs.split() if getattr(batch, need) is None]
+    def missing(self, model: ViT, batch: Batch) -> list[str]:
+        """What this analysis needs and this model or batch does not have, in words."""
+        return [words for words, there in map(NEEDS.__getitem__, self.needs.split()) if not there(model.config, batch)]
 
 
 ANALYSES = {
@@ -141,13 +155,20 @@ ANALYSES = {
 
 
 def chosen(names: list[str] | None, batch: Batch, model: ViT) -> list[Analysis]:
-    """The analyses asked for; by default all that this batch allows. One asked for by name that cannot be run is refused."""
+    """The analyses asked for; by default all quick ones that fit. One asked for by name that does not fit is refused."""
     if names is None:
-        return [analysis for analysis in ANALYSES.values() if not analysis.missing(batch)]
+        return [analysis for analysis in ANALYSES.values() if not analysis.asked and not analysis.missing(model, batch)]
     picked = [ANALYSES[choose(name, ANALYSES, "analysis")] for name in names]
     for analysis in picked:
-        if analysis.missing(batch):
-            raise BadInput(
-                f"analysis {analysis.name!r} needs {' and '.join(analysis.missing(batch))}, which this run's task does not have"
-            )
+        if missing := analysis.missing(model, batch):
+            raise BadInput(f"analysis {analysis.name!r} needs {' and '.join(missing)}, which this run does not have")
     return picked
+
+
+def left_out(batch: Batch, model: ViT) -> dict[str, str]:
+    """Why an analysis is not among the default ones."""
+    reasons = {name: analysis.missing(model, batch) for name, analysis in ANALYSES.items()}
+    slow = {name: "run only when asked for" for name, analysis in ANALYSES.items() if analysis.asked}
+    return {name: "needs " + " and ".join(missing) for name, missing in reasons.items() if missing} | {
+        name: why for name, why in slow.items() if not reasons[name]
+    }

@@ -14,7 +14,7 @@ from torch import Tensor
 from toyvit.config import AdditionConfig
 from toyvit.data.draws import bits, sample_keys
 from toyvit.data.glyphs import CELL, bank, cell_pictures
-from toyvit.data.task import Task, asking, class_baselines
+from toyvit.data.task import Task, asking, class_baselines, other_answer
 from toyvit.data.world import Factors, World, rows_of
 
 CLOCK = 32  # pixels a side of the clock's face
@@ -97,4 +97,5 @@ def addition(config: AdditionConfig) -> Task:
             "loss.uniform": math.log(config.modulus),
             **class_baselines(batch.target),
         },
+        other=other_answer(world, "a", target),
     )

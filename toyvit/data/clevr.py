@@ -12,7 +12,7 @@ from torch import Tensor
 from toyvit.config import SortOfClevrConfig
 from toyvit.data.draws import integers, normals, sample_keys
 from toyvit.data.places import apart, pixels
-from toyvit.data.task import Batch, Task, asking, class_baselines
+from toyvit.data.task import Batch, Task, asking, class_baselines, other_answer
 from toyvit.data.world import Factors, World
 
 CELL = 8  # pixels a side of a patch; the last patch is the question
@@ -158,6 +158,7 @@ def sort_of_clevr(config: SortOfClevrConfig) -> Task:
             **expected("question", torch.from_numpy(KNOWING)[batch.factors["question"]]),
             **expected("bag_of_objects", bag_of_objects(batch)),
         },
+        other=other_answer(world, "colour", target),
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from toyvit.config import ClassifyConfig
 from toyvit.data import source
 from toyvit.data.draws import bits, sample_keys
-from toyvit.data.task import Task, asking, class_baselines
+from toyvit.data.task import Task, asking, class_baselines, other_answer
 from toyvit.data.world import CollectedWorld, World
 from toyvit.errors import BadInput
 
@@ -156,4 +156,7 @@ def naming(config: ClassifyConfig, world: World, known: Iterable[str]) -> Task:
         question=asking(lambda factors: factors[config.factor]),
         scalars=lambda factors: {name: factors[name] for name in known},
         baselines=lambda batch: class_baselines(batch.target),
+        other=None
+        if isinstance(world, CollectedWorld)
+        else other_answer(world, config.factor, lambda factors: factors[config.factor]),
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from toyvit.config import CountingConfig
 from toyvit.data.draws import bits, integers, normals, sample_keys, subsets, uniforms
-from toyvit.data.task import Task, asking, class_baselines
+from toyvit.data.task import Task, asking, class_baselines, other_answer
 from toyvit.data.world import Factors, World, with_held_out
 
 CELL = 6  # pixels a side; a disc sits in the middle of a cell
@@ -121,4 +121,5 @@ def counting(config: CountingConfig) -> Task:
         question=asking(target),
         scalars=scalars,
         baselines=lambda batch: class_baselines(batch.target),
+        other=other_answer(world, "left", target),
     )

@@ -166,6 +166,13 @@ def fewshot(config: FewshotConfig) -> Task:
         beside = np.take_along_axis(factors["label"], last[:, None], 1)[:, 0]
         return np.where(same.any(1), beside, factors["query"] % config.n_labels)
 
+    def other(factors: Factors) -> Factors:
+        """The query shows the class of the first slot whose answer is another."""
+        asked = [world.change(factors, "query", factors["class"][:, slot]) for slot in range(config.n_pairs)]
+        new = np.stack([target(one) for one in asked], 1) != target(factors)[:, None]
+        query = np.take_along_axis(factors["class"], new.argmax(1)[:, None], 1)[:, 0]
+        return world.change(factors, "query", np.where(new.any(1), query, factors["query"]))
+
     def pairs(factors: Factors) -> Pairs | None:
         """The last copy of the query's class is the match; None where a picture has none.
 
@@ -192,6 +199,7 @@ def fewshot(config: FewshotConfig) -> Task:
         scalars=lambda factors: {"label": target(factors), "class": factors["query"]},
         baselines=baselines,
         pairs=pairs,
+        other=other,
     )
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from toyvit.config import InductionConfig
 from toyvit.data.draws import integers, normals, sample_keys, subsets
-from toyvit.data.task import Batch, Pairs, Task, asking
+from toyvit.data.task import Batch, Pairs, Task, asking, other_answer
 from toyvit.data.world import Factors, World
 
 CELL = 8  # pixels a side
@@ -144,6 +144,7 @@ def induction(config: InductionConfig) -> Task:
         scalars=scalars,
         baselines=baselines,
         pairs=pairs,
+        other=other_answer(world, "query", target),
     )
 
 

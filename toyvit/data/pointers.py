@@ -15,7 +15,7 @@ from toyvit.config import PointersConfig
 from toyvit.data.collected import small_digits
 from toyvit.data.draws import integers, sample_keys, subsets, uniforms
 from toyvit.data.glyphs import CELL, bank, cell_pictures
-from toyvit.data.task import Batch, Pairs, Task, asking, class_baselines
+from toyvit.data.task import Batch, Pairs, Task, asking, class_baselines, other_answer
 from toyvit.data.world import Factors, World, with_held_out
 
 DIGIT = 14  # pixels a side of an MNIST digit after averaging
@@ -126,6 +126,7 @@ def pointers(config: PointersConfig) -> Task:
         scalars=scalars,
         baselines=baselines,
         pairs=pairs,
+        other=other_answer(world, "pointer", target),
     )
 
 

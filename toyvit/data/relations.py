@@ -13,7 +13,7 @@ from torch import Tensor
 from toyvit.config import RelationsConfig
 from toyvit.data.draws import integers, sample_keys, subsets, uniforms
 from toyvit.data.glyphs import CELL, N_UNSEEN, bank, cell_pictures
-from toyvit.data.task import Batch, Task, asking, class_baselines
+from toyvit.data.task import Batch, Task, asking, class_baselines, other_answer
 from toyvit.data.world import Factors, World
 from toyvit.errors import BadInput
 
@@ -123,6 +123,7 @@ def relations(config: RelationsConfig) -> Task:
         question=asking(target),
         scalars=scalars,
         baselines=baselines,
+        other=other_answer(world, "odd" if config.ask == "odd" else "relation", target),
     )
 
 

@@ -110,6 +110,13 @@ def dsprites(config: DspritesConfig) -> Task:
         first, second = factors[compared].T
         return {"same": first == second, "larger": second > first, "left": second < first}[config.ask].astype(np.int64)
 
+    def other(factors: Factors) -> Factors:
+        """The two sprites change their values; where they are the same, or asked to be, the second gets a new one."""
+        first, second = factors[compared].T
+        alike = np.where(first == second, (first + 1) % world.factors[compared], first)
+        new = (first, alike) if config.ask == "same" else (second, first)
+        return world.change(factors, compared, np.stack(new, 1))
+
     def scalars(factors: Factors) -> dict[str, NDArray[np.int64]]:
         if config.ask == "all":
             return {name: factors[name] for name in SIZES}
@@ -126,4 +133,5 @@ def dsprites(config: DspritesConfig) -> Task:
         question=(lambda factors, images: (images, numbers(factors))) if config.ask == "all" else asking(relation),
         scalars=scalars,
         baselines=baselines,
+        other=None if config.ask == "all" else other,
     )

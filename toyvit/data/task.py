@@ -31,6 +31,14 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class Counterfactual:
+    """The pictures of a batch drawn again with one factor changed so that the answer, one class a picture, is another."""
+
+    images: Float[Tensor, "image channel height width"]
+    target: Int[Tensor, " image"]
+
+
+@dataclass(frozen=True)
 class Batch:
     """Pictures and what is known about them.
 
@@ -44,6 +52,7 @@ class Batch:
     content: Int[Tensor, "image patch"] | None = None
     pairs: Pairs | None = None
     strategies: dict[str, Float[Tensor, "image *patch label"]] | None = None
+    counterfactual: Counterfactual | None = None
 
     @property
     def classes(self) -> Int[Tensor, " image"] | None:
@@ -69,6 +78,7 @@ class Task:
     answers: str = "image"  # one answer an image, or a patch, or its `pixels`
     pairs: Callable[[Factors], Pairs | None] | None = None
     strategies: Callable[[Factors], dict[str, Tensor]] | None = None
+    other: Callable[[Factors], Factors] | None = None  # one factor changed so that the answer is another wherever it can be
 
     def batch(self, seed: int, split: str, indices: NDArray[np.int64] | range) -> Batch:
         """Pictures with all that is known about them."""
@@ -76,7 +86,7 @@ class Task:
 
     def describe(self, factors: Factors) -> Batch:
         """The batch that these factors make."""
-        images, target = self.question(factors, self.world.render(factors))
+        images, target = self.drawn(factors)
         return Batch(
             images=images,
             target=target,
@@ -84,12 +94,16 @@ class Task:
             content=self.world.content(factors),
             pairs=self.pairs(factors) if self.pairs else None,
             strategies=self.strategies(factors) if self.strategies else None,
+            counterfactual=Counterfactual(*self.drawn(self.other(factors))) if self.other else None,
         )
+
+    def drawn(self, factors: Factors) -> tuple[Tensor, Tensor]:
+        """Pictures and targets."""
+        return self.question(factors, self.world.render(factors))
 
     def examples(self, seed: int, split: str, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Pictures and targets only: what a training step needs."""
-        factors = self.world.sample(seed, split, indices)
-        return self.question(factors, self.world.render(factors))
+        return self.drawn(self.world.sample(seed, split, indices))
 
     def frozen(self, seed: int, split: str, n: int) -> Batch:
         """The first n samples of a split, or all where there are fewer."""
@@ -100,6 +114,21 @@ class Task:
 def asking(target: Callable[[Factors], NDArray[np.int64]]) -> Question:
     """The question whose answer is a function of the factors."""
     return lambda factors, images: (images, torch.from_numpy(target(factors)))
+
+
+def other_answer(world: World, factor: str, target: Callable[[Factors], NDArray[np.int64]]) -> Callable[[Factors], Factors]:
+    """The first other value of a factor, counting up from its own and round, with another answer; its own where none has."""
+
+    def other(factors: Factors) -> Factors:
+        own, answer, n = factors[factor], target(factors), world.factors[factor]
+        found = own.copy()
+        for step in range(1, n):
+            value = (own + step) % n
+            better = (found == own) & (target(world.change(factors, factor, value)) != answer)
+            found = np.where(better, value, found)
+        return world.change(factors, factor, found)
+
+    return other
 
 
 def standardised(values: NDArray[np.int64], n: int) -> NDArray[np.float64]:
