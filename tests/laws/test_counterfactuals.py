@@ -72,33 +72,53 @@ def test_every_value_that_a_factor_may_take_can_be_shown(name, factor):
         assert content is None or content.shape == world.content(factors).shape
 
 
-# Where the window takes in all blocks, every pointer has the same answer.
-@pytest.mark.parametrize("name", [name for name in CONFIGS if MADE[name].other and name != "pointers 2 hops sum"])
-def test_a_counterfactual_changes_one_factor_and_the_answer(name):
+COUNTERFACTUALS = [(name, what) for name in CONFIGS for what in MADE[name].others]
+
+
+@pytest.mark.parametrize(("name", "what"), COUNTERFACTUALS)
+def test_a_counterfactual_changes_what_it_says_and_the_answer(name, what):
     """The answer stays only where no value of the factor has another; the change is a pure function of each sample."""
     made = MADE[name]
     factors = made.world.sample(0, "test", some(name, "test", 60))
-    changed = made.other(factors)
-    differing = [key for key in factors if not np.array_equal(factors[key], changed[key])]
-    assert len(differing) == 1 and differing[0] not in ("noise", "look")
+    changed = made.others[what](factors)
+    differing = {key for key in factors if not np.array_equal(factors[key], changed[key])}
     batch = made.describe(factors)
-    stays = batch.counterfactual.target == batch.target
-    assert not stays.all()
-    if stays.any() and CONFIGS[name].name != "fewshot":  # whose query may show a class that is nowhere else in the picture
+    other = batch.counterfactuals[what]
+    assert torch.equal(other.images, made.world.render(changed))
+    alone = made.others[what]({key: values[7:8] for key, values in factors.items()})
+    assert all(np.array_equal(alone[key], changed[key][7:8]) for key in factors)
+    stays = other.target == batch.target
+    if name == "pointers 2 hops sum":  # the window takes in all blocks: every pointer has the same answer
+        assert stays.all()
+        return
+    assert differing == ({"item", "query"} if what == "item" else {what}) and not stays.all()
+    if stays.any() and CONFIGS[name].name not in ("fewshot", "induction"):
         kept = {key: values[stays.numpy()] for key, values in factors.items()}
-        for value in range(made.world.factors[differing[0]]):
-            tried = made.world.change(kept, differing[0], np.full_like(kept[differing[0]], value))
+        for value in range(made.world.factors[what]):
+            tried = made.world.change(kept, what, np.full_like(kept[what], value))
             assert torch.equal(made.describe(tried).target, batch.target[stays])
-    assert torch.equal(batch.counterfactual.images, made.world.render(changed))
-    alone = made.other({key: values[7:8] for key, values in factors.items()})
-    assert np.array_equal(alone[differing[0]], changed[differing[0]][7:8])
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if CONFIGS[name].name == "induction"])
+@pytest.mark.parametrize(("what", "cells"), [("query", "last"), ("item", "items"), ("label", "answer")])
+def test_the_counterfactuals_of_pairs_change_the_cells_they_should(name, what, cells):
+    made = MADE[name]
+    batch = made.frozen(0, "test", 60)
+    changed = made.others[what](made.world.sample(0, "test", np.arange(60)))
+    moved = made.world.content(changed) != batch.content
+    match, last = batch.pairs.match, batch.content.shape[1] - 1
+    other = made.pairs(changed).match
+    for image in range(60):
+        expected = {"last": {last}, "items": {int(match[image]) - 1, int(other[image]) - 1}, "answer": {int(match[image])}}
+        assert set(moved[image].nonzero().flatten().tolist()) in (expected[cells], set())
+    assert moved.any(1).float().mean() > 0.9
 
 
 def test_collected_pictures_have_no_counterfactuals():
     world = collected("digits")
     with pytest.raises(BadInput, match="no counterfactual pairs"):
         world.change(world.sample(0, "test", np.arange(2)), "class", np.array([0, 1]))
-    assert MADE["classify"].batch(0, "test", range(3)).counterfactual is None
+    assert MADE["classify"].batch(0, "test", range(3)).counterfactuals is None
 
 
 def test_the_digits_splits_share_no_row():

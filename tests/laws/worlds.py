@@ -101,8 +101,8 @@ def fingerprint(batch: Batch) -> str:
     """Everything of a batch, to the bit."""
     found = hashlib.sha256(batch.images.numpy().tobytes() + batch.target.numpy().tobytes())
     parts = {**batch.factors, **(batch.strategies or {}), "content": batch.content}
-    if batch.counterfactual:
-        parts |= {"other images": batch.counterfactual.images, "other target": batch.counterfactual.target}
+    for name, other in (batch.counterfactuals or {}).items():
+        parts |= {f"other {name}": other.images, f"answer to other {name}": other.target}
     for name, part in parts.items():
         found.update(name.encode() + (b"" if part is None else part.numpy().tobytes()))
     return found.hexdigest()

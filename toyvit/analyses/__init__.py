@@ -27,7 +27,7 @@ NEEDS: dict[str, tuple[str, Callable[[ModelConfig, Batch], bool]]] = {
     "strategies": ("predictors that know the world", lambda config, batch: batch.strategies is not None),
     "classes": ("one class a picture", lambda config, batch: batch.classes is not None),
     "groups": ("factors of few values", lambda config, batch: batch.groups is not None),
-    "counterfactual": ("counterfactual pairs", lambda config, batch: batch.counterfactual is not None),
+    "counterfactuals": ("counterfactual pairs", lambda config, batch: batch.counterfactuals is not None),
     "mlp": ("an MLP (--model.d_mlp)", lambda config, batch: config.d_mlp > 0),
 }
 

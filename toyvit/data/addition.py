@@ -97,5 +97,5 @@ def addition(config: AdditionConfig) -> Task:
             "loss.uniform": math.log(config.modulus),
             **class_baselines(batch.target),
         },
-        other=other_answer(world, "a", target),
+        others={name: other_answer(world, name, target) for name in ("a", "b")},
     )

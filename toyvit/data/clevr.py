@@ -158,7 +158,7 @@ def sort_of_clevr(config: SortOfClevrConfig) -> Task:
             **expected("question", torch.from_numpy(KNOWING)[batch.factors["question"]]),
             **expected("bag_of_objects", bag_of_objects(batch)),
         },
-        other=other_answer(world, "colour", target),
+        others={"colour": other_answer(world, "colour", target)},
     )
 
 

@@ -156,7 +156,7 @@ def naming(config: ClassifyConfig, world: World, known: Iterable[str]) -> Task:
         question=asking(lambda factors: factors[config.factor]),
         scalars=lambda factors: {name: factors[name] for name in known},
         baselines=lambda batch: class_baselines(batch.target),
-        other=None
+        others={}
         if isinstance(world, CollectedWorld)
-        else other_answer(world, config.factor, lambda factors: factors[config.factor]),
+        else {config.factor: other_answer(world, config.factor, lambda factors: factors[config.factor])},
     )

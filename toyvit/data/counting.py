@@ -121,5 +121,7 @@ def counting(config: CountingConfig) -> Task:
         question=asking(target),
         scalars=scalars,
         baselines=lambda batch: class_baselines(batch.target),
-        other=other_answer(world, "left", target),
+        others={
+            name: other_answer(world, name, target) for name in ("left", "right") if name == "left" or config.ask != "count"
+        },
     )

@@ -199,7 +199,7 @@ def fewshot(config: FewshotConfig) -> Task:
         scalars=lambda factors: {"label": target(factors), "class": factors["query"]},
         baselines=baselines,
         pairs=pairs,
-        other=other,
+        others={"query": other},
     )
 
 

@@ -120,6 +120,21 @@ def induction(config: InductionConfig) -> Task:
     def target(factors: Factors) -> NDArray[np.int64]:
         return factors["label"][np.arange(len(factors["query"])), factors["query"]]
 
+    ask_another = other_answer(world, "query", target)
+
+    def swap_items(factors: Factors) -> Factors:
+        """The item asked about and another change places: the query cell stays, the label before which it stands does not."""
+        every, here, there = np.arange(len(factors["query"])), factors["query"], ask_another(factors)["query"]
+        items = factors["item"].copy()
+        items[every, here], items[every, there] = factors["item"][every, there], factors["item"][every, here]
+        return world.change(world.change(factors, "item", items), "query", there)
+
+    def other_label(factors: Factors) -> Factors:
+        """The label that answers becomes the next one of the bank."""
+        labels = factors["label"].copy()
+        np.put_along_axis(labels, factors["query"][:, None], (target(factors)[:, None] + 1) % config.n_labels, 1)
+        return world.change(factors, "label", labels)
+
     def scalars(factors: Factors) -> dict[str, NDArray[np.int64]]:
         item = factors["item"][np.arange(len(factors["query"])), factors["query"]]
         return {"label": target(factors), "item": item, "query": factors["query"]}
@@ -144,7 +159,7 @@ def induction(config: InductionConfig) -> Task:
         scalars=scalars,
         baselines=baselines,
         pairs=pairs,
-        other=other_answer(world, "query", target),
+        others={"query": ask_another, "item": swap_items, "label": other_label},
     )
 
 

@@ -126,7 +126,7 @@ def pointers(config: PointersConfig) -> Task:
         scalars=scalars,
         baselines=baselines,
         pairs=pairs,
-        other=other_answer(world, "pointer", target),
+        others={"pointer": other_answer(world, "pointer", target)},
     )
 
 

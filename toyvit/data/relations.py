@@ -123,7 +123,7 @@ def relations(config: RelationsConfig) -> Task:
         question=asking(target),
         scalars=scalars,
         baselines=baselines,
-        other=other_answer(world, "odd" if config.ask == "odd" else "relation", target),
+        others={name: other_answer(world, name, target) for name in world.asked},
     )
 
 

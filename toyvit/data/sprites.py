@@ -133,5 +133,5 @@ def dsprites(config: DspritesConfig) -> Task:
         question=(lambda factors, images: (images, numbers(factors))) if config.ask == "all" else asking(relation),
         scalars=scalars,
         baselines=baselines,
-        other=None if config.ask == "all" else other,
+        others={} if config.ask == "all" else {compared: other},
     )

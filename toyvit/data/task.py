@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,7 +32,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """The pictures of a batch drawn again with one factor changed so that the answer, one class a picture, is another."""
+    """The pictures of a batch drawn again with something changed so that the answer, one class a picture, is another."""
 
     images: Float[Tensor, "image channel height width"]
     target: Int[Tensor, " image"]
@@ -52,7 +52,7 @@ class Batch:
     content: Int[Tensor, "image patch"] | None = None
     pairs: Pairs | None = None
     strategies: dict[str, Float[Tensor, "image *patch label"]] | None = None
-    counterfactual: Counterfactual | None = None
+    counterfactuals: dict[str, Counterfactual] | None = None  # by what is changed
 
     @property
     def classes(self) -> Int[Tensor, " image"] | None:
@@ -78,7 +78,8 @@ class Task:
     answers: str = "image"  # one answer an image, or a patch, or its `pixels`
     pairs: Callable[[Factors], Pairs | None] | None = None
     strategies: Callable[[Factors], dict[str, Tensor]] | None = None
-    other: Callable[[Factors], Factors] | None = None  # one factor changed so that the answer is another wherever it can be
+    # What can be changed, by name, so that the answer is another wherever it can be: counterfactuals.
+    others: Mapping[str, Callable[[Factors], Factors]] = field(default_factory=dict)
 
     def batch(self, seed: int, split: str, indices: NDArray[np.int64] | range) -> Batch:
         """Pictures with all that is known about them."""
@@ -94,7 +95,7 @@ class Task:
             content=self.world.content(factors),
             pairs=self.pairs(factors) if self.pairs else None,
             strategies=self.strategies(factors) if self.strategies else None,
-            counterfactual=Counterfactual(*self.drawn(self.other(factors))) if self.other else None,
+            counterfactuals={name: Counterfactual(*self.drawn(other(factors))) for name, other in self.others.items()} or None,
         )
 
     def drawn(self, factors: Factors) -> tuple[Tensor, Tensor]:

@@ -95,7 +95,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, tap: Tap) -> Tensor:
         x = tap("resid_pre", x)
         added = self.attn(self.ln1(x, within("ln1.", tap)), mask, tap)
-        x = x + tap("attn_out", F.dropout(added, self.dropout, self.training))
+        return self.after_attention(x + tap("attn_out", F.dropout(added, self.dropout, self.training)), tap)
+
+    def after_attention(self, x: Tensor, tap: Tap) -> Tensor:
+        """The residual stream that attention has written to, taken through the rest of the block."""
         if hasattr(self, "mlp"):
             x = tap("resid_mid", x)
             added = self.mlp(self.ln2(x, within("ln2.", tap)), tap)

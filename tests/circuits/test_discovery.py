@@ -1,0 +1,196 @@
+"""Scores of edges, pruning, and circuits as records: exact where the model is linear, nothing where nothing differs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.laws.models import BASE, CASES, EVERY, build, noise, pictures
+from toyvit.circuits import trace
+from toyvit.circuits.circuit import Circuit, Judge, architecture, load, random_circuits
+from toyvit.circuits.contrasts import METRICS, Contrast, between, contrast
+from toyvit.circuits.discovery import BASES, acdc, connected, eap, stand_in, strongest
+from toyvit.circuits.graph import graph, rewired, sent
+from toyvit.data.tasks import task
+from toyvit.errors import BadInput
+from toyvit.recipes import RECIPES
+from toyvit.taps import nudging
+
+ONE_ANSWER = {name: config for name, config in CASES.items() if config.readout not in EVERY}
+LINEAR = replace(BASE, norm="none", d_mlp=0, readout="mean")
+
+
+def pairs_for(config, n=6):
+    images = pictures(config, n)
+    answer = torch.arange(n) % config.n_classes
+    return Contrast(images, noise(images), answer, (answer + 1) % config.n_classes)
+
+
+def linear(config=LINEAR):
+    """A model that is linear in its input: queries are 0, so every head spreads its attention evenly."""
+    model = build(config)
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attn.qkv.weight[: config.d_model] = 0
+    return model
+
+
+def difference(logits, pairs):
+    return METRICS["logit_difference"](logits, pairs, logits).mean()
+
+
+@pytest.mark.parametrize("points", [1, 3])
+@pytest.mark.parametrize("readout", ["mean", "cls", "last"])
+def test_eap_is_exact_on_a_linear_model(points, readout):
+    """Truth: each edge's score is what the metric changes by when that edge alone carries the corrupt pictures."""
+    config = replace(LINEAR, readout=readout)
+    model, pairs, wires = linear(config), pairs_for(config), graph(config)
+    other, clean = sent(model, pairs.corrupt), difference(model(pairs.clean), pairs)
+    scores = eap(model, pairs, points=points)
+    for receiver, sender in wires.allowed.nonzero().tolist():
+        kept = wires.allowed.float()
+        kept[receiver, sender] = 0
+        change = difference(rewired(model, pairs.clean, kept, other), pairs) - clean
+        assert torch.allclose(scores[receiver, sender], change, atol=1e-4), wires.named(1 - kept - (~wires.allowed).float())
+
+
+@pytest.mark.parametrize("case", ONE_ANSWER)
+def test_scores_into_the_logits_sum_to_the_first_order_change(case):
+    config = ONE_ANSWER[case]
+    model, pairs = build(config), pairs_for(config)
+    last = f"blocks.{config.n_layers - 1}.resid_post"
+    tap = nudging([last])
+    difference(model(pairs.clean, tap), pairs).backward()
+    change = (trace(model, pairs.corrupt, [last])[last] - trace(model, pairs.clean, [last])[last]) * tap.nudges[last].grad
+    assert torch.allclose(eap(model, pairs)[-1].sum(), change.sum(), atol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["norm=layer", "bare", "registers", "activation=relu"])
+def test_integrated_scores_out_of_the_input_sum_to_the_whole_change(case):
+    """Completeness: the error shrinks as points grow."""
+    config = ONE_ANSWER[case]
+    model, pairs = build(config), pairs_for(config)
+    whole = difference(model(pairs.corrupt), pairs) - difference(model(pairs.clean), pairs)
+    errors = [abs(eap(model, pairs, points=points)[:, 0].sum() - whole).item() for points in (2, 32, 256)]
+    assert errors[2] < errors[1] < errors[0] or errors[2] < 1e-4
+    assert errors[2] < 0.02 * abs(whole).item()
+
+
+@pytest.mark.parametrize("case", ONE_ANSWER)
+def test_where_nothing_differs_every_score_is_0_and_gradients_leave_no_trace(case):
+    config = ONE_ANSWER[case]
+    model, pairs = build(config), pairs_for(config)
+    same = Contrast(pairs.clean, pairs.clean, pairs.answer, pairs.foil)
+    for metric in METRICS:
+        assert eap(model, same, metric, points=2).abs().max() == 0
+    assert (eap(model, pairs)[~graph(config).allowed] == 0).all()
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("case", ["norm=layer", "bare", "registers", "norm=none"])
+def test_the_whole_model_is_faithful_and_nothing_is_not(case, base):
+    config = ONE_ANSWER[case]
+    model, pairs = build(config), pairs_for(config)
+    for metric in METRICS:
+        judge = Judge(model=model, pairs=pairs, metric=metric, base=base)
+        every = judge.every
+        assert judge.faithfulness(every) == pytest.approx(1) and judge.faithfulness(0 * every) == pytest.approx(0, abs=1e-6)
+        assert judge.completeness(every) == pytest.approx(0, abs=1e-6) and judge.completeness(0 * every) == pytest.approx(1)
+
+
+def test_in_a_linear_model_what_each_edge_into_the_logits_takes_off_adds_up():
+    model, pairs = linear(), pairs_for(LINEAR)
+    judge = Judge(model=model, pairs=pairs)
+    lost = judge.minimality(judge.every)
+    assert torch.equal(lost.isnan(), ~graph(LINEAR).allowed)
+    assert lost[-1].sum().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_corrupt_as_the_base_is_the_corrupt_picture():
+    model, pairs = build(BASE), pairs_for(BASE)
+    assert torch.allclose(
+        rewired(model, pairs.clean, 0 * graph(BASE).allowed.float(), stand_in(model, pairs, "corrupt")),
+        model(pairs.corrupt),
+        atol=1e-5,
+    )
+    swapped = Judge(model=model, pairs=pairs.swapped())
+    assert swapped.score(swapped.every) == pytest.approx(difference(model(pairs.corrupt), pairs.swapped()).item(), abs=1e-5)
+
+
+def test_acdc_cuts_what_nothing_depends_on():
+    """Truth: of a model whose second layer writes nothing, and whose head 1 writes nothing, only the first head and the direct
+    path can be kept; a threshold above every change leaves nothing at all."""
+    config = replace(BASE, d_mlp=0)
+    model, pairs = build(config), pairs_for(config)
+    with torch.no_grad():
+        model.blocks[1].attn.out.weight.zero_()
+        model.blocks[0].attn.out.weight[:, config.d_head :] = 0
+    found = set(graph(config).named(acdc(model, pairs, 1e-6)))
+    assert found and found <= {f"input->a0.h0<{part}>" for part in "qkv"} | {"input->logits", "a0.h0->logits"}
+    assert "a0.h0->logits" in found
+    assert acdc(model, pairs, 1e6).sum() == 0
+    judge = Judge(model=model, pairs=pairs, metric="kl")
+    assert judge.faithfulness(acdc(model, pairs, 1e-6)) == pytest.approx(1, abs=0.01)
+
+
+def test_edges_on_no_path_are_dropped():
+    config = replace(BASE, d_mlp=0)
+    model, wires = build(config), graph(config)
+    path = {"input->a0.h0<v>", "a0.h0->a1.h1<k>", "a1.h1->logits"}
+    loose = {"input->a0.h1<q>", "a0.h1->a1.h0<v>", "a1.h0->logits"} - {"a0.h1->a1.h0<v>"}
+    assert set(wires.named(connected(model, wires.kept(path | loose)))) == path
+    assert connected(model, wires.kept(loose)).sum() == 0
+    scores = wires.kept(path) * 3 + wires.kept({"input->a0.h1<q>"}) * 5
+    assert set(wires.named(strongest(model, scores, 4))) == path and strongest(model, scores, 1).sum() == 0
+
+
+def test_random_circuits_are_connected_of_their_size_and_differ():
+    model = build(BASE)
+    for size in (1, 5, 12, 30, int(graph(BASE).allowed.sum())):
+        circuits = list(random_circuits(model, size, 12))
+        assert all(kept.sum() == size for kept in circuits)
+        assert all(torch.equal(connected(model, kept), kept) for kept in circuits)
+        assert len({tuple(kept.flatten().tolist()) for kept in circuits}) > 3 or size in (1, len(graph(BASE).edges))
+        assert all(torch.equal(one, two) for one, two in zip(circuits, random_circuits(model, size, 12), strict=True))
+    with pytest.raises(BadInput, match="1 to 46 edges, got 47"):
+        next(random_circuits(model, 47, 1))
+
+
+def test_a_circuit_comes_back_from_its_file_and_fits_its_own_architecture_only(tmp_path):
+    model = build(BASE)
+    edges = graph(BASE).named(strongest(model, eap(model, pairs_for(BASE)), 9))
+    made = Circuit(edges=edges, metric="kl", base="mean", found="eap", checkpoint="x at 3", architecture=architecture(BASE))
+    made.save(tmp_path / "circuit.json")
+    back = load(tmp_path / "circuit.json")
+    assert back == made and graph(BASE).named(back.kept(model)) == edges
+    with pytest.raises(
+        BadInput, match=r"a model of another architecture .* has the nodes input, a0\.h0, a0\.h1, a1\.h0, a1\.h1"
+    ):
+        back.kept(build(CASES["attention only"]))
+    for text in ("nonsense", "{}", json.dumps({"edges": 3})):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(BadInput, match="holds no circuit"):
+            load(tmp_path / "bad.json")
+
+
+def test_pairs_come_from_counterfactuals_or_from_two_classes():
+    run = RECIPES["induction-smoke"]()
+    batch = task(run.task).frozen(0, "test", 40)
+    for change, other in batch.counterfactuals.items():
+        pairs = contrast(batch, change, 10)
+        assert len(pairs.clean) == 10 and (pairs.answer != pairs.foil).all()
+        assert torch.equal(pairs.answer, batch.target[(batch.target != other.target).nonzero()[:10, 0]])
+    with pytest.raises(BadInput, match=r"unknown change 'items'.*did you mean 'item'"):
+        contrast(batch, "items")
+    digits = task(RECIPES["digits"]().task).frozen(0, "test", 100)
+    with pytest.raises(BadInput, match="no counterfactual pairs"):
+        contrast(digits)
+    pairs = between(digits, 4, 9)
+    assert (pairs.answer == 4).all() and (pairs.foil == 9).all() and pairs.clean.shape == pairs.corrupt.shape
+    for one, other in ((4, 4), (4, 12)):
+        with pytest.raises(BadInput, match=f"no pairs of classes {one} and {other}"):
+            between(digits, one, other)

@@ -1,0 +1,128 @@
+"""The graph of senders and receivers: cutting nothing, cutting all, cutting one edge, carrying along a path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+
+from tests.laws.models import BASE, CASES, build, configs, noise, pictures
+from toyvit.circuits import run, trace
+from toyvit.circuits.graph import graph, path_patched, rewired, rewiring, sent
+from toyvit.errors import BadInput
+from toyvit.taps import recording, replacing, then
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nothing_cut_is_the_plain_forward_pass_to_the_bit_and_all_cut_is_the_other_picture(case):
+    config = CASES[case]
+    model, images = build(config), pictures(config, 3)
+    other, wires = noise(images), graph(config)
+    every, none = wires.allowed.float(), torch.zeros(wires.allowed.shape)
+    assert torch.equal(rewired(model, images, every, torch.zeros(len(wires.senders), 1, 1, config.d_model)), run(model, images))
+    assert torch.allclose(rewired(model, images, none, sent(model, other)), run(model, other), atol=1e-5)
+    assert torch.equal(rewired(model, images, none, sent(model, images)), run(model, images))
+
+
+@settings(max_examples=25, deadline=None)
+@given(configs())
+def test_the_same_for_any_model(config):
+    model, images = build(config), pictures(config)
+    other, wires = noise(images), graph(config)
+    assert torch.equal(rewired(model, images, wires.allowed.float(), sent(model, other)), run(model, images))
+    assert torch.allclose(rewired(model, images, 0 * wires.allowed.float(), sent(model, other)), run(model, other), atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_senders_write_the_residual_stream(case):
+    config = CASES[case]
+    model, images = build(config), pictures(config, 3)
+    written, seen = sent(model, images), trace(model, images, ["blocks.*.resid_p*", "blocks.*.attn_out"])
+    assert torch.equal(written[0], seen["blocks.0.resid_pre"])
+    first = written[1 : 1 + config.n_heads].sum(0)
+    bias = model.blocks[0].attn.out.bias if config.attention_bias else 0
+    assert torch.allclose(first + bias, seen["blocks.0.attn_out"], atol=1e-5)
+    biases = sum(block.attn.out.bias.detach() for block in model.blocks) if config.attention_bias else 0
+    last = seen[f"blocks.{config.n_layers - 1}.resid_post"]
+    assert torch.allclose(written.sum(0) + biases, last, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["attention only", "registers", "bare", "mask=local"])
+def test_an_edge_is_heard_by_its_receiver_alone(case):
+    """Cutting one edge changes what that receiver reads, and nothing that comes before it or stands beside it."""
+    config = CASES[case]
+    model, images = build(config), pictures(config, 3)
+    wires, other = graph(config), sent(model, noise(images))
+    sites = [f"blocks.1.attn.{part}" for part in "qkv"]
+    plain = trace(model, images, sites)
+    for part in "qkv":
+        kept = wires.allowed.float()
+        kept -= wires.kept([f"a0.h1->a1.h0<{part}>"])
+        record = recording(sites)
+        with torch.no_grad():
+            model(images, then(rewiring(model, kept, other), record))
+        for site in sites:
+            moved = (record.values[site] != plain[site]).any(-1).any(0).any(0)
+            assert moved.tolist() == [site.endswith(part), False], (part, site)
+
+
+def test_a_path_carries_the_product_of_its_weights():
+    """Truth: attention-only, receiver the logits, no norm: a head's direct path is what it writes times the head's weights."""
+    config = replace(BASE, d_mlp=0, norm="none", readout="cls", mask="bidirectional")
+    model, images = build(config), pictures(config, 3)
+    other = noise(images)
+    here, there = sent(model, images), sent(model, other)
+    change = path_patched(model, images, other, ["a0.h1", "logits"]) - run(model, images)
+    place = graph(config).senders.index("a0.h1")
+    assert torch.allclose(change, (there - here)[place, :, 0] @ model.head.weight.T, atol=1e-5)
+    # Through the values of a later head, its pattern as it was: V then O then the head, mixed by the pattern.
+    change = path_patched(model, images, other, ["a0.h1", "a1.h0<v>", "logits"]) - run(model, images)
+    pattern = trace(model, images, ["blocks.1.attn.pattern"])["blocks.1.attn.pattern"][:, 0, 0]
+    w_v, w_o = (weights[0] for weights in model.blocks[1].attn.heads()[2:])
+    expected = torch.einsum("it,itm->im", pattern, (there - here)[place]) @ w_v @ w_o @ model.head.weight.T
+    assert torch.allclose(change, expected, atol=1e-5)
+
+
+def test_a_path_to_itself_does_nothing_and_all_paths_of_one_hop_are_the_node():
+    """Null: a path that carries the same pictures; law: patching every edge out of a head is replacing the head's output."""
+    config = CASES["registers"]
+    model, images = build(config), pictures(config, 3)
+    other = noise(images)
+    assert torch.equal(path_patched(model, images, images, ["a0.h0", "a1.h1<k>", "logits"]), run(model, images))
+    kept = graph(config).allowed.float()
+    kept[:, graph(config).senders.index("a0.h0")] = 0
+    z = trace(model, images, ["blocks.0.attn.z"])["blocks.0.attn.z"]
+    z[:, :, 0] = trace(model, other, ["blocks.0.attn.z"])["blocks.0.attn.z"][:, :, 0]
+    replaced = run(model, images, replacing({"blocks.0.attn.z": z}))
+    assert torch.allclose(rewired(model, images, kept, sent(model, other)), replaced, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        (["a0.h0->a1.h0"], r"did you mean 'a0.h0->a1.h0<"),
+        (["a1.h0->a0.h0<q>"], r"no edge 'a1.h0->a0.h0<q>'"),
+        (["input->m5"], "did you mean 'input->m"),
+    ],
+)
+def test_an_edge_that_is_not_there_is_refused(edges, message):
+    with pytest.raises(BadInput, match=message):
+        graph(BASE).kept(edges)
+
+
+def test_a_path_that_is_not_there_is_refused():
+    model, images = build(BASE), pictures(BASE)
+    with pytest.raises(BadInput, match="two nodes"):
+        path_patched(model, images, images, ["a0.h0"])
+    with pytest.raises(BadInput, match=r"no sender 'a9\.h0'"):
+        path_patched(model, images, images, ["a9.h0", "logits"])
+    with pytest.raises(BadInput, match=r"no edge 'a1\.h0->a0\.h0<q>'"):
+        path_patched(model, images, images, ["a1.h0", "a0.h0<q>", "logits"])
+
+
+def test_names_and_matrices_of_edges_are_the_same_thing():
+    for config in CASES.values():
+        wires = graph(config)
+        assert torch.equal(wires.kept(wires.edges), wires.allowed.float()) and len(set(wires.edges)) == int(wires.allowed.sum())

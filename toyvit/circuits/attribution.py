@@ -1,0 +1,97 @@
+"""Direct logit attribution: the logits as a sum over what wrote them, exact, with the final norm's scale held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from toyvit.model import ViT
+from toyvit.model.choices import READOUTS, LayerNorm, RMSNorm
+
+# Sites whose values the decomposition reads.
+SITES = ("embed", "blocks.*.attn.pattern", "blocks.*.attn.v", "blocks.*.mlp.post", "blocks.*.resid_post")
+
+
+def reads(model: ViT) -> Float[Tensor, "place token"]:
+    """How the read-out weighs tokens: one place for an answer an image, a place a patch for an answer a patch."""
+    tokens = torch.eye(model.config.n_tokens)[None]
+    return READOUTS[model.config.readout](tokens, model.config.n_prefix).reshape(-1, model.config.n_tokens)
+
+
+def directions(model: ViT) -> tuple[Float[Tensor, "model label"], Float[Tensor, " label"]]:
+    """What a unit of the residual stream, over the final norm's scale, adds to each logit; and what is added in any case.
+
+    The norm's gain is folded in, and with LayerNorm its centring: x less its mean, times u, is x times (u less its mean).
+    """
+    norm, unembed = model.ln_final, model.head.weight.detach().T
+    bias = torch.zeros(unembed.shape[1]) if model.head.bias is None else model.head.bias.detach()
+    if isinstance(norm, LayerNorm):
+        bias = bias + norm.bias.detach() @ unembed
+        unembed = norm.gain.detach()[:, None] * unembed
+        if not isinstance(norm, RMSNorm):
+            unembed = unembed - unembed.mean(0)
+    return unembed, bias
+
+
+def weights(model: ViT, trace: Mapping[str, Tensor]) -> Float[Tensor, "image place token"]:
+    """The read-out's weight of each token over the final norm's scale there."""
+    last = trace[f"blocks.{model.config.n_layers - 1}.resid_post"]
+    if not isinstance(model.ln_final, LayerNorm):
+        return reads(model).expand(len(last), -1, -1)
+    return reads(model) / model.ln_final.scale(last).detach()[:, None, :, 0]
+
+
+def by_component(model: ViT, trace: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "image place label"]]:
+    """Each logit as a sum: `embed`, `positions`, `prefix` (CLS and registers), `a0.h0` ..., `m0` ..., `biases`.
+
+    A trace has the values at `SITES`. The sum over components is the model's logits (to rounding). `biases` are all that no
+    component decides: of the output projections, the MLPs, the final norm and the head.
+    """
+    (unembed, constant), seen = directions(model), weights(model, trace)
+    config, n = model.config, model.config.n_prefix
+
+    def direct(written: Tensor) -> Tensor:
+        """From (image token model), or (token model) where all images have the same."""
+        return torch.einsum("ipt,itm,ml->ipl", seen, written.expand(len(seen), -1, -1), unembed)
+
+    empty = torch.zeros(config.n_tokens, config.d_model)
+    found = {"embed": direct(torch.cat([empty[:n].expand(len(seen), -1, -1), trace["embed"]], 1))}
+    if model.positions is not None:
+        found["positions"] = direct(torch.cat([empty[:n], model.positions.detach()]))
+    if n:
+        found["prefix"] = direct(torch.cat([model.prefix.detach(), empty[n:]]))
+    biases = constant.expand(len(seen), len(reads(model)), -1)
+    for layer, block in enumerate(model.blocks):
+        for head, contribution in enumerate(by_source(model, trace, layer).sum(3).unbind(1)):
+            found[f"a{layer}.h{head}"] = contribution
+        added = [block.attn.out.bias] if config.attention_bias else []  # type: ignore[union-attr]
+        if config.d_mlp:
+            found[f"m{layer}"] = direct(trace[f"blocks.{layer}.mlp.post"] @ block.mlp.down.weight.detach().T)  # type: ignore[union-attr, operator]
+            added += [block.mlp.down.bias] if config.bias else []  # type: ignore[union-attr]
+        for bias in added:
+            biases = biases + direct(bias.detach().expand(config.n_tokens, -1))  # type: ignore[operator]
+    return found | {"biases": biases}
+
+
+def by_source(model: ViT, trace: Mapping[str, Tensor], layer: int) -> Float[Tensor, "image head place key label"]:
+    """What each head of a layer adds to each logit from each token that it reads (Gandelsman 2024, section 4)."""
+    unembed, seen = directions(model)[0], weights(model, trace)
+    output = model.blocks[layer].attn.heads()[3].detach() @ unembed  # type: ignore[union-attr, operator]
+    attended = torch.einsum("ipq,ihqk->ihpk", seen, trace[f"blocks.{layer}.attn.pattern"])
+    values = torch.einsum("ikhf,hfl->ihkl", trace[f"blocks.{layer}.attn.v"], output)
+    return attended[..., None] * values[:, :, None]
+
+
+def by_neuron(model: ViT, trace: Mapping[str, Tensor], layer: int) -> Float[Tensor, "image place neuron label"]:
+    """What each MLP neuron of a layer adds to each logit."""
+    unembed, seen = directions(model)[0], weights(model, trace)
+    output = model.blocks[layer].mlp.down.weight.detach().T @ unembed  # type: ignore[union-attr, operator]
+    return torch.einsum("ipt,itn->ipn", seen, trace[f"blocks.{layer}.mlp.post"])[..., None] * output
+
+
+def by_patch(model: ViT, trace: Mapping[str, Tensor]) -> Float[Tensor, "image place key label"]:
+    """The spatial decomposition of the answer: what all heads together add to each logit from each token that they read."""
+    return torch.stack([by_source(model, trace, layer).sum(1) for layer in range(model.config.n_layers)]).sum(0)

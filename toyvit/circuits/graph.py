@@ -1,0 +1,188 @@
+"""The computational graph: who writes to the residual stream, who reads it, and a tap that acts on single edges.
+
+Senders are `input` (the embedded picture with its positions), heads `a0.h1` and MLPs `m0`. Receivers are the queries, keys and
+values of heads `a1.h0<k>`, MLPs `m0`, and `logits`. An edge is `sender->receiver`. Each receiver reads the sum of all
+senders before it, through its norm (after Wang 2022; Conmy 2023, section 2). Output biases of attention belong to no sender.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from toyvit.config import ModelConfig
+from toyvit.errors import BadInput, nearest
+from toyvit.model import ViT
+from toyvit.taps import untouched
+
+Sent = Float[Tensor, "sender image token model"]
+Kept = Float[Tensor, "receiver sender"]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Names of senders and receivers in the order of the forward pass, and how many senders come before each receiver."""
+
+    senders: tuple[str, ...]
+    receivers: tuple[str, ...]
+    before: tuple[int, ...]
+
+    @property
+    def allowed(self) -> Bool[Tensor, "receiver sender"]:
+        """Which pairs are edges."""
+        return torch.arange(len(self.senders)) < torch.tensor(self.before)[:, None]
+
+    @property
+    def edges(self) -> tuple[str, ...]:
+        return self.named(self.allowed)
+
+    def named(self, kept: Tensor) -> tuple[str, ...]:
+        """Names of the edges at which a matrix (receiver sender) is not 0."""
+        return tuple(f"{self.senders[sender]}->{self.receivers[receiver]}" for receiver, sender in kept.nonzero().tolist())
+
+    def kept(self, edges: Iterable[str]) -> Kept:
+        """The matrix with 1 at these edges and 0 elsewhere; BadInput for an edge that is not there."""
+        known, kept = self.edges, torch.zeros(len(self.receivers), len(self.senders))
+        for edge in edges:
+            if edge not in known:
+                raise BadInput(
+                    f"this model has no edge {edge!r}: it has {len(known)}, such as {known[0]}{nearest(edge, known)}"
+                )
+            sender, receiver = edge.split("->")
+            kept[self.receivers.index(receiver), self.senders.index(sender)] = 1
+        return kept
+
+    def sender(self, name: str) -> int:
+        if name not in self.senders:
+            raise BadInput(f"no sender {name!r}: this model has {', '.join(self.senders)}{nearest(name, self.senders)}")
+        return self.senders.index(name)
+
+
+@lru_cache
+def graph(config: ModelConfig) -> Graph:
+    """The graph of every model with this config."""
+    senders, receivers, before = ["input"], [], []
+    for layer in range(config.n_layers):
+        heads = [f"a{layer}.h{head}" for head in range(config.n_heads)]
+        receivers += [f"{head}<{part}>" for part in "qkv" for head in heads]
+        before += [len(senders)] * (3 * config.n_heads)
+        senders += heads
+        if config.d_mlp:
+            receivers, before = [*receivers, f"m{layer}"], [*before, len(senders)]
+            senders.append(f"m{layer}")
+    return Graph(tuple(senders), (*receivers, "logits"), (*before, len(senders)))
+
+
+class listening:
+    """A tap under which receivers may hear something else than the residual stream.
+
+    `change(receivers, sent)` gives what is added to the stream as it is heard by a slice of receivers (receiver image token
+    model), or None for nothing; `sent` is all that was sent so far. Afterwards `sent` holds what every sender wrote.
+    """
+
+    def __init__(self, model: ViT, change: Callable[[slice, Sent], Tensor | None] = lambda receivers, sent: None) -> None:
+        self.model, self.change, self.parts = model, change, list[Tensor]()
+        inputs = ["resid_pre", "q_input", "k_input", "v_input", "attn.result", "resid_post"]
+        inputs += ["resid_mid", "ln2.normalized", "mlp_out"] if model.config.d_mlp else []
+        layers = range(model.config.n_layers)
+        self.sites = frozenset(f"blocks.{layer}.{name}" for layer in layers for name in inputs) | {"ln_final.normalized"}
+
+    @property
+    def sent(self) -> Sent:
+        return torch.cat(self.parts)
+
+    def __call__(self, site: str, value: Tensor, /) -> Tensor:
+        if site not in self.sites:
+            return value
+        _, layer, place = ("", "-1", "logits") if site.startswith("ln_final") else site.split(".", 2)
+        if place in ("resid_pre", "resid_mid", "resid_post"):
+            self.stream = value
+            if (layer, place) == ("0", "resid_pre"):
+                self.parts, self.receiver = [value[None]], 0
+        elif place == "attn.result":
+            self.parts.append(rearrange(value, "image token head model -> head image token model"))
+        elif place == "mlp_out":
+            self.parts.append(value[None])
+        elif place == "logits":
+            return self.heard(value, 1, self.model.ln_final)
+        elif place == "ln2.normalized":
+            return self.heard(value, 1, self.model.blocks[int(layer)].ln2)  # type: ignore[arg-type]
+        elif place.endswith("_input"):
+            return self.heard(value, self.model.config.n_heads, self.model.blocks[int(layer)].ln1)  # type: ignore[arg-type]
+        return value
+
+    def heard(self, value: Tensor, n: int, norm: Callable[..., Tensor]) -> Tensor:
+        """What the next n receivers read: `value` where nothing changes."""
+        change = self.change(slice(self.receiver, self.receiver + n), self.sent)
+        self.receiver += n
+        if change is None:
+            return value
+        stream = self.stream[:, :, None] if value.ndim == 4 else self.stream
+        per_head = "head image token model -> image token head model"
+        return norm(stream + (rearrange(change, per_head) if value.ndim == 4 else change[0]), untouched)
+
+
+def sent(model: ViT, images: Float[Tensor, "image channel height width"]) -> Sent:
+    """What every sender writes to the residual stream."""
+    tap = listening(model)
+    with torch.no_grad():
+        model(images, tap)
+    return tap.sent
+
+
+def rewiring(model: ViT, kept: Kept, instead: Tensor) -> listening:
+    """The tap of `rewired`."""
+
+    def change(receivers: slice, heard: Sent) -> Tensor | None:
+        cut = 1 - kept[receivers, : len(heard)]
+        return torch.einsum("rs,sitm->ritm", cut, instead[: len(heard)] - heard) if cut.any() else None
+
+    return listening(model, change)
+
+
+def rewired(
+    model: ViT, images: Float[Tensor, "image channel height width"], kept: Kept, instead: Float[Tensor, "sender _ _ model"]
+) -> Float[Tensor, "image *patch label"]:
+    """Logits where edges that are not kept (0) carry `instead` of what their sender writes.
+
+    `instead` may be what the senders wrote on other pictures, their means, or zeros, broadcast over images and tokens. With
+    all edges kept this is the plain forward pass, bit for bit; a share between 0 and 1 mixes.
+    """
+    with torch.no_grad():
+        return model(images, rewiring(model, kept, instead))
+
+
+def path_patched(
+    model: ViT,
+    images: Float[Tensor, "image channel height width"],
+    other: Float[Tensor, "image channel height width"],
+    path: Iterable[str],
+) -> Float[Tensor, "image *patch label"]:
+    """Logits where a path carries what it carries on other pictures (Wang 2022): `["a0.h0", "a1.h0<k>", "logits"]`.
+
+    Only the second node of the path hears the first one's value on the other pictures, only the third hears what becomes of
+    the second, and so on: all else hears what it would have heard. What follows the last node runs on as usual.
+    """
+    nodes, wires = list(path), graph(model.config)
+    if len(nodes) < 2:
+        raise BadInput(f"a path has two nodes or more, got {nodes}")
+    carried = sent(model, images).clone()
+    first = wires.sender(nodes[0])
+    carried[first] = sent(model, other)[first]
+    for source, target in pairwise(nodes):
+        kept = 1 - wires.kept([f"{source.split('<')[0]}->{target}"])
+        if target == nodes[-1]:
+            return rewired(model, images, kept, carried)
+        tap = rewiring(model, kept, carried)
+        with torch.no_grad():
+            model(images, tap)
+        here = wires.sender(target.split("<")[0])
+        carried[here] = tap.sent[here]
+    raise AssertionError

@@ -1,0 +1,152 @@
+"""Activation patching over every site, and attention knock-outs: what the answer owes to one value, or to one connection.
+
+A patched forward pass starts at the first thing that changes: what comes before is read from a trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from itertools import product
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from toyvit.circuits.contrasts import METRICS, Contrast
+from toyvit.circuits.forward import run, trace
+from toyvit.errors import BadInput, choose
+from toyvit.model import ViT
+from toyvit.taps import Tap, editing
+
+# Sites that can be patched: the axes of the result.
+PATCHABLE = {
+    "resid_pre": "layer token",
+    "attn.q": "layer head token",
+    "attn.k": "layer head token",
+    "attn.v": "layer head token",
+    "attn.pattern": "layer head token",  # one query's row
+    "attn.z": "layer head token",
+    "attn_out": "layer token",
+    "resid_mid": "layer token",
+    "mlp_out": "layer token",
+    "resid_post": "layer token",
+}
+DIRECTIONS = ("denoise", "noise")
+
+
+def patching(
+    model: ViT,
+    pairs: Contrast,
+    site: str,
+    metric: str = "logit_difference",
+    direction: str = "denoise",
+) -> Float[Tensor, layer * place]:
+    """(m_patched - m_base) / (m_other - m_base) at every layer, head and token of a site, m a mean over pairs.
+
+    Denoising runs the corrupt pictures (base) with one value from the clean ones (other); noising the other way round
+    (Heimersheim & Nanda 2024). 0: the value does nothing; 1: it alone does all that the pictures do. Axes: `PATCHABLE[site]`.
+    """
+    axes = PATCHABLE[choose(site, PATCHABLE, "site to patch")]
+    choose(direction, DIRECTIONS, "direction")
+    config = model.config
+    if not config.d_mlp and site in ("resid_mid", "mlp_out"):
+        raise BadInput(f"site {site!r} needs an MLP (--model.d_mlp): this model is attention-only")
+    judge = METRICS[choose(metric, METRICS, "metric")]
+    base, other = (pairs.corrupt, pairs.clean) if direction == "denoise" else (pairs.clean, pairs.corrupt)
+    reference = run(model, pairs.clean)
+    low, high = (judge(run(model, images), pairs, reference).mean() for images in (base, other))
+    sizes = [config.n_layers, *((config.n_heads,) if "head" in axes else ()), config.n_tokens]
+    scores = torch.empty(sizes)
+    for place, logits in patched(model, base, other, site):
+        scores[place] = judge(logits, pairs, reference).mean()
+    return (scores - low) / (high - low)
+
+
+def patched(model: ViT, base: Tensor, other: Tensor, site: str) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+    """Logits on `base` with the site's value from `other` at one (layer, head, token) or (layer, token) after another."""
+    layers, tokens = range(model.config.n_layers), range(model.config.n_tokens)
+    streams = ["resid_pre", "resid_mid", "resid_post"] if model.config.d_mlp else ["resid_pre", "resid_post"]
+    here = trace(model, base, [f"blocks.*.{name}" for name in {site, "attn_out", *streams}])
+    there = trace(model, other, [f"blocks.*.{site}"])
+    heads = [(head,) for head in range(model.config.n_heads)] if "head" in PATCHABLE[site] else [()]
+    for layer, head, token in product(layers, heads, tokens):
+        name = f"blocks.{layer}.{site}"
+        with torch.no_grad():
+            yield (layer, *head, token), _resumed(model, here, name, _put(here[name], there[name], site, head, token))
+
+
+def _put(here: Tensor, there: Tensor, site: str, head: tuple[int, ...], token: int) -> Tensor:
+    """A value with one place of it from the other."""
+    new = here.clone()
+    place: Any = (slice(None), *head, token) if site == "attn.pattern" else (slice(None), token, *head)
+    new[place] = there[place]
+    return new
+
+
+def _resumed(model: ViT, here: Mapping[str, Tensor], name: str, new: Tensor) -> Tensor:
+    """Logits with a new value at one site, from the first thing that changes."""
+    _, number, site = name.split(".", 2)
+    layer, block = int(number), model.blocks[int(number)]
+    if site == "resid_pre":
+        return model.unembed(model.through(new, layer))
+    if site in ("resid_post", "mlp_out"):
+        after = here[f"blocks.{layer}.resid_post"] + (new - here[name]) if site == "mlp_out" else new
+        return model.unembed(model.through(after, layer + 1))
+    if site in ("attn.z", "attn_out", "resid_mid"):
+        written = (new - here[name]).flatten(2) @ block.attn.out.weight.T if site == "attn.z" else new - here[name]  # type: ignore[union-attr, operator]
+        stream = here[f"blocks.{layer}.resid_pre"] + here[f"blocks.{layer}.attn_out"] if site != "resid_mid" else here[name]
+        return model.unembed(model.through(block.after_attention(stream + written, editing({})), layer + 1))  # type: ignore[operator]
+    return model.unembed(model.through(here[f"blocks.{layer}.resid_pre"], layer, editing({name: lambda value: new})))
+
+
+def region(model: ViT, name: str) -> Bool[Tensor, "one token"]:
+    """Which tokens a word names: cls, registers, patches or all; BadInput for one that this model lacks."""
+    config, tokens = model.config, torch.zeros(1, model.config.n_tokens, dtype=torch.bool)
+    places = {
+        **({"cls": slice(0, 1)} if config.cls_token else {}),
+        **({"registers": slice(int(config.cls_token), config.n_prefix)} if config.n_registers else {}),
+        **{"patches": slice(config.n_prefix, None), "all": slice(None)},
+    }
+    tokens[:, places[choose(name, places, "group of tokens")]] = True
+    return tokens
+
+
+def blocking(
+    model: ViT,
+    queries: Bool[Tensor, "_ token"],
+    keys: Bool[Tensor, "_ token"],
+    layers: Collection[int],
+    heads: Collection[int] | None = None,
+) -> Tap:
+    """The tap of `blocked`."""
+    known = range(model.config.n_layers), range(model.config.n_heads)
+    for what, asked, there in (("layer", layers, known[0]), ("head", heads or (), known[1])):
+        if bad := sorted(set(asked) - set(there)):
+            raise BadInput(f"no {what} {bad[0]}: this model has {what}s 0 to {len(there) - 1}")
+    edges = (queries[:, :, None] & keys[:, None, :])[:, None]
+    chosen = torch.zeros(model.config.n_heads, 1, 1, dtype=torch.bool)
+    chosen[list(known[1] if heads is None else heads)] = True
+
+    def block(pattern: Tensor) -> Tensor:
+        left = pattern.masked_fill(edges & chosen, 0)
+        total = left.sum(-1, keepdim=True)
+        return torch.where(edges.any(-1, keepdim=True) & chosen, left / total.clamp(min=1e-30), pattern)
+
+    return editing({f"blocks.{layer}.attn.pattern": block for layer in layers})
+
+
+def blocked(
+    model: ViT,
+    images: Float[Tensor, "image channel height width"],
+    queries: Bool[Tensor, "_ token"],
+    keys: Bool[Tensor, "_ token"],
+    layers: Collection[int],
+    heads: Collection[int] | None = None,
+) -> Float[Tensor, "image *patch label"]:
+    """Logits where these queries cannot attend to these keys (attention knock-out; Geva 2023, section 4) in some layers.
+
+    The rest of a query's attention is scaled to sum to 1 again, which is what a score of minus infinity does; a query with
+    no key left reads nothing. Masks are for each image, or one for all; heads are all or some.
+    """
+    return run(model, images, blocking(model, queries, keys, layers, heads))
