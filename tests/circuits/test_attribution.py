@@ -15,8 +15,7 @@ from toyvit.taps import editing
 
 
 def traced(model, images):
-    there = [site for site in SITES if model.config.d_mlp or "mlp" not in site]
-    return trace(model, images, there)
+    return trace(model, images, [*SITES, *(["blocks.*.mlp.post"] if model.config.d_mlp else [])])
 
 
 def check_sums(model, images):

@@ -100,7 +100,7 @@ def patches(made: Task, batch: Batch) -> np.ndarray:
 def fingerprint(batch: Batch) -> str:
     """Everything of a batch, to the bit."""
     found = hashlib.sha256(batch.images.numpy().tobytes() + batch.target.numpy().tobytes())
-    parts = {**batch.factors, **(batch.strategies or {}), "content": batch.content}
+    parts = {**batch.factors, **(batch.strategies or {}), "content": batch.content, "objects": batch.objects}
     for name, other in (batch.counterfactuals or {}).items():
         parts |= {f"other {name}": other.images, f"answer to other {name}": other.target}
     for name, part in parts.items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from toyvit.analyses import attention, behaviour, induction, norms, probes
+from toyvit.analyses import attention, behaviour, circuits, induction, lens, norms, probes
 from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch
 from toyvit.errors import BadInput, choose
@@ -27,7 +27,10 @@ NEEDS: dict[str, tuple[str, Callable[[ModelConfig, Batch], bool]]] = {
     "strategies": ("predictors that know the world", lambda config, batch: batch.strategies is not None),
     "classes": ("one class a picture", lambda config, batch: batch.classes is not None),
     "groups": ("factors of few values", lambda config, batch: batch.groups is not None),
-    "counterfactuals": ("counterfactual pairs", lambda config, batch: batch.counterfactuals is not None),
+    "counterfactuals": ("counterfactual pairs", lambda config, batch: bool(batch.changeable)),
+    "objects": ("objects on a canvas", lambda config, batch: batch.objects is not None),
+    "labels": ("classes, of pictures or of patches", lambda config, batch: not batch.target.is_floating_point()),
+    "masks": ("the class of every patch", lambda config, batch: batch.objects is not None and batch.target.ndim == 2),
     "mlp": ("an MLP (--model.d_mlp)", lambda config, batch: config.d_mlp > 0),
 }
 
@@ -149,6 +152,76 @@ ANALYSES = {
             source="Euclidean norms",
             truth="scaling a weight scales its norm",
             null="step 0",
+        ),
+        Analysis(
+            name="object_attention",
+            measure=attention.objects,
+            axes={"share": "layer head"},
+            sites=("blocks.*.attn.pattern",),
+            needs="objects",
+            source="after Lepori & Tartaglini 2024",
+            truth="planted patterns: the share of their group is 1",
+            null="uniform attention: each group's share of the tokens",
+        ),
+        Analysis(
+            name="lens",
+            measure=lens.lens,
+            axes={"accuracy_of_layer": "layer", "kl": "layer", "kl_of_patches": "layer", "decided": "label layer"},
+            sites=lens.SITES,
+            needs="labels",
+            source="nostalgebraist 2020",
+            truth="the last layer is the model's answer",
+            null="the untrained network (step 0)",
+        ),
+        Analysis(
+            name="segmentation",
+            measure=lens.segmentation,
+            axes={"iou": "layer", "iou_of_position": ""},
+            sites=lens.SITES,
+            needs="masks",
+            source="the logit lens at every patch against the masks of a canvas",
+            truth="a lens that says what each patch shows: 1",
+            null="the commonest label of each place",
+        ),
+        Analysis(
+            name="attribution",
+            measure=circuits.attribution,
+            axes={"direct": "layer head", "direct_patch": "key", "direct_mlp": "layer", "direct_part": ""},
+            sites=circuits.SITES,
+            needs="classes",
+            source="Elhage 2021; Gandelsman 2024 (spatial)",
+            truth="the parts sum to the logits",
+            null="step 0",
+        ),
+        Analysis(
+            name="flow",
+            measure=circuits.flow,
+            axes={"blocked": "layer"},
+            needs="labels",
+            asked=True,
+            source="attention knock-out, Geva 2023",
+            truth="all edges into CLS blocked: a constant answer",
+            null="blocking a group that nobody reads: 0",
+        ),
+        Analysis(
+            name="patching",
+            measure=circuits.patch,
+            axes={"patched_head": "layer head token", "patched_stream": "layer token"},
+            needs="counterfactuals",
+            asked=True,
+            source="Meng 2022; Heimersheim & Nanda 2024",
+            truth="all that is read patched: 1",
+            null="tokens that nobody reads: 0",
+        ),
+        Analysis(
+            name="edges",
+            measure=circuits.edges,
+            axes={"score": "", "clean": "", "corrupt": ""},
+            needs="counterfactuals",
+            asked=True,
+            source="EAP-IG, Hanna 2024",
+            truth="a linear model: exact",
+            null="edges whose sender says the same: 0",
         ),
     )
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from toyvit import stats
@@ -113,6 +113,39 @@ def rollout(patterns: list[Pattern]) -> Float[Tensor, "image query key"]:
     for pattern in patterns:
         total = (pattern.mean(1) + identity) / 2 @ total
     return total
+
+
+def object_shares(
+    pattern: Pattern, objects: Int[Tensor, "image patch"], n_prefix: int, cls: bool
+) -> dict[str, Float[Tensor, " head"]]:
+    """Of the attention of patches that show an object: to itself, other objects, background, CLS, registers; they sum to 1.
+
+    Means over all such patches (after Lepori & Tartaglini 2024). Uniform attention gives each group its share of the tokens.
+    """
+    asking = (objects > 0).float()
+    own = ((objects[:, :, None] == objects[:, None]) & (objects > 0)[:, None]).float()
+    other = ((objects[:, :, None] != objects[:, None]) & (objects > 0)[:, None]).float()
+    nothing = (objects == 0).float()[:, None].expand_as(own)
+    among = pattern[:, :, n_prefix:, n_prefix:]
+    shares = {
+        "itself": torch.einsum("ihqk,iqk->ihq", among, own),
+        "other": torch.einsum("ihqk,iqk->ihq", among, other),
+        "background": torch.einsum("ihqk,iqk->ihq", among, nothing),
+        "cls": pattern[:, :, n_prefix:, : int(cls)].sum(-1),
+        "registers": pattern[:, :, n_prefix:, int(cls) : n_prefix].sum(-1),
+    }
+    return {name: torch.einsum("ihq,iq->h", share, asking) / asking.sum() for name, share in shares.items()}
+
+
+def objects(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `object_attention`."""
+    assert batch.objects is not None
+    config = model.config
+    found = [
+        object_shares(trace[f"blocks.{layer}.attn.pattern"], batch.objects, config.n_prefix, config.cls_token)
+        for layer in range(config.n_layers)
+    ]
+    return {f"share[group={group}]": torch.stack([layer[group] for layer in found]) for group in found[0]}
 
 
 def geometry(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from toyvit.model import ViT
 from toyvit.model.choices import READOUTS, LayerNorm, RMSNorm
 
-# Sites whose values the decomposition reads.
-SITES = ("embed", "blocks.*.attn.pattern", "blocks.*.attn.v", "blocks.*.mlp.post", "blocks.*.resid_post")
+# Sites whose values the decomposition reads; `by_neuron` also reads `blocks.*.mlp.post`.
+SITES = ("embed", *(f"blocks.*.{name}" for name in ("attn.pattern", "attn.v", "attn_out", "resid_pre", "resid_post")))
 
 
 def reads(model: ViT) -> Float[Tensor, "place token"]:
@@ -67,12 +67,15 @@ def by_component(model: ViT, trace: Mapping[str, Tensor]) -> dict[str, Float[Ten
     for layer, block in enumerate(model.blocks):
         for head, contribution in enumerate(by_source(model, trace, layer).sum(3).unbind(1)):
             found[f"a{layer}.h{head}"] = contribution
-        added = [block.attn.out.bias] if config.attention_bias else []  # type: ignore[union-attr]
+        here = {name: trace[f"blocks.{layer}.{name}"] for name in ("resid_pre", "attn_out", "resid_post")}
+        added = torch.zeros(config.d_model)
+        if config.attention_bias:
+            added = added + block.attn.out.bias.detach()  # type: ignore[union-attr, operator]
         if config.d_mlp:
-            found[f"m{layer}"] = direct(trace[f"blocks.{layer}.mlp.post"] @ block.mlp.down.weight.detach().T)  # type: ignore[union-attr, operator]
-            added += [block.mlp.down.bias] if config.bias else []  # type: ignore[union-attr]
-        for bias in added:
-            biases = biases + direct(bias.detach().expand(config.n_tokens, -1))  # type: ignore[operator]
+            shift = block.mlp.down.bias.detach() if config.bias else 0  # type: ignore[union-attr, operator]
+            found[f"m{layer}"] = direct(here["resid_post"] - here["resid_pre"] - here["attn_out"] - shift)
+            added = added + shift
+        biases = biases + direct(added.expand(config.n_tokens, -1))
     return found | {"biases": biases}
 
 

@@ -101,11 +101,12 @@ def _resumed(model: ViT, here: Mapping[str, Tensor], name: str, new: Tensor) -> 
 
 
 def region(model: ViT, name: str) -> Bool[Tensor, "one token"]:
-    """Which tokens a word names: cls, registers, patches or all; BadInput for one that this model lacks."""
+    """Which tokens a word names: cls, registers, patches, all, last (where it is read); BadInput for one that is not there."""
     config, tokens = model.config, torch.zeros(1, model.config.n_tokens, dtype=torch.bool)
     places = {
         **({"cls": slice(0, 1)} if config.cls_token else {}),
         **({"registers": slice(int(config.cls_token), config.n_prefix)} if config.n_registers else {}),
+        **({"last": slice(-1, None)} if config.readout == "last" else {}),
         **{"patches": slice(config.n_prefix, None), "all": slice(None)},
     }
     tokens[:, places[choose(name, places, "group of tokens")]] = True

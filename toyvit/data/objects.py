@@ -143,6 +143,9 @@ class ObjectsWorld(World):
         covered = np.bincount(patch * most + mask[pixel] - 1, minlength=len(mask) // CELL**2 * most).reshape(-1, rows**2, most)
         return np.where(covered.max(2) >= LEAST, covered.argmax(2) + 1, 0)
 
+    def objects(self, factors: Factors) -> Tensor:
+        return torch.from_numpy(self.covering(factors))
+
     def labels(self, factors: Factors) -> NDArray[np.int64]:
         """The class that each patch shows (image patch): 0 background, else the kind + 1."""
         kinds = np.concatenate([np.zeros_like(factors["kind"][:, :1]), factors["kind"] + 1], 1)

@@ -83,6 +83,12 @@ class RelationsWorld(World):
     def content(self, factors: Factors) -> Tensor:
         return torch.from_numpy(self.cells(factors))
 
+    def objects(self, factors: Factors) -> Tensor:
+        """Objects by their number in `cell`, from 1."""
+        shown = np.zeros((len(factors["cell"]), self.grid[0] * self.grid[1]), np.int64)
+        np.put_along_axis(shown, factors["cell"], 1 + np.arange(factors["cell"].shape[1])[None], 1)
+        return torch.from_numpy(shown)
+
     def change(self, factors: Factors, name: str, values: NDArray[np.int64]) -> Factors:
         changed = super().change(factors, name, values)
         if name in ("shape", "cell") and (np.diff(np.sort(changed[name], 1), axis=1) == 0).any():

@@ -50,6 +50,7 @@ class Batch:
     target: Tensor
     factors: dict[str, Tensor] = field(default_factory=dict)
     content: Int[Tensor, "image patch"] | None = None
+    objects: Int[Tensor, "image patch"] | None = None  # which object each patch shows, 0 for none
     pairs: Pairs | None = None
     strategies: dict[str, Float[Tensor, "image *patch label"]] | None = None
     counterfactuals: dict[str, Counterfactual] | None = None  # by what is changed
@@ -58,6 +59,11 @@ class Batch:
     def classes(self) -> Int[Tensor, " image"] | None:
         """The target where it is one class a picture."""
         return self.target if self.target.ndim == 1 and not self.target.is_floating_point() else None
+
+    @property
+    def changeable(self) -> list[str]:
+        """The counterfactuals in which some answer is another."""
+        return [name for name, other in (self.counterfactuals or {}).items() if (other.target != self.target).any()]
 
     @property
     def groups(self) -> dict[str, Int[Tensor, " image"]] | None:
@@ -93,6 +99,7 @@ class Task:
             target=target,
             factors={name: torch.from_numpy(values) for name, values in self.scalars(factors).items()},
             content=self.world.content(factors),
+            objects=self.world.objects(factors),
             pairs=self.pairs(factors) if self.pairs else None,
             strategies=self.strategies(factors) if self.strategies else None,
             counterfactuals={name: Counterfactual(*self.drawn(other(factors))) for name, other in self.others.items()} or None,

@@ -44,6 +44,10 @@ class World(ABC):
         """Content ids (image patch): equal where two patches show the same thing. None where patches have no such id."""
         return None
 
+    def objects(self, factors: Factors) -> Tensor | None:
+        """Which object each patch shows (image patch), 0 for none. None where pictures are not made of objects."""
+        return None
+
     def split(self, name: str) -> str:
         return choose(name, self.sizes, f"split of {self.name}")
 

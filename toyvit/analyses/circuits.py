@@ -1,0 +1,99 @@
+"""What the answer is made of, and what it depends on: attribution, patching, edges, blocked attention, at one checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from toyvit.circuits.attribution import SITES, by_component, by_patch
+from toyvit.circuits.contrasts import METRICS, contrast
+from toyvit.circuits.discovery import eap
+from toyvit.circuits.forward import run
+from toyvit.circuits.graph import graph
+from toyvit.circuits.patching import blocked, patching, region
+from toyvit.data.tasks import Batch, loss
+from toyvit.model import ViT
+
+__all__ = ["SITES", "attribution", "edges", "flow", "patch"]
+N_PAIRS = 64
+
+
+def attribution(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `attribution`: what each part adds to the answer's logit over the mean logit, a mean over pictures.
+
+    `direct` by head, `direct_mlp` by MLP, `direct_part` of the embedding, the positions, CLS and registers, the biases: they
+    sum to the whole. `direct_patch` is what all heads add from each token they read (spatial decomposition, Gandelsman 2024).
+    """
+    assert batch.classes is not None
+    config = model.config
+
+    def over_mean(logits: Float[Tensor, "image *places label"]) -> Float[Tensor, "*places"]:
+        answer = batch.classes.view(-1, *[1] * (logits.ndim - 1)).expand(*logits.shape[:-1], 1)  # type: ignore[union-attr]
+        return (logits.gather(-1, answer)[..., 0] - logits.mean(-1)).mean(0)
+
+    parts = {name: over_mean(logits[:, 0]) for name, logits in by_component(model, trace).items()}
+    heads = [[parts.pop(f"a{layer}.h{head}") for head in range(config.n_heads)] for layer in range(config.n_layers)]
+    found = {"direct": torch.tensor(heads), "direct_patch": over_mean(by_patch(model, trace)[:, 0])}
+    if config.d_mlp:
+        found["direct_mlp"] = torch.stack([parts.pop(f"m{layer}") for layer in range(config.n_layers)])
+    return found | {f"direct_part[part={name}]": value for name, value in parts.items()}
+
+
+def patch(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `patching`: `circuits.patching` of heads and of the stream, logit difference, 64 pairs a counterfactual."""
+    found = {}
+    for change in batch.changeable:
+        pairs = contrast(batch, change, N_PAIRS)
+        for direction in ("denoise", "noise"):
+            tags = f"[change={change},direction={direction}]"
+            found[f"patched_head{tags}"] = patching(model, pairs, "attn.z", direction=direction)
+            found[f"patched_stream{tags}"] = patching(model, pairs, "resid_pre", direction=direction)
+    return found
+
+
+def edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `edges`: EAP-IG with 5 points on the first 64 pairs of each counterfactual; logit difference, in logits.
+
+    `score` is about what the difference changes by when the edge alone carries the corrupt pictures; `clean` and `corrupt` are
+    the differences themselves, so that a score can be read as a share of what there is to explain.
+    """
+    found: dict[str, Tensor] = {}
+    for change in batch.changeable:
+        pairs = contrast(batch, change, N_PAIRS)
+        scores = eap(model, pairs, points=5)
+        for place, edge in zip(graph(model.config).allowed.nonzero().tolist(), graph(model.config).edges, strict=True):
+            found[f"score[change={change},edge={edge}]"] = scores[tuple(place)]
+        for name, images in (("clean", pairs.clean), ("corrupt", pairs.corrupt)):
+            logits = run(model, images)
+            found[f"{name}[change={change}]"] = METRICS["logit_difference"](logits, pairs, logits).mean()
+    return found
+
+
+def flow(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `flow`: by how many nats the loss rises when one group of tokens cannot attend to another in one layer.
+
+    Groups are CLS, the registers, the patches and the last token where it is read (attention knock-out, Geva 2023). The last
+    layer of a group that is not read out: exactly 0.
+    """
+    config, whole = model.config, loss(run(model, batch.images), batch.target)
+    names = [
+        *(["cls"] if config.cls_token else []),
+        *(["registers"] if config.n_registers else []),
+        *(["last"] if config.readout == "last" else []),
+        "patches",
+    ]
+    regions = {name: region(model, name) for name in names}
+    return {
+        f"blocked[key_group={keys},query_group={queries}]": torch.stack(
+            [
+                loss(blocked(model, batch.images, regions[queries], regions[keys], [layer]), batch.target) - whole
+                for layer in range(config.n_layers)
+            ]
+        )
+        for queries in names
+        for keys in names
+        if queries != keys or queries == "patches"
+    }

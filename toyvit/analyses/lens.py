@@ -1,0 +1,65 @@
+"""What each layer would already answer: the logit lens at the read-out and at every patch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from toyvit.circuits import lenses
+from toyvit.circuits.lenses import decided, distance_to_final, intersection_over_union, logit_lens, residuals
+from toyvit.data.tasks import Batch, accuracy
+from toyvit.model import ViT
+from toyvit.model.choices import READOUTS
+
+
+def lens(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `lens`. Layer l is the stream entering block l, layer L what leaves the last one.
+
+    `accuracy_of_layer` (0 to 1) and `kl` (KL(final, lens), nats, 0 at the last layer) where the model reads out its answer,
+    means over pictures; `kl_of_patches` the same of every patch's own final answer; `decided` the share of each class's
+    pictures whose answer is final from that layer on, sums to 1 over layers.
+    """
+    n = model.config.n_prefix
+    logits = logit_lens(model, residuals(model, trace))
+    distances = distance_to_final(logits)
+    read = torch.stack([READOUTS[model.config.readout](layer, n) for layer in logits])
+    final = read[-1:].log_softmax(-1).expand_as(read)
+    found = {
+        "accuracy_of_layer": torch.stack([accuracy(layer, batch.target) for layer in read]),
+        "kl": F.kl_div(read.log_softmax(-1), final, log_target=True, reduction="none").sum(-1).flatten(1).mean(1),
+        "kl_of_patches": distances[:, :, n:].mean((1, 2)),
+    }
+    if batch.classes is not None:
+        found["decided"] = decisions(read.argmax(-1), batch.classes, read.shape[-1])
+    return found
+
+
+def decisions(
+    answers: Int[Tensor, "layer image"], classes: Int[Tensor, " image"], n_labels: int
+) -> Float[Tensor, "label layer"]:
+    """Share of each class's pictures decided at each layer; NaN for a class that no picture has."""
+    counts = torch.zeros(n_labels, len(answers))
+    counts.index_put_((classes, decided(answers)), torch.ones(len(classes)), accumulate=True)
+    return counts / counts.sum(1, keepdim=True)
+
+
+def segmentation(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `segmentation`: mean IoU (0 to 1) of what the lens calls each patch with what the patch shows, by layer.
+
+    `iou_of_position` is the IoU of who answers each place with its commonest label of this very batch.
+    """
+    n_labels = model.config.stated("n_classes")
+    logits = logit_lens(model, residuals(model, trace))[:, :, model.config.n_prefix :]
+    commonest = F.one_hot(batch.target, n_labels).sum(0).argmax(-1).expand_as(batch.target)
+    said = logits.argmax(-1)
+    return {
+        "iou": torch.stack([intersection_over_union(layer, batch.target, n_labels) for layer in said]),
+        "iou_of_position": intersection_over_union(commonest, batch.target, n_labels),
+    }
+
+
+SITES = lenses.RESIDUALS
