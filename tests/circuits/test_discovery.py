@@ -10,7 +10,7 @@ import torch
 
 from tests.laws.models import BASE, CASES, EVERY, build, noise, pictures
 from toyvit.circuits import trace
-from toyvit.circuits.circuit import Circuit, Judge, architecture, load, random_circuits
+from toyvit.circuits.circuit import Circuit, Judge, architecture, load, random_circuits, smallest
 from toyvit.circuits.contrasts import METRICS, Contrast, between, contrast
 from toyvit.circuits.discovery import BASES, acdc, connected, eap, stand_in, strongest
 from toyvit.circuits.graph import graph, rewired, sent
@@ -194,3 +194,18 @@ def test_pairs_come_from_counterfactuals_or_from_two_classes():
     for one, other in ((4, 4), (4, 12)):
         with pytest.raises(BadInput, match=f"no pairs of classes {one} and {other}"):
             between(digits, one, other)
+
+
+def test_the_smallest_circuit_of_a_model_that_ignores_the_rest():
+    """Truth: a linear model whose answer goes through one head's values and the direct path needs these edges and no other."""
+    config = replace(LINEAR, readout="last")
+    model, pairs = linear(config), pairs_for(config)
+    with torch.no_grad():
+        model.blocks[1].attn.out.weight.zero_()
+        model.blocks[0].attn.out.weight[:, config.d_head :] = 0
+    judge = Judge(model=model, pairs=pairs)
+    kept = smallest(judge, eap(model, pairs), 0.99)
+    assert set(graph(config).named(kept)) <= {"input->a0.h0<v>", "a0.h0->logits", "input->logits"}
+    assert judge.faithfulness(kept) >= 0.99 and judge.completeness(kept) == pytest.approx(0, abs=0.02)
+    with pytest.raises(BadInput, match=r"between 0 and 1, got 1\.5"):
+        smallest(judge, eap(model, pairs), 1.5)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -13,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from toyvit.circuits.contrasts import METRICS, Contrast
-from toyvit.circuits.discovery import connected, stand_in
+from toyvit.circuits.discovery import connected, stand_in, strongest
+from toyvit.circuits.forward import run
 from toyvit.circuits.graph import Kept, graph, rewired
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput, choose
@@ -75,15 +77,27 @@ class Judge:
     def score(self, kept: Kept) -> float:
         """The metric's mean, in its own units."""
         judge = METRICS[choose(self.metric, METRICS, "metric")]
-        with torch.no_grad():
-            reference = self.model(self.pairs.clean)
-        instead = stand_in(self.model, self.pairs, self.base)
-        return judge(rewired(self.model, self.pairs.clean, kept, instead), self.pairs, reference).mean().item()
+        return judge(rewired(self.model, self.pairs.clean, kept, self.instead), self.pairs, self.reference).mean().item()
 
     def faithfulness(self, kept: Kept) -> float:
         """(m(C) - m(nothing)) / (m(model) - m(nothing)): 1 where the circuit does what the model does, 0 for no edges."""
-        nothing, whole = self.score(torch.zeros_like(kept)), self.score(self.every)
+        nothing, whole = self.ends
         return (self.score(kept) - nothing) / (whole - nothing)
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """The model's logits on the clean pictures."""
+        return run(self.model, self.pairs.clean)
+
+    @cached_property
+    def instead(self) -> Tensor:
+        """What cut edges carry."""
+        return stand_in(self.model, self.pairs, self.base)
+
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """The metric with every edge cut, and with none."""
+        return self.score(torch.zeros_like(self.every)), self.score(self.every)
 
     def completeness(self, kept: Kept) -> float:
         """Faithfulness of the rest, when the circuit is cut out of the model: near 0 where it held all that matters."""
@@ -144,3 +158,30 @@ def _trimmed(model: ViT, kept: Kept, n_edges: int, generator: torch.Generator) -
         if (fewer := connected(model, fewer)).sum() >= n_edges:
             kept = fewer
     return kept
+
+
+def smallest(judge: Judge, scores: Tensor, faithful: float = 0.9) -> Kept:
+    """A small circuit of at least this faithfulness: the strongest edges until it is reached, then every edge off that can go.
+
+    Edges are taken off from the weakest up; none of those left can go alone. Other circuits of the size or smaller may exist.
+    """
+    if not 0 < faithful < 1:
+        raise BadInput(f"the faithfulness to reach is between 0 and 1, got {faithful}")
+    kept = next(
+        (
+            kept
+            for n in range(1, scores.numel() + 1)
+            if judge.faithfulness(kept := strongest(judge.model, scores, n)) >= faithful
+        ),
+        judge.every,
+    )
+    while True:
+        places = sorted(kept.nonzero().tolist(), key=lambda place: abs(scores[tuple(place)].item()))
+        for place in places:
+            fewer = kept.clone()
+            fewer[tuple(place)] = 0
+            if judge.faithfulness(fewer) >= faithful:
+                kept = connected(judge.model, fewer)
+                break
+        else:
+            return kept

@@ -1,0 +1,63 @@
+"""Lives of edges: planted births and deaths are found, the same circuit twice is 1, random ones are as chance has it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from toyvit.circuits.lifetimes import agreement, alive, by_edge, jaccard, lives, stability
+from toyvit.errors import BadInput
+
+STEPS = [0, 10, 20, 40, 80, 100]
+
+
+def scores(**edges):
+    return pd.DataFrame(edges, index=STEPS, dtype=float)
+
+
+def test_planted_births_and_deaths():
+    found = lives(
+        scores(
+            always=[9, 9, 9, 9, 9, 10],
+            born=[0, 0, 0, -5, -5, -9],
+            dies=[2, 2, 2, 0.5, 0, 0],
+            flickers=[0, 5, 0, 5, 0, 5],
+            never=[0.9, 0.1, 0, 0, 0.9, 0.9],
+        )
+    )
+    assert list(found.index) == ["always", "dies", "born"]
+    assert found["birth"].tolist() == [0, 0, 40]
+    assert found["death"].isna().tolist() == [True, False, True] and found.loc["dies", "death"] == 40
+
+
+def test_share_of_the_largest_score_decides_who_is_alive():
+    one = scores(large=[0, 1, 2, 4, 8, 10], small=[0.9, 1, 1.1, 0, 0, 0])
+    assert alive(one)["small"].tolist() == [False, True, True, False, False, False]
+    assert alive(one, 0.5)["large"].tolist() == [False, False, False, False, True, True]
+
+
+def test_the_same_circuit_twice_and_random_ones():
+    """Truth: 1 and 1. Null: random sets of n of N share n / (2N - n) on average, ranks do not correlate."""
+    generator = np.random.default_rng(0)
+    same = pd.DataFrame(np.tile(generator.normal(size=50), (6, 1)), index=STEPS)
+    assert np.allclose(stability(same, 10), 1)
+    other = pd.DataFrame(generator.normal(size=(400, 50)), index=range(400))
+    found = stability(other, 10)
+    assert found["jaccard"].mean() == pytest.approx(10 / 90, abs=0.02) and abs(found["rank"].mean()) < 0.03
+    between = agreement([same, same, -2 * same], 10)
+    assert np.allclose(between, 1)
+    assert jaccard(same.iloc[0], -same.iloc[0], 5) == 1
+
+
+def test_what_was_not_measured_is_refused():
+    frame = pd.DataFrame(
+        {"analysis": "edges", "quantity": "score", "change": "query", "edge": "a->b", "step": [0, 10], "value": [1.0, 2.0]}
+    )
+    assert by_edge(frame, "query")["a->b"].tolist() == [1, 2]
+    with pytest.raises(BadInput, match="change 'item': measured are"):
+        by_edge(frame, "item")
+    with pytest.raises(BadInput, match="--analyses edges"):
+        by_edge(frame[:0], "item")
+    with pytest.raises(BadInput, match="two runs"):
+        agreement([by_edge(frame, "query")], 3)
