@@ -79,6 +79,23 @@ def parser() -> tuple[Parser, Mapping[str, Parser]]:
     measure.add_argument("--follow", action="store_true", help="go on while the run is training")
     measure.add_argument("--skip-corrupt", action="store_true", help="leave out bad checkpoint files and say so")
 
+    circuit = command("circuit", "find a circuit in a checkpoint: which edges an answer depends on, against chance")
+    circuit.add_argument("run", type=Path, metavar="RUN")
+    circuit.add_argument("--step", type=int, help="of the checkpoint (default: the last)")
+    circuit.add_argument("--change", metavar="NAME", help="what the corrupt pictures change, where the world can draw them")
+    circuit.add_argument("--classes", metavar="A,B", help="or pictures of class A against pictures of class B")
+    circuit.add_argument("--method", default="eap-ig", help="eap, eap-ig or acdc (default: eap-ig)")
+    circuit.add_argument(
+        "--faithful", type=float, default=0.9, help="faithfulness that eap and eap-ig must reach (default: 0.9)"
+    )
+    circuit.add_argument(
+        "--threshold", type=float, default=0.01, help="rise of KL in nats below which acdc cuts (default: 0.01)"
+    )
+    circuit.add_argument("--metric", default="logit_difference", help="or probability, kl")
+    circuit.add_argument("--base", default="corrupt", help="what cut edges carry: corrupt, mean, zero (default: corrupt)")
+    circuit.add_argument("--pairs", type=int, default=64, help="pairs of pictures (default: 64)")
+    circuit.add_argument("--null", type=int, default=50, help="random circuits of the size to compare with (default: 50)")
+
     report = command("report", "draw the figures of a measured run, write its TensorBoard files and print what it came to")
     report.add_argument("run", type=Path, metavar="RUN")
     report.add_argument("--beside", type=Path, metavar="RUN", help="a second run to draw beside it")
@@ -277,6 +294,32 @@ def _whole_numbers(name: str, text: str) -> list[int]:
         return [int(word) for word in text.split(",")]
     except ValueError:
         raise BadInput(f"{name} takes whole numbers separated by commas, got {text!r}") from None
+
+
+def circuit(options: argparse.Namespace) -> int:
+    from toyvit.circuits.search import search
+    from toyvit.report import draw_circuit
+
+    classes = _whole_numbers("--classes", options.classes) if options.classes else None
+    if classes and len(classes) != 2:
+        raise BadInput(f"--classes takes two classes such as 4,9, got {options.classes!r}")
+    found = search(
+        options.run,
+        step=options.step,
+        change=options.change,
+        classes=classes,
+        method=options.method,
+        faithful=options.faithful,
+        threshold=options.threshold,
+        metric=options.metric,
+        base=options.base,
+        n_pairs=options.pairs,
+        n_null=options.null,
+    )
+    print(found.text())
+    for path in draw_circuit(options.run, found):
+        print(f"wrote {path}")
+    return 0
 
 
 def report(options: argparse.Namespace) -> int:

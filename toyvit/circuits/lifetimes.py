@@ -42,13 +42,13 @@ def lives(scores: pd.DataFrame, share: float = 0.1) -> pd.DataFrame:
 
 
 def jaccard(one: pd.Series, other: pd.Series, n_edges: int) -> float:
-    """Shared / all of the n strongest edges of two sets of scores: 1 for the same, about n / (2N - n) for random ones."""
+    """Shared / all of the n strongest edges of two sets of scores: 1 for the same, about n / (2N - n) at random."""
     first, second = (set(scores.abs().nlargest(n_edges).index) for scores in (one, other))
     return len(first & second) / len(first | second)
 
 
 def stability(scores: pd.DataFrame, n_edges: int) -> pd.DataFrame:
-    """Between each checkpoint and the one before: `jaccard` of the n strongest edges; `rank`, Spearman's correlation of sizes."""
+    """Between each checkpoint and the one before: `jaccard` of the n strongest edges; `rank`, Spearman's of all sizes."""
     rows = [scores.iloc[place] for place in range(len(scores))]
     found = {
         step: (jaccard(before, now, n_edges), before.abs().corr(now.abs(), method="spearman"))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from toyvit.circuits.search import Found
 from toyvit.config import ModelConfig
-from toyvit.report import figures, pictures
+from toyvit.report import circuits, figures, lenses, pictures
 from toyvit.results import main_rows, table
 from toyvit.runs import RunFolder
 
@@ -25,6 +26,12 @@ FIGURES: dict[str, tuple[Callable[[set[str], ModelConfig], bool], Callable[[Path
     "attention": (lambda analyses, model: True, pictures.attention),
     "reconstruction": (lambda analyses, model: model.readout == "pixels", pictures.reconstruction),
     "cls_attention": (lambda analyses, model: model.cls_token, pictures.cls_attention),
+    "edges": (lambda analyses, model: {"edges", "performance"} <= analyses, circuits.edges),
+    "patching": (lambda analyses, model: "patching" in analyses, circuits.patching),
+    "attribution": (lambda analyses, model: "attribution" in analyses, circuits.attribution),
+    "flow": (lambda analyses, model: "flow" in analyses, circuits.flow),
+    "lens": (lambda analyses, model: "lens" in analyses, lenses.lens),
+    "answer_maps": (lambda analyses, model: "attribution" in analyses, lenses.answer_maps),
 }
 
 
@@ -44,6 +51,17 @@ def draw_sweep(paths: list[Path], folder: Path) -> Path:
     """The curves of a sweep's runs, a colour a setting, into `folder/sweep.png`."""
     figures.bands(paths).savefig(folder / "sweep.png", dpi=120)
     return folder / "sweep.png"
+
+
+def draw_circuit(path: Path, found: Found) -> list[Path]:
+    """A circuit as a record (JSON) and as a picture of its graph, into `figures/`."""
+    folder = RunFolder(path)
+    folder.figures.mkdir(exist_ok=True)
+    record, picture = (folder.figures / f"{found.name}.{kind}" for kind in ("json", "png"))
+    found.circuit.save(record)
+    title = f"{found.circuit.found}, {found.circuit.checkpoint.split(',')[0]}: faithfulness {found.faithfulness:.2f}"
+    circuits.circuit(folder.run().model, found.kept, found.scores, title).savefig(picture, dpi=120)
+    return [record, picture]
 
 
 def draw(path: Path, beside: Path | None = None) -> list[Path]:

@@ -82,7 +82,7 @@ def learning(path: Path, beside: Path | None = None) -> Figure:
         _levels(panel, naive, quantity)
         panel.set_ylabel(name)
     panels[0].legend(fontsize="small")
-    _from_zero(panels[-1])
+    step_axis(panels[-1])
     return figure
 
 
@@ -92,7 +92,7 @@ def strategies(path: Path, beside: Path | None = None) -> Figure:
     names = frame.loc[frame["analysis"] == "strategies", "strategy"].unique()
     figure = Figure(figsize=(8, 6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    for name, shade in zip(names, _shades(len(names)), strict=True):
+    for name, shade in zip(names, shades(len(names)), strict=True):
         values = curve(frame, "strategies", "kl", strategy=name)
         _line(panels[0], values, color=shade, label=name)
     if beside:
@@ -105,7 +105,7 @@ def strategies(path: Path, beside: Path | None = None) -> Figure:
     panels[1].set_ylabel("attention to the\npatch before\n(strongest head)")
     panels[0].set_ylim(bottom=0)
     panels[0].legend(title="strategy", fontsize="small")
-    _from_zero(panels[1])
+    step_axis(panels[1])
     return figure
 
 
@@ -151,7 +151,7 @@ def probes(path: Path, beside: Path | None = None) -> Figure:
     for group, panel in zip(groups, panels[0], strict=True):
         panel.set_title(_GROUPS[group], fontsize="medium")
     for panel in panels[-1]:
-        _from_zero(panel)
+        step_axis(panel)
     figure.legend(handles=panels[0, 0].get_lines(), fontsize="small", loc="outside lower center", ncols=4)
     return figure
 
@@ -162,8 +162,7 @@ _GROUPS = {"cls": "CLS", "registers": "mean register", "patches": "mean patch", 
 def _probe_panel(panel: Axes, frame: pd.DataFrame, factor: str, group: str) -> None:
     """A line a layer (step 0 is the untrained network); the probe on raw pixels and the one on shuffled labels as levels."""
     layers = sorted(frame.loc[frame["analysis"] == "probes", "layer"].dropna().unique())
-    shades = _shades(len(layers))
-    for layer, shade in zip(layers, shades, strict=True):
+    for layer, shade in zip(layers, shades(len(layers)), strict=True):
         name = "embedding" if layer == 0 else f"after block {layer - 1}"
         values = curve(frame, "probes", "accuracy", factor=factor, group=group, layer=layer)
         _line(panel, values, color=shade, label=name)
@@ -174,7 +173,7 @@ def _probe_panel(panel: Axes, frame: pd.DataFrame, factor: str, group: str) -> N
     panel.set_ylim(0, 1.02)
 
 
-def _shades(n: int) -> list[tuple[float, ...]]:
+def shades(n: int) -> list[tuple[float, ...]]:
     from matplotlib import colormaps
 
     return [colormaps["viridis"](0.85 * place / max(1, n - 1)) for place in range(n)]
@@ -191,7 +190,7 @@ def by_factor(path: Path, beside: Path | None = None) -> Figure:
     whole = curve(frame, "performance", "accuracy")
     for panel, factor in zip(panels, factors, strict=False):
         curves = rows[rows["factor"] == factor].pivot_table(index="step", columns="level", values="value")
-        for (level_of, values), shade in zip(curves.items(), _shades(len(curves.columns)), strict=True):
+        for (level_of, values), shade in zip(curves.items(), shades(len(curves.columns)), strict=True):
             _line(panel, values, color=shade, lw=1, label=f"{level_of}")
         _line(panel, whole, color="black", lw=1.5)
         _levels(panel, baselines(path), "accuracy", named=factor == factors[-1])
@@ -200,7 +199,7 @@ def by_factor(path: Path, beside: Path | None = None) -> Figure:
     for panel in panels[len(factors) :]:
         panel.set_visible(False)
     for panel in panels[max(0, len(factors) - 3) : len(factors)]:
-        _from_zero(panel)
+        step_axis(panel)
     for row in range(down):
         panels[row * min(3, len(factors))].set_ylabel("accuracy")
     return figure
@@ -213,7 +212,7 @@ def knock_outs(path: Path, beside: Path | None = None) -> Figure:
     """
     frame = table(path)
     heads = frame.loc[(frame["analysis"] == "knock_outs") & frame["head"].notna(), ["layer", "head"]].drop_duplicates()
-    shades = (BLUE, ORANGE, GREEN, PINK, SKY, GREY) * (1 + int(heads["layer"].max()) // 6)
+    colours = (BLUE, ORANGE, GREEN, PINK, SKY, GREY) * (1 + int(heads["layer"].max()) // 6)
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for panel, ablation in zip(panels, ("zero", "mean"), strict=True):
@@ -223,7 +222,7 @@ def knock_outs(path: Path, beside: Path | None = None) -> Figure:
         for layer, head in heads.itertuples(index=False, name=None):
             without = curve(frame, "knock_outs", "accuracy", ablation=ablation, layer=layer, head=head)
             style, name = _STYLES[head % len(_STYLES)], f"without layer {layer}, head {head}"
-            _line(panel, without, color=shades[layer], ls=style, lw=1.2, label=name)
+            _line(panel, without, color=colours[layer], ls=style, lw=1.2, label=name)
             lowest = min(lowest, (without.iloc[-1], without.index[-1], name))
         value, step, name = lowest
         panel.annotate(name, (step, value), (0, -14), textcoords="offset points", ha="right", fontsize=8)
@@ -278,7 +277,7 @@ def levels(panel: Axes, values: dict[str, float], named: bool = True) -> None:
         panel.annotate(name, (1, value), (1.03, place), at, at, line, va="center", fontsize=7, color=GREY)
 
 
-def _from_zero(panel: Axes) -> None:
+def step_axis(panel: Axes) -> None:
     """A step axis that shows step 0 and spreads the early steps: linear to 10, logarithmic from there."""
     panel.set_xscale("symlog", linthresh=10)
     panel.set_xlim(left=0)

@@ -135,7 +135,7 @@ def reconstruction(path: Path, beside: Path | None = None, steps: list[int] | No
     for (name, images), panels in zip(rows.items(), figure.subplots(len(rows), n, squeeze=False), strict=True):
         for panel, image in zip(panels, images, strict=True):
             panel.imshow(image[0].numpy(), cmap="Greys", vmin=-1, vmax=1)
-            _bare(panel)
+            bare(panel)
         panels[0].set_ylabel(name, fontsize="small")
     return figure
 
@@ -160,7 +160,7 @@ def preview(made: Task) -> Figure:
         panel.imshow(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).clamp(0, 1).numpy(), cmap="Greys")
         if target.ndim == 0:
             panel.set_title(f"{int(target)}", fontsize="x-small", pad=2)
-        _bare(panel)
+        bare(panel)
         if batch.pairs:
             _frame(panel, made, int(batch.pairs.query[place]), ORANGE)
             _frame(panel, made, int(batch.pairs.match[place]), BLUE)
@@ -184,10 +184,10 @@ def _overlay(panel: Axes, image: Tensor, attention: Tensor, top: float) -> AxesI
     height, width = image.shape
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     panel.imshow(image.numpy(), cmap="Greys", alpha=0.5, extent=extent)
-    _bare(panel)
+    bare(panel)
     return panel.imshow(attention.numpy(), cmap=_TINT, vmin=0, vmax=top, extent=extent)
 
 
-def _bare(panel: Axes) -> None:
+def bare(panel: Axes) -> None:
     panel.set_xticks([])
     panel.set_yticks([])

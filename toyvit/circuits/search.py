@@ -1,0 +1,124 @@
+"""From a run folder to a circuit with its verdict: pairs of pictures, edges, faithfulness, and random circuits of the size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from toyvit.circuits.circuit import Circuit, Judge, architecture, random_circuits, smallest
+from toyvit.circuits.contrasts import METRICS, Contrast, between, contrast
+from toyvit.circuits.discovery import BASES, acdc, eap
+from toyvit.circuits.graph import Kept, graph
+from toyvit.data.tasks import task
+from toyvit.errors import BadInput, choose
+from toyvit.trajectory import Trajectory
+
+METHODS = ("eap", "eap-ig", "acdc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A circuit with what it was judged by; `scores` are EAP-IG's, whatever the method, to draw it with."""
+
+    circuit: Circuit
+    kept: Kept
+    scores: Tensor
+    n_edges: int  # of the whole model
+    n_pairs: int
+    ends: tuple[float, float]  # the metric with all edges cut, and with none
+    faithfulness: float
+    completeness: float
+    null: Tensor  # faithfulness of random circuits of the size
+    name: str
+
+    def text(self) -> str:
+        """A few lines for the terminal."""
+        exact = "" if abs(self.ends[1] - self.ends[0]) > 1e-6 else " (the pairs make no difference to this model)"
+        lines = [
+            (
+                "circuit",
+                f"{len(self.circuit.edges)} of {self.n_edges} edges, by {self.circuit.found}, of {self.circuit.checkpoint}",
+            ),
+            (
+                f"{self.circuit.metric}, {self.n_pairs} pairs",
+                f"{self.ends[1]:.3f} whole, {self.ends[0]:.3f} with all cut{exact}",
+            ),
+            ("faithfulness", f"{self.faithfulness:.3f} (cut edges carry: {self.circuit.base})"),
+            ("of the rest without it", f"{self.completeness:.3f}"),
+            *self._null_line(),
+            *(("", edge) for edge in self.circuit.edges),
+        ]
+        return "\n".join(f"{name:28} {value}" for name, value in lines)
+
+    def _null_line(self) -> list[tuple[str, str]]:
+        if not len(self.null):
+            return []
+        half, most = self.null.quantile(torch.tensor([0.5, 0.95])).tolist()
+        return [(f"{len(self.null)} random circuits", f"median {half:.3f}, 95 % below {most:.3f}")]
+
+
+def pairs_of(path: Path, change: str | None, classes: Sequence[int] | None, n: int) -> Contrast:
+    """Pairs of test pictures of a run: counterfactual ones, or of two classes."""
+    if n < 1:
+        raise BadInput(f"--pairs must be at least 1, got {n}")
+    run = Trajectory(path).run
+    made = task(run.task)
+    if not classes:
+        return contrast(made.frozen(run.seeds.measure, "test", 2 * n), change, n)
+    found = between(made.frozen(run.seeds.measure, "test", 40 * n), *classes)
+    return Contrast(found.clean[:n], found.corrupt[:n], found.answer[:n], found.foil[:n])
+
+
+def search(
+    path: Path,
+    *,
+    step: int | None = None,
+    change: str | None = None,
+    classes: Sequence[int] | None = None,
+    method: str = "eap-ig",
+    faithful: float = 0.9,
+    threshold: float = 0.01,
+    metric: str = "logit_difference",
+    base: str = "corrupt",
+    n_pairs: int = 64,
+    n_null: int = 50,
+) -> Found:
+    """The smallest circuit that reaches a faithfulness (eap, eap-ig), or what acdc leaves at a threshold, of one checkpoint."""
+    for value, allowed, what in ((method, METHODS, "method"), (metric, METRICS, "metric"), (base, BASES, "ablation")):
+        choose(value, allowed, what)
+    trajectory = Trajectory(path)
+    at = trajectory.kept(trajectory.steps[-1] if step is None else step)
+    pairs, model = pairs_of(path, change, classes, n_pairs), trajectory[at]
+    judge = Judge(model=model, pairs=pairs, metric=metric, base=base)
+    scores = eap(model, pairs, metric, points=5)
+    if method == "acdc":
+        kept, found = acdc(model, pairs, threshold, base), f"acdc at {threshold:g} nats"
+    else:
+        ranked = eap(model, pairs, metric) if method == "eap" else scores
+        kept, found = smallest(judge, ranked, faithful), f"{method} to {faithful:g}"
+    size = int(kept.sum())
+    null = [judge.faithfulness(other) for other in random_circuits(model, size, n_null)] if size else []
+    what = change or (f"{classes[0]}-{classes[1]}" if classes else "default")
+    return Found(
+        circuit=Circuit(
+            edges=graph(model.config).named(kept),
+            metric=metric,
+            base=base,
+            found=found,
+            checkpoint=f"{path.name} at {at}, {trajectory.entries[at].sha256[:12]}",
+            architecture=architecture(model.config),
+        ),
+        kept=kept,
+        scores=scores,
+        n_edges=len(graph(model.config).edges),
+        n_pairs=len(pairs.clean),
+        ends=judge.ends,
+        faithfulness=judge.faithfulness(kept),
+        completeness=judge.completeness(kept),
+        null=torch.tensor(null),
+        name=f"circuit-{what}-{method}-{at}",
+    )

@@ -1,0 +1,197 @@
+"""Figures of circuits: a circuit as a graph, edges over training, what patching each place does, what the answer is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+from torch import Tensor
+
+from toyvit.circuits.graph import graph
+from toyvit.circuits.lifetimes import by_edge, lives
+from toyvit.config import ModelConfig
+from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, curve, shades, step_axis
+from toyvit.results import main_rows, table
+from toyvit.trajectory import Trajectory
+
+PORTS = {"q": BLUE, "k": ORANGE, "v": GREEN, "": PINK}
+NAMES = {"q": "into queries", "k": "into keys", "v": "into values", "": "into an MLP or the logits"}
+
+
+def circuit(config: ModelConfig, kept: Tensor, scores: Tensor | None = None, title: str = "") -> Figure:
+    """A circuit from the input (below) to the logits: colours say what an edge runs into, widths its score.
+
+    Nodes that the circuit does not use are pale. `kept` and `scores` are (receiver sender) matrices.
+    """
+    wires, places = graph(config), _places(config)
+    size = (max(4.5, 1.5 * config.n_heads + 2.2), 1.3 * (1 + max(y for _, y in places.values())) + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
+    panel = figure.subplots()
+    edges = [
+        (wires.senders[sender], wires.receivers[receiver], receiver, sender) for receiver, sender in kept.nonzero().tolist()
+    ]
+    used = {name.split("<")[0] for sender, receiver, *_ in edges for name in (sender, receiver)}
+    largest = scores.abs()[kept > 0].max().item() if scores is not None and edges else 1.0
+    for sender, receiver, row, column in edges:
+        owner, _, port = receiver.partition("<")
+        share = abs(scores[row, column].item()) / largest if scores is not None else 1.0
+        _arrow(panel, places[sender], places[owner], port.rstrip(">"), share)
+    for name, (x, y) in places.items():
+        box = {"boxstyle": "round", "fc": "white", "ec": "black" if name in used else "#cccccc"}
+        panel.text(x, y, name, ha="center", va="center", fontsize=9, color="black" if name in used else "#bbbbbb", bbox=box)
+    for port in dict.fromkeys(receiver.partition("<")[2].rstrip(">") for _, receiver, *_ in edges):
+        panel.plot([], [], color=PORTS[port], lw=2, label=NAMES[port])
+    if edges:
+        panel.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    panel.set(xlim=(-0.8, max(x for x, _ in places.values()) + 0.8), ylim=(-0.6, max(y for _, y in places.values()) + 0.6))
+    panel.set_title(title, fontsize="small")
+    panel.axis("off")
+    return figure
+
+
+def _places(config: ModelConfig) -> dict[str, tuple[float, float]]:
+    """Where each node stands: heads side by side, an MLP to their right and above, layers upward."""
+    rise = 1.5 if config.d_mlp else 1.0
+    middle = (config.n_heads - 1) / 2
+    places = {"input": (middle, 0.0)}
+    for layer in range(config.n_layers):
+        places |= {f"a{layer}.h{head}": (float(head), 1 + rise * layer) for head in range(config.n_heads)}
+        if config.d_mlp:
+            places[f"m{layer}"] = (config.n_heads - 0.2, 1.6 + rise * layer)
+    return places | {"logits": (middle, 1 + rise * config.n_layers)}
+
+
+def _arrow(panel: Axes, start: tuple[float, float], end: tuple[float, float], port: str, share: float) -> None:
+    bend = {"q": 0.18, "k": 0.0, "v": -0.18, "": 0.08}[port]
+    style: Any = {"arrowstyle": "-|>", "mutation_scale": 9, "connectionstyle": f"arc3,rad={bend}", "shrinkA": 13, "shrinkB": 13}
+    panel.add_patch(FancyArrowPatch(start, end, color=PORTS[port], lw=0.6 + 3 * share, alpha=0.35 + 0.6 * share, **style))
+
+
+def edges(path: Path, beside: Path | None = None) -> Figure:
+    """Scores of the strongest edges over training beside the loss: a column of panels for each counterfactual."""
+    frame = table(path)
+    changes = frame.loc[frame["analysis"] == "edges", "change"].dropna().unique()
+    figure = Figure(figsize=(4.2 * len(changes) + 1, 6.5), layout="constrained")
+    panels = figure.subplots(2, len(changes), sharex=True, squeeze=False, height_ratios=(1, 2.2))
+    loss = curve(frame, "performance", "loss") if "performance" in set(frame["analysis"]) else None
+    for change, (above, below) in zip(changes, panels.T, strict=True):
+        if loss is not None:
+            above.plot(loss.index, loss, color="black", lw=1.2)
+        above.set_title(f"other {change}", fontsize="medium")
+        _edges_over_time(below, by_edge(main_rows(frame), change))
+        difference = {name: curve(frame, "edges", name, change=change) for name in ("clean", "corrupt")}
+        below.plot(difference["corrupt"] - difference["clean"], color=GREY, ls="--", lw=1, label="all edges at once")
+        below.axhline(0, color=GREY, lw=0.6)
+        below.legend(fontsize=6.5, loc="lower left")
+        step_axis(below)
+    panels[0, 0].set_ylabel("loss (nats)")
+    panels[1, 0].set_ylabel("EAP-IG score: change of the\nlogit difference (logits)")
+    figure.suptitle(f"{path.name}: edges through which the answer depends on what is changed", fontsize="small")
+    return figure
+
+
+def _edges_over_time(panel: Axes, scores: pd.DataFrame, most: int = 6) -> None:
+    """Lines of the strongest edges, a dot at each birth; all others pale."""
+    born = lives(scores)
+    strongest = scores.abs().max().sort_values(ascending=False, kind="stable").index[:most]
+    for edge in scores.columns.difference(strongest):
+        panel.plot(scores.index, scores[edge], color="#cccccc", lw=0.6)
+    for edge, shade in zip(strongest, shades(len(strongest)), strict=True):
+        panel.plot(scores.index, scores[edge], color=shade, lw=1.3, label=edge)
+        if edge in born.index:
+            step = born.loc[edge, "birth"]
+            panel.plot([step], [scores.loc[step, edge]], "o", ms=4, color=shade)
+
+
+def patching(path: Path, beside: Path | None = None) -> Figure:
+    """Share of the clean answer that comes back when one head's output at one token is the clean one: last measured step."""
+    frame = main_rows(table(path))
+    rows = frame[(frame["analysis"] == "patching") & (frame["quantity"] == "patched_head")]
+    rows = rows[rows["step"] == rows["step"].max()]
+    changes, directions = list(rows["change"].unique()), list(rows["direction"].unique())
+    config = Trajectory(path).run.model
+    size = (
+        1.5 + 0.19 * config.n_tokens * len(changes),
+        1.2 + len(directions) * (0.28 * config.n_layers * config.n_heads + 0.5),
+    )
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(directions), len(changes), sharex=True, sharey=True, squeeze=False)
+    top = max(1.0, rows["value"].abs().max())
+    for direction, row in zip(directions, panels, strict=True):
+        for change, panel in zip(changes, row, strict=True):
+            here = rows[(rows["change"] == change) & (rows["direction"] == direction)]
+            grid = here.pivot_table(index=["layer", "head"], columns="token", values="value")
+            picture = panel.imshow(grid.to_numpy(), cmap="RdBu", vmin=-top, vmax=top, aspect="auto")
+            panel.set_title(f"{direction}, other {change}", fontsize="small")
+            panel.set_yticks(range(len(grid)), [f"a{layer}.h{head}" for layer, head in grid.index], fontsize=7)
+            panel.tick_params(axis="x", labelsize=7)
+    for panel in panels[-1]:
+        panel.set_xlabel("token" + " (0: CLS)" * config.cls_token, fontsize="small")
+    figure.colorbar(picture, ax=panels, label="share of the logit difference moved", shrink=0.8)
+    figure.suptitle(f"{path.name}, step {int(rows['step'].max()):,}: one head's output at one token patched", fontsize="small")
+    return figure
+
+
+def attribution(path: Path, beside: Path | None = None) -> Figure:
+    """What heads, MLPs and the rest add to the answer's logit over the mean logit, against step; their sum in black."""
+    frame = main_rows(table(path))
+    rows = frame[frame["analysis"] == "attribution"]
+    lines: dict[str, pd.Series] = {}
+    for quantity, what in (("direct", "a"), ("direct_mlp", "m"), ("direct_part", "")):
+        for row, values in _grouped(rows[rows["quantity"] == quantity]):
+            lines[_label(what, row)] = values
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    panel = figure.subplots()
+    panel.plot(sum(lines.values()), color="black", lw=2, label="sum: the logit")
+    for (name, values), shade in zip(lines.items(), shades(len(lines)), strict=True):
+        style = "--" if name in ("embed", "positions", "prefix", "biases") else "-"
+        panel.plot(values.index, values, color=shade, ls=style, lw=1.2, label=name, marker="o" if len(values) == 1 else None)
+    panel.axhline(0, color=GREY, lw=0.8)
+    panel.set_ylabel("direct effect on the answer's logit,\nover the mean logit (logits)")
+    panel.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    step_axis(panel)
+    return figure
+
+
+def _grouped(rows: pd.DataFrame) -> list[tuple[dict[str, Any], pd.Series]]:
+    """Curves over steps, one for each place of a quantity."""
+    axes = [axis for axis in ("layer", "head", "part") if axis in rows and rows[axis].notna().any()]
+    if not len(rows):
+        return []
+    found = rows.groupby(axes, sort=False)
+    return [(dict(zip(axes, key, strict=True)), part.set_index("step")["value"].sort_index()) for key, part in found]
+
+
+def _label(what: str, row: dict[str, Any]) -> str:
+    if "part" in row:
+        return str(row["part"])
+    return f"{what}{row['layer']}" + (f".h{row['head']}" if "head" in row else "")
+
+
+def flow(path: Path, beside: Path | None = None) -> Figure:
+    """What it costs, in nats, when one group of tokens cannot attend to another in one layer: against step, a panel a layer."""
+    frame = main_rows(table(path))
+    rows = frame[frame["analysis"] == "flow"]
+    layers = sorted(rows["layer"].dropna().unique())
+    figure = Figure(figsize=(4 * len(layers) + 1.5, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(layers), sharey=True, squeeze=False)[0]
+    pairs = list(rows[["query_group", "key_group"]].drop_duplicates().itertuples(index=False, name=None))
+    for layer, panel in zip(layers, panels, strict=True):
+        for (query, key), shade in zip(pairs, shades(len(pairs)), strict=True):
+            here = rows[(rows["layer"] == layer) & (rows["query_group"] == query) & (rows["key_group"] == key)]
+            values = here.set_index("step")["value"].sort_index()
+            mark = "o" if len(values) == 1 else None
+            panel.plot(values.index, values, color=shade, lw=1.3, marker=mark, label=f"{query} cannot read {key}")
+        panel.axhline(0, color=GREY, lw=0.8)
+        panel.set_title(f"layer {layer}", fontsize="medium")
+        step_axis(panel)
+    panels[0].set_ylabel("rise of the loss (nats)")
+    panels[-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+__all__ = ["attribution", "circuit", "edges", "flow", "patching"]

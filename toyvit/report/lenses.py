@@ -1,0 +1,103 @@
+"""Pictures through lenses: what each patch would answer at each layer, and from where in the picture an answer comes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from toyvit.circuits import trace
+from toyvit.circuits.attribution import SITES, by_patch
+from toyvit.circuits.lenses import RESIDUALS, logit_lens, residuals
+from toyvit.config import ModelConfig
+from toyvit.data.tasks import task
+from toyvit.report.pictures import bare, told_steps
+from toyvit.trajectory import Trajectory
+
+
+def lens(path: Path, beside: Path | None = None, step: int | None = None, images: int = 3) -> Figure:
+    """What the logit lens calls every patch, by layer, on a few test pictures at one checkpoint (default: the last).
+
+    The number of the class in each patch, larger where it is likelier, green where it is the answer.
+    """
+    run = Trajectory(path)
+    made, config = task(run.run.task), run.run.model
+    batch = made.frozen(run.run.seeds.measure, "test", images)
+    model = run[run.steps[-1] if step is None else step]
+    said = logit_lens(model, residuals(model, trace(model, batch.images, RESIDUALS)))[:, :, config.n_prefix :].softmax(-1)
+    names = ["embedding", *(f"after block {layer}" for layer in range(config.n_layers))]
+    size = max(2.0, 0.34 * config.grid[1])
+    figure = Figure(
+        figsize=(size * len(said) + 0.4, size * config.grid[0] / config.grid[1] * images + 0.5), layout="constrained"
+    )
+    panels = figure.subplots(images, len(said), squeeze=False)
+    for image, row in enumerate(panels):
+        for layer, panel in enumerate(row):
+            panel.imshow(grey(batch.images[image]), cmap="Greys", alpha=0.35)
+            target = batch.target[image]
+            _answers(panel, config, said[layer, image], target.expand(config.n_patches))
+            bare(panel)
+            if image == 0:
+                panel.set_title(names[layer], fontsize="small")
+        row[0].set_ylabel(f"answer {int(target)}" if target.ndim == 0 else f"picture {image}", fontsize="small")
+    figure.suptitle(
+        f"{path.name}, step {step if step is not None else run.steps[-1]:,}: what each patch would answer", fontsize="small"
+    )
+    return figure
+
+
+def grey(image: Tensor) -> Tensor:
+    """One channel of a picture (height width)."""
+    return image.mean(0)
+
+
+def _answers(panel: Axes, config: ModelConfig, said: Tensor, target: Tensor) -> None:
+    """The likeliest label in the middle of each patch."""
+    side, columns = config.stated("patch_size"), config.grid[1]
+    for patch, (chance, label) in enumerate(zip(*said.max(-1), strict=True)):
+        y, x = ((place + 0.5) * side - 0.5 for place in divmod(patch, columns))
+        right = int(label) == int(target[patch])
+        panel.text(
+            x,
+            y,
+            str(int(label)),
+            ha="center",
+            va="center",
+            fontsize=4 + 5 * float(chance),
+            color="#009E73" if right else "#D55E00",
+            fontweight="bold" if right else "normal",
+        )
+
+
+def answer_maps(path: Path, beside: Path | None = None, steps: list[int] | None = None, images: int = 5) -> Figure:
+    """What all heads add to the answer's logit from each patch (Gandelsman 2024), over test pictures, at some checkpoints."""
+    run = Trajectory(path)
+    made, config = task(run.run.task), run.run.model
+    batch = made.frozen(run.run.seeds.measure, "test", images)
+    assert batch.classes is not None
+    steps = steps or told_steps(run.steps, 4)
+    maps = {}
+    for step in steps:
+        model = run[step]
+        parts = by_patch(model, trace(model, batch.images, SITES))[:, 0, config.n_prefix :]
+        over = parts.gather(2, batch.classes[:, None, None].expand(-1, config.n_patches, 1))[..., 0] - parts.mean(2)
+        maps[step] = over.reshape(-1, *config.grid)
+    top = max(one.abs().max().item() for one in maps.values())
+    figure = Figure(figsize=(1.5 * images + 1.2, 1.6 * (len(steps) + 1)), layout="constrained")
+    panels = figure.subplots(len(steps) + 1, images, squeeze=False)
+    for image, column in enumerate(panels.T):
+        column[0].imshow(grey(batch.images[image]), cmap="Greys")
+        column[0].set_title(f"answer {int(batch.classes[image])}", fontsize="small")
+        height, width = batch.images.shape[2:]
+        for step, panel in zip(steps, column[1:], strict=True):
+            panel.imshow(grey(batch.images[image]), cmap="Greys", alpha=0.4)
+            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+            shown = panel.imshow(maps[step][image], cmap="RdBu", vmin=-top, vmax=top, extent=extent, alpha=0.7)
+        for panel in column:
+            bare(panel)
+    for step, panel in zip(steps, panels[1:, 0], strict=True):
+        panel.set_ylabel(f"step {step:,}", fontsize="small")
+    figure.colorbar(shown, ax=panels, label="added to the answer's logit, over the mean logit (logits)", shrink=0.7)
+    return figure
