@@ -151,6 +151,7 @@ def sort_of_clevr(config: SortOfClevrConfig) -> Task:
         config=config,
         world=world,
         n_classes=len(ANSWERS),
+        names=tuple(map(str, ANSWERS)),
         question=asking(target),
         scalars=scalars,
         baselines=lambda batch: {

@@ -199,6 +199,7 @@ def fewshot(config: FewshotConfig) -> Task:
         scalars=lambda factors: {"label": target(factors), "class": factors["query"]},
         baselines=baselines,
         pairs=pairs,
+        symbols=lambda: torch.from_numpy(world.pictures[-config.n_labels :]),
         others={"query": other},
     )
 

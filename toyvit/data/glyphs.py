@@ -159,6 +159,7 @@ def induction(config: InductionConfig) -> Task:
         scalars=scalars,
         baselines=baselines,
         pairs=pairs,
+        symbols=lambda: torch.from_numpy(world.glyphs[config.n_items : config.n_items + config.n_labels]),
         others={"query": ask_another, "item": swap_items, "label": other_label},
     )
 

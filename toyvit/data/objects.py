@@ -164,6 +164,7 @@ def objects(config: ObjectsConfig) -> Task:
         scalars=lambda factors: {"count": factors["count"], "first_kind": factors["kind"][:, 0]},
         baselines=baselines,
         answers="patch" if patches else "image",
+        names=("-", "square", "ellipse", "heart") if patches and config.source == "dsprites" else None,
     )
 
 

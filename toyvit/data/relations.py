@@ -126,6 +126,7 @@ def relations(config: RelationsConfig) -> Task:
         config=config,
         world=world,
         n_classes=config.rows * config.columns if config.ask == "odd" else 2,
+        names={"same": ("different", "same"), "match": ("left", "right")}.get(config.ask),
         question=asking(target),
         scalars=scalars,
         baselines=baselines,

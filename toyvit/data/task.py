@@ -84,6 +84,8 @@ class Task:
     answers: str = "image"  # one answer an image, or a patch, or its `pixels`
     pairs: Callable[[Factors], Pairs | None] | None = None
     strategies: Callable[[Factors], dict[str, Tensor]] | None = None
+    names: tuple[str, ...] | None = None  # of the classes; their numbers where there are none
+    symbols: Callable[[], Tensor] | None = None  # pictures of the classes (label height width), where they have some
     # What can be changed, by name, so that the answer is another wherever it can be: counterfactuals.
     others: Mapping[str, Callable[[Factors], Factors]] = field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from toyvit.circuits.graph import graph
 from toyvit.circuits.lifetimes import by_edge, lives
 from toyvit.config import ModelConfig
-from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, curve, shades, step_axis
+from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, curve, shades, step_axis
 from toyvit.results import main_rows, table
 from toyvit.trajectory import Trajectory
 
@@ -28,8 +28,8 @@ def circuit(config: ModelConfig, kept: Tensor, scores: Tensor | None = None, tit
     Nodes that the circuit does not use are pale. `kept` and `scores` are (receiver sender) matrices.
     """
     wires, places = graph(config), _places(config)
-    size = (max(4.5, 1.5 * config.n_heads + 2.2), 1.3 * (1 + max(y for _, y in places.values())) + 0.6)
-    figure = Figure(figsize=size, layout="constrained")
+    right, top = max(x for x, _ in places.values()), max(y for _, y in places.values())
+    figure = Figure(figsize=(max(6.0, 1.3 * right + 4), 1.1 * top + 1.4), layout="constrained")
     panel = figure.subplots()
     edges = [
         (wires.senders[sender], wires.receivers[receiver], receiver, sender) for receiver, sender in kept.nonzero().tolist()
@@ -47,8 +47,8 @@ def circuit(config: ModelConfig, kept: Tensor, scores: Tensor | None = None, tit
         panel.plot([], [], color=PORTS[port], lw=2, label=NAMES[port])
     if edges:
         panel.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    panel.set(xlim=(-0.8, max(x for x, _ in places.values()) + 0.8), ylim=(-0.6, max(y for _, y in places.values()) + 0.6))
-    panel.set_title(title, fontsize="small")
+    panel.set(xlim=(-0.9, right + 0.9), ylim=(-0.4, top + 0.4))
+    figure.suptitle(title, fontsize="small")
     panel.axis("off")
     return figure
 
@@ -86,8 +86,8 @@ def edges(path: Path, beside: Path | None = None) -> Figure:
         difference = {name: curve(frame, "edges", name, change=change) for name in ("clean", "corrupt")}
         below.plot(difference["corrupt"] - difference["clean"], color=GREY, ls="--", lw=1, label="all edges at once")
         below.axhline(0, color=GREY, lw=0.6)
-        below.legend(fontsize=6.5, loc="lower left")
-        step_axis(below)
+        below.legend(fontsize=7.5, loc="lower left")
+        below.set_xlabel("training step")
     panels[0, 0].set_ylabel("loss (nats)")
     panels[1, 0].set_ylabel("EAP-IG score: change of the\nlogit difference (logits)")
     figure.suptitle(f"{path.name}: edges through which the answer depends on what is changed", fontsize="small")
@@ -100,7 +100,7 @@ def _edges_over_time(panel: Axes, scores: pd.DataFrame, most: int = 6) -> None:
     strongest = scores.abs().max().sort_values(ascending=False, kind="stable").index[:most]
     for edge in scores.columns.difference(strongest):
         panel.plot(scores.index, scores[edge], color="#cccccc", lw=0.6)
-    for edge, shade in zip(strongest, shades(len(strongest)), strict=True):
+    for edge, shade in zip(strongest, (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW), strict=False):
         panel.plot(scores.index, scores[edge], color=shade, lw=1.3, label=edge)
         if edge in born.index:
             step = born.loc[edge, "birth"]

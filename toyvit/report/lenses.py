@@ -6,13 +6,15 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from toyvit.circuits import trace
 from toyvit.circuits.attribution import SITES, by_patch
 from toyvit.circuits.lenses import RESIDUALS, logit_lens, residuals
 from toyvit.config import ModelConfig
-from toyvit.data.tasks import task
+from toyvit.data.tasks import Task, task
+from toyvit.report.figures import GREEN, ORANGE
 from toyvit.report.pictures import bare, told_steps
 from toyvit.trajectory import Trajectory
 
@@ -20,7 +22,8 @@ from toyvit.trajectory import Trajectory
 def lens(path: Path, beside: Path | None = None, step: int | None = None, images: int = 3) -> Figure:
     """What the logit lens calls every patch, by layer, on a few test pictures at one checkpoint (default: the last).
 
-    The number of the class in each patch, larger where it is likelier, green where it is the answer.
+    In each patch the likeliest class: its symbol where classes are pictures themselves (labels that are glyphs), else its
+    name. Fainter where it is less likely; green where it is the answer, orange where not.
     """
     run = Trajectory(path)
     made, config = task(run.run.task), run.run.model
@@ -28,16 +31,16 @@ def lens(path: Path, beside: Path | None = None, step: int | None = None, images
     model = run[run.steps[-1] if step is None else step]
     said = logit_lens(model, residuals(model, trace(model, batch.images, RESIDUALS)))[:, :, config.n_prefix :].softmax(-1)
     names = ["embedding", *(f"after block {layer}" for layer in range(config.n_layers))]
-    size = max(2.0, 0.34 * config.grid[1])
+    size = max(2.2, 0.4 * config.grid[1])
     figure = Figure(
         figsize=(size * len(said) + 0.4, size * config.grid[0] / config.grid[1] * images + 0.5), layout="constrained"
     )
     panels = figure.subplots(images, len(said), squeeze=False)
     for image, row in enumerate(panels):
         for layer, panel in enumerate(row):
-            panel.imshow(grey(batch.images[image]), cmap="Greys", alpha=0.35)
+            panel.imshow(grey(batch.images[image]), cmap="Greys", alpha=0.15 if made.symbols else 0.35)
             target = batch.target[image]
-            _answers(panel, config, said[layer, image], target.expand(config.n_patches))
+            _answers(panel, made, config, said[layer, image], target.expand(config.n_patches))
             bare(panel)
             if image == 0:
                 panel.set_title(names[layer], fontsize="small")
@@ -53,22 +56,24 @@ def grey(image: Tensor) -> Tensor:
     return image.mean(0)
 
 
-def _answers(panel: Axes, config: ModelConfig, said: Tensor, target: Tensor) -> None:
-    """The likeliest label in the middle of each patch."""
+def _answers(panel: Axes, made: Task, config: ModelConfig, said: Tensor, target: Tensor) -> None:
+    """The likeliest label in each patch: its symbol, framed, or its name; the bolder the likelier, green where it is right."""
     side, columns = config.stated("patch_size"), config.grid[1]
+    symbols = made.symbols() if made.symbols else None
     for patch, (chance, label) in enumerate(zip(*said.max(-1), strict=True)):
-        y, x = ((place + 0.5) * side - 0.5 for place in divmod(patch, columns))
-        right = int(label) == int(target[patch])
-        panel.text(
-            x,
-            y,
-            str(int(label)),
-            ha="center",
-            va="center",
-            fontsize=4 + 5 * float(chance),
-            color="#009E73" if right else "#D55E00",
-            fontweight="bold" if right else "normal",
-        )
+        top, left = (place * side - 0.5 for place in divmod(patch, columns))
+        colour = GREEN if int(label) == int(target[patch]) else ORANGE
+        if symbols is not None:
+            extent = (left + 1, left + side - 1, top + side - 1, top + 1)
+            panel.imshow(symbols[label], cmap="Greys", extent=extent, alpha=float(chance))
+            frame = Rectangle((left + 0.5, top + 0.5), side - 1, side - 1, fill=False, ec=colour, lw=1.5, alpha=float(chance))
+            panel.add_patch(frame)
+        else:
+            name = made.names[int(label)] if made.names else str(int(label))
+            panel.text(
+                left + side / 2, top + side / 2, name, ha="center", va="center", fontsize=5 + 4 * float(chance), color=colour
+            )
+    panel.set(xlim=(-0.5, columns * side - 0.5), ylim=(config.grid[0] * side - 0.5, -0.5))
 
 
 def answer_maps(path: Path, beside: Path | None = None, steps: list[int] | None = None, images: int = 5) -> Figure:
