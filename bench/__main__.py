@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bench import batches, checkpoints, dsprites, lightning, measuring, training
+from bench import batches, checkpoints, circuits, dsprites, lightning, measuring, training
 from bench.timing import Result, table
 from toyvit.__main__ import Parser
 from toyvit.errors import BadInput, choose
@@ -24,6 +24,7 @@ SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {
     "lightning": lightning.results,
     "checkpoints": checkpoints.results,
     "measuring": measuring.results,
+    "circuits": circuits.results,
     "batches": batches.results,
     "dsprites": dsprites.results,
 }

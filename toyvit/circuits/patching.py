@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from toyvit.circuits.attribution import reads
 from toyvit.circuits.contrasts import METRICS, Contrast
 from toyvit.circuits.forward import run, trace
 from toyvit.errors import BadInput, choose
@@ -32,6 +33,7 @@ PATCHABLE = {
     "mlp_out": "layer token",
     "resid_post": "layer token",
 }
+WRITTEN = ("attn.z", "attn_out", "resid_mid", "mlp_out", "resid_post")  # what changes its own token only, within a layer
 DIRECTIONS = ("denoise", "noise")
 
 
@@ -70,8 +72,14 @@ def patched(model: ViT, base: Tensor, other: Tensor, site: str) -> Iterator[tupl
     here = trace(model, base, [f"blocks.*.{name}" for name in {site, "attn_out", *streams}])
     there = trace(model, other, [f"blocks.*.{site}"])
     heads = [(head,) for head in range(model.config.n_heads)] if "head" in PATCHABLE[site] else [()]
+    read, last = reads(model).any(0), layers[-1]
+    with torch.no_grad():
+        plain = model.unembed(here[f"blocks.{last}.resid_post"])
     for layer, head, token in product(layers, heads, tokens):
         name = f"blocks.{layer}.{site}"
+        if layer == last and site in WRITTEN and not read[token]:
+            yield (layer, *head, token), plain  # nobody reads what the last layer writes there
+            continue
         with torch.no_grad():
             yield (layer, *head, token), _resumed(model, here, name, _put(here[name], there[name], site, head, token))
 

@@ -1,0 +1,86 @@
+"""Circuits: patching every place from the first change on against whole forward passes; the cost of each analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from bench.timing import Result, interleave
+from toyvit.analyses import ANALYSES
+from toyvit.circuits import run as run_model
+from toyvit.circuits import trace
+from toyvit.circuits.patching import patched
+from toyvit.config import ModelConfig
+from toyvit.data.tasks import resolve, task
+from toyvit.measure import battery
+from toyvit.model import ViT
+from toyvit.recipes import RECIPES
+from toyvit.taps import editing
+
+PAIRS = 64
+CHECKPOINTS, CORES = 101, 2
+MODEL = ModelConfig(  # 26 tokens: CLS and 5 x 5 patches
+    n_layers=2, n_heads=4, d_model=64, image_size=(40, 40), patch_size=8, n_channels=1, n_classes=32
+)
+
+
+def patching(rounds: int) -> Result:
+    """All 208 places (layer, head, token) on 64 pairs."""
+    generator = torch.Generator().manual_seed(0)
+    model, (base, other) = ViT(MODEL), torch.randn(2, PAIRS, 1, 40, 40, generator=generator)
+    there = trace(model, other, ["blocks.*.attn.z"])
+
+    def put(z: Tensor, new: Tensor, head: int, token: int) -> Tensor:
+        z = z.clone()
+        z[:, token, head] = new[:, token, head]
+        return z
+
+    def whole() -> None:
+        for layer in range(MODEL.n_layers):
+            site = f"blocks.{layer}.attn.z"
+            for head in range(MODEL.n_heads):
+                for token in range(MODEL.n_tokens):
+                    run_model(model, base, editing({site: partial(put, new=there[site], head=head, token=token)}))
+
+    def resumed() -> None:
+        for _ in patched(model, base, other, "attn.z"):
+            pass
+
+    times = interleave("patching", {"resumed": resumed, "whole": whole}, rounds, warm=1)
+    return Result(
+        name=f"patch {MODEL.n_layers * MODEL.n_heads * MODEL.n_tokens} places, {PAIRS} pairs",
+        ours=times["resumed"],
+        peer=times["whole"],
+        peer_name="whole forward passes",
+        bar=1 / 3,
+    )
+
+
+def analyses(rounds: int) -> Iterator[Result]:
+    """Each analysis at one checkpoint of the default recipe, its forward pass included, beside a plain forward pass."""
+    run = resolve(RECIPES["induction"]())
+    batch, model = task(run.task).frozen(run.seeds.measure, "test", 512), ViT(run.model)
+    fitting = [analysis for analysis in ANALYSES.values() if not analysis.missing(model, batch)]
+    jobs = {"forward": partial(run_model, model, batch.images)}
+    jobs |= {analysis.name: partial(battery, model, batch, [analysis]) for analysis in fitting}  # type: ignore[dict-item]
+    times = interleave("analyses", jobs, rounds, warm=1)
+    forward = times.pop("forward")
+    for name, taken in times.items():
+        yield Result(name=f"{name}, a checkpoint of induction", ours=taken, peer=forward, peer_name="a forward pass")
+    both = [milliseconds * CHECKPOINTS / CORES for milliseconds in times["edges"]]
+    yield Result(
+        name=f"edges, {CHECKPOINTS} checkpoints on {CORES} cores",
+        ours=both,
+        peer=[milliseconds * CHECKPOINTS / CORES for milliseconds in forward],
+        peer_name="forward passes",
+        bar=30_000,
+        barred="median",
+    )
+
+
+def results(repeats: int | None) -> Iterator[Result]:
+    yield patching(repeats or 7)
+    yield from analyses(repeats or 5)
