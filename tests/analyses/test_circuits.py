@@ -12,7 +12,7 @@ from toyvit.analyses import ANALYSES, attention, circuits, lens
 from toyvit.circuits import run
 from toyvit.circuits.contrasts import contrast
 from toyvit.circuits.graph import graph
-from toyvit.circuits.patching import blocked, region
+from toyvit.circuits.patching import between, blocked, region
 from toyvit.data.tasks import loss
 
 
@@ -100,7 +100,7 @@ def test_flow_is_what_blocking_costs(options):
 def test_with_every_layer_blocked_only_the_label_prior_is_left():
     """Truth: a CLS that sees no patch in any layer answers every picture the same."""
     model, batch = model_for("classify", readout="cls")
-    same = blocked(model, batch.images, region(model, "cls"), region(model, "patches"), [0, 1])
+    same = blocked(model, batch.images, between(region(model, "cls"), region(model, "patches")), [0, 1])
     assert torch.allclose(same, same[:1].expand_as(same), atol=1e-6)
     assert loss(same, batch.target) > 0.9 * math.log(model.config.n_classes) - 1
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.laws.models import BASE, CASES, EVERY, build, configs, noise, pictures
 from toyvit.circuits import run, trace
 from toyvit.circuits.contrasts import METRICS, Contrast
-from toyvit.circuits.patching import PATCHABLE, blocked, patched, patching, region
+from toyvit.circuits.patching import PATCHABLE, between, blocked, patched, patching, region
 from toyvit.errors import BadInput
 from toyvit.taps import editing
 
@@ -119,12 +119,12 @@ def test_a_blocked_cls_says_the_same_of_every_picture(case):
     config = CASES[case]
     model, images = build(config), pictures(config, 4)
     everyone, cls = region(model, "all"), region(model, "cls")
-    logits = blocked(model, images, cls, everyone & ~cls, range(config.n_layers))
+    logits = blocked(model, images, between(cls, everyone & ~cls), range(config.n_layers))
     assert torch.allclose(logits, logits[:1].expand_as(logits), atol=1e-6)
     assert not torch.allclose(run(model, images)[1:], run(model, images)[:1], atol=1e-2)
     nobody = torch.zeros_like(cls)
-    assert torch.equal(blocked(model, images, nobody, everyone, range(config.n_layers)), run(model, images))
-    last = blocked(model, images, region(model, "patches"), everyone, [config.n_layers - 1])
+    assert torch.equal(blocked(model, images, between(nobody, everyone), range(config.n_layers)), run(model, images))
+    last = blocked(model, images, between(region(model, "patches"), everyone), [config.n_layers - 1])
     assert torch.equal(last, run(model, images))  # after the last layer only CLS is read
 
 
@@ -133,16 +133,16 @@ def test_blocking_is_a_score_of_minus_infinity():
     model, images = build(config), pictures(config, 3)
     queries, keys = region(model, "patches"), torch.rand(3, config.n_tokens, generator=torch.Generator().manual_seed(0)) < 0.4
     keys[:, config.n_prefix] = False  # the first patch sees only itself: it keeps a key
-    edges = (queries[:, :, None] & keys[:, None])[:, None]
-    tap = editing({f"blocks.{layer}.attn.attn_scores": lambda s: s.masked_fill(edges, -torch.inf) for layer in (0, 1)})
-    assert torch.allclose(blocked(model, images, queries, keys, [0, 1]), run(model, images, tap), atol=1e-5)
+    edges = between(queries, keys)
+    tap = editing({f"blocks.{layer}.attn.attn_scores": lambda s: s.masked_fill(edges[:, None], -torch.inf) for layer in (0, 1)})
+    assert torch.allclose(blocked(model, images, edges, [0, 1]), run(model, images, tap), atol=1e-5)
 
 
 def test_only_the_heads_and_layers_asked_for_are_blocked():
     config = CASES["registers"]
     model, images = build(config), pictures(config, 3)
     everyone = region(model, "all")
-    z = blocked(model, images, everyone, everyone, [0], [1])
+    z = blocked(model, images, between(everyone, everyone), [0], [1])
     silent = run(model, images, editing({"blocks.0.attn.z": lambda z: z * torch.tensor([1.0, 0.0])[:, None]}))
     assert torch.allclose(z, silent, atol=1e-6)
 
@@ -153,6 +153,6 @@ def test_regions_and_layers_that_are_not_there_are_refused():
         region(model, "cls")
     everyone = region(model, "all")
     with pytest.raises(BadInput, match="no layer 2: this model has layers 0 to 1"):
-        blocked(model, pictures(CASES["bare"]), everyone, everyone, [2])
+        blocked(model, pictures(CASES["bare"]), between(everyone, everyone), [2])
     with pytest.raises(BadInput, match="no head 2: this model has heads 0 to 1"):
-        blocked(model, pictures(CASES["bare"]), everyone, everyone, [1], [2])
+        blocked(model, pictures(CASES["bare"]), between(everyone, everyone), [1], [2])

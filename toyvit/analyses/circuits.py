@@ -13,7 +13,7 @@ from toyvit.circuits.contrasts import METRICS, contrast
 from toyvit.circuits.discovery import eap
 from toyvit.circuits.forward import run
 from toyvit.circuits.graph import graph
-from toyvit.circuits.patching import blocked, patching, region
+from toyvit.circuits.patching import between, blocked, patching, region
 from toyvit.data.tasks import Batch, loss
 from toyvit.model import ViT
 
@@ -89,7 +89,7 @@ def flow(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Ten
     return {
         f"blocked[key_group={keys},query_group={queries}]": torch.stack(
             [
-                loss(blocked(model, batch.images, regions[queries], regions[keys], [layer]), batch.target) - whole
+                loss(blocked(model, batch.images, between(regions[queries], regions[keys]), [layer]), batch.target) - whole
                 for layer in range(config.n_layers)
             ]
         )

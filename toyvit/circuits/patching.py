@@ -121,26 +121,26 @@ def region(model: ViT, name: str) -> Bool[Tensor, "one token"]:
     return tokens
 
 
+def between(queries: Bool[Tensor, "_ token"], keys: Bool[Tensor, "_ token"]) -> Bool[Tensor, "_ token token"]:
+    """All connections from a group of queries to a group of keys."""
+    return queries[:, :, None] & keys[:, None]
+
+
 def blocking(
-    model: ViT,
-    queries: Bool[Tensor, "_ token"],
-    keys: Bool[Tensor, "_ token"],
-    layers: Collection[int],
-    heads: Collection[int] | None = None,
+    model: ViT, edges: Bool[Tensor, "_ token token"], layers: Collection[int], heads: Collection[int] | None = None
 ) -> Tap:
     """The tap of `blocked`."""
     known = range(model.config.n_layers), range(model.config.n_heads)
     for what, asked, there in (("layer", layers, known[0]), ("head", heads or (), known[1])):
         if bad := sorted(set(asked) - set(there)):
             raise BadInput(f"no {what} {bad[0]}: this model has {what}s 0 to {len(there) - 1}")
-    edges = (queries[:, :, None] & keys[:, None, :])[:, None]
     chosen = torch.zeros(model.config.n_heads, 1, 1, dtype=torch.bool)
     chosen[list(known[1] if heads is None else heads)] = True
+    cut = edges[:, None] & chosen
 
     def block(pattern: Tensor) -> Tensor:
-        left = pattern.masked_fill(edges & chosen, 0)
-        total = left.sum(-1, keepdim=True)
-        return torch.where(edges.any(-1, keepdim=True) & chosen, left / total.clamp(min=1e-30), pattern)
+        left = pattern.masked_fill(cut, 0)
+        return torch.where(cut.any(-1, keepdim=True), left / left.sum(-1, keepdim=True).clamp(min=1e-30), pattern)
 
     return editing({f"blocks.{layer}.attn.pattern": block for layer in layers})
 
@@ -148,14 +148,14 @@ def blocking(
 def blocked(
     model: ViT,
     images: Float[Tensor, "image channel height width"],
-    queries: Bool[Tensor, "_ token"],
-    keys: Bool[Tensor, "_ token"],
+    edges: Bool[Tensor, "_ token token"],
     layers: Collection[int],
     heads: Collection[int] | None = None,
 ) -> Float[Tensor, "image *patch label"]:
-    """Logits where these queries cannot attend to these keys (attention knock-out; Geva 2023, section 4) in some layers.
+    """Logits where queries cannot attend to keys (attention knock-out; Geva 2023, section 4) in some layers.
 
-    The rest of a query's attention is scaled to sum to 1 again, which is what a score of minus infinity does; a query with
-    no key left reads nothing. Masks are for each image, or one for all; heads are all or some.
+    `edges` (query key) are the cut connections, for each image or for all; see `region` and `between`. The rest of a query's
+    attention is scaled to sum to 1 again, which is what a score of minus infinity does; a query with no key left reads
+    nothing. Heads are all or some.
     """
-    return run(model, images, blocking(model, queries, keys, layers, heads))
+    return run(model, images, blocking(model, edges, layers, heads))
