@@ -67,7 +67,8 @@ def induction_smoke() -> Run:
 def induction_bidirectional() -> Run:
     """3 x 3 glyphs, attention in both directions: rises with most seeds, by another circuit. A CPU minute.
 
-    Seed 0 ends at 0.98: its label cells attend to every item but their own, and the last layer finds the one that lacks the query's.
+    Seeds 0 and 1 end at 0.98 and 1.00. Their label cells attend to every item but the one before them, and the last layer finds
+    the label that lacks the query's item.
     """
     run = induction()
     return replace(

@@ -50,6 +50,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: small(recipe, folder / name) for name, recipe in names.items()}
 
 
+MADE_OF = {"lens", "attribution", "answer_maps"}
+
+
 def read(path: Path) -> EventAccumulator:
     return EventAccumulator(str(tensorboard.write(path)), size_guidance={"scalars": 0, "images": 0}).Reload()
 
@@ -57,8 +60,8 @@ def read(path: Path) -> EventAccumulator:
 @pytest.mark.parametrize(
     ("name", "figures"),
     [
-        ("induction", {"phase_transition", "by_factor", "probes", "knock_outs", "query_attention", "attention"}),
-        ("digits", {"learning", "by_factor", "probes", "knock_outs", "attention", "cls_attention"}),
+        ("induction", {"phase_transition", "by_factor", "probes", "knock_outs", "query_attention", "attention"} | MADE_OF),
+        ("digits", {"learning", "by_factor", "probes", "knock_outs", "attention", "cls_attention"} | MADE_OF),
         ("filled", {"learning", "probes", "knock_outs", "attention", "cls_attention", "reconstruction"}),
     ],
 )
@@ -221,9 +224,20 @@ def test_curves_are_written_while_a_run_trains(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("notebook", "name"), [("01_phase_transition", "induction"), ("02_mnist_circuits", "digits")])
-def test_notebooks_run_on_a_small_run(runs, monkeypatch, notebook, name):
-    monkeypatch.setenv("TOYVIT_RUN", str(runs[name]))
+@pytest.mark.parametrize(
+    ("notebook", "name"),
+    [
+        ("01_phase_transition", "induction"),
+        ("02_mnist_circuits", "digits"),
+        ("03_induction_circuit", "induction"),
+        ("04_mnist_full_circuit", "digits"),
+    ],
+)
+def test_notebooks_run_on_a_small_run(runs, tmp_path, monkeypatch, notebook, name):
+    """On a copy: two of them measure more of the run."""
+    path = Path(shutil.copytree(runs[name], tmp_path / name))
+    monkeypatch.setenv("TOYVIT_RUN", str(path))
+    monkeypatch.setenv("TOYVIT_BIDIRECTIONAL", str(path))
     made = nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", 4)
     NotebookClient(made, timeout=300, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
     pictures = [out for cell in made.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]

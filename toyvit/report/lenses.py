@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 from torch import Tensor
 
 from toyvit.circuits import trace
@@ -51,9 +53,9 @@ def lens(path: Path, beside: Path | None = None, step: int | None = None, images
     return figure
 
 
-def grey(image: Tensor) -> Tensor:
+def grey(image: Tensor) -> NDArray[np.float32]:
     """One channel of a picture (height width)."""
-    return image.mean(0)
+    return image.mean(0).numpy()
 
 
 def _answers(panel: Axes, made: Task, config: ModelConfig, said: Tensor, target: Tensor) -> None:
@@ -65,7 +67,7 @@ def _answers(panel: Axes, made: Task, config: ModelConfig, said: Tensor, target:
         colour = GREEN if int(label) == int(target[patch]) else ORANGE
         if symbols is not None:
             extent = (left + 1, left + side - 1, top + side - 1, top + 1)
-            panel.imshow(symbols[label], cmap="Greys", extent=extent, alpha=float(chance))
+            panel.imshow(symbols[label].numpy(), cmap="Greys", extent=extent, alpha=float(chance))
             frame = Rectangle((left + 0.5, top + 0.5), side - 1, side - 1, fill=False, ec=colour, lw=1.5, alpha=float(chance))
             panel.add_patch(frame)
         else:
@@ -99,7 +101,7 @@ def answer_maps(path: Path, beside: Path | None = None, steps: list[int] | None 
         for step, panel in zip(steps, column[1:], strict=True):
             panel.imshow(grey(batch.images[image]), cmap="Greys", alpha=0.4)
             extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-            shown = panel.imshow(maps[step][image], cmap="RdBu", vmin=-top, vmax=top, extent=extent, alpha=0.7)
+            shown = panel.imshow(maps[step][image].numpy(), cmap="RdBu", vmin=-top, vmax=top, extent=extent, alpha=0.7)
         for panel in column:
             bare(panel)
     for step, panel in zip(steps, panels[1:, 0], strict=True):

@@ -1,0 +1,95 @@
+"""`toyvit circuit` and the slower analyses on small runs: what is found is saved, drawn, and can be run again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from toyvit.__main__ import main
+from toyvit.circuits.circuit import Judge, load
+from toyvit.circuits.search import pairs_of
+from toyvit.errors import BadInput
+from toyvit.measure import measure
+from toyvit.recipes import RECIPES
+from toyvit.report import draw
+from toyvit.results import main_rows, table
+from toyvit.train import fit
+from toyvit.trajectory import Trajectory
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder, made = tmp_path_factory.mktemp("runs"), {}
+    for name in ("induction-smoke", "digits"):
+        run = RECIPES[name]()
+        training = replace(run.train, steps=30, batch_size=16, n_validation=32, checkpoints=(0, 10, 30))
+        fit(replace(run, train=training), folder / name, progress=False)
+        made[name] = folder / name
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("induction-smoke", ["--change", "item"]),
+        ("induction-smoke", ["--change", "label", "--method", "acdc", "--base", "zero", "--step", "10", "--null", "0"]),
+        ("digits", ["--classes", "4,9", "--method", "eap", "--metric", "probability", "--base", "mean"]),
+    ],
+)
+def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
+    path = runs[name]
+    assert main(["circuit", str(path), "--pairs", "12", "--null", "3", *words]) == 0
+    out = capsys.readouterr().out
+    record, picture = (Path(line.removeprefix("wrote ")) for line in out.splitlines() if line.startswith("wrote"))
+    with Image.open(picture) as drawn:
+        assert min(drawn.size) > 200
+    circuit, trajectory = load(record), Trajectory(path)
+    model = trajectory[int(circuit.checkpoint.split(" at ")[1].split(",")[0])]
+    classes = (4, 9) if name == "digits" else None
+    change = words[1] if name != "digits" else None
+    judge = Judge(model=model, pairs=pairs_of(path, change, classes, 12), metric=circuit.metric, base=circuit.base)
+    said = next(line for line in out.splitlines() if line.startswith("faithfulness")).split()[1]
+    assert f"{judge.faithfulness(circuit.kept(model)):.3f}" == said
+    assert all(edge in out for edge in circuit.edges)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("induction-smoke", ["--change", "items"], "did you mean 'item'"),
+        ("induction-smoke", ["--step", "11"], "step 11"),
+        ("induction-smoke", ["--method", "acd"], "did you mean 'acdc'"),
+        ("induction-smoke", ["--metric", "logits"], "unknown metric"),
+        ("induction-smoke", ["--base", "corupt"], "did you mean 'corrupt'"),
+        ("induction-smoke", ["--faithful", "1.2"], "between 0 and 1, got 1.2"),
+        ("induction-smoke", ["--pairs", "0"], "at least 1"),
+        ("digits", [], "no counterfactual pairs"),
+        ("digits", ["--classes", "4"], "takes two classes"),
+        ("digits", ["--classes", "4,12"], "no pairs of classes 4 and 12"),
+        ("digits", ["--classes", "4,nine"], "whole numbers"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_a_line(runs, capsys, name, words, message):
+    before = sorted(runs[name].rglob("*"))
+    assert main(["circuit", str(runs[name]), "--pairs", "12", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert sorted(runs[name].rglob("*")) == before
+
+
+def test_slow_analyses_run_when_asked_for_and_are_drawn(runs):
+    path = runs["induction-smoke"]
+    done = measure(path, images=40, progress=False)
+    assert {"edges", "patching"} <= set(done.left_out) and done.left_out["edges"] == "run only when asked for"
+    assert "predictors" in done.left_out["strategies"]
+    measure(path, images=40, analyses=["edges", "patching", "flow"], progress=False)
+    frame = main_rows(table(path))
+    assert {"edges", "patching", "flow"} <= set(frame["analysis"])
+    scores = frame[(frame["quantity"] == "score") & (frame["step"] == 30)]
+    assert set(scores["change"]) == {"query", "item", "label"} and scores["edge"].nunique() == 12
+    assert {"edges", "patching", "flow", "lens", "attribution"} <= {picture.stem for picture in draw(path)}
+    with pytest.raises(BadInput, match="'edges' needs counterfactual pairs, which this run does not have"):
+        measure(runs["digits"], images=40, analyses=["edges"], progress=False)
