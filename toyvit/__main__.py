@@ -96,6 +96,11 @@ def parser() -> tuple[Parser, Mapping[str, Parser]]:
     circuit.add_argument("--pairs", type=int, default=64, help="pairs of pictures (default: 64)")
     circuit.add_argument("--null", type=int, default=50, help="random circuits of the size to compare with (default: 50)")
 
+    lens = command("lens", "fit a tuned lens on a checkpoint and keep it beside the run")
+    lens.add_argument("run", type=Path, metavar="RUN")
+    lens.add_argument("--step", type=int, help="of the checkpoint (default: the last)")
+    lens.add_argument("--images", type=int, default=512, help="training pictures to fit on (default: 512)")
+
     report = command("report", "draw the figures of a measured run, write its TensorBoard files and print what it came to")
     report.add_argument("run", type=Path, metavar="RUN")
     report.add_argument("--beside", type=Path, metavar="RUN", help="a second run to draw beside it")
@@ -297,8 +302,8 @@ def _whole_numbers(name: str, text: str) -> list[int]:
 
 
 def circuit(options: argparse.Namespace) -> int:
-    from toyvit.circuits.search import search
     from toyvit.report import draw_circuit
+    from toyvit.search import search
 
     classes = _whole_numbers("--classes", options.classes) if options.classes else None
     if classes and len(classes) != 2:
@@ -319,6 +324,21 @@ def circuit(options: argparse.Namespace) -> int:
     print(found.text())
     for path in draw_circuit(options.run, found):
         print(f"wrote {path}")
+    return 0
+
+
+def lens(options: argparse.Namespace) -> int:
+    from toyvit.search import tuned_lens
+
+    found, distances = tuned_lens(options.run, options.step, options.images)
+    kept = options.run / "lenses" / f"step_{found.step:08d}.safetensors"
+    kept.parent.mkdir(exist_ok=True)
+    found.save(kept)
+    print("KL(final answer, lens) in nats, a mean over tokens: embedding, then after each block")
+    for split, both in zip(("train", "test"), distances, strict=True):
+        for name, values in zip(("logit lens", "tuned lens"), both, strict=True):
+            print(f"  {split:6} {name:12} " + "  ".join(f"{value:.3f}" for value in values))
+    print(f"wrote {kept}")
     return 0
 
 

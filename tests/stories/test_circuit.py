@@ -10,12 +10,13 @@ from PIL import Image
 
 from toyvit.__main__ import main
 from toyvit.circuits.circuit import Judge, load
-from toyvit.circuits.search import pairs_of
+from toyvit.circuits.lenses import load_lens
 from toyvit.errors import BadInput
 from toyvit.measure import measure
 from toyvit.recipes import RECIPES
 from toyvit.report import draw
 from toyvit.results import main_rows, table
+from toyvit.search import pairs_of
 from toyvit.train import fit
 from toyvit.trajectory import Trajectory
 
@@ -78,6 +79,18 @@ def test_what_cannot_be_searched_is_refused_in_a_line(runs, capsys, name, words,
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert sorted(runs[name].rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["induction-smoke", "digits"])
+def test_a_tuned_lens_is_fitted_kept_and_no_worse_than_the_logit_lens(runs, capsys, name):
+    assert main(["lens", str(runs[name]), "--images", "40", "--step", "10"]) == 0
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines() if " lens " in line]
+    plain, tuned = ([float(value) for value in row[3:]] for row in rows[:2])
+    assert all(one <= other for one, other in zip(tuned, plain, strict=True)) and tuned[-1] == 0
+    kept = Path(out.splitlines()[-1].removeprefix("wrote "))
+    assert load_lens(kept, Trajectory(runs[name])[10]).step == 10
+    assert main(["lens", str(runs[name]), "--step", "11"]) == 2 and main(["lens", str(runs[name]), "--images", "0"]) == 2
 
 
 def test_slow_analyses_run_when_asked_for_and_are_drawn(runs):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from toyvit.circuits.search import Found
 from toyvit.config import ModelConfig
 from toyvit.report import circuits, figures, lenses, pictures
 from toyvit.results import main_rows, table
 from toyvit.runs import RunFolder
+from toyvit.search import Found
 
 # Each figure: which runs have it (by their analyses and their model), and how it is drawn from (run, the run beside it).
 FIGURES: dict[str, tuple[Callable[[set[str], ModelConfig], bool], Callable[[Path, Path | None], Figure]]] = {

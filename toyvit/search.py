@@ -1,4 +1,4 @@
-"""From a run folder to a circuit with its verdict: pairs of pictures, edges, faithfulness, and random circuits of the size."""
+"""From a run folder to what is found in one checkpoint: a circuit with its verdict against chance, and a tuned lens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch import Tensor
 from toyvit.circuits.circuit import Circuit, Judge, architecture, random_circuits, smallest
 from toyvit.circuits.contrasts import METRICS, Contrast, between, contrast
 from toyvit.circuits.discovery import BASES, acdc, eap
+from toyvit.circuits.forward import trace
 from toyvit.circuits.graph import Kept, graph
+from toyvit.circuits.lenses import RESIDUALS, TunedLens, distance_to_final, fit_lens, logit_lens, residuals
 from toyvit.data.tasks import task
 from toyvit.errors import BadInput, choose
 from toyvit.trajectory import Trajectory
@@ -122,3 +124,24 @@ def search(
         null=torch.tensor(null),
         name=f"circuit-{what}-{method}-{at}",
     )
+
+
+def tuned_lens(path: Path, step: int | None = None, images: int = 512, n_steps: int = 300) -> tuple[TunedLens, Tensor]:
+    """A tuned lens of one checkpoint, fitted on training pictures; and KL(final, lens) in nats, (split lens layer).
+
+    Splits are train, on which no layer is worse than the logit lens, and test; lenses are the logit lens and the tuned one. The
+    last layer is the answer itself: 0.
+    """
+    if images < 1:
+        raise BadInput(f"--images must be at least 1, got {images}")
+    trajectory = Trajectory(path)
+    at = trajectory.kept(trajectory.steps[-1] if step is None else step)
+    model, run = trajectory[at], trajectory.run
+    made = task(run.task)
+    streams = [
+        residuals(model, trace(model, made.frozen(seed, split, images).images, RESIDUALS))
+        for seed, split in ((run.seeds.data, "train"), (run.seeds.measure, "test"))
+    ]
+    lens = fit_lens(model, streams[0], at, n_steps)
+    said = [[logit_lens(model, stream), lens(model, stream)] for stream in streams]
+    return lens, torch.stack([torch.stack([distance_to_final(one).mean((1, 2)) for one in both]) for both in said])
