@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from toyvit.analyses import attention, behaviour, induction, norms, probes
+from toyvit.analyses import attention, behaviour, induction, norms, probes, weights
 from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch
 from toyvit.errors import BadInput, choose
@@ -28,6 +28,7 @@ NEEDS: dict[str, tuple[str, Callable[[ModelConfig, Batch], bool]]] = {
     "classes": ("one class a picture", lambda config, batch: batch.classes is not None),
     "groups": ("factors of few values", lambda config, batch: batch.groups is not None),
     "counterfactual": ("counterfactual pairs", lambda config, batch: batch.counterfactual is not None),
+    "labels": ("cells that name a class", lambda config, batch: weights.vocabulary(batch) is not None),
     "mlp": ("an MLP (--model.d_mlp)", lambda config, batch: config.d_mlp > 0),
 }
 
@@ -149,6 +150,42 @@ ANALYSES = {
             source="Euclidean norms",
             truth="scaling a weight scales its norm",
             null="step 0",
+        ),
+        Analysis(
+            name="weights",
+            measure=weights.circuits,
+            axes=dict.fromkeys(["copying_z", "qk_norm", "qk_directions", "ov_norm", "ov_directions"], "layer head")
+            | {"virtual_copying": "layer head to_layer to_head"},
+            source="Elhage 2021 (QK and OV circuits, virtual heads)",
+            truth="planted singular values; two heads that undo each other: virtual copying 1",
+            null="random heads: copying 0 with a spread that is 1 in z-scores, nearly all directions in use",
+        ),
+        Analysis(
+            name="label_copying",
+            measure=weights.label_copying,
+            axes={"copied": "layer head", "copied_chance": ""},
+            sites=("patches",),
+            needs="labels",
+            source="Olsson 2022",
+            truth="a head that writes each label's own logit: 1",
+            null="1 / labels, measured beside it",
+        ),
+        Analysis(
+            name="score_parts",
+            measure=weights.score_shares,
+            axes={f"{asks}_{answers}": "head" for asks in ("position", "content") for answers in ("position", "content")},
+            source="after Elhage 2021: terms of the first layer's scores",
+            truth="a head that reads positions only: position_position 1; the four parts sum to the scores",
+            null="positions or pixels without weight: their parts are 0",
+        ),
+        Analysis(
+            name="scores",
+            measure=weights.scores,
+            axes={"spread": "layer head", "advantage": "layer head"},
+            sites=("blocks.*.attn.attn_scores",),
+            source="statistics of `attention` before the softmax",
+            truth="planted scores; the softmax of centred scores is the pattern",
+            null="uniform attention: 0",
         ),
     )
 }
