@@ -26,7 +26,7 @@ ONLY = {
 MAY_BE_NAN = (
     {"accuracy_of_value", "loss_of_value"}
     | {f"{kind}_composition{z}" for kind in "qkv" for z in ("", "_z")}
-    | {"prefix_matching", "prefix_matching_raw", "virtual_copying", "advantage"}
+    | {"prefix_matching", "prefix_matching_raw", "virtual_copying", "advantage", "score", "null"}
 )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from toyvit.analyses import attention, behaviour, induction, norms, probes, weights
+from toyvit.analyses import attention, behaviour, heads, induction, norms, probes, weights
 from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch
 from toyvit.errors import BadInput, choose
@@ -186,6 +186,15 @@ ANALYSES = {
             source="statistics of `attention` before the softmax",
             truth="planted scores; the softmax of centred scores is the pattern",
             null="uniform attention: 0",
+        ),
+        Analysis(
+            name="heads",
+            measure=heads.types,
+            axes={"score": "layer head", "null": "layer head"},
+            sites=("patches", "blocks.*.attn.pattern"),
+            source="families named by Elhage 2021, Olsson 2022 and Prisma; scores and nulls are this lab's",
+            truth="a planted pattern gets its own name and no other",
+            null="measured beside each score: places or content ids shuffled, patterns averaged over images, random heads",
         ),
     )
 }

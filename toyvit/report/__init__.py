@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from toyvit.config import ModelConfig
-from toyvit.report import figures, pictures
+from toyvit.report import figures, heads, pictures
 from toyvit.results import main_rows, table
 from toyvit.runs import RunFolder
 
@@ -24,6 +24,7 @@ FIGURES: dict[str, tuple[Callable[[set[str], ModelConfig], bool], Callable[[Path
     "query_attention": (lambda analyses, model: "induction" in analyses, pictures.query_attention),
     "attention": (lambda analyses, model: True, pictures.attention),
     "reconstruction": (lambda analyses, model: model.readout == "pixels", pictures.reconstruction),
+    "heads": (lambda analyses, model: "heads" in analyses, heads.heads),
     "cls_attention": (lambda analyses, model: model.cls_token, pictures.cls_attention),
 }
 
