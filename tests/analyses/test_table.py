@@ -27,6 +27,7 @@ MAY_BE_NAN = (
     {"accuracy_of_value", "loss_of_value"}
     | {f"{kind}_composition{z}" for kind in "qkv" for z in ("", "_z")}
     | {"prefix_matching", "prefix_matching_raw", "virtual_copying", "advantage", "score", "null"}
+    | {"correlation", "correlation_mean"}
 )
 
 
@@ -37,6 +38,7 @@ def sizes(config):
             "to_head": {config.n_heads},
             "key": {config.n_tokens},
             "count": {config.n_heads + 1},
+            "neuron": {config.d_mlp},
             "level": set(range(MOST_GROUPS + 1)),
         },
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from toyvit.analyses import attention, behaviour, heads, induction, norms, probes, weights
+from toyvit.analyses import attention, behaviour, heads, induction, memories, norms, probes, weights
 from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch
 from toyvit.errors import BadInput, choose
@@ -195,6 +195,17 @@ ANALYSES = {
             source="families named by Elhage 2021, Olsson 2022 and Prisma; scores and nulls are this lab's",
             truth="a planted pattern gets its own name and no other",
             null="measured beside each score: places or content ids shuffled, patterns averaged over images, random heads",
+        ),
+        Analysis(
+            name="memories",
+            measure=memories.memories,
+            axes=dict.fromkeys(["promoted", "agreement", "correlation"], "layer neuron")
+            | dict.fromkeys(["agreement_mean", "agreement_chance", "correlation_mean"], "layer"),
+            sites=("blocks.*.mlp.post",),
+            needs="mlp classes",
+            source="Geva 2021",
+            truth="a planted key-value pair: its class, agreement and correlation 1",
+            null="shuffled classes: agreement_chance, correlation 0; step 0",
         ),
     )
 }
