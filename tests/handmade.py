@@ -1,14 +1,15 @@
 """Models built by hand: real `ViT`s whose every weight is written down, so that their circuits are known exactly.
 
 The residual stream is cut into named subspaces (`spaces`), one-hot codes live in them, and a head is four matrices that
-say which subspace its queries, keys and values read and which one it writes to. There is no norm and no training.
+say which subspace its queries, keys and values read and which one it writes to. There is no training, and no norm where none is
+asked for (`norm="layer"`: see `with_norm`).
 
 Which edges are true depends on what stands in for what an edge carried. An edge is true where, in the run on the batch, giving
 its receiver what the sender says in another run moves some logit:
 
 - `edges`: the other run sees the pictures of the batch in another order, any picture for any other;
 - `pair_edges`: it sees the counterfactual pictures of the batch (one factor changed, another answer);
-- `zero_edges`: the sender says nothing at all.
+- `zero_edges`: the sender says nothing at all (not claimed with a norm, whose scale rests on what `input` says).
 
 What carries only positions, or CLS, is the same in every picture: it shows under `zero_edges` alone. Names: nodes `input`,
 `a0.h1` (a head), `m0` (an MLP), `logits`; edges `input->a0.h0<q>` (what its queries read; `<k>`, `<v>` likewise),
@@ -32,6 +33,7 @@ from toyvit.model import ViT
 
 SHARP = 30.0  # how far the score of the right key stands above the others'
 GAIN = 20.0  # logit of the right answer; all others are 0
+ANCHOR = 1000.0  # of every token, in two coordinates that nobody reads: what a norm's scale then is made of
 
 
 class Handmade(NamedTuple):
@@ -43,7 +45,7 @@ class Handmade(NamedTuple):
 
 
 def induction_head(
-    task_config: InductionConfig | None = None, *, n_idle: int = 0, images: int = 64, **options: Any
+    task_config: InductionConfig | None = None, *, n_idle: int = 0, images: int = 64, norm: str = "none", **options: Any
 ) -> Handmade:
     """Two attention-only layers that answer the `induction` task, with one head in each that does anything.
 
@@ -84,7 +86,7 @@ def induction_head(
     follows_itself = model.config.mask == "causal" and n_patches % 2  # with an even number of cells the first is blank
     constant = {"input->a0.h0<q>", "input->a0.h0<k>"} | ({"input->a1.h0<k>"} if follows_itself else set())
     return Handmade(
-        model,
+        with_norm(model, norm),
         made.frozen(0, "test", images),
         edges=frozenset(carried),
         pair_edges=frozenset({"input->a1.h0<q>", "a1.h0->logits"}),  # another query: all that was read before it stays
@@ -93,7 +95,7 @@ def induction_head(
 
 
 def two_hop_pointer(
-    task_config: PointersConfig | None = None, *, n_idle: int = 0, images: int = 64, **options: Any
+    task_config: PointersConfig | None = None, *, n_idle: int = 0, images: int = 64, norm: str = "none", **options: Any
 ) -> Handmade:
     """Three attention-only layers that answer the `pointers` task with two hops, at CLS, one hop a layer.
 
@@ -128,7 +130,8 @@ def two_hop_pointer(
     chain = {"input->a0.h0<v>", "a0.h0->a1.h0<q>", "a1.h0->a2.h0<q>", "a2.h0->logits"}
     carried = chain | {"input->a1.h0<v>", "input->a2.h0<v>"}
     constant = {"input->a0.h0<q>", *(f"input->a{layer}.h0<k>" for layer in range(3))}
-    return Handmade(model, made.frozen(0, "test", images), frozenset(carried), frozenset(chain), frozenset(carried | constant))
+    batch = made.frozen(0, "test", images)
+    return Handmade(with_norm(model, norm), batch, frozenset(carried), frozenset(chain), frozenset(carried | constant))
 
 
 def half_ignored(*, n_layers: int = 2, n_heads: int = 4, d_mlp: int = 0, images: int = 64, seed: int = 0) -> Handmade:
@@ -224,6 +227,46 @@ def idle(model: ViT) -> None:
         others.normal_(0, 0.5, generator=generator)
         if model.config.d_mlp:
             block.mlp.up.weight.normal_(0, 0.5, generator=generator)
+
+
+@torch.no_grad()
+def with_norm(model: ViT, norm: str) -> ViT:
+    """The same model with a norm before every part that changes nothing, to about one part in a million.
+
+    Three coordinates more: every token carries +1000 and -1000 in two of them, so that the norm's scale is 1000 sqrt(2 / d)
+    whatever else it carries, and that is the gain; the third takes minus the sum of all that is written: means are 0.
+    """
+    if norm == "none":
+        return model
+    old, n_heads = model.config, model.config.n_heads
+    d_model = n_heads * math.ceil((old.d_model + 3) / n_heads)
+    new = ViT(replace(old, norm=norm, d_model=d_model)).eval().requires_grad_(False)
+    for name, weight in new.named_parameters():
+        if name.endswith("gain"):
+            weight.fill_(ANCHOR * (2 / d_model) ** 0.5)
+        elif "attn" not in name and "ln" not in name:
+            small = model.get_parameter(name)
+            weight.zero_()[tuple(slice(0, size) for size in small.shape)] = small
+    for block, other in zip(new.blocks, model.blocks, strict=True):
+        block.attn.qkv.weight.zero_(), block.attn.out.weight.zero_()
+        packed = other.attn.qkv.weight.view(3, n_heads, old.d_head, old.d_model).clone()
+        packed[0] *= (new.config.d_head / old.d_head) ** 0.5  # scores are divided by the root of the head's width
+        block.attn.qkv.weight.view(3, n_heads, -1, d_model)[:, :, : old.d_head, : old.d_model] = packed
+        out = other.attn.out.weight.view(old.d_model, n_heads, old.d_head)
+        block.attn.out.weight.view(d_model, n_heads, -1)[: old.d_model, :, : old.d_head] = out
+    written = [
+        new.patch.weight,
+        new.patch.bias,
+        new.positions.T,
+        new.prefix.T,
+        *(block.attn.out.weight for block in new.blocks),
+    ]
+    written += [weight for block in new.blocks if old.d_mlp for weight in (block.mlp.down.weight, block.mlp.down.bias)]
+    for weight in written:
+        weight[old.d_model] = -weight[: old.d_model].sum(0)
+    for tokens in (new.positions, new.prefix):
+        tokens[:, old.d_model + 1], tokens[:, old.d_model + 2] = ANCHOR, -ANCHOR
+    return new
 
 
 def _own_answers(model: ViT, batch: Batch) -> Batch:
