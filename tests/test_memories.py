@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.analyses.planted import model_for
-from tests.handmade import GAIN, empty, look
+from tests.handmade import GAIN, empty, look, with_norm
 from toyvit.analyses import ANALYSES
 from toyvit.circuits import run, trace
 from toyvit.circuits.memories import (
@@ -40,7 +40,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def look_up_table(images: int = 64, **options: object) -> tuple[ViT, Batch]:
+def look_up_table(images: int = 64, norm: str = "none", **options: object) -> tuple[ViT, Batch]:
     """One layer that names the item in the last cell through its MLP: neuron i fires on item i and adds logit i.
 
     The picture's cells go one-hot to `content`; attention writes nothing; `answer` is empty until the MLP writes to it.
@@ -54,10 +54,10 @@ def look_up_table(images: int = 64, **options: object) -> tuple[ViT, Batch]:
     mlp.down.weight[16:24, :8] = torch.eye(8)
     model.head.weight[:, 16:24] = GAIN * torch.eye(8)
     batch = made.frozen(0, "test", images)
-    return model, replace(batch, target=batch.content[:, -1], counterfactual=None)
+    return with_norm(model, norm), replace(batch, target=batch.content[:, -1], counterfactual=None)
 
 
-@pytest.mark.parametrize("options", [{}, {"cls_token": True, "n_registers": 1}, {"mask": "causal"}])
+@pytest.mark.parametrize("options", [{}, {"cls_token": True, "n_registers": 1}, {"mask": "causal", "norm": "layer"}])
 def test_planted_key_value_pairs_are_found(options):
     model, batch = look_up_table(512, **options)
     assert accuracy(run(model, batch.images), batch.target) == 1
@@ -136,9 +136,10 @@ def test_no_other_change_that_reaches_the_key_moves_the_other_keys_less(seed):
     assert moved(change + 0.1 * sideways) > moved(change)
 
 
-def test_one_association_of_the_look_up_table_is_changed_and_no_other():
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_one_association_of_the_look_up_table_is_changed_and_no_other(norm):
     """Item 3 gets the answer 5: every picture of it, none of another item; the model that was edited stays as it was."""
-    model, batch = look_up_table()
+    model, batch = look_up_table(norm=norm)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     of_three = batch.images[batch.target == 3]
     post = keys(model, 0, batch.images)
@@ -150,7 +151,7 @@ def test_one_association_of_the_look_up_table_is_changed_and_no_other():
     assert outcome(model, model, 5, pictures) == {"efficacy": 0, "generalisation": 0, "specificity": 1}
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     others = run(edited, pictures["others"]), run(model, pictures["others"])
-    assert torch.allclose(*others, atol=1e-4)
+    assert torch.allclose(*others, atol=1e-3)
 
 
 def test_random_edits_of_the_same_size_do_not_have_that_effect():

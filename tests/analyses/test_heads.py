@@ -150,7 +150,13 @@ def test_types_that_others_bring_with_them():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"mask": "causal"}, {"cls_token": True, "n_registers": 2}, {"n_idle": 1, "d_mlp": 8, "mask": "causal"}]
+    "options",
+    [
+        {},
+        {"mask": "causal"},
+        {"cls_token": True, "n_registers": 2},
+        {"n_idle": 1, "d_mlp": 8, "mask": "causal", "norm": "layer"},
+    ],
 )
 def test_the_heads_of_the_hand_built_induction_model_get_their_names(options):
     model, batch, *_ = induction_head(InductionConfig(rows=4, columns=4, n_items=12, n_labels=6, noise=0), **options)

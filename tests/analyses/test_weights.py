@@ -144,7 +144,9 @@ def test_virtual_heads_multiply_and_undo_each_other():
     assert found[0, :, 1].isfinite().all() and found[1].isnan().all() and found[0, :, 0].isnan().all()
 
 
-@pytest.mark.parametrize("options", [{}, {"mask": "causal", "n_registers": 2, "cls_token": True}, {"d_mlp": 8, "n_idle": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"mask": "causal", "n_registers": 2, "cls_token": True}, {"d_mlp": 8, "n_idle": 1}, {"norm": "layer"}]
+)
 def test_the_hand_built_induction_head_copies_its_labels_and_no_other_head_does(options):
     model, batch, *_ = induction_head(images=128, **options)
     found = weights.label_copying(model, batch, trace(model, batch.images, ["patches"]))
@@ -195,7 +197,7 @@ def test_the_parts_of_the_scores_sum_to_the_scores(options):
 
 def test_purely_positional_and_purely_content_heads():
     """a0.h0 of the induction model reads positions only; a head that compares contents reads nothing else."""
-    for options in ({}, {"mask": "causal"}, {"cls_token": True, "n_registers": 1, "mask": "local"}):
+    for options in ({}, {"mask": "causal"}, {"cls_token": True, "n_registers": 1, "mask": "local"}, {"norm": "rms"}):
         model, batch, *_ = induction_head(**options)
         shares = weights.score_shares(model, batch, {})
         assert shares["position_position"].item() == pytest.approx(1, abs=1e-4)
