@@ -118,7 +118,7 @@ def test_patching_and_edges_see_only_what_a_counterfactual_changes():
     logits = run(model, pairs.clean)
     clean = (logits.gather(1, pairs.answer[:, None]) - logits.gather(1, pairs.foil[:, None])).mean()
     assert torch.allclose(scores["clean[change=query]"], clean)
-    edges = {quantity: value for quantity, value in scores.items() if quantity.startswith("score[change=query")}
+    edges = {quantity: value for quantity, value in scores.items() if quantity.startswith("edge_score[change=query")}
     assert len(edges) == int(graph(model.config).allowed.sum())
     out = sum(value for quantity, value in edges.items() if "edge=input->" in quantity)
     assert torch.allclose(out, scores["corrupt[change=query]"] - clean, rtol=0.2, atol=0.02)

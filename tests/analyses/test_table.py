@@ -22,12 +22,14 @@ ONLY = {
     **{f"{kind}_composition{z}": lambda config: config.n_layers > 1 for kind in "qkv" for z in ("", "_z")},
     "direct_mlp": lambda config: config.d_mlp > 0,
     "decided": lambda config: config.readout not in ("every", "pixels"),
+    "virtual_copying": lambda config: config.n_layers > 1,
 }
 # NaN where there is nothing to measure: pairs of layers in the wrong order, pictures without a repeated content.
 MAY_BE_NAN = (
     {"accuracy_of_value", "loss_of_value"}
     | {f"{kind}_composition{z}" for kind in "qkv" for z in ("", "_z")}
-    | {"prefix_matching", "prefix_matching_raw", "decided"}
+    | {"prefix_matching", "prefix_matching_raw", "decided", "virtual_copying", "advantage", "score", "null"}
+    | {"correlation", "correlation_mean"}
 )
 
 
@@ -44,6 +46,7 @@ def sizes(config):
             "token": {config.n_tokens},
             "label": {config.n_classes},
             "count": {config.n_heads + 1},
+            "neuron": {config.d_mlp},
             "level": set(range(MOST_GROUPS + 1)),
         },
     }

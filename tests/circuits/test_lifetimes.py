@@ -52,7 +52,7 @@ def test_the_same_circuit_twice_and_random_ones():
 
 def test_what_was_not_measured_is_refused():
     frame = pd.DataFrame(
-        {"analysis": "edges", "quantity": "score", "change": "query", "edge": "a->b", "step": [0, 10], "value": [1.0, 2.0]}
+        {"analysis": "edges", "quantity": "edge_score", "change": "query", "edge": "a->b", "step": [0, 10], "value": [1.0, 2.0]}
     )
     assert by_edge(frame, "query")["a->b"].tolist() == [1, 2]
     with pytest.raises(BadInput, match="change 'item': measured are"):

@@ -101,7 +101,7 @@ def test_slow_analyses_run_when_asked_for_and_are_drawn(runs):
     measure(path, images=40, analyses=["edges", "patching", "flow"], progress=False)
     frame = main_rows(table(path))
     assert {"edges", "patching", "flow"} <= set(frame["analysis"])
-    scores = frame[(frame["quantity"] == "score") & (frame["step"] == 30)]
+    scores = frame[(frame["quantity"] == "edge_score") & (frame["step"] == 30)]
     assert set(scores["change"]) == {"query", "item", "label"} and scores["edge"].nunique() == 12
     assert {"edges", "patching", "flow", "lens", "attribution"} <= {picture.stem for picture in draw(path)}
     with pytest.raises(BadInput, match="'edges' needs counterfactual pairs, which this run does not have"):

@@ -20,6 +20,7 @@ from toyvit.errors import BadInput
 from toyvit.measure import measure
 from toyvit.recipes import RECIPES
 from toyvit.report import FIGURES, draw, tensorboard
+from toyvit.report.heads import head_types, named, scored
 from toyvit.report.summary import summary
 from toyvit.results import Results, baselines, table
 from toyvit.runs import RunFolder
@@ -50,7 +51,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: small(recipe, folder / name) for name, recipe in names.items()}
 
 
-MADE_OF = {"lens", "attribution", "answer_maps"}
+MADE_OF = {"lens", "attribution", "answer_maps", "heads"}
 
 
 def read(path: Path) -> EventAccumulator:
@@ -62,7 +63,7 @@ def read(path: Path) -> EventAccumulator:
     [
         ("induction", {"phase_transition", "by_factor", "probes", "knock_outs", "query_attention", "attention"} | MADE_OF),
         ("digits", {"learning", "by_factor", "probes", "knock_outs", "attention", "cls_attention"} | MADE_OF),
-        ("filled", {"learning", "probes", "knock_outs", "attention", "cls_attention", "reconstruction"}),
+        ("filled", {"learning", "probes", "knock_outs", "attention", "cls_attention", "reconstruction", "heads"}),
     ],
 )
 def test_a_run_gets_the_figures_that_its_measures_allow(runs, name, figures):
@@ -250,6 +251,23 @@ def test_a_preview_is_drawn(tmp_path, monkeypatch, capsys, name):
     assert main(["data", name, "--preview"]) == 0
     picture = tmp_path / "datasets" / name / "preview.png"
     assert str(picture) in capsys.readouterr().out and picture.stat().st_size > 5000
+
+
+def test_every_head_gets_a_line_with_its_names(runs, tmp_path):
+    """A few steps in, heads still look everywhere; names, their scores and their nulls come from the table alone."""
+    lines = head_types(runs["induction"]).splitlines()
+    found, values = named(runs["induction"]), scored(runs["induction"])
+    assert [line.split("  ")[0] for line in lines] == ["layer 0, head 0", "layer 1, head 0"]
+    last = max(step for step, _, _ in found)
+    for layer, line in enumerate(lines):
+        names = found[last, layer, 0]
+        assert all(f"{name} {values[last, layer, 0][name][0]:.2f}" in line for name in names) and (names or "no name" in line)
+    assert "uniform" in found[0, 0, 0] and "uniform" in lines[0] and "since step 0" in lines[0]
+    run = RECIPES["induction-smoke"]()
+    fit(replace(run, train=replace(run.train, steps=2, batch_size=2, n_validation=2)), tmp_path / "run", progress=False)
+    measure(tmp_path / "run", analyses=["performance"], images=4, progress=False)
+    with pytest.raises(BadInput, match="no measures of head types"):
+        head_types(tmp_path / "run")
 
 
 def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from toyvit.analyses import attention, behaviour, circuits, induction, lens, norms, probes
+from toyvit.analyses import attention, behaviour, circuits, heads, induction, lens, memories, norms, probes, weights
 from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch
 from toyvit.errors import BadInput, choose
@@ -31,6 +31,7 @@ NEEDS: dict[str, tuple[str, Callable[[ModelConfig, Batch], bool]]] = {
     "objects": ("objects on a canvas", lambda config, batch: batch.objects is not None),
     "labels": ("classes, of pictures or of patches", lambda config, batch: not batch.target.is_floating_point()),
     "masks": ("the class of every patch", lambda config, batch: batch.objects is not None and batch.target.ndim == 2),
+    "vocabulary": ("cells that name a class", lambda config, batch: weights.vocabulary(batch) is not None),
     "mlp": ("an MLP (--model.d_mlp)", lambda config, batch: config.d_mlp > 0),
 }
 
@@ -216,12 +217,68 @@ ANALYSES = {
         Analysis(
             name="edges",
             measure=circuits.edges,
-            axes={"score": "", "clean": "", "corrupt": ""},
+            axes={"edge_score": "", "clean": "", "corrupt": ""},
             needs="counterfactuals",
             asked=True,
             source="EAP-IG, Hanna 2024",
             truth="a linear model: exact",
             null="edges whose sender says the same: 0",
+        ),
+        Analysis(
+            name="weights",
+            measure=weights.circuits,
+            axes=dict.fromkeys(["copying_z", "qk_norm", "qk_directions", "ov_norm", "ov_directions"], "layer head")
+            | {"virtual_copying": "layer head to_layer to_head"},
+            source="Elhage 2021 (QK and OV circuits, virtual heads)",
+            truth="planted singular values; two heads that undo each other: virtual copying 1",
+            null="random heads: copying 0 with a spread that is 1 in z-scores, nearly all directions in use",
+        ),
+        Analysis(
+            name="label_copying",
+            measure=weights.label_copying,
+            axes={"copied": "layer head", "copied_chance": ""},
+            sites=("patches",),
+            needs="vocabulary",
+            source="Olsson 2022",
+            truth="a head that writes each label's own logit: 1",
+            null="1 / labels, measured beside it",
+        ),
+        Analysis(
+            name="score_parts",
+            measure=weights.score_shares,
+            axes={f"{asks}_{answers}": "head" for asks in ("position", "content") for answers in ("position", "content")},
+            source="after Elhage 2021: terms of the first layer's scores",
+            truth="a head that reads positions only: position_position 1; the four parts sum to the scores",
+            null="positions or pixels without weight: their parts are 0",
+        ),
+        Analysis(
+            name="scores",
+            measure=weights.scores,
+            axes={"spread": "layer head", "advantage": "layer head"},
+            sites=("blocks.*.attn.attn_scores",),
+            source="statistics of `attention` before the softmax",
+            truth="planted scores; the softmax of centred scores is the pattern",
+            null="uniform attention: 0",
+        ),
+        Analysis(
+            name="heads",
+            measure=heads.types,
+            axes={"score": "layer head", "null": "layer head"},
+            sites=("patches", "blocks.*.attn.pattern"),
+            source="families named by Elhage 2021, Olsson 2022 and Prisma; scores and nulls are this lab's",
+            truth="a planted pattern gets its own name and no other",
+            null="measured beside each score: places or content ids shuffled, patterns averaged over images, random heads",
+        ),
+        Analysis(
+            name="memories",
+            measure=memories.memories,
+            axes=dict.fromkeys(["promoted", "agreement", "correlation"], "layer neuron")
+            | dict.fromkeys(["agreement_mean", "agreement_chance", "correlation_mean"], "layer"),
+            sites=("blocks.*.mlp.post",),
+            needs="mlp classes",
+            source="Geva 2021",
+            truth="a planted key-value pair: its class, agreement and correlation 1",
+            null="shuffled classes: agreement_chance, correlation 0; step 0",
         ),
     )
 }

@@ -57,15 +57,15 @@ def patch(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Te
 def edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The analysis `edges`: EAP-IG with 5 points on the first 64 pairs of each counterfactual; logit difference, in logits.
 
-    `score` is about what the difference changes by when the edge alone carries the corrupt pictures; `clean` and `corrupt` are
-    the differences themselves, so that a score can be read as a share of what there is to explain.
+    `edge_score` is about what the difference changes by when the edge alone carries the corrupt pictures; `clean` and
+    `corrupt` are the differences themselves, so that a score can be read as a share of what there is to explain.
     """
     found: dict[str, Tensor] = {}
     for change in batch.changeable:
         pairs = contrast(batch, change, N_PAIRS)
         scores = eap(model, pairs, points=5)
         for place, edge in zip(graph(model.config).allowed.nonzero().tolist(), graph(model.config).edges, strict=True):
-            found[f"score[change={change},edge={edge}]"] = scores[tuple(place)]
+            found[f"edge_score[change={change},edge={edge}]"] = scores[tuple(place)]
         for name, images in (("clean", pairs.clean), ("corrupt", pairs.corrupt)):
             logits = run(model, images)
             found[f"{name}[change={change}]"] = METRICS["logit_difference"](logits, pairs, logits).mean()

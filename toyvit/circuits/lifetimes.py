@@ -10,7 +10,7 @@ from toyvit.errors import BadInput
 
 def by_edge(frame: pd.DataFrame, change: str) -> pd.DataFrame:
     """Scores (step by edge) of one counterfactual from a run's table; BadInput where `edges` was not measured."""
-    rows = frame[(frame["analysis"] == "edges") & (frame["quantity"] == "score")]
+    rows = frame[(frame["analysis"] == "edges") & (frame["quantity"] == "edge_score")]
     if not len(rows) or change not in set(rows["change"]):
         known = sorted(rows["change"].unique()) if len(rows) else "none: toyvit measure RUN --analyses edges"
         raise BadInput(f"no scores of edges for the change {change!r}: measured are {known}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from toyvit.config import ModelConfig
-from toyvit.report import circuits, figures, lenses, pictures
+from toyvit.report import circuits, figures, heads, lenses, pictures
 from toyvit.results import main_rows, table
 from toyvit.runs import RunFolder
 from toyvit.search import Found
@@ -25,6 +25,7 @@ FIGURES: dict[str, tuple[Callable[[set[str], ModelConfig], bool], Callable[[Path
     "query_attention": (lambda analyses, model: "induction" in analyses, pictures.query_attention),
     "attention": (lambda analyses, model: True, pictures.attention),
     "reconstruction": (lambda analyses, model: model.readout == "pixels", pictures.reconstruction),
+    "heads": (lambda analyses, model: "heads" in analyses, heads.heads),
     "cls_attention": (lambda analyses, model: model.cls_token, pictures.cls_attention),
     "edges": (lambda analyses, model: {"edges", "performance"} <= analyses, circuits.edges),
     "patching": (lambda analyses, model: "patching" in analyses, circuits.patching),
