@@ -48,6 +48,8 @@ def test_a_layer_that_does_nothing_decides_nothing():
     found = lens.lens(model, batch, traced(model, batch))
     assert torch.allclose(found["kl"][1], torch.tensor(0.0), atol=1e-6) and found["kl"][0] > 1e-3
     assert found["accuracy_of_layer"][1] == found["accuracy_of_layer"][2]
+    says = batch.target.bincount(minlength=10) / len(batch.target)
+    assert all(value in says for value in found["accuracy_of_position"])  # the same class for every picture
     assert found["decided"].nan_to_num()[:, 2].sum() == 0
 
 

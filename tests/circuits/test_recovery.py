@@ -36,6 +36,7 @@ def area(model, scores, true):
     return roc_auc_score([edge in true for edge in wires.edges], scores[wires.allowed].abs())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", ALL)
 def test_integrated_scores_tell_the_true_edges_without_a_mistake(name, case):
@@ -46,6 +47,7 @@ def test_integrated_scores_tell_the_true_edges_without_a_mistake(name, case):
     assert area(one.model, eap(one.model, pairs), true) > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", ALL)
 def test_pruning_leaves_exactly_the_true_edges(name, case):
@@ -53,6 +55,7 @@ def test_pruning_leaves_exactly_the_true_edges(name, case):
     assert set(graph(one.model.config).named(acdc(one.model, pairs_of(one), 1e-4))) == truth(one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ALL if "norm" not in name])
 def test_pruning_with_nothing_instead_finds_positions_too(name):
     """Less one edge at most, which moves no answer: under the causal mask the first cell would seem to follow itself."""

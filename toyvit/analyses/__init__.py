@@ -167,12 +167,15 @@ ANALYSES = {
         Analysis(
             name="lens",
             measure=lens.lens,
-            axes={"accuracy_of_layer": "layer", "kl": "layer", "kl_of_patches": "layer", "decided": "label layer"},
+            axes={
+                **dict.fromkeys(["accuracy_of_layer", "accuracy_of_position", "kl", "kl_of_patches"], "layer"),
+                "decided": "label layer",
+            },
             sites=lens.SITES,
             needs="labels",
             source="nostalgebraist 2020",
             truth="the last layer is the model's answer",
-            null="the untrained network (step 0)",
+            null="a lens on the mean of all pictures, which knows positions only; the untrained network (step 0)",
         ),
         Analysis(
             name="segmentation",

@@ -20,15 +20,20 @@ def lens(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Ten
     """The analysis `lens`. Layer l is the stream entering block l, layer L what leaves the last one.
 
     `accuracy_of_layer` (0 to 1) and `kl` (KL(final, lens), nats, 0 at the last layer) where the model reads out its answer,
-    means over pictures; `kl_of_patches` the same of every patch's own final answer; `decided` the share of each class's
-    pictures whose answer is final from that layer on, sums to 1 over layers.
+    means over pictures; `accuracy_of_position` of the lens on the mean stream of all pictures, which knows positions only, the
+    null; `kl_of_patches` of every patch's own final answer; `decided` the share of each class's pictures whose answer is final
+    from that layer on, sums to 1 over layers.
     """
-    n = model.config.n_prefix
-    logits = logit_lens(model, residuals(model, trace))
+    n, stream = model.config.n_prefix, residuals(model, trace)
+    logits = logit_lens(model, stream)
     distances = distance_to_final(logits)
-    read = torch.stack([READOUTS[model.config.readout](layer, n) for layer in logits])
+    read, of_mean = (
+        torch.stack([READOUTS[model.config.readout](layer, n) for layer in one])
+        for one in (logits, logit_lens(model, stream.mean(1, keepdim=True)))
+    )
     final = read[-1:].log_softmax(-1).expand_as(read)
     found = {
+        "accuracy_of_position": torch.stack([accuracy(layer.expand_as(read[0]), batch.target) for layer in of_mean]),
         "accuracy_of_layer": torch.stack([accuracy(layer, batch.target) for layer in read]),
         "kl": F.kl_div(read.log_softmax(-1), final, log_target=True, reduction="none").sum(-1).flatten(1).mean(1),
         "kl_of_patches": distances[:, :, n:].mean((1, 2)),
