@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from toyvit.analyses import attention, behaviour, induction, norms, probes
+from toyvit.analyses import attention, behaviour, induction, llc, norms, probes
 from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch
 from toyvit.errors import BadInput, choose
@@ -149,6 +149,15 @@ ANALYSES = {
             source="Euclidean norms",
             truth="scaling a weight scales its norm",
             null="step 0",
+        ),
+        Analysis(
+            name="llc",
+            measure=llc.llc,
+            axes={"llc": "", "llc_sd": "", "diverged": ""},
+            asked=True,
+            source="Lau 2023; meant for the training pictures (--split train), with this lab's settings (llc.DEFAULT)",
+            truth="closed forms: quadratic loss, normal crossings, reduced-rank regression",
+            null="a loss that does not depend on the weights: 0",
         ),
     )
 }
