@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from tests.analyses.planted import MODELS, OPTIONS, model_for, traced
+from tests.laws.worlds import CONFIGS
 from toyvit.analyses import ANALYSES, chosen
 from toyvit.circuits import trace
+from toyvit.config import AdditionConfig
 from toyvit.data.task import MOST_GROUPS
 from toyvit.errors import BadInput
 from toyvit.results import rows
 
+MODULI = {config.modulus for config in CONFIGS.values() if isinstance(config, AdditionConfig)}
 every_model = pytest.mark.parametrize(("name", "options"), MODELS)
 # Quantities that only some models or tasks have.
 ONLY = {
@@ -38,6 +41,7 @@ def sizes(config):
             "key": {config.n_tokens},
             "count": {config.n_heads + 1},
             "level": set(range(MOST_GROUPS + 1)),
+            "frequency": {modulus // 2 for modulus in MODULI},
         },
     }
 

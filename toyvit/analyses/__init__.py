@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from toyvit.analyses import attention, behaviour, induction, llc, norms, probes
+from toyvit.analyses import attention, behaviour, fourier, induction, llc, norms, probes
 from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch
 from toyvit.errors import BadInput, choose
@@ -28,6 +28,7 @@ NEEDS: dict[str, tuple[str, Callable[[ModelConfig, Batch], bool]]] = {
     "classes": ("one class a picture", lambda config, batch: batch.classes is not None),
     "groups": ("factors of few values", lambda config, batch: batch.groups is not None),
     "counterfactual": ("counterfactual pairs", lambda config, batch: batch.counterfactual is not None),
+    "addition": ("all pairs of an addition", lambda config, batch: batch.grid is not None),
     "mlp": ("an MLP (--model.d_mlp)", lambda config, batch: config.d_mlp > 0),
 }
 
@@ -158,6 +159,16 @@ ANALYSES = {
             source="Lau 2023; meant for the training pictures (--split train), with this lab's settings (llc.DEFAULT)",
             truth="closed forms: quadratic loss, normal crossings, reduced-rank regression",
             null="a loss that does not depend on the weights: 0",
+        ),
+        Analysis(
+            name="fourier",
+            measure=fourier.fourier,
+            axes={"restricted_loss": "", "excluded_loss": "", "key_share": "", "gini": ""}
+            | dict.fromkeys(["power", "key"], "frequency"),
+            needs="addition",
+            source="Nanda 2023, sections 4 and 5; which frequencies are key (2 % of the variance) is this lab's rule",
+            truth="hand-built trigonometric logits: restricted loss unchanged, excluded ln p, share 1",
+            null="random logits and embeddings: share 0, excluded loss unchanged, Gini near 0",
         ),
     )
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,6 +39,15 @@ class Counterfactual:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Every pair of operands of a sum modulo p, pair a p + b, whatever the batch: what measures of all pairs look at."""
+
+    images: Float[Tensor, "pair channel height width"]
+    target: Int[Tensor, " pair"]
+    trained: Bool[Tensor, " pair"]  # whether training has it
+
+
+@dataclass(frozen=True)
 class Batch:
     """Pictures and what is known about them.
 
@@ -53,6 +62,7 @@ class Batch:
     pairs: Pairs | None = None
     strategies: dict[str, Float[Tensor, "image *patch label"]] | None = None
     counterfactual: Counterfactual | None = None
+    grid: Grid | None = None
 
     @property
     def classes(self) -> Int[Tensor, " image"] | None:
@@ -79,6 +89,7 @@ class Task:
     pairs: Callable[[Factors], Pairs | None] | None = None
     strategies: Callable[[Factors], dict[str, Tensor]] | None = None
     other: Callable[[Factors], Factors] | None = None  # one factor changed so that the answer is another wherever it can be
+    grid: Callable[[], Grid] | None = None
 
     def batch(self, seed: int, split: str, indices: NDArray[np.int64] | range) -> Batch:
         """Pictures with all that is known about them."""
@@ -95,6 +106,7 @@ class Task:
             pairs=self.pairs(factors) if self.pairs else None,
             strategies=self.strategies(factors) if self.strategies else None,
             counterfactual=Counterfactual(*self.drawn(self.other(factors))) if self.other else None,
+            grid=self.grid() if self.grid else None,
         )
 
     def drawn(self, factors: Factors) -> tuple[Tensor, Tensor]:
