@@ -30,12 +30,17 @@ MAY_BE_NAN = (
     | {f"{kind}_composition{z}" for kind in "qkv" for z in ("", "_z")}
     | {"prefix_matching", "prefix_matching_raw"}
     | {"llc", "llc_sd"}
+    | {"effective_rank", "participation_ratio", "alpha", "cka"}  # of a CLS token that does not vary
 )
 
 
 def sizes(config):
     return {
-        **{"layer": {config.n_layers, config.n_layers + 1}, "to_layer": {config.n_layers}, "head": {config.n_heads}},
+        **{
+            "layer": {config.n_layers, config.n_layers + 1},
+            "to_layer": {config.n_layers, config.n_layers + 1},
+            "head": {config.n_heads},
+        },
         **{
             "to_head": {config.n_heads},
             "key": {config.n_tokens},
