@@ -29,7 +29,7 @@ MAY_BE_NAN = (
     {"accuracy_of_value", "loss_of_value"}
     | {f"{kind}_composition{z}" for kind in "qkv" for z in ("", "_z")}
     | {"prefix_matching", "prefix_matching_raw"}
-    | {"llc", "llc_sd"}
+    | {"llc", "llc_sd", "scale"}  # chains that diverged, a gradient that is all noise
     | {"effective_rank", "participation_ratio", "alpha", "cka"}  # of a CLS token that does not vary
 )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from toyvit.analyses import attention, behaviour, fourier, geometry, induction, llc, norms, probes
+from toyvit.analyses import attention, behaviour, fourier, geometry, induction, landscape, llc, norms, probes
 from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch
 from toyvit.errors import BadInput, choose
@@ -179,6 +179,24 @@ ANALYSES = {
             source="Roy & Vetterli 2007 (effective rank), Agrawal 2022 (alpha-ReQ), Song 2012 and Raghu 2021 (unbiased CKA)",
             truth="n equal directions: rank n; exact power laws; a layer and its rotation: CKA 1",
             null="white noise: alpha 0.26 at 1,000 samples of 64 features, CKA 0",
+        ),
+        Analysis(
+            name="gradient_noise",
+            measure=landscape.gradient_noise,
+            axes={"noise": "", "signal": "", "scale": ""},
+            asked=True,
+            source="McCandlish 2018, simple noise scale (eq. 2.9, appendix A.1); meant for the training pictures",
+            truth="a loss whose samples' gradients have a known mean and covariance",
+            null="samples that agree: noise and scale 0",
+        ),
+        Analysis(
+            name="hessian",
+            measure=landscape.hessian,
+            axes={"top": ""},
+            asked=True,
+            source="Lanczos on Hessian-vector products; meant for the training pictures",
+            truth="a quadratic loss with known eigenvalues",
+            null="a linear loss: 0",
         ),
     )
 }
