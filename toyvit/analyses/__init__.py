@@ -28,6 +28,10 @@ NEEDS: dict[str, tuple[str, Callable[[ModelConfig, Batch], bool]]] = {
     "classes": ("one class a picture", lambda config, batch: batch.classes is not None),
     "groups": ("factors of few values", lambda config, batch: batch.groups is not None),
     "counterfactual": ("counterfactual pairs", lambda config, batch: batch.counterfactual is not None),
+    "context": (
+        "item-label pairs, or a class a patch and a causal mask",
+        lambda config, batch: batch.pairs is not None or behaviour.answers_in_order(config, batch),
+    ),
     "addition": ("all pairs of an addition", lambda config, batch: batch.grid is not None),
     "mlp": ("an MLP (--model.d_mlp)", lambda config, batch: config.d_mlp > 0),
 }
@@ -197,6 +201,16 @@ ANALYSES = {
             source="Lanczos on Hessian-vector products; meant for the training pictures",
             truth="a quadratic loss with known eigenvalues",
             null="a linear loss: 0",
+        ),
+        Analysis(
+            name="in_context",
+            measure=behaviour.in_context,
+            axes={"score": ""},
+            sites=("logits",),
+            needs="context",
+            source="Olsson 2022 (by position, sign turned); by context is this lab's",
+            truth="predictors that know the world; a model that looks only at the query: 0",
+            null="a model that says the same everywhere: 0",
         ),
     )
 }
