@@ -15,7 +15,7 @@ RUNGS = (
     ("model", "data", "runs"),
     ("circuits", "trajectory", "results"),
     ("analyses", "train", "transitions"),
-    ("measure", "calibration"),
+    ("measure", "calibration", "dynamics"),
     ("report", "sweep"),
     ("overrides", "__main__"),
 )
