@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -121,6 +123,33 @@ def test_progress_uses_the_frequencies_of_the_best_checkpoint(addition, monkeypa
     assert found["excluded"][5] == pytest.approx(math.log(7))
     assert found["restricted"][5] == pytest.approx(found["test_loss"][5])
     assert found["excluded"][[0, 20]].to_numpy() == pytest.approx(found["train_loss"][[0, 20]].to_numpy())
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_half_of_the_way_of_planted_curves(sign):
+    """An S around step 500, on its way from a detour the other way at step 100, with spikes of one and two checkpoints."""
+    steps = np.arange(0, 1001, 10)
+    curve = 1 / (1 + np.exp(-(steps - 500) / 20)) - 0.3 * np.exp(-(((steps - 100) / 50) ** 2))
+    curve[[20, 21, 70, 95]] += (5, 5, -5, -5)
+    assert dynamics.reached(pd.Series(sign * curve + 3, steps)) in (490, 500)
+    assert dynamics.reached(pd.Series(sign * curve + 3, steps), 0.9) in (530, 540)
+
+
+def test_order_of_planted_curves():
+    """One curve 100 to 140 steps before the reference in every run, one at random around it (null): its interval holds 0."""
+    steps = np.arange(0, 1001, 10)
+
+    def falls(at):
+        return pd.Series(1 / (1 + np.exp((steps - at) / 20)), steps)
+
+    runs = [
+        pd.DataFrame({"test_loss": falls(at), "early": falls(at - 100 - 10 * place), "other": -falls(at + 60 * (-1) ** place)})
+        for place, at in enumerate((400, 500, 600, 550, 450))
+    ]
+    found = dynamics.order_of_reaching(runs)
+    assert found.index[0] == "early" and found.loc["early", "lag"] == pytest.approx(-120, abs=10)
+    assert -140 <= found.loc["early", "low"] <= found.loc["early", "high"] <= -100
+    assert found.loc["other", "low"] < 0 < found.loc["other", "high"] and found.loc["test_loss", "lag"] == 0
 
 
 def test_progress_of_a_run(addition):

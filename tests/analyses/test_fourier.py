@@ -79,6 +79,7 @@ def test_losses_of_trigonometric_logits(name):
         assert right[f"excluded_loss[pairs={side}]"] == pytest.approx(math.log(p))
         assert wrong[f"restricted_loss[pairs={side}]"] == pytest.approx(math.log(p))
         assert wrong[f"excluded_loss[pairs={side}]"] == pytest.approx(own)
+    assert right["restricted_alone"] == pytest.approx(loss(logits[~grid.trained], grid.target[~grid.trained]).item())
 
 
 def test_a_table_learned_by_heart_on_some_pairs_is_left_alone_where_it_is_random():
@@ -90,6 +91,28 @@ def test_a_table_learned_by_heart_on_some_pairs_is_left_alone_where_it_is_random
     assert not keys.any() and torch.equal(fourier.excluded(logits, keys), logits)
     assert torch.allclose(fourier.restricted(logits, keys), logits.mean(0).expand_as(logits))
     assert fourier.power(torch.ones(p * p, p).double()).sum() == 0
+
+
+def test_a_table_learned_by_heart_lends_its_answers_to_other_pairs():
+    """Right on the pairs trained on, silent on all others: yet their restricted loss falls; alone it is chance."""
+    grid = MADE["addition"].frozen(0, "test", 2).grid
+    p = math.isqrt(len(grid.target))
+    logits = 8.0 * torch.nn.functional.one_hot(grid.target, p).double() * grid.trained[:, None]
+    keys = fourier.key_frequencies(logits)
+    found = fourier.losses(logits, grid, keys)
+    assert keys.all() and found["restricted_loss[pairs=test]"] < 0.2
+    assert found["restricted_alone"] == pytest.approx(math.log(p))
+
+
+@pytest.mark.parametrize("name", ["addition", "addition clock"])
+def test_restricted_on_its_own_pairs(name):
+    """Truth: trigonometric logits stay as they are. Null: other frequencies leave little."""
+    grid = grid_of(name)
+    p = math.isqrt(len(grid.target))
+    logits, rows = trigonometric(p, [1, 3]) + noise(p), ~grid.trained
+    assert torch.allclose(fourier.restricted_alone(logits, chosen(p, [1, 3]), rows), logits[rows])
+    other = fourier.restricted_alone(logits, chosen(p, [2]), rows)
+    assert (other - other.mean(0)).square().mean() < 0.2 * logits[rows].var()
 
 
 def test_gini():

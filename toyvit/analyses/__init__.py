@@ -167,7 +167,7 @@ ANALYSES = {
         Analysis(
             name="fourier",
             measure=fourier.fourier,
-            axes={"restricted_loss": "", "excluded_loss": "", "key_share": "", "gini": ""}
+            axes={"restricted_loss": "", "restricted_alone": "", "excluded_loss": "", "key_share": "", "gini": ""}
             | dict.fromkeys(["power", "key"], "frequency"),
             needs="addition",
             source="Nanda 2023, sections 4 and 5; which frequencies are key (2 % of the variance) is this lab's rule",
