@@ -15,7 +15,7 @@ RUNGS = (
     ("model", "data", "runs"),
     ("circuits", "trajectory", "results"),
     ("analyses", "train", "transitions"),
-    ("measure", "calibration", "search"),
+    ("measure", "calibration", "search", "dynamics"),
     ("report", "sweep"),
     ("overrides", "__main__"),
 )

@@ -39,3 +39,55 @@ def ridge_predictions(
 
 def one_hot(labels: Int[Tensor, " image"], n: int) -> Float[Tensor, "image label"]:
     return torch.nn.functional.one_hot(labels, n).double()
+
+
+def eigenvalues(x: Float[Tensor, "sample feature"]) -> Float[Tensor, " feature"]:
+    """Variances along the principal directions, falling, in float64: eigenvalues of the covariance of the samples."""
+    x = x.double() - x.double().mean(0)
+    return torch.linalg.eigvalsh(x.T @ x / (len(x) - 1)).flip(0).clamp(min=0)
+
+
+def participation_ratio(variances: Float[Tensor, " feature"]) -> Float[Tensor, ""]:
+    """(sum v)^2 / sum v^2: n where n variances are equal and the others 0; between 1 and their number; NaN where all are 0."""
+    return variances.sum() ** 2 / variances.square().sum()
+
+
+def effective_rank(variances: Float[Tensor, " feature"]) -> Float[Tensor, ""]:
+    """exp of the entropy of the singular values (roots of the variances) scaled to sum 1 (Roy & Vetterli 2007, definition 1).
+
+    n where n are equal and the others 0; NaN where all are 0. Other papers take the variances themselves: smaller.
+    """
+    sizes = variances.sqrt()
+    return entropy(sizes / sizes.sum()).exp()
+
+
+def power_law(values: Float[Tensor, " feature"], first: int, last: int) -> Float[Tensor, ""]:
+    """alpha where values fall as j^-alpha: minus the least-squares slope of ln value on ln j, j from first (1 or more) to last.
+
+    NaN for fewer than two values.
+    """
+    ranks = torch.arange(first, last + 1, dtype=torch.double).log()
+    centred = ranks - ranks.mean()
+    return -(centred * values[first - 1 : last].double().log()).sum() / centred.square().sum()
+
+
+def centred_gram(x: Float[Tensor, "sample feature"]) -> Float[Tensor, "sample sample"]:
+    """Inner products of the samples, U-centred (Szekely & Rizzo 2014, eq. 2.11): diagonal 0, every row and column sums to 0.
+
+    The inner product of two such matrices, over n (n - 3), is the unbiased HSIC_1 of Song 2012. float64; n of 4 or more.
+    """
+    x = x.double()
+    n, gram = len(x), (x @ x.T).fill_diagonal_(0)
+    rows = gram.sum(1) / (n - 2)
+    return (gram - rows[:, None] - rows[None] + gram.sum() / ((n - 1) * (n - 2))).fill_diagonal_(0)
+
+
+def cka(grams: Float[Tensor, "representation sample sample"]) -> Float[Tensor, "representation representation"]:
+    """Centred kernel alignment of every two representations of the same samples, unbiased: the cosine of their `centred_gram`.
+
+    1 with itself, the same under rotation and scale; 0 in the mean for independent ones, whose biased form reads far above 0
+    where samples are few (0.5 for 64 samples of 64 features). A little below 0 is noise. NaN where one does not vary.
+    """
+    flat = grams.flatten(1)
+    lengths = flat.norm(dim=1)
+    return flat @ flat.T / torch.where(lengths > 0, lengths, torch.nan).outer(lengths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -152,3 +153,45 @@ def test_the_analysis_agrees_with_its_parts(name):
         everything = knock_out(model, [(1, head) for head in range(4)], seen, ablation)
         assert together[-1] == loss(everything, batch.target) and len(together) == 5
         assert found[f"cumulative_accuracy[ablation={ablation}]"][-1] == accuracy(everything, batch.target)
+
+
+@every_shape
+def test_a_model_that_sees_only_the_query_has_no_use_for_the_context(options):
+    """No attention, read at the last patch, which is the query: 0 exactly. With attention the pictures matter."""
+    model, batch = model_for("induction 4x4", n=20, **{**OPTIONS[options], "readout": "last"})
+    assert batch.pairs is not None and (batch.pairs.query == 15).all()
+    assert behaviour.in_context(model, batch, traced(model, batch))["score[by=context]"] != 0
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attn.out.weight.zero_()
+    assert behaviour.in_context(model, batch, traced(model, batch))["score[by=context]"] == 0
+
+
+def test_pictures_out_of_context():
+    made = MADE["induction 4x4"]
+    batch = made.frozen(0, "test", 5)
+    mixed = behaviour.out_of_context(batch.images, torch.tensor([0, 5, 15, 15, 6]), 8)
+    cells = lambda images: images.unfold(2, 8, 8).unfold(3, 8, 8).flatten(2, 3)[:, 0].flatten(2)  # noqa: E731
+    own, other, found = cells(batch.images), cells(batch.images.roll(1, 0)), cells(mixed)
+    for image, query in enumerate((0, 5, 15, 15, 6)):
+        assert torch.equal(found[image, query], own[image, query])
+        rest = torch.arange(16) != query
+        assert torch.equal(found[image, rest], other[image, rest])
+
+
+@pytest.mark.parametrize("name", ["markov", "repeats"])
+def test_in_context_score_by_position(name):
+    """Who counts in the context gains by it; who says the same everywhere has 0; the reverse order has the opposite sign."""
+    batch = MADE[name].frozen(0, "test", 400)
+    model = ViT(replace(BASE, mask="causal", readout="every"))
+    flat = torch.zeros(*batch.target.shape, MADE[name].n_classes)
+    assert behaviour.in_context(model, batch, {"logits": flat})["score[by=position]"].abs() < 1e-6
+    late = torch.arange(batch.target.shape[1]) >= batch.target.shape[1] / 2
+    right = torch.nn.functional.one_hot(batch.target.clamp(min=0), flat.shape[-1]) * 3.0
+    for sign, when in ((1, late), (-1, ~late)):
+        found = behaviour.in_context(model, batch, {"logits": right * when[:, None]})["score[by=position]"]
+        gain = math.log(flat.shape[-1]) - loss(right, batch.target)
+        assert found == pytest.approx(sign * gain.item(), rel=1e-4)
+    for strategy, said in (batch.strategies or {}).items():
+        found = behaviour.in_context(model, batch, {"logits": said.nan_to_num(1.0).clamp(min=1e-30).log()})
+        assert strategy not in ("bigram", "unigram") or found["score[by=position]"] > 0.01, strategy

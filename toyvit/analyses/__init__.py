@@ -11,7 +11,22 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from toyvit.analyses import attention, behaviour, circuits, heads, induction, lens, memories, norms, probes, weights
+from toyvit.analyses import (
+    attention,
+    behaviour,
+    circuits,
+    fourier,
+    geometry,
+    heads,
+    induction,
+    landscape,
+    lens,
+    llc,
+    memories,
+    norms,
+    probes,
+    weights,
+)
 from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch
 from toyvit.errors import BadInput, choose
@@ -32,6 +47,11 @@ NEEDS: dict[str, tuple[str, Callable[[ModelConfig, Batch], bool]]] = {
     "labels": ("classes, of pictures or of patches", lambda config, batch: not batch.target.is_floating_point()),
     "masks": ("the class of every patch", lambda config, batch: batch.objects is not None and batch.target.ndim == 2),
     "vocabulary": ("cells that name a class", lambda config, batch: weights.vocabulary(batch) is not None),
+    "context": (
+        "item-label pairs, or a class a patch and a causal mask",
+        lambda config, batch: batch.pairs is not None or behaviour.answers_in_order(config, batch),
+    ),
+    "addition": ("all pairs of an addition", lambda config, batch: batch.grid is not None),
     "mlp": ("an MLP (--model.d_mlp)", lambda config, batch: config.d_mlp > 0),
 }
 
@@ -282,6 +302,63 @@ ANALYSES = {
             source="Geva 2021",
             truth="a planted key-value pair: its class, agreement and correlation 1",
             null="shuffled classes: agreement_chance, correlation 0; step 0",
+        ),
+        Analysis(
+            name="llc",
+            measure=llc.llc,
+            axes={"llc": "", "llc_sd": "", "diverged": ""},
+            asked=True,
+            source="Lau 2023; meant for the training pictures (--split train), with this lab's settings (llc.DEFAULT)",
+            truth="closed forms: quadratic loss, normal crossings, reduced-rank regression",
+            null="a loss that does not depend on the weights: 0",
+        ),
+        Analysis(
+            name="fourier",
+            measure=fourier.fourier,
+            axes={"restricted_loss": "", "restricted_alone": "", "excluded_loss": "", "key_share": "", "gini": ""}
+            | dict.fromkeys(["power", "key"], "frequency"),
+            needs="addition",
+            source="Nanda 2023, sections 4 and 5; which frequencies are key (2 % of the variance) is this lab's rule",
+            truth="hand-built trigonometric logits: restricted loss unchanged, excluded ln p, share 1",
+            null="random logits and embeddings: share 0, excluded loss unchanged, Gini near 0",
+        ),
+        Analysis(
+            name="geometry",
+            measure=geometry.geometry,
+            axes=dict.fromkeys(["effective_rank", "participation_ratio", "alpha", "alpha_last", "samples_per_feature"], "layer")
+            | {"cka": "layer to_layer"},
+            sites=RESIDUALS,
+            source="Roy & Vetterli 2007 (effective rank), Agrawal 2022 (alpha-ReQ), Song 2012 and Raghu 2021 (unbiased CKA)",
+            truth="n equal directions: rank n; exact power laws; a layer and its rotation: CKA 1",
+            null="white noise: alpha 0.26 at 1,000 samples of 64 features, CKA 0",
+        ),
+        Analysis(
+            name="gradient_noise",
+            measure=landscape.gradient_noise,
+            axes={"noise": "", "signal": "", "scale": ""},
+            asked=True,
+            source="McCandlish 2018, simple noise scale (eq. 2.9, appendix A.1); meant for the training pictures",
+            truth="a loss whose samples' gradients have a known mean and covariance",
+            null="samples that agree: noise and scale 0",
+        ),
+        Analysis(
+            name="hessian",
+            measure=landscape.hessian,
+            axes={"top": ""},
+            asked=True,
+            source="Lanczos on Hessian-vector products; meant for the training pictures",
+            truth="a quadratic loss with known eigenvalues",
+            null="a linear loss: 0",
+        ),
+        Analysis(
+            name="in_context",
+            measure=behaviour.in_context,
+            axes={"score": ""},
+            sites=("logits",),
+            needs="context",
+            source="Olsson 2022 (by position, sign turned); by context is this lab's",
+            truth="predictors that know the world; a model that looks only at the query: 0",
+            null="a model that says the same everywhere: 0",
         ),
     )
 }

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.circuits import knock_out
+from toyvit.circuits import knock_out, run
+from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch, accuracy, loss
 from toyvit.model import ViT
 
@@ -35,6 +37,41 @@ def by_factor(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str
         for quantity, scores in (("loss", nats), ("accuracy", right)):
             out[f"{quantity}_of_value[factor={factor}]"] = torch.bincount(values, scores) / counts
     return out
+
+
+def in_context(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `in_context`: nats by which the context lowers the loss. Positive is good; without use of the context 0.
+
+    score[by=context]    where pictures have item-label pairs: loss with all cells but the query taken from another picture,
+                         minus the loss as it is (this lab's; it needs no order of cells)
+    score[by=position]   where patches are answered under a causal mask: loss of the first quarter of the patches that are
+                         asked, minus that of the last (Olsson 2022: 500th token minus 50th, so with the sign turned)
+    """
+    out: dict[str, Tensor] = {}
+    if batch.pairs is not None:
+        others = run(model, out_of_context(batch.images, batch.pairs.query, model.config.stated("patch_size")))
+        out["score[by=context]"] = loss(others, batch.target) - loss(trace["logits"], batch.target)
+    if answers_in_order(model.config, batch):
+        nats = F.cross_entropy(trace["logits"].flatten(0, 1), batch.target.flatten(), ignore_index=-1, reduction="none")
+        asked = batch.target >= 0
+        by_patch = (nats.view(asked.shape).double().sum(0) / asked.sum(0))[asked.any(0)]
+        quarter = max(1, len(by_patch) // 4)
+        out["score[by=position]"] = by_patch[:quarter].mean() - by_patch[-quarter:].mean()
+    return out
+
+
+def answers_in_order(config: ModelConfig, batch: Batch) -> bool:
+    """Whether there is one class a patch, and patches see only what comes before them."""
+    return batch.target.ndim == 2 and not batch.target.is_floating_point() and config.mask == "causal"
+
+
+def out_of_context(
+    images: Float[Tensor, "image channel height width"], query: Int[Tensor, " image"], size: int
+) -> Float[Tensor, "image channel height width"]:
+    """Pictures whose query cell is their own and all other cells those of the picture before."""
+    rows, columns = images.shape[2] // size, images.shape[3] // size
+    own = F.one_hot(query, rows * columns).bool().view(-1, 1, rows, columns)
+    return torch.where(own.repeat_interleave(size, 2).repeat_interleave(size, 3), images, images.roll(1, 0))
 
 
 def divergence(logits: Tensor, said: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cache, cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from toyvit.config import AdditionConfig
 from toyvit.data.draws import bits, sample_keys
 from toyvit.data.glyphs import CELL, bank, cell_pictures
-from toyvit.data.task import Task, asking, class_baselines, other_answer
+from toyvit.data.task import Grid, Task, asking, class_baselines, other_answer
 from toyvit.data.world import Factors, World, rows_of
 
 CLOCK = 32  # pixels a side of the clock's face
@@ -86,6 +86,14 @@ def addition(config: AdditionConfig) -> Task:
     def target(factors: Factors) -> NDArray[np.int64]:
         return (factors["a"] + factors["b"]) % config.modulus
 
+    @cache
+    def grid() -> Grid:
+        a, b = np.divmod(np.arange(config.modulus**2), config.modulus)
+        trained = np.zeros(len(a), bool)
+        trained[world.pairs["train"] @ (config.modulus, 1)] = True
+        every = {"a": a, "b": b}
+        return Grid(world.render(every), torch.from_numpy(target(every)), torch.from_numpy(trained))
+
     return Task(
         config=config,
         world=world,
@@ -98,4 +106,5 @@ def addition(config: AdditionConfig) -> Task:
             **class_baselines(batch.target),
         },
         others={name: other_answer(world, name, target) for name in ("a", "b")},
+        grid=grid,
     )

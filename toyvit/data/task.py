@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,6 +39,15 @@ class Counterfactual:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Every pair of operands of a sum modulo p, pair a p + b, whatever the batch: what measures of all pairs look at."""
+
+    images: Float[Tensor, "pair channel height width"]
+    target: Int[Tensor, " pair"]
+    trained: Bool[Tensor, " pair"]  # whether training has it
+
+
+@dataclass(frozen=True)
 class Batch:
     """Pictures and what is known about them.
 
@@ -54,6 +63,7 @@ class Batch:
     pairs: Pairs | None = None
     strategies: dict[str, Float[Tensor, "image *patch label"]] | None = None
     counterfactuals: dict[str, Counterfactual] | None = None  # by what is changed
+    grid: Grid | None = None
 
     @property
     def classes(self) -> Int[Tensor, " image"] | None:
@@ -88,6 +98,7 @@ class Task:
     symbols: Callable[[], Tensor] | None = None  # pictures of the classes (label height width), where they have some
     # What can be changed, by name, so that the answer is another wherever it can be: counterfactuals.
     others: Mapping[str, Callable[[Factors], Factors]] = field(default_factory=dict)
+    grid: Callable[[], Grid] | None = None
 
     def batch(self, seed: int, split: str, indices: NDArray[np.int64] | range) -> Batch:
         """Pictures with all that is known about them."""
@@ -105,6 +116,7 @@ class Task:
             pairs=self.pairs(factors) if self.pairs else None,
             strategies=self.strategies(factors) if self.strategies else None,
             counterfactuals={name: Counterfactual(*self.drawn(other(factors))) for name, other in self.others.items()} or None,
+            grid=self.grid() if self.grid else None,
         )
 
     def drawn(self, factors: Factors) -> tuple[Tensor, Tensor]:
@@ -149,7 +161,8 @@ def standardised(values: NDArray[np.int64], n: int) -> NDArray[np.float64]:
 def loss(logits: Float[Tensor, "image *patch label"], target: Tensor) -> Float[Tensor, ""]:
     """Classes: cross-entropy in nats, mean over what is asked; ln(classes) at chance. Numbers: mean squared error."""
     if target.is_floating_point():
-        return (logits - target)[~target.isnan()].square().mean()
+        asked = ~target.isnan()  # as a factor, not as an index, so that the loss can be mapped over weights
+        return ((logits - target.nan_to_num()) * asked).square().sum() / asked.sum()
     return F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=-1)
 
 

@@ -19,10 +19,10 @@ from toyvit.data.pointers import pointers
 from toyvit.data.relations import relations
 from toyvit.data.repeats import repeats
 from toyvit.data.sprites import dsprites
-from toyvit.data.task import Batch, Pairs, Task, accuracy, loss
+from toyvit.data.task import Batch, Grid, Pairs, Task, accuracy, loss
 from toyvit.errors import BadInput
 
-__all__ = ["TASKS", "WORLDS", "Batch", "Pairs", "Task", "accuracy", "loss", "resolve", "task"]
+__all__ = ["TASKS", "WORLDS", "Batch", "Grid", "Pairs", "Task", "accuracy", "loss", "resolve", "task"]
 
 TASKS: dict[str, Callable[[Any], Task]] = {
     "classify": classify,

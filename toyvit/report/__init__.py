@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from toyvit.config import ModelConfig
-from toyvit.report import circuits, figures, heads, lenses, pictures
+from toyvit.report import circuits, figures, grokking, heads, lenses, pictures
 from toyvit.results import main_rows, table
 from toyvit.runs import RunFolder
 from toyvit.search import Found
@@ -19,6 +19,7 @@ FIGURES: dict[str, tuple[Callable[[set[str], ModelConfig], bool], Callable[[Path
     "phase_transition": (lambda analyses, model: {"performance", "induction"} <= analyses, figures.phase_transition),
     "learning": (lambda analyses, model: "performance" in analyses and "induction" not in analyses, figures.learning),
     "strategies": (lambda analyses, model: {"strategies", "attention"} <= analyses, figures.strategies),
+    "grokking": (lambda analyses, model: "fourier" in analyses, grokking.grokking),
     "by_factor": (lambda analyses, model: {"by_factor", "performance"} <= analyses, figures.by_factor),
     "probes": (lambda analyses, model: "probes" in analyses, figures.probes),
     "knock_outs": (lambda analyses, model: {"knock_outs", "performance"} <= analyses, figures.knock_outs),

@@ -1,0 +1,160 @@
+"""Progress measures of modular addition on logits and embeddings built by hand, and on random ones."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.analyses.planted import OPTIONS, model_for
+from tests.laws.worlds import CONFIGS, MADE
+from toyvit.analyses import ANALYSES, fourier
+from toyvit.config import AdditionConfig
+from toyvit.data.tasks import loss
+
+ADDITIONS = [name for name, config in CONFIGS.items() if isinstance(config, AdditionConfig)]
+
+
+def grid_of(name="addition ordered"):
+    return MADE[name].frozen(0, "test", 2).grid
+
+
+def trigonometric(p, frequencies, sizes=None):
+    """The sum of size cos(w_k (a + b - c)) over frequencies k."""
+    a, b, c = torch.meshgrid(*(torch.arange(p).double(),) * 3, indexing="ij")
+    sizes = sizes or [3.0] * len(frequencies)
+    waves = [size * (2 * math.pi * k / p * (a + b - c)).cos() for k, size in zip(frequencies, sizes, strict=True)]
+    return torch.stack(waves).sum(0).flatten(0, 1)
+
+
+def chosen(p, frequencies):
+    return torch.isin(torch.arange(1, p // 2 + 1), torch.tensor(frequencies))
+
+
+def noise(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+
+
+@settings(max_examples=25, deadline=None)
+@given(p=st.integers(3, 24), data=st.data())
+def test_trigonometric_logits(p, data):
+    """All of the variance is in their frequencies; restricted they are the same, excluded nothing is left."""
+    frequencies = data.draw(st.lists(st.integers(1, p // 2), min_size=1, unique=True))
+    logits = trigonometric(p, frequencies) + noise(p)  # and a bias for each label
+    keys = chosen(p, frequencies)
+    assert torch.equal(fourier.key_frequencies(logits), keys)
+    assert fourier.power(logits)[keys].sum() == pytest.approx(1)
+    assert torch.allclose(fourier.restricted(logits, keys), logits)
+    assert torch.allclose(fourier.excluded(logits, keys), logits.mean(0).expand_as(logits), atol=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(p=st.integers(3, 16), seed=st.integers(0, 99))
+def test_what_is_kept_and_what_is_taken_out_add_up(p, seed):
+    logits, keys = noise(p * p, p, seed=seed), noise(p // 2, seed=seed) > 0
+    whole = fourier.restricted(logits, keys) + fourier.excluded(logits, keys)
+    assert torch.allclose(whole, logits + logits.mean(0))
+    again = fourier.restricted(fourier.restricted(logits, keys), keys)
+    assert torch.allclose(again, fourier.restricted(logits, keys))
+    shifted = fourier.power(logits + noise(p * p, 1, seed=seed + 1))
+    assert torch.allclose(shifted, fourier.power(logits)), "what all labels share says nothing"
+
+
+@pytest.mark.parametrize("name", ADDITIONS)
+def test_losses_of_trigonometric_logits(name):
+    """Truth: restricted is the loss as it is, excluded is chance. Null, other frequencies: the other way round."""
+    grid = grid_of(name)
+    p = math.isqrt(len(grid.target))
+    logits = trigonometric(p, [1, 3])
+    right, wrong = (fourier.losses(logits, grid, chosen(p, keys)) for keys in ([1, 3], [2, 4]))
+    for side, rows in (("train", grid.trained), ("test", ~grid.trained)):
+        own = loss(logits[rows], grid.target[rows]).item()
+        assert own < 0.9 * math.log(p)
+        assert right[f"restricted_loss[pairs={side}]"] == pytest.approx(own)
+        assert right[f"excluded_loss[pairs={side}]"] == pytest.approx(math.log(p))
+        assert wrong[f"restricted_loss[pairs={side}]"] == pytest.approx(math.log(p))
+        assert wrong[f"excluded_loss[pairs={side}]"] == pytest.approx(own)
+    assert right["restricted_alone"] == pytest.approx(loss(logits[~grid.trained], grid.target[~grid.trained]).item())
+
+
+def test_a_table_learned_by_heart_on_some_pairs_is_left_alone_where_it_is_random():
+    """Random logits: each frequency has 2 / (p^2 - 1) of the variance, none is key, and nothing is taken out."""
+    p = 37
+    logits = noise(p * p, p)
+    assert fourier.power(logits).mean() == pytest.approx(2 / (p * p - 1), rel=0.1)
+    keys = fourier.key_frequencies(logits)
+    assert not keys.any() and torch.equal(fourier.excluded(logits, keys), logits)
+    assert torch.allclose(fourier.restricted(logits, keys), logits.mean(0).expand_as(logits))
+    assert fourier.power(torch.ones(p * p, p).double()).sum() == 0
+
+
+def test_a_table_learned_by_heart_lends_its_answers_to_other_pairs():
+    """Right on the pairs trained on, silent on all others: yet their restricted loss falls; alone it is chance."""
+    grid = MADE["addition"].frozen(0, "test", 2).grid
+    p = math.isqrt(len(grid.target))
+    logits = 8.0 * torch.nn.functional.one_hot(grid.target, p).double() * grid.trained[:, None]
+    keys = fourier.key_frequencies(logits)
+    found = fourier.losses(logits, grid, keys)
+    assert keys.all() and found["restricted_loss[pairs=test]"] < 0.2
+    assert found["restricted_alone"] == pytest.approx(math.log(p))
+
+
+@pytest.mark.parametrize("name", ["addition", "addition clock"])
+def test_restricted_on_its_own_pairs(name):
+    """Truth: trigonometric logits stay as they are. Null: other frequencies leave little."""
+    grid = grid_of(name)
+    p = math.isqrt(len(grid.target))
+    logits, rows = trigonometric(p, [1, 3]) + noise(p), ~grid.trained
+    assert torch.allclose(fourier.restricted_alone(logits, chosen(p, [1, 3]), rows), logits[rows])
+    other = fourier.restricted_alone(logits, chosen(p, [2]), rows)
+    assert (other - other.mean(0)).square().mean() < 0.2 * logits[rows].var()
+
+
+def test_gini():
+    assert fourier.gini(torch.ones(10).double()) == 0
+    assert fourier.gini(torch.eye(10)[3].double()) == pytest.approx(0.9)
+    assert fourier.gini(torch.tensor([1.0, 3.0]).double()) == pytest.approx(0.25)
+    assert fourier.gini(torch.zeros(4).double()) == 0
+
+
+@pytest.mark.parametrize("p", [12, 37])
+def test_embeddings(p):
+    """A pure cosine has one frequency, in whatever features; random rows have all, equally: Gini under 0.1."""
+    waves = (2 * math.pi * 5 / p * torch.arange(p).double()).cos()[:, None] * noise(1, 64) + noise(1, 64, seed=1)
+    assert fourier.spectrum(waves).argmax() == 4
+    assert fourier.gini(fourier.spectrum(waves)) == pytest.approx(1 - 1 / (p // 2))
+    assert fourier.gini(fourier.spectrum(noise(p, 64))) < 0.1
+    second = noise(p, 3, 8, seed=2)
+    embed = waves.repeat_interleave(p, 0).unflatten(1, (8, 8)) + torch.cat([second, noise(p, 5, 8, seed=3)], 1).repeat(p, 1, 1)
+    assert fourier.gini(fourier.spectrum(fourier.embedding(embed))) == pytest.approx(1 - 1 / (p // 2))
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("name", ADDITIONS)
+def test_the_analysis_looks_at_all_pairs_whatever_the_batch(name, options):
+    model, batch = model_for(name, n=3, **OPTIONS[options])
+    found = fourier.fourier(model, batch, {})
+    other = model_for(name, n=9, **OPTIONS[options])[1]
+    again = fourier.fourier(model, other, {})
+    assert all(torch.equal(found[key], again[key]) for key in found)
+    assert all(value.dtype == torch.double for value in found.values())
+    assert found["key_share"] == pytest.approx(found["power"][found["key"] > 0].sum().item())
+    assert ANALYSES["fourier"].missing(model, replace(batch, grid=None)) == ["all pairs of an addition"]
+
+
+@pytest.mark.parametrize("name", ADDITIONS)
+def test_the_grid_is_every_pair_in_order(name):
+    made, grid = MADE[name], grid_of(name)
+    p = made.config.modulus
+    assert len(grid.images) == p * p and grid.trained.sum() == made.world.sizes["train"]
+    for split in ("train", "test"):
+        batch = made.frozen(0, split, 50)
+        place = batch.factors["a"] * p + batch.factors["b"]
+        assert torch.equal(grid.images[place], batch.images) and torch.equal(grid.target[place], batch.target)
+        assert (grid.trained[place] == (split == "train")).all()
+    assert np.array_equal(grid.target.numpy(), np.add.outer(np.arange(p), np.arange(p)).flatten() % p)

@@ -1,0 +1,69 @@
+"""A small sweep of modular additions: its figure and its notebook."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+from toyvit.__main__ import main
+from toyvit.analyses.llc import Llc, estimate
+from toyvit.data.tasks import task
+from toyvit.measure import measure
+from toyvit.report import draw, grokking
+from toyvit.results import table
+from toyvit.trajectory import Trajectory
+
+SMALL = ["--task.modulus", "7", "--model.d_model", "16", "--model.n_heads", "2", "--model.d_mlp", "16", "--train.steps", "40"]
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    words = [*SMALL, "--train.batch_size", "16", "--train.n_validation", "4", "--analyses", "fourier", "--images", "4"]
+    assert (
+        main(["sweep", "addition", "--runs", str(folder), "--name", "addition", "--seeds", "0,1", "--jobs", "1", *words]) == 0
+    )
+    return folder / "addition"
+
+
+@pytest.mark.slow
+def test_the_figure_of_grokking_has_the_coefficient_where_it_was_measured(runs):
+    """Four panels, and a fifth with the LLC; diverged checkpoints are crosses, not numbers."""
+    path = runs / "seed-0"
+    assert len(grokking.grokking(path).axes) == 4
+    assert "grokking" in {picture.stem for picture in draw(path)}
+    steps = Trajectory(path).steps[::20]
+    measure(path, analyses=["llc"], split="train", images=99, steps=steps, progress=False)
+    rows = table(path).query("analysis == 'llc' and quantity == 'diverged'")
+    assert list(rows["step"]) == steps
+    axes = grokking.grokking(path).axes
+    assert len(axes) == 5
+    crosses = next(one for one in axes[4].lines if one.get_marker() == "x")
+    assert list(crosses.get_xdata()) == list(rows["step"][rows["value"] > 0])
+    picture = next(picture for picture in draw(path) if picture.stem == "grokking")
+    with Image.open(picture) as pixels:
+        assert min(pixels.size) > 200
+
+
+@pytest.mark.slow
+def test_traces_of_the_sampler_are_drawn(runs):
+    run = Trajectory(runs / "seed-0")
+    settings = Llc(step_size=1e-6, localisation=1e4, draws=6, burn_in=4, chains=3)
+    found = estimate(run[40], task(run.run.task).frozen(0, "train", 99), settings)
+    (panel,) = grokking.traces(found).axes
+    chains = [one for one in panel.lines if str(one.get_label()).startswith("chain")]
+    assert [list(one.get_ydata()) for one in chains] == [pytest.approx(trace.tolist()) for trace in found.traces]
+
+
+@pytest.mark.slow
+def test_the_notebook_of_grokking_runs_on_a_small_sweep(runs, monkeypatch):
+    monkeypatch.setenv("TOYVIT_SWEEP", str(runs))
+    made = nbformat.read(NOTEBOOKS / "05_grokking.ipynb", 4)
+    NotebookClient(made, timeout=300, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+    shown = [out for cell in made.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
+    assert len(shown) == 3

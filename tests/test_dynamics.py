@@ -1,0 +1,168 @@
+"""What takes several checkpoints, on runs whose checkpoints are made by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.analyses.test_fourier import chosen, trigonometric
+from toyvit import dynamics
+from toyvit.config import AdditionConfig
+from toyvit.data.tasks import resolve, task
+from toyvit.errors import BadInput
+from toyvit.model import ViT
+from toyvit.recipes import RECIPES
+from toyvit.train import fit
+from toyvit.trajectory import Trajectory
+
+
+@pytest.fixture(scope="module")
+def addition(tmp_path_factory):
+    """Twenty steps on the sums modulo 7."""
+    run = RECIPES["addition"]()
+    model = replace(run.model, d_model=16, n_heads=2, d_mlp=16)
+    training = replace(run.train, steps=20, batch_size=16, n_validation=4, checkpoints=(0, 1, 5, 20))
+    path = tmp_path_factory.mktemp("runs") / "addition"
+    fit(replace(run, task=AdditionConfig(modulus=7), model=model, train=training), path, progress=False)
+    return Trajectory(path)
+
+
+class Planted(Trajectory):
+    """A trajectory whose checkpoints are functions of the step, of a model with random weights."""
+
+    def __init__(self, recipe, steps, planted, **options):
+        made = RECIPES[recipe]()
+        self.run = resolve(replace(made, model=replace(made.model, d_model=16, n_heads=2, **options)))
+        self.entries, self.planted = dict.fromkeys(steps), planted
+
+    def load(self, model, step):
+        model.load_state_dict(ViT(self.run.model, seed=3).state_dict())
+        with torch.no_grad():
+            self.planted(model, step)
+        return model.eval()
+
+
+def test_updates_of_planted_moves():
+    """One module moves by a known vector, another grows by a factor, all others stay."""
+
+    def planted(model, step):
+        model.patch.weight[0, 0] += step
+        model.head.weight *= 1 + step
+
+    moved = dynamics.updates(Planted("induction-smoke", (0, 1, 3), planted)).set_index(["step", "module"])
+    assert set(moved.index.get_level_values("step")) == {1, 3} and (moved.loc[3]["steps"] == 2).all()
+    assert moved.loc[(1, "patch.weight"), "distance"] == pytest.approx(1, rel=1e-5)
+    assert moved.loc[(3, "patch.weight"), "distance"] == pytest.approx(2, rel=1e-5)
+    assert moved.loc[(1, "head.weight"), "relative"] == pytest.approx(1)
+    assert moved.loc[(3, "head.weight"), "relative"] == pytest.approx(1)
+    still = moved.drop(index=["patch.weight", "head.weight", "all"], level="module")
+    assert len(still) and (still["distance"] == 0).all()
+    parts = moved.drop(index="all", level="module")["distance"].pow(2).groupby("step").sum().pow(0.5)
+    assert moved.xs("all", level="module")["distance"].to_numpy() == pytest.approx(parts.to_numpy())
+
+
+def test_updates_of_a_run(addition):
+    moved = dynamics.updates(addition)
+    ends = [addition[step].head.weight.detach().double() for step in (1, 5)]
+    row = moved[(moved["step"] == 5) & (moved["module"] == "head.weight")].iloc[0]
+    assert row["distance"] == pytest.approx((ends[1] - ends[0]).norm().item()) and row["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"cls_token": True}, {"n_registers": 2, "mask": "bidirectional"}, {"d_mlp": 12}, {"norm": "none"}], ids=str
+)
+def test_similarity_of_planted_checkpoints(options):
+    """Truth: the stream that enters is scaled and turned: 1. Null: other weights, another representation: well below 1."""
+
+    def planted(model, step):
+        turn = (
+            torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(1))).Q if step == 1 else torch.eye(16)
+        )
+        if step == 2:
+            model.initialize(torch.Generator().manual_seed(9))
+            model.patch.weight *= torch.randn(64, generator=torch.Generator().manual_seed(2)) ** 2
+        model.patch.weight.copy_(3 ** (step == 1) * turn @ model.patch.weight)
+        model.positions *= 0
+        model.prefix.copy_(torch.randn(model.prefix.shape, generator=torch.Generator().manual_seed(3)))
+
+    run = Planted("induction-smoke", (0, 1, 2), planted, **options)
+    found = dynamics.similarity(run, task(run.run.task).frozen(0, "test", 40))
+    assert set(found) == {"patches"} | ({"cls"} if options.get("cls_token") else set())
+    for name, matrix in found.items():
+        assert matrix.shape == (3, 3, 3)
+        if name == "patches":
+            assert matrix.diagonal(dim1=1, dim2=2) == pytest.approx(torch.ones(3, 3), abs=1e-5)
+            assert matrix[0, 0, 1] == pytest.approx(1, abs=1e-4) and matrix[0, 0, 2] < 0.95
+            assert torch.allclose(matrix, matrix.mT) and matrix[2, 0, 1] < 0.999
+        else:
+            assert matrix[0].isnan().all(), "CLS is the same in every image when it enters"
+            assert matrix[1:].isfinite().all()
+    one = dynamics.similarity(run, task(run.run.task).frozen(0, "test", 40), [2])
+    assert one["patches"].shape == (3, 1, 1)
+
+
+def test_progress_uses_the_frequencies_of_the_best_checkpoint(addition, monkeypatch):
+    """Checkpoints that say trigonometric logits of other frequencies: the keys are those of the lowest test loss."""
+    said = {0: ([2], 1.0), 1: ([1, 2], 1.0), 5: ([1, 3], 6.0), 20: ([2], 3.0)}
+    steps = iter(said)
+
+    def answers(model, images, only):
+        frequencies, size = said[next(steps)]
+        return {"logits": trigonometric(7, frequencies, [size] * len(frequencies)), "embed": torch.randn(49, 3, 4)}
+
+    monkeypatch.setattr(dynamics, "trace", answers)
+    found = dynamics.progress(addition)
+    assert found["test_loss"].idxmin() == 5 and torch.equal(chosen(7, [1, 3]), torch.tensor([True, False, True]))
+    assert found["key_share"].to_numpy() == pytest.approx([0, 0.5, 1, 0], abs=1e-9)
+    assert found["restricted"][[0, 20]].to_numpy() == pytest.approx(math.log(7))
+    assert found["excluded"][5] == pytest.approx(math.log(7))
+    assert found["restricted"][5] == pytest.approx(found["test_loss"][5])
+    assert found["excluded"][[0, 20]].to_numpy() == pytest.approx(found["train_loss"][[0, 20]].to_numpy())
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_half_of_the_way_of_planted_curves(sign):
+    """An S around step 500, on its way from a detour the other way at step 100, with spikes of one and two checkpoints."""
+    steps = np.arange(0, 1001, 10)
+    curve = 1 / (1 + np.exp(-(steps - 500) / 20)) - 0.3 * np.exp(-(((steps - 100) / 50) ** 2))
+    curve[[20, 21, 70, 95]] += (5, 5, -5, -5)
+    assert dynamics.reached(pd.Series(sign * curve + 3, steps)) in (490, 500)
+    assert dynamics.reached(pd.Series(sign * curve + 3, steps), 0.9) in (530, 540)
+
+
+def test_order_of_planted_curves():
+    """One curve 100 to 140 steps before the reference in every run, one at random around it (null): its interval holds 0."""
+    steps = np.arange(0, 1001, 10)
+
+    def falls(at):
+        return pd.Series(1 / (1 + np.exp((steps - at) / 20)), steps)
+
+    runs = [
+        pd.DataFrame({"test_loss": falls(at), "early": falls(at - 100 - 10 * place), "other": -falls(at + 60 * (-1) ** place)})
+        for place, at in enumerate((400, 500, 600, 550, 450))
+    ]
+    found = dynamics.order_of_reaching(runs)
+    assert found.index[0] == "early" and found.loc["early", "lag"] == pytest.approx(-120, abs=10)
+    assert -140 <= found.loc["early", "low"] <= found.loc["early", "high"] <= -100
+    assert found.loc["other", "low"] < 0 < found.loc["other", "high"] and found.loc["test_loss", "lag"] == 0
+
+
+def test_progress_of_a_run(addition):
+    found = dynamics.progress(addition)
+    assert list(found.index) == [0, 1, 5, 20]
+    assert found.notna().all().all() and found["train_loss"].iloc[0] == pytest.approx(math.log(7), abs=0.1)
+    batch = task(addition.run.task).frozen(0, "train", 999)
+    expected = (addition[20](batch.images).argmax(1) == batch.target).double().mean()
+    assert found["train_accuracy"][20] == pytest.approx(expected.item())
+
+
+def test_progress_of_another_task_is_refused(tmp_path):
+    run = RECIPES["induction-smoke"]()
+    fit(replace(run, train=replace(run.train, steps=1, batch_size=4, n_validation=4)), tmp_path / "other", progress=False)
+    with pytest.raises(BadInput, match="its task is induction, not addition"):
+        dynamics.progress(Trajectory(tmp_path / "other"))

@@ -1,0 +1,141 @@
+"""What takes several checkpoints of one run: how far the weights moved, which layers stayed alike, how grokking came about.
+
+An analysis sees one checkpoint; these see the trajectory. They stand beside `measure`, which owns the table of single
+checkpoints, read checkpoints only, and return frames and tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from toyvit.analyses import fourier, geometry
+from toyvit.circuits import trace
+from toyvit.data.tasks import Batch, Grid, accuracy, loss, task
+from toyvit.errors import BadInput
+from toyvit.model import ViT
+from toyvit.stats import centred_gram, cka
+from toyvit.trajectory import Trajectory
+
+
+def updates(trajectory: Trajectory) -> pd.DataFrame:
+    """How far each parameter moved between neighbouring checkpoints: one row a checkpoint (but the first) and module.
+
+    step       of the later checkpoint
+    steps      between the two: distances over stretches of unlike length are not comparable as they are
+    distance   Euclidean norm of the difference
+    relative   the same over the norm before; NaN where that was 0
+    Module `all` is the whole of the weights.
+    """
+    rows, model = [], ViT(trajectory.run.model)
+    before = _weights(trajectory, model, trajectory.steps[0])
+    for earlier, step in zip(trajectory.steps, trajectory.steps[1:], strict=False):
+        now = _weights(trajectory, model, step)
+        for name, weight in now.items():
+            distance, size = (weight - before[name]).norm().item(), before[name].norm().item()
+            relative = distance / size if size else float("nan")
+            rows.append({"step": step, "steps": step - earlier, "module": name, "distance": distance, "relative": relative})
+        before = now
+    return pd.DataFrame(rows, columns=["step", "steps", "module", "distance", "relative"])
+
+
+def _weights(trajectory: Trajectory, model: ViT, step: int) -> dict[str, Tensor]:
+    """Copies in float64, and `all` of them in one row."""
+    parameters = trajectory.load(model, step).named_parameters()
+    found = {name: weight.detach().double().clone() for name, weight in parameters if weight.numel()}
+    return found | {"all": torch.cat([weight.flatten() for weight in found.values()])}
+
+
+def similarity(
+    trajectory: Trajectory, batch: Batch, steps: Sequence[int] | None = None
+) -> dict[str, Float[Tensor, "layer step to_step"]]:
+    """Unbiased CKA between checkpoints, layer by layer, for CLS (where there is one) and for patches, on a batch's pictures.
+
+    1 with itself; 0 in the mean for unrelated representations; below 1 between two checkpoints where the layer changed other
+    than by rotation and scale. Layers and samples are those of the analysis `geometry`. Memory: one number for every checkpoint
+    and pair of pictures.
+    """
+    model, sites = ViT(trajectory.run.model), ["blocks.*.resid_pre", "blocks.*.resid_post"]
+    grams: dict[str, list[list[Tensor]]] = {}  # group: layer: step
+    for step in trajectory.steps if steps is None else steps:
+        seen = trace(trajectory.load(model, step), batch.images, sites)
+        for layer, residual in enumerate(geometry.layers(model, seen)):
+            for group, tokens in geometry.groups(residual, model).items():
+                by_layer = grams.setdefault(group, [[] for _ in range(model.config.n_layers + 1)])
+                by_layer[layer].append(centred_gram(geometry.varying(tokens)))
+    return {group: torch.stack([cka(torch.stack(found)) for found in by_layer]) for group, by_layer in grams.items()}
+
+
+def progress(trajectory: Trajectory) -> pd.DataFrame:
+    """Progress measures of modular addition with the key frequencies of the finished network (Nanda 2023, section 5).
+
+    Indexed by step: loss and accuracy on the pairs trained on and on all others, `restricted` (only key frequencies are kept,
+    pairs not trained on), `restricted_alone` (the same without what trained pairs lend them, see `fourier.restricted_alone`)
+    and `excluded` (they are taken out, pairs trained on), all losses in nats; `key_share` of the logits' variance; `gini` of
+    the embedding. The finished network is the checkpoint with the lowest loss on pairs not trained on, not the last: full-batch
+    training has spikes. BadInput for a run of another task.
+    """
+    grid = task(trajectory.run.task).frozen(0, "test", 1).grid
+    if grid is None:
+        raise BadInput(
+            f"{trajectory.folder.path} has no progress measures: its task is {trajectory.run.task.name}, not addition"
+        )
+    model, tables, ginis = ViT(trajectory.run.model), {}, {}
+    for step in trajectory.steps:
+        seen = trace(trajectory.load(model, step), grid.images, ["logits", "embed"])
+        tables[step] = seen["logits"].double()
+        ginis[step] = fourier.gini(fourier.spectrum(fourier.embedding(seen["embed"]))).item()
+    tested = {step: loss(logits[~grid.trained], grid.target[~grid.trained]).item() for step, logits in tables.items()}
+    keys = fourier.key_frequencies(tables[min(tested, key=tested.__getitem__)])
+    rows = {step: _progress(logits, grid, keys) | {"gini": ginis[step]} for step, logits in tables.items()}
+    return pd.DataFrame(rows).T.rename_axis("step")
+
+
+def _progress(logits: Float[Tensor, "pair label"], grid: Grid, keys: Bool[Tensor, " frequency"]) -> dict[str, float]:
+    found = fourier.losses(logits, grid, keys)
+    plain = {
+        f"{side}_{name}": score(logits[rows], grid.target[rows])
+        for side, rows in (("train", grid.trained), ("test", ~grid.trained))
+        for name, score in (("loss", loss), ("accuracy", accuracy))
+    }
+    chosen = {
+        "restricted": found["restricted_loss[pairs=test]"],
+        "restricted_alone": found["restricted_alone"],
+        "excluded": found["excluded_loss[pairs=train]"],
+    }
+    share = fourier.power(logits)[keys].sum()
+    return {name: value.item() for name, value in (plain | chosen | {"key_share": share}).items()}
+
+
+def reached(curve: pd.Series, share: float = 0.5) -> float:
+    """The first step past a share of the way from a curve's far end to where it ends.
+
+    The curve is first smoothed by a running median of five checkpoints, so that a spike is no event. It ends at the median of
+    its last ten; its far end is its extreme on the other side of that, the highest of a curve that falls. For curves with
+    spikes and stairs, in which `transitions.detect` sees no single abrupt change; it does not say whether there is one.
+    """
+    smooth = curve.rolling(5, center=True, min_periods=1).median().to_numpy()
+    last = np.median(smooth[-10:])
+    far = int(smooth.argmax() if smooth.max() - last > last - smooth.min() else smooth.argmin())
+    way = (smooth[far:] - smooth[far]) / (last - smooth[far])
+    return float(curve.index[far + int((way >= share).argmax())])
+
+
+def order_of_reaching(runs: Sequence[pd.DataFrame], share: float = 0.5, reference: str = "test_loss") -> pd.DataFrame:
+    """Which curve reaches a share of its way first: a row a column of the runs (seeds), by lag behind the reference.
+
+    reached     median over runs, steps
+    lag         median over runs of the steps by which it comes after the reference in the same run; negative: before
+    low, high   95 % bootstrap interval of the lag over runs (2,000 draws); with five runs it is near their whole range
+    """
+    steps = pd.DataFrame([{name: reached(curve, share) for name, curve in run.items()} for run in runs])
+    lags = steps.sub(steps[reference], axis=0)
+    picks = np.random.default_rng(0).integers(0, len(lags), (2000, len(lags)))
+    low, high = np.percentile(np.median(lags.to_numpy()[picks], axis=1), (2.5, 97.5), axis=0)
+    columns = {"runs": len(lags), "reached": steps.median(), "lag": lags.median(), "low": low, "high": high}
+    return pd.DataFrame(columns, lags.columns).sort_values("lag", kind="stable").rename_axis("measure")
