@@ -195,6 +195,20 @@ def test_the_parts_of_the_scores_sum_to_the_scores(options):
     assert torch.allclose(torch.stack(list(shares.values())).sum(0), torch.ones(model.config.n_heads), atol=1e-5)
 
 
+def test_shares_count_only_keys_that_the_mask_allows():
+    """By hand, query by query: what the later patches would score, were they seen, has no part in it."""
+    model, batch = model_for("induction 4x4", n=5, **OPTIONS["bare, causal"])
+    parts, shares = score_parts(model, batch.images), weights.score_shares(model, batch, {})
+    total = torch.stack(list(parts.values())).sum(0)
+    for (asks, answers), part in parts.items():
+        together, alone = 0.0, 0.0
+        for query in range(model.config.n_tokens):
+            one, whole = part[:, 0, query, : query + 1], total[:, 0, query, : query + 1]
+            together += ((one - one.mean(-1, keepdim=True)) * (whole - whole.mean(-1, keepdim=True))).sum().item()
+            alone += (whole - whole.mean(-1, keepdim=True)).square().sum().item()
+        assert shares[f"{asks}_{answers}"][0].item() == pytest.approx(together / alone, abs=1e-4)
+
+
 def test_purely_positional_and_purely_content_heads():
     """a0.h0 of the induction model reads positions only; a head that compares contents reads nothing else."""
     for options in ({}, {"mask": "causal"}, {"cls_token": True, "n_registers": 1, "mask": "local"}, {"norm": "rms"}):
