@@ -99,6 +99,10 @@ def test_random_heads_copy_within_the_published_band():
     for width, spread in ((8, 0.20), (16, 0.10), (32, 0.05)):
         mean, sd = weights.copying_null(64, width)
         assert abs(mean) < 0.03 and sd == pytest.approx(spread, rel=0.15)
+    model, batch = model_for("induction 4x4", n=2)
+    mean, sd = weights.copying_null(16, 8)
+    plain = torch.stack([copying(*block.attn.heads()[2:]) for block in model.blocks])
+    assert torch.allclose(weights.circuits(model, batch, {})["copying_z"], (plain - mean) / sd)
     scores = copying(draw(400, 64, 8, seed=5), draw(400, 8, 64, seed=6))
     assert 0.45 < scores.max() < 0.7
 
