@@ -99,6 +99,10 @@ def test_random_heads_copy_within_the_published_band():
     for width, spread in ((8, 0.20), (16, 0.10), (32, 0.05)):
         mean, sd = weights.copying_null(64, width)
         assert abs(mean) < 0.03 and sd == pytest.approx(spread, rel=0.15)
+    model, batch = model_for("induction 4x4", n=2)
+    mean, sd = weights.copying_null(16, 8)
+    plain = torch.stack([copying(*block.attn.heads()[2:]) for block in model.blocks])
+    assert torch.allclose(weights.circuits(model, batch, {})["copying_z"], (plain - mean) / sd)
     scores = copying(draw(400, 64, 8, seed=5), draw(400, 8, 64, seed=6))
     assert 0.45 < scores.max() < 0.7
 
@@ -193,6 +197,20 @@ def test_the_parts_of_the_scores_sum_to_the_scores(options):
     assert torch.allclose(total[seen.isfinite()], seen[seen.isfinite()], atol=1e-4)
     shares = weights.score_shares(model, batch, {})
     assert torch.allclose(torch.stack(list(shares.values())).sum(0), torch.ones(model.config.n_heads), atol=1e-5)
+
+
+def test_shares_count_only_keys_that_the_mask_allows():
+    """By hand, query by query: what the later patches would score, were they seen, has no part in it."""
+    model, batch = model_for("induction 4x4", n=5, **OPTIONS["bare, causal"])
+    parts, shares = score_parts(model, batch.images), weights.score_shares(model, batch, {})
+    total = torch.stack(list(parts.values())).sum(0)
+    for (asks, answers), part in parts.items():
+        together, alone = 0.0, 0.0
+        for query in range(model.config.n_tokens):
+            one, whole = part[:, 0, query, : query + 1], total[:, 0, query, : query + 1]
+            together += ((one - one.mean(-1, keepdim=True)) * (whole - whole.mean(-1, keepdim=True))).sum().item()
+            alone += (whole - whole.mean(-1, keepdim=True)).square().sum().item()
+        assert shares[f"{asks}_{answers}"][0].item() == pytest.approx(together / alone, abs=1e-4)
 
 
 def test_purely_positional_and_purely_content_heads():

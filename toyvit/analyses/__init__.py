@@ -65,7 +65,7 @@ class Analysis:
     axes: dict[str, str]  # quantity (without tags) -> axes of its tensor; "" is a single number
     sites: tuple[str, ...] = ()
     needs: str = ""  # names in NEEDS
-    asked: bool = False  # run only when asked for by name: it takes seconds a checkpoint
+    asked: bool = False  # run only when asked for by name: it takes seconds a checkpoint, or makes thousands of rows
     source: str
     truth: str
     null: str
@@ -299,6 +299,7 @@ ANALYSES = {
             | dict.fromkeys(["agreement_mean", "agreement_chance", "correlation_mean"], "layer"),
             sites=("blocks.*.mlp.post",),
             needs="mlp classes",
+            asked=True,  # quick, but a row of the table for every neuron
             source="Geva 2021",
             truth="a planted key-value pair: its class, agreement and correlation 1",
             null="shuffled classes: agreement_chance, correlation 0; step 0",

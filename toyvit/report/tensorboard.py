@@ -46,7 +46,7 @@ LAYOUT = {
         "probes": ["Multiline", ["^probes/accuracy/"]],
     }
 }
-TOO_MANY = ("key", "count", "level")  # axes whose quantities are figures, not curves
+TOO_MANY = ("key", "count", "level", "neuron")  # axes whose quantities are figures, not curves
 
 
 def write(path: Path | str) -> Path:
