@@ -268,6 +268,8 @@ def measure(options: argparse.Namespace) -> int:
             print(f"left out: {name} {problem}")
         for name, reason in done.left_out.items():
             print(f"not measured: {name}, {reason}")
+        if done.clamps:
+            print(f"clamps in force from their steps on, as in training: {', '.join(done.clamps)}")
         print(f"{path}: measured {done.computed} cells, found {done.found} done")
     return 0
 

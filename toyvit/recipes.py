@@ -223,6 +223,16 @@ def fewshot() -> Run:
     )
 
 
+def two_pairs() -> Run:
+    """Two exemplar-label pairs and a query (after Singh 2024): a plateau at the two labels, then an induction head."""
+    return Run(
+        recipe="two-pairs",
+        task=FewshotConfig(n_pairs=2, n_classes=50, n_labels=5, labels="random", burstiness=1),
+        model=ModelConfig(n_layers=2, n_heads=8, d_model=64, mask="causal", cls_token=False, readout="last"),
+        train=TrainConfig(steps=600, batch_size=64, learning_rate=1e-3),
+    )
+
+
 def apples() -> Run:
     """Counting with up to six squares a side that do not count: above 0.99, held-out pairs too, no plateau. 30 CPU seconds."""
     run = counting()
@@ -359,6 +369,7 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "addition": addition,
     "counting": counting,
     "fewshot": fewshot,
+    "two-pairs": two_pairs,
     "apples": apples,
     "objects": objects,
     "sort-of-clevr": sort_of_clevr,

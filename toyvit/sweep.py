@@ -19,6 +19,7 @@ from toyvit.model import ViT
 from toyvit.results import main_rows, table
 from toyvit.runs import RunFolder, write_atomically
 from toyvit.train import fit
+from toyvit.train.clamps import check as check_clamps
 from toyvit.train.snapshots import schedule
 from toyvit.transitions import found
 
@@ -62,6 +63,7 @@ def check(plan: Mapping[Path, Run], *, analyses: list[str] | None = None, images
     for path, given in plan.items():
         run, folder = resolve(given), RunFolder(path)
         schedule(run.train)
+        check_clamps(run)
         if folder.config_file.exists():
             folder.check_same(run)
         if (run.task, run.model) not in seen:
