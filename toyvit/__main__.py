@@ -171,7 +171,9 @@ def sweep(options: argparse.Namespace, words: list[str]) -> int:
     print(frame.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
     if order := events(list(plan)):
         print(order)
-    print(f"table: {folder / 'sweep.csv'}\nfigure: {draw_sweep(list(plan), folder)}")
+    print(f"table: {folder / 'sweep.csv'}")
+    for picture in draw_sweep(list(plan), folder):
+        print(f"figure: {picture}")
     return 0
 
 

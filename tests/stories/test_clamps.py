@@ -98,7 +98,7 @@ def test_clamped_and_free_measures_are_different_cells(tmp_path):
 
 def test_pictures_without_a_match_cannot_be_measured_under_it(tmp_path):
     folder = fit(small(("1.0:match",), recipe="fewshot", steps=2), tmp_path / "run", progress=False)
-    with pytest.raises(BadInput, match="'match'.*another --split"):
+    with pytest.raises(BadInput, match=r"'match'.*another --split"):
         measure(folder.path, images=16, split="in_weights", progress=False)
     assert not RunFolder(folder.path).measures.exists()
     done = measure(folder.path, images=16, split="in_context", analyses=["performance"], steps=[2], progress=False)
