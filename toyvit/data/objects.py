@@ -82,7 +82,7 @@ class ObjectsWorld(World):
     are MNIST's own of that split. Factors: `count`, and of each object (the first `count` are shown) its `kind`, its `picture`
     (how far into the pictures of its class, in 1/65536) and its `place` (the corner's row * columns + column); `split`; `look`.
     Some pairs (class, quarter of the canvas) may be held out: no object of another split is one of them, every object of
-    `held_out` is (its digits are those of `test`); each quarter loses as many classes, to within one each class as many.
+    `held_out` is (its digits are those of `test`). All quarters lose as many classes, all classes as many quarters or one more.
     """
 
     name: ClassVar[str] = "objects"
