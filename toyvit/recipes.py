@@ -226,7 +226,7 @@ def fewshot() -> Run:
 def two_pairs() -> Run:
     """Two exemplar-label pairs and a query (after Singh 2024): a plateau at the two labels, then an induction head.
 
-    Seeds 0, 1, 2: half of the loss of a bag of labels (0.27 nats) at step 264, 282, 360; 0.99 of the test pictures at the end. A
+    Seeds 0, 1, 2: half of the loss of a bag of labels (0.27 nats) at step 264, 282, 360; 0.99 of the test pictures at last. A
     previous-cell pattern held from the start (`--train.clamps 0.0:previous`): step 162, 178, 192; the match held
     (`1.0:match`): step 100 in all, without a plateau. An eighth of a CPU minute.
 
