@@ -109,11 +109,34 @@ def test_pictures_without_a_match_cannot_be_measured_under_it(tmp_path):
 def test_its_figures_show_the_held_patterns(tmp_path):
     from toyvit.report import draw
     from toyvit.report.pictures import trained
+    from toyvit.report.summary import summary
 
     folder = fit(small(("1.0:match",), steps=4), tmp_path / "run", progress=False)
     measure(folder.path, images=16, analyses=["performance", "induction"], progress=False)
+    assert summary(folder.path).splitlines()[0].split() == [
+        "clamps,",
+        "in",
+        "training",
+        "and",
+        "in",
+        "these",
+        "measures",
+        "1.0:match",
+    ]
     assert {path.name for path in draw(folder.path)} >= {"query_attention.png", "attention.png"}
     run = Trajectory(folder.path)
     batch = task(run.run.task).frozen(0, "test", 3)
     pattern = trace(trained(run, 4, batch), batch.images)["blocks.1.attn.pattern"]
     assert (pattern[torch.arange(3), 0, batch.pairs.query, batch.pairs.match] == 1).all()
+
+
+@pytest.mark.slow
+def test_the_nearer_to_the_answer_the_clamp_the_sooner_it_is_learned(tmp_path):
+    """Steps to half of the bag of labels' loss (0.27 nats): no clamp > previous cell > match, as Singh 2024 reports."""
+    run, steps = RECIPES["two-pairs"](), {}
+    for clamp in ("none", "0.0:previous", "1.0:match"):
+        clamps = () if clamp == "none" else (clamp,)
+        train = replace(run.train, steps=320, clamps=clamps, checkpoints=tuple(range(0, 321, 20)), n_validation=256)
+        entries = fit(replace(run, train=train), tmp_path / clamp, progress=False).entries()
+        steps[clamp] = next(entry.step for entry in entries if entry.loss < 0.27)
+    assert steps["none"] >= steps["0.0:previous"] + 40 >= steps["1.0:match"] + 80
