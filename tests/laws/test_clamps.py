@@ -17,7 +17,7 @@ from toyvit.data.tasks import Pairs, resolve, task
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.taps import editing
-from toyvit.train.clamps import check, kept_copying, start_copying
+from toyvit.train.clamps import check, kept_writing, start_writing
 from toyvit.train.data import Stream
 from toyvit.train.system import System, optimizer
 
@@ -127,10 +127,10 @@ def trained(run, prepare=lambda model: None):
         adam.zero_grad()
         system.training_step(stream.batch(step), 0).backward()
         system.configure_gradient_clipping(adam)
-        with kept_copying(system.model, run.train.clamps, system.step):
+        with kept_writing(system.model, run.train.clamps, system.step):
             adam.step()
         system.step += 1
-        start_copying(system.model, run.train.clamps, system.step)
+        start_writing(system.model, run.train.clamps, system.step)
         seen.append({name: weight.clone() for name, weight in system.model.state_dict().items()})
     return seen
 
@@ -183,6 +183,27 @@ def test_copying_is_a_projection_that_does_not_learn(bias, n_heads, start):
     assert all(not torch.equal(one, two) for one, two in itertools.pairwise(others))
     if bias:
         assert (seen[start]["blocks.1.attn.qkv.bias"].unflatten(0, (3, n_heads, -1))[2, 0] == 0).all()
+
+
+@pytest.mark.parametrize("n_heads", [1, 4])
+def test_carrying_hands_on_all_of_it_into_other_directions(n_heads):
+    """W_V W_O keeps lengths and angles of what it reads; it is no projection; it does not learn."""
+    run = smoke(("0:carry@2",))
+    run = replace(run, model=replace(run.model, n_heads=n_heads))
+    seen, system = trained(run), System(run)
+
+    def circuits(weights):
+        system.model.load_state_dict(weights)
+        _, _, w_v, w_o = system.model.blocks[0].attn.heads()
+        return (w_v @ w_o).detach()
+
+    held_at = circuits(seen[2])
+    sizes = torch.linalg.svdvals(held_at)
+    d_head = run.model.d_head
+    assert torch.allclose(sizes[:, :d_head], torch.ones(()), atol=1e-4) and (sizes[:, d_head:] < 1e-4).all()
+    assert (held_at @ held_at - held_at).abs().max() > 0.05
+    assert all(torch.equal(circuits(weights), held_at) for weights in seen[2:])
+    assert not torch.allclose(circuits(seen[1]), held_at, atol=1e-3)
 
 
 def test_copying_does_not_count_when_gradients_are_clipped():

@@ -1,8 +1,9 @@
 """Heads held to a hand-built pattern or output while a model trains: causal claims about learning (after Singh 2024).
 
 A clamp of `PATTERNS` replaces a head's attention pattern in the forward pass (before any dropout), so that nothing flows back
-to its queries and keys. The clamp `copy` is put into the weights (`train/clamps.py`): the head writes what it attends to, as it
-is. Checkpoints hold the bare model; `held` gives the model as it was trained at a step, and that is what is measured.
+to its queries and keys. `copy` and `carry` are put into the weights (`train/clamps.py`): the head writes what it attends to, as
+it is or into directions of its own. Checkpoints hold the bare model; `held` gives the model as it was trained, and that is
+what is measured.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ PATTERNS: dict[str, Callable[[Tensor, Tensor, int, Pairs | None], Tensor]] = {
     "own": own,
 }
 NEED_PAIRS = ("match",)
-CLAMPS = (*PATTERNS, "copy")
+CLAMPS = (*PATTERNS, "copy", "carry")
 
 
 def in_force(clamps: Sequence[str], step: int) -> list[Clamp]:

@@ -1,8 +1,8 @@
-"""Clamps of a run in training: which can be, and the one that is put into the weights, `copy`."""
+"""Clamps of a run in training: which can be, and those that are put into the weights, `copy` and `carry`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -18,6 +18,18 @@ from toyvit.model import ViT
 from toyvit.model.vit import Attention
 
 N_CHECKED = 2048  # training samples that must have a match before anything is trained
+
+
+def orthonormal(columns: Tensor) -> Tensor:
+    """An orthonormal basis of what some columns span."""
+    return torch.linalg.qr(columns).Q
+
+
+# What a held head writes (model feature), from what it reads, orthonormal columns P (model feature), and what it wrote so far.
+WRITES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "copy": lambda reads, wrote: reads,
+    "carry": lambda reads, wrote: orthonormal(wrote),
+}
 
 
 def check(run: Run) -> None:
@@ -55,42 +67,43 @@ def _first_pairs(run: Run) -> Pairs | None:
 
 
 @torch.no_grad()
-def start_copying(model: ViT, clamps: Sequence[str], step: int) -> None:
-    """Put copying into the weights of heads whose clamp `copy` starts at `step`: W_V = P and W_O = P^T, biases of v 0.
+def start_writing(model: ViT, clamps: Sequence[str], step: int) -> None:
+    """Set the weights of heads whose clamp in `WRITES` starts at `step`: W_V = P, W_O = Q^T, biases of v 0.
 
-    P is an orthonormal basis of what W_V reads now. W_V W_O is then a projection on as many directions as the head is wide,
-    copying score 1: the identity where it is as wide as the model.
+    P is an orthonormal basis of what W_V reads now. `copy`, Q = P: W_V W_O is a projection on as many directions as the head
+    is wide, copying score 1; the identity where it is as wide as the model. `carry`, Q an orthonormal basis of what W_O writes
+    now: as much is handed on, by length and angle, into other directions than it came from.
     """
     for clamp in in_force(clamps, step):
-        if clamp.what == "copy" and clamp.start == step:
+        if clamp.what in WRITES and clamp.start == step:
             for head in range(model.config.n_heads)[clamp.heads]:
                 values, *bias, writes = _parts(model, clamp.layer, slice(head, head + 1))
-                basis = torch.linalg.qr(values.T).Q
-                values.copy_(basis.T)
-                writes.copy_(basis)
+                reads = orthonormal(values.T)
+                values.copy_(reads.T)
+                writes.copy_(WRITES[clamp.what](reads, writes))
                 for one in bias:
                     one.zero_()
 
 
 def forget_gradients(model: ViT, clamps: Sequence[str], step: int) -> None:
-    """Gradients of copying heads' values and outputs are 0, so that they do not count when gradients are clipped."""
-    for part in _copying(model, clamps, step, gradients=True):
+    """Gradients of held heads' values and outputs are 0, so that they do not count when gradients are clipped."""
+    for part in _held(model, clamps, step, gradients=True):
         part.zero_()
 
 
 @contextmanager
-def kept_copying(model: ViT, clamps: Sequence[str], step: int) -> Iterator[None]:
-    """What copying heads hold is the same after an update as before it: weight decay and momentum do not move it."""
-    parts = list(_copying(model, clamps, step))
+def kept_writing(model: ViT, clamps: Sequence[str], step: int) -> Iterator[None]:
+    """What held heads read and write is the same after an update as before it: weight decay and momentum do not move it."""
+    parts = list(_held(model, clamps, step))
     before = [part.clone() for part in parts]
     yield
     for part, kept in zip(parts, before, strict=True):
         part.copy_(kept)
 
 
-def _copying(model: ViT, clamps: Sequence[str], step: int, gradients: bool = False) -> Iterator[Tensor]:
+def _held(model: ViT, clamps: Sequence[str], step: int, gradients: bool = False) -> Iterator[Tensor]:
     for clamp in in_force(clamps, step):
-        if clamp.what == "copy":
+        if clamp.what in WRITES:
             yield from _parts(model, clamp.layer, clamp.heads, gradients)
 
 

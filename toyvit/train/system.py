@@ -15,7 +15,7 @@ from toyvit.config import Run, TrainConfig
 from toyvit.data.tasks import Pairs, loss
 from toyvit.errors import Diverged, choose
 from toyvit.model import ViT
-from toyvit.train.clamps import forget_gradients, kept_copying, start_copying
+from toyvit.train.clamps import forget_gradients, kept_writing, start_writing
 
 # What follows the warm-up: share of the training that is done -> share of the learning rate.
 DECAYS: dict[str, Callable[[float], float]] = {
@@ -53,7 +53,7 @@ class System(pl.LightningModule):
         choose(run.train.decay, DECAYS, "train.decay")
         self.run, self.step, self.last = run, 0, {"loss": math.nan, "gradient_norm": math.nan}
         self.model = ViT(run.model, seed=run.seeds.init)
-        start_copying(self.model, run.train.clamps, 0)
+        start_writing(self.model, run.train.clamps, 0)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Lightning notes the running hook 45 times a step: past torch's search for parameters and modules."""
@@ -90,7 +90,7 @@ class System(pl.LightningModule):
         self.last["gradient_norm"] = norm.item()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        with kept_copying(self.model, self.run.train.clamps, self.step):
+        with kept_writing(self.model, self.run.train.clamps, self.step):
             super().optimizer_step(*args, **kwargs)
         self.step += 1
-        start_copying(self.model, self.run.train.clamps, self.step)
+        start_writing(self.model, self.run.train.clamps, self.step)
