@@ -193,7 +193,9 @@ def sweep(options: argparse.Namespace, words: list[str]) -> int:
     print(frame.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
     if order := events(list(plan)):
         print(order)
-    print(f"table: {folder / 'sweep.csv'}\nfigure: {draw_sweep(list(plan), folder)}")
+    print(f"table: {folder / 'sweep.csv'}")
+    for picture in draw_sweep(list(plan), folder):
+        print(f"figure: {picture}")
     return 0
 
 
@@ -290,6 +292,8 @@ def measure(options: argparse.Namespace) -> int:
             print(f"left out: {name} {problem}")
         for name, reason in done.left_out.items():
             print(f"not measured: {name}, {reason}")
+        if done.clamps:
+            print(f"clamps in force from their steps on, as in training: {', '.join(done.clamps)}")
         print(f"{path}: measured {done.computed} cells, found {done.found} done")
     return 0
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from toyvit.analyses import Analysis, chosen, left_out
 from toyvit.circuits import trace
+from toyvit.circuits.clamps import held, need_pairs
 from toyvit.config import Run
 from toyvit.data.naive import naive
 from toyvit.data.tasks import Batch, task
@@ -27,12 +28,16 @@ from toyvit.trajectory import Trajectory
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a sweep did: cells computed now, cells found done, bad checkpoints and analyses that were left out, and why."""
+    """What a sweep did: cells computed now, cells found done, bad checkpoints and analyses that were left out, and why.
+
+    `clamps` are the run's, under which it was measured.
+    """
 
     computed: int
     found: int
     skipped: dict[str, str]
     left_out: dict[str, str]
+    clamps: tuple[str, ...] = ()
 
 
 def battery(model: ViT, batch: Batch, analyses: Sequence[Analysis]) -> dict[str, list[Row]]:
@@ -51,6 +56,8 @@ def battery(model: ViT, batch: Batch, analyses: Sequence[Analysis]) -> dict[str,
 def digest(run: Run, split: str, batch: Batch) -> str:
     """Identity of the settings and of the evaluation images, to the bit."""
     settings = {"task": run.to_json()["task"], "model": run.to_json()["model"], "split": split}
+    if run.train.clamps:
+        settings["clamps"] = list(run.train.clamps)
     found = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     found.update(batch.images.numpy().tobytes())
     found.update(batch.target.numpy().tobytes())
@@ -71,7 +78,8 @@ def measure(
 ) -> Measured:
     """Run analyses (default: all that the task allows) on checkpoints (default: all) of a run.
 
-    A cell that is finished is not computed again. `images` of `split` are the evaluation batch. With `follow` the sweep goes on
+    A cell that is finished is not computed again. `images` of `split` are the evaluation batch. A run that was trained under
+    clamps is measured under them: at each checkpoint those that were in force at its step. With `follow` the sweep goes on
     until the run stops training. With `skip_corrupt` bad checkpoint files are left out and named; else they are BadInput.
     """
     if images < 2:
@@ -81,8 +89,8 @@ def measure(
     folder = RunFolder(path).existing()
     run = folder.run()
     made = task(run.task)
-    batch = made.frozen(run.seeds.measure, split, images)
-    model = ViT(run.model)
+    batch = _known(run, made.frozen(run.seeds.measure, split, images))
+    model = held(ViT(run.model), run.train.clamps, run.train.steps, batch.pairs)  # refused here where it cannot be
     picked, unfit = chosen(analyses, batch, model), left_out(batch, model) if analyses is None else {}
     identity = digest(run, split, batch)
     computed, found = 0, None
@@ -110,8 +118,13 @@ def measure(
                     results.write(cell, split, len(batch.target), numbers)
                     computed += 1
             if not live:
-                return Measured(computed=computed, found=found, skipped=skipped, left_out=unfit)
+                return Measured(computed=computed, found=found, skipped=skipped, left_out=unfit, clamps=run.train.clamps)
             time.sleep(1)
+
+
+def _known(run: Run, batch: Batch) -> Batch:
+    """Under the clamp `match` a model can be shown only pictures whose match is known, and so no counterfactual ones."""
+    return replace(batch, counterfactual=None) if need_pairs(run.train.clamps) else batch
 
 
 def _wanted(trajectory: Trajectory, steps: Sequence[int] | None, skip: bool) -> tuple[list[int], dict[str, str]]:
@@ -163,6 +176,7 @@ class Worker:
         self.model = ViT(self.trajectory.run.model)
 
     def __call__(self, step: int, cells: list[Cell]) -> list[tuple[Cell, list[Row]]]:
-        model = self.trajectory.load(self.model, step)
+        bare = self.trajectory.load(self.model, step)
+        model = held(bare, self.trajectory.run.train.clamps, step, self.batch.pairs)
         found = battery(model, self.batch, chosen([cell.analysis for cell in cells], self.batch, model))
         return [(cell, found[cell.analysis]) for cell in cells]

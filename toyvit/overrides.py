@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import product
@@ -35,19 +36,20 @@ def overridden(run: Run, words: Sequence[str]) -> Run:
 def variants(run: Run, words: Sequence[str]) -> dict[str, Run]:
     """Runs with every combination of the values given, `--model.n_layers 1,2,3`, by a name such as `n_layers-2`.
 
-    A field that is itself a list takes all its values at once, as in `overridden`.
+    A field that is itself a list takes all its values at once, as in `overridden`; other lists stand after a slash:
+    `--train.clamps none/0.0:previous,0.0:copy`.
     """
     hints = {f"--{part}.{name}": str(hint) for part in PARTS for name, hint in get_type_hints(type(getattr(run, part))).items()}
     choices = [
-        [(option, value) for value in (text or "").split(",")]
-        if "tuple" not in hints.get(option, "")
-        else [(option, text or "")]
+        [(option, value) for value in (text or "").split("/" if "tuple" in hints.get(option, "") else ",")]
         for option, text in _pairs(words)
     ]
     out = {}
     for chosen in product(*choices):
         several = [
-            f"{option.split('.')[-1]}-{value}" for (option, value), values in zip(chosen, choices, strict=True) if values[1:]
+            f"{option.split('.')[-1]}-{re.sub('[:@,]+', '-', value)}"
+            for (option, value), values in zip(chosen, choices, strict=True)
+            if values[1:]
         ]
         out["_".join(several)] = overridden(run, [word for pair in chosen for word in pair])
     return out
@@ -64,9 +66,11 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _value(option: str, text: str, hint: str) -> Any:
-    """Text as the field's type: `none` where a field may be empty, `1,2,3` where it is a list."""
+    """Text as the field's type: `none` where a field or a list may be empty, `1,2,3` where it is a list."""
     if text.lower() in ("none", "null") and "None" in hint:
         return None
+    if text.lower() in ("none", "") and "tuple[str" in hint:
+        return ()
     kind = next(word for word in WORDS if word in hint)
     values = [_one(option, part, kind) for part in (text.split(",") if "tuple" in hint else [text])]
     return tuple(values) if "tuple" in hint else values[0]

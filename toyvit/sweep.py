@@ -16,9 +16,10 @@ from toyvit.data.tasks import resolve, task
 from toyvit.errors import BadInput, Diverged
 from toyvit.measure import measure
 from toyvit.model import ViT
-from toyvit.results import main_rows, table
+from toyvit.results import baselines, main_rows, table
 from toyvit.runs import RunFolder, write_atomically
 from toyvit.train import fit
+from toyvit.train.clamps import check as check_clamps
 from toyvit.train.snapshots import schedule
 from toyvit.transitions import found
 
@@ -62,6 +63,7 @@ def check(plan: Mapping[Path, Run], *, analyses: list[str] | None = None, images
     for path, given in plan.items():
         run, folder = resolve(given), RunFolder(path)
         schedule(run.train)
+        check_clamps(run)
         if folder.config_file.exists():
             folder.check_same(run)
         if (run.task, run.model) not in seen:
@@ -117,7 +119,8 @@ def gathered(paths: list[Path]) -> pd.DataFrame:
     """One row a run: its seed, the fields in which the runs differ, its status, and what its accuracy came to.
 
     Columns: run, seed, the fields that differ, status, accuracy and loss (last step, test), and, where the detector
-    finds a transition in the accuracy, onset, end and width; they are missing where it finds none, or may not judge.
+    finds a transition in the accuracy, onset, end and width; they are missing where it finds none, or may not judge. Where the
+    task has naive predictors, half_loss is the first checkpoint with at most half of the loss of the best of them.
     """
     runs = {path: RunFolder(path).existing().run() for path in paths}
     alike(runs)
@@ -137,7 +140,21 @@ def _row(path: Path, run: Run, varied: list[str]) -> dict[str, Any]:
         row[name] = values.iloc[-1]
         if name == "accuracy" and (change := found(values)):
             row |= {"onset": change.onset, "end": change.end, "width": change.width}
+        if name == "loss" and (level := half_naive(baselines(path))) is not None:
+            row["half_loss"] = first_at_most(values, level)
     return row
+
+
+def half_naive(naive: Mapping[str, float]) -> float | None:
+    """Half of the smallest loss of a naive predictor, nats; None where there is none."""
+    losses = [value for name, value in naive.items() if name.startswith("loss.")]
+    return min(losses) / 2 if losses else None
+
+
+def first_at_most(values: pd.Series, level: float) -> int | None:
+    """The first step at which a curve over steps is at or below a level; None where it never is."""
+    below = values.index[values <= level]
+    return int(below[0]) if len(below) else None
 
 
 def _field(run: Run, name: str) -> Any:

@@ -74,6 +74,8 @@ def others(record: Any, item: Field[Any]) -> Iterator[Any]:
         yield from _texts(record, item.name)
     elif "tuple[int, int]" in words:
         yield from [(12, 20), (28, 28)]
+    elif "tuple[str" in words:
+        yield ("0.0:previous", "1:copy@3")
     elif "tuple" in words:
         yield (0, 10, 100)
     elif "float" in words:

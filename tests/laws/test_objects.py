@@ -84,6 +84,22 @@ def test_sort_of_clevr_is_answered_from_the_picture(ask):
     assert kinds == {"both": {0, 1}, "relational": {1}, "non-relational": {0}}[ask]
 
 
+@pytest.mark.parametrize(("ask", "share"), [("both", 0.25), ("both", 0.9), ("relational", 0.2), ("non-relational", 0.5)])
+def test_questions_that_are_held_out_are_asked_nowhere_else(ask, share):
+    """Every pair (colour, question) is asked on one side, and each colour and each question loses as many, to within one."""
+    world = task(SortOfClevrConfig(ask=ask, held_out=share)).world
+    asked = {}
+    for split in world.sizes:
+        factors = world.sample(2, split, np.arange(2000))
+        asked[split] = set(zip(factors["colour"].tolist(), factors["question"].tolist(), strict=True))
+    held, n_questions = asked.pop("held_out"), 6 if ask == "both" else 3
+    assert len(asked) == 3 and all(len(pairs) == 6 * n_questions - len(held) and not pairs & held for pairs in asked.values())
+    assert len(held) == round(share * 6 * n_questions)
+    for part, values in ((0, range(6)), (1, {question for pairs in [*asked.values(), held] for _, question in pairs})):
+        counts = [sum(pair[part] == value for pair in held) for value in values]
+        assert max(counts) - min(counts) <= 1 and len(counts) == (6 if part == 0 else n_questions)
+
+
 def test_objects_lie_apart_and_no_distance_is_tied():
     factors = task(SortOfClevrConfig()).world.sample(0, "train", np.arange(400))
     for places in factors["place"].tolist():
@@ -168,6 +184,34 @@ def test_masks_and_labels_are_what_the_picture_shows(source):
             most = covered.index(max(covered))
             assert label == (factors["kind"][k, most] + 1 if max(covered) >= LEAST else 0)
     assert len(set(labels.ravel().tolist())) == made.n_classes
+
+
+@every_source
+def test_classes_that_a_quarter_holds_out_are_shown_there_by_held_out_only(source):
+    """A quarter is where the corner of an object's box lies."""
+    world = canvas(source, held_out=0.34).world
+    seen = {}
+    for split in world.sizes:
+        factors = world.sample(2, split, np.arange(1500))
+        row, column = np.divmod(factors["place"], world.corners)
+        below, right = row >= world.corners / 2, column >= world.corners / 2
+        seen[split] = set(zip(factors["kind"].ravel(), below.ravel(), right.ravel(), strict=True))
+    held = seen.pop("held_out")
+    n = round(0.34 * world.n_kinds)
+    assert len(held) == 4 * n and all(len(pairs) == 4 * (world.n_kinds - n) and not pairs & held for pairs in seen.values())
+    per_class = [sum(kind == one for kind, _, _ in held) for one in range(world.n_kinds)]
+    per_quarter = [sum(pair[1:] == quarter for pair in held) for quarter in {pair[1:] for pair in held}]
+    assert max(per_class) - min(per_class) <= 1 and per_quarter == [n] * 4
+
+
+@pytest.mark.parametrize("kind", [ObjectsConfig, SortOfClevrConfig])
+def test_where_nothing_is_held_out_there_is_no_such_split(kind):
+    """A share that comes to nothing is refused. That the samples are as before is in the checksums of the cards."""
+    assert "held_out" not in task(kind()).world.sizes and "held_out" in task(kind(held_out=0.4)).world.sizes
+    with pytest.raises(BadInput, match=r"held_out 0.001 comes to nothing"):
+        task(kind(held_out=0.001))
+    with pytest.raises(BadInput, match="unknown split"):
+        task(kind()).world.sample(0, "held_out", np.arange(2))
 
 
 @every_source

@@ -10,7 +10,7 @@ import pytest
 from tests.laws.records import another
 from toyvit.config import differences
 from toyvit.errors import BadInput
-from toyvit.overrides import PARTS, overridden
+from toyvit.overrides import PARTS, overridden, variants
 from toyvit.recipes import RECIPES
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)
@@ -66,9 +66,21 @@ def test_a_list_may_have_one_number():
     assert overridden(RECIPES["induction"](), ["--train.checkpoints", "5"]).train.checkpoints == (5,)
 
 
+def test_lists_of_a_sweep_are_apart_by_slashes():
+    """Each becomes a setting of its own, with a name that is a folder's."""
+    made = variants(
+        RECIPES["induction"](), ["--train.clamps", "none/0.0:previous,0.0:copy@5/1:match", "--model.n_heads", "1,2"]
+    )
+    assert list(made)[::2] == ["clamps-none_n_heads-1", "clamps-0.0-previous-0.0-copy-5_n_heads-1", "clamps-1-match_n_heads-1"]
+    assert [run.train.clamps for run in list(made.values())[1::2]] == [(), ("0.0:previous", "0.0:copy@5"), ("1:match",)]
+    (alone,) = variants(RECIPES["induction"](), ["--train.checkpoints", "0,10"]).values()
+    assert alone.train.checkpoints == (0, 10)
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
+        (["--train.clamps", "0.0:previous,1-match"], "TrainConfig.clamps: a clamp is spelt"),
         (["--model.n_layer", "3"], "did you mean '--model.n_layers'"),
         (["--modle.n_layers", "3"], "did you mean '--model.n_layers'"),
         (["--model.n_layers", "x"], "model.n_layers"),

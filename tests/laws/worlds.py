@@ -53,6 +53,8 @@ CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.it
     "counting count": CountingConfig(most=6, ask="count", distractors=10),
     "counting compare": CountingConfig(most=4, ask="compare", distractors=5),
     "sort-of-clevr relational": SortOfClevrConfig(ask="relational", noise=0.1),
+    "sort-of-clevr held out": SortOfClevrConfig(held_out=0.25),
+    "objects held out": ObjectsConfig(source="glyphs", size=32, held_out=0.3),
     "objects count": ObjectsConfig(size=40, most=2, ask="count", noise=0),
     "objects glyphs": ObjectsConfig(source="glyphs", size=24),
     "relations match": RelationsConfig(ask="match"),

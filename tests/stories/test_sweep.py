@@ -25,7 +25,7 @@ from toyvit.overrides import variants
 from toyvit.recipes import RECIPES
 from toyvit.results import table
 from toyvit.runs import RunFolder
-from toyvit.sweep import gathered
+from toyvit.sweep import first_at_most, gathered, half_naive
 
 SHORT = [*SMALL, "--train.steps", "50", "--analyses", "performance", "--images", "32"]
 
@@ -45,7 +45,9 @@ def test_every_seed_of_every_setting_is_trained_measured_and_gathered(tmp_path, 
     said = capsys.readouterr().out
     frame = read(folder)
     assert sorted(zip(frame["model.n_layers"], frame["seed"], strict=True)) == [(1, 0), (1, 2), (2, 0), (2, 2)]
-    assert (frame["status"] == "finished").all() and (folder / "sweep.png").stat().st_size > 10_000
+    assert (frame["status"] == "finished").all() and all(
+        (folder / name).stat().st_size > 10_000 for name in ("sweep.png", "sweep_loss.png")
+    )
     for place, row in frame.iterrows():
         path = folder / f"n_layers-{row['model.n_layers']}" / row["run"]
         assert RunFolder(path).run() == with_seed(RunFolder(path).run(), row["seed"])
@@ -68,6 +70,14 @@ def test_the_notebook_of_seeds_runs_on_a_small_sweep(tmp_path, monkeypatch):
     NotebookClient(made, timeout=300, resources={"metadata": {"path": str(notebooks)}}).execute()
     shown = [out for cell in made.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
     assert len(shown) == 1
+
+
+def test_the_step_of_half_the_naive_loss():
+    """Of the best naive predictor; a curve that never gets there has none."""
+    naive = {"loss.uniform": 1.6, "loss.bag_of_labels": 0.6, "accuracy.uniform": 0.2}
+    assert half_naive(naive) == pytest.approx(0.3) and half_naive({"accuracy.uniform": 0.2}) is None
+    curve = pd.Series([1.6, 0.6, 0.3, 0.4, 0.1], index=[0, 10, 20, 30, 40])
+    assert first_at_most(curve, 0.3) == 20 and first_at_most(curve, 0.05) is None
 
 
 def test_performance_is_measured_whatever_is_asked_for(tmp_path):

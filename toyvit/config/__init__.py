@@ -1,5 +1,6 @@
 """Frozen records that say what a run is: its model, its task, its training and its seeds."""
 
+from toyvit.config.clamps import Clamp
 from toyvit.config.model import ModelConfig
 from toyvit.config.run import Run, Seeds, TrainConfig, differences, with_seed
 from toyvit.config.tasks import (
@@ -24,6 +25,7 @@ from toyvit.config.tasks import (
 __all__ = [
     "TASK_CONFIGS",
     "AdditionConfig",
+    "Clamp",
     "ClassifyConfig",
     "CountingConfig",
     "DspritesConfig",

@@ -28,7 +28,7 @@ def _check(name: str, value: Any, hint: Any, limits: Any) -> None:
     if value is None and "None" in text:
         return
     if "tuple" in text and not isinstance(value, tuple):
-        raise BadInput(f"{name} must be a list of numbers, got {value!r}")
+        raise BadInput(f"{name} must be a list of {'texts' if 'str' in text else 'numbers'}, got {value!r}")
     if "tuple[int, int]" in text and len(value) != 2:
         raise BadInput(f"{name} must be two numbers, got {value!r}")
     values = value if "tuple" in text else (value,)

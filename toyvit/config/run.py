@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from toyvit.config.checked import Checked, number, record
+from toyvit.config.clamps import Clamp
 from toyvit.config.model import ModelConfig
 from toyvit.config.tasks import TASK_CONFIGS, TaskConfig
-from toyvit.errors import choose
+from toyvit.errors import BadInput, choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,15 @@ class TrainConfig(Checked):
     n_validation: int = number(512, least=1)  # images in the frozen batch scored at every checkpoint
     threads: int = number(1, least=1)
     accelerator: str = "auto"
+    clamps: tuple[str, ...] = ()  # heads held while training, `0.3:previous@500`; see `circuits/clamps.py`
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            spelt = tuple(str(Clamp.parse(text)) for text in self.clamps)
+        except BadInput as error:
+            raise BadInput(f"TrainConfig.clamps: {error}") from None
+        object.__setattr__(self, "clamps", spelt)  # in one spelling, so that equal runs are equal
 
 
 @dataclass(frozen=True, kw_only=True)

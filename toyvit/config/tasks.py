@@ -183,6 +183,7 @@ class SortOfClevrConfig(TaskConfig):
 
     name: ClassVar[str] = "sort-of-clevr"
     ask: str = "both"  # which questions: `relational`, `non-relational`, or `both`
+    held_out: float = number(0.0, least=0, most=0.9)  # share of the pairs (colour, question) that training never asks
     noise: float = number(0.0, least=0, most=10)
 
     def __post_init__(self) -> None:
@@ -199,6 +200,9 @@ class ObjectsConfig(TaskConfig):
     size: int = number(48, least=24, most=64)  # pixels a side of the canvas, a multiple of 8
     most: int = number(3, least=1, most=3)  # objects
     ask: str = "patches"  # `patches`: the class of every patch, 0 where there is none; `count`: the number of objects
+    held_out: float = number(
+        0.0, least=0, most=0.9
+    )  # share of the classes that training never shows in a quarter of the canvas
     noise: float = number(0.1, least=0, most=10)
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -10,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toyvit.config import SortOfClevrConfig
-from toyvit.data.draws import integers, normals, sample_keys
+from toyvit.data.draws import integers, normals, sample_keys, subsets
 from toyvit.data.places import apart, pixels
 from toyvit.data.task import Batch, Task, asking, class_baselines, other_answer
-from toyvit.data.world import Factors, World
+from toyvit.data.world import Factors, World, with_held_out
 
 CELL = 8  # pixels a side of a patch; the last patch is the question
 HEIGHT, WIDTH = 56, 64  # pixels that objects lie on
@@ -64,7 +65,9 @@ class SortOfClevrWorld(World):
     Objects are squares or circles of 9 pixels and do not overlap; each has one closest and one farthest object. The last patch
     is the question: its upper half shows the colour asked about; of the four bars below, the first is white if the question is
     relational, and one of the others for the first, second or third of its kind. Factors: `shape` and `place` (the corner's
-    row * 56 + column) of each colour, `colour` asked about, `question` (0 to 2 alone, 3 to 5 relational), `noise`.
+    row * 56 + column) of each colour, `colour` asked about, `question` (0 to 2 alone, 3 to 5 relational), `noise`. Some pairs
+    (colour, question) may be held out: no other split asks them, `held_out` asks nothing else; each colour and each question
+    loses as many, to within one.
     """
 
     name: ClassVar[str] = "sort-of-clevr"
@@ -74,18 +77,43 @@ class SortOfClevrWorld(World):
 
     def __init__(self, config: SortOfClevrConfig) -> None:
         self.config = config
-        self.sizes = dict.fromkeys(("train", "validation", "test"))
+        self.sizes = dict.fromkeys(with_held_out(("train", "validation", "test"), config.held_out, len(self.pairs[True])))
         objects = {"shape": 2, "place": CORNERS[0] * CORNERS[1]}
         self.factors = objects | {"colour": len(COLOURS), "question": len(QUESTIONS), "noise": 2**63 - 1}
 
+    @cached_property
+    def questions(self) -> range:
+        """The questions that are asked."""
+        first, n = {"both": (0, 6), "non-relational": (0, N_PLAIN), "relational": (N_PLAIN, N_PLAIN)}[self.config.ask]
+        return range(first, first + n)
+
+    @cached_property
+    def pairs(self) -> dict[bool, NDArray[np.int64]]:
+        """Pairs (colour, question) that are held out (True) and that are not."""
+        n, n_colours = len(self.questions), len(COLOURS)
+        colour = subsets(sample_keys(0, "sort-of-clevr pairs", np.array([n])), "colour", n_colours, n_colours)[0]
+        shift = np.arange(n)[:, None]  # one round after the other: each asks every colour once, and every question as often
+        every = np.stack([np.tile(colour, n), (self.questions.start + (np.arange(n_colours) + shift) % n).ravel()], 1)
+        n_held = round(self.config.held_out * len(every))
+        return {True: every[:n_held], False: every[n_held:]}
+
+    def _asked(self, keys: NDArray[np.uint64], split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Colours and questions; independent draws where nothing is held out."""
+        if len(self.pairs[True]):
+            pairs = self.pairs[split == "held_out"]
+            colour, question = pairs[integers(keys, "pair", 1, len(pairs))[:, 0]].T
+            return colour, question
+        question = self.questions.start + integers(keys, "question", 1, len(self.questions))
+        return integers(keys, "colour", 1, len(COLOURS))[:, 0], question[:, 0]
+
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         keys = sample_keys(seed, self.split(split), indices)
-        first, n = {"both": (0, 6), "non-relational": (0, N_PLAIN), "relational": (N_PLAIN, N_PLAIN)}[self.config.ask]
+        colour, question = self._asked(keys, split)
         return {
             "shape": integers(keys, "shape", len(COLOURS), 2),
             "place": apart(keys, len(COLOURS), CORNERS, SIDE, untied),
-            "colour": integers(keys, "colour", 1, len(COLOURS))[:, 0],
-            "question": first + integers(keys, "question", 1, n)[:, 0],
+            "colour": colour,
+            "question": question,
             "noise": (keys >> np.uint64(1)).astype(np.int64),
         }
 

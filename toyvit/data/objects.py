@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -18,9 +18,10 @@ from toyvit.data.draws import integers, normals, sample_keys
 from toyvit.data.glyphs import CELL, bank
 from toyvit.data.places import apart, pixels
 from toyvit.data.task import Batch, Task, asking, class_baselines
-from toyvit.data.world import Factors, World
+from toyvit.data.world import Factors, World, with_held_out
 
 SPLITS = ("train", "validation", "test")
+QUARTERS = 4  # of the canvas, by the corner of an object's box
 SIDE = 14  # pixels of a digit or a shape
 N_GLYPHS = 10
 FULL = 1020  # a stamp's whole number for the value 1: the sum of four pixels of 255
@@ -80,6 +81,8 @@ class ObjectsWorld(World):
     Glyphs are ink +1 and paper -1, digits and shapes 0 to 1, the canvas 0; normal noise on every pixel. The digits of a split
     are MNIST's own of that split. Factors: `count`, and of each object (the first `count` are shown) its `kind`, its `picture`
     (how far into the pictures of its class, in 1/65536) and its `place` (the corner's row * columns + column); `split`; `look`.
+    Some pairs (class, quarter of the canvas) may be held out: no object of another split is one of them, every object of
+    `held_out` is (its digits are those of `test`). All quarters lose as many classes, all classes as many quarters or one more.
     """
 
     name: ClassVar[str] = "objects"
@@ -91,18 +94,31 @@ class ObjectsWorld(World):
         self.side = CELL if config.source == "glyphs" else SIDE
         self.corners = config.size - self.side + 1  # a row
         self.n_kinds = self.stamps.first.shape[1]
-        self.sizes = dict.fromkeys(SPLITS)
+        self.sizes = dict.fromkeys(with_held_out(SPLITS, config.held_out, self.kinds[True].size))
         objects = {"kind": self.n_kinds, "picture": FIRST, "place": self.corners**2}
         self.factors = {"count": config.most + 1, **objects, "split": len(SPLITS), "look": 2**63 - 1}
 
+    @cached_property
+    def kinds(self) -> dict[bool, NDArray[np.int64]]:
+        """The classes (quarter class) that a quarter of the canvas holds out (True), and those that it does not."""
+        n_held = round(self.config.held_out * self.n_kinds)
+        order = (n_held * np.arange(QUARTERS)[:, None] + np.arange(self.n_kinds)) % self.n_kinds
+        return {True: order[:, :n_held], False: np.sort(order[:, n_held:], 1)}
+
+    def quarter(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The quarter of the canvas that a place is in: 0 and 1 above, 0 and 2 on the left."""
+        row, column = np.divmod(place, self.corners)
+        return 2 * (2 * row >= self.corners) + (2 * column >= self.corners)
+
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         keys, most = sample_keys(seed, self.split(split), indices), self.config.most
+        place, kinds = apart(keys, most, (self.corners, self.corners), self.side), self.kinds[split == "held_out"]
         return {
             "count": 1 + integers(keys, "count", 1, most)[:, 0],
-            "kind": integers(keys, "kind", most, self.n_kinds),
+            "kind": kinds[self.quarter(place), integers(keys, "kind", most, kinds.shape[1])],
             "picture": integers(keys, "picture", most, FIRST),
-            "place": apart(keys, most, (self.corners, self.corners), self.side),
-            "split": np.full(len(keys), SPLITS.index(split)),
+            "place": place,
+            "split": np.full(len(keys), min(SPLITS.index("test"), list(self.sizes).index(split))),
             "look": (keys >> np.uint64(1)).astype(np.int64),
         }
 

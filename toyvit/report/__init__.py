@@ -49,10 +49,12 @@ def remembered(path: Path, beside: Path | None) -> Path | None:
     return beside
 
 
-def draw_sweep(paths: list[Path], folder: Path) -> Path:
-    """The curves of a sweep's runs, a colour a setting, into `folder/sweep.png`."""
-    figures.bands(paths).savefig(folder / "sweep.png", dpi=120)
-    return folder / "sweep.png"
+def draw_sweep(paths: list[Path], folder: Path) -> list[Path]:
+    """The curves of a sweep's runs, a colour a setting: accuracy into `folder/sweep.png`, loss into `folder/sweep_loss.png`."""
+    drawn = {folder / "sweep.png": figures.bands, folder / "sweep_loss.png": figures.losses}
+    for file, figure in drawn.items():
+        figure(paths).savefig(file, dpi=120)
+    return list(drawn)
 
 
 def draw_circuit(path: Path, found: Found) -> list[Path]:

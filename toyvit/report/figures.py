@@ -109,6 +109,27 @@ def strategies(path: Path, beside: Path | None = None) -> Figure:
     return figure
 
 
+def losses(paths: list[Path]) -> Figure:
+    """Loss of many runs against step, a colour and a line style for each folder of seeds, its median in bold."""
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    panel = figure.subplots()
+    styles = [(colour, style) for style in _STYLES for colour in (BLUE, ORANGE, GREEN, PINK, SKY, GREY)]
+    for setting, (colour, style) in zip(sorted({path.parent for path in paths}), styles, strict=False):
+        known = [path for path in paths if path.parent == setting and measured(path)]
+        curves = [curve(table(path), "performance", "loss") for path in known]
+        for values in curves:
+            _line(panel, values, color=colour, ls=style, lw=0.6, alpha=0.6)
+        if curves:
+            median = pd.concat(curves, axis=1).interpolate(limit_area="inside").median(axis=1)
+            _line(panel, median, color=colour, ls=style, lw=2, label=f"{setting.name}, {len(curves)} seeds")
+    panel.set(xlabel="training step", ylabel="loss (nats), a thin line a seed, the median in bold")
+    panel.set_ylim(bottom=0)
+    for path in [path for path in paths if measured(path)][:1]:
+        _levels(panel, baselines(path), "loss")
+        panel.legend(fontsize="small")
+    return figure
+
+
 def bands(paths: list[Path]) -> Figure:
     """Accuracy of many runs, a colour for each folder of seeds, its median in bold: against step, and aligned at their onset.
 

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from toyvit.circuits import run as run_model
 from toyvit.circuits import trace
+from toyvit.circuits.clamps import held
 from toyvit.data.tasks import Batch, Task, task
+from toyvit.model import ViT
 from toyvit.report.figures import BLUE, GREEN, ORANGE
 from toyvit.trajectory import Trajectory
 
@@ -25,6 +27,11 @@ def told_steps(steps: list[int], n: int = 4) -> list[int]:
     """`n` checkpoints that tell the story: the first, the last, and between them ever further apart (as k squared)."""
     goals = [steps[-1] * (place / (n - 1)) ** 2 for place in range(n)]
     return sorted({min(steps, key=lambda step: abs(step - goal)) for goal in goals})
+
+
+def trained(run: Trajectory, step: int, batch: Batch) -> ViT:
+    """The model of that step as it was trained, under the run's clamps, for the pictures of this batch."""
+    return held(run[step], run.run.train.clamps, step, batch.pairs)
 
 
 def attention(path: Path, beside: Path | None = None, steps: list[int] | None = None) -> Figure:
@@ -37,7 +44,10 @@ def attention(path: Path, beside: Path | None = None, steps: list[int] | None = 
     figure = Figure(figsize=(size * len(heads) + 1, (size + 0.1) * len(steps) + 0.5), layout="constrained")
     panels = figure.subplots(len(steps), len(heads), squeeze=False)
     means = {
-        step: [pattern.mean(0).numpy() for pattern in trace(run[step], batch.images, ["blocks.*.attn.pattern"]).values()]
+        step: [
+            pattern.mean(0).numpy()
+            for pattern in trace(trained(run, step, batch), batch.images, ["blocks.*.attn.pattern"]).values()
+        ]
         for step in steps
     }
     top = max(float(pattern.max()) for patterns in means.values() for pattern in patterns)
@@ -68,9 +78,9 @@ def query_attention(path: Path, beside: Path | None = None, steps: list[int] | N
     figure = Figure(figsize=(2 * len(steps) + 0.8, 2.2 * len(heads)), layout="constrained")
     panels = figure.subplots(len(heads), len(steps), squeeze=False)
     for step, column in zip(steps, panels.T, strict=True):
-        seen = trace(run[step], batch.images[-1:], ["blocks.*.attn.pattern"])
+        seen = trace(trained(run, step, batch), batch.images, ["blocks.*.attn.pattern"])
         for (layer, head), panel in zip(heads, column, strict=True):
-            row = seen[f"blocks.{layer}.attn.pattern"][0, head, config.n_prefix + query, config.n_prefix :]
+            row = seen[f"blocks.{layer}.attn.pattern"][-1, head, config.n_prefix + query, config.n_prefix :]
             picture = _overlay(panel, batch.images[-1, 0], row.reshape(config.grid), 1)
             _frame(panel, made, query, ORANGE)
             _frame(panel, made, match, BLUE)
@@ -103,15 +113,15 @@ def cls_attention(path: Path, beside: Path | None = None, steps: list[int] | Non
 
 def _cls_rows(run: Trajectory, step: int, batch: Batch) -> Tensor:
     """CLS's attention to the patches of the last picture of the batch: (layer, head, patch)."""
-    seen = trace(run[step], batch.images[-1:], ["blocks.*.attn.pattern"])
-    return torch.stack([pattern[0, :, 0, run.run.model.n_prefix :] for pattern in seen.values()])
+    seen = trace(trained(run, step, batch), batch.images, ["blocks.*.attn.pattern"])
+    return torch.stack([pattern[-1, :, 0, run.run.model.n_prefix :] for pattern in seen.values()])
 
 
 def _cls_block(block: SubFigure, run: Trajectory, step: int, batch: Batch, top: float) -> AxesImage:
     """One checkpoint's grid; the last image drawn carries the colour scale that all share."""
     config = run.run.model
     rows = _cls_rows(run, step, batch)
-    answer = run_model(run[step], batch.images[-1:]).softmax(-1)[0]
+    answer = run_model(trained(run, step, batch), batch.images)[-1].softmax(-1)
     panels = block.subplots(config.n_layers, config.n_heads, squeeze=False)
     for layer in range(config.n_layers):
         for head in range(config.n_heads):
@@ -130,7 +140,7 @@ def reconstruction(path: Path, beside: Path | None = None, steps: list[int] | No
     steps = steps or told_steps(run.steps, 5)
     batch = task(run.run.task).frozen(run.run.seeds.measure, "test", n)
     rows = {"picture": restored(batch, batch.target.nan_to_num()), "seen": batch.images}
-    rows |= {f"step {step:,}": restored(batch, run_model(run[step], batch.images)) for step in steps}
+    rows |= {f"step {step:,}": restored(batch, run_model(trained(run, step, batch), batch.images)) for step in steps}
     figure = Figure(figsize=(1.1 * n + 0.6, 1.15 * len(rows)), layout="constrained")
     for (name, images), panels in zip(rows.items(), figure.subplots(len(rows), n, squeeze=False), strict=True):
         for panel, image in zip(panels, images, strict=True):

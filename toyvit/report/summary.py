@@ -9,6 +9,7 @@ import pandas as pd
 from toyvit.errors import BadInput
 from toyvit.report.figures import curve
 from toyvit.results import baselines, main_rows, measured, table
+from toyvit.runs import RunFolder
 from toyvit.transitions import detect, found, order_of_events, relative_width, window
 
 Line = tuple[str, str]
@@ -23,6 +24,8 @@ def summary(path: Path, beside: Path | None = None) -> str:
         raise BadInput(f"{path} is measured on {', '.join(frame['split'].unique())} only: run `toyvit measure {path}`")
     transition = {"performance", "induction"} <= set(main_rows(frame)["analysis"])
     lines = induction(path, frame) if transition else classification(path, frame)
+    if clamps := RunFolder(path).run().train.clamps:
+        lines.insert(0, ("clamps, in training and in these measures", ", ".join(clamps)))
     if beside and "performance" in set(table(beside)["analysis"]):
         lines.append((f"accuracy of {beside.name}", f"{curve(table(beside), 'performance', 'accuracy').iloc[-1]:.3f}"))
     return "\n".join(f"{name:40} {value}" for name, value in lines)

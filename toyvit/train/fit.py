@@ -20,6 +20,7 @@ from toyvit.config import Run
 from toyvit.data.tasks import resolve, task
 from toyvit.errors import BadInput, Diverged
 from toyvit.runs import RunFolder, read_lines
+from toyvit.train.clamps import check
 from toyvit.train.data import Data, Stream
 from toyvit.train.snapshots import N_KEPT_STATES, Snapshots, load_state, schedule
 from toyvit.train.system import System
@@ -101,6 +102,7 @@ def fit(run: Run, path: Path | str, *, resume: bool = False, progress: bool = Tr
     run = resolve(run)
     folder = RunFolder(path)
     schedule(run.train)
+    check(run)
     system = System(run)
     if folder.config_file.exists():
         if not resume:

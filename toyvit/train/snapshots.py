@@ -125,7 +125,7 @@ class Snapshots(pl.Callback):
         system.model.eval()
         device = next(system.model.parameters()).device
         images, target = self.frozen.images.to(device), self.frozen.target.to(device)
-        logits = system.model(images)
+        logits = system.answers(images, self.frozen.pairs)
         self.scores = {"loss": loss(logits, target).item(), "accuracy": accuracy(logits, target).item()}
         system.model.train()
         if not self.scores["loss"] < float("inf"):

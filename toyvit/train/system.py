@@ -10,10 +10,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from toyvit.circuits.clamps import holding
 from toyvit.config import Run, TrainConfig
-from toyvit.data.tasks import loss
+from toyvit.data.tasks import Pairs, loss
 from toyvit.errors import Diverged, choose
 from toyvit.model import ViT
+from toyvit.train.clamps import forget_gradients, kept_writing, start_writing
 
 # What follows the warm-up: share of the training that is done -> share of the learning rate.
 DECAYS: dict[str, Callable[[float], float]] = {
@@ -51,6 +53,7 @@ class System(pl.LightningModule):
         choose(run.train.decay, DECAYS, "train.decay")
         self.run, self.step, self.last = run, 0, {"loss": math.nan, "gradient_norm": math.nan}
         self.model = ViT(run.model, seed=run.seeds.init)
+        start_writing(self.model, run.train.clamps, 0)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Lightning notes the running hook 45 times a step: past torch's search for parameters and modules."""
@@ -69,18 +72,25 @@ class System(pl.LightningModule):
         if self.run.model.dropout:
             torch.manual_seed(self.run.seeds.init * 1_000_003 + self.step)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, target = batch
-        value = loss(self.model(images), target)
+    def answers(self, images: Tensor, pairs: Pairs | None) -> Tensor:
+        """Logits under the clamps in force now."""
+        return self.model(images, holding(self.run.train.clamps, self.step, self.model.config, pairs))
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        images, target, *cells = batch
+        value = loss(self.answers(images, Pairs(*cells) if cells else None), target)
         self.last["loss"] = value.item()
         if not math.isfinite(self.last["loss"]):
             raise Diverged(f"the loss is {self.last['loss']} at step {self.step + 1}")
         return value
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        forget_gradients(self.model, self.run.train.clamps, self.step)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.run.train.clip)
         self.last["gradient_norm"] = norm.item()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        super().optimizer_step(*args, **kwargs)
+        with kept_writing(self.model, self.run.train.clamps, self.step):
+            super().optimizer_step(*args, **kwargs)
         self.step += 1
+        start_writing(self.model, self.run.train.clamps, self.step)
