@@ -11,6 +11,7 @@ from toyvit.analyses import ANALYSES, chosen
 from toyvit.circuits import trace
 from toyvit.data.task import MOST_GROUPS
 from toyvit.errors import BadInput
+from toyvit.model.choices import n_outputs
 from toyvit.results import rows
 
 every_model = pytest.mark.parametrize(("name", "options"), MODELS)
@@ -37,6 +38,7 @@ def sizes(config):
             "key": {config.n_tokens},
             "count": {config.n_heads + 1},
             "level": set(range(MOST_GROUPS + 1)),
+            "label": {n_outputs(config)},
         },
     }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from toyvit.analyses import attention, behaviour, induction, norms, probes
+from toyvit.analyses import attention, behaviour, induction, norms, probes, superposition
 from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch
 from toyvit.errors import BadInput, choose
@@ -149,6 +149,24 @@ ANALYSES = {
             source="Euclidean norms",
             truth="scaling a weight scales its norm",
             null="step 0",
+        ),
+        Analysis(
+            name="label_superposition",
+            measure=superposition.labels,
+            axes={"dimensionality": "label", "dimensionality_random": ""},
+            source="Elhage 2022, feature dimensionality; of the head's rows it is this lab's use",
+            truth="antipodal pair 1/2, triangle 2/3, square 1/2, pentagon 2/5",
+            null="random directions: 1 / (1 + (k - 1) / d)",
+        ),
+        Analysis(
+            name="factor_superposition",
+            measure=superposition.factors,
+            axes={"dimensionality": "layer", "dimensionality_random": ""},
+            sites=RESIDUALS,
+            needs="groups",
+            source="Elhage 2022, feature dimensionality; of probe directions it is this lab's use",
+            truth="factors planted in coordinates of their own: (n - 1) / n for n values",
+            null="random directions: 1 / (1 + (k - 1) / d)",
         ),
     )
 }
