@@ -44,9 +44,9 @@ def ridge_weights(
 def feature_dimensionality(directions: Float[Tensor, "*copy direction model"]) -> Float[Tensor, "*copy direction"]:
     """D_i = |w_i|^2 / sum_j (unit(w_i) . w_j)^2: the share of a dimension that direction i has to itself (Elhage 2022).
 
-    1 for a direction orthogonal to all others, 1/2 in an antipodal pair or a square, 2/3 in a triangle, 2/5 in a pentagon; 0 for
-    a direction of length 0. Directions that tile m dimensions evenly sum to m. k random ones of one length in d dimensions: about
-    1 / (1 + (k - 1) / d), see `random_dimensionality`.
+    1 for a direction orthogonal to all others, 1/2 in an antipodal pair or a square, 2/3 in a triangle, 2/5 in a pentagon; 0
+    for a direction of length 0. Directions that tile m dimensions evenly sum to m. k random ones of one length in d dimensions:
+    about 1 / (1 + (k - 1) / d), see `random_dimensionality`.
     """
     lengths = directions.norm(dim=-1)
     units = directions / lengths.clamp(min=1e-30)[..., None]

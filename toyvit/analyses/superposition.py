@@ -32,8 +32,8 @@ def probe_directions(
 ) -> dict[str, Float[Tensor, "level model"]]:
     """Unit directions along which a ridge probe reads each value of each factor; a value that no picture has is left out.
 
-    Features are standardised: directions are in units of each coordinate's spread. What reads one value of n is minus what reads
-    the others, so that n values by themselves are a simplex too. A factor of one value has a direction of length 0.
+    Features are standardised: directions are in units of each coordinate's spread. What reads one value of n is minus what
+    reads the others, so that n values by themselves are a simplex too. A factor of one value has a direction of length 0.
     """
     x = standardize(features.double(), slice(None))
     found = {name: values.unique(return_inverse=True) for name, values in factors.items()}
@@ -46,7 +46,7 @@ def probe_directions(
 
 
 def factors(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `factor_superposition`: mean D, 0 to 1, of the directions of each factor's values among those of all factors.
+    """The analysis `factor_superposition`: mean D, 0 to 1, of the directions of each factor's values among those of all.
 
     By layer and token group, as probes are: layer l is the residual stream entering block l, layer L what leaves the last.
     Beside it stands what as many random directions would have. Fitted on the whole batch: with more coordinates than pictures

@@ -1,4 +1,4 @@
-"""Models that are no vision transformer, behind the same tap: superposition, a rank-one product, a plain MLP, sums of two numbers.
+"""Models that are no vision transformer, behind the same tap: superposition, a product, an MLP, sums of two numbers.
 
 Each names its intermediates as the transformer does, `tap(site, value) -> value`, so that reading, replacing and clamping are
 the same three lines. `sites` lists the names in the order of the forward pass.
@@ -7,6 +7,7 @@ the same three lines. `sites` lists the names in the order of the forward pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -62,7 +63,7 @@ class MLP(nn.Module):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.layers = nn.ModuleList(nn.Linear(one, other) for one, other in zip(widths[:-1], widths[1:], strict=True))
+            self.layers = nn.ModuleList(nn.Linear(one, other) for one, other in pairwise(widths))
         with torch.no_grad():
             for weight in self.parameters():
                 weight.mul_(scale)
