@@ -82,7 +82,10 @@ def lines(
     height: str = "linear",
 ) -> Panel:
     """A panel of curves, thinned; `levels` are baselines to draw across, `scale` and `height` the axes' scales."""
-    thin = {name: [_short(xs), _short(ys)] for name, (xs, ys) in curves.items()}
+    thin = {}
+    for name, (xs, ys) in curves.items():
+        places = _places(len(xs), scale != "linear")
+        thin[name] = [[_round(values[place]) for place in places] for values in (xs, ys)]
     return {
         "kind": "lines",
         **{"title": title, "x": x, "y": y, "scale": scale, "height": height},
@@ -98,13 +101,12 @@ def grid(title: str, x: str, y: str, value: str, places: tuple[Sequence[float], 
     return {"kind": "grid", "title": title, "x": x, "y": y, "value": value, "columns": columns, "rows": down, "values": rows}
 
 
-def _short(values: Sequence[float]) -> list[float | None]:
-    kept = (
-        values
-        if len(values) <= MOST_POINTS
-        else [values[round(k * (len(values) - 1) / (MOST_POINTS - 1))] for k in range(MOST_POINTS)]
-    )
-    return [_round(value) for value in kept]
+def _places(n: int, logarithmic: bool) -> list[int]:
+    """Which of n points a record keeps: evenly spread, or in logarithm; the first and the last always."""
+    if n <= MOST_POINTS:
+        return list(range(n))
+    shares = (k / (MOST_POINTS - 1) for k in range(MOST_POINTS))
+    return sorted({round(n**share) - 1 if logarithmic else round(share * (n - 1)) for share in shares})
 
 
 def _round(value: float) -> float | None:
