@@ -22,11 +22,12 @@ ONLY = {
     "register_mass": lambda config: config.n_registers > 0,
     **{f"{kind}_composition{z}": lambda config: config.n_layers > 1 for kind in "qkv" for z in ("", "_z")},
 }
-# NaN where there is nothing to measure: pairs of layers in the wrong order, pictures without a repeated content.
+# NaN where there is nothing to measure: pairs of layers in the wrong order, pictures without a repeated content, divergence.
 MAY_BE_NAN = (
     {"accuracy_of_value", "loss_of_value"}
     | {f"{kind}_composition{z}" for kind in "qkv" for z in ("", "_z")}
     | {"prefix_matching", "prefix_matching_raw"}
+    | {"llc", "llc_sd"}
 )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from toyvit.analyses import attention, behaviour, induction, norms, probes, superposition
+from toyvit.analyses import attention, behaviour, induction, llc, norms, probes, superposition
 from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch
 from toyvit.errors import BadInput, choose
@@ -167,6 +167,15 @@ ANALYSES = {
             source="Elhage 2022, feature dimensionality; of probe directions it is this lab's use",
             truth="factors planted in coordinates of their own: (n - 1) / n for n values",
             null="random directions: 1 / (1 + (k - 1) / d)",
+        ),
+        Analysis(
+            name="llc",
+            measure=llc.llc,
+            axes={"llc": "", "llc_sd": "", "diverged": ""},
+            asked=True,
+            source="Lau 2023; meant for the training pictures (--split train), with this lab's settings (llc.DEFAULT)",
+            truth="closed forms: quadratic loss, normal crossings, reduced-rank regression",
+            null="a loss that does not depend on the weights: 0",
         ),
     )
 }

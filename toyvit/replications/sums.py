@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn import functional as F
 
+from toyvit.analyses.llc import Llc, sample
 from toyvit.model.toys import Sums
 from toyvit.replications.record import ONE_RUN, Check, Found, Replication, lines
 from toyvit.replications.training import descend, first
 
 P, SHARE = 53, 0.4
 STEPS, BATCH, RATE, DECAY, LOOKS = 40_000, 128, 5e-3, 2e-4, 80
+N_LLC = 20  # checkpoints, about, whose coefficient is estimated
+SAMPLER = Llc(step_size=1e-4, localisation=100.0, draws=200, burn_in=100, chains=4, batch=256)
 
 
 def data(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -24,6 +29,17 @@ def data(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     seen, unseen = order.split([round(SHARE * len(order)), len(order) - round(SHARE * len(order))])
     sums = pairs.sum(1) % P
     return pairs[seen], sums[seen], pairs[unseen], sums[unseen]
+
+
+def coefficient(model: Sums, pairs: Tensor, sums: Tensor) -> float | None:
+    """The local learning coefficient of the training loss at a model's weights; None where the chains diverged."""
+
+    def loss(weights: dict[str, Tensor], rows: Tensor | None) -> Tensor:
+        x, y = (pairs, sums) if rows is None else (pairs[rows], sums[rows])
+        return F.cross_entropy(functional_call(model, weights, (x,)), y)
+
+    found = sample(loss, dict(model.named_parameters()), len(pairs), SAMPLER, math.log(P))
+    return None if found.diverged else found.mean
 
 
 def run(seed: int, folder: Path, steps: int = STEPS, looks: int = LOOKS) -> Found:
@@ -44,14 +60,25 @@ def run(seed: int, folder: Path, steps: int = STEPS, looks: int = LOOKS) -> Foun
         kept.append(copy.deepcopy(model))
 
     descend(model, optimizer, loss, steps, look, when)
+    places = range(0, len(when), max(1, (len(when) - 1) // N_LLC))
+    llcs = [coefficient(kept[place], pairs, sums) for place in places]
+    known = [value for value in llcs if value is not None]
+    peak = max(known) if known else None
     numbers = {
         "training_99": first(when, accuracy["training"], over=0.99),
         "test_10": first(when, accuracy["test"], over=0.1),
         "test_95": first(when, accuracy["test"], over=0.95),
         "test_at_end": accuracy["test"][-1],
+        "llc_peak": peak,
+        "llc_end": llcs[-1],
+        "llc_fall": llcs[-1] / peak if peak and llcs[-1] is not None else None,
     }
     shown = {name: (when, values) for name, values in accuracy.items()}
-    panels = [lines("modular addition, p = 53", "step", "accuracy", shown, levels={"chance": 1 / P})]
+    nan = [float("nan") if value is None else value for value in llcs]
+    panels = [
+        lines("modular addition, p = 53", "step", "accuracy", shown, levels={"chance": 1 / P}),
+        lines("local learning coefficient", "step", "LLC", {"LLC": ([when[place] for place in places], nan)}),
+    ]
     return Found(numbers, panels)
 
 

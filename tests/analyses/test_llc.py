@@ -1,0 +1,220 @@
+"""The local learning coefficient where it is known: closed forms, quadrature, and settings that must not give a number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.analyses.planted import OPTIONS, model_for
+from toyvit.analyses import ANALYSES
+from toyvit.analyses.llc import Llc, calibrate, chance_of, estimate, llc, loss_of, reduced_rank, sample
+
+CURVATURES = torch.tensor([0.01, 0.1, 1.0, 10.0], dtype=torch.double)
+QUADRATIC = Llc(step_size=1e-4, n_beta=1000.0, localisation=50.0, draws=800, burn_in=400, chains=100)
+
+
+def quadratic(weights, rows):
+    return (CURVATURES * weights["w"].square()).sum() / 2
+
+
+def normal_crossing(a, b):
+    """Squared loss of the model y = w1^a w2^b x, truth 0, for x of mean square 1."""
+    return lambda weights, rows: (weights["w"][0] ** a * weights["w"][1] ** b).square()
+
+
+def by_quadrature(a, b, n_beta, localisation):
+    """n beta E[L] under exp(-n beta L - localisation/2 |w|^2), on a grid that holds all of it."""
+    line = torch.linspace(-4, 4, 4001, dtype=torch.double)
+    x, y = line[:, None], line[None]
+    loss = (x**a * y**b).square()
+    density = (-n_beta * loss - localisation / 2 * (x**2 + y**2)).exp()
+    return n_beta * ((loss * density).sum() / density.sum()).item()
+
+
+def zeros(n):
+    return {"w": torch.zeros(n, dtype=torch.double)}
+
+
+@pytest.mark.parametrize(("step_size", "localisation"), [(1e-4, 50.0), (3e-5, 1000.0), (1e-4, 0.0)])
+def test_quadratic_loss(step_size, localisation):
+    """Half the sum of n beta h / (n beta h + gamma); steps of size eps widen each direction by 1 / (1 - eps a / 4)."""
+    settings = replace(QUADRATIC, step_size=step_size, localisation=localisation)
+    if not localisation:  # without a spring the flat directions need longer
+        settings = replace(settings, draws=1500, burn_in=2500)
+    stiff = 1000 * CURVATURES + localisation
+    exact = (1000 * CURVATURES / stiff / (1 - step_size * stiff / 4)).sum().item() / 2
+    found = sample(quadratic, zeros(4), 1, settings)
+    assert not found.diverged
+    assert found.mean == pytest.approx(exact, abs=4 * found.sd / math.sqrt(settings.chains))
+    assert found.sd / math.sqrt(settings.chains) < 0.03 * exact
+    assert exact == pytest.approx((1000 * CURVATURES / stiff).sum().item() / 2, rel=0.25)
+
+
+@pytest.mark.parametrize(("a", "b", "published"), [(1, 1, 0.290), (2, 1, 0.124)])
+def test_normal_crossings(a, b, published):
+    """The same tempered and localised posterior by numerical quadrature; a regular minimum of two weights would have 1."""
+    exact = by_quadrature(a, b, 1000, 10)
+    assert exact == pytest.approx(published, abs=1e-3)
+    settings = Llc(step_size=3e-4, n_beta=1000.0, localisation=10.0, draws=1500, burn_in=1500, chains=1000)
+    found = sample(normal_crossing(a, b), zeros(2), 1, settings)
+    assert not found.diverged and found.mean == pytest.approx(exact, rel=0.1)
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "hidden", "rank"), [(5, 4, 3, 1), (4, 6, 4, 2), (3, 8, 2, 2), (6, 3, 5, 0)])
+def test_reduced_rank_regression(inputs, outputs, hidden, rank):
+    """y = B A x from a truth of lower rank: within 40 % of Aoyagi and Watanabe's closed form, and below half the weights."""
+    generator = torch.Generator().manual_seed(1)
+    n = 1000
+    x = torch.randn(n, inputs, generator=generator, dtype=torch.double)
+    a, b = (torch.randn(shape, generator=generator, dtype=torch.double) for shape in ((hidden, inputs), (outputs, hidden)))
+    a[rank:], b[:, rank:] = 0, 0
+    y = x @ a.T @ b.T + torch.randn(n, outputs, generator=generator, dtype=torch.double)
+
+    xx, xy, yy = x.T @ x / n, x.T @ y / n, y.square().sum() / n
+
+    def loss(weights, rows):  # half the mean of |y - B A x|^2, from the moments of the data
+        product = weights["b"] @ weights["a"]
+        return ((product @ xx * product).sum() - 2 * (product * xy.T).sum() + yy) / 2
+
+    settings = Llc(step_size=3e-4, localisation=1.0, draws=2000, burn_in=1000, chains=10)
+    fitted = fit(loss, {"a": a, "b": b})
+    found, exact = sample(loss, fitted, n, settings), reduced_rank(inputs, outputs, hidden, rank)
+    assert not found.diverged and found.mean == pytest.approx(exact, rel=0.4)
+    assert exact < hidden * (inputs + outputs) / 2
+
+
+def fit(loss, weights):
+    """The minimum near the truth, where the noise of the data puts it: gradient descent along the directions that matter."""
+    for _ in range(200):
+        gradient = torch.func.grad(loss)(weights, None)
+        weights = {name: weight - 0.05 * gradient[name] for name, weight in weights.items()}
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((3, 3, 3, 3), 4.5),  # full rank: as many as y = C x has, 9 / 2
+        ((2, 2, 1, 0), 1.0),  # a product of a column and a row: half the smaller side
+        ((1, 1, 1, 0), 0.5),  # the normal crossing w1 w2
+        ((2, 2, 5, 0), 2.0),  # more hidden units than needed: C is regular
+        ((2, 9, 1, 1), 5.0),  # one regular line of outputs and inputs, minus the scale that A and B share
+    ],
+)
+def test_the_closed_form_where_it_is_plain(shape, expected):
+    assert reduced_rank(*shape) == expected
+
+
+def test_without_noise_a_chain_is_gradient_descent():
+    """Full batch: each step w -= eps n beta / 2 grad. A batch: plain SGD on the rows that were drawn."""
+    data = torch.tensor([1.0, 2.0, 4.0, 9.0], dtype=torch.double)
+
+    def loss(weights, rows):
+        return (weights["w"] - (data if rows is None else data[rows])).square().mean()
+
+    settings = Llc(step_size=0.02, n_beta=10.0, localisation=0.0, draws=20, burn_in=0, chains=2, noise=0.0)
+    w, expected = 0.0, []
+    for _ in range(20):
+        expected.append((w - data).square().mean().item())
+        w -= 0.1 * 2 * (w - data.mean().item())
+    found = sample(loss, {"w": torch.zeros((), dtype=torch.double)}, 4, settings)
+    assert found.traces[0] == pytest.approx(expected) and torch.equal(found.traces[0], found.traces[1])
+    one_a_step = sample(loss, {"w": torch.zeros((), dtype=torch.double)}, 4, replace(settings, batch=1)).traces
+    assert not torch.equal(one_a_step[0], one_a_step[1])
+    rows = torch.Generator().manual_seed(0)
+    w = torch.zeros(2, dtype=torch.double)
+    for step in range(20):
+        drawn = data[torch.randint(4, (2, 1), generator=rows)[:, 0]]
+        torch.randn(2, generator=rows, dtype=torch.double)  # the noise that is scaled by 0
+        assert torch.allclose(one_a_step[:, step], (w - drawn).square())
+        w = w - 0.1 * 2 * (w - drawn)
+
+
+def test_batches_and_all_samples_agree():
+    data = torch.randn(200, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+
+    def loss(weights, rows):
+        return (weights["w"] - (data if rows is None else data[rows])).square().mean() / 2
+
+    settings = Llc(step_size=1e-3, n_beta=100.0, localisation=10.0, draws=1000, burn_in=500, chains=200)
+    start = {"w": data.mean()}
+    whole, parts = (sample(loss, start, 200, replace(settings, batch=size)) for size in (0, 50))
+    assert whole.mean == pytest.approx(0.5 * 100 / 110, rel=0.1)
+    assert parts.mean == pytest.approx(whole.mean, rel=0.35)  # the batches' own noise adds to the sampler's
+    assert sample(loss, start, 200, settings).mean == whole.mean != sample(loss, start, 200, replace(settings, seed=1)).mean
+
+
+def test_a_loss_that_does_not_depend_on_the_weights_has_none():
+    found = sample(lambda weights, rows: 0 * weights["w"].sum() + 2, zeros(3), 1, QUADRATIC)
+    assert found.mean == 0 and found.sd == 0
+
+
+@pytest.mark.parametrize("step_size", [1e-3, 1.0])
+def test_steps_that_are_too_long_are_reported_as_diverged(step_size):
+    """Above eps (n beta h + gamma) = 4 every step overshoots: the trace explodes, at first finitely."""
+    for draws in (5, 20, 500):
+        found = sample(quadratic, zeros(4), 1, replace(QUADRATIC, step_size=step_size, draws=draws, burn_in=0))
+        assert found.diverged and math.isnan(found.mean) and math.isnan(found.sd)
+
+
+def test_chains_that_leave_the_minimum_are_reported_as_diverged():
+    """A well of depth 1 among plains: with little n beta the weights wander off, to a plateau at chance that looks settled."""
+
+    def well(weights, rows):
+        return 1 - (-weights["w"].square().sum() / 2).exp()
+
+    settings = Llc(step_size=0.02, n_beta=3.0, localisation=0.0, draws=200, burn_in=2000, chains=5)
+    found = sample(well, zeros(8), 1, settings, chance=0.99)
+    assert found.chains.mean() == pytest.approx(3, rel=0.01) and found.diverged and math.isnan(found.mean)
+    kept = sample(well, zeros(8), 1, replace(settings, n_beta=1000.0, step_size=1e-4), chance=0.99)
+    assert not kept.diverged and kept.mean == pytest.approx(4, rel=0.2)
+
+
+def test_climbing_chains_are_reported_as_diverged():
+    """Forty stiff directions, half a unit each, in steps so short that the chains are still on their way."""
+
+    def stiff(weights, rows):
+        return 5 * weights["w"].square().sum()
+
+    settings = replace(QUADRATIC, localisation=0.0, chains=5, draws=200, burn_in=0, step_size=1e-7)
+    assert sample(stiff, zeros(40), 1, settings).diverged
+    assert not sample(stiff, zeros(40), 1, replace(settings, step_size=1e-5, burn_in=200)).diverged
+
+
+def test_a_sweep_finds_the_plateau():
+    frame = calibrate(quadratic, zeros(4), 1, QUADRATIC, [1e-3, 1e-7, 3e-5, 1e-4], [1000.0])
+    assert list(frame["step_size"]) == [1e-7, 3e-5, 1e-4, 1e-3]
+    assert frame["diverged"].iloc[-1] and math.isnan(frame["llc"].iloc[-1])
+    exact = (1000 * CURVATURES / (1000 * CURVATURES + 50)).sum().item() / 2
+    assert frame["llc"].iloc[1] == pytest.approx(exact, rel=0.15) and frame["flat"].iloc[1] > frame["flat"].iloc[2]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("name", ["induction 4x4", "markov", "regress"])
+def test_a_model_goes_through_the_same_sampler(name, options):
+    """The weights that matter are all there; a spring that allows no movement gives 0, and nothing of the model changes."""
+    model, batch = model_for(name, n=6, **OPTIONS[options])
+    settings = Llc(step_size=1e-9, n_beta=1.0, localisation=1e8, draws=4, burn_in=0, chains=2)
+    found = estimate(model, batch, settings)
+    assert found.size == sum(weight.numel() for weight in model.parameters())
+    assert found.start == pytest.approx(loss_of(model, batch)(dict(model.named_parameters()), None).item())
+    assert found.traces[:, 0] == pytest.approx([found.start] * 2, rel=1e-5)
+    assert found.mean == pytest.approx(0, abs=0.05 * found.start)
+    assert not torch.equal(found.traces[0], found.traces[1])
+    assert all(weight.grad is None for weight in model.parameters())
+    parts = estimate(model, batch, replace(settings, batch=3))
+    assert parts.start == found.start and not torch.equal(parts.traces[0, :1], found.traces[0, :1])
+
+
+def test_the_analysis_says_diverged_and_gives_no_number(monkeypatch):
+    model, batch = model_for("induction 4x4", n=6)
+    assert chance_of(model, batch) == pytest.approx(math.log(16)) and ANALYSES["llc"].asked
+    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", Llc(step_size=1e6, draws=4, burn_in=2))
+    found = llc(model, batch, {})
+    assert found["diverged"] == 1 and found["llc"].isnan() and found["llc_sd"].isnan()
+    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", Llc(step_size=1e-9, localisation=1e6, draws=4, burn_in=2))
+    found = llc(model, batch, {})
+    assert found["diverged"] == 0 and found["llc"].isfinite() and found["llc_sd"] > 0
