@@ -63,7 +63,7 @@ def _section(one: Replication, seeds: Sequence[Record]) -> str:
         "",
         f"## {one.title}",
         "",
-        f"{one.source}. `toyvit replicate {one.name}`",
+        f"{one.source} (`toyvit replicate {one.name}`)",
         "",
         one.compared,
         "",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, levels
 
@@ -38,6 +39,9 @@ def _lines(axes: Axes, panels: Sequence[Mapping[str, Any]]) -> None:
         axes.set_xlim(left=0)
     else:
         axes.set_xscale(first["scale"])
+    if first["scale"] == "linear" and axes.get_xlim()[1] > 1000:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_yscale(first["height"])
     levels(axes, first["levels"])
     seeds = f"{len(panels)} seeds, median in bold" if len(panels) > 1 else None
