@@ -77,5 +77,7 @@ def test_sums_by_hand():
         model.first.weight.copy_(one)
         model.second.weight.copy_(one)
         model.head.weight.copy_(torch.tensor([[1.0], [0.0], [-1.0], [2.0]]))
-    logits: Tensor = model(torch.tensor([[0, 3], [3, 0], [1, 2]]))
+    tap = recording(["pre"])
+    logits: Tensor = model(torch.tensor([[0, 3], [3, 0], [1, 2]]), tap)
+    assert tap.values["pre"].flatten().tolist() == [90, 90, 60]
     assert torch.allclose(logits[:, 0], torch.tensor([90.0, 90.0, 60.0])) and torch.allclose(logits[:, 3], 2 * logits[:, 0])

@@ -11,15 +11,24 @@ from toyvit.config import Run, with_seed
 from toyvit.measure import measure
 from toyvit.results import main_rows, table
 from toyvit.train import fit
+from toyvit.trajectory import Trajectory
 
 
 def measured(
-    run: Run, seed: int, path: Path, analyses: Sequence[str], splits: Sequence[str] = ("test",), images: int = 512
+    run: Run,
+    seed: int,
+    path: Path,
+    analyses: Sequence[str],
+    splits: Sequence[str] = ("test",),
+    *,
+    images: int = 512,
+    every: int = 1,
 ) -> Path:
-    """The run of one seed, trained and measured; what is done is not done again."""
+    """The run of one seed, trained and measured at every so many of its checkpoints; what is done is not done again."""
     fit(with_seed(run, seed), path, resume=True)
+    steps = Trajectory(path).steps
     for split in splits:
-        measure(path, analyses=list(analyses), split=split, images=images)
+        measure(path, analyses=list(analyses), steps=[*steps[:-1:every], steps[-1]], split=split, images=images)
     return path
 
 
