@@ -11,13 +11,13 @@ from toyvit.replications.lab import crossing, curve, measured, pair
 from toyvit.replications.record import ONE_RUN, PLOT, Check, Found, Replication, lines
 from toyvit.results import baselines
 
-LOOKS = {"images": 128, "every": 4}  # attention over 100 tokens is slow to measure
+looked_at = partial(measured, images=128, every=4)  # attention over 100 tokens is slow to measure
 
 
 def run(seed: int, folder: Path, deep: Run | None = None, control: Run | None = None) -> Found:
     deep, control = deep or markov(), control or markov_control()
-    two = measured(deep, seed, folder / "two-layers", ["strategies", "attention"], **LOOKS)
-    one = measured(control, seed, folder / "one-layer", ["strategies"], **LOOKS)
+    two = looked_at(deep, seed, folder / "two-layers", ["strategies", "attention"])
+    one = looked_at(control, seed, folder / "one-layer", ["strategies"])
     distance = partial(curve, analysis="strategies", quantity="kl")
     truth, unigram, alone = distance(two, strategy="truth"), distance(two, strategy="unigram"), distance(one, strategy="truth")
     looks = curve(two, "attention", "previous", layer=0)
