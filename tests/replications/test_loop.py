@@ -74,6 +74,14 @@ def test_a_finished_seed_is_not_done_again_and_one_of_another_version_is(tmp_pat
     assert [record.seed for record in records(tmp_path, replace(noted, version=2))] == [0]
 
 
+def test_minutes_are_those_of_a_seed_that_was_run_at_once(tmp_path):
+    whole = replicate([COIN], [0], tmp_path, progress=False)[0]
+    assert whole.minutes is not None and 0 <= whole.minutes < 0.1
+    (tmp_path / "coin" / "seed-1").mkdir(parents=True)
+    replicate([COIN], [1], tmp_path, progress=False)
+    assert [record.minutes is None for record in records(tmp_path, COIN)] == [False, True]
+
+
 def test_what_is_finished_is_written_before_the_next_seed_breaks(tmp_path):
     def breaks(seed, folder):
         if seed == 1:

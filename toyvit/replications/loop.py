@@ -51,9 +51,10 @@ def _ready(replication: Replication, leave_out: bool) -> bool:
 
 
 def _one(replication: Replication, seed: int, folder: Path) -> Record:
-    start = time.process_time()
-    found = replication.run(seed, folder / replication.name / f"seed-{seed}")
-    minutes = (time.process_time() - start) / 60
+    place = folder / replication.name / f"seed-{seed}"
+    fresh, start = not place.exists(), time.process_time()
+    found = replication.run(seed, place)
+    minutes = (time.process_time() - start) / 60 if fresh else None
     record = Record(
         name=replication.name,
         version=replication.version,

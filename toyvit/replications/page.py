@@ -53,7 +53,8 @@ def text(replications: Sequence[Replication], found: dict[str, list[Record]]) ->
 
 
 def _row(one: Replication, seeds: Sequence[Record]) -> str:
-    minutes = f"{median(record.minutes for record in seeds):.1f}" if seeds else f"about {one.minutes:g}"
+    known = [record.minutes for record in seeds if record.minutes is not None]
+    minutes = f"{median(known):.2g}" if known else f"about {one.minutes:g}"
     return f"| [{one.title}](#{one.name}) | {one.source} | {verdict(one, seeds)} | {len(seeds)} | {minutes} |"
 
 

@@ -66,7 +66,7 @@ class Record:
     name: str
     version: int
     seed: int
-    minutes: float
+    minutes: float | None  # CPU; None where the seed went on from an earlier session
     numbers: Mapping[str, float | None]
     panels: list[Panel]
 
@@ -120,7 +120,9 @@ def path_of(folder: Path, name: str, seed: int) -> Path:
 
 def write(folder: Path, record: Record) -> None:
     numbers = {name: None if value is None else _round(value) for name, value in record.numbers.items()}
-    text = json.dumps(asdict(record) | {"numbers": numbers, "minutes": _round(record.minutes)})
+    text = json.dumps(
+        asdict(record) | {"numbers": numbers, "minutes": None if record.minutes is None else _round(record.minutes)}
+    )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path_of(folder, record.name, record.seed), (text + "\n").encode())
 
