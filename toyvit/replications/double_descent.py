@@ -103,5 +103,6 @@ ROW = Replication(
         Check("worst_size", "size of the worst set", "between the regimes", PLOT, 4, 3000),
     ),
     minutes=1,
+    remark="In a small set a sample has features that no other has; the dimensionality of such a feature is the sample's.",
     version=2,
 )
