@@ -8,9 +8,11 @@ TOY := runs/train-toy
 MNIST := runs/train-mnist
 RUN ?= $(TOY)/induction
 LOGDIR ?= runs
+SEEDS ?= 1
+PAGE ?= runs
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup data train-toy train-mnist tensorboard measure report notebook bench check test clean
+.PHONY: help setup data train-toy train-mnist tensorboard measure report replicate notebook bench check test clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -46,6 +48,9 @@ measure: setup ## measure every checkpoint of RUN (default: the toy run)
 
 report: setup ## draw the figures of RUN and print what it came to
 	$(TOYVIT) report $(RUN)
+
+replicate: setup ## run published results again, SEEDS seeds of each (default 1), and write PAGE/replications.md
+	$(TOYVIT) replicate --seeds 0..$$(($(SEEDS) - 1)) --page $(PAGE)
 
 notebook: setup ## open the notebooks in JupyterLab (installs it the first time)
 	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[notebook]'

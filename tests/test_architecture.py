@@ -17,6 +17,7 @@ RUNGS = (
     ("analyses", "train", "transitions"),
     ("measure", "calibration", "search", "dynamics"),
     ("report", "sweep"),
+    ("replications",),
     ("overrides", "__main__"),
 )
 RUNG = {room: rung for rung, rooms in enumerate(RUNGS) for room in rooms}

@@ -105,6 +105,13 @@ def parser() -> tuple[Parser, Mapping[str, Parser]]:
     report.add_argument("run", type=Path, metavar="RUN")
     report.add_argument("--beside", type=Path, metavar="RUN", help="a second run to draw beside it")
 
+    replicate = command("replicate", "run published results again and say whether they agree; what is done is not done again")
+    replicate.add_argument("names", nargs="*", metavar="NAME", help="which (default: all; --list names them)")
+    replicate.add_argument("--list", action="store_true", help="list them and stop")
+    replicate.add_argument("--seeds", default="0", metavar="SEEDS", help="0..4, or 0,3,7 (default: 0)")
+    replicate.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="records go into DIR/replications")
+    replicate.add_argument("--page", type=Path, metavar="DIR", help="also write DIR/replications.md and its pictures")
+
     tensorboard = command(
         "tensorboard", "write the TensorBoard files of all runs below a folder anew and open TensorBoard on it"
     )
@@ -196,6 +203,32 @@ def sweep(options: argparse.Namespace, words: list[str]) -> int:
     print(f"table: {folder / 'sweep.csv'}")
     for picture in draw_sweep(list(plan), folder):
         print(f"figure: {picture}")
+    return 0
+
+
+def replicate(options: argparse.Namespace) -> int:
+    from toyvit.replications import REPLICATIONS
+    from toyvit.replications.loop import replicate as run_again
+    from toyvit.replications.page import said, write_page
+    from toyvit.replications.record import records
+    from toyvit.train.fit import Stopped
+
+    if options.list:
+        for name, one in REPLICATIONS.items():
+            print(f"{name:18} {one.title} ({one.source}; about {one.minutes:g} CPU minutes)")
+        return 0
+    chosen = [REPLICATIONS[choose(name, REPLICATIONS, "replication")] for name in options.names or REPLICATIONS]
+    folder, seeds = options.runs / "replications", _seeds(options.seeds)
+    try:
+        run_again(chosen, seeds, folder, leave_out=not options.names)
+    except Stopped as stop:
+        print(f"{folder}: {str(stop).split(';')[0]}; the same command goes on", file=sys.stderr)
+        return 128 + stop.signum
+    for one in chosen:
+        if found := [record for record in records(folder, one) if record.seed in seeds]:
+            print(said(one, found))
+    if options.page:
+        print(f"page: {write_page(REPLICATIONS.values(), folder, options.page)}")
     return 0
 
 

@@ -24,17 +24,39 @@ def ridge_predictions(
     """Closed-form ridge: predictions of y on rows `test` from weights fitted on rows `fit`, all targets at once.
 
     Features are standardised on the fitting rows, targets centred. `penalty` is per fitting row:
-    min |X W - Y|^2 / n + penalty |W|^2. Solved through whichever Gram matrix, of features or of rows, is smaller.
+    min |X W - Y|^2 / n + penalty |W|^2.
     """
     x = standardize(x, fit)
     centre = y[fit].mean(0)
-    a, b = x[fit], y[fit] - centre
-    n, d = a.shape
+    return x[test] @ ridge_weights(x[fit], y[fit] - centre, penalty) + centre
+
+
+def ridge_weights(
+    x: Float[Tensor, "image feature"], y: Float[Tensor, "image target"], penalty: float
+) -> Float[Tensor, "feature target"]:
+    """W that minimises |X W - Y|^2 / n + penalty |W|^2, through whichever Gram matrix, of features or of rows, is smaller."""
+    n, d = x.shape
     if d <= n:
-        weights = torch.linalg.solve(a.T @ a + n * penalty * torch.eye(d, dtype=x.dtype), a.T @ b)
-    else:
-        weights = a.T @ torch.linalg.solve(a @ a.T + n * penalty * torch.eye(n, dtype=x.dtype), b)
-    return x[test] @ weights + centre
+        return torch.linalg.solve(x.T @ x + n * penalty * torch.eye(d, dtype=x.dtype), x.T @ y)
+    return x.T @ torch.linalg.solve(x @ x.T + n * penalty * torch.eye(n, dtype=x.dtype), y)
+
+
+def feature_dimensionality(directions: Float[Tensor, "*copy direction model"]) -> Float[Tensor, "*copy direction"]:
+    """D_i = |w_i|^2 / sum_j (unit(w_i) . w_j)^2: the share of a dimension that direction i has to itself (Elhage 2022).
+
+    1 for a direction orthogonal to all others, 1/2 in an antipodal pair or a square, 2/3 in a triangle, 2/5 in a pentagon; 0
+    for a direction of length 0. Directions that tile m dimensions evenly sum to m. k random ones of one length in d dimensions:
+    about 1 / (1 + (k - 1) / d), see `random_dimensionality`.
+    """
+    lengths = directions.norm(dim=-1)
+    units = directions / lengths.clamp(min=1e-30)[..., None]
+    overlaps = (units @ directions.transpose(-1, -2)).square().sum(-1)
+    return torch.where(lengths > 0, lengths.square() / overlaps.clamp(min=1e-30), 0.0)
+
+
+def random_dimensionality(n_directions: int, d_model: int) -> float:
+    """What `feature_dimensionality` is for random directions of one length: the mean squared cosine of two is 1 / d."""
+    return 1 / (1 + (n_directions - 1) / d_model)
 
 
 def one_hot(labels: Int[Tensor, " image"], n: int) -> Float[Tensor, "image label"]:

@@ -15,6 +15,7 @@ from toyvit.circuits import trace
 from toyvit.config import AdditionConfig
 from toyvit.data.task import MOST_GROUPS
 from toyvit.errors import BadInput
+from toyvit.model.choices import n_outputs
 from toyvit.results import rows
 
 MODULI = {config.modulus for config in CONFIGS.values() if isinstance(config, AdditionConfig)}
@@ -59,11 +60,11 @@ def sizes(config):
             "to_head": {config.n_heads},
             "key": {config.n_tokens},
             "token": {config.n_tokens},
-            "label": {config.n_classes},
             "count": {config.n_heads + 1},
             "neuron": {config.d_mlp},
             "level": set(range(MOST_GROUPS + 1)),
             "frequency": {modulus // 2 for modulus in MODULI},
+            "label": {n_outputs(config)},
         },
     }
 

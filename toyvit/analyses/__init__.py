@@ -25,6 +25,7 @@ from toyvit.analyses import (
     memories,
     norms,
     probes,
+    superposition,
     weights,
 )
 from toyvit.config import ModelConfig
@@ -303,6 +304,24 @@ ANALYSES = {
             source="Geva 2021",
             truth="a planted key-value pair: its class, agreement and correlation 1",
             null="shuffled classes: agreement_chance, correlation 0; step 0",
+        ),
+        Analysis(
+            name="label_superposition",
+            measure=superposition.labels,
+            axes={"dimensionality": "label", "dimensionality_random": ""},
+            source="Elhage 2022, feature dimensionality; of the head's rows it is this lab's use",
+            truth="antipodal pair 1/2, triangle 2/3, square 1/2, pentagon 2/5",
+            null="random directions: 1 / (1 + (k - 1) / d)",
+        ),
+        Analysis(
+            name="factor_superposition",
+            measure=superposition.factors,
+            axes={"dimensionality": "layer", "dimensionality_random": ""},
+            sites=RESIDUALS,
+            needs="groups",
+            source="Elhage 2022, feature dimensionality; of probe directions it is this lab's use",
+            truth="factors planted in coordinates of their own: (n - 1) / n for n values",
+            null="random directions: 1 / (1 + (k - 1) / d)",
         ),
         Analysis(
             name="llc",

@@ -1,0 +1,189 @@
+"""Records, verdicts, resuming and the page: a finished seed is not done again, and the page follows from the records alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from toyvit.__main__ import main
+from toyvit.errors import BadInput
+from toyvit.replications import REPLICATIONS, rank_one
+from toyvit.replications.loop import replicate
+from toyvit.replications.page import text, why, write_page
+from toyvit.replications.record import (
+    MOST_POINTS,
+    Check,
+    Found,
+    Record,
+    Replication,
+    grid,
+    judged,
+    lines,
+    path_of,
+    read,
+    records,
+    verdict,
+    write,
+)
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def coin(seed, folder):
+    return Found({"heads": float(seed), "never": None}, [lines("coin", "toss", "heads", {"one": ([0, 1], [0, seed])})])
+
+
+COIN = Replication(
+    name="coin",
+    title="A coin",
+    source="Nobody 2000",
+    compared="Heads.",
+    run=coin,
+    checks=(Check("heads", "heads", "1", "text", 1, 2, must=True), Check("heads", "fewer heads", "1", "text", 0, 1)),
+    minutes=0.1,
+)
+
+
+def test_a_seed_is_judged_by_rules_that_stand_before_it(tmp_path):
+    found = replicate([COIN], [0, 1, 2], tmp_path, progress=False)
+    assert [judged(COIN, record) for record in found] == ["not reached", "agrees", "differs"]
+    assert verdict(COIN, found) == "agrees in 1 of 3 seeds, differs in 1 of 3 seeds, not reached in 1 of 3 seeds"
+    assert verdict(COIN, found[1:2]) == "agrees" and verdict(COIN, []) == "not run"
+    assert why(COIN, found[1:2]) == "All numbers are within their bounds."
+    assert why(COIN, found) == "heads: 0, where 1 to 2 agrees (seed 0); fewer heads: 2, where 0 to 1 agrees (seed 2)."
+    never = replace(COIN, checks=(Check("never", "never", "1", "text", 0, 1),))
+    assert judged(never, found[0]) == "differs" and "never: never" in why(never, found)
+
+
+def test_a_finished_seed_is_not_done_again_and_one_of_another_version_is(tmp_path):
+    done = []
+    noted = replace(COIN, run=lambda seed, folder: done.append(seed) or coin(seed, folder))
+    replicate([noted], [0, 2], tmp_path, progress=False)
+    replicate([noted], [0, 1, 2], tmp_path, progress=False)
+    assert done == [0, 2, 1]
+    replicate([replace(noted, version=2)], [0], tmp_path, progress=False)
+    assert done == [0, 2, 1, 0]
+    assert [record.seed for record in records(tmp_path, replace(noted, version=2))] == [0]
+
+
+def test_minutes_are_those_of_a_seed_that_was_run_at_once(tmp_path):
+    whole = replicate([COIN], [0], tmp_path, progress=False)[0]
+    assert whole.minutes is not None and 0 <= whole.minutes < 0.1
+    (tmp_path / "coin" / "seed-1").mkdir(parents=True)
+    replicate([COIN], [1], tmp_path, progress=False)
+    assert [record.minutes is None for record in records(tmp_path, COIN)] == [False, True]
+
+
+def test_what_is_finished_is_written_before_the_next_seed_breaks(tmp_path):
+    def breaks(seed, folder):
+        if seed == 1:
+            raise KeyboardInterrupt
+        return coin(seed, folder)
+
+    with pytest.raises(KeyboardInterrupt):
+        replicate([replace(COIN, run=breaks)], [0, 1, 2], tmp_path, progress=False)
+    assert [record.seed for record in records(tmp_path, COIN)] == [0]
+
+
+@pytest.mark.slow
+def test_killed_between_seeds_nothing_is_lost_and_nothing_done_twice(tmp_path):
+    words = [sys.executable, "-m", "toyvit", "replicate", "rank-one", "--seeds", "0..3", "--runs", str(tmp_path)]
+    child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    folder = tmp_path / "replications"
+    for _ in range(600):
+        if path_of(folder, "rank-one", 0).exists():
+            break
+        time.sleep(0.1)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    written = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+    assert 1 <= len(written) < 4
+    assert main(words[3:]) == 0
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert [record.seed for record in records(folder, REPLICATIONS["rank-one"])] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"name": "coin"}', "[1]", json.dumps({"name": "other"})])
+def test_a_damaged_record_is_refused_in_one_line(damage, tmp_path):
+    write(tmp_path, Record(name="coin", version=1, seed=3, minutes=0, numbers={}, panels=[]))
+    path = path_of(tmp_path, "coin", 3)
+    assert read(path).seed == 3
+    path.write_text(damage)
+    with pytest.raises(BadInput, match="is not a record of a replication") as error:
+        replicate([COIN], [0], tmp_path, progress=False)
+    assert "\n" not in str(error.value) and str(path) in str(error.value)
+    path.unlink()
+    write(tmp_path, Record(name="coin", version=1, seed=4, minutes=0, numbers={}, panels=[]))
+    path_of(tmp_path, "coin", 4).rename(path)
+    with pytest.raises(BadInput, match="another's"):
+        replicate([COIN], [0], tmp_path, progress=False)
+
+
+def test_bad_words_on_the_command_line(tmp_path, capsys):
+    assert main(["replicate", "rank-oen"]) == 2
+    assert "did you mean 'rank-one'" in capsys.readouterr().err
+    assert main(["replicate", "rank-one", "--seeds", "zero"]) == 2
+    assert "--seeds takes" in capsys.readouterr().err
+    assert main(["replicate", "--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(REPLICATIONS)
+
+
+def test_what_misses_its_data_is_refused_by_name_or_left_out_of_all(tmp_path, caplog):
+    def missing():
+        raise BadInput("MNIST is not here")
+
+    poor, done = replace(COIN, name="poor", ready=missing), replace(COIN)
+    with pytest.raises(BadInput, match="MNIST is not here"):
+        replicate([done, poor], [1], tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+    assert len(replicate([done, poor], [1], tmp_path, leave_out=True, progress=False)) == 1
+    assert "poor is left out: MNIST is not here" in caplog.text
+
+
+def test_panels_are_thinned_and_hold_plain_json():
+    panel = lines("t", "x", "y", {"a": (range(1000), [k / 3 for k in range(1000)])}, levels={"chance": 1 / 3})
+    x, y = panel["curves"]["a"]
+    assert len(x) <= MOST_POINTS and (x[0], x[-1]) == (0, 999) and y[-1] == 333 and panel["levels"]["chance"] == 0.33333
+    early = lines("t", "x", "y", {"a": (range(1000), range(1000))}, scale="symlog")["curves"]["a"][0]
+    assert early[:3] == [0, 1, 2] and early[-1] == 999 and len(early) <= MOST_POINTS
+    assert lines("t", "x", "y", {"a": ([0], [float("nan")])})["curves"]["a"][1] == [None]
+    assert json.loads(json.dumps(grid("g", "x", "y", "v", ([1.0], [2.0]), [[0.5]])))["values"] == [[0.5]]
+
+
+def test_the_page_is_made_of_the_records_alone(tmp_path):
+    folder, docs = tmp_path / "runs", tmp_path / "docs"
+    replicate([COIN], [1, 2], folder, progress=False)
+    page = write_page([COIN], folder, docs).read_text()
+    assert (
+        "agrees in 1 of 2 seeds, differs in 1 of 2 seeds" in page and "| `*` heads | 1 | text | 1 to 2 | 1.5 (1 to 2) |" in page
+    )
+    assert (docs / "replications/coin.png").stat().st_size > 5000
+    assert write_page([COIN], tmp_path / "empty", docs).read_text() == page
+    replicate([COIN], [0], folder, progress=False)
+    assert "3 |" in write_page([COIN], folder, docs).read_text()
+    other = replace(COIN, name="other")
+    assert "Not run." in write_page([COIN, other], folder, docs).read_text()
+
+
+def test_the_page_in_docs_is_what_the_generator_writes():
+    everything = list(REPLICATIONS.values())
+    found = {one.name: records(DOCS / "replications", one) for one in everything}
+    assert (DOCS / "replications.md").read_text() == text(everything, found)
+    assert all((DOCS / "replications" / f"{name}.png").exists() for name, seeds in found.items() if seeds)
+    names = {path.stem.rpartition("-")[0] for path in (DOCS / "replications").glob("*.json")}
+    assert names <= set(REPLICATIONS)
+
+
+def test_clamped_losses_are_those_of_the_record():
+    found = rank_one.run(0, Path())
+    assert found.numbers["c_0.5"] == next(
+        k for k, value in enumerate(rank_one.losses(0, "c")) if value < 0.5 * rank_one.losses(0, "c")[0]
+    )

@@ -1,0 +1,43 @@
+"""Published results, each run again: what is compared, how, and when it agrees. One literal table.
+
+To add one, write a file with `run(seed, folder) -> Found` and its ROW, and name it here. The bounds of a check stand there
+before anything is run, and nothing is tuned for a seed.
+"""
+
+from __future__ import annotations
+
+from toyvit.replications import (
+    addition,
+    counting,
+    double_descent,
+    fewshot,
+    induction,
+    llc,
+    markov,
+    omnigrok,
+    quanta,
+    rank_one,
+    repeats,
+    sums,
+    superposition,
+)
+from toyvit.replications.record import Replication
+
+REPLICATIONS: dict[str, Replication] = {
+    module.ROW.name: module.ROW
+    for module in (
+        markov,
+        fewshot,
+        superposition,
+        rank_one,
+        llc,
+        repeats,
+        sums,
+        omnigrok,
+        induction,
+        addition,
+        counting,
+        quanta,
+        double_descent,
+    )
+}

@@ -1,0 +1,75 @@
+"""Visual induction, the default recipe: a phase transition with two layers, none with one."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from toyvit.config import Run
+from toyvit.recipes import induction, induction_control
+from toyvit.replications.lab import curve, measured, pair
+from toyvit.replications.record import LAB, Check, Found, Replication, lines
+from toyvit.results import baselines
+from toyvit.transitions import found, relative_width, window
+
+
+def run(seed: int, folder: Path, deep: Run | None = None, control: Run | None = None) -> Found:
+    two = measured(deep or induction(), seed, folder / "two-layers", ["performance", "induction", "knock_outs"])
+    one = measured(control or induction_control(), seed, folder / "one-layer", ["performance"])
+    right, alone = (curve(path, "performance", "accuracy") for path in (two, one))
+    mass, before = curve(two, "induction", "mass", layer=1), curve(two, "induction", "previous_cell", layer=0)
+    without = curve(two, "knock_outs", "accuracy", layer=1, ablation="zero")
+    bag = baselines(two)["accuracy.bag_of_labels"]
+    rise, change = window(right, bag), found(right)
+    numbers = {
+        "bag": bag,
+        "onset": float(rise[0]) if rise else None,
+        "end": float(rise[1]) if rise else None,
+        "width": relative_width(rise) if rise else None,
+        "detected": change.onset if change else None,
+        "accuracy": float(right.iloc[-1]),
+        "mass": float(mass.iloc[-1]),
+        "previous_cell": float(before.iloc[-1]),
+        "cut_out": float(without.iloc[-1]),
+        "one_layer": float(alone.iloc[-1]),
+        "one_layer_detected": float(found(alone) is not None),
+    }
+    panel = partial(lines, x="step")
+    return Found(
+        numbers,
+        [
+            panel(
+                "5 x 5 glyphs",
+                y="accuracy",
+                curves={"two layers": pair(right), "one layer": pair(alone)},
+                levels={"bag of labels": bag},
+            ),
+            panel(
+                "the circuit",
+                y="attention mass",
+                curves={"induction, layer 1": pair(mass), "previous cell, layer 0": pair(before)},
+            ),
+        ],
+    )
+
+
+ROW = Replication(
+    name="induction",
+    title="Visual induction: the lab's phase transition",
+    source=LAB,
+    compared=(
+        "Recipes `induction` and `induction-control`: steps from 10 % to 90 % of the way from the bag of labels to the "
+        "last accuracy, and what the circuit comes to. Steps of the onset belong to one machine and are not compared."
+    ),
+    run=run,
+    checks=(
+        Check("width", "steps of the rise over the steps before", "0.10 to 0.17", LAB, 0.05, 0.25, must=True),
+        Check("accuracy", "accuracy at the end", "0.998 to 1.000", LAB, 0.98, 1, must=True),
+        Check("mass", "induction mass, last layer", "0.96 to 0.97", LAB, 0.94, 1),
+        Check("previous_cell", "previous-cell mass of the first layer, label cells", "0.91 to 0.95", LAB, 0.88, 1),
+        Check("cut_out", "accuracy without the induction head", "0.05 to 0.08", LAB, 0.03, 0.1),
+        Check("one_layer", "accuracy of one layer (bag of labels: 0.177)", "0.158 to 0.172", LAB, 0.1, 0.2),
+        Check("one_layer_detected", "transitions found with one layer", "none", LAB, 0, 0),
+    ),
+    minutes=1.8,
+)

@@ -1,0 +1,169 @@
+"""What a replication is, what one seed of it found, and the verdict on it: by rules that stand before it is run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from toyvit.errors import BadInput
+from toyvit.runs import write_atomically
+
+Panel = dict[str, Any]  # what `lines` and `grid` make: a picture's part, in plain JSON
+MOST_POINTS = 80  # of a curve in a record
+# Where a published figure stands.
+TEXT, PLOT = "text", "read off a plot"
+ONE_RUN = "one run of the public code, one seed"  # no figure of the paper
+LAB = "this lab's recipe, earlier runs"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A number beside the published one: it agrees from `low` to `high`. With `must`, failing means that it was not reached."""
+
+    number: str  # its key among the numbers found
+    meaning: str
+    published: str
+    origin: str  # where that stands: text, or read off a plot
+    low: float
+    high: float
+    must: bool = False
+
+    def agrees(self, value: float | None) -> bool:
+        return value is not None and self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one seed came to: numbers by name (None: it never happened), and the panels of its picture."""
+
+    numbers: Mapping[str, float | None]
+    panels: list[Panel]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replication:
+    """A published result: what is compared, how one seed of it is run (in a folder of its own), and when it agrees."""
+
+    name: str
+    title: str
+    source: str
+    compared: str
+    run: Callable[[int, Path], Found]
+    checks: tuple[Check, ...]
+    minutes: float  # CPU, about
+    remark: str = ""  # what is known about why the numbers differ
+    version: int = 1
+    ready: Callable[[], None] = field(default=lambda: None)  # BadInput where something that it needs is not here
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A finished seed of a replication, as it stands in a file."""
+
+    name: str
+    version: int
+    seed: int
+    minutes: float | None  # CPU; None where the seed went on from an earlier session
+    numbers: Mapping[str, float | None]
+    panels: list[Panel]
+
+
+def lines(
+    title: str,
+    x: str,
+    y: str,
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    levels: Mapping[str, float] | None = None,
+    scale: str = "linear",
+    height: str = "linear",
+) -> Panel:
+    """A panel of curves, thinned; `levels` are baselines to draw across, `scale` and `height` the axes' scales."""
+    thin = {}
+    for name, (xs, ys) in curves.items():
+        places = _places(len(xs), scale != "linear")
+        thin[name] = [[_round(values[place]) for place in places] for values in (xs, ys)]
+    return {
+        "kind": "lines",
+        **{"title": title, "x": x, "y": y, "scale": scale, "height": height},
+        "curves": thin,
+        "levels": {name: _round(value) for name, value in (levels or {}).items()},
+    }
+
+
+def grid(title: str, x: str, y: str, value: str, places: tuple[Sequence[float], Sequence[float]], values: Any) -> Panel:
+    """A panel of colours: `values` (y x) at the places of its columns and rows."""
+    rows = [[_round(one) for one in row] for row in values]
+    columns, down = ([_round(one) for one in axis] for axis in places)
+    return {"kind": "grid", "title": title, "x": x, "y": y, "value": value, "columns": columns, "rows": down, "values": rows}
+
+
+def _places(n: int, logarithmic: bool) -> list[int]:
+    """Which of n points a record keeps: evenly spread, or in logarithm; the first and the last always."""
+    if n <= MOST_POINTS:
+        return list(range(n))
+    shares = (k / (MOST_POINTS - 1) for k in range(MOST_POINTS))
+    return sorted({round(n**share) - 1 if logarithmic else round(share * (n - 1)) for share in shares})
+
+
+def _round(value: float) -> float | None:
+    """Five digits; None (JSON has no NaN) where it is no number."""
+    return float(f"{float(value):.5g}") if value == value and abs(value) != float("inf") else None
+
+
+def path_of(folder: Path, name: str, seed: int) -> Path:
+    return folder / f"{name}-{seed}.json"
+
+
+def write(folder: Path, record: Record) -> None:
+    numbers = {name: None if value is None else _round(value) for name, value in record.numbers.items()}
+    text = json.dumps(
+        asdict(record) | {"numbers": numbers, "minutes": None if record.minutes is None else _round(record.minutes)}
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path_of(folder, record.name, record.seed), (text + "\n").encode())
+
+
+def read(path: Path) -> Record:
+    """A record; BadInput where the file is damaged."""
+    try:
+        plain = json.loads(path.read_text())
+        record = Record(**plain)
+        if path != path_of(path.parent, record.name, record.seed):
+            raise ValueError("it is another's")
+        return record
+    except (ValueError, TypeError, OSError) as error:
+        why = str(error).splitlines()[0]
+        raise BadInput(f"{path} is not a record of a replication ({why}): delete it and run that seed again") from None
+
+
+def records(folder: Path, replication: Replication) -> list[Record]:
+    """The finished seeds of a replication, in order; those of another version of it do not count."""
+    found = [
+        read(path)
+        for path in folder.glob(f"{replication.name}-*.json")
+        if path.stem.removeprefix(f"{replication.name}-").isdigit()
+    ]
+    return sorted((one for one in found if one.version == replication.version), key=lambda one: one.seed)
+
+
+def judged(replication: Replication, record: Record) -> str:
+    """`agrees`, `differs`, or `not reached` where something that must happen did not."""
+    failed = [check for check in replication.checks if not check.agrees(record.numbers.get(check.number))]
+    if any(check.must for check in failed):
+        return "not reached"
+    return "differs" if failed else "agrees"
+
+
+def verdict(replication: Replication, found: Sequence[Record]) -> str:
+    """The verdict of all seeds: one word where they are of one mind, else how many say what."""
+    said = [judged(replication, record) for record in found]
+    counts = {word: said.count(word) for word in ("agrees", "differs", "not reached") if word in said}
+    if not said:
+        return "not run"
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{word} in {count} of {len(said)} seeds" for word, count in counts.items())

@@ -1,0 +1,51 @@
+"""Repeated sequences: two layers learn to go on with them, one layer does not (Olsson 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from toyvit.config import Run
+from toyvit.recipes import repeats
+from toyvit.replications.lab import curve, measured, pair
+from toyvit.replications.record import PLOT, TEXT, Check, Found, Replication, lines
+from toyvit.results import baselines
+from toyvit.transitions import found
+
+
+def run(seed: int, folder: Path, recipe: Run | None = None) -> Found:
+    recipe = recipe or repeats()
+    runs = {name: replace(recipe, model=replace(recipe.model, n_layers=n)) for n, name in ((1, "one layer"), (2, "two layers"))}
+    paths = {name: measured(one, seed, folder / name.replace(" ", "-"), ["performance"]) for name, one in runs.items()}
+    right = {name: curve(path, "performance", "accuracy") for name, path in paths.items()}
+    change = found(right["two layers"])
+    numbers = {
+        "one_layer": float(right["one layer"].iloc[-1]),
+        "two_layers": float(right["two layers"].iloc[-1]),
+        "bag": baselines(paths["two layers"])["accuracy.bag_of_glyphs"],
+        "onset": change.onset if change else None,
+    }
+    shown = {name: pair(values) for name, values in right.items()}
+    panel = lines(
+        "next glyph, from the second time on", "step", "accuracy", shown, levels={"bag of glyphs": numbers["bag"] or 0}
+    )
+    return Found(numbers, [panel])
+
+
+ROW = Replication(
+    name="repeats",
+    title="Repeated sequences: one layer against two",
+    source="Olsson 2022, In-context Learning and Induction Heads",
+    compared=(
+        "Accuracy of the next glyph from the second time on, recipe `repeats` with 1 and 2 attention-only layers of one "
+        "head. A picture shows one random sequence of glyphs over and over, with a period of 8 to 12 that varies; a fixed "
+        "period could be learned by position alone."
+    ),
+    run=run,
+    checks=(
+        Check("two_layers", "two layers, at the end", "induction heads form", TEXT, 0.95, 1, must=True),
+        Check("one_layer", "one layer, at the end (position alone gives some of it)", "they do not form", TEXT, 0, 0.5),
+        Check("onset", "onset of a transition with two layers, step", "abrupt", PLOT, 1, 800),
+    ),
+    minutes=0.4,
+)

@@ -1,0 +1,175 @@
+"""Geometry of superposition: which features get dimensions to themselves, and which share one, by sparsity (Elhage 2022)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from toyvit.model.toys import Superposition
+from toyvit.replications.record import PLOT, TEXT, Check, Found, Replication, grid, lines
+from toyvit.replications.training import descend
+from toyvit.stats import feature_dimensionality
+
+STEPS, BATCH, RATE, COPIES = 3000, 1024, 1e-2, 4
+DENSITIES = (1.0, 0.7, 0.5, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)  # one minus sparsity
+
+
+def sparse(
+    n: int, density: Float[Tensor, " copy"], n_features: int, generator: torch.Generator
+) -> Float[Tensor, "image copy feature"]:
+    """Features uniform in 0 .. 1, each there with the probability of its copy."""
+    shape = n, len(density), n_features
+    return torch.rand(shape, generator=generator) * (torch.rand(shape, generator=generator) < density[:, None])
+
+
+def trained(
+    n_features: int,
+    n_hidden: int,
+    importance: Float[Tensor, "copy feature"],
+    density: Float[Tensor, " copy"],
+    seed: int,
+    *,
+    steps: int = STEPS,
+    batch: int = BATCH,
+) -> tuple[Float[Tensor, "copy feature hidden"], Float[Tensor, " copy"]]:
+    """Directions of a toy for each copy, and their losses, by AdamW with a rate that falls to 0.
+
+    Loss: importance times squared error, over density, so that sparse copies count as much as dense ones.
+    """
+    generator = torch.Generator().manual_seed(2**20 + seed)
+    model = Superposition(n_features, n_hidden, len(density), seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
+
+    def errors(n: int) -> Tensor:
+        x = sparse(n, density, n_features, generator)
+        return (importance * (model(x) - x).square()).mean((0, 2)) / density
+
+    def loss(step: int) -> Tensor:
+        optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
+        return errors(batch).sum()
+
+    descend(model, optimizer, loss, steps)
+    with torch.no_grad():
+        return model.weight.detach(), errors(16 * batch)
+
+
+def best(weight: Tensor, losses: Tensor, copies: int = COPIES) -> Tensor:
+    """Of every group of so many copies, one after the other, the one of lowest loss."""
+    picks = losses.view(-1, copies).argmin(1)
+    return weight.unflatten(0, (-1, copies))[torch.arange(len(picks)), picks]
+
+
+def repeated(values: Tensor, copies: int = COPIES) -> Tensor:
+    return values.repeat_interleave(copies, 0)
+
+
+def share_near(found: Tensor, value: float, within: float = 0.03) -> float:
+    return ((found - value).abs() < within).float().mean().item()
+
+
+def pentagons(seed: int, steps: int) -> tuple[Tensor, Tensor]:
+    """Five features of importance 0.9^i in two dimensions: dimensionality and length, (density feature)."""
+    density = repeated(torch.tensor(DENSITIES))
+    importance = (0.9 ** torch.arange(5.0)).expand(len(density), -1)
+    weight = best(*trained(5, 2, importance, density, seed, steps=steps))
+    return feature_dimensionality(weight), weight.norm(dim=2)
+
+
+def triangles(seed: int, steps: int) -> Tensor:
+    """Twelve equal features in eight dimensions, half of them there at a time, six copies: all dimensionalities."""
+    weight, _ = trained(12, 8, torch.ones(6, 12), torch.full((6,), 0.5), seed, steps=steps, batch=BATCH // 2)
+    return feature_dimensionality(weight).flatten()
+
+
+IMPORTANCES, MAP_DENSITIES = torch.logspace(-1, 1, 11), torch.logspace(-2, 0, 11)
+
+
+def phases(seed: int, steps: int) -> Tensor:
+    """Two features in one dimension: dimensionality of the second, (importance of the second, density), 0 where it is left out.
+
+    0: not represented; 1: alone, the first is left out; 1/2: both, an antipodal pair.
+    """
+    second, density = (axis.flatten() for axis in torch.meshgrid(IMPORTANCES, MAP_DENSITIES, indexing="ij"))
+    importance = repeated(torch.stack([torch.ones_like(second), second], 1))
+    weight = best(*trained(2, 1, importance, repeated(density), seed, steps=steps, batch=256))
+    return feature_dimensionality(weight)[:, 1].view(len(IMPORTANCES), len(MAP_DENSITIES))
+
+
+def run(seed: int, folder: Path, steps: int = STEPS) -> Found:
+    found, length = pentagons(seed, steps)
+    three, phase = triangles(seed, steps), phases(seed, steps // 2)
+    used = torch.where(length > 0.5, found, torch.nan)
+    at = {density: used[place].nanmedian().item() for place, density in enumerate(DENSITIES)}
+    null = feature_dimensionality(torch.randn(100, 12, 8, generator=torch.Generator().manual_seed(0))).flatten()
+    numbers: dict[str, float | None] = {
+        "dense": at[1.0],
+        "middle": at[0.3],
+        "sparse": at[0.02],
+        "triangles": share_near(three, 2 / 3),
+        "triangles_random": share_near(null, 2 / 3),
+        "left_out": phase[0, -1].item(),
+        "alone": phase[-1, -1].item(),
+        "both": phase[len(IMPORTANCES) // 2, 0].item(),
+    }
+    solids = {"alone": 1.0, "triangle": 2 / 3, "pair": 0.5, "pentagon": 0.4}
+    sparsity = [1 / density for density in DENSITIES]
+    curves = {f"feature {k}": (sparsity, found[:, k].tolist()) for k in range(5)}
+    bins = torch.linspace(0, 1, 26)
+    counted = {"trained": three, "random directions": null}
+    shares = {
+        name: (((bins[1:] + bins[:-1]) / 2).tolist(), (torch.histc(values, 25, 0, 1) / len(values)).tolist())
+        for name, values in counted.items()
+    }
+    panels = [
+        lines("5 features in 2 dimensions", "1 / density", "dimensionality", curves, levels=solids, scale="log"),
+        lines("12 features in 8 dimensions, density 1/2", "dimensionality (triangle: 2/3)", "share of features", shares),
+        grid(
+            "2 features in 1 dimension",
+            "density",
+            "importance of the second",
+            "dimensionality of the second",
+            (MAP_DENSITIES.tolist(), IMPORTANCES.tolist()),
+            phase.tolist(),
+        ),
+    ]
+    return Found(numbers, panels)
+
+
+ROW = Replication(
+    name="superposition",
+    title="Geometry of superposition",
+    source="Elhage 2022, Toy Models of Superposition",
+    compared=(
+        "Feature dimensionality of trained toys, ReLU(W^T W x + b): 5 features of importance 0.9^i in 2 dimensions by "
+        "density (one minus sparsity; of 4 copies the one of lowest loss); 12 equal features in 8 dimensions at density "
+        "1/2, where triangles show; and the phase diagram of 2 features in 1 dimension."
+    ),
+    run=run,
+    checks=(
+        Check("dense", "dimensionality of the features in use at density 1, median", "1", TEXT, 0.95, 1.001),
+        Check("middle", "the same at density 0.3: antipodal pairs", "1/2", TEXT, 0.47, 0.53),
+        Check("sparse", "the same at density 0.02: a pentagon", "2/5", TEXT, 0.38, 0.42),
+        Check(
+            "triangles",
+            "share of the 72 features within 0.03 of 2/3 (random directions: 0.05)",
+            "triangles exist",
+            TEXT,
+            0.1,
+            1,
+        ),
+        Check(
+            "left_out",
+            "the second of two features, importance 0.1, dense: its dimensionality",
+            "0, not represented",
+            PLOT,
+            0,
+            0.1,
+        ),
+        Check("alone", "importance 10, dense", "1, alone", PLOT, 0.9, 1.001),
+        Check("both", "importance 1, density 0.01", "1/2, both", PLOT, 0.45, 0.55),
+    ),
+    minutes=0.6,
+)
