@@ -124,7 +124,7 @@ def measure(
 
 def _known(run: Run, batch: Batch) -> Batch:
     """Under the clamp `match` a model can be shown only pictures whose match is known, and so no counterfactual ones."""
-    return replace(batch, counterfactual=None) if need_pairs(run.train.clamps) else batch
+    return replace(batch, counterfactuals=None) if need_pairs(run.train.clamps) else batch
 
 
 def _wanted(trajectory: Trajectory, steps: Sequence[int] | None, skip: bool) -> tuple[list[int], dict[str, str]]:
