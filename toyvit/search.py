@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from toyvit.circuits.circuit import Circuit, Judge, architecture, random_circuits, smallest
+from toyvit.circuits.clamps import in_force
 from toyvit.circuits.contrasts import METRICS, Contrast, between, contrast
 from toyvit.circuits.discovery import BASES, acdc, eap
 from toyvit.circuits.forward import trace
@@ -17,6 +18,7 @@ from toyvit.circuits.graph import Kept, graph
 from toyvit.circuits.lenses import RESIDUALS, TunedLens, distance_to_final, fit_lens, logit_lens, residuals
 from toyvit.data.tasks import task
 from toyvit.errors import BadInput, choose
+from toyvit.model import ViT
 from toyvit.trajectory import Trajectory
 
 METHODS = ("eap", "eap-ig", "acdc")
@@ -63,6 +65,15 @@ class Found:
         return [(f"{len(self.null)} random circuits", f"median {half:.3f}, 95 % below {most:.3f}")]
 
 
+def checkpoint(path: Path, step: int | None) -> tuple[Trajectory, int, ViT]:
+    """A run's checkpoint (default: the last); BadInput where clamps are in force: its bare model is not what was trained."""
+    trajectory = Trajectory(path)
+    at = trajectory.kept(trajectory.steps[-1] if step is None else step)
+    if held := in_force(trajectory.run.train.clamps, at):
+        raise BadInput(f"{path} is held by {len(held)} clamps at step {at}: circuits and lenses are looked for in runs without")
+    return trajectory, at, trajectory[at]
+
+
 def pairs_of(path: Path, change: str | None, classes: Sequence[int] | None, n: int) -> Contrast:
     """Pairs of test pictures of a run: counterfactual ones, or of two classes."""
     if n < 1:
@@ -92,9 +103,8 @@ def search(
     """The smallest circuit that reaches a faithfulness (eap, eap-ig), or what acdc leaves at a threshold, of one checkpoint."""
     for value, allowed, what in ((method, METHODS, "method"), (metric, METRICS, "metric"), (base, BASES, "ablation")):
         choose(value, allowed, what)
-    trajectory = Trajectory(path)
-    at = trajectory.kept(trajectory.steps[-1] if step is None else step)
-    pairs, model = pairs_of(path, change, classes, n_pairs), trajectory[at]
+    trajectory, at, model = checkpoint(path, step)
+    pairs = pairs_of(path, change, classes, n_pairs)
     judge = Judge(model=model, pairs=pairs, metric=metric, base=base)
     scores = eap(model, pairs, metric, points=5)
     if method == "acdc":
@@ -134,10 +144,8 @@ def tuned_lens(path: Path, step: int | None = None, images: int = 512, n_steps: 
     """
     if images < 1:
         raise BadInput(f"--images must be at least 1, got {images}")
-    trajectory = Trajectory(path)
-    at = trajectory.kept(trajectory.steps[-1] if step is None else step)
-    model, run = trajectory[at], trajectory.run
-    made = task(run.task)
+    trajectory, at, model = checkpoint(path, step)
+    run, made = trajectory.run, task(trajectory.run.task)
     streams = [
         residuals(model, trace(model, made.frozen(seed, split, images).images, RESIDUALS))
         for seed, split in ((run.seeds.data, "train"), (run.seeds.measure, "test"))

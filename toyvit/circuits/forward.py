@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Literal
 
 import torch
@@ -36,23 +37,24 @@ def knock_out(
     residual: Mapping[str, Tensor],
     ablation: Literal["zero", "mean"] = "zero",
 ) -> Float[Tensor, "image *patch label"]:
-    """Logits with the outputs `attn.z` of some (layer, head) silenced.
+    """Logits with the outputs `attn.z` of some (layer, head) silenced, by zero or by their mean over images, token by token.
 
-    `residual` is a trace with `blocks.*.resid_pre` (and `blocks.*.attn.z` for the mean over images, token by token); the
-    forward pass resumes at the first layer that changes. A head whose W_O is 0 changes nothing.
+    `residual` is a trace with `blocks.*.resid_pre` and `blocks.*.attn.z`; the forward pass resumes behind the first attention
+    that changes. A head whose W_O is 0 changes nothing.
     """
     heads = list(heads)
     first = min((layer for layer, _ in heads), default=0)
 
-    def silence(layer: int) -> Tap:
-        def edit(z: Tensor) -> Tensor:
-            z = z.clone()
-            for _, head in (pair for pair in heads if pair[0] == layer):
-                z[:, :, head] = 0 if ablation == "zero" else residual[f"blocks.{layer}.attn.z"][:, :, head].mean(0)
-            return z
+    def silenced(layer: int, z: Tensor) -> Tensor:
+        z = z.clone()
+        for _, head in (pair for pair in heads if pair[0] == layer):
+            z[:, :, head] = 0 if ablation == "zero" else residual[f"blocks.{layer}.attn.z"][:, :, head].mean(0)
+        return z
 
-        return edit  # type: ignore[return-value]
-
-    tap = editing({f"blocks.{layer}.attn.z": silence(layer) for layer in {layer for layer, _ in heads}})  # type: ignore[misc]
+    later = {layer for layer, _ in heads} - {first}
+    tap = editing({f"blocks.{layer}.attn.z": partial(silenced, layer) for layer in later})
+    block, z = model.blocks[first], silenced(first, residual[f"blocks.{first}.attn.z"])
     with torch.no_grad():
-        return model.unembed(model.through(residual[f"blocks.{first}.resid_pre"], first, tap), tap)
+        written = block.attn.out(z.flatten(2))  # type: ignore[union-attr, operator]
+        x = block.after_attention(residual[f"blocks.{first}.resid_pre"] + written, untouched)  # type: ignore[operator]
+        return model.unembed(model.through(x, first + 1, tap), tap)
