@@ -143,7 +143,7 @@ def test_the_analysis_looks_at_all_pairs_whatever_the_batch(name, options):
     again = fourier.fourier(model, other, {})
     assert all(torch.equal(found[key], again[key]) for key in found)
     assert all(value.dtype == torch.double for value in found.values())
-    assert found["key_share"] == pytest.approx(found["power"][found["key"] > 0].sum().item())
+    assert found["key_share"] == pytest.approx(found["power"][found["is_key"] > 0].sum().item())
     assert ANALYSES["fourier"].missing(model, replace(batch, grid=None)) == ["all pairs of an addition"]
 
 

@@ -336,7 +336,7 @@ ANALYSES = {
             name="fourier",
             measure=fourier.fourier,
             axes={"restricted_loss": "", "restricted_alone": "", "excluded_loss": "", "key_share": "", "gini": ""}
-            | dict.fromkeys(["power", "key"], "frequency"),
+            | dict.fromkeys(["power", "is_key"], "frequency"),
             needs="addition",
             source="Nanda 2023, sections 4 and 5; which frequencies are key (2 % of the variance) is this lab's rule",
             truth="hand-built trigonometric logits: restricted loss unchanged, excluded ln p, share 1",

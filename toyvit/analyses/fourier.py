@@ -119,7 +119,7 @@ def fourier(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, 
     restricted_loss, excluded_loss    nats, chance is ln p; tagged by the pairs they are taken on
     restricted_alone                  the same on the pairs not trained on, without what trained pairs lend them
     power         share of the logits' variance, by frequency (row 0 is k = 1)
-    key           1 where the frequency is key
+    is_key        1 where the frequency is key
     key_share     the key frequencies' power, 0 to 1
     gini          of the frequencies' sizes in the logits (square root of power) and in the first operand's embedding
     """
@@ -129,7 +129,7 @@ def fourier(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, 
     shares, keys = power(logits), key_frequencies(logits)
     return losses(logits, batch.grid, keys) | {
         "power": shares,
-        "key": keys.double(),
+        "is_key": keys.double(),
         "key_share": shares[keys].sum(),
         "gini[of=logits]": gini(shares.sqrt()),
         "gini[of=embedding]": gini(spectrum(embedding(seen["embed"]))),
