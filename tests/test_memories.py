@@ -66,6 +66,8 @@ def test_planted_key_value_pairs_are_found(options):
     assert torch.equal(found["promoted"][0, :8], torch.arange(8))
     assert (found["agreement"][0, :8] == 1).all() and torch.allclose(found["correlation"][0, :8], torch.ones(8), atol=1e-5)
     assert found["correlation"][0, 16:].isnan().all()  # not connected
+    shares = torch.bincount(batch.target, minlength=8) / len(batch.target)
+    assert found["agreement_chance"][0] == pytest.approx(shares[found["promoted"][0]].mean().item())
     wrong = replace(batch, target=(batch.target + 1) % 8)
     assert (ANALYSES["memories"].measure(model, wrong, seen)["agreement"][0, :8] == 0).all()
 
@@ -148,6 +150,7 @@ def test_one_association_of_the_look_up_table_is_changed_and_no_other(norm):
     edited = edit(model, 0, key, weight @ five, second_moment(post))
     pictures = {"edited": of_three[:1], "alike": of_three[1:], "others": batch.images[batch.target != 3]}
     assert outcome(model, edited, 5, pictures) == {"efficacy": 1, "generalisation": 1, "specificity": 1}
+    assert outcome(model, edited, 5, pictures | {"others": of_three})["specificity"] == 0
     assert outcome(model, model, 5, pictures) == {"efficacy": 0, "generalisation": 0, "specificity": 1}
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     others = run(edited, pictures["others"]), run(model, pictures["others"])

@@ -115,6 +115,25 @@ def test_sinks_readers_of_cls_and_uniform_heads(prefix):
     assert names(model, batch, uniform(tokens, n=1, heads=1)) == [["uniform"]] * 2
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_sink_is_what_a_token_gets_above_its_even_share(causal):
+    allowed = torch.ones(6, 6, dtype=torch.bool).tril() if causal else torch.ones(6, 6, dtype=torch.bool)
+    even = allowed / allowed.sum(-1, keepdim=True)
+    assert heads.sink(even[None, None], allowed).abs().max() < 1e-6
+    first = torch.eye(6)[0].expand(6, 6)
+    assert heads.sink(first[None, None], allowed).item() == pytest.approx(1)
+    assert heads.sink(((even + first) / 2)[None, None], allowed).item() == pytest.approx(0.5)
+
+
+def test_a_head_that_reads_cls_no_more_than_a_register_is_no_reader_of_cls():
+    model, batch = model_for("induction 4x4", n_registers=1)
+    both = torch.zeros(1, 1, 18, 18)
+    both[..., :2] = 0.5
+    assert "cls_reader" not in names(model, batch, both)[0]
+    both[..., :2] = torch.tensor([0.8, 0.2])
+    assert names(model, batch, both)[0] == ["cls_reader"]
+
+
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("name", ["induction 4x4", "markov"])
 def test_random_patterns_get_no_name_and_uniform_ones_are_uniform(name, options):
