@@ -127,7 +127,7 @@ def induction(config: InductionConfig) -> Task:
         every, here, there = np.arange(len(factors["query"])), factors["query"], ask_another(factors)["query"]
         items = factors["item"].copy()
         items[every, here], items[every, there] = factors["item"][every, there], factors["item"][every, here]
-        return world.change(world.change(factors, "item", items), "query", there)
+        return factors | {"item": items, "query": there}
 
     def other_label(factors: Factors) -> Factors:
         """The label that answers becomes the next one of the bank."""

@@ -161,8 +161,8 @@ def standardised(values: NDArray[np.int64], n: int) -> NDArray[np.float64]:
 def loss(logits: Float[Tensor, "image *patch label"], target: Tensor) -> Float[Tensor, ""]:
     """Classes: cross-entropy in nats, mean over what is asked; ln(classes) at chance. Numbers: mean squared error."""
     if target.is_floating_point():
-        asked = ~target.isnan()  # as a factor, not as an index, so that the loss can be mapped over weights
-        return ((logits - target.nan_to_num()) * asked).square().sum() / asked.sum()
+        asked = ~target.isnan()  # chosen by `where`, not by an index, so that the loss can be mapped over weights
+        return torch.where(asked, logits - target, 0).square().sum() / asked.sum()
     return F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=-1)
 
 
