@@ -1,4 +1,4 @@
-"""What a replication is, what one seed of it found, and the verdict on it: by rules that stand before it is run."""
+"""What a replication is, what one seed of it found, and the verdict on it, by the bounds in its row."""
 
 from __future__ import annotations
 
