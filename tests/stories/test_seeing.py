@@ -256,6 +256,7 @@ def test_a_preview_is_drawn(tmp_path, monkeypatch, capsys, name):
 def test_every_head_gets_a_line_with_its_names(runs, tmp_path):
     """A few steps in, heads still look everywhere; names, their scores and their nulls come from the table alone."""
     lines = head_types(runs["induction"]).splitlines()
+    assert summary(runs["induction"]).endswith("\n".join(lines))
     found, values = named(runs["induction"]), scored(runs["induction"])
     assert [line.split("  ")[0] for line in lines] == ["layer 0, head 0", "layer 1, head 0"]
     last = max(step for step, _, _ in found)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from toyvit.errors import BadInput
 from toyvit.report.figures import curve
+from toyvit.report.heads import head_types
 from toyvit.results import baselines, main_rows, measured, table
 from toyvit.runs import RunFolder
 from toyvit.transitions import detect, found, order_of_events, relative_width, window
@@ -28,7 +29,10 @@ def summary(path: Path, beside: Path | None = None) -> str:
         lines.insert(0, ("clamps, in training and in these measures", ", ".join(clamps)))
     if beside and "performance" in set(table(beside)["analysis"]):
         lines.append((f"accuracy of {beside.name}", f"{curve(table(beside), 'performance', 'accuracy').iloc[-1]:.3f}"))
-    return "\n".join(f"{name:40} {value}" for name, value in lines)
+    text = "\n".join(f"{name:40} {value}" for name, value in lines)
+    if "heads" not in set(main_rows(frame)["analysis"]):
+        return text
+    return f"{text}\nheads: what they are called, score (largest null)\n{head_types(path)}"
 
 
 def induction(path: Path, frame: pd.DataFrame) -> list[Line]:
