@@ -54,7 +54,7 @@ def look_up_table(images: int = 64, norm: str = "none", **options: object) -> tu
     mlp.down.weight[16:24, :8] = torch.eye(8)
     model.head.weight[:, 16:24] = GAIN * torch.eye(8)
     batch = made.frozen(0, "test", images)
-    return with_norm(model, norm), replace(batch, target=batch.content[:, -1], counterfactual=None)
+    return with_norm(model, norm), replace(batch, target=batch.content[:, -1], counterfactuals=None)
 
 
 @pytest.mark.parametrize("options", [{}, {"cls_token": True, "n_registers": 1}, {"mask": "causal", "norm": "layer"}])

@@ -26,7 +26,11 @@ def alone(path: Path) -> float:
     trajectory = Trajectory(path)
     run, model = trajectory.run, trajectory[trajectory.steps[-1]]
     batch = task(run.task).frozen(run.seeds.measure, "test", 2048)
-    seen, last, n = trace(model, batch.images, ["blocks.*.resid_pre"]), run.model.n_layers - 1, run.model.n_heads
+    seen, last, n = (
+        trace(model, batch.images, ["blocks.*.resid_pre", "blocks.*.attn.z"]),
+        run.model.n_layers - 1,
+        run.model.n_heads,
+    )
     others = [[(last, head) for head in range(n) if head != kept] for kept in range(n)]
     return max(accuracy(knock_out(model, heads, seen), batch.target).item() for heads in others)
 

@@ -74,7 +74,8 @@ def _arrow(panel: Axes, start: tuple[float, float], end: tuple[float, float], po
 def edges(path: Path, beside: Path | None = None) -> Figure:
     """Scores of the strongest edges over training beside the loss: a column of panels for each counterfactual."""
     frame = table(path)
-    changes = frame.loc[frame["analysis"] == "edges", "change"].dropna().unique()
+    rows = main_rows(frame[frame["analysis"] == "edges"])
+    changes = rows["change"].dropna().unique()
     figure = Figure(figsize=(4.2 * len(changes) + 1, 6.5), layout="constrained")
     panels = figure.subplots(2, len(changes), sharex=True, squeeze=False, height_ratios=(1, 2.2))
     loss = curve(frame, "performance", "loss") if "performance" in set(frame["analysis"]) else None
@@ -82,7 +83,7 @@ def edges(path: Path, beside: Path | None = None) -> Figure:
         if loss is not None:
             above.plot(loss.index, loss, color="black", lw=1.2)
         above.set_title(f"other {change}", fontsize="medium")
-        _edges_over_time(below, by_edge(main_rows(frame), change))
+        _edges_over_time(below, by_edge(rows, change))
         difference = {name: curve(frame, "edges", name, change=change) for name in ("clean", "corrupt")}
         below.plot(difference["corrupt"] - difference["clean"], color=GREY, ls="--", lw=1, label="all edges at once")
         below.axhline(0, color=GREY, lw=0.6)
@@ -109,8 +110,8 @@ def _edges_over_time(panel: Axes, scores: pd.DataFrame, most: int = 6) -> None:
 
 def patching(path: Path, beside: Path | None = None) -> Figure:
     """Share of the clean answer that comes back when one head's output at one token is the clean one: last measured step."""
-    frame = main_rows(table(path))
-    rows = frame[(frame["analysis"] == "patching") & (frame["quantity"] == "patched_head")]
+    frame = table(path)
+    rows = main_rows(frame[(frame["analysis"] == "patching") & (frame["quantity"] == "patched_head")])
     rows = rows[rows["step"] == rows["step"].max()]
     changes, directions = list(rows["change"].unique()), list(rows["direction"].unique())
     config = Trajectory(path).run.model
@@ -138,8 +139,8 @@ def patching(path: Path, beside: Path | None = None) -> Figure:
 
 def attribution(path: Path, beside: Path | None = None) -> Figure:
     """What heads, MLPs and the rest add to the answer's logit over the mean logit, against step; their sum in black."""
-    frame = main_rows(table(path))
-    rows = frame[frame["analysis"] == "attribution"]
+    frame = table(path)
+    rows = main_rows(frame[frame["analysis"] == "attribution"])
     lines: dict[str, pd.Series] = {}
     for quantity, what in (("direct", "a"), ("direct_mlp", "m"), ("direct_part", "")):
         for row, values in _grouped(rows[rows["quantity"] == quantity]):
@@ -174,8 +175,8 @@ def _label(what: str, row: dict[str, Any]) -> str:
 
 def flow(path: Path, beside: Path | None = None) -> Figure:
     """What it costs, in nats, when one group of tokens cannot attend to another in one layer: against step, a panel a layer."""
-    frame = main_rows(table(path))
-    rows = frame[frame["analysis"] == "flow"]
+    frame = table(path)
+    rows = main_rows(frame[frame["analysis"] == "flow"])
     layers = sorted(rows["layer"].dropna().unique())
     figure = Figure(figsize=(4 * len(layers) + 1.5, 3.6), layout="constrained")
     panels = figure.subplots(1, len(layers), sharey=True, squeeze=False)[0]
