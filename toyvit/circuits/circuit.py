@@ -124,8 +124,8 @@ def random_circuits(model: ViT, n_edges: int, n: int, seed: int = 0) -> Iterator
     drawn again where it cannot be brought to the size.
     """
     allowed, generator = graph(model.config).allowed, torch.Generator().manual_seed(seed)
-    if not 1 <= n_edges <= int(allowed.sum()):
-        raise BadInput(f"a circuit of this model has 1 to {int(allowed.sum())} edges, got {n_edges}")
+    if not 0 <= n_edges <= int(allowed.sum()):
+        raise BadInput(f"a circuit of this model has 0 to {int(allowed.sum())} edges, got {n_edges}")
     found = 0
     while found < n:
         kept = _trimmed(model, _grown(model, n_edges, generator), n_edges, generator)
