@@ -85,12 +85,8 @@ def parser() -> tuple[Parser, Mapping[str, Parser]]:
     circuit.add_argument("--change", metavar="NAME", help="what the corrupt pictures change, where the world can draw them")
     circuit.add_argument("--classes", metavar="A,B", help="or pictures of class A against pictures of class B")
     circuit.add_argument("--method", default="eap-ig", help="eap, eap-ig or acdc (default: eap-ig)")
-    circuit.add_argument(
-        "--faithful", type=float, default=0.9, help="faithfulness that eap and eap-ig must reach (default: 0.9)"
-    )
-    circuit.add_argument(
-        "--threshold", type=float, default=0.01, help="rise of KL in nats below which acdc cuts (default: 0.01)"
-    )
+    circuit.add_argument("--faithful", type=float, help="for eap and eap-ig: the faithfulness to reach (default: 0.9)")
+    circuit.add_argument("--threshold", type=float, help="for acdc: the rise of KL in nats below which it cuts (default: 0.01)")
     circuit.add_argument("--metric", default="logit_difference", help="or probability, kl")
     circuit.add_argument("--base", default="corrupt", help="what cut edges carry: corrupt, mean, zero (default: corrupt)")
     circuit.add_argument("--pairs", type=int, default=64, help="pairs of pictures (default: 64)")

@@ -93,8 +93,8 @@ def search(
     change: str | None = None,
     classes: Sequence[int] | None = None,
     method: str = "eap-ig",
-    faithful: float = 0.9,
-    threshold: float = 0.01,
+    faithful: float | None = None,
+    threshold: float | None = None,
     metric: str = "logit_difference",
     base: str = "corrupt",
     n_pairs: int = 64,
@@ -103,24 +103,25 @@ def search(
     """The smallest circuit that reaches a faithfulness (eap, eap-ig), or what acdc leaves at a threshold, of one checkpoint."""
     for value, allowed, what in ((method, METHODS, "method"), (metric, METRICS, "metric"), (base, BASES, "ablation")):
         choose(value, allowed, what)
+    limit = _limit(method, faithful, threshold)
     trajectory, at, model = checkpoint(path, step)
     pairs = pairs_of(path, change, classes, n_pairs)
     judge = Judge(model=model, pairs=pairs, metric=metric, base=base)
     scores = eap(model, pairs, metric, points=5)
     if method == "acdc":
-        kept, found = acdc(model, pairs, threshold, base), f"acdc at {threshold:g} nats"
+        kept, found = acdc(model, pairs, limit, base), f"acdc at {limit:g} nats"
     else:
         ranked = eap(model, pairs, metric) if method == "eap" else scores
-        kept, found = smallest(judge, ranked, faithful), f"{method} to {faithful:g}"
+        kept, found = smallest(judge, ranked, limit), f"{method} to {limit:g}"
     size = int(kept.sum())
     null = [judge.faithfulness(other) for other in random_circuits(model, size, n_null)] if size else []
-    what = change or (f"{classes[0]}-{classes[1]}" if classes else "default")
+    what = f"{classes[0]}-{classes[1]}" if classes else change or next(iter(task(trajectory.run.task).others))
     return Found(
         circuit=Circuit(
             edges=graph(model.config).named(kept),
             metric=metric,
             base=base,
-            found=found,
+            found=f"{found}, {what}",
             checkpoint=f"{path.name} at {at}, {trajectory.entries[at].sha256[:12]}",
             architecture=architecture(model.config),
         ),
@@ -132,8 +133,22 @@ def search(
         faithfulness=judge.faithfulness(kept),
         completeness=judge.completeness(kept),
         null=torch.tensor(null),
-        name=f"circuit-{what}-{method}-{at}",
+        name=f"circuit-{what}-{method}-{limit:g}-{base}-{at}",
     )
+
+
+def _limit(method: str, faithful: float | None, threshold: float | None) -> float:
+    """The faithfulness to reach, or the threshold of ACDC; BadInput for the one that a method has no use for."""
+    unused, name = (faithful, "--faithful") if method == "acdc" else (threshold, "--threshold")
+    if unused is not None:
+        raise BadInput(
+            f"{name} {unused:g} is of no use to {method}: it takes {'--threshold' if method == 'acdc' else '--faithful'}"
+        )
+    if method != "acdc":
+        return 0.9 if faithful is None else faithful
+    if threshold is not None and threshold < 0:
+        raise BadInput(f"--threshold must be at least 0 nats, got {threshold:g}")
+    return 0.01 if threshold is None else threshold
 
 
 def tuned_lens(path: Path, step: int | None = None, images: int = 512, n_steps: int = 300) -> tuple[TunedLens, Tensor]:

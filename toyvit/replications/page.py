@@ -20,7 +20,8 @@ The bounds within which a number agrees stand in the code beside the published f
 superposition, rank-one, fewshot and quanta; those of the coefficient in modular-addition, and its settings, followed a
 calibration on seed 2, and the sizes of double-descent and its check of features a first version. No setting is tuned for a
 seed. A seed *agrees* where all its numbers do, is *not reached* where a number marked `*` does not, and else
-*differs*. Ours is the median over seeds, with the range in brackets. Where a published figure stands is said beside it: in the
+*differs*. Ours is the median over seeds (over those that reach it, where some do not), with the range in brackets. Where a
+published figure stands is said beside it: in the
 source's text, read off its plots, from one run of its public code (one seed, no figure of the paper), or from this lab's
 earlier runs.
 """

@@ -47,9 +47,9 @@ def lens(path: Path, beside: Path | None = None, step: int | None = None, images
             if image == 0:
                 panel.set_title(names[layer], fontsize="small")
         row[0].set_ylabel(f"answer {int(target)}" if target.ndim == 0 else f"picture {image}", fontsize="small")
-    figure.suptitle(
-        f"{path.name}, step {step if step is not None else run.steps[-1]:,}: what each patch would answer", fontsize="small"
-    )
+    at = run.steps[-1] if step is None else step
+    how = "green: right; bolder: likelier"
+    figure.suptitle(f"{path.name}, step {at:,}: what each patch would answer ({how})", fontsize="small")
     return figure
 
 

@@ -32,7 +32,7 @@ def summary(path: Path, beside: Path | None = None) -> str:
     text = "\n".join(f"{name:40} {value}" for name, value in lines)
     if "heads" not in set(main_rows(frame)["analysis"]):
         return text
-    return f"{text}\nheads: what they are called, score (largest null)\n{head_types(path)}"
+    return f"{text}\nheads, over all cells: name, score (largest null)\n{head_types(path)}"
 
 
 def induction(path: Path, frame: pd.DataFrame) -> list[Line]:
