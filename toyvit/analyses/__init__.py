@@ -348,6 +348,7 @@ ANALYSES = {
             axes=dict.fromkeys(["effective_rank", "participation_ratio", "alpha", "alpha_last", "samples_per_feature"], "layer")
             | {"cka": "layer to_layer"},
             sites=RESIDUALS,
+            asked=True,
             source="Roy & Vetterli 2007 (effective rank), Agrawal 2022 (alpha-ReQ), Song 2012 and Raghu 2021 (unbiased CKA)",
             truth="n equal directions: rank n; exact power laws; a layer and its rotation: CKA 1",
             null="white noise: alpha 0.26 at 1,000 samples of 64 features, CKA 0",
