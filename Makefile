@@ -6,6 +6,7 @@ VENV ?= .venv
 TOYVIT := $(VENV)/bin/toyvit
 TOY := runs/train-toy
 MNIST := runs/train-mnist
+QUICK := performance,by_factor,attention,composition,probes,norms,lens,attribution,heads
 RUN ?= $(TOY)/induction
 LOGDIR ?= runs
 SEEDS ?= 1
@@ -34,9 +35,10 @@ train-toy: setup ## train 2 layers and 1 layer on visual induction, measure ever
 	$(TOYVIT) measure $(TOY)/induction $(TOY)/induction-control --jobs 2
 	$(TOYVIT) report $(TOY)/induction --beside $(TOY)/induction-control
 
-train-mnist: data ## train attention-only and attention+MLP on MNIST, measure every checkpoint, draw where CLS looks
+train-mnist: data ## train attention-only and attention+MLP on MNIST, measure every checkpoint (knock-outs at nine), draw where CLS looks
 	$(TOYVIT) train mnist-mlp mnist-attention --runs $(MNIST) --resume
-	$(TOYVIT) measure $(MNIST)/mnist-mlp $(MNIST)/mnist-attention --jobs 2
+	$(TOYVIT) measure $(MNIST)/mnist-mlp $(MNIST)/mnist-attention --jobs 2 --analyses $(QUICK)
+	$(TOYVIT) measure $(MNIST)/mnist-mlp $(MNIST)/mnist-attention --jobs 2 --analyses knock_outs --steps 0,16,64,128,256,512,1000,1500,2000
 	$(TOYVIT) measure $(MNIST)/mnist-mlp $(MNIST)/mnist-attention --jobs 2 --images 10000 --steps last --analyses performance
 	$(TOYVIT) report $(MNIST)/mnist-mlp --beside $(MNIST)/mnist-attention
 
