@@ -64,9 +64,12 @@ def analyses(rounds: int) -> Iterator[Result]:
     run = resolve(RECIPES["induction"]())
     batch, model = task(run.task).frozen(run.seeds.measure, "test", 512), ViT(run.model)
     fitting = [analysis for analysis in ANALYSES.values() if not analysis.missing(model, batch)]
-    jobs = {"forward": partial(run_model, model, batch.images)}
-    jobs |= {analysis.name: partial(battery, model, batch, [analysis]) for analysis in fitting}  # type: ignore[dict-item]
-    times = interleave("analyses", jobs, rounds, warm=1)
+    plain = {"forward": partial(run_model, model, batch.images)}
+    jobs = {analysis.name: partial(battery, model, batch, [analysis]) for analysis in fitting}
+    quick = plain | {analysis.name: jobs[analysis.name] for analysis in fitting if not analysis.asked}  # type: ignore[operator]
+    times = interleave("analyses", quick, rounds, warm=1)
+    slow = {analysis.name: jobs[analysis.name] for analysis in fitting if analysis.asked}
+    times |= interleave("slow analyses", slow, rounds, warm=0)
     forward = times.pop("forward")
     for name, taken in times.items():
         yield Result(name=f"{name}, a checkpoint of induction", ours=taken, peer=forward, peer_name="a forward pass")
@@ -83,4 +86,4 @@ def analyses(rounds: int) -> Iterator[Result]:
 
 def results(repeats: int | None) -> Iterator[Result]:
     yield patching(repeats or 7)
-    yield from analyses(repeats or 5)
+    yield from analyses(repeats or 3)
