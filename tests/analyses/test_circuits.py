@@ -9,7 +9,7 @@ import torch
 
 from tests.analyses.planted import OPTIONS, model_for, one_hot, traced, uniform
 from toyvit.analyses import ANALYSES, attention, circuits, lens
-from toyvit.circuits import run
+from toyvit.circuits import run, trace
 from toyvit.circuits.contrasts import contrast
 from toyvit.circuits.graph import graph
 from toyvit.circuits.patching import between, blocked, region
@@ -91,7 +91,7 @@ def test_object_shares_sum_to_1_and_planted_patterns_are_theirs(n_prefix):
 def test_flow_is_what_blocking_costs(options):
     """Null: what is blocked after its last reader costs exactly 0."""
     model, batch = model_for("classify", **OPTIONS[options], readout="cls")
-    found = circuits.flow(model, batch, {})
+    found = circuits.flow(model, batch, trace(model, batch.images))
     last = model.config.n_layers - 1
     assert found["blocked[key_group=cls,query_group=patches]"][last] == 0
     assert found["blocked[key_group=patches,query_group=patches]"][last] == 0
@@ -102,7 +102,7 @@ def test_flow_is_what_blocking_costs(options):
 def test_with_every_layer_blocked_only_the_label_prior_is_left():
     """Truth: a CLS that sees no patch in any layer answers every picture the same."""
     model, batch = model_for("classify", readout="cls")
-    same = blocked(model, batch.images, between(region(model, "cls"), region(model, "patches")), [0, 1])
+    same = blocked(model, trace(model, batch.images), between(region(model, "cls"), region(model, "patches")), [0, 1])
     assert torch.allclose(same, same[:1].expand_as(same), atol=1e-6)
     assert loss(same, batch.target) > 0.9 * math.log(model.config.n_classes) - 1
 

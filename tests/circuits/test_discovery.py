@@ -13,7 +13,7 @@ from toyvit.circuits import trace
 from toyvit.circuits.circuit import Circuit, Judge, architecture, load, random_circuits, smallest
 from toyvit.circuits.contrasts import METRICS, Contrast, between, contrast
 from toyvit.circuits.discovery import BASES, acdc, connected, eap, stand_in, strongest
-from toyvit.circuits.graph import graph, rewired, sent
+from toyvit.circuits.graph import graph, hear, rewired
 from toyvit.data.tasks import task
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
@@ -48,12 +48,12 @@ def test_eap_is_exact_on_a_linear_model(points, readout):
     """Truth: each edge's score is what the metric changes by when that edge alone carries the corrupt pictures."""
     config = replace(LINEAR, readout=readout)
     model, pairs, wires = linear(config), pairs_for(config), graph(config)
-    other, clean = sent(model, pairs.corrupt), difference(model(pairs.clean), pairs)
+    other, clean = hear(model, pairs.corrupt).sent, difference(model(pairs.clean), pairs)
     scores = eap(model, pairs, points=points)
     for receiver, sender in wires.allowed.nonzero().tolist():
         kept = wires.allowed.float()
         kept[receiver, sender] = 0
-        change = difference(rewired(model, pairs.clean, kept, other), pairs) - clean
+        change = difference(rewired(model, hear(model, pairs.clean), kept, other), pairs) - clean
         assert torch.allclose(scores[receiver, sender], change, atol=1e-4), wires.named(1 - kept - (~wires.allowed).float())
 
 
@@ -112,11 +112,9 @@ def test_in_a_linear_model_what_each_edge_into_the_logits_takes_off_adds_up():
 
 def test_corrupt_as_the_base_is_the_corrupt_picture():
     model, pairs = build(BASE), pairs_for(BASE)
-    assert torch.allclose(
-        rewired(model, pairs.clean, 0 * graph(BASE).allowed.float(), stand_in(model, pairs, "corrupt")),
-        model(pairs.corrupt),
-        atol=1e-5,
-    )
+    heard = hear(model, pairs.clean)
+    logits = rewired(model, heard, 0 * graph(BASE).allowed.float(), stand_in(model, pairs, "corrupt", heard))
+    assert torch.allclose(logits, model(pairs.corrupt), atol=1e-5)
     swapped = Judge(model=model, pairs=pairs.swapped())
     assert swapped.score(swapped.every) == pytest.approx(difference(model(pairs.corrupt), pairs.swapped()).item(), abs=1e-5)
 

@@ -7,39 +7,66 @@ from dataclasses import replace
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.laws.models import BASE, CASES, build, configs, noise, pictures
 from toyvit.circuits import run, trace
-from toyvit.circuits.graph import graph, path_patched, rewired, rewiring, sent
+from toyvit.circuits.graph import graph, hear, path_patched, rewired, rewiring
 from toyvit.errors import BadInput
 from toyvit.taps import recording, replacing, then
 
 
+def check_both_ends(config):
+    model, images = build(config), pictures(config, 3)
+    every, here, there = graph(config).allowed.float(), hear(model, images), hear(model, noise(images))
+    assert torch.equal(rewired(model, here, every, torch.zeros(len(here.sent), 1, 1, config.d_model)), run(model, images))
+    assert torch.allclose(rewired(model, here, 0 * every, there.sent), run(model, noise(images)), atol=1e-5)
+    assert torch.equal(rewired(model, here, 0 * every, here.sent), run(model, images))
+
+
+def check_resumes(config, seed):
+    """From the first block with a cut edge on, to the bit the whole forward pass with those edges cut."""
+    model, images = build(config), pictures(config, 3)
+    wires, here, there = graph(config), hear(model, images), hear(model, noise(images))
+    uncut = int(torch.randint(len(wires.receivers) + 1, (), generator=torch.Generator().manual_seed(seed)))
+    kept = wires.allowed * torch.rand(wires.allowed.shape, generator=torch.Generator().manual_seed(seed)).round(decimals=1)
+    kept[:uncut] = wires.allowed[:uncut].float()
+    assert torch.equal(rewired(model, here, kept, there.sent), run(model, images, rewiring(model, kept, there.sent)))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_cut_is_the_plain_forward_pass_to_the_bit_and_all_cut_is_the_other_picture(case):
-    config = CASES[case]
-    model, images = build(config), pictures(config, 3)
-    other, wires = noise(images), graph(config)
-    every, none = wires.allowed.float(), torch.zeros(wires.allowed.shape)
-    assert torch.equal(rewired(model, images, every, torch.zeros(len(wires.senders), 1, 1, config.d_model)), run(model, images))
-    assert torch.allclose(rewired(model, images, none, sent(model, other)), run(model, other), atol=1e-5)
-    assert torch.equal(rewired(model, images, none, sent(model, images)), run(model, images))
+    check_both_ends(CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("seed", range(4))
+def test_starting_at_the_first_cut_is_the_whole_forward_pass(case, seed):
+    check_resumes(CASES[case], seed)
 
 
 @settings(max_examples=25, deadline=None)
-@given(configs())
-def test_the_same_for_any_model(config):
-    model, images = build(config), pictures(config)
-    other, wires = noise(images), graph(config)
-    assert torch.equal(rewired(model, images, wires.allowed.float(), sent(model, other)), run(model, images))
-    assert torch.allclose(rewired(model, images, 0 * wires.allowed.float(), sent(model, other)), run(model, other), atol=1e-5)
+@given(configs(), st.integers(0, 99))
+def test_the_same_for_any_model(config, seed):
+    check_both_ends(config)
+    check_resumes(config, seed)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_streams_are_what_enters_each_block_and_the_read_out(case):
+    config = CASES[case]
+    model, images = build(config), pictures(config, 3)
+    here, seen = hear(model, images), trace(model, images, ["blocks.*.resid_pre", "blocks.*.resid_post"])
+    last = seen.pop(f"blocks.{config.n_layers - 1}.resid_post")
+    entering = [seen[f"blocks.{layer}.resid_pre"] for layer in range(config.n_layers)]
+    assert all(map(torch.equal, here.streams, [*entering, last])) and len(here.streams) == config.n_layers + 1
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_senders_write_the_residual_stream(case):
     config = CASES[case]
     model, images = build(config), pictures(config, 3)
-    written, seen = sent(model, images), trace(model, images, ["blocks.*.resid_p*", "blocks.*.attn_out"])
+    written, seen = hear(model, images).sent, trace(model, images, ["blocks.*.resid_p*", "blocks.*.attn_out"])
     assert torch.equal(written[0], seen["blocks.0.resid_pre"])
     first = written[1 : 1 + config.n_heads].sum(0)
     bias = model.blocks[0].attn.out.bias if config.attention_bias else 0
@@ -54,7 +81,7 @@ def test_an_edge_is_heard_by_its_receiver_alone(case):
     """Cutting one edge changes what that receiver reads, and nothing that comes before it or stands beside it."""
     config = CASES[case]
     model, images = build(config), pictures(config, 3)
-    wires, other = graph(config), sent(model, noise(images))
+    wires, other = graph(config), hear(model, noise(images)).sent
     sites = [f"blocks.1.attn.{part}" for part in "qkv"]
     plain = trace(model, images, sites)
     for part in "qkv":
@@ -73,7 +100,7 @@ def test_a_path_carries_the_product_of_its_weights():
     config = replace(BASE, d_mlp=0, norm="none", readout="cls", mask="bidirectional")
     model, images = build(config), pictures(config, 3)
     other = noise(images)
-    here, there = sent(model, images), sent(model, other)
+    here, there = hear(model, images).sent, hear(model, other).sent
     change = path_patched(model, images, other, ["a0.h1", "logits"]) - run(model, images)
     place = graph(config).senders.index("a0.h1")
     assert torch.allclose(change, (there - here)[place, :, 0] @ model.head.weight.T, atol=1e-5)
@@ -96,7 +123,7 @@ def test_a_path_to_itself_does_nothing_and_all_paths_of_one_hop_are_the_node():
     z = trace(model, images, ["blocks.0.attn.z"])["blocks.0.attn.z"]
     z[:, :, 0] = trace(model, other, ["blocks.0.attn.z"])["blocks.0.attn.z"][:, :, 0]
     replaced = run(model, images, replacing({"blocks.0.attn.z": z}))
-    assert torch.allclose(rewired(model, images, kept, sent(model, other)), replaced, atol=1e-5)
+    assert torch.allclose(rewired(model, hear(model, images), kept, hear(model, other).sent), replaced, atol=1e-5)
 
 
 @pytest.mark.parametrize(

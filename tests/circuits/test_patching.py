@@ -119,30 +119,33 @@ def test_a_blocked_cls_says_the_same_of_every_picture(case):
     config = CASES[case]
     model, images = build(config), pictures(config, 4)
     everyone, cls = region(model, "all"), region(model, "cls")
-    logits = blocked(model, images, between(cls, everyone & ~cls), range(config.n_layers))
+    logits = blocked(model, trace(model, images), between(cls, everyone & ~cls), range(config.n_layers))
     assert torch.allclose(logits, logits[:1].expand_as(logits), atol=1e-6)
     assert not torch.allclose(run(model, images)[1:], run(model, images)[:1], atol=1e-2)
     nobody = torch.zeros_like(cls)
-    assert torch.equal(blocked(model, images, between(nobody, everyone), range(config.n_layers)), run(model, images))
-    last = blocked(model, images, between(region(model, "patches"), everyone), [config.n_layers - 1])
+    seen = trace(model, images)
+    assert torch.equal(blocked(model, seen, between(nobody, everyone), range(config.n_layers)), run(model, images))
+    last = blocked(model, seen, between(region(model, "patches"), everyone), [config.n_layers - 1])
     assert torch.equal(last, run(model, images))  # after the last layer only CLS is read
 
 
-def test_blocking_is_a_score_of_minus_infinity():
+@pytest.mark.parametrize("layers", [[0, 1], [0], [1]])
+def test_blocking_is_a_score_of_minus_infinity(layers):
+    """Also where the forward pass resumes at a later layer."""
     config = CASES["mask=causal"]
     model, images = build(config), pictures(config, 3)
     queries, keys = region(model, "patches"), torch.rand(3, config.n_tokens, generator=torch.Generator().manual_seed(0)) < 0.4
     keys[:, config.n_prefix] = False  # the first patch sees only itself: it keeps a key
     edges = between(queries, keys)
-    tap = editing({f"blocks.{layer}.attn.attn_scores": lambda s: s.masked_fill(edges[:, None], -torch.inf) for layer in (0, 1)})
-    assert torch.allclose(blocked(model, images, edges, [0, 1]), run(model, images, tap), atol=1e-5)
+    tap = editing({f"blocks.{layer}.attn.attn_scores": lambda s: s.masked_fill(edges[:, None], -torch.inf) for layer in layers})
+    assert torch.allclose(blocked(model, trace(model, images), edges, layers), run(model, images, tap), atol=1e-5)
 
 
 def test_only_the_heads_and_layers_asked_for_are_blocked():
     config = CASES["registers"]
     model, images = build(config), pictures(config, 3)
     everyone = region(model, "all")
-    z = blocked(model, images, between(everyone, everyone), [0], [1])
+    z = blocked(model, trace(model, images), between(everyone, everyone), [0], [1])
     silent = run(model, images, editing({"blocks.0.attn.z": lambda z: z * torch.tensor([1.0, 0.0])[:, None]}))
     assert torch.allclose(z, silent, atol=1e-6)
 
@@ -151,8 +154,10 @@ def test_regions_and_layers_that_are_not_there_are_refused():
     model = build(CASES["bare"])
     with pytest.raises(BadInput, match="unknown group of tokens 'cls'"):
         region(model, "cls")
-    everyone = region(model, "all")
+    everyone, seen = between(region(model, "all"), region(model, "all")), trace(model, pictures(CASES["bare"]))
     with pytest.raises(BadInput, match="no layer 2: this model has layers 0 to 1"):
-        blocked(model, pictures(CASES["bare"]), between(everyone, everyone), [2])
+        blocked(model, seen, everyone, [2])
     with pytest.raises(BadInput, match="no head 2: this model has heads 0 to 1"):
-        blocked(model, pictures(CASES["bare"]), between(everyone, everyone), [1], [2])
+        blocked(model, seen, everyone, [1], [2])
+    with pytest.raises(BadInput, match="one layer or more of 0 to 1, got none"):
+        blocked(model, seen, everyone, [])

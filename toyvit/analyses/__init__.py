@@ -222,6 +222,7 @@ ANALYSES = {
             name="flow",
             measure=circuits.flow,
             axes={"blocked": "layer"},
+            sites=("logits", "blocks.*.resid_pre"),
             needs="labels",
             asked=True,
             source="attention knock-out, Geva 2023",

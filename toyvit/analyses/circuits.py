@@ -78,7 +78,7 @@ def flow(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Ten
     Groups are CLS, the registers, the patches and the last token where it is read (attention knock-out, Geva 2023). The last
     layer of a group that is not read out: exactly 0.
     """
-    config, whole = model.config, loss(run(model, batch.images), batch.target)
+    config, whole = model.config, loss(trace["logits"], batch.target)
     names = [
         *(["cls"] if config.cls_token else []),
         *(["registers"] if config.n_registers else []),
@@ -89,7 +89,7 @@ def flow(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Ten
     return {
         f"blocked[key_group={keys},query_group={queries}]": torch.stack(
             [
-                loss(blocked(model, batch.images, between(regions[queries], regions[keys]), [layer]), batch.target) - whole
+                loss(blocked(model, trace, between(regions[queries], regions[keys]), [layer]), batch.target) - whole
                 for layer in range(config.n_layers)
             ]
         )

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from toyvit.circuits.contrasts import METRICS, Contrast
 from toyvit.circuits.discovery import connected, stand_in, strongest
-from toyvit.circuits.forward import run
-from toyvit.circuits.graph import Kept, graph, rewired
+from toyvit.circuits.forward import resume
+from toyvit.circuits.graph import Heard, Kept, graph, hear, rewired
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
@@ -77,7 +77,7 @@ class Judge:
     def score(self, kept: Kept) -> float:
         """The metric's mean, in its own units."""
         judge = METRICS[choose(self.metric, METRICS, "metric")]
-        return judge(rewired(self.model, self.pairs.clean, kept, self.instead), self.pairs, self.reference).mean().item()
+        return judge(rewired(self.model, self.heard, kept, self.instead), self.pairs, self.reference).mean().item()
 
     def faithfulness(self, kept: Kept) -> float:
         """(m(C) - m(nothing)) / (m(model) - m(nothing)): 1 where the circuit does what the model does, 0 for no edges."""
@@ -85,14 +85,19 @@ class Judge:
         return (self.score(kept) - nothing) / (whole - nothing)
 
     @cached_property
+    def heard(self) -> Heard:
+        """The model's forward pass on the clean pictures."""
+        return hear(self.model, self.pairs.clean)
+
+    @cached_property
     def reference(self) -> Tensor:
         """The model's logits on the clean pictures."""
-        return run(self.model, self.pairs.clean)
+        return resume(self.model, self.heard.streams[-1], self.model.config.n_layers)
 
     @cached_property
     def instead(self) -> Tensor:
         """What cut edges carry."""
-        return stand_in(self.model, self.pairs, self.base)
+        return stand_in(self.model, self.pairs, self.base, self.heard)
 
     @cached_property
     def ends(self) -> tuple[float, float]:

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toyvit.circuits.contrasts import METRICS, Contrast
-from toyvit.circuits.graph import Kept, Sent, graph, listening, rewiring, sent
+from toyvit.circuits.forward import resume, run
+from toyvit.circuits.graph import Heard, Kept, Sent, graph, hear, listening, rewired
 from toyvit.errors import choose
 from toyvit.model import ViT
 
@@ -31,9 +32,8 @@ def eap(model: ViT, pairs: Contrast, metric: str = "logit_difference", points: i
     linear model. The scores of all edges out of `input` sum to the whole change as points grow; those of all nodes over-count.
     """
     judge = METRICS[choose(metric, METRICS, "metric")]
-    with torch.no_grad():
-        reference = model(pairs.clean)
-    clean, corrupt = sent(model, pairs.clean), sent(model, pairs.corrupt)
+    reference = run(model, pairs.clean)
+    clean, corrupt = hear(model, pairs.clean).sent, hear(model, pairs.corrupt).sent
     scores = torch.zeros(len(graph(model.config).receivers), len(clean))
     for point in range(points):
         images = pairs.clean + point / points * (pairs.corrupt - pairs.clean)
@@ -93,13 +93,12 @@ def acdc(model: ViT, pairs: Contrast, threshold: float, base: str = "corrupt") -
     over the clean pictures, by less than the threshold (signed: an edge whose cut lowers it goes). A cut edge carries `base`,
     see `stand_in`. Edges that no path from input to logits uses any more are dropped.
     """
-    wires, instead = graph(model.config), stand_in(model, pairs, base)
-    with torch.no_grad():
-        reference = model(pairs.clean).log_softmax(1)
+    wires, heard = graph(model.config), hear(model, pairs.clean)
+    instead = stand_in(model, pairs, base, heard)
+    reference = resume(model, heard.streams[-1], model.config.n_layers).log_softmax(1)
 
     def distance(kept: Kept) -> float:
-        with torch.no_grad():
-            logits = model(pairs.clean, rewiring(model, kept, instead))
+        logits = rewired(model, heard, kept, instead)
         return F.kl_div(logits.log_softmax(1), reference, log_target=True, reduction="batchmean").item()
 
     kept = wires.allowed.float()
@@ -115,12 +114,12 @@ def acdc(model: ViT, pairs: Contrast, threshold: float, base: str = "corrupt") -
     return connected(model, kept)
 
 
-def stand_in(model: ViT, pairs: Contrast, base: str) -> Float[Tensor, "sender _ _ model"]:
+def stand_in(model: ViT, pairs: Contrast, base: str, clean: Heard) -> Float[Tensor, "sender _ _ model"]:
     """What cut edges carry: nothing, the sender's mean over the clean pictures, or what it writes on the corrupt ones."""
     choose(base, BASES, "ablation")
     if base == "zero":
-        return torch.zeros(len(graph(model.config).senders), 1, 1, model.config.d_model)
-    return sent(model, pairs.clean).mean(1, keepdim=True) if base == "mean" else sent(model, pairs.corrupt)
+        return torch.zeros(len(clean.sent), 1, 1, model.config.d_model)
+    return clean.sent.mean(1, keepdim=True) if base == "mean" else hear(model, pairs.corrupt).sent
 
 
 BASES = ("zero", "mean", "corrupt")

@@ -31,6 +31,14 @@ def run(model: ViT, images: Images, tap: Tap = untouched) -> Float[Tensor, "imag
         return model(images, tap)
 
 
+def resume(
+    model: ViT, stream: Float[Tensor, "image token model"], block: int, tap: Tap = untouched
+) -> Float[Tensor, "image *patch label"]:
+    """Logits from the residual stream that enters a block, or, at the number of blocks, the read-out; without gradients."""
+    with torch.no_grad():
+        return model.unembed(model.through(stream, block, tap), tap)
+
+
 def knock_out(
     model: ViT,
     heads: Iterable[tuple[int, int]],
@@ -57,4 +65,4 @@ def knock_out(
     with torch.no_grad():
         written = block.attn.out(z.flatten(2))  # type: ignore[union-attr, operator]
         x = block.after_attention(residual[f"blocks.{first}.resid_pre"] + written, untouched)  # type: ignore[operator]
-        return model.unembed(model.through(x, first + 1, tap), tap)
+    return resume(model, x, first + 1, tap)

@@ -17,6 +17,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from toyvit.circuits.forward import resume
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput, nearest
 from toyvit.model import ViT
@@ -28,11 +29,12 @@ Kept = Float[Tensor, "receiver sender"]
 
 @dataclass(frozen=True)
 class Graph:
-    """Names of senders and receivers in the order of the forward pass, and how many senders come before each receiver."""
+    """Names of senders and receivers in the order of the forward pass, how many senders come before each receiver."""
 
     senders: tuple[str, ...]
     receivers: tuple[str, ...]
     before: tuple[int, ...]
+    in_a_block: int  # receivers
 
     @property
     def allowed(self) -> Bool[Tensor, "receiver sender"]:
@@ -77,18 +79,38 @@ def graph(config: ModelConfig) -> Graph:
         if config.d_mlp:
             receivers, before = [*receivers, f"m{layer}"], [*before, len(senders)]
             senders.append(f"m{layer}")
-    return Graph(tuple(senders), (*receivers, "logits"), (*before, len(senders)))
+    return Graph(tuple(senders), (*receivers, "logits"), (*before, len(senders)), len(receivers) // config.n_layers)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One forward pass: what every sender wrote, and the streams that enter each block and, last, the read-out."""
+
+    sent: Sent
+    streams: tuple[Float[Tensor, "image token model"], ...]
 
 
 class listening:
     """A tap under which receivers may hear something else than the residual stream.
 
     `change(receivers, sent)` gives what is added to the stream as it is heard by a slice of receivers (receiver image token
-    model), or None for nothing; `sent` is all that was sent so far. Afterwards `sent` holds what every sender wrote.
+    model), or None for nothing; `sent` is all that was sent so far. Afterwards `sent` holds what every sender wrote, and
+    `streams` what entered each block and the read-out. For a pass that resumes at a block, `heard` is the whole one.
     """
 
-    def __init__(self, model: ViT, change: Callable[[slice, Sent], Tensor | None] = lambda receivers, sent: None) -> None:
-        self.model, self.change, self.parts = model, change, list[Tensor]()
+    def __init__(
+        self,
+        model: ViT,
+        change: Callable[[slice, Sent], Tensor | None] = lambda receivers, sent: None,
+        heard: Heard | None = None,
+        block: int = 0,
+    ) -> None:
+        self.model, self.change = model, change
+        self.parts, self.streams = list[Tensor](), list[Tensor]()
+        if heard:
+            wires = graph(model.config)
+            self.receiver = block * wires.in_a_block
+            self.parts, self.stream = [heard.sent[: wires.before[self.receiver]]], heard.streams[block]
         inputs = ["resid_pre", "q_input", "k_input", "v_input", "attn.result", "resid_post"]
         inputs += ["resid_mid", "ln2.normalized", "mlp_out"] if model.config.d_mlp else []
         layers = range(model.config.n_layers)
@@ -104,13 +126,16 @@ class listening:
         _, layer, place = ("", "-1", "logits") if site.startswith("ln_final") else site.split(".", 2)
         if place in ("resid_pre", "resid_mid", "resid_post"):
             self.stream = value
-            if (layer, place) == ("0", "resid_pre"):
-                self.parts, self.receiver = [value[None]], 0
+            if place == "resid_pre":
+                self.streams.append(value)
+                if layer == "0":
+                    self.parts, self.receiver = [value[None]], 0
         elif place == "attn.result":
             self.parts.append(rearrange(value, "image token head model -> head image token model"))
         elif place == "mlp_out":
             self.parts.append(value[None])
         elif place == "logits":
+            self.streams.append(self.stream)
             return self.heard(value, 1, self.model.ln_final)
         elif place == "ln2.normalized":
             return self.heard(value, 1, self.model.blocks[int(layer)].ln2)  # type: ignore[arg-type]
@@ -129,34 +154,44 @@ class listening:
         return norm(stream + (rearrange(change, per_head) if value.ndim == 4 else change[0]), untouched)
 
 
-def sent(model: ViT, images: Float[Tensor, "image channel height width"]) -> Sent:
-    """What every sender writes to the residual stream."""
+def hear(model: ViT, images: Float[Tensor, "image channel height width"]) -> Heard:
+    """What is written and read in a forward pass."""
     tap = listening(model)
     with torch.no_grad():
         model(images, tap)
-    return tap.sent
+    return Heard(tap.sent, tuple(tap.streams))
 
 
-def rewiring(model: ViT, kept: Kept, instead: Tensor) -> listening:
-    """The tap of `rewired`."""
+def rewiring(model: ViT, kept: Kept, instead: Tensor, heard: Heard | None = None, block: int = 0) -> listening:
+    """The tap of `rewired`, for a whole forward pass or for one that resumes at a block."""
 
-    def change(receivers: slice, heard: Sent) -> Tensor | None:
-        cut = 1 - kept[receivers, : len(heard)]
-        return torch.einsum("rs,sitm->ritm", cut, instead[: len(heard)] - heard) if cut.any() else None
+    def change(receivers: slice, sent: Sent) -> Tensor | None:
+        cut = 1 - kept[receivers, : len(sent)]
+        return torch.einsum("rs,sitm->ritm", cut, instead[: len(sent)] - sent) if cut.any() else None
 
-    return listening(model, change)
+    return listening(model, change, heard, block)
 
 
 def rewired(
-    model: ViT, images: Float[Tensor, "image channel height width"], kept: Kept, instead: Float[Tensor, "sender _ _ model"]
+    model: ViT, heard: Heard, kept: Kept, instead: Float[Tensor, "sender _ _ model"]
 ) -> Float[Tensor, "image *patch label"]:
     """Logits where edges that are not kept (0) carry `instead` of what their sender writes.
 
     `instead` may be what the senders wrote on other pictures, their means, or zeros, broadcast over images and tokens. With
-    all edges kept this is the plain forward pass, bit for bit; a share between 0 and 1 mixes.
+    all edges kept this is the plain forward pass, bit for bit; a share between 0 and 1 mixes. The forward pass resumes at the
+    first block where an edge is cut.
     """
-    with torch.no_grad():
-        return model(images, rewiring(model, kept, instead))
+    return _rewired(model, heard, kept, instead)[0]
+
+
+def _rewired(model: ViT, heard: Heard, kept: Kept, instead: Tensor) -> tuple[Tensor, Sent]:
+    """The logits of `rewired`, and what every sender wrote on the way to them."""
+    wires = graph(model.config)
+    cut = (wires.allowed & (kept != 1)).any(1)
+    block = int(cut.nonzero()[0, 0]) // wires.in_a_block if cut.any() else model.config.n_layers
+    tap = rewiring(model, kept, instead, heard, block)
+    logits = resume(model, heard.streams[block], block, tap)
+    return logits, tap.sent
 
 
 def path_patched(
@@ -168,21 +203,19 @@ def path_patched(
     """Logits where a path carries what it carries on other pictures (Wang 2022): `["a0.h0", "a1.h0<k>", "logits"]`.
 
     Only the second node of the path hears the first one's value on the other pictures, only the third hears what becomes of
-    the second, and so on: all else hears what it would have heard. What follows the last node runs on as usual.
+    the second, and so on: all else hears what it would have heard. What follows the last node runs on as usual. Each hop
+    resumes the forward pass at the block that hears something new.
     """
     nodes, wires = list(path), graph(model.config)
     if len(nodes) < 2:
         raise BadInput(f"a path has two nodes or more, got {nodes}")
-    carried = sent(model, images).clone()
-    first = wires.sender(nodes[0])
-    carried[first] = sent(model, other)[first]
+    first, heard = wires.sender(nodes[0]), hear(model, images)
+    carried = heard.sent.clone()
+    carried[first] = hear(model, other).sent[first]
     for source, target in pairwise(nodes):
         kept = 1 - wires.kept([f"{source.split('<')[0]}->{target}"])
-        if target == nodes[-1]:
-            return rewired(model, images, kept, carried)
-        tap = rewiring(model, kept, carried)
-        with torch.no_grad():
-            model(images, tap)
-        here = wires.sender(target.split("<")[0])
-        carried[here] = tap.sent[here]
-    raise AssertionError
+        logits, sent = _rewired(model, heard, kept, carried)
+        if target != nodes[-1]:
+            here = wires.sender(target.split("<")[0])
+            carried[here] = sent[here]
+    return logits

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from toyvit.circuits.attribution import reads
 from toyvit.circuits.contrasts import METRICS, Contrast
-from toyvit.circuits.forward import run, trace
+from toyvit.circuits.forward import resume, run, trace
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
-from toyvit.taps import Tap, editing
+from toyvit.taps import editing, untouched
 
 # Sites that can be patched: the axes of the result.
 PATCHABLE = {
@@ -73,8 +73,7 @@ def patched(model: ViT, base: Tensor, other: Tensor, site: str) -> Iterator[tupl
     there = trace(model, other, [f"blocks.*.{site}"])
     heads = [(head,) for head in range(model.config.n_heads)] if "head" in PATCHABLE[site] else [()]
     read, last = reads(model).any(0), layers[-1]
-    with torch.no_grad():
-        plain = model.unembed(here[f"blocks.{last}.resid_post"])
+    plain = resume(model, here[f"blocks.{last}.resid_post"], last + 1)
     for layer, head, token in product(layers, heads, tokens):
         name = f"blocks.{layer}.{site}"
         if layer == last and site in WRITTEN and not read[token]:
@@ -97,15 +96,15 @@ def _resumed(model: ViT, here: Mapping[str, Tensor], name: str, new: Tensor) -> 
     _, number, site = name.split(".", 2)
     layer, block = int(number), model.blocks[int(number)]
     if site == "resid_pre":
-        return model.unembed(model.through(new, layer))
+        return resume(model, new, layer)
     if site in ("resid_post", "mlp_out"):
         after = here[f"blocks.{layer}.resid_post"] + (new - here[name]) if site == "mlp_out" else new
-        return model.unembed(model.through(after, layer + 1))
+        return resume(model, after, layer + 1)
     if site in ("attn.z", "attn_out", "resid_mid"):
         written = (new - here[name]).flatten(2) @ block.attn.out.weight.T if site == "attn.z" else new - here[name]  # type: ignore[union-attr, operator]
         stream = here[f"blocks.{layer}.resid_pre"] + here[f"blocks.{layer}.attn_out"] if site != "resid_mid" else here[name]
-        return model.unembed(model.through(block.after_attention(stream + written, editing({})), layer + 1))  # type: ignore[operator]
-    return model.unembed(model.through(here[f"blocks.{layer}.resid_pre"], layer, editing({name: lambda value: new})))
+        return resume(model, block.after_attention(stream + written, untouched), layer + 1)  # type: ignore[operator]
+    return resume(model, here[f"blocks.{layer}.resid_pre"], layer, editing({name: lambda value: new}))
 
 
 def region(model: ViT, name: str) -> Bool[Tensor, "one token"]:
@@ -126,10 +125,20 @@ def between(queries: Bool[Tensor, "_ token"], keys: Bool[Tensor, "_ token"]) -> 
     return queries[:, :, None] & keys[:, None]
 
 
-def blocking(
-    model: ViT, edges: Bool[Tensor, "_ token token"], layers: Collection[int], heads: Collection[int] | None = None
-) -> Tap:
-    """The tap of `blocked`."""
+def blocked(
+    model: ViT,
+    residual: Mapping[str, Tensor],
+    edges: Bool[Tensor, "_ token token"],
+    layers: Collection[int],
+    heads: Collection[int] | None = None,
+) -> Float[Tensor, "image *patch label"]:
+    """Logits where queries cannot attend to keys (attention knock-out; Geva 2023, section 4) in some layers.
+
+    `edges` (query key) are the cut connections, for each image or for all; see `region` and `between`. The rest of a query's
+    attention is scaled to sum to 1 again, which is what a score of minus infinity does; a query with no key left reads
+    nothing. Heads are all or some. `residual` is a trace with `blocks.*.resid_pre`; the forward pass resumes at the first
+    of the layers.
+    """
     known = range(model.config.n_layers), range(model.config.n_heads)
     for what, asked, there in (("layer", layers, known[0]), ("head", heads or (), known[1])):
         if bad := sorted(set(asked) - set(there)):
@@ -142,20 +151,8 @@ def blocking(
         left = pattern.masked_fill(cut, 0)
         return torch.where(cut.any(-1, keepdim=True), left / left.sum(-1, keepdim=True).clamp(min=1e-30), pattern)
 
-    return editing({f"blocks.{layer}.attn.pattern": block for layer in layers})
-
-
-def blocked(
-    model: ViT,
-    images: Float[Tensor, "image channel height width"],
-    edges: Bool[Tensor, "_ token token"],
-    layers: Collection[int],
-    heads: Collection[int] | None = None,
-) -> Float[Tensor, "image *patch label"]:
-    """Logits where queries cannot attend to keys (attention knock-out; Geva 2023, section 4) in some layers.
-
-    `edges` (query key) are the cut connections, for each image or for all; see `region` and `between`. The rest of a query's
-    attention is scaled to sum to 1 again, which is what a score of minus infinity does; a query with no key left reads
-    nothing. Heads are all or some.
-    """
-    return run(model, images, blocking(model, edges, layers, heads))
+    if not layers:
+        raise BadInput(f"attention is blocked in one layer or more of 0 to {model.config.n_layers - 1}, got none")
+    first = min(layers)
+    tap = editing({f"blocks.{layer}.attn.pattern": block for layer in layers})
+    return resume(model, residual[f"blocks.{first}.resid_pre"], first, tap)
