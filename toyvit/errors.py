@@ -14,7 +14,7 @@ class Diverged(ArithmeticError):
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """A hint `; did you mean 'x'?`, or an empty string where nothing is close."""
-    close = get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    close = get_close_matches(name, list(allowed), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

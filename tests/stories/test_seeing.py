@@ -51,7 +51,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: small(recipe, folder / name) for name, recipe in names.items()}
 
 
-MADE_OF = {"lens", "attribution", "answer_maps", "heads"}
+MADE_OF = {"lens", "attribution", "answer_maps", "heads", "directions"}
 
 
 def read(path: Path) -> EventAccumulator:
@@ -63,7 +63,7 @@ def read(path: Path) -> EventAccumulator:
     [
         ("induction", {"phase_transition", "by_factor", "probes", "knock_outs", "query_attention", "attention"} | MADE_OF),
         ("digits", {"learning", "by_factor", "probes", "knock_outs", "attention", "cls_attention"} | MADE_OF),
-        ("filled", {"learning", "probes", "knock_outs", "attention", "cls_attention", "reconstruction", "heads"}),
+        ("filled", {"learning", "probes", "knock_outs", "attention", "cls_attention", "reconstruction", "heads", "directions"}),
     ],
 )
 def test_a_run_gets_the_figures_that_its_measures_allow(runs, name, figures):

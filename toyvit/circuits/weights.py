@@ -31,7 +31,7 @@ def normed(norm: nn.Module, kind: str, x: Float[Tensor, "*axes model"]) -> Float
 def folded(model: ViT, layer: int) -> Heads:
     """W_Q, W_K, W_V (each H, d, h) of a layer with the norm before them folded in, and W_O (H, h, d)."""
     block = model.blocks[layer]
-    before = normed(block.ln1, model.config.norm, torch.eye(model.config.d_model))  # type: ignore[arg-type]
+    before = normed(block.ln1, model.config.norm, torch.eye(model.config.d_model)).detach()  # type: ignore[arg-type]
     w_q, w_k, w_v, w_o = (part.detach() for part in block.attn.heads())  # type: ignore[union-attr, operator]
     return before @ w_q, before @ w_k, before @ w_v, w_o
 

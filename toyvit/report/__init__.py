@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from toyvit.config import ModelConfig
-from toyvit.report import circuits, figures, grokking, heads, lenses, pictures
+from toyvit.report import circuits, directions, figures, grokking, heads, lenses, pictures
 from toyvit.results import main_rows, table
 from toyvit.runs import RunFolder
 from toyvit.search import Found
@@ -27,6 +27,7 @@ FIGURES: dict[str, tuple[Callable[[set[str], ModelConfig], bool], Callable[[Path
     "attention": (lambda analyses, model: True, pictures.attention),
     "reconstruction": (lambda analyses, model: model.readout == "pixels", pictures.reconstruction),
     "heads": (lambda analyses, model: "heads" in analyses, heads.heads),
+    "directions": (lambda analyses, model: "weights" in analyses, directions.first_layer),
     "cls_attention": (lambda analyses, model: model.cls_token, pictures.cls_attention),
     "edges": (lambda analyses, model: {"edges", "performance"} <= analyses, circuits.edges),
     "patching": (lambda analyses, model: "patching" in analyses, circuits.patching),

@@ -138,7 +138,7 @@ def patching(path: Path, beside: Path | None = None) -> Figure:
 
 
 def attribution(path: Path, beside: Path | None = None) -> Figure:
-    """What heads, MLPs and the rest add to the answer's logit over the mean logit, against step; their sum in black."""
+    """What heads, MLPs and the rest add to the answer's logit over the mean logit: the largest, and the sum, against step."""
     frame = table(path)
     rows = main_rows(frame[frame["analysis"] == "attribution"])
     lines: dict[str, pd.Series] = {}
@@ -148,9 +148,11 @@ def attribution(path: Path, beside: Path | None = None) -> Figure:
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     panel = figure.subplots()
     panel.plot(sum(lines.values()), color="black", lw=2, label="sum: the logit")
-    for (name, values), shade in zip(lines.items(), shades(len(lines)), strict=True):
-        style = "--" if name in ("embed", "positions", "prefix", "biases") else "-"
-        panel.plot(values.index, values, color=shade, ls=style, lw=1.2, label=name, marker="o" if len(values) == 1 else None)
+    order = sorted(lines, key=lambda name: -lines[name].abs().max())
+    for name, shade in zip(order, (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW), strict=False):
+        panel.plot(lines[name], color=shade, lw=1.4, label=name, marker="o" if len(lines[name]) == 1 else None)
+    for place, name in enumerate(rest := order[6:]):
+        panel.plot(lines[name], color="#bbbbbb", lw=0.7, zorder=1, label=f"{len(rest)} smaller ones" if not place else None)
     panel.axhline(0, color=GREY, lw=0.8)
     panel.set_ylabel("direct effect on the answer's logit,\nover the mean logit (logits)")
     panel.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))

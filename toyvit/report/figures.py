@@ -54,7 +54,7 @@ def phase_transition(path: Path, control: Path | None = None) -> Figure:
     for panel in panels:
         if rise:
             panel.axvspan(*rise, color=YELLOW, alpha=0.4, lw=0, label="10 % to 90 % of the rise")
-    panels[0].legend(loc="lower right", bbox_to_anchor=(1, 0.1), fontsize="small")
+    panels[0].legend(fontsize="small")
     panels[-1].set_xlabel("training step")
     return figure
 

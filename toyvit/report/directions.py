@@ -1,0 +1,49 @@
+"""What the heads of the first layer look for and read: singular directions of QK and OV as pictures of a patch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from toyvit.circuits.weights import Directions, directions, folded, pixels
+from toyvit.report.pictures import bare
+from toyvit.trajectory import Trajectory
+
+N_SHOWN = 2  # directions of each circuit
+
+
+def first_layer(path: Path, beside: Path | None = None) -> Figure:
+    """Each head of layer 0 at the last checkpoint: the largest directions of its QK circuit, query and key, and of its OV.
+
+    A patch counts for a direction by the sum over its pixels of pixel times picture: blue for, red against, each picture on a
+    scale of its own. A query and a key of the same direction attract where both have the same sign.
+    """
+    run = Trajectory(path)
+    model, config = run[run.steps[-1]], run.run.model
+    w_q, w_k, w_v, w_o = folded(model, 0)
+    compared, moved = directions(w_q, w_k.mT), directions(w_v, w_o)
+    columns = [("query", compared, compared.read), ("key", compared, compared.written)] * N_SHOWN + [
+        ("OV reads", moved, moved.read)
+    ] * N_SHOWN
+    figure = Figure(figsize=(1.25 * len(columns) + 0.8, 1.45 * config.n_heads + 0.9), layout="constrained")
+    panels = figure.subplots(config.n_heads, len(columns), squeeze=False)
+    for head, row in enumerate(panels):
+        row[0].set_ylabel(f"head {head}", fontsize="small")
+        for place, (panel, (name, found, rows)) in enumerate(zip(row, columns, strict=True)):
+            order = place // 2 if place < 2 * N_SHOWN else place - 2 * N_SHOWN
+            _direction(panel, name, found, pixels(model, rows[head, order]), head, order)
+    what = "blue: for, red: against; in brackets the direction's share of the circuit"
+    figure.suptitle(f"{path.name}, step {run.steps[-1]:,}: what layer 0 looks for in a patch ({what})", fontsize="small")
+    return figure
+
+
+def _direction(panel: Axes, name: str, found: Directions, picture: Tensor, head: int, order: int) -> None:
+    share = (found.size[head, order].square() / found.size[head].square().sum()).item()
+    shown = picture.mean(0).numpy()
+    top = abs(shown).max() or 1.0
+    panel.imshow(shown, cmap="RdBu", vmin=-top, vmax=top)
+    panel.set_title(f"{name} {order + 1} ({share:.0%})", fontsize=7)
+    bare(panel)
