@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from toyvit.analyses import ANALYSES, attention, circuits, lens
 from toyvit.circuits import run, trace
 from toyvit.circuits.contrasts import contrast
 from toyvit.circuits.graph import graph
-from toyvit.circuits.patching import between, blocked, region
+from toyvit.circuits.patching import between, blocked, object_edges, region
 from toyvit.data.tasks import loss
+from toyvit.taps import editing
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -85,6 +87,36 @@ def test_object_shares_sum_to_1_and_planted_patterns_are_theirs(n_prefix):
     first = attention.object_shares(one_hot([n_prefix] * tokens), objects, n_prefix, cls)
     assert first["background"][0].item() == pytest.approx(3 / 6) and first["itself"][0].item() == pytest.approx(2 / 6)
     assert first["other"][0].item() == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize("n_prefix", [0, 2])
+def test_connections_between_objects(n_prefix):
+    """Truth: every connection from a patch that shows an object to a patch is one of the three, and none is two."""
+    objects = torch.tensor([[0, 1, 1, 2, 0], [0, 0, 0, 0, 0]])
+    edges = object_edges(objects, n_prefix)
+    named = {name: [tuple(place) for place in (one[0, n_prefix:, n_prefix:]).nonzero().tolist()] for name, one in edges.items()}
+    assert named["itself"] == [(1, 1), (1, 2), (2, 1), (2, 2), (3, 3)]
+    assert named["other"] == [(1, 3), (2, 3), (3, 1), (3, 2)]
+    assert named["background"] == [(1, 0), (1, 4), (2, 0), (2, 4), (3, 0), (3, 4)]
+    assert sum(int(one.sum()) for one in edges.values()) == 15  # none in the empty picture, none to or from the prefix
+
+
+def test_flow_between_objects_is_the_pattern_without_them():
+    """Truth: as if those weights were taken out by hand; null: with one object a picture there is no other one."""
+    model, batch = model_for("objects")
+    assert batch.objects is not None
+    seen = trace(model, batch.images)
+    found = circuits.flow(model, batch, seen)
+    edges = object_edges(batch.objects, model.config.n_prefix)["background"]
+
+    def without(scores):
+        return scores.masked_fill(edges[:, None], -torch.inf)
+
+    by_hand = loss(run(model, batch.images, editing({"blocks.0.attn.attn_scores": without})), batch.target)
+    cost = found["blocked[key_group=background,query_group=object]"][0]
+    assert torch.allclose(cost, by_hand - loss(seen["logits"], batch.target), atol=1e-6) and cost.abs() > 1e-5
+    alone = replace(batch, objects=(batch.objects > 0).long())
+    assert (circuits.flow(model, alone, seen)["blocked[key_group=other,query_group=object]"] == 0).all()
 
 
 @pytest.mark.parametrize("options", ["CLS and registers", "one layer", "CLS, causal, no norm"])

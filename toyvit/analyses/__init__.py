@@ -228,6 +228,7 @@ ANALYSES = {
             source="attention knock-out, Geva 2023",
             truth="all edges into CLS blocked: a constant answer",
             null="blocking a group that nobody reads: 0",
+            version=2,
         ),
         Analysis(
             name="patching",

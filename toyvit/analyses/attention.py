@@ -11,8 +11,10 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from toyvit import stats
+from toyvit.circuits.patching import object_edges
 from toyvit.data.tasks import Batch
 from toyvit.model import ViT
 
@@ -122,19 +124,13 @@ def object_shares(
 
     Means over all such patches (after Lepori & Tartaglini 2024). Uniform attention gives each group its share of the tokens.
     """
-    asking = (objects > 0).float()
-    own = ((objects[:, :, None] == objects[:, None]) & (objects > 0)[:, None]).float()
-    other = ((objects[:, :, None] != objects[:, None]) & (objects > 0)[:, None]).float()
-    nothing = (objects == 0).float()[:, None].expand_as(own)
-    among = pattern[:, :, n_prefix:, n_prefix:]
-    shares = {
-        "itself": torch.einsum("ihqk,iqk->ihq", among, own),
-        "other": torch.einsum("ihqk,iqk->ihq", among, other),
-        "background": torch.einsum("ihqk,iqk->ihq", among, nothing),
-        "cls": pattern[:, :, n_prefix:, : int(cls)].sum(-1),
-        "registers": pattern[:, :, n_prefix:, int(cls) : n_prefix].sum(-1),
+    asking = F.pad(objects, (n_prefix, 0)) > 0
+    keys = torch.arange(pattern.shape[-1])
+    edges = object_edges(objects, n_prefix) | {
+        "cls": asking[:, :, None] & (keys < int(cls)),
+        "registers": asking[:, :, None] & (keys >= int(cls)) & (keys < n_prefix),
     }
-    return {name: torch.einsum("ihq,iq->h", share, asking) / asking.sum() for name, share in shares.items()}
+    return {name: torch.einsum("ihqk,iqk->h", pattern, among.float()) / asking.sum() for name, among in edges.items()}
 
 
 def objects(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from toyvit.circuits.contrasts import METRICS, contrast
 from toyvit.circuits.discovery import eap
 from toyvit.circuits.forward import run
 from toyvit.circuits.graph import graph
-from toyvit.circuits.patching import between, blocked, patching, region
+from toyvit.circuits.patching import between, blocked, object_edges, patching, region
 from toyvit.data.tasks import Batch, loss
 from toyvit.model import ViT
 
@@ -75,8 +75,9 @@ def edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Te
 def flow(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The analysis `flow`: by how many nats the loss rises when one group of tokens cannot attend to another in one layer.
 
-    Groups are CLS, the registers, the patches and the last token where it is read (attention knock-out, Geva 2023). The last
-    layer of a group that is not read out: exactly 0.
+    Groups are CLS, the registers, the patches and the last token where it is read (attention knock-out, Geva 2023); on a
+    canvas also the patches of objects, which may read the same object, other objects, or the background. The last layer of a
+    group that is not read out: exactly 0.
     """
     config, whole = model.config, loss(trace["logits"], batch.target)
     names = [
@@ -86,14 +87,17 @@ def flow(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Ten
         "patches",
     ]
     regions = {name: region(model, name) for name in names}
-    return {
-        f"blocked[key_group={keys},query_group={queries}]": torch.stack(
-            [
-                loss(blocked(model, trace, between(regions[queries], regions[keys]), [layer]), batch.target) - whole
-                for layer in range(config.n_layers)
-            ]
-        )
+    cuts = {
+        (queries, keys): between(regions[queries], regions[keys])
         for queries in names
         for keys in names
         if queries != keys or queries == "patches"
+    }
+    if batch.objects is not None:
+        cuts |= {("object", keys): edges for keys, edges in object_edges(batch.objects, config.n_prefix).items()}
+    return {
+        f"blocked[key_group={keys},query_group={queries}]": torch.stack(
+            [loss(blocked(model, trace, edges, [layer]), batch.target) - whole for layer in range(config.n_layers)]
+        )
+        for (queries, keys), edges in cuts.items()
     }

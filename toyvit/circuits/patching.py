@@ -10,8 +10,9 @@ from itertools import product
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from toyvit.circuits.attribution import reads
 from toyvit.circuits.contrasts import METRICS, Contrast
@@ -125,6 +126,17 @@ def between(queries: Bool[Tensor, "_ token"], keys: Bool[Tensor, "_ token"]) -> 
     return queries[:, :, None] & keys[:, None]
 
 
+def object_edges(objects: Int[Tensor, "image patch"], n_prefix: int) -> dict[str, Bool[Tensor, "image token token"]]:
+    """Connections from patches that show an object (not 0) to patches of the same one, of other objects, of the background."""
+    shown = F.pad(objects, (n_prefix, 0), value=-1)
+    asks, answers = shown[:, :, None], shown[:, None]
+    return {
+        "itself": (asks > 0) & (answers == asks),
+        "other": (asks > 0) & (answers > 0) & (answers != asks),
+        "background": (asks > 0) & (answers == 0),
+    }
+
+
 def blocked(
     model: ViT,
     residual: Mapping[str, Tensor],
@@ -134,10 +146,10 @@ def blocked(
 ) -> Float[Tensor, "image *patch label"]:
     """Logits where queries cannot attend to keys (attention knock-out; Geva 2023, section 4) in some layers.
 
-    `edges` (query key) are the cut connections, for each image or for all; see `region` and `between`. The rest of a query's
-    attention is scaled to sum to 1 again, which is what a score of minus infinity does; a query with no key left reads
-    nothing. Heads are all or some. `residual` is a trace with `blocks.*.resid_pre`; the forward pass resumes at the first
-    of the layers.
+    `edges` (query key) are the cut connections, for each image or for all; see `region`, `between` and `object_edges`. The
+    rest of a query's attention is scaled to sum to 1 again, which is what a score of minus infinity does; a query with no key
+    left reads nothing. Heads are all or some. `residual` is a trace with `blocks.*.resid_pre`; the forward pass resumes at the
+    first of the layers.
     """
     known = range(model.config.n_layers), range(model.config.n_heads)
     for what, asked, there in (("layer", layers, known[0]), ("head", heads or (), known[1])):
