@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bench import batches, checkpoints, circuits, dsprites, lightning, measuring, training
+from bench import batches, checkpoints, circuits, dsprites, lightning, measuring, sweeping, training
 from bench.timing import Result, table
 from toyvit.__main__ import Parser
 from toyvit.errors import BadInput, choose
@@ -27,6 +27,7 @@ SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {
     "circuits": circuits.results,
     "batches": batches.results,
     "dsprites": dsprites.results,
+    "sweeping": sweeping.results,
 }
 PACKAGES = ("torch", "timm", "pytorch-lightning", "numpy", "safetensors")
 

@@ -1,0 +1,35 @@
+"""A sweep with two worker processes against one, by the clock on the wall: both start from warm processes and an empty folder."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.timing import Result, interleave
+from toyvit.config import with_seed
+from toyvit.recipes import RECIPES
+from toyvit.sweep import sweep
+
+RUNS = 8
+
+
+def once(jobs: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        plan = {folder / f"seed-{seed}": with_seed(RECIPES["induction-smoke"](), seed) for seed in range(RUNS)}
+        sweep(plan, folder, jobs=jobs, progress=False)
+
+
+def results(repeats: int | None) -> Iterator[Result]:
+    jobs = {"two": lambda: once(2), "one": lambda: once(1)}
+    times = interleave(f"sweep of {RUNS} runs", jobs, repeats or 3, clock=time.perf_counter, warm=1)
+    yield Result(
+        name=f"sweep of {RUNS} runs, two workers (wall time)",
+        ours=times["two"],
+        peer=times["one"],
+        peer_name="one worker",
+        bar=1 / 1.8,
+        paired=True,
+    )
