@@ -1,4 +1,4 @@
-"""A sweep with two worker processes against one, by the clock on the wall: both start from warm processes and an empty folder."""
+"""A sweep with two worker processes against one, by the wall clock: from warm processes and an empty folder."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ TINY = {
     "rank-one": lambda path: rank_one.run(0, path),
     "llc": lambda path: llc.run(0, path, shorter=100),
     "repeats": lambda path: repeats.run(0, path, short("repeats")),
-    "modular-addition": lambda path: sums.run(0, path, steps=40, looks=8),
+    "modular-addition": lambda path: sums.run(0, path, steps=40, looks=3),
     "omnigrok": lambda path: omnigrok.run(0, path, steps=20),
     "induction": lambda path: induction.run(0, path, short("induction-smoke"), short("induction-control", rows=4, columns=4)),
     "addition": lambda path: addition.run(0, path, short("addition", modulus=11)),

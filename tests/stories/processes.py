@@ -6,6 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from toyvit.overrides import overridden
+from toyvit.recipes import RECIPES
+from toyvit.train import fit
+
 SMALL = ["--train.batch_size", "8", "--train.n_validation", "16"]
 
 
@@ -18,6 +22,11 @@ def toyvit(*words: object) -> subprocess.Popen[str]:
 def train(path: Path, *words: object, recipe: str = "induction-smoke") -> subprocess.Popen[str]:
     """A training process of a small run in the folder `path`."""
     return toyvit("train", recipe, "--runs", path.parent, "--name", path.name, *SMALL, *words, "--resume")
+
+
+def train_here(path: Path, *words: object, recipe: str = "induction-smoke") -> Path:
+    """The same run, trained in this process and left alone."""
+    return fit(overridden(RECIPES[recipe](), [*SMALL, *map(str, words)]), path, progress=False).path
 
 
 def n_lines(file: Path) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.stories.processes import contents, finish, toyvit, train, wait_for
+from tests.stories.processes import contents, finish, toyvit, train_here, wait_for
 from toyvit.__main__ import main
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
@@ -86,7 +86,7 @@ def test_what_cannot_be_replayed_is_refused_in_one_line(tmp_path, capsys):
 @pytest.mark.slow
 def test_interrupted_and_repeated(tmp_path):
     path = tmp_path / "run"
-    assert finish(train(path, "--train.steps", 300, "--train.checkpoints", "0,300"))[0] == 0
+    train_here(path, "--train.steps", 300, "--train.checkpoints", "0,300")
     process = toyvit("replay", path, "--between", 1, 299)
     wait_for(lambda: len(RunFolder(path).entries()) > 20, process)
     process.send_signal(signal.SIGINT)

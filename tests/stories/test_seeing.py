@@ -85,7 +85,8 @@ def test_report_prints_what_the_run_came_to(runs, capsys):
 
 
 @pytest.mark.slow
-def test_the_run_beside_is_remembered(runs, tmp_path, capsys):
+def test_the_run_beside_is_remembered(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("toyvit.report.FIGURES", {"phase_transition": FIGURES["phase_transition"]})
     for name in ("induction", "induction-control"):
         shutil.copytree(runs[name], tmp_path / name)
     words = ["report", str(tmp_path / "induction")]
