@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import adjusted_rand_score
 
 from tests.analyses.test_fourier import chosen, trigonometric
 from toyvit import dynamics
+from toyvit.circuits import run
 from toyvit.config import AdditionConfig
-from toyvit.data.tasks import resolve, task
+from toyvit.data.tasks import loss, resolve, task
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
@@ -166,3 +168,27 @@ def test_progress_of_another_task_is_refused(tmp_path):
     fit(replace(run, train=replace(run.train, steps=1, batch_size=4, n_validation=4)), tmp_path / "other", progress=False)
     with pytest.raises(BadInput, match="its task is induction, not addition"):
         dynamics.progress(Trajectory(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("recipe", ["induction-smoke", "digits"])
+def test_the_mean_over_pictures_is_the_loss(recipe):
+    trajectory = Planted(recipe, (0, 2), lambda model, step: model.head.weight.mul_(1 + step))
+    batch = task(trajectory.run.task).frozen(0, "test", 12)
+    curves = dynamics.by_example(trajectory, batch)
+    assert curves.shape == (2, 12) and list(curves.index) == [0, 2]
+    for step in (0, 2):
+        logits = run(trajectory.load(ViT(trajectory.run.model), step), batch.images)
+        assert curves.loc[step].mean() == pytest.approx(loss(logits, batch.target).item(), rel=1e-5)
+
+
+def test_curves_that_fall_together_are_a_cluster_and_noise_is_none():
+    """Truth: three groups that fall at steps of their own, of any size; null: independent noise agrees with no grouping."""
+    generator, steps = np.random.default_rng(0), np.arange(100)
+    groups = np.repeat([0, 1, 2], 20)
+    falls = np.where(steps[:, None] < np.array([20, 50, 80])[groups], 1.0, 0.1) * generator.uniform(0.5, 2, 60)
+    found = dynamics.clustered(pd.DataFrame(falls), 3)
+    assert adjusted_rand_score(groups, found) == 1
+    noise = pd.DataFrame(generator.normal(size=(100, 60)))
+    assert abs(adjusted_rand_score(groups, dynamics.clustered(noise, 3))) < 0.1
+    with pytest.raises(BadInput, match="60 curves make 1 to 60 clusters, got 61"):
+        dynamics.clustered(noise, 61)

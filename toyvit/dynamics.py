@@ -1,4 +1,4 @@
-"""What takes several checkpoints of one run: how far the weights moved, which layers stayed alike, how grokking came about.
+"""What takes several checkpoints of one run: how far weights moved, what stayed alike, which pictures were learned together.
 
 An analysis sees one checkpoint; these see the trajectory. They stand beside `measure`, which owns the table of single
 checkpoints, read checkpoints only, and return frames and tensors.
@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
+from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor
 
 from toyvit.analyses import fourier, geometry
-from toyvit.circuits import trace
+from toyvit.circuits import run, trace
 from toyvit.data.tasks import Batch, Grid, accuracy, loss, task
 from toyvit.errors import BadInput
 from toyvit.model import ViT
@@ -69,6 +70,31 @@ def similarity(
                 by_layer = grams.setdefault(group, [[] for _ in range(model.config.n_layers + 1)])
                 by_layer[layer].append(centred_gram(geometry.varying(tokens)))
     return {group: torch.stack([cka(torch.stack(found)) for found in by_layer]) for group, by_layer in grams.items()}
+
+
+def by_example(trajectory: Trajectory, batch: Batch) -> pd.DataFrame:
+    """The loss of every picture of a batch (column) at every checkpoint (index, the step), in the units of the task's loss.
+
+    A mean over pictures that ask equally much is the loss of the batch. Groups of pictures by factor: the analysis `by_factor`.
+    """
+    model, rows = ViT(trajectory.run.model), {}
+    for step in trajectory.steps:
+        logits = run(trajectory.load(model, step), batch.images)
+        pairs = zip(logits.split(1), batch.target.split(1), strict=True)
+        rows[step] = [loss(said, target).item() for said, target in pairs]
+    return pd.DataFrame(rows).T.rename_axis(index="step", columns="image")
+
+
+def clustered(curves: pd.DataFrame, n: int) -> pd.Series:
+    """Which of n clusters each curve (column) belongs to, by the angle between curves: alike are those that fall together.
+
+    Michaud 2023 clusters samples by the angle between their gradients; loss curves take no gradients. Average linkage.
+    n clusters are found in anything: compare with groups that are known (`sklearn.metrics.adjusted_rand_score`, 0 by chance).
+    """
+    if not 1 <= n <= curves.shape[1]:
+        raise BadInput(f"{curves.shape[1]} curves make 1 to {curves.shape[1]} clusters, got {n}")
+    found = AgglomerativeClustering(n, linkage="average", metric="cosine").fit_predict(curves.to_numpy().T)
+    return pd.Series(found, curves.columns, name="cluster")
 
 
 def progress(trajectory: Trajectory) -> pd.DataFrame:

@@ -6,13 +6,14 @@ import math
 from math import inf
 from pathlib import Path
 
+import pandas as pd
 import torch
 from scipy.stats import spearmanr
-from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from toyvit.dynamics import clustered
 from toyvit.model.toys import MLP
 from toyvit.replications.record import PLOT, TEXT, Check, Found, Panel, Replication, lines
 from toyvit.replications.training import descend, first
@@ -74,8 +75,8 @@ def _width(when: list[int], nats: Tensor) -> float | None:
 
 def _clusters(examples: Tensor, clear: list[int]) -> float:
     """How well clusters of pictures' loss curves are tasks, of those learned: adjusted Rand index, 0 by chance, at most 1."""
-    curves = examples.unflatten(1, (TASKS, TESTED))[:, clear].flatten(1).T
-    found = AgglomerativeClustering(len(clear), linkage="average", metric="cosine").fit_predict(curves.numpy())
+    curves = examples.unflatten(1, (TASKS, TESTED))[:, clear].flatten(1)
+    found = clustered(pd.DataFrame(curves.numpy()), len(clear))
     return float(adjusted_rand_score(torch.arange(len(clear)).repeat_interleave(TESTED).numpy(), found))
 
 
