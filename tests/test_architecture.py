@@ -18,7 +18,7 @@ RUNGS = (
     ("measure", "calibration", "search", "dynamics"),
     ("report", "sweep"),
     ("replications",),
-    ("overrides", "__main__"),
+    ("overrides", "arguments", "__main__"),
 )
 RUNG = {room: rung for rung, rooms in enumerate(RUNGS) for room in rooms}
 SIDEWAYS = {("data.tasks", "model")}  # what a task decides about the model is checked against the model's tables

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+from signal import Signals
 
 
 class BadInput(ValueError):
@@ -10,6 +12,14 @@ class BadInput(ValueError):
 
 class Diverged(ArithmeticError):
     """The training loss became NaN or infinite. The command line prints the message and exits with 3."""
+
+
+class Stopped(Exception):
+    """Training was stopped by a signal after it saved its state; `signum` says which. The exit code is 128 and that."""
+
+    def __init__(self, signum: int, path: Path, step: int) -> None:
+        super().__init__(f"{path}: stopped by {Signals(signum).name} at step {step}")
+        self.signum = signum
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

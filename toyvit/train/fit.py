@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from toyvit.config import Run
 from toyvit.data.tasks import resolve, task
-from toyvit.errors import BadInput, Diverged
+from toyvit.errors import BadInput, Diverged, Stopped
 from toyvit.runs import RunFolder, read_lines
 from toyvit.train.clamps import check
 from toyvit.train.data import Data, Stream
@@ -26,14 +26,6 @@ from toyvit.train.snapshots import N_KEPT_STATES, Snapshots, load_state, schedul
 from toyvit.train.system import System
 
 logger = logging.getLogger(__name__)
-
-
-class Stopped(Exception):
-    """Training was stopped by a signal after it saved its state; `signum` says which."""
-
-    def __init__(self, signum: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}; `--resume` goes on from there")
-        self.signum = signum
 
 
 class Progress(pl.Callback):
@@ -138,7 +130,7 @@ def _train(folder: RunFolder, run: Run, system: System, snapshots: Snapshots, pr
         snapshots.diverged(str(error))
         raise Diverged(f"{error}; training stopped, the last finite checkpoint is {folder.checkpoints / last.file}") from None
     if interrupts.signum is not None and system.step < run.train.steps:
-        raise Stopped(interrupts.signum, system.step)
+        raise Stopped(interrupts.signum, folder.path, system.step)
 
 
 @contextmanager

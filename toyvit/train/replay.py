@@ -8,10 +8,10 @@ from typing import Any
 import pytorch_lightning as pl
 
 from toyvit.data.tasks import task
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, Stopped
 from toyvit.runs import RunFolder, checkpoint_name, state_name
 from toyvit.train.data import Data, Stream
-from toyvit.train.fit import Progress, Stopped, training
+from toyvit.train.fit import Progress, training
 from toyvit.train.snapshots import Snapshots, read_state
 from toyvit.train.system import System
 
@@ -75,7 +75,7 @@ def replay(path: Path | str, first: int, last: int, every: int = 1, *, progress:
         with training(run, callbacks, max(wanted) - start) as (trainer, interrupts):
             trainer.fit(system, Data(Stream(task(run.task), run, start + 1)))
         if interrupts.signum is not None and system.step < max(wanted):
-            raise Stopped(interrupts.signum, system.step)
+            raise Stopped(interrupts.signum, folder.path, system.step)
     return again.added
 
 
