@@ -103,6 +103,8 @@ def search(
     """The smallest circuit that reaches a faithfulness (eap, eap-ig), or what acdc leaves at a threshold, of one checkpoint."""
     for value, allowed, what in ((method, METHODS, "method"), (metric, METRICS, "metric"), (base, BASES, "ablation")):
         choose(value, allowed, what)
+    if n_null < 0:
+        raise BadInput(f"--null must be at least 0, got {n_null}")
     limit = _limit(method, faithful, threshold)
     trajectory, at, model = checkpoint(path, step)
     pairs = pairs_of(path, change, classes, n_pairs)
@@ -146,7 +148,7 @@ def _limit(method: str, faithful: float | None, threshold: float | None) -> floa
         )
     if method != "acdc":
         return 0.9 if faithful is None else faithful
-    if threshold is not None and threshold < 0:
+    if threshold is not None and not threshold >= 0:
         raise BadInput(f"--threshold must be at least 0 nats, got {threshold:g}")
     return 0.01 if threshold is None else threshold
 

@@ -70,6 +70,8 @@ def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
         ("induction-smoke", ["--threshold", "0.1"], "--threshold 0.1 is of no use to eap-ig: it takes --faithful"),
         ("induction-smoke", ["--method", "acdc", "--faithful", "0.5"], "it takes --threshold"),
         ("induction-smoke", ["--method", "acdc", "--threshold", "-1"], "at least 0 nats, got -1"),
+        ("induction-smoke", ["--method", "acdc", "--threshold", "nan"], "at least 0 nats, got nan"),
+        ("induction-smoke", ["--null", "-1"], "--null must be at least 0, got -1"),
         ("digits", [], "no counterfactual pairs"),
         ("digits", ["--classes", "4"], "takes two classes"),
         ("digits", ["--classes", "4,12"], "no pairs of classes 4 and 12"),
