@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from nbclient import NotebookClient
 from PIL import Image
@@ -19,11 +20,12 @@ from toyvit.data.tasks import task
 from toyvit.errors import BadInput
 from toyvit.measure import measure
 from toyvit.recipes import RECIPES
-from toyvit.report import FIGURES, draw, tensorboard
+from toyvit.report import FIGURES, draw, figures, tensorboard
 from toyvit.report.heads import head_types, named, scored
 from toyvit.report.summary import summary
 from toyvit.results import Results, baselines, table
 from toyvit.runs import RunFolder
+from toyvit.sweep import gathered
 from toyvit.train import fit
 from toyvit.trajectory import Trajectory
 
@@ -187,6 +189,32 @@ def test_tensorboard_holds_curves_and_measures_once(runs, name):
     assert b"no verdict: " in again.Tensors("transitions/text_summary")[0].tensor_proto.string_val[0]
     assert b"n_layers" in again.Tensors("config/text_summary")[0].tensor_proto.string_val[0]
     assert b"phase transition" in again.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+
+
+@pytest.mark.parametrize("onset", [25, 40])
+def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, capsys, onset):
+    """Warm-up ends at step 25; the accuracies in the table are replaced by a step at 25, and at 40."""
+    run, path = RECIPES["induction-smoke"](), tmp_path / "seeds" / "seed-0"
+    training = replace(run.train, steps=50, warmup=25, batch_size=8, n_validation=8, checkpoints=tuple(range(51)))
+    fit(replace(run, train=training), path, progress=False)
+    measure(path, analyses=["performance", "induction"], images=8, progress=False)
+    with Results(RunFolder(path)) as results, results.db:
+        planted = "cell in (select id from cells where analysis = 'performance' and step {} :onset)"
+        for value, side in ((0.1, "<"), (0.9, ">=")):
+            text = f"update numbers set value = :value where {planted.format(side)}"
+            results.db.execute(text, {"value": value, "onset": onset})
+    said = f"step {onset} to {onset}, by +0.80"
+    if onset == 25:
+        said = "a change at 25, as the learning rate changes at 25: not called a transition"
+    shown = read(path).Tensors("transitions/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert said in shown and "step 25" in shown.split("the learning rate changes abruptly at")[1]
+    assert main(["report", str(path)]) == 0
+    assert said in capsys.readouterr().out
+    assert gathered([path]).get("onset", pd.Series([None]))[0] == (None if onset == 25 else onset)
+    aligned = figures.bands([path]).axes[1]
+    assert len([line for line in aligned.lines if len(line.get_xdata()) == 51]) == (onset != 25)
+    for panel in figures.phase_transition(path).axes:
+        assert [25.0, 25.0] in [list(line.get_xdata()) for line in panel.lines]
 
 
 def test_the_phase_transition_page_has_loss_accuracy_and_both_heads(runs):

@@ -25,7 +25,7 @@ from toyvit.circuits import run as run_model
 from toyvit.data.tasks import task
 from toyvit.model import ViT
 from toyvit.report import pictures
-from toyvit.report.figures import curve
+from toyvit.report.figures import changes, curve
 from toyvit.report.summary import WATCHED, verdict
 from toyvit.results import baselines, main_rows, measured, table
 from toyvit.runs import RunFolder, read_lines
@@ -156,13 +156,14 @@ def _tag(axes: list[str], place: tuple) -> str:
 
 def _verdicts(folder: RunFolder) -> str:
     """A table of what the detector says of the run's main curves."""
-    lines = ["measure | transition", "--- | ---"]
+    lines, at = ["measure | transition", "--- | ---"], changes(folder.path)
     if measured(folder.path):
         frame = table(folder.path)
         for analysis, quantity in WATCHED:
             values = curve(frame, analysis, quantity)
             if len(values):
-                lines.append(f"{analysis}/{quantity} | {verdict(values)}")
+                lines.append(f"{analysis}/{quantity} | {verdict(values, at)}")
+    lines.append(f"the learning rate changes abruptly at | {', '.join(f'step {step}' for step in at) or 'no step'}")
     return "\n".join(lines)
 
 
