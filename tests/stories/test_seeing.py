@@ -11,6 +11,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from nbclient import NotebookClient
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -20,7 +21,7 @@ from toyvit.data.tasks import task
 from toyvit.errors import BadInput
 from toyvit.measure import measure
 from toyvit.recipes import RECIPES
-from toyvit.report import FIGURES, draw, figures, tensorboard
+from toyvit.report import FIGURES, draw, dynamics, figures, tensorboard
 from toyvit.report.heads import head_types, named, scored
 from toyvit.report.summary import summary
 from toyvit.results import Results, baselines, table
@@ -53,7 +54,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: small(recipe, folder / name) for name, recipe in names.items()}
 
 
-MADE_OF = {"lens", "attribution", "answer_maps", "heads"}
+MADE_OF = {"lens", "attribution", "answer_maps", "heads", "updates"}
 
 
 def read(path: Path) -> EventAccumulator:
@@ -65,7 +66,7 @@ def read(path: Path) -> EventAccumulator:
     [
         ("induction", {"phase_transition", "by_factor", "probes", "knock_outs", "query_attention", "attention"} | MADE_OF),
         ("digits", {"learning", "by_factor", "probes", "knock_outs", "attention", "cls_attention"} | MADE_OF),
-        ("filled", {"learning", "probes", "knock_outs", "attention", "cls_attention", "reconstruction", "heads"}),
+        ("filled", {"learning", "probes", "knock_outs", "attention", "cls_attention", "reconstruction", "heads", "updates"}),
     ],
 )
 def test_a_run_gets_the_figures_that_its_measures_allow(runs, name, figures):
@@ -84,6 +85,32 @@ def test_report_prints_what_the_run_came_to(runs, capsys):
     assert f"final accuracy {final:>28.3f}"[-5:] in said
     for line in ("bag-of-labels ceiling", "induction mass", "accuracy without", "accuracy of induction-control", "TensorBoard"):
         assert line in said
+
+
+def test_the_figure_of_updates_says_how_far_each_part_moved_and_what_stayed_alike(runs):
+    """Ten steps between checkpoints; the whole is the root of the parts' squares; a layer is like itself."""
+    run = Trajectory(runs["digits"])
+    ends = [torch.cat([weight.flatten() for weight in run[step].parameters()]).detach().double() for step in (0, 10)]
+    figure = dynamics.updates(runs["digits"])
+    top, *layers = [panel for panel in figure.axes if not panel.get_ylabel().startswith("unbiased")]
+    lines = {line.get_label(): np.asarray(line.get_ydata()) for line in top.lines}
+    assert lines["all"][0] == pytest.approx((ends[1] - ends[0]).norm().item() / 10)
+    parts = [values for name, values in lines.items() if name in ("embedding", "norms", "head") or name.startswith("block")]
+    assert len(parts) == 3 + 2 * run.run.model.n_layers
+    assert lines["all"] == pytest.approx(np.sum(np.square(parts), axis=0) ** 0.5)
+    assert len(layers) == 2 * (run.run.model.n_layers + 1), "CLS and patches"
+    for panel in layers:
+        shown = panel.collections[0].get_array().filled(np.nan)
+        assert shown.shape == (len(run.steps), len(run.steps))
+        if panel.get_title() == "CLS, embedding":
+            assert np.isnan(shown).all(), "CLS does not vary where it enters"
+        else:
+            assert np.diag(shown) == pytest.approx(1) and shown.min() < 1 - 1e-6
+
+
+def test_checkpoints_of_a_figure_are_evenly_spaced():
+    assert dynamics.even([0, 1, 2, 3, 4, 8, 10, 16, 20, 30, 40], 4) == [0, 10, 20, 30, 40]
+    assert dynamics.even([0, 1, 40], 4) == [0, 1, 40] and dynamics.even([7], 4) == [7]
 
 
 @pytest.mark.slow
@@ -309,5 +336,5 @@ def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
         measure(tmp_path / "run", images=32, analyses=["induction"], progress=False)
     measure(tmp_path / "run", images=32, split="in_context", analyses=["performance", "induction"], progress=False)
     measure(tmp_path / "run", images=32, analyses=["performance"], progress=False)
-    assert {picture.stem for picture in draw(tmp_path / "run")} == {"learning", "attention"}
+    assert {picture.stem for picture in draw(tmp_path / "run")} == {"learning", "attention", "updates"}
     assert summary(tmp_path / "run").count("in_context pictures") == 1
