@@ -108,6 +108,19 @@ def test_the_figure_of_updates_says_how_far_each_part_moved_and_what_stayed_alik
             assert np.diag(shown) == pytest.approx(1) and shown.min() < 1 - 1e-6
 
 
+@pytest.mark.slow
+def test_gradient_noise_and_curvature_are_drawn_where_they_were_measured(runs, tmp_path):
+    shutil.copytree(runs["digits"], tmp_path / "digits")
+    measured = {"analyses": ["gradient_noise", "hessian"], "steps": [0, 20], "images": 256, "split": "train"}
+    measure(tmp_path / "digits", **measured, progress=False)
+    drawn = {panel.get_ylabel(): panel for panel in dynamics.updates(tmp_path / "digits").axes}
+    values = table(tmp_path / "digits").query("quantity == 'top'")
+    line = drawn["largest Hessian\neigenvalue"].lines[0]
+    assert list(line.get_xdata()) == [0, 20] and list(line.get_ydata()) == pytest.approx(list(values["value"]))
+    assert "gradient noise\nscale (pictures)" in drawn
+    assert "gradient noise\nscale (pictures)" not in {panel.get_ylabel() for panel in dynamics.updates(runs["digits"]).axes}
+
+
 def test_checkpoints_of_a_figure_are_evenly_spaced():
     assert dynamics.even([0, 1, 2, 3, 4, 8, 10, 16, 20, 30, 40], 4) == [0, 10, 20, 30, 40]
     assert dynamics.even([0, 1, 40], 4) == [0, 1, 40] and dynamics.even([7], 4) == [7]

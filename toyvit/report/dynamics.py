@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from toyvit.config import learning_rate
 from toyvit.data.tasks import task
 from toyvit.dynamics import similarity
 from toyvit.dynamics import updates as distances
-from toyvit.report.figures import GREY, ORANGE, PINK, SKY, YELLOW, _line, changes, curve, mark_rate, shades
+from toyvit.report.figures import BLUE, GREY, ORANGE, PINK, SKY, YELLOW, _line, changes, curve, levels, mark_rate, shades
 from toyvit.results import table
 from toyvit.trajectory import Trajectory
 from toyvit.transitions import Transition, found
@@ -29,30 +31,57 @@ def updates(path: Path, beside: Path | None = None) -> Figure:
     """Distance moved a step, by part of the model, and the unbiased CKA of every layer between checkpoints.
 
     Evenly spaced checkpoints, so that stretches are alike. The accuracy's transition, if there is one, is shaded and framed.
+    Gradient noise and curvature stand between where they were measured, on training pictures if they were.
     """
-    run = Trajectory(path)
-    accuracy = curve(table(path), "performance", "accuracy")
-    change = found(accuracy, changes(path))
+    run, frame = Trajectory(path), table(path)
+    change = found(curve(frame, "performance", "accuracy"), changes(path))
+    around = {name: rows for name in _AROUND if len(rows := _measured(frame, *name))}
+    across, down = run.run.model.n_layers + 1, 1 + run.run.model.cls_token
+    heights = (3.6 + 1.8 * len(around), 2.7 * down)
+    figure = Figure(figsize=(max(8, 2.6 * across + 1), sum(heights)), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+    panels = top.subplots(1 + len(around), 1, sharex=True, squeeze=False, height_ratios=[2] + [1] * len(around))[:, 0]
+    _updates(panels[0], run)
+    for panel, (name, values) in zip(panels[1:], around.items(), strict=True):
+        panel.plot(values.index, values, "o-", color=BLUE, ms=3, lw=1)
+        panel.set(ylabel=_AROUND[name], yscale="log")
+        first = {f"at step {values.index[0]}": values.iloc[0]}
+        levels(panel, {"batch size": run.run.train.batch_size} if name[0] == "gradient_noise" else first)
+    for panel in panels:
+        if change:
+            panel.axvspan(change.onset, change.end, color=YELLOW, alpha=0.4, lw=0, label="transition in accuracy")
+        mark_rate(panel, path)
+    panels[0].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    panels[-1].set_xlabel("training step")
+    _layers(bottom, run, change, bottom.subplots(down, across, sharex=True, sharey=True, squeeze=False))
+    return figure
+
+
+def _layers(figure: SubFigure, run: Trajectory, change: Transition | None, panels: NDArray[Any]) -> None:
+    """A row a token group, a panel a layer: checkpoint by checkpoint."""
     batch = task(run.run.task).frozen(run.run.seeds.measure, "test", IMAGES)
     steps = even(run.steps, COMPARED)
-    alike = similarity(run, batch, steps)
-    across = run.run.model.n_layers + 1
-    figure = Figure(figsize=(max(8, 2.6 * across + 1), 3.6 + 2.7 * len(alike)), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.6, 2.7 * len(alike)))[:, 0]
-    _updates(top.subplots(), run, change, path)
-    panels = bottom.subplots(len(alike), across, sharex=True, sharey=True, squeeze=False)
-    for row, (group, layers) in zip(panels, alike.items(), strict=True):
+    for row, (group, layers) in zip(panels, similarity(run, batch, steps).items(), strict=True):
         for layer, (panel, matrix) in enumerate(zip(row, layers, strict=True)):
             shown = _similarity(panel, steps, matrix, change)
             panel.set_title(f"{_GROUPS[group]}, {f'after block {layer - 1}' if layer else 'embedding'}", fontsize="small")
         row[0].set_ylabel("training step")
     for panel in panels[-1]:
         panel.set_xlabel("training step")
-    bottom.colorbar(shown, ax=panels, label="unbiased CKA\n(1 alike, 0 unrelated)")
-    return figure
+    figure.colorbar(shown, ax=panels, label="unbiased CKA\n(1 alike, 0 unrelated)")
 
 
+_AROUND = {
+    ("gradient_noise", "scale"): "gradient noise\nscale (pictures)",
+    ("hessian", "top"): "largest Hessian\neigenvalue",
+}
 _GROUPS = {"cls": "CLS", "patches": "patches"}
+
+
+def _measured(frame: pd.DataFrame, analysis: str, quantity: str) -> pd.Series:
+    """A curve over steps on training pictures, or on test pictures where there is none."""
+    on_training = curve(frame, analysis, quantity, split="train")
+    return on_training if len(on_training) else curve(frame, analysis, quantity)
 
 
 def even(steps: list[int], n: int) -> list[int]:
@@ -76,7 +105,7 @@ def _part(module: str) -> str:
     return {"all": "all", "head": "head"}.get(block, "embedding")
 
 
-def _updates(panel: Axes, run: Trajectory, change: Transition | None, path: Path) -> None:
+def _updates(panel: Axes, run: Trajectory) -> None:
     """A colour a block, dashed for MLPs; for scale the distance of an update that moves every weight by the learning rate."""
     steps = even(run.steps, STRETCHES)
     moved = by_part(distances(run, steps))
@@ -90,12 +119,7 @@ def _updates(panel: Axes, run: Trajectory, change: Transition | None, path: Path
     rates = [learning_rate(run.run.train, step) * size**0.5 for step in range(1, steps[-1] + 1)]
     means = [np.mean(rates[before:step]) for before, step in pairwise(steps)]
     panel.plot(steps[1:], means, color=PINK, ls=(0, (1, 1)), lw=1, label="every weight by the learning rate")
-    panel.set_yscale("log")
-    if change:
-        panel.axvspan(change.onset, change.end, color=YELLOW, alpha=0.4, lw=0, label="transition in accuracy")
-    mark_rate(panel, path)
-    panel.set(xlabel="training step", ylabel="distance moved a step\n(Euclidean norm, mean over a stretch)")
-    panel.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    panel.set(yscale="log", ylabel="distance moved a step\n(Euclidean norm, mean over a stretch)")
 
 
 def _similarity(panel: Axes, steps: list[int], matrix: Tensor, change: Transition | None) -> QuadMesh:
