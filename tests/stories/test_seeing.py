@@ -246,7 +246,11 @@ def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, ca
     said = f"step {onset} to {onset}, by +0.80"
     if onset == 25:
         said = "a change at 25, as the learning rate changes at 25: not called a transition"
-    shown = read(path).Tensors("transitions/text_summary")[0].tensor_proto.string_val[0].decode()
+    board = read(path)
+    shown = board.Tensors("transitions/text_summary")[0].tensor_proto.string_val[0].decode()
+    marked = {tag: [event.step for event in board.Scalars(tag)] for tag in board.Tags()["scalars"] if tag.startswith("events/")}
+    assert marked["events/learning_rate"] == [25]
+    assert marked.get("events/performance/accuracy", []) == ([] if onset == 25 else [onset])
     assert said in shown and "step 25" in shown.split("the learning rate changes abruptly at")[1]
     assert main(["report", str(path)]) == 0
     assert said in capsys.readouterr().out
