@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import torch
 
 from bench.timing import Result, interleave
-from toyvit.config import Run
+from toyvit.config import Run, learning_rate
 from toyvit.data.tasks import Batch, accuracy, loss, resolve, task
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
@@ -21,7 +21,7 @@ from toyvit.runs import RunFolder
 from toyvit.train import fit
 from toyvit.train.data import Stream
 from toyvit.train.snapshots import N_KEPT_STATES, save_state, schedule
-from toyvit.train.system import learning_rate, optimizer
+from toyvit.train.system import optimizer
 
 BAR = 1.10
 STEPS, CHECKPOINTS = 600, 100

@@ -108,6 +108,26 @@ def test_similarity_of_planted_checkpoints(options):
     assert one["patches"].shape == (3, 1, 1)
 
 
+def test_updates_between_some_checkpoints(addition):
+    some = dynamics.updates(addition, [0, 20])
+    assert set(some["step"]) == {20} and set(some["steps"]) == {20}
+    ends = [addition[step].head.weight.detach().double() for step in (0, 20)]
+    assert some.set_index("module").loc["head.weight", "distance"] == pytest.approx((ends[1] - ends[0]).norm().item())
+
+
+def test_similarity_sees_a_run_under_clamps_as_it_was_trained():
+    """The same weights throughout: what a clamp from step 2 on changes after block 0 changes there, and nowhere before."""
+    run = Planted("induction-smoke", (0, 1, 2, 3), lambda model, step: None)
+    batch = task(run.run.task).frozen(0, "test", 40)
+    free = dynamics.similarity(run, batch)["patches"]
+    run.run = replace(run.run, train=replace(run.run.train, clamps=("0:identity@2",)))
+    found = dynamics.similarity(run, batch)["patches"]
+    ones = torch.ones(4, 4, dtype=found.dtype)
+    assert torch.allclose(free, ones.expand_as(free)) and torch.allclose(found[0], ones)
+    assert found[1, 0, 1] == pytest.approx(1) and found[1, 2, 3] == pytest.approx(1)
+    assert found[1, 1, 2] < 0.999
+
+
 def test_progress_uses_the_frequencies_of_the_best_checkpoint(addition, monkeypatch):
     """Checkpoints that say trigonometric logits of other frequencies: the keys are those of the lowest test loss."""
     said = {0: ([2], 1.0), 1: ([1, 2], 1.0), 5: ([1, 3], 6.0), 20: ([2], 3.0)}

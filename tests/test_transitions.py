@@ -8,7 +8,9 @@ from scipy.stats import binom
 
 from toyvit import calibration
 from toyvit.calibration import CLOCKS, NULLS, calibrate, correlated
+from toyvit.config import DECAYS, TrainConfig, rate_changes
 from toyvit.errors import BadInput
+from toyvit.report.summary import verdict
 from toyvit.transitions import detect, detect_jointly, order_of_events, relative_width, score, window
 
 STEPS = np.arange(0.0, 2001, 20)
@@ -120,6 +122,30 @@ def test_a_jump_of_the_learning_rate_is_no_transition(event, direction):
     assert detect(STEPS, values) is not None
     assert detect(STEPS, values, events=[event]) is None
     assert detect(STEPS, values, events=[100, 1900]) == detect(STEPS, values)
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize("steps", [100, 2000])
+def test_the_rate_changes_at_the_end_of_the_warm_up_and_nowhere_else(decay, steps):
+    assert rate_changes(TrainConfig(steps=steps, decay=decay, warmup=0)) == ()
+    assert rate_changes(TrainConfig(steps=steps, decay=decay, warmup=40)) == (40,)
+    assert rate_changes(TrainConfig(steps=steps, decay=decay, warmup=steps)) == ()  # it never ends
+
+
+@pytest.mark.parametrize(("share", "known"), [(0.5, (10, 500)), (2.0, (10, 500)), (0.9995, (10,))])
+def test_the_rate_changes_where_it_jumps(monkeypatch, share, known):
+    monkeypatch.setitem(DECAYS, "jump", lambda done: 1.0 if done * 990 <= 490 else share)  # the update after step 500
+    assert rate_changes(TrainConfig(steps=1000, warmup=10, decay="jump")) == known
+
+
+def test_a_change_as_the_rate_changes_is_said_to_be_one():
+    rise, at = pd.Series(sigmoid(510, 550, noise=0), STEPS), (100, 500)
+    assert verdict(rise, at) == "a change at 520, as the learning rate changes at 500: not called a transition"
+    assert verdict(pd.Series(sigmoid(990, 1050, noise=0), STEPS), at).startswith("step 1000 to 1060, by +0.")
+    assert verdict(rise).startswith("step 520 to 560") and verdict(rise, [100]) == verdict(rise)
+    noise = np.random.default_rng(0).normal(size=len(STEPS))
+    assert verdict(pd.Series(noise, STEPS), at) == verdict(pd.Series(noise, STEPS)) == "none found"
+    assert verdict(rise[:20], at).startswith("no verdict: 20 checkpoints")
 
 
 def test_refusals_are_one_line():

@@ -185,6 +185,9 @@ def measure(options: argparse.Namespace) -> int:
             print(f"not measured: {name}, {reason}")
         if done.clamps:
             print(f"clamps in force from their steps on, as in training: {', '.join(done.clamps)}")
+        for name, lost in done.diverged.items():
+            s, at = "s" * (len(lost) > 1), ", ".join(map(str, lost))
+            print(f"{name} diverged at {len(lost)} checkpoint{s} and has no number there: step{s} {at}")
         print(f"{path}: measured {done.computed} cells, found {done.found} done")
     return 0
 

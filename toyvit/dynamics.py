@@ -7,6 +7,7 @@ checkpoints, read checkpoints only, and return frames and tensors.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from toyvit.analyses import fourier, geometry
 from toyvit.circuits import run, trace
+from toyvit.circuits.clamps import held
 from toyvit.data.tasks import Batch, Grid, accuracy, loss, task
 from toyvit.errors import BadInput
 from toyvit.model import ViT
@@ -24,8 +26,8 @@ from toyvit.stats import centred_gram, cka
 from toyvit.trajectory import Trajectory
 
 
-def updates(trajectory: Trajectory) -> pd.DataFrame:
-    """How far each parameter moved between neighbouring checkpoints: one row a checkpoint (but the first) and module.
+def updates(trajectory: Trajectory, steps: Sequence[int] | None = None) -> pd.DataFrame:
+    """How far each parameter moved between neighbouring checkpoints, all or some: one row a step (but the first) and module.
 
     step       of the later checkpoint
     steps      between the two: distances over stretches of unlike length are not comparable as they are
@@ -34,8 +36,9 @@ def updates(trajectory: Trajectory) -> pd.DataFrame:
     Module `all` is the whole of the weights.
     """
     rows, model = [], ViT(trajectory.run.model)
-    before = _weights(trajectory, model, trajectory.steps[0])
-    for earlier, step in zip(trajectory.steps, trajectory.steps[1:], strict=False):
+    wanted = trajectory.steps if steps is None else steps
+    before = _weights(trajectory, model, wanted[0])
+    for earlier, step in pairwise(wanted):
         now = _weights(trajectory, model, step)
         for name, weight in now.items():
             distance, size = (weight - before[name]).norm().item(), before[name].norm().item()
@@ -58,13 +61,14 @@ def similarity(
     """Unbiased CKA between checkpoints, layer by layer, for CLS (where there is one) and for patches, on a batch's pictures.
 
     1 with itself; 0 in the mean for unrelated representations; below 1 between two checkpoints where the layer changed other
-    than by rotation and scale. Layers and samples are those of the analysis `geometry`. Memory: one number for every checkpoint
-    and pair of pictures.
+    than by rotation and scale. Of a run under clamps, the model as it was trained. Layers and samples are those of the analysis
+    `geometry`. Memory: one number for every checkpoint and pair of pictures.
     """
     model, sites = ViT(trajectory.run.model), ["blocks.*.resid_pre", "blocks.*.resid_post"]
     grams: dict[str, list[list[Tensor]]] = {}  # group: layer: step
     for step in trajectory.steps if steps is None else steps:
-        seen = trace(trajectory.load(model, step), batch.images, sites)
+        shown = held(trajectory.load(model, step), trajectory.run.train.clamps, step, batch.pairs)
+        seen = trace(shown, batch.images, sites)
         for layer, residual in enumerate(geometry.layers(model, seen)):
             for group, tokens in geometry.groups(residual, model).items():
                 by_layer = grams.setdefault(group, [[] for _ in range(model.config.n_layers + 1)])
@@ -79,7 +83,7 @@ def by_example(trajectory: Trajectory, batch: Batch) -> pd.DataFrame:
     """
     model, rows = ViT(trajectory.run.model), {}
     for step in trajectory.steps:
-        logits = run(trajectory.load(model, step), batch.images)
+        logits = run(held(trajectory.load(model, step), trajectory.run.train.clamps, step, batch.pairs), batch.images)
         pairs = zip(logits.split(1), batch.target.split(1), strict=True)
         rows[step] = [loss(said, target).item() for said, target in pairs]
     return pd.DataFrame(rows).T.rename_axis(index="step", columns="image")

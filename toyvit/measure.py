@@ -6,7 +6,9 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -30,7 +32,8 @@ from toyvit.trajectory import Trajectory
 class Measured:
     """What a sweep did: cells computed now, cells found done, bad checkpoints and analyses that were left out, and why.
 
-    `clamps` are the run's, under which it was measured.
+    `clamps` are the run's, under which it was measured. `diverged` are the steps asked for at which a sampler diverged, by
+    analysis: they have no number.
     """
 
     computed: int
@@ -38,6 +41,7 @@ class Measured:
     skipped: dict[str, str]
     left_out: dict[str, str]
     clamps: tuple[str, ...] = ()
+    diverged: dict[str, list[int]] = field(default_factory=dict)
 
 
 def battery(model: ViT, batch: Batch, analyses: Sequence[Analysis]) -> dict[str, list[Row]]:
@@ -118,8 +122,17 @@ def measure(
                     results.write(cell, split, len(batch.target), numbers)
                     computed += 1
             if not live:
-                return Measured(computed=computed, found=found, skipped=skipped, left_out=unfit, clamps=run.train.clamps)
+                lost = _diverged(results, [cell for row in cells.values() for cell in row])
+                return Measured(
+                    computed=computed, found=found, skipped=skipped, left_out=unfit, clamps=run.train.clamps, diverged=lost
+                )
             time.sleep(1)
+
+
+def _diverged(results: Results, cells: list[Cell]) -> dict[str, list[int]]:
+    """Steps at which a sampler diverged, by analysis."""
+    lost = sorted((cell.analysis, cell.step) for cell in results.flagged("diverged").intersection(cells))
+    return {name: [step for _, step in pairs] for name, pairs in groupby(lost, key=itemgetter(0))}
 
 
 def _known(run: Run, batch: Batch) -> Batch:

@@ -89,6 +89,12 @@ class Results:
         found = self.db.execute("select step, sha256, analysis, version, digest from cells")
         return {Cell(*row) for row in found}
 
+    def flagged(self, quantity: str) -> set[Cell]:
+        """The finished cells in which a quantity that is 0 or 1 is 1."""
+        joined = "cells join numbers on numbers.cell = cells.id join places on places.id = numbers.place"
+        where = f"select step, sha256, analysis, version, digest from {joined} where quantity = ? and value = 1"
+        return {Cell(*row) for row in self.db.execute(where, (quantity,))}
+
     def write(self, cell: Cell, split: str, images: int, numbers: Iterable[Row]) -> None:
         """A cell with its rows, all or nothing."""
         with self.db:

@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from toyvit.analyses import chosen
-from toyvit.config import Run, differences
+from toyvit.config import Run, differences, rate_changes
 from toyvit.data.tasks import resolve, task
 from toyvit.errors import BadInput, Diverged
 from toyvit.measure import measure
@@ -119,8 +119,9 @@ def gathered(paths: list[Path]) -> pd.DataFrame:
     """One row a run: its seed, the fields in which the runs differ, its status, and what its accuracy came to.
 
     Columns: run, seed, the fields that differ, status, accuracy and loss (last step, test), and, where the detector
-    finds a transition in the accuracy, onset, end and width; they are missing where it finds none, or may not judge. Where the
-    task has naive predictors, half_loss is the first checkpoint with at most half of the loss of the best of them.
+    finds a transition in the accuracy, onset, end and width; they are missing where it finds none, where it may not judge, and
+    where the change comes as the learning rate changes. Where the task has naive predictors, half_loss is the first checkpoint
+    with at most half of the loss of the best of them.
     """
     runs = {path: RunFolder(path).existing().run() for path in paths}
     alike(runs)
@@ -138,7 +139,7 @@ def _row(path: Path, run: Run, varied: list[str]) -> dict[str, Any]:
     for name in ("accuracy", "loss"):
         values = frame[(frame["analysis"] == "performance") & (frame["quantity"] == name)].set_index("step")["value"]
         row[name] = values.iloc[-1]
-        if name == "accuracy" and (change := found(values)):
+        if name == "accuracy" and (change := found(values, rate_changes(run.train))):
             row |= {"onset": change.onset, "end": change.end, "width": change.width}
         if name == "loss" and (level := half_naive(baselines(path))) is not None:
             row["half_loss"] = first_at_most(values, level)

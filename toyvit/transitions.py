@@ -79,17 +79,18 @@ class Joint:
 def detect(steps: ArrayLike, values: ArrayLike, events: Iterable[float] = ()) -> Transition | None:
     """The largest abrupt change of one curve, rising or falling; None where the curve is smooth or only noise.
 
-    `events` are steps at which the learning rate jumps: a change whose onset is no further from one than its own length and
-    a checkpoint counts as the schedule's (None). BadInput for fewer than 40 checkpoints, or values that are not finite.
+    `events` are steps at which the learning rate jumps or bends (`config.rate_changes`): a change whose onset is no further
+    from one than its own length and a checkpoint counts as the schedule's (None). BadInput for fewer than 40 checkpoints, or
+    values that are not finite.
     """
     clock, curve = _series(steps, values)
     return _verdict(clock, [curve], events)
 
 
-def found(values: pd.Series) -> Transition | None:
+def found(values: pd.Series, events: Iterable[float] = ()) -> Transition | None:
     """The transition of a curve over steps (its index); None where there is none, or where it may not be judged."""
     try:
-        return detect(values.index, values)
+        return detect(values.index, values, events)
     except BadInput:
         return None
 

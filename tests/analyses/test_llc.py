@@ -11,6 +11,7 @@ import torch
 from tests.analyses.planted import OPTIONS, model_for
 from toyvit.analyses import ANALYSES
 from toyvit.analyses.llc import Llc, calibrate, chance_of, estimate, llc, loss_of, reduced_rank, sample
+from toyvit.errors import BadInput
 
 CURVATURES = torch.tensor([0.01, 0.1, 1.0, 10.0], dtype=torch.double)
 QUADRATIC = Llc(step_size=1e-4, n_beta=1000.0, localisation=50.0, draws=800, burn_in=400, chains=100)
@@ -218,3 +219,28 @@ def test_the_analysis_says_diverged_and_gives_no_number(monkeypatch):
     monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", Llc(step_size=1e-9, localisation=1e6, draws=4, burn_in=2))
     found = llc(model, batch, {})
     assert found["diverged"] == 0 and found["llc"].isfinite() and found["llc_sd"] > 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("step_size", 0.0, "> 0, got 0"),
+        ("step_size", math.nan, "> 0, got nan"),
+        ("n_beta", 0.0, "> 0, got 0"),
+        ("localisation", -1.0, ">= 0, got -1"),
+        ("draws", 1, ">= 2, got 1"),
+        ("burn_in", -1, ">= 0, got -1"),
+        ("chains", 0, ">= 1, got 0"),
+        ("batch", -2, ">= 0, got -2"),
+        ("seed", -1, ">= 0"),
+        ("noise", math.inf, ">= 0, got inf"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_one_line(field, value, said):
+    with pytest.raises(BadInput, match=rf"^Llc\.{field} must be {said}[^\n]*$"):
+        Llc(**{"step_size": 1e-3, field: value})
+
+
+def test_settings_need_a_step_size():
+    with pytest.raises(TypeError, match="step_size"):
+        Llc()

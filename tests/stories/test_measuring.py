@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from tests.stories.processes import finish, kill, toyvit, train, train_here, wait_for
+from toyvit.__main__ import main
 from toyvit.analyses import ANALYSES, behaviour
+from toyvit.analyses.llc import Llc
 from toyvit.measure import measure
 from toyvit.recipes import RECIPES
 from toyvit.results import table
@@ -56,6 +58,22 @@ def test_another_evaluation_batch_is_another_cell(run):
 def plain(path):
     frame = table(path).drop(columns="run").sort_values(["step", "analysis", "quantity", "value"], ignore_index=True)
     return frame[sorted(frame.columns)]
+
+
+def test_checkpoints_at_which_a_sampler_diverged_are_named_and_have_no_number(run, monkeypatch, capsys):
+    words = ["measure", str(run), "--analyses", "performance,llc", "--images", "8", "--split", "train"]
+    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", Llc(step_size=1e-9, localisation=1e6, draws=4, burn_in=2))
+    assert main([*words, "--steps", "0"]) == 0
+    assert "diverged" not in capsys.readouterr().out
+    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", Llc(step_size=1e6, draws=4, burn_in=2))
+    assert main([*words, "--steps", "30"]) == 0
+    assert "llc diverged at 1 checkpoint and has no number there: step 30\n" in capsys.readouterr().out
+    assert main(words) == 0  # the same again for what is done already
+    assert capsys.readouterr().out.count("llc diverged at 3 checkpoints and has no number there: steps 10, 20, 30\n") == 1
+    assert main([*words, "--steps", "0"]) == 0
+    assert "diverged" not in capsys.readouterr().out
+    found = table(run).query("quantity == 'llc'")
+    assert list(found["step"]) == [0]
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from nbclient import NotebookClient
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,11 +21,12 @@ from toyvit.data.tasks import task
 from toyvit.errors import BadInput
 from toyvit.measure import measure
 from toyvit.recipes import RECIPES
-from toyvit.report import FIGURES, draw, tensorboard
+from toyvit.report import FIGURES, draw, dynamics, figures, tensorboard
 from toyvit.report.heads import head_types, named, scored
 from toyvit.report.summary import summary
 from toyvit.results import Results, baselines, table
 from toyvit.runs import RunFolder
+from toyvit.sweep import gathered
 from toyvit.train import fit
 from toyvit.trajectory import Trajectory
 
@@ -51,7 +54,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: small(recipe, folder / name) for name, recipe in names.items()}
 
 
-MADE_OF = {"lens", "attribution", "answer_maps", "heads", "directions"}
+MADE_OF = {"lens", "attribution", "answer_maps", "heads", "directions", "updates"}
 
 
 def read(path: Path) -> EventAccumulator:
@@ -63,7 +66,11 @@ def read(path: Path) -> EventAccumulator:
     [
         ("induction", {"phase_transition", "by_factor", "probes", "knock_outs", "query_attention", "attention"} | MADE_OF),
         ("digits", {"learning", "by_factor", "probes", "knock_outs", "attention", "cls_attention"} | MADE_OF),
-        ("filled", {"learning", "probes", "knock_outs", "attention", "cls_attention", "reconstruction", "heads", "directions"}),
+        (
+            "filled",
+            {"learning", "probes", "knock_outs", "attention", "cls_attention", "reconstruction"}
+            | {"heads", "directions", "updates"},
+        ),
     ],
 )
 def test_a_run_gets_the_figures_that_its_measures_allow(runs, name, figures):
@@ -82,6 +89,45 @@ def test_report_prints_what_the_run_came_to(runs, capsys):
     assert f"final accuracy {final:>28.3f}"[-5:] in said
     for line in ("bag-of-labels ceiling", "induction mass", "accuracy without", "accuracy of induction-control", "TensorBoard"):
         assert line in said
+
+
+def test_the_figure_of_updates_says_how_far_each_part_moved_and_what_stayed_alike(runs):
+    """Ten steps between checkpoints; the whole is the root of the parts' squares; a layer is like itself."""
+    run = Trajectory(runs["digits"])
+    ends = [torch.cat([weight.flatten() for weight in run[step].parameters()]).detach().double() for step in (0, 10)]
+    figure = dynamics.updates(runs["digits"])
+    top, *layers = [panel for panel in figure.axes if not panel.get_ylabel().startswith("unbiased")]
+    lines = {line.get_label(): np.asarray(line.get_ydata()) for line in top.lines}
+    assert lines["all"][0] == pytest.approx((ends[1] - ends[0]).norm().item() / 10)
+    parts = [values for name, values in lines.items() if name in ("embedding", "norms", "head") or name.startswith("block")]
+    assert len(parts) == 3 + 2 * run.run.model.n_layers
+    assert lines["all"] == pytest.approx(np.sum(np.square(parts), axis=0) ** 0.5)
+    assert len(layers) == 2 * (run.run.model.n_layers + 1), "CLS and patches"
+    for panel in layers:
+        shown = panel.collections[0].get_array().filled(np.nan)
+        assert shown.shape == (len(run.steps), len(run.steps))
+        if panel.get_title() == "CLS, embedding":
+            assert np.isnan(shown).all(), "CLS does not vary where it enters"
+        else:
+            assert np.diag(shown) == pytest.approx(1) and shown.min() < 1 - 1e-6
+
+
+@pytest.mark.slow
+def test_gradient_noise_and_curvature_are_drawn_where_they_were_measured(runs, tmp_path):
+    shutil.copytree(runs["digits"], tmp_path / "digits")
+    measured = {"analyses": ["gradient_noise", "hessian"], "steps": [0, 20], "images": 256, "split": "train"}
+    measure(tmp_path / "digits", **measured, progress=False)
+    drawn = {panel.get_ylabel(): panel for panel in dynamics.updates(tmp_path / "digits").axes}
+    values = table(tmp_path / "digits").query("quantity == 'top'")
+    line = drawn["largest Hessian\neigenvalue"].lines[0]
+    assert list(line.get_xdata()) == [0, 20] and list(line.get_ydata()) == pytest.approx(list(values["value"]))
+    assert "gradient noise\nscale (pictures)" in drawn
+    assert "gradient noise\nscale (pictures)" not in {panel.get_ylabel() for panel in dynamics.updates(runs["digits"]).axes}
+
+
+def test_checkpoints_of_a_figure_are_evenly_spaced():
+    assert dynamics.even([0, 1, 2, 3, 4, 8, 10, 16, 20, 30, 40], 4) == [0, 10, 20, 30, 40]
+    assert dynamics.even([0, 1, 40], 4) == [0, 1, 40] and dynamics.even([7], 4) == [7]
 
 
 @pytest.mark.slow
@@ -190,6 +236,36 @@ def test_tensorboard_holds_curves_and_measures_once(runs, name):
     assert b"phase transition" in again.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
 
 
+@pytest.mark.parametrize("onset", [25, 40])
+def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, capsys, onset):
+    """Warm-up ends at step 25; the accuracies in the table are replaced by a step at 25, and at 40."""
+    run, path = RECIPES["induction-smoke"](), tmp_path / "seeds" / "seed-0"
+    training = replace(run.train, steps=50, warmup=25, batch_size=8, n_validation=8, checkpoints=tuple(range(51)))
+    fit(replace(run, train=training), path, progress=False)
+    measure(path, analyses=["performance", "induction"], images=8, progress=False)
+    with Results(RunFolder(path)) as results, results.db:
+        planted = "cell in (select id from cells where analysis = 'performance' and step {} :onset)"
+        for value, side in ((0.1, "<"), (0.9, ">=")):
+            text = f"update numbers set value = :value where {planted.format(side)}"
+            results.db.execute(text, {"value": value, "onset": onset})
+    said = f"step {onset} to {onset}, by +0.80"
+    if onset == 25:
+        said = "a change at 25, as the learning rate changes at 25: not called a transition"
+    board = read(path)
+    shown = board.Tensors("transitions/text_summary")[0].tensor_proto.string_val[0].decode()
+    marked = {tag: [event.step for event in board.Scalars(tag)] for tag in board.Tags()["scalars"] if tag.startswith("events/")}
+    assert marked["events/learning_rate"] == [25]
+    assert marked.get("events/performance/accuracy", []) == ([] if onset == 25 else [onset])
+    assert said in shown and "step 25" in shown.split("the learning rate changes abruptly at")[1]
+    assert main(["report", str(path)]) == 0
+    assert said in capsys.readouterr().out
+    assert gathered([path]).get("onset", pd.Series([None]))[0] == (None if onset == 25 else onset)
+    aligned = figures.bands([path]).axes[1]
+    assert len([line for line in aligned.lines if len(line.get_xdata()) == 51]) == (onset != 25)
+    for panel in figures.phase_transition(path).axes:
+        assert [25.0, 25.0] in [list(line.get_xdata()) for line in panel.lines]
+
+
 def test_the_phase_transition_page_has_loss_accuracy_and_both_heads(runs):
     import re
 
@@ -282,5 +358,5 @@ def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
         measure(tmp_path / "run", images=32, analyses=["induction"], progress=False)
     measure(tmp_path / "run", images=32, split="in_context", analyses=["performance", "induction"], progress=False)
     measure(tmp_path / "run", images=32, analyses=["performance"], progress=False)
-    assert {picture.stem for picture in draw(tmp_path / "run")} == {"learning", "attention"}
+    assert {picture.stem for picture in draw(tmp_path / "run")} == {"learning", "attention", "updates"}
     assert summary(tmp_path / "run").count("in_context pictures") == 1

@@ -8,7 +8,7 @@ dict of tensors, so that toy functions whose answer is known go through the same
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, replace
 from math import inf, log
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
 from toyvit.circuits import run
+from toyvit.config.checked import Checked, number
 from toyvit.data.tasks import Batch
 from toyvit.data.tasks import loss as task_loss
 from toyvit.model import ViT
@@ -29,7 +30,7 @@ Loss = Callable[[Weights, Int[Tensor, " sample"] | None], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Llc:
+class Llc(Checked):
     """Settings of the sampler.
 
     step_size     eps. One step: w += eps/2 (-n beta grad L + gamma (w* - w)) + noise N(0, eps)
@@ -40,15 +41,15 @@ class Llc:
     noise         scale of the noise; with 0 a chain is plain gradient descent, with a batch plain SGD
     """
 
-    step_size: float
-    n_beta: float | None = None
-    localisation: float = 100.0
-    draws: int = 200
-    burn_in: int = 100
-    chains: int = 4
-    batch: int = 0
-    seed: int = 0
-    noise: float = 1.0
+    step_size: float = number(MISSING, above=0)
+    n_beta: float | None = number(None, above=0)
+    localisation: float = number(100.0, least=0)
+    draws: int = number(200, least=2)  # whether a chain still climbs is seen in two halves
+    burn_in: int = number(100, least=0)
+    chains: int = number(4, least=1)
+    batch: int = number(0, least=0)
+    seed: int = number(0, least=0, most=2**32 - 1)
+    noise: float = number(1.0, least=0)
 
 
 @dataclass(frozen=True, kw_only=True)

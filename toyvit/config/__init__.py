@@ -2,6 +2,7 @@
 
 from toyvit.config.clamps import Clamp
 from toyvit.config.model import ModelConfig
+from toyvit.config.rate import DECAYS, learning_rate, rate_changes
 from toyvit.config.run import Run, Seeds, TrainConfig, differences, with_seed
 from toyvit.config.tasks import (
     TASK_CONFIGS,
@@ -23,6 +24,7 @@ from toyvit.config.tasks import (
 )
 
 __all__ = [
+    "DECAYS",
     "TASK_CONFIGS",
     "AdditionConfig",
     "Clamp",
@@ -45,5 +47,7 @@ __all__ = [
     "TaskConfig",
     "TrainConfig",
     "differences",
+    "learning_rate",
+    "rate_changes",
     "with_seed",
 ]

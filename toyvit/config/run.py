@@ -21,7 +21,7 @@ class TrainConfig(Checked):
     batch_size: int = number(64, least=1)
     learning_rate: float = number(5e-4, above=0)
     warmup: int = number(100, least=0)  # steps of linear warm-up
-    decay: str = "constant"  # what follows the warm-up: a key of `train/system.py` DECAYS
+    decay: str = "constant"  # what follows the warm-up: a key of `rate.py` DECAYS
     beta1: float = number(0.9, least=0, most=0.9999)
     beta2: float = number(0.99, least=0, most=0.999999)
     epsilon: float = number(1e-8, above=0)

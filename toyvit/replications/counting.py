@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toyvit.config import Run
+from toyvit.config import Run, rate_changes
 from toyvit.recipes import counting
 from toyvit.replications.lab import curve, measured, pair
 from toyvit.replications.record import LAB, Check, Found, Replication, lines
@@ -18,7 +18,7 @@ def run(seed: int, folder: Path, recipe: Run | None = None) -> Found:
     numbers = {
         "seen": float(right["test"].iloc[-1]),
         "held_out": float(right["held_out"].iloc[-1]),
-        "detected": float(found(right["test"]) is not None),
+        "detected": float(found(right["test"], rate_changes((recipe or counting()).train)) is not None),
     }
     shown = {"pairs that were trained": pair(right["test"]), "pairs kept apart": pair(right["held_out"])}
     level = {name.removeprefix("accuracy."): value for name, value in baselines(path).items() if name == "accuracy.uniform"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from toyvit.config import Run
+from toyvit.config import Run, rate_changes
 from toyvit.recipes import induction, induction_control
 from toyvit.replications.lab import curve, measured, pair
 from toyvit.replications.record import LAB, Check, Found, Replication, lines
@@ -20,7 +20,7 @@ def run(seed: int, folder: Path, deep: Run | None = None, control: Run | None = 
     mass, before = curve(two, "induction", "mass", layer=1), curve(two, "induction", "previous_cell", layer=0)
     without = curve(two, "knock_outs", "accuracy", layer=1, ablation="zero")
     bag = baselines(two)["accuracy.bag_of_labels"]
-    rise, change = window(right, bag), found(right)
+    rise, change = window(right, bag), found(right, rate_changes((deep or induction()).train))
     numbers = {
         "bag": bag,
         "onset": float(rise[0]) if rise else None,
@@ -32,7 +32,7 @@ def run(seed: int, folder: Path, deep: Run | None = None, control: Run | None = 
         "previous_cell": float(before.iloc[-1]),
         "cut_out": float(without.iloc[-1]),
         "one_layer": float(alone.iloc[-1]),
-        "one_layer_detected": float(found(alone) is not None),
+        "one_layer_detected": float(found(alone, rate_changes((control or induction_control()).train)) is not None),
     }
     panel = partial(lines, x="step")
     return Found(

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from toyvit.config import ModelConfig
-from toyvit.report import circuits, directions, figures, grokking, heads, lenses, pictures
+from toyvit.report import circuits, directions, dynamics, figures, grokking, heads, lenses, pictures
 from toyvit.results import main_rows, table
 from toyvit.runs import RunFolder
 from toyvit.search import Found
@@ -23,6 +23,7 @@ FIGURES: dict[str, tuple[Callable[[set[str], ModelConfig], bool], Callable[[Path
     "by_factor": (lambda analyses, model: {"by_factor", "performance"} <= analyses, figures.by_factor),
     "probes": (lambda analyses, model: "probes" in analyses, figures.probes),
     "knock_outs": (lambda analyses, model: {"knock_outs", "performance"} <= analyses, figures.knock_outs),
+    "updates": (lambda analyses, model: "performance" in analyses, dynamics.updates),
     "query_attention": (lambda analyses, model: "induction" in analyses, pictures.query_attention),
     "attention": (lambda analyses, model: True, pictures.attention),
     "reconstruction": (lambda analyses, model: model.readout == "pixels", pictures.reconstruction),

@@ -10,7 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from toyvit.config import rate_changes
 from toyvit.results import baselines, main_rows, measured, table
+from toyvit.runs import RunFolder
 from toyvit.transitions import found, window
 
 # Colours of Okabe & Ito, told apart by readers who see few colours.
@@ -54,6 +56,7 @@ def phase_transition(path: Path, control: Path | None = None) -> Figure:
     for panel in panels:
         if rise:
             panel.axvspan(*rise, color=YELLOW, alpha=0.4, lw=0, label="10 % to 90 % of the rise")
+        mark_rate(panel, path)
     panels[0].legend(fontsize="small")
     panels[-1].set_xlabel("training step")
     return figure
@@ -81,9 +84,23 @@ def learning(path: Path, beside: Path | None = None) -> Figure:
         _compare(panel, "performance", quantity, path, beside)
         _levels(panel, naive, quantity)
         panel.set_ylabel(name)
+        mark_rate(panel, path)
     panels[0].legend(fontsize="small")
     step_axis(panels[-1])
     return figure
+
+
+def changes(path: Path) -> tuple[int, ...]:
+    """The steps at which a run's learning rate changes abruptly."""
+    return rate_changes(RunFolder(path).run().train)
+
+
+def mark_rate(panel: Axes, path: Path) -> None:
+    """Thin lines on a step axis where a run's learning rate changes abruptly, in the range that is shown."""
+    low, high = panel.get_xlim()
+    for place, step in enumerate(changes(path)):
+        if low <= step <= high:
+            panel.axvline(step, color=PINK, ls="-.", lw=0.8, label="" if place else "the learning rate bends or jumps")
 
 
 def strategies(path: Path, beside: Path | None = None) -> Figure:
@@ -141,9 +158,10 @@ def bands(paths: list[Path]) -> Figure:
     for setting, colour in zip(settings, (BLUE, ORANGE, GREEN, PINK, SKY, GREY) * len(settings), strict=False):
         known = [path for path in paths if path.parent == setting and measured(path)]
         curves = [curve(table(path), "performance", "accuracy") for path in known]
+        at = changes(known[0]) if known else ()
         for values in curves:
             _line(panels[0], values, color=colour, lw=0.6, alpha=0.6)
-            if change := found(values):
+            if change := found(values, at):
                 panels[1].plot(values.index - change.onset, values, color=colour, lw=0.6, alpha=0.6)
         if curves:
             median = pd.concat(curves, axis=1).interpolate(limit_area="inside").median(axis=1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from toyvit.errors import BadInput
-from toyvit.report.figures import curve
+from toyvit.report.figures import changes, curve
 from toyvit.report.heads import head_types
 from toyvit.results import baselines, main_rows, measured, table
 from toyvit.runs import RunFolder
@@ -46,7 +47,7 @@ def induction(path: Path, frame: pd.DataFrame) -> list[Line]:
     return [
         ("onset (10 % of the rise)", f"step {rise[0]}" if rise else "no rise above the ceiling"),
         *([("width, 10 % to 90 %", f"{rise[1] - rise[0]} steps, {relative_width(rise):.2f} of the onset")] if rise else []),
-        ("transition in accuracy", verdict(accuracy)),
+        ("transition in accuracy", verdict(accuracy, changes(path))),
         ("bag-of-labels ceiling", f"{ceiling:.3f}"),
         ("final accuracy", f"{accuracy.iloc[-1]:.3f}"),
         (f"induction mass (layer {layer}, head {head})", f"{mass.iloc[0]:.3f} before, {mass.iloc[-1]:.3f} after"),
@@ -64,7 +65,7 @@ def classification(path: Path, frame: pd.DataFrame) -> list[Line]:
     lines = [(f"final {word} on {int(row.images):,} {row.split} pictures", f"{row.value:.4f}") for row in final.itertuples()]
     lines += [(name.replace("accuracy.", f"{word} of: "), f"{value:.3f}") for name, value in _naive(path, "accuracy").items()]
     if final["split"].eq("test").any():
-        lines.append(("transition in accuracy", verdict(curve(frame, "performance", "accuracy"))))
+        lines.append(("transition in accuracy", verdict(curve(frame, "performance", "accuracy"), changes(path))))
     probes = _last(frame, "probes", "accuracy")
     for (factor, group), rows in probes.groupby(["factor", "group"]) if len(probes) else ():
         by_layer = ", ".join(f"{value:.3f}" for value in rows.sort_values("layer")["value"])
@@ -80,29 +81,33 @@ def events(paths: list[Path]) -> str:
     """What moves first, for each folder of seeds that has at least two runs in which every watched measure has a transition."""
     parts = []
     for setting in sorted({path.parent for path in paths}):
-        frames = [table(path) for path in paths if path.parent == setting and measured(path)]
+        known = [path for path in paths if path.parent == setting and measured(path)]
+        frames, at = [table(path) for path in known], changes(known[0]) if known else ()
         runs = [
             {f"{analysis}/{quantity}": curve(frame, analysis, quantity) for analysis, quantity in WATCHED} for frame in frames
         ]
         runs = [{name: values for name, values in run.items() if len(values)} for run in runs]
-        moved = [run for run in runs if run and all(map(found, run.values()))]
+        moved = [run for run in runs if run and all(found(values, at) for values in run.values())]
         if len(moved) > 1:
-            text = order_of_events(moved).to_string(float_format=lambda value: f"{value:.2f}")
+            text = order_of_events(moved, at).to_string(float_format=lambda value: f"{value:.2f}")
             parts.append(
                 f"order of events in {setting.name}, {len(moved)} of {len(runs)} runs (lag in steps, 95 % interval):\n{text}"
             )
     return "\n".join(parts)
 
 
-def verdict(values: pd.Series) -> str:
-    """What the detector says of a curve over steps, in a few words."""
+def verdict(values: pd.Series, at: Sequence[float] = ()) -> str:
+    """What the detector says of a curve over steps, in a few words; `at` are the steps at which the learning rate changes."""
     try:
-        change = detect(values.index, values)
+        change, other = detect(values.index, values, at), detect(values.index, values)
     except BadInput as error:
         return f"no verdict: {error}"
-    if change is None:
+    if change:
+        return f"step {change.onset:.0f} to {change.end:.0f}, by {change.size:+.2f}, confidence {change.confidence:.3f}"
+    if other is None:
         return "none found"
-    return f"step {change.onset:.0f} to {change.end:.0f}, by {change.size:+.2f}, confidence {change.confidence:.3f}"
+    at_that = min(at, key=lambda step: abs(step - other.onset))
+    return f"a change at {other.onset:.0f}, as the learning rate changes at {at_that:.0f}: not called a transition"
 
 
 def _naive(path: Path, quantity: str) -> dict[str, float]:

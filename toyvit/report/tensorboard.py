@@ -22,14 +22,16 @@ from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import custom_scalars, image, text
 
 from toyvit.circuits import run as run_model
+from toyvit.config import learning_rate
 from toyvit.data.tasks import task
 from toyvit.model import ViT
 from toyvit.report import pictures
-from toyvit.report.figures import curve
+from toyvit.report.figures import changes, curve
 from toyvit.report.summary import WATCHED, verdict
 from toyvit.results import baselines, main_rows, measured, table
 from toyvit.runs import RunFolder, read_lines
 from toyvit.trajectory import Trajectory
+from toyvit.transitions import found
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,8 @@ def write(path: Path | str) -> Path:
             return folder.tensorboard
         for step, values in sorted(_scalars(folder).items()):
             writer.add_summary(_summary(values), step)
+        for step, tag, value in _events(folder):
+            writer.add_summary(_summary({tag: value}), step)
         for tag, figure, step in _pictures(folder):
             writer.add_summary(image(tag, _pixels(figure), dataformats="HWC"), step)
         for step, grid in _reconstructions(folder):
@@ -154,16 +158,33 @@ def _tag(axes: list[str], place: tuple) -> str:
     return "/".join(part for part in (analysis, quantity, where) if part)
 
 
+def _watched(folder: RunFolder) -> Iterator[tuple[str, pd.Series]]:
+    """The curves that the detector judges, by name."""
+    if not measured(folder.path):
+        return
+    frame = table(folder.path)
+    for analysis, quantity in WATCHED:
+        values = curve(frame, analysis, quantity)
+        if len(values):
+            yield f"{analysis}/{quantity}", values
+
+
 def _verdicts(folder: RunFolder) -> str:
-    """A table of what the detector says of the run's main curves."""
+    """A table of what the detector says of the run's main curves, and of where the schedule changes."""
+    at = changes(folder.path)
     lines = ["measure | transition", "--- | ---"]
-    if measured(folder.path):
-        frame = table(folder.path)
-        for analysis, quantity in WATCHED:
-            values = curve(frame, analysis, quantity)
-            if len(values):
-                lines.append(f"{analysis}/{quantity} | {verdict(values)}")
-    return "\n".join(lines)
+    lines += [f"{name} | {verdict(values, at)}" for name, values in _watched(folder)]
+    steps = ", ".join(f"step {step}" for step in at) or "no step"
+    return "\n".join([*lines, f"the learning rate changes abruptly at | {steps}"])
+
+
+def _events(folder: RunFolder) -> Iterator[tuple[int, str, float]]:
+    """(step, tag, value): each main curve at the onset and at the end of its transition, the learning rate where it changes."""
+    at, config = changes(folder.path), folder.run().train
+    for name, values in _watched(folder):
+        if change := found(values, at):
+            yield from ((int(step), f"events/{name}", values[step]) for step in sorted({change.onset, change.end}))
+    yield from ((step, "events/learning_rate", learning_rate(config, step)) for step in at)
 
 
 def _summary(values: Mapping[str, float]) -> Summary:

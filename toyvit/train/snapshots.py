@@ -14,11 +14,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from toyvit.config import TrainConfig
+from toyvit.config import TrainConfig, learning_rate
 from toyvit.data.tasks import Batch, accuracy, loss
 from toyvit.errors import BadInput, Diverged
 from toyvit.runs import RunFolder, state_name, write_atomically
-from toyvit.train.system import System, learning_rate
+from toyvit.train.system import System
 
 SECONDS_BETWEEN_STATES = 5.0
 N_KEPT_STATES = 10

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,26 +10,11 @@ import torch
 from torch import Tensor
 
 from toyvit.circuits.clamps import holding
-from toyvit.config import Run, TrainConfig
+from toyvit.config import DECAYS, Run, TrainConfig, learning_rate
 from toyvit.data.tasks import Pairs, loss
 from toyvit.errors import Diverged, choose
 from toyvit.model import ViT
 from toyvit.train.clamps import forget_gradients, kept_writing, start_writing
-
-# What follows the warm-up: share of the training that is done -> share of the learning rate.
-DECAYS: dict[str, Callable[[float], float]] = {
-    "constant": lambda done: 1.0,
-    "linear": lambda done: 1 - done,
-    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
-}
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """The rate used by the update that leads to `step` (1, 2, ...)."""
-    if step <= config.warmup:
-        return config.learning_rate * step / config.warmup
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.learning_rate * DECAYS[config.decay](done)
 
 
 def optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
