@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "toyvit"
 RUNGS = (
-    ("errors", "config", "sites", "taps", "stats", "torchvision_guard"),
+    ("errors", "config", "sites", "taps", "stats", "torchvision_guard", "threads"),
     ("recipes",),
     ("model", "data", "runs"),
     ("circuits", "trajectory", "results"),

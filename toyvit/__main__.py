@@ -63,7 +63,7 @@ def sweep(options: argparse.Namespace, words: list[str]) -> int:
         jobs=options.jobs,
         cluster=options.cluster,
         images=options.images,
-        analyses=options.analyses.split(",") if options.analyses else None,
+        analyses=None if options.analyses is None else options.analyses.split(","),
     )
     print(frame.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
     if order := events(list(plan)):
@@ -171,7 +171,7 @@ def measure(options: argparse.Namespace) -> int:
             steps = Trajectory(path).steps[-1:] if options.steps == "last" else _whole_numbers("--steps", options.steps)
         done = sweep(
             path,
-            analyses=options.analyses.split(",") if options.analyses else None,
+            analyses=None if options.analyses is None else options.analyses.split(","),
             steps=steps,
             images=options.images,
             split=options.split,
@@ -201,11 +201,13 @@ def _whole_numbers(name: str, text: str) -> list[int]:
 
 def circuit(options: argparse.Namespace) -> int:
     from toyvit.report import draw_circuit
+    from toyvit.runs import RunFolder
     from toyvit.search import search
 
     classes = _whole_numbers("--classes", options.classes) if options.classes else None
     if classes and len(classes) != 2:
         raise BadInput(f"--classes takes two classes such as 4,9, got {options.classes!r}")
+    RunFolder(options.run).existing().figures.mkdir(exist_ok=True)  # where nothing can be kept nothing is looked for
     found = search(
         options.run,
         step=options.step,

@@ -76,12 +76,16 @@ def parser() -> tuple[Parser, Mapping[str, Parser]]:
     circuit = command("circuit", "find a circuit in a checkpoint: which edges an answer depends on, against chance")
     circuit.add_argument("run", type=Path, metavar="RUN")
     circuit.add_argument("--step", type=int, help="of the checkpoint (default: the last)")
-    circuit.add_argument("--change", metavar="NAME", help="what the corrupt pictures change, where the world can draw them")
-    circuit.add_argument("--classes", metavar="A,B", help="or pictures of class A against pictures of class B")
+    circuit.add_argument("--change", metavar="NAME", help="what the corrupt pictures change: in induction query, item, label")
+    circuit.add_argument("--classes", metavar="A,B", help="instead: pictures of class A against pictures of class B")
     circuit.add_argument("--method", default="eap-ig", help="eap, eap-ig or acdc (default: eap-ig)")
     circuit.add_argument("--faithful", type=float, help="for eap and eap-ig: the faithfulness to reach (default: 0.9)")
     circuit.add_argument("--threshold", type=float, help="for acdc: the rise of KL in nats below which it cuts (default: 0.01)")
-    circuit.add_argument("--metric", default="logit_difference", help="or probability, kl")
+    circuit.add_argument(
+        "--metric",
+        default="logit_difference",
+        help="or probability, kl (acdc always cuts by KL)",
+    )
     circuit.add_argument("--base", default="corrupt", help="what cut edges carry: corrupt, mean, zero (default: corrupt)")
     circuit.add_argument("--pairs", type=int, default=64, help="pairs of pictures (default: 64)")
     circuit.add_argument("--null", type=int, default=50, help="random circuits of the size to compare with (default: 50)")

@@ -11,7 +11,6 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
@@ -25,6 +24,7 @@ from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.results import Cell, Results, Row, rows
 from toyvit.runs import RunFolder
+from toyvit.threads import one_thread
 from toyvit.trajectory import Trajectory
 
 
@@ -68,6 +68,7 @@ def digest(run: Run, split: str, batch: Batch) -> str:
     return found.hexdigest()
 
 
+@one_thread()
 def measure(
     path: Path | str,
     *,
@@ -175,8 +176,8 @@ def _computed(
                 bar.update()
 
 
+@one_thread()
 def _share(path: Path, todo: list[tuple[int, list[Cell]]], batch: Batch) -> list[list[tuple[Cell, list[Row]]]]:
-    torch.set_num_threads(1)
     worker = Worker(path, batch)
     return [worker(step, cells) for step, cells in todo]
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from toyvit.circuits.circuit import Circuit, Judge, architecture, random_circuits, smallest
-from toyvit.circuits.clamps import in_force
+from toyvit.circuits.clamps import PATTERNS, in_force
 from toyvit.circuits.contrasts import METRICS, Contrast, between, contrast
 from toyvit.circuits.discovery import BASES, acdc, eap
 from toyvit.circuits.forward import trace
@@ -19,6 +20,7 @@ from toyvit.circuits.lenses import RESIDUALS, TunedLens, distance_to_final, fit_
 from toyvit.data.tasks import task
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
+from toyvit.threads import one_thread
 from toyvit.trajectory import Trajectory
 
 METHODS = ("eap", "eap-ig", "acdc")
@@ -33,15 +35,18 @@ class Found:
     scores: Tensor
     n_edges: int  # of the whole model
     n_pairs: int
+    n_asked: int  # pairs that were asked for
     ends: tuple[float, float]  # the metric with all edges cut, and with none
+    moved: tuple[float, float]  # their difference and its standard error
     faithfulness: float
     completeness: float
     null: Tensor  # faithfulness of random circuits of the size
+    n_same: int  # random circuits that are this very one
     name: str
 
     def text(self) -> str:
         """A few lines for the terminal."""
-        exact = "" if abs(self.ends[1] - self.ends[0]) > 1e-6 else " (the pairs make no difference to this model)"
+        fewer = f" (there are no more; {self.n_asked} were asked for)" if self.n_pairs < self.n_asked else ""
         lines = [
             (
                 "circuit",
@@ -49,12 +54,13 @@ class Found:
             ),
             (
                 f"{self.circuit.metric}, {self.n_pairs} pairs",
-                f"{self.ends[1]:.3f} whole, {self.ends[0]:.3f} with all cut{exact}",
+                f"{self.ends[1]:.3f} whole, {self.ends[0]:.3f} with all cut: {self.moved[0]:.3f} +- {self.moved[1]:.3f}{fewer}",
             ),
             ("faithfulness", f"{self.faithfulness:.3f} (cut edges carry: {self.circuit.base})"),
             ("of the rest without it", f"{self.completeness:.3f}"),
             *self._null_line(),
-            *(("", edge) for edge in self.circuit.edges),
+            ("edges", "score by EAP-IG: about what the metric changes by when the edge alone is cut"),
+            *((f"  {edge}", f"{score:+.3f}") for edge, score in self._scored()),
         ]
         return "\n".join(f"{name:28} {value}" for name, value in lines)
 
@@ -62,15 +68,19 @@ class Found:
         if not len(self.null):
             return []
         half, most = self.null.quantile(torch.tensor([0.5, 0.95])).tolist()
-        return [(f"{len(self.null)} random circuits", f"median {half:.3f}, 95 % below {most:.3f}")]
+        same = f"; {self.n_same} of them are this very circuit" if self.n_same else ""
+        return [(f"{len(self.null)} random circuits", f"median {half:.3f}, 95 % below {most:.3f}{same}")]
+
+    def _scored(self) -> list[tuple[str, float]]:
+        return list(zip(self.circuit.edges, self.scores[self.kept > 0].tolist(), strict=True))
 
 
 def checkpoint(path: Path, step: int | None) -> tuple[Trajectory, int, ViT]:
-    """A run's checkpoint (default: the last); BadInput where clamps are in force: its bare model is not what was trained."""
+    """A run's checkpoint (default: the last); BadInput where patterns are held: its bare model is not what was trained."""
     trajectory = Trajectory(path)
     at = trajectory.kept(trajectory.steps[-1] if step is None else step)
-    if held := in_force(trajectory.run.train.clamps, at):
-        raise BadInput(f"{path} is held by {len(held)} clamps at step {at}: circuits and lenses are looked for in runs without")
+    if held := [str(clamp) for clamp in in_force(trajectory.run.train.clamps, at) if clamp.what in PATTERNS]:
+        raise BadInput(f"{path} is held at step {at} by {', '.join(held)}: its bare model is not what was trained")
     return trajectory, at, trajectory[at]
 
 
@@ -80,12 +90,18 @@ def pairs_of(path: Path, change: str | None, classes: Sequence[int] | None, n: i
         raise BadInput(f"--pairs must be at least 1, got {n}")
     run = Trajectory(path).run
     made = task(run.task)
+    if change and classes:
+        raise BadInput(f"--change {change} and --classes are two ways to say what differs: give one of them")
     if not classes:
-        return contrast(made.frozen(run.seeds.measure, "test", 2 * n), change, n)
+        batch = made.frozen(run.seeds.measure, "test", 2 * n)
+        if not batch.counterfactuals:
+            raise BadInput(f"the world of {path} cannot draw counterfactual pairs: compare two classes, --classes A,B")
+        return contrast(batch, change, n)
     found = between(made.frozen(run.seeds.measure, "test", 40 * n), *classes)
     return Contrast(found.clean[:n], found.corrupt[:n], found.answer[:n], found.foil[:n])
 
 
+@one_thread()
 def search(
     path: Path,
     *,
@@ -109,6 +125,11 @@ def search(
     trajectory, at, model = checkpoint(path, step)
     pairs = pairs_of(path, change, classes, n_pairs)
     judge = Judge(model=model, pairs=pairs, metric=metric, base=base)
+    if abs(judge.moved[0]) <= 2 * judge.moved[1]:
+        raise BadInput(
+            f"there is nothing to explain: cutting every edge moves {metric} by {judge.moved[0]:.3g}, "
+            f"with a standard error of {judge.moved[1]:.2g} over {len(pairs.clean)} pairs"
+        )
     scores = eap(model, pairs, metric, points=5)
     if method == "acdc":
         kept, found = acdc(model, pairs, limit, base), f"acdc at {limit:g} nats"
@@ -116,7 +137,9 @@ def search(
         ranked = eap(model, pairs, metric) if method == "eap" else scores
         kept, found = smallest(judge, ranked, limit), f"{method} to {limit:g}"
     size = int(kept.sum())
-    null = [judge.faithfulness(other) for other in random_circuits(model, size, n_null)] if size else []
+    drawn = random_circuits(model, size, n_null) if size else iter(())
+    others = list(tqdm(drawn, desc="random circuits", total=n_null, leave=False, disable=not size or not n_null))
+    null = [judge.faithfulness(other) for other in tqdm(others, desc="judging them", leave=False, disable=not others)]
     what = f"{classes[0]}-{classes[1]}" if classes else change or next(iter(task(trajectory.run.task).others))
     return Found(
         circuit=Circuit(
@@ -131,11 +154,14 @@ def search(
         scores=scores,
         n_edges=len(graph(model.config).edges),
         n_pairs=len(pairs.clean),
+        n_asked=n_pairs,
         ends=judge.ends,
+        moved=judge.moved,
         faithfulness=judge.faithfulness(kept),
         completeness=judge.completeness(kept),
         null=torch.tensor(null),
-        name=f"circuit-{what}-{method}-{limit:g}-{base}-{at}",
+        n_same=sum(torch.equal(other, kept) for other in others),
+        name=f"circuit-{what}-{method}-{limit:g}-{metric}-{base}-{len(pairs.clean)}-pairs-{at}",
     )
 
 
@@ -153,6 +179,7 @@ def _limit(method: str, faithful: float | None, threshold: float | None) -> floa
     return 0.01 if threshold is None else threshold
 
 
+@one_thread()
 def tuned_lens(path: Path, step: int | None = None, images: int = 512, n_steps: int = 300) -> tuple[TunedLens, Tensor]:
     """A tuned lens of one checkpoint, fitted on training pictures; and KL(final, lens) in nats, (split lens layer).
 

@@ -28,6 +28,7 @@ from toyvit.circuits.weights import (
 )
 from toyvit.config import InductionConfig
 from toyvit.data.tasks import task
+from toyvit.errors import BadInput
 
 every_norm = pytest.mark.parametrize("norm", ["layer", "rms", "none"])
 every_shape = pytest.mark.parametrize("options", OPTIONS)
@@ -273,3 +274,11 @@ def test_the_analysis_of_scores_sees_the_previous_cell_head():
     assert found["advantage[family=previous]"][0, 0] > 20 and found["advantage[family=previous]"][1, 0] < 5
     nothing = empty(task(InductionConfig(rows=3, columns=3, n_items=8, n_labels=8, noise=0)), 8, 2, 1, 8, readout="mean")
     assert all(value.abs().max() == 0 for value in weights.scores(nothing, batch, traced(nothing, batch)).values())
+
+
+def test_layers_that_are_not_there_and_heads_the_wrong_way_round_are_refused():
+    model, _ = model_for("classify")
+    with pytest.raises(BadInput, match="no layer 9: this model has layers 0 to 1"):
+        qk(model, 9)
+    with pytest.raises(BadInput, match="an earlier layer and a later one, got 1 and 0"):
+        virtual(model, 1, 0)

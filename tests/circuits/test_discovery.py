@@ -38,6 +38,10 @@ def linear(config=LINEAR):
     return model
 
 
+def difference_by_pair(logits, pairs):
+    return METRICS["logit_difference"](logits, pairs, logits)
+
+
 def difference(logits, pairs):
     return METRICS["logit_difference"](logits, pairs, logits).mean()
 
@@ -169,10 +173,19 @@ def test_a_circuit_comes_back_from_its_file_and_fits_its_own_architecture_only(t
         BadInput, match=r"a model of another architecture .* has the nodes input, a0\.h0, a0\.h1, a1\.h0, a1\.h1"
     ):
         back.kept(build(CASES["attention only"]))
-    for text in ("nonsense", "{}", json.dumps({"edges": 3})):
+    plain = json.loads((tmp_path / "circuit.json").read_text())
+    bad = {
+        "nonsense": "holds no circuit",
+        "{}": "holds no circuit",
+        json.dumps({"edges": 3}): "holds no circuit",
+        json.dumps(plain | {"edges": "abc"}): "its edges are 'abc', not a list of names",
+        json.dumps(plain | {"metric": "kll"}): "unknown metric in .* 'kll'.*did you mean 'kl'",
+        json.dumps(plain | {"base": "men"}): "unknown ablation in .* 'men'.*did you mean 'mean'",
+    }
+    for text, message in bad.items():
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(BadInput, match="holds no circuit"):
-            load(tmp_path / "bad.json")
+        with pytest.raises(BadInput, match=message):
+            load(str(tmp_path / "bad.json"))
 
 
 def test_pairs_come_from_counterfactuals_or_from_two_classes():
@@ -189,9 +202,33 @@ def test_pairs_come_from_counterfactuals_or_from_two_classes():
         contrast(digits)
     pairs = between(digits, 4, 9)
     assert (pairs.answer == 4).all() and (pairs.foil == 9).all() and pairs.clean.shape == pairs.corrupt.shape
-    for one, other in ((4, 4), (4, 12)):
-        with pytest.raises(BadInput, match=f"no pairs of classes {one} and {other}"):
-            between(digits, one, other)
+    with pytest.raises(BadInput, match="no pairs of classes 4 and 12"):
+        between(digits, 4, 12)
+    with pytest.raises(BadInput, match="of two classes, got 4 and 4"):
+        between(digits, 4, 4)
+    with pytest.raises(BadInput, match="at least 1, got 0"):
+        contrast(batch, "item", 0)
+
+
+def test_settings_of_a_search_that_cannot_be_are_refused():
+    model, pairs = build(BASE), pairs_for(BASE)
+    with pytest.raises(BadInput, match="1 point or more, got 0"):
+        eap(model, pairs, points=0)
+    for threshold in (-1.0, float("nan")):
+        with pytest.raises(BadInput, match="at least 0 nats"):
+            acdc(model, pairs, threshold)
+
+
+def test_what_there_is_to_explain_is_the_mean_over_pairs():
+    """Truth: the difference that every edge makes; null: pairs of the same pictures, nothing and no spread."""
+    model, pairs = build(BASE), pairs_for(BASE)
+    judge = Judge(model=model, pairs=pairs)
+    by_pair = difference_by_pair(model(pairs.clean), pairs) - difference_by_pair(model(pairs.corrupt), pairs)
+    mean, error = judge.moved
+    assert mean == pytest.approx(by_pair.mean().item(), abs=1e-5)
+    assert error == pytest.approx(by_pair.std().item() / len(by_pair) ** 0.5, abs=1e-5)
+    same = Contrast(pairs.clean, pairs.clean, pairs.answer, pairs.foil)
+    assert Judge(model=model, pairs=same).moved == pytest.approx((0, 0), abs=1e-6)
 
 
 def test_the_smallest_circuit_of_a_model_that_ignores_the_rest():

@@ -147,6 +147,10 @@ def test_a_path_that_is_not_there_is_refused():
         path_patched(model, images, images, ["a9.h0", "logits"])
     with pytest.raises(BadInput, match=r"no edge 'a1\.h0->a0\.h0<q>'"):
         path_patched(model, images, images, ["a1.h0", "a0.h0<q>", "logits"])
+    with pytest.raises(BadInput, match="a list of two nodes or more, got"):
+        path_patched(model, images, images, "a0.h0->logits")
+    with pytest.raises(BadInput, match="each picture needs one other"):
+        path_patched(model, images, images[:1], ["a0.h0", "logits"])
 
 
 def test_names_and_matrices_of_edges_are_the_same_thing():

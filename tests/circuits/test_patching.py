@@ -161,3 +161,5 @@ def test_regions_and_layers_that_are_not_there_are_refused():
         blocked(model, seen, everyone, [1], [2])
     with pytest.raises(BadInput, match="one layer or more of 0 to 1, got none"):
         blocked(model, seen, everyone, [])
+    with pytest.raises(BadInput, match=r"the trace lacks blocks\.1\.resid_pre"):
+        blocked(model, trace(model, pictures(CASES["bare"]), ["blocks.0.resid_pre"]), everyone, [1])

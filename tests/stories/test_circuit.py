@@ -24,9 +24,9 @@ from toyvit.trajectory import Trajectory
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder, made = tmp_path_factory.mktemp("runs"), {}
-    for name in ("induction-smoke", "digits"):
+    for name, steps in (("induction-smoke", 400), ("digits", 60)):
         run = RECIPES[name]()
-        training = replace(run.train, steps=30, batch_size=16, n_validation=32, checkpoints=(0, 10, 30))
+        training = replace(run.train, steps=steps, n_validation=32, checkpoints=(0, 10, steps))
         fit(replace(run, train=training), folder / name, progress=False)
         made[name] = folder / name
     return made
@@ -36,7 +36,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ("name", "words"),
     [
         ("induction-smoke", ["--change", "item"]),
-        ("induction-smoke", ["--change", "label", "--method", "acdc", "--base", "zero", "--step", "10", "--null", "0"]),
+        ("induction-smoke", ["--change", "label", "--method", "acdc", "--base", "zero", "--null", "0"]),
         ("digits", ["--classes", "4,9", "--method", "eap", "--metric", "probability", "--base", "mean"]),
     ],
 )
@@ -72,7 +72,10 @@ def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
         ("induction-smoke", ["--method", "acdc", "--threshold", "-1"], "at least 0 nats, got -1"),
         ("induction-smoke", ["--method", "acdc", "--threshold", "nan"], "at least 0 nats, got nan"),
         ("induction-smoke", ["--null", "-1"], "--null must be at least 0, got -1"),
-        ("digits", [], "no counterfactual pairs"),
+        ("induction-smoke", ["--step", "0", "--change", "item"], "nothing to explain: cutting every edge moves"),
+        ("induction-smoke", ["--change", "item", "--classes", "1,2"], "give one of them"),
+        ("digits", [], "cannot draw counterfactual pairs: compare two classes, --classes A,B"),
+        ("digits", ["--classes", "4,4"], "a pair is of two classes, got 4 and 4"),
         ("digits", ["--classes", "4"], "takes two classes"),
         ("digits", ["--classes", "4,12"], "no pairs of classes 4 and 12"),
         ("digits", ["--classes", "4,nine"], "whole numbers"),
@@ -106,7 +109,7 @@ def test_slow_analyses_run_when_asked_for_and_are_drawn(runs):
     measure(path, images=40, analyses=["edges", "patching", "flow"], progress=False)
     frame = main_rows(table(path))
     assert {"edges", "patching", "flow"} <= set(frame["analysis"])
-    scores = frame[(frame["quantity"] == "edge_score") & (frame["step"] == 30)]
+    scores = frame[(frame["quantity"] == "edge_score") & (frame["step"] == 400)]
     assert set(scores["change"]) == {"query", "item", "label"} and scores["edge"].nunique() == 12
     assert {"edges", "patching", "flow", "lens", "attribution"} <= {picture.stem for picture in draw(path)}
     with pytest.raises(BadInput, match="'edges' needs counterfactual pairs, which this run does not have"):

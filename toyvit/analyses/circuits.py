@@ -75,7 +75,7 @@ def edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Te
 def flow(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The analysis `flow`: by how many nats the loss rises when one group of tokens cannot attend to another in one layer.
 
-    Groups are CLS, the registers, the patches and the last token where it is read (attention knock-out, Geva 2023); on a
+    Groups are CLS, the registers, the last token where it is read, and the other patches (attention knock-out, Geva 2023); on a
     canvas also the patches of objects, which may read the same object, other objects, or the background. The last layer of a
     group that is not read out: exactly 0.
     """
@@ -87,6 +87,8 @@ def flow(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Ten
         "patches",
     ]
     regions = {name: region(model, name) for name in names}
+    if "last" in regions:
+        regions["patches"] = regions["patches"] & ~regions["last"]
     cuts = {
         (queries, keys): between(regions[queries], regions[keys])
         for queries in names

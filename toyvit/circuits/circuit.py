@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from toyvit.circuits.contrasts import METRICS, Contrast
-from toyvit.circuits.discovery import connected, stand_in, strongest
+from toyvit.circuits.discovery import BASES, connected, stand_in, strongest
 from toyvit.circuits.forward import resume
 from toyvit.circuits.graph import Heard, Kept, graph, hear, rewired
 from toyvit.config import ModelConfig
@@ -38,8 +38,8 @@ class Circuit:
     checkpoint: str  # run and step, with the checkpoint's SHA-256
     architecture: str
 
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+    def save(self, path: Path | str) -> None:
+        Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     def kept(self, model: ViT) -> Kept:
         """The matrix (receiver sender) for this model; BadInput for a model of another shape."""
@@ -52,13 +52,18 @@ class Circuit:
         return graph(model.config).kept(self.edges)
 
 
-def load(path: Path) -> Circuit:
+def load(path: Path | str) -> Circuit:
     """A saved circuit; BadInput for a file that holds none."""
     try:
-        plain = json.loads(path.read_text())
-        return Circuit(**{**plain, "edges": tuple(plain["edges"])})
+        plain = json.loads(Path(path).read_text())
+        found = Circuit(**{**plain, "edges": tuple(plain["edges"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{path} holds no circuit: {error}") from error
+    if not isinstance(plain["edges"], list) or not all(isinstance(edge, str) for edge in plain["edges"]):
+        raise BadInput(f"{path} holds no circuit: its edges are {plain['edges']!r}, not a list of names")
+    for value, allowed, what in ((found.metric, METRICS, "metric"), (found.base, BASES, "ablation")):
+        choose(str(value), allowed, f"{what} in {path}")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +81,18 @@ class Judge:
 
     def score(self, kept: Kept) -> float:
         """The metric's mean, in its own units."""
+        return self.scores(kept).mean().item()
+
+    def scores(self, kept: Kept) -> Float[Tensor, " image"]:
+        """The metric, pair by pair."""
         judge = METRICS[choose(self.metric, METRICS, "metric")]
-        return judge(rewired(self.model, self.heard, kept, self.instead), self.pairs, self.reference).mean().item()
+        return judge(rewired(self.model, self.heard, kept, self.instead), self.pairs, self.reference)
+
+    @cached_property
+    def moved(self) -> tuple[float, float]:
+        """What cutting every edge takes off the metric, a mean over pairs, and its standard error: what there is to explain."""
+        taken = self.scores(self.every) - self.scores(torch.zeros_like(self.every))
+        return taken.mean().item(), (taken.std() / len(taken) ** 0.5).item()
 
     def faithfulness(self, kept: Kept) -> float:
         """(m(C) - m(nothing)) / (m(model) - m(nothing)): 1 where the circuit does what the model does, 0 for no edges."""

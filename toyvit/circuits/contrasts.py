@@ -34,6 +34,8 @@ def contrast(batch: Batch, change: str | None = None, n: int | None = None) -> C
 
     `change` names what differs, one of `batch.counterfactuals`; by default the first.
     """
+    if n is not None and n < 1:
+        raise BadInput(f"the number of pairs must be at least 1, got {n}")
     if not batch.counterfactuals:
         raise BadInput("these pictures have no counterfactual pairs: their world cannot draw one again with another answer")
     other = batch.counterfactuals[choose(change or next(iter(batch.counterfactuals)), batch.counterfactuals, "change")]
@@ -49,7 +51,9 @@ def between(batch: Batch, answer: int, foil: int) -> Contrast:
         raise BadInput("these pictures do not have one class each")
     rows = [(batch.classes == one).nonzero().flatten() for one in (answer, foil)]
     n = min(map(len, rows))
-    if not n or answer == foil:
+    if answer == foil:
+        raise BadInput(f"a pair is of two classes, got {answer} and {foil}")
+    if not n:
         raise BadInput(f"no pairs of classes {answer} and {foil}: the batch has {sorted(set(batch.classes.tolist()))}")
     clean, corrupt = rows[0][:n], rows[1][:n]
     return Contrast(batch.images[clean], batch.images[corrupt], batch.classes[clean], batch.classes[corrupt])

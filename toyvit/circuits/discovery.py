@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from toyvit.circuits.contrasts import METRICS, Contrast
 from toyvit.circuits.forward import resume, run
 from toyvit.circuits.graph import Heard, Kept, Sent, graph, hear, listening, rewired
-from toyvit.errors import choose
+from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
 
 Scores = Float[Tensor, "receiver sender"]
@@ -32,6 +32,8 @@ def eap(model: ViT, pairs: Contrast, metric: str = "logit_difference", points: i
     linear model. The scores of all edges out of `input` sum to the whole change as points grow; those of all nodes over-count.
     """
     judge = METRICS[choose(metric, METRICS, "metric")]
+    if points < 1:
+        raise BadInput(f"gradients are taken at 1 point or more, got {points}")
     reference = run(model, pairs.clean)
     clean, corrupt = hear(model, pairs.clean).sent, hear(model, pairs.corrupt).sent
     scores = torch.zeros(len(graph(model.config).receivers), len(clean))
@@ -93,6 +95,8 @@ def acdc(model: ViT, pairs: Contrast, threshold: float, base: str = "corrupt") -
     over the clean pictures, by less than the threshold (signed: an edge whose cut lowers it goes). A cut edge carries `base`,
     see `stand_in`. Edges that no path from input to logits uses any more are dropped.
     """
+    if not threshold >= 0:
+        raise BadInput(f"the threshold must be at least 0 nats, got {threshold:g}")
     wires, heard = graph(model.config), hear(model, pairs.clean)
     instead = stand_in(model, pairs, base, heard)
     reference = resume(model, heard.streams[-1], model.config.n_layers).log_softmax(1)

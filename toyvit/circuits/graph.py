@@ -197,7 +197,7 @@ def _rewired(model: ViT, heard: Heard, kept: Kept, instead: Tensor) -> tuple[Ten
 def path_patched(
     model: ViT,
     images: Float[Tensor, "image channel height width"],
-    other: Float[Tensor, "image channel height width"],
+    other: Float[Tensor, "_ channel height width"],
     path: Iterable[str],
 ) -> Float[Tensor, "image *patch label"]:
     """Logits where a path carries what it carries on other pictures (Wang 2022): `["a0.h0", "a1.h0<k>", "logits"]`.
@@ -206,9 +206,11 @@ def path_patched(
     the second, and so on: all else hears what it would have heard. What follows the last node runs on as usual. Each hop
     resumes the forward pass at the block that hears something new.
     """
-    nodes, wires = list(path), graph(model.config)
-    if len(nodes) < 2:
-        raise BadInput(f"a path has two nodes or more, got {nodes}")
+    if isinstance(path, str) or len(nodes := list(path)) < 2:
+        raise BadInput(f"a path is a list of two nodes or more, got {path!r}")
+    if images.shape != other.shape:
+        raise BadInput(f"each picture needs one other, got {len(images)} and {len(other)}")
+    wires = graph(model.config)
     first, heard = wires.sender(nodes[0]), hear(model, images)
     carried = heard.sent.clone()
     carried[first] = hear(model, other).sent[first]

@@ -166,5 +166,7 @@ def blocked(
     if not layers:
         raise BadInput(f"attention is blocked in one layer or more of 0 to {model.config.n_layers - 1}, got none")
     first = min(layers)
+    if f"blocks.{first}.resid_pre" not in residual:
+        raise BadInput(f"the trace lacks blocks.{first}.resid_pre, where the pass resumes: it has {', '.join(residual)}")
     tap = editing({f"blocks.{layer}.attn.pattern": block for layer in layers})
     return resume(model, residual[f"blocks.{first}.resid_pre"], first, tap)

@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
+from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.taps import recording
 
@@ -30,6 +31,8 @@ def normed(norm: nn.Module, kind: str, x: Float[Tensor, "*axes model"]) -> Float
 
 def folded(model: ViT, layer: int) -> Heads:
     """W_Q, W_K, W_V (each H, d, h) of a layer with the norm before them folded in, and W_O (H, h, d)."""
+    if not 0 <= layer < model.config.n_layers:
+        raise BadInput(f"no layer {layer}: this model has layers 0 to {model.config.n_layers - 1}")
     block = model.blocks[layer]
     before = normed(block.ln1, model.config.norm, torch.eye(model.config.d_model)).detach()  # type: ignore[arg-type]
     w_q, w_k, w_v, w_o = (part.detach() for part in block.attn.heads())  # type: ignore[union-attr, operator]
@@ -93,6 +96,8 @@ def virtual(model: ViT, early: int, late: int) -> Float[Tensor, "head to_head mo
 
     What a token adds to one that b, through a, attends to: its pattern is A^b A^a.
     """
+    if not early < late:
+        raise BadInput(f"a virtual head is of an earlier layer and a later one, got {early} and {late}")
     return torch.einsum("amn,bnk->abmk", ov(model, early), ov(model, late))
 
 

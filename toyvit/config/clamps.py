@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from toyvit.errors import BadInput
 
-SPELLING = "LAYER.HEAD:WHAT@STEP, or LAYER:WHAT for every head of a layer from step 0 on"
+SPELLING = "LAYER.HEAD:WHAT@STEP, or LAYER:WHAT for every head of a layer from step 0 on; several stand between commas"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from toyvit.errors import BadInput
 from toyvit.replications.record import Record, Replication, records, write
+from toyvit.threads import one_thread
 
 logger = logging.getLogger(__name__)
 
@@ -27,15 +27,13 @@ def replicate(
     ready = [one for one in chosen if _ready(one, leave_out)]
     done = {(one.name, record.seed) for one in ready for record in records(folder, one)}
     todo = [(one, seed) for seed in seeds for one in ready if (one.name, seed) not in done]
-    found, threads = [], torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        bar = tqdm(todo, desc="replicate", unit="seed", disable=not progress or not todo)
+    folder.mkdir(parents=True, exist_ok=True)  # where nothing can be kept nothing is run
+    found = []
+    bar = tqdm(todo, desc="replicate", unit="seed", disable=not progress or not todo)
+    with one_thread():
         for one, seed in bar:
             bar.set_postfix_str(f"{one.name}, seed {seed}")
             found.append(_one(one, seed, folder))
-    finally:
-        torch.set_num_threads(threads)
     return found
 
 

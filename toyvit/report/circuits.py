@@ -14,7 +14,7 @@ from torch import Tensor
 from toyvit.circuits.graph import graph
 from toyvit.circuits.lifetimes import by_edge, lives
 from toyvit.config import ModelConfig
-from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, curve, shades, step_axis
+from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, curve, step_axis
 from toyvit.results import main_rows, table
 from toyvit.trajectory import Trajectory
 
@@ -66,7 +66,8 @@ def _places(config: ModelConfig) -> dict[str, tuple[float, float]]:
 
 
 def _arrow(panel: Axes, start: tuple[float, float], end: tuple[float, float], port: str, share: float) -> None:
-    bend = {"q": 0.18, "k": 0.0, "v": -0.18, "": 0.08}[port]
+    passed = max(0, round(end[1] - start[1]) - 1)  # rows in between: the arrow goes round what stands there
+    bend = {"q": 0.18, "k": 0.0, "v": -0.18, "": 0.08}[port] + (0.3 if passed and abs(end[0] - start[0]) < 0.5 else 0)
     style: Any = {"arrowstyle": "-|>", "mutation_scale": 9, "connectionstyle": f"arc3,rad={bend}", "shrinkA": 13, "shrinkB": 13}
     panel.add_patch(FancyArrowPatch(start, end, color=PORTS[port], lw=0.6 + 3 * share, alpha=0.35 + 0.6 * share, **style))
 
@@ -184,16 +185,18 @@ def flow(path: Path, beside: Path | None = None) -> Figure:
     panels = figure.subplots(1, len(layers), sharey=True, squeeze=False)[0]
     pairs = list(rows[["query_group", "key_group"]].drop_duplicates().itertuples(index=False, name=None))
     for layer, panel in zip(layers, panels, strict=True):
-        for (query, key), shade in zip(pairs, shades(len(pairs)), strict=True):
+        styles = [(shade, style) for style in ("-", "--", ":") for shade in (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW)]
+        for (query, key), (shade, style) in zip(pairs, styles, strict=False):
             here = rows[(rows["layer"] == layer) & (rows["query_group"] == query) & (rows["key_group"] == key)]
             values = here.set_index("step")["value"].sort_index()
             mark = "o" if len(values) == 1 else None
-            panel.plot(values.index, values, color=shade, lw=1.3, marker=mark, label=f"{query} cannot read {key}")
+            panel.plot(values.index, values, color=shade, ls=style, lw=1.3, marker=mark, label=f"{query} cannot read {key}")
         panel.axhline(0, color=GREY, lw=0.8)
         panel.set_title(f"layer {layer}", fontsize="medium")
         step_axis(panel)
     panels[0].set_ylabel("rise of the loss (nats)")
     panels[-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    figure.suptitle(f"{path.name}: attention knock-outs, one layer at a time", fontsize="small")
     return figure
 
 

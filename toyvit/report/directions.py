@@ -18,8 +18,8 @@ N_SHOWN = 2  # directions of each circuit
 def first_layer(path: Path, beside: Path | None = None) -> Figure:
     """Each head of layer 0 at the last checkpoint: the largest directions of its QK circuit, query and key, and of its OV.
 
-    A patch counts for a direction by the sum over its pixels of pixel times picture: blue for, red against, each picture on a
-    scale of its own. A query and a key of the same direction attract where both have the same sign.
+    A patch goes along a direction by the sum over its pixels of pixel times picture (blue positive, red negative; each picture
+    has a scale of its own). The sign of a pair is arbitrary: a query and a key attract where both go the same way.
     """
     run = Trajectory(path)
     model, config = run[run.steps[-1]], run.run.model
@@ -35,7 +35,7 @@ def first_layer(path: Path, beside: Path | None = None) -> Figure:
         for place, (panel, (name, found, rows)) in enumerate(zip(row, columns, strict=True)):
             order = place // 2 if place < 2 * N_SHOWN else place - 2 * N_SHOWN
             _direction(panel, name, found, pixels(model, rows[head, order]), head, order)
-    what = "blue: for, red: against; in brackets the direction's share of the circuit"
+    what = "a direction is blue against red or the other way round; in brackets its share of the circuit"
     figure.suptitle(f"{path.name}, step {run.steps[-1]:,}: what layer 0 looks for in a patch ({what})", fontsize="small")
     return figure
 

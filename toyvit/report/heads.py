@@ -86,5 +86,7 @@ def heads(path: Path, beside: Path | None = None) -> Figure:
     for panel in panels[-1]:
         panel.set_xlabel("training step (one column a checkpoint)", fontsize="x-small")
     figure.colorbar(picture, ax=panels, label="score above its largest null", shrink=0.8)
-    figure.suptitle(f"orange: the head has the name (more than {MARGIN} above the null)", fontsize="small")
+    figure.suptitle(
+        f"orange: the head has the name (more than {MARGIN} above the null, and no nearer name implies it)", fontsize="small"
+    )
     return figure
