@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from toyvit.config import Run, rate_changes
+from toyvit.config import Run
 from toyvit.recipes import repeats
 from toyvit.replications.lab import curve, measured, pair
 from toyvit.replications.record import PLOT, TEXT, Check, Found, Replication, lines
@@ -18,7 +18,7 @@ def run(seed: int, folder: Path, recipe: Run | None = None) -> Found:
     runs = {name: replace(recipe, model=replace(recipe.model, n_layers=n)) for n, name in ((1, "one layer"), (2, "two layers"))}
     paths = {name: measured(one, seed, folder / name.replace(" ", "-"), ["performance"]) for name, one in runs.items()}
     right = {name: curve(path, "performance", "accuracy") for name, path in paths.items()}
-    change = found(right["two layers"], rate_changes(recipe.train))
+    change = found(right["two layers"])  # near the end of the warm-up; one layer, with the same schedule, is the control
     numbers = {
         "one_layer": float(right["one layer"].iloc[-1]),
         "two_layers": float(right["two layers"].iloc[-1]),
