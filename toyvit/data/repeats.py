@@ -30,6 +30,9 @@ class RepeatsWorld(World):
         self.config, self.grid = config, (config.rows, config.columns)
         self.image_size = (config.rows * CELL, config.columns * CELL)
         self.sizes = dict.fromkeys(("train", "validation", "test"))
+        self.glyphs = bank(config.n_glyphs)
+        periods = np.arange(config.least, config.most + 1)
+        self.places = np.arange(config.n_cells) % periods[:, None]  # in the sequence (period cell)
         self.factors = {
             "sequence": config.n_glyphs,
             "period": config.most - config.least + 1,
@@ -54,12 +57,11 @@ class RepeatsWorld(World):
 
     def cells(self, factors: Factors) -> NDArray[np.int64]:
         """Glyph number in each cell (image cell)."""
-        place = np.arange(self.config.n_cells) % self.period(factors)[:, None]
-        return np.take_along_axis(factors["sequence"], place, 1)
+        return np.take_along_axis(factors["sequence"], self.places[factors["period"]], 1)
 
     def render(self, factors: Factors) -> Tensor:
         cells = self.cells(factors).reshape(-1, *self.grid)
-        return cell_pictures(bank(self.config.n_glyphs), cells, self.config.noise, factors["noise"])
+        return cell_pictures(self.glyphs, cells, self.config.noise, factors["noise"])
 
     def content(self, factors: Factors) -> Tensor:
         return torch.from_numpy(self.cells(factors))
