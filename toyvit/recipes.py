@@ -213,6 +213,22 @@ def addition() -> Run:
     )
 
 
+def clock() -> Run:
+    """Grokking on a clock's face: the sum of two hands. Training accuracy 0.99 by step 1,000, test 0.9 not before 3,000.
+
+    Test accuracy is 0.06 to 0.1 at step 1,000 (chance 0.027) and 0.99 at 4,500 with seeds 0 and 1; 0.95 and 0.98 at the end:
+    every few hundred steps a spike of Adam's throws both accuracies down for a while. Three and a half CPU minutes.
+    """
+    run = addition()
+    return replace(
+        run,
+        recipe="clock",
+        task=AdditionConfig(shown="clock"),
+        model=replace(run.model, patch_size=16, cls_token=True, readout="cls"),
+        train=replace(run.train, steps=5000),
+    )
+
+
 def counting() -> Run:
     """Apples on two sides, how many in all: a smooth rise without a plateau, the negative control. 20 CPU seconds."""
     return Run(
@@ -393,6 +409,7 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "markov-control": markov_control,
     "repeats": repeats,
     "addition": addition,
+    "clock": clock,
     "counting": counting,
     "fewshot": fewshot,
     "two-pairs": two_pairs,

@@ -12,7 +12,7 @@ import pytest
 from sklearn.linear_model import RidgeClassifier
 
 from tests.laws.worlds import CONFIGS, FOUND, MADE
-from toyvit.config import FewshotConfig
+from toyvit.config import FewshotConfig, InductionConfig
 from toyvit.data import omniglot
 from toyvit.data.fewshot import DRAWINGS, distinct
 from toyvit.data.tasks import task
@@ -54,6 +54,17 @@ def test_the_answer_read_off_the_picture(name, split):
             if read[place] // n_drawings == asked:
                 answer = read[place + 1] - n_exemplars
         assert answer == target[image]
+
+
+@pytest.mark.parametrize("config", [FewshotConfig(n_pairs=5, noise=0), InductionConfig(rows=4, columns=4, noise=0)])
+def test_first_cells_that_show_nothing_are_grey_and_all_others_are_ink_and_paper(config):
+    world = task(config).world
+    factors = world.sample(0, "train", np.arange(20))
+    images, content = world.render(factors)[:, 0], world.content(factors).unflatten(1, world.grid)
+    side, blank = world.patch_size, content < 0
+    assert blank.any() and (blank.flatten(1).diff(dim=1).sum(1) == 1).all()
+    cells = images.unfold(1, side, side).unfold(2, side, side)
+    assert (cells[blank] == 0).all() and (cells[~blank].abs() == 1).all()
 
 
 @every_task

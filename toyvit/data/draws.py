@@ -16,25 +16,34 @@ from scipy.special import ndtri
 
 Keys = NDArray[np.uint64]
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_ROUNDS = (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB))
+_HALF, _LAST = np.uint64(32), np.uint64(31)
+LOOK_UPS = 2**15  # at once, so that the wider numbers which numpy makes of them first stay in the cache
 # The standard normal's quantiles at the middles of 65,536 equal slices: a normal draw is a look-up by 16 random bits.
 _QUANTILES = ndtri((np.arange(65536) + 0.5) / 65536).astype(np.float32)
 
 
 def mix(state: Keys) -> Keys:
-    """SplitMix64's finaliser: a bijection of 64-bit words that looks random."""
-    state = state ^ (state >> np.uint64(30))
-    state *= _MULTIPLIERS[0]
-    state ^= state >> np.uint64(27)
-    state *= _MULTIPLIERS[1]
-    state ^= state >> np.uint64(31)
+    """SplitMix64's finaliser: a bijection of 64-bit words that looks random. `state` is written over."""
+    for shift, multiplier in _ROUNDS:
+        state ^= state >> shift
+        state *= multiplier
+    state ^= state >> _LAST
     return state
 
 
 def sample_keys(seed: int, split: str, indices: NDArray[np.int64]) -> Keys:
     """One key a sample, from (seed, split, index)."""
-    start = mix(mix(np.array([seed], np.uint64) + GOLDEN) + np.uint64(crc32(split.encode())))
-    return mix(start + (np.asarray(indices).astype(np.uint64) + np.uint64(1)) * GOLDEN)
+    words = np.asarray(indices).astype(np.uint64)
+    words += np.uint64(1)
+    words *= GOLDEN
+    words += _start(seed, split)
+    return mix(words)
+
+
+@lru_cache
+def _start(seed: int, split: str) -> Keys:
+    return mix(mix(np.array([seed], np.uint64) + GOLDEN) + np.uint64(crc32(split.encode())))
 
 
 def bits(keys: Keys, stream: str, n: int) -> Keys:
@@ -54,7 +63,11 @@ def _steps(n: int) -> Keys:
 
 def integers(keys: Keys, stream: str, n: int, below: int) -> NDArray[np.int64]:
     """(len(keys), n) whole numbers, uniform on 0 .. below - 1 (to within below / 2^32)."""
-    return ((bits(keys, stream, n) >> np.uint64(32)) * np.uint64(below) >> np.uint64(32)).astype(np.int64)
+    words = bits(keys, stream, n)
+    words >>= _HALF
+    words *= np.uint64(below)
+    words >>= _HALF
+    return words.view(np.int64)
 
 
 def subsets(keys: Keys, stream: str, n: int, below: int) -> NDArray[np.int64]:
@@ -72,8 +85,11 @@ def _quantiles(scale: float) -> NDArray[np.float32]:
 
 def normals(keys: Keys, stream: str, n: int, scale: float = 1.0) -> NDArray[np.float32]:
     """(len(keys), n) standard normals times `scale`, quantised to 65,536 equally likely values within 4.33 of 0."""
-    words = bits(keys, stream, -(-n // 4)).view(np.uint16)
-    return _quantiles(scale).take(words[:, :n], mode="clip")
+    words, table = bits(keys, stream, -(-n // 4)).view(np.uint16)[:, :n], _quantiles(scale)
+    found, rows = np.empty(words.shape, np.float32), -(-LOOK_UPS // n)
+    for first in range(0, len(keys), rows):
+        table.take(words[first : first + rows], out=found[first : first + rows], mode="clip")
+    return found
 
 
 def uniforms(keys: Keys, stream: str, n: int) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from toyvit.config import FewshotConfig
 from toyvit.data import omniglot
 from toyvit.data.collected import small_digits
 from toyvit.data.draws import integers, sample_keys, subsets, uniforms
-from toyvit.data.glyphs import bank, cell_pictures
+from toyvit.data.glyphs import bank, cell_pictures, with_blank
 from toyvit.data.task import Batch, Pairs, Task, asking, class_baselines
 from toyvit.data.world import Factors, World
 
@@ -80,7 +80,8 @@ class FewshotWorld(World):
         self.n_known, self.n_drawings, side, _ = shown.shape
         before = self.n_known if config.source == "glyphs" else 0
         labels = bank(before + config.n_labels, side)[before:]  # glyphs too, but none that is an exemplar
-        self.pictures = np.concatenate([shown.reshape(-1, side, side), labels])
+        self.shown = with_blank(np.concatenate([shown.reshape(-1, side, side), labels]))
+        self.pictures = self.shown[:-1]
         columns = math.ceil(math.sqrt(n_cells))
         self.grid, self.patch_size = (-(-n_cells // columns), columns), side
         self.first = math.prod(self.grid) - n_cells  # blank cells
@@ -141,7 +142,7 @@ class FewshotWorld(World):
         exemplar = factors["class"] * self.n_drawings + factors["drawing"][:, :-1]
         query = factors["query"] * self.n_drawings + factors["drawing"][:, -1]
         cells = self.laid_out(exemplar, factors["label"] + self.n_known * self.n_drawings, query)
-        return cell_pictures(self.pictures, cells.reshape(-1, *self.grid), self.config.noise, factors["look"])
+        return cell_pictures(self.shown, cells.reshape(-1, *self.grid), self.config.noise, factors["look"])
 
     def content(self, factors: Factors) -> Tensor:
         """The class, whatever the drawing; labels come after the classes."""

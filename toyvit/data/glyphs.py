@@ -43,8 +43,13 @@ def bank(n: int, side: int = CELL) -> NDArray[np.float32]:
     raise AssertionError
 
 
+def with_blank(glyphs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The glyphs and a blank grey one after the last: cell number -1."""
+    return np.concatenate([glyphs, np.zeros_like(glyphs[:1])])
+
+
 def cell_pictures(glyphs: NDArray[np.float32], cells: NDArray[np.int64], noise: float, keys: NDArray[np.int64]) -> Tensor:
-    """Pictures (image 1 height width) of cells (image row column) that show glyphs by number; -1 is blank grey.
+    """Pictures (image 1 height width) of cells (image row column) that show glyphs by number; -1 is the last glyph.
 
     Every pixel of every cell gets normal noise, a function of the image's key.
     """
@@ -52,8 +57,6 @@ def cell_pictures(glyphs: NDArray[np.float32], cells: NDArray[np.int64], noise: 
     side = glyphs.shape[1]
     lines = cells[:, :, None] * side + np.arange(side)[:, None]  # image, row of cells, line, column
     images = glyphs.reshape(-1, side).take(lines, 0, mode="wrap")
-    if (cells < 0).any():
-        images.transpose(0, 1, 3, 2, 4)[cells < 0] = 0
     images = images.reshape(n, 1, rows * side, columns * side)
     if noise:
         images += normals(keys.astype(np.uint64), "pixels", images[0].size, noise).reshape(images.shape)
@@ -79,7 +82,7 @@ class PairsWorld(World):
         self.first = (config.rows * config.columns) - 2 * config.n_pairs - 1  # 1 where the first cell is blank
         self.sizes = dict.fromkeys(("train", "validation", "test", "unseen"))
         self.factors = {"item": config.n_items, "label": config.n_labels, "query": config.n_pairs, "noise": 2**63 - 1}
-        self.glyphs = bank(config.n_items + config.n_labels + N_UNSEEN)
+        self.glyphs = with_blank(bank(config.n_items + config.n_labels + N_UNSEEN))
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         keys = sample_keys(seed, self.split(split), indices)

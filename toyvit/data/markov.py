@@ -59,14 +59,23 @@ class MarkovWorld(World):
         return rows / rows.sum(2, keepdims=True)
 
     def walk(self, rows: NDArray[np.float64], draws: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Textures (image cell), each drawn by inverting the cumulative probabilities of its context."""
-        cumulative, every = rows.cumsum(2), np.arange(len(rows))
-        textures = np.full(draws.shape, self.config.n_textures)
-        for cell in range(draws.shape[1]):
-            context = self.context(textures, cell)
-            below = draws[:, cell, None] > cumulative[every, context]
-            textures[:, cell] = below[:, :-1].sum(1)
-        return textures
+        """Textures (image cell), each drawn by inverting the cumulative probabilities of its context.
+
+        A line of cells at a time, for a chain all of them: first what each cell would show after every texture on its left
+        (cell left image), as its place in the next cell's table, texture * images + image; then the places from left to right.
+        """
+        n, k = len(rows), self.config.n_textures
+        limits = rows.cumsum(2)[:, :, :-1].reshape(n, k + 1, -1, k - 1).transpose(2, 0, 3, 1)  # above image texture left
+        every, above, lines = np.arange(n), np.full((1, n), -1), []
+        for line in draws.T.reshape(-1, self.config.n_cells if self.config.form == "chain" else self.grid[1], 1, n):
+            given = np.ascontiguousarray(limits[above, every].transpose(2, 0, 3, 1))  # texture cell left image
+            following = sum(line > limit for limit in given) * n + every
+            places, place = np.empty((len(line), n), np.int64), k * n + every
+            for follows, here in zip(following, places, strict=True):
+                place = follows.take(place, out=here, mode="clip")
+            above = places // n
+            lines.append(above)
+        return np.concatenate(lines).T.copy()
 
     def context(self, textures: NDArray[np.int64], cell: int) -> NDArray[np.int64]:
         """The context of one cell (image): textures before it, the border where there are none."""

@@ -139,13 +139,13 @@ class ObjectsWorld(World):
             flat[where[:, each]] += bright[:, each]
         return torch.from_numpy(images.reshape(n, 1, *self.image_size))
 
-    def mask(self, factors: Factors) -> NDArray[np.int64]:
+    def mask(self, factors: Factors) -> NDArray[np.uint8]:
         """Which object each pixel shows (image row column): 0 none, else 1 to `most`; of two that overlap, the later.
 
         A pixel shows an object where its picture is at least half bright: all of a glyph's box, the strokes of a digit.
         """
         shown, where = self.boxes(factors)
-        found = np.zeros((len(shown), *self.image_size), np.int64)
+        found = np.zeros((len(shown), *self.image_size), np.uint8)
         for each in range(self.config.most):
             found.reshape(-1)[where[:, each][abs(shown[:, each]) >= FULL // 2]] = each + 1
         return found
@@ -153,9 +153,9 @@ class ObjectsWorld(World):
     def covering(self, factors: Factors) -> NDArray[np.int64]:
         """Which object each patch shows most of (image patch), 1 to `most`; of equals the first, 0 where none has 8 pixels."""
         mask, rows, most = self.mask(factors).reshape(-1), self.config.size // CELL, self.config.most
-        pixel = np.flatnonzero(mask)
-        line, column = np.divmod(pixel, self.config.size)  # lines of all pictures, one below the other
-        patch = line // CELL * rows + column // CELL
+        pixel = np.flatnonzero(mask > 0)
+        run = pixel // CELL  # of the pixels of one line and one patch, those of all pictures in order
+        patch = run // (rows * CELL) * rows + run % rows
         covered = np.bincount(patch * most + mask[pixel] - 1, minlength=len(mask) // CELL**2 * most).reshape(-1, rows**2, most)
         return np.where(covered.max(2) >= LEAST, covered.argmax(2) + 1, 0)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from toyvit.config import RelationsConfig
 from toyvit.data.draws import integers, sample_keys, subsets, uniforms
-from toyvit.data.glyphs import CELL, N_UNSEEN, bank, cell_pictures
+from toyvit.data.glyphs import CELL, N_UNSEEN, bank, cell_pictures, with_blank
 from toyvit.data.task import Batch, Task, asking, class_baselines, other_answer
 from toyvit.data.world import Factors, World
 from toyvit.errors import BadInput
@@ -44,7 +44,7 @@ class RelationsWorld(World):
         self.regions = [cells] if config.ask != "match" else [upper, *np.split(lower, [config.columns // 2], 1)]
         self.n_each = config.n_objects if config.ask == "odd" else 2  # objects in a region
         self.factors = self.asked | {"shape": config.n_shapes + N_UNSEEN, "cell": cells.size, "look": 2**63 - 1}
-        self.glyphs = bank(config.n_shapes + N_UNSEEN)
+        self.glyphs = with_blank(bank(config.n_shapes + N_UNSEEN))
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         keys = sample_keys(seed, self.split(split), indices)

@@ -30,6 +30,9 @@ class RepeatsWorld(World):
         self.config, self.grid = config, (config.rows, config.columns)
         self.image_size = (config.rows * CELL, config.columns * CELL)
         self.sizes = dict.fromkeys(("train", "validation", "test"))
+        self.glyphs = bank(config.n_glyphs)
+        periods = np.arange(config.least, config.most + 1)
+        self.places = np.arange(config.n_cells) % periods[:, None]  # in the sequence (period cell)
         self.factors = {
             "sequence": config.n_glyphs,
             "period": config.most - config.least + 1,
@@ -48,18 +51,14 @@ class RepeatsWorld(World):
             "masked": least + period + integers(keys, "masked", 1, 2**31)[:, 0] % (n - least - period),
         }
 
-    def period(self, factors: Factors) -> NDArray[np.int64]:
-        """Cells until the sequence comes again (image)."""
-        return self.config.least + factors["period"]
-
     def cells(self, factors: Factors) -> NDArray[np.int64]:
         """Glyph number in each cell (image cell)."""
-        place = np.arange(self.config.n_cells) % self.period(factors)[:, None]
-        return np.take_along_axis(factors["sequence"], place, 1)
+        sequence = factors["sequence"]
+        return sequence.take(self.places[factors["period"]] + sequence.shape[1] * np.arange(len(sequence))[:, None])
 
     def render(self, factors: Factors) -> Tensor:
         cells = self.cells(factors).reshape(-1, *self.grid)
-        return cell_pictures(bank(self.config.n_glyphs), cells, self.config.noise, factors["noise"])
+        return cell_pictures(self.glyphs, cells, self.config.noise, factors["noise"])
 
     def content(self, factors: Factors) -> Tensor:
         return torch.from_numpy(self.cells(factors))
@@ -68,14 +67,13 @@ class RepeatsWorld(World):
 def repeats(config: RepeatsConfig) -> Task:
     """Which glyph comes next (asked from the second time on), or which is hidden (one cell of the repeated part blanked)?"""
     world = RepeatsWorld(config)
+    place, periods = torch.arange(config.n_cells), torch.arange(config.least, config.most + 1)[:, None]
+    not_asked = (place < periods) | (place == config.n_cells - 1)  # period cell
 
     def question(factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
-        cells, period = torch.from_numpy(world.cells(factors)), torch.from_numpy(world.period(factors))
-        place = torch.arange(config.n_cells)
+        cells = torch.from_numpy(world.cells(factors))
         if config.ask == "next":
-            following = torch.cat([cells[:, 1:], cells[:, :1]], 1)
-            asked = (place >= period[:, None]) & (place + 1 < config.n_cells)
-            return images, following.masked_fill(~asked, -1)
+            return images, cells.roll(-1, 1).masked_fill_(not_asked[torch.from_numpy(factors["period"])], -1)
         hidden = place == torch.from_numpy(factors["masked"])[:, None]
         blank = hidden.unflatten(1, world.grid).repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
         return images.masked_fill(blank[:, None], 0), cells.masked_fill(~hidden, -1)
