@@ -67,9 +67,8 @@ def draw_circuit(path: Path, found: Found) -> list[Path]:
     found.circuit.save(record)
     size, where = len(found.circuit.edges), found.circuit.checkpoint.split(",")[0].replace(" at ", ", step ")
     title = (
-        f"{found.circuit.found}, {where}: {size} of {found.n_edges} edges, faithfulness {found.faithfulness:.2f} "
-        f"({found.circuit.metric.replace('_', ' ')}; cut edges carry: {found.circuit.base})\n"
-        f"widths: EAP-IG scores on {found.n_pairs} pairs"
+        f"{found.circuit.found}, {where}: {size} of {found.n_edges} edges, faithfulness {found.faithfulness:.2f}\n"
+        f"{found.circuit.metric.replace('_', ' ')}, cut edges carry: {found.circuit.base}; widths: EAP-IG scores"
     )
     circuits.circuit(folder.run().model, found.kept, found.scores, title).savefig(picture, dpi=120)
     return [record, picture]

@@ -67,7 +67,9 @@ def _places(config: ModelConfig) -> dict[str, tuple[float, float]]:
 
 def _arrow(panel: Axes, start: tuple[float, float], end: tuple[float, float], port: str, share: float) -> None:
     passed = max(0, round(end[1] - start[1]) - 1)  # rows in between: the arrow goes round what stands there
-    bend = {"q": 0.18, "k": 0.0, "v": -0.18, "": 0.08}[port] + (0.3 if passed and abs(end[0] - start[0]) < 0.5 else 0)
+    bend = {"q": 0.18, "k": 0.0, "v": -0.18, "": 0.08}[port]
+    if passed and abs(end[0] - start[0]) < 0.5:
+        bend += -0.3 if bend < 0 else 0.3
     style: Any = {"arrowstyle": "-|>", "mutation_scale": 9, "connectionstyle": f"arc3,rad={bend}", "shrinkA": 13, "shrinkB": 13}
     panel.add_patch(FancyArrowPatch(start, end, color=PORTS[port], lw=0.6 + 3 * share, alpha=0.35 + 0.6 * share, **style))
 

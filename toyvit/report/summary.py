@@ -45,7 +45,7 @@ def induction(path: Path, frame: pd.DataFrame) -> list[Line]:
     layer, head = strongest["layer"], strongest["head"]
     rise = window(accuracy, ceiling)
     return [
-        ("onset (10 % of the rise)", f"step {rise[0]}" if rise else "no rise above the ceiling"),
+        ("first checkpoint past 10 % of the rise", f"step {rise[0]}" if rise else "no rise above the ceiling"),
         *([("width, 10 % to 90 %", f"{rise[1] - rise[0]} steps, {relative_width(rise):.2f} of the onset")] if rise else []),
         ("transition in accuracy", verdict(accuracy, changes(path))),
         ("bag-of-labels ceiling", f"{ceiling:.3f}"),
