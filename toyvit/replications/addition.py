@@ -41,5 +41,5 @@ ROW = Replication(
         Check("test_95", "step of test accuracy 0.95", "1,000 to 1,725", LAB, 600, 2600, must=True),
         Check("test_99", "step of test accuracy 0.99", "1,150 to 1,875", LAB, 700, 2800),
     ),
-    minutes=1.2,
+    minutes=1.4,
 )

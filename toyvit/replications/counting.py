@@ -41,5 +41,5 @@ ROW = Replication(
         Check("seen", "accuracy, pairs that were trained", "0.992", LAB, 0.96, 1, must=True),
         Check("held_out", "accuracy, pairs kept apart", "0.938", LAB, 0.85, 1),
     ),
-    minutes=0.6,
+    minutes=0.5,
 )

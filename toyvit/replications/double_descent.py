@@ -102,7 +102,7 @@ ROW = Replication(
         Check("samples_loss", "largest dimensionality of a sample, smallest set over largest", "falls", PLOT, 1.5, inf),
         Check("worst_size", "size of the worst set", "between the regimes", PLOT, 4, 3000),
     ),
-    minutes=1,
+    minutes=0.5,
     remark="In a small set a sample has features that no other has; the dimensionality of such a feature is the sample's.",
     version=2,
 )

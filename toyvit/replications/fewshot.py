@@ -89,6 +89,6 @@ ROW = Replication(
         Check("strength", "induction strength of the best head", "0.85", PLOT, 0.7, 1),
         Check("alone", "accuracy with that layer's best head alone", "0.98", PLOT, 0.9, 1),
     ),
-    minutes=1.0,
+    minutes=0.6,
     remark="Sequences to the drop depend on the rate and on the pictures, and are not comparable one to one.",
 )

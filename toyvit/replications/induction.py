@@ -71,5 +71,5 @@ ROW = Replication(
         Check("one_layer", "accuracy of one layer (bag of labels: 0.177)", "0.158 to 0.172", LAB, 0.1, 0.2),
         Check("one_layer_detected", "transitions found with one layer", "none", LAB, 0, 0),
     ),
-    minutes=1.8,
+    minutes=1.1,
 )

@@ -106,6 +106,6 @@ ROW = Replication(
         Check("w1^2 w2", "w1^2 w2", "0.124 (quadrature)", TEXT, 0.112, 0.136),
         Check("reduced rank, over exact", "reduced rank, over the closed form", "1", TEXT, 0.6, 1.4),
     ),
-    minutes=0.3,
+    minutes=0.15,
     remark="Steps of finite length widen each direction: the stiffest of the quadratic loss by a third, in all by 1.13.",
 )

@@ -112,5 +112,5 @@ ROW = Replication(
         Check("whole_width", "width of the mean loss", "smooth", PLOT, 5, inf),
         Check("clusters", "clusters of curves against tasks, adjusted Rand index", "clusters are tasks", TEXT, 0.5, 1),
     ),
-    minutes=1.2,
+    minutes=0.6,
 )

@@ -71,6 +71,6 @@ ROW = Replication(
         Check("earlier", "how many times sooner with c clamped", "earlier", PLOT, 1.5, inf),
         Check("b_and_c_0.9", "iterations to 90 % of the loss, b and c clamped: no plateau", "smooth", PLOT, 0, 5),
     ),
-    minutes=0.05,
+    minutes=0.01,
     remark="A start whose overlaps with the goal multiply to less than 0 has to turn round first, and may not in 1,000.",
 )

@@ -47,5 +47,5 @@ ROW = Replication(
         Check("one_layer", "one layer, at the end (position alone gives some of it)", "they do not form", TEXT, 0, 0.5),
         Check("onset", "onset of a transition with two layers, step", "abrupt", PLOT, 1, 800),
     ),
-    minutes=0.4,
+    minutes=0.5,
 )
