@@ -212,3 +212,13 @@ def test_curves_that_fall_together_are_a_cluster_and_noise_is_none():
     assert abs(adjusted_rand_score(groups, dynamics.clustered(noise, 3))) < 0.1
     with pytest.raises(BadInput, match="60 curves make 1 to 60 clusters, got 61"):
         dynamics.clustered(noise, 61)
+
+
+def test_a_curve_that_never_moves_is_not_reached_and_bad_ones_are_refused():
+    flat = pd.Series(1.0, index=range(20))
+    assert math.isnan(dynamics.reached(flat))
+    for curve, share in ((flat.mask(flat.index < 3), 0.5), (flat, 2.0)):
+        with pytest.raises(BadInput, match="finite values and a share between 0 and 1"):
+            dynamics.reached(curve, share)
+    with pytest.raises(BadInput, match="needs the reference 'test_loss' among its curves"):
+        dynamics.order_of_reaching([pd.DataFrame({"a": flat})])

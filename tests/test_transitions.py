@@ -253,3 +253,16 @@ def test_planted_curves_go_ten_percent_of_the_way_at_their_onset():
     values, onset = calibration.planted(steps, np.random.default_rng(0), 0.1, 0)
     before, after = np.interp([onset / 1.3, onset * 1.5], steps, values)
     assert (np.interp(onset, steps, values) - before) / (after - before) == pytest.approx(0.1, abs=0.03)
+
+
+@pytest.mark.parametrize("last", [2, 3, 4, 5, 8, 15])
+def test_a_jump_near_the_end_has_its_own_onset_or_is_unfinished(last):
+    """Truth: the jump itself, however few checkpoints follow; one in the last two is not called a transition."""
+    steps = np.arange(0, 2001, 20)
+    values = (steps >= steps[-last]) * 1.0 + np.random.default_rng(last).normal(0, 0.01, len(steps))
+    found = detect(steps, values)
+    if last < 3:
+        assert found is None
+    else:
+        assert found is not None and found.onset == found.end == steps[-last]
+        assert found.size == pytest.approx(1, abs=0.05)

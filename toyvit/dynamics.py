@@ -146,9 +146,14 @@ def reached(curve: pd.Series, share: float = 0.5) -> float:
     """The first step past a share of the way from a curve's far end to where it ends.
 
     The curve is first smoothed by a running median of five checkpoints, so that a spike is no event. It ends at the median of
-    its last ten; its far end is its extreme on the other side of that, the highest of a curve that falls. For curves with
-    spikes and stairs, in which `transitions.detect` sees no single abrupt change; it does not say whether there is one.
+    its last ten; its far end is its extreme on the other side of that, the highest of a curve that falls. NaN for
+    one that never moves. For curves with spikes and stairs, in which `transitions.detect` sees no single abrupt change; it does
+    not say whether there is one.
     """
+    if not 0 < share < 1 or not np.isfinite(curve).all():
+        raise BadInput(f"a curve of finite values and a share between 0 and 1 are needed, got {curve.to_numpy()} and {share}")
+    if curve.nunique() < 2:
+        return float("nan")
     smooth = curve.rolling(5, center=True, min_periods=1).median().to_numpy()
     last = np.median(smooth[-10:])
     far = int(smooth.argmax() if smooth.max() - last > last - smooth.min() else smooth.argmin())
@@ -163,6 +168,8 @@ def order_of_reaching(runs: Sequence[pd.DataFrame], share: float = 0.5, referenc
     lag         median over runs of the steps by which it comes after the reference in the same run; negative: before
     low, high   95 % bootstrap interval of the lag over runs (2,000 draws); with five runs it is near their whole range
     """
+    if not runs or any(reference not in run for run in runs):
+        raise BadInput(f"every run needs the reference {reference!r} among its curves, got {[list(run) for run in runs]}")
     steps = pd.DataFrame([{name: reached(curve, share) for name, curve in run.items()} for run in runs])
     lags = steps.sub(steps[reference], axis=0)
     picks = np.random.default_rng(0).integers(0, len(lags), (2000, len(lags)))

@@ -96,12 +96,14 @@ class Results:
         return {Cell(*row) for row in self.db.execute(where, (quantity,))}
 
     def write(self, cell: Cell, split: str, images: int, numbers: Iterable[Row]) -> None:
-        """A cell with its rows, all or nothing."""
+        """A cell with its rows, all or nothing; one that another process has written meanwhile stays as it is."""
         with self.db:
             key = (cell.step, cell.sha256, cell.analysis, cell.version, cell.digest, split, images)
-            number = self.db.execute(
-                "insert into cells (step, sha256, analysis, version, digest, split, images) values (?, ?, ?, ?, ?, ?, ?)", key
-            ).lastrowid
+            columns = "step, sha256, analysis, version, digest, split, images"
+            made = self.db.execute(f"insert or ignore into cells ({columns}) values (?, ?, ?, ?, ?, ?, ?)", key)
+            if not made.rowcount:
+                return
+            number = made.lastrowid
             found = [(quantity, json.dumps(axes), value) for quantity, axes, value in numbers]
             self.db.executemany("insert or ignore into places (quantity, axes) values (?, ?)", [row[:2] for row in found])
             self.db.executemany(

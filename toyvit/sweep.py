@@ -59,6 +59,8 @@ def sweep(
 def check(plan: Mapping[Path, Run], *, analyses: list[str] | None = None, images: int = 512, split: str = "test") -> None:
     """BadInput for several recipes, a run that cannot be, a folder with another config, or an analysis that is not allowed."""
     alike(plan)
+    if images < 2:
+        raise BadInput(f"--images must be at least 2, got {images}")
     seen = set()
     for path, given in plan.items():
         run, folder = resolve(given), RunFolder(path)
@@ -138,6 +140,8 @@ def _row(path: Path, run: Run, varied: list[str]) -> dict[str, Any]:
     frame = main_rows(table(path))
     for name in ("accuracy", "loss"):
         values = frame[(frame["analysis"] == "performance") & (frame["quantity"] == name)].set_index("step")["value"]
+        if not len(values):
+            continue
         row[name] = values.iloc[-1]
         if name == "accuracy" and (change := found(values, rate_changes(run.train))):
             row |= {"onset": change.onset, "end": change.end, "width": change.width}

@@ -80,8 +80,8 @@ def detect(steps: ArrayLike, values: ArrayLike, events: Iterable[float] = ()) ->
     """The largest abrupt change of one curve, rising or falling; None where the curve is smooth or only noise.
 
     `events` are steps at which the learning rate jumps or bends (`config.rate_changes`): a change whose onset is no further
-    from one than its own length and a checkpoint counts as the schedule's (None). BadInput for fewer than 40 checkpoints, or
-    values that are not finite.
+    from one than its own length and a checkpoint counts as the schedule's (None), and one that ends in the last two checkpoints
+    as unfinished (None). BadInput for fewer than 40 checkpoints, or values that are not finite.
     """
     clock, curve = _series(steps, values)
     return _verdict(clock, [curve], events)
@@ -165,7 +165,8 @@ def _verdict(clock: _Clock, curves: Sequence[Array], events: Iterable[float]) ->
     rate = float(np.exp(np.interp(statistic, NULL_SCORES, np.log(NULL_RATES))))
     length = end - clock.steps[clock.steps < onset][-1]
     scheduled = any(abs(event - onset) <= length for event in events)
-    return None if rate > ERROR_RATE or scheduled else Transition(onset, end, size, 1 - rate)
+    unfinished = (clock.steps >= end).sum() < AFTER
+    return None if rate > ERROR_RATE or scheduled or unfinished else Transition(onset, end, size, 1 - rate)
 
 
 def _medians(rows: Array) -> Array:
@@ -264,8 +265,10 @@ def _levels(steps: Array, y: Array, onset: float, end: float) -> tuple[float, fl
 
 
 def _crossings(steps: Array, way: Array, onset: float, end: float) -> tuple[float, float]:
-    """First checkpoints past 10 % and 90 % of the way, sought from the middle of the change back and on."""
-    middle = int(np.searchsorted(steps, np.sqrt(onset * end)))
+    """First checkpoints past 10 % and 90 % of the way, sought from the first past half of it back and on."""
+    left = int(np.searchsorted(steps, onset))
+    past = np.flatnonzero(way[left:] >= 0.5)
+    middle = left + int(past[0]) if len(past) else int(np.searchsorted(steps, np.sqrt(onset * end)))
     below, above = np.flatnonzero(way[:middle] <= 0.1), np.flatnonzero(way[middle:] >= 0.9)
     first = below[-1] + 1 if len(below) else middle
     last = middle + above[0] if len(above) else np.searchsorted(steps, end)

@@ -48,4 +48,5 @@ ROW = Replication(
         Check("onset", "onset of a transition with two layers, step", "abrupt", PLOT, 1, 800),
     ),
     minutes=0.5,
+    remark="The transition comes as the warm-up ends, step 100. With warm-ups of 20 and 200 it comes at 80 and 152.",
 )

@@ -47,6 +47,10 @@ def grokking(path: Path, beside: Path | None = None) -> Figure:
         _llc_panel(panels[4], llc)
     for panel in panels[:4]:
         panel.legend(fontsize="small")
+    best = seen.sort_values("test_loss").iloc[0]
+    verdict = "grokked" if best["test_accuracy"] > 0.9 else "not grokked"
+    at = f"test accuracy {best['test_accuracy']:.2f} at step {best.name:,}, whose key frequencies are taken"
+    figure.suptitle(f"{path.name}, {verdict}: {at}", fontsize="small")
     step_axis(panels[-1])
     return figure
 
