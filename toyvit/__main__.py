@@ -334,9 +334,11 @@ def data(options: argparse.Namespace) -> int:
         picture.parent.mkdir(parents=True, exist_ok=True)
         preview(made).savefig(picture, dpi=90)
         print(f"preview: {picture}")
-    for name, score in (made.baselines(made.frozen(0, "test", 1000)) | naive(made.config)).items():
+    batch = made.frozen(0, "test", 1000)
+    print(f"naive answers, on {len(batch.target):,} test pictures (the card may have counted more):")
+    for name, score in (made.baselines(batch) | naive(made.config)).items():
         print(f"  {name:30} {score:.3f}")
-    print(f"  SHA-256 of the first 1,000     {checksum(made)}")
+    print(f"SHA-256 of the first 1,000 training pictures and their answers, byte after byte: {checksum(made)}")
     if options.export:
         print(f"exported to {export(options.name, options.export, options.samples)}")
     return 0

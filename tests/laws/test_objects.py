@@ -313,3 +313,8 @@ def test_a_disc_more_leaves_the_squares_where_they_are():
 def test_more_than_a_side_holds_is_refused():
     with pytest.raises(BadInput, match="at most 16 in all"):
         CountingConfig(most=10, distractors=7)
+
+
+def test_classes_that_are_all_held_out_are_refused():
+    with pytest.raises(BadInput, match=r"held_out 0\.9 of 3 classes leaves none for training"):
+        canvas("dsprites", held_out=0.9)

@@ -56,7 +56,7 @@ WORLDS: dict[str, tuple[Callable[[], Task], str]] = {
     "dsprites": (lambda: dsprites(DspritesConfig()), "64 x 64 sprites with five factors, and pairs of them"),
     "glyphs": (lambda: induction(InductionConfig()), "item-label pairs and a query on a grid of glyphs"),
     "markov": (lambda: markov(MarkovConfig()), "textures drawn from a Markov chain that is fresh for each picture"),
-    "repeats": (lambda: repeats(RepeatsConfig()), "a sequence of glyphs shown twice, with a varying period"),
+    "repeats": (lambda: repeats(RepeatsConfig()), "a sequence of glyphs over and over, with a varying period"),
     "addition": (lambda: addition(AdditionConfig()), "two operands, as glyphs or as the hands of a clock"),
     "fewshot": (lambda: fewshot(FewshotConfig()), "exemplar-label pairs and a query: answered from the context or the weights"),
     "omniglot": (lambda: fewshot(FewshotConfig(source="omniglot", n_pairs=4)), "the same with handwritten characters"),

@@ -19,6 +19,7 @@ from toyvit.data.glyphs import CELL, bank
 from toyvit.data.places import apart, pixels
 from toyvit.data.task import Batch, Task, asking, class_baselines
 from toyvit.data.world import Factors, World, with_held_out
+from toyvit.errors import BadInput
 
 SPLITS = ("train", "validation", "test")
 QUARTERS = 4  # of the canvas, by the corner of an object's box
@@ -94,6 +95,8 @@ class ObjectsWorld(World):
         self.side = CELL if config.source == "glyphs" else SIDE
         self.corners = config.size - self.side + 1  # a row
         self.n_kinds = self.stamps.first.shape[1]
+        if round(config.held_out * self.n_kinds) == self.n_kinds:
+            raise BadInput(f"held_out {config.held_out:g} of {self.n_kinds} classes leaves none for training")
         self.sizes = dict.fromkeys(with_held_out(SPLITS, config.held_out, self.kinds[True].size))
         objects = {"kind": self.n_kinds, "picture": FIRST, "place": self.corners**2}
         self.factors = {"count": config.most + 1, **objects, "split": len(SPLITS), "look": 2**63 - 1}
