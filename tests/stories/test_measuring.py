@@ -12,7 +12,7 @@ from toyvit.analyses import ANALYSES, behaviour
 from toyvit.analyses.llc import Llc
 from toyvit.measure import measure
 from toyvit.recipes import RECIPES
-from toyvit.results import table
+from toyvit.results import Cell, Results, table
 from toyvit.runs import RunFolder
 from toyvit.train import fit
 
@@ -127,3 +127,16 @@ def test_following_a_run_in_training_ends_with_it(tmp_path):
     following = toyvit("measure", tmp_path / "run", "--follow", "--images", 16, "--analyses", "performance")
     assert finish(training)[0] == 0 and finish(following)[0] == 0
     assert set(table(tmp_path / "run")["step"]) == {entry.step for entry in RunFolder(tmp_path / "run").entries()}
+
+
+def test_a_cell_that_another_process_wrote_meanwhile_stays_as_it_is(run):
+    """Two sweeps of one run both find a cell missing; the first to finish writes it, the second changes nothing."""
+    cell = Cell(10, "sha", "norms", 1, "digest")
+    with Results(RunFolder(run)) as one, Results(RunFolder(run)) as other:
+        one.write(cell, "test", 16, [("weight_total", {}, 1.0)])
+        other.write(cell, "test", 16, [("weight_total", {}, 2.0)])
+        assert cell in one.done() and cell in other.done()
+        numbers = other.db.execute(
+            "select value from numbers join cells on cells.id = numbers.cell where sha256 = 'sha'"
+        ).fetchall()
+    assert numbers == [(1.0,)]

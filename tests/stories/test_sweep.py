@@ -125,6 +125,7 @@ def test_what_cannot_be_swept_is_refused_in_one_line(tmp_path, capsys):
         ("--seeds", "a"): "'a'",
         ("--seeds", "1,1"): "each seed once",
         ("--jobs", "0"): "--jobs must be at least 1",
+        ("--images", "0"): "--images must be at least 2, got 0",
         ("--model.n_layer", "1,2"): "did you mean '--model.n_layers'",
         ("--model.n_layers", "1,0"): "n_layers must be >= 1, got 0",
         ("--model.readout", "last,every"): "one for each image: allowed are cls, mean, last",
