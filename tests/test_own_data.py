@@ -59,6 +59,7 @@ BAD = {
     "one class": ({"labels": np.zeros(60, int)}, ["all 0", "two classes"]),
     "shape": ({"images": np.zeros((60, 8), np.uint8)}, ["(60, 8)", "height, width"]),
     "kind": ({"images": np.zeros((60, 8, 12), int)}, ["uint8 or floats", "int64"]),
+    "channels first": ({"images": np.zeros((60, 3, 8, 12), np.uint8)}, ["channels last", "got (60, 3, 8, 12)"]),
     "infinite": ({"images": np.full((60, 8, 12), np.nan)}, ["5760 numbers that are not finite"]),
     "few": (
         {"images": np.zeros((9, 8, 12), np.uint8), "labels": np.arange(9), "factor_odd": None},

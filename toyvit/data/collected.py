@@ -114,6 +114,8 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
             f"images in {path} must be (picture, height, width) or (picture, height, width, channel) of uint8 or floats, "
             f"got {images.shape} of {images.dtype}"
         )
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] > 4:
+        raise BadInput(f"images in {path} have channels last, (picture, height, width, channel), got {images.shape}")
     if not np.isfinite(images).all():
         raise BadInput(f"images in {path} hold {np.count_nonzero(~np.isfinite(images))} numbers that are not finite")
     if len(images) < 20:
