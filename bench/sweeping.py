@@ -12,14 +12,14 @@ from toyvit.config import with_seed
 from toyvit.recipes import RECIPES
 from toyvit.sweep import sweep
 
-RUNS = 8
+RUNS = 4
 
 
 def once(jobs: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         plan = {folder / f"seed-{seed}": with_seed(RECIPES["induction-smoke"](), seed) for seed in range(RUNS)}
-        sweep(plan, folder, jobs=jobs, progress=False)
+        sweep(plan, folder, jobs=jobs, progress=False, analyses=["performance"])
 
 
 def results(repeats: int | None) -> Iterator[Result]:
