@@ -138,8 +138,10 @@ def search(
         kept, found = smallest(judge, ranked, limit), f"{method} to {limit:g}"
     size = int(kept.sum())
     drawn = random_circuits(model, size, n_null) if size else iter(())
-    others = list(tqdm(drawn, desc="random circuits", total=n_null, leave=False, disable=not size or not n_null))
-    null = [judge.faithfulness(other) for other in tqdm(others, desc="judging them", leave=False, disable=not others)]
+    null, n_same = [], 0
+    for other in tqdm(drawn, desc="random circuits", total=n_null, leave=False, disable=not size or not n_null):
+        null.append(judge.faithfulness(other))
+        n_same += torch.equal(other, kept)
     what = f"{classes[0]}-{classes[1]}" if classes else change or next(iter(task(trajectory.run.task).others))
     return Found(
         circuit=Circuit(
@@ -160,7 +162,7 @@ def search(
         faithfulness=judge.faithfulness(kept),
         completeness=judge.completeness(kept),
         null=torch.tensor(null),
-        n_same=sum(torch.equal(other, kept) for other in others),
+        n_same=n_same,
         name=f"circuit-{what}-{method}-{limit:g}-{metric}-{base}-{len(pairs.clean)}-pairs-{at}",
     )
 
