@@ -1,4 +1,4 @@
-"""Drawing and rendering a training batch, as a share of the update after it; as in training, a batch finds cold caches."""
+"""Drawing training batches, as a share of the updates they feed; as in training, a draw finds cold caches."""
 
 from __future__ import annotations
 
@@ -18,26 +18,29 @@ BAR = 0.10
 
 def results(repeats: int | None) -> Iterator[Result]:
     for name in RECIPES:
-        yield timed(name, repeats or 101)
+        yield timed(name, repeats or 51)
 
 
 def timed(name: str, repeats: int) -> Result:
-    """A batch of a recipe against the update it feeds."""
+    """The batches of a recipe that are drawn together, against the updates they feed."""
     run = resolve(RECIPES[name]())
     model, stream = ViT(run.model), Stream(task(run.task), run)
-    adam, numbers, latest = optimizer(model, run.train), cycle(range(1, 10_001)), [stream.batch(1)]
+    adam, n = optimizer(model, run.train), stream.at_once
+    starts, latest = cycle(range(1, 10_001, n)), list(stream.batches(range(1, n + 1)))
 
     def draw() -> None:
-        latest[0] = stream.batch(next(numbers))
+        start = next(starts)
+        latest[:] = stream.batches(range(start, start + n))
 
     def step() -> None:
-        update(model, adam, latest[0], run.train.clip)
+        for batch in latest:
+            update(model, adam, batch, run.train.clip)
 
     times = interleave(f"batch of {name}", {"batch": draw, "step": step}, repeats, turning=False)
     return Result(
         name=f"batch of {name}, {run.train.batch_size} pictures",
-        ours=times["batch"],
-        peer=times["step"],
+        ours=[time / n for time in times["batch"]],
+        peer=[time / n for time in times["step"]],
         peer_name="one step",
         bar=BAR,
     )

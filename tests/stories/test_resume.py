@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
@@ -55,15 +56,14 @@ def test_what_a_kill_leaves_behind_does_no_harm(tmp_path, monkeypatch, at, lefto
     from toyvit.train.data import Stream
 
     whole = fit(small(), tmp_path / "whole", progress=False)
-    batch = Stream.batch
+    batches = Stream.__iter__
 
-    def breaks(self, step):
-        if step > at:
-            raise RuntimeError("broken")
-        return batch(self, step)
+    def breaks(self):
+        yield from islice(batches(self), at)
+        raise RuntimeError("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Stream, "batch", breaks)
+        patch.setattr(Stream, "__iter__", breaks)
         with pytest.raises(RuntimeError, match="broken"):
             fit(small(), tmp_path / "run", progress=False)
     folder = RunFolder(tmp_path / "run")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytorch_lightning as pl
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -13,6 +14,8 @@ from toyvit.circuits.clamps import need_pairs
 from toyvit.config import Run
 from toyvit.data.tasks import Task
 from toyvit.errors import BadInput
+
+AHEAD = 256  # pictures drawn at once: enough to share what a draw costs whatever its size, few enough to stay in the cache
 
 
 class Stream(IterableDataset[tuple[Tensor, ...]]):
@@ -25,18 +28,32 @@ class Stream(IterableDataset[tuple[Tensor, ...]]):
         self.task, self.run, self.first = task, run, first
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
+        return next(self.batches(range(step, step + 1)))
+
+    def batches(self, steps: range) -> Iterator[tuple[Tensor, ...]]:
+        """The batches of consecutive steps, drawn at once."""
         size = self.run.train.batch_size
-        indices = np.arange((step - 1) * size, step * size)
+        parts = self._examples(np.arange((steps.start - 1) * size, (steps.stop - 1) * size))
+        return zip(*(part.split(size) for part in parts), strict=True)
+
+    def _examples(self, indices: NDArray[np.int64]) -> tuple[Tensor, ...]:
         if not need_pairs(self.run.train.clamps):
             return self.task.examples(self.run.seeds.data, "train", indices)
         factors = self.task.world.sample(self.run.seeds.data, "train", indices)
         pairs = self.task.pairs(factors) if self.task.pairs else None
         if pairs is None:
-            raise BadInput(f"the clamp 'match' needs a matching label in every picture, the batch of step {step} has not")
+            raise BadInput("the clamp 'match' needs a matching label in every training picture: some have none")
         return *self.task.drawn(factors), pairs.query, pairs.match, pairs.labels
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        return (self.batch(step) for step in range(self.first, self.run.train.steps + 1))
+        end = self.run.train.steps + 1
+        for start in range(self.first, end, self.at_once):
+            yield from self.batches(range(start, min(start + self.at_once, end)))
+
+    @property
+    def at_once(self) -> int:
+        """How many batches are drawn together."""
+        return max(1, AHEAD // self.run.train.batch_size)
 
 
 class Data(pl.LightningDataModule):
