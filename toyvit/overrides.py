@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any, get_type_hints
 
 from toyvit.config import Run
-from toyvit.errors import BadInput, nearest
+from toyvit.errors import BadField, BadInput, nearest
 
 PARTS = ("model", "task", "train", "seeds")
 WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
@@ -30,7 +30,17 @@ def overridden(run: Run, words: Sequence[str]) -> Run:
         if text is None:
             raise BadInput(f"{option} needs a value")
         changed.setdefault(part, {})[name] = _value(option, text, hint)
-    return replace(run, **{part: replace(getattr(run, part), **values) for part, values in changed.items()})
+    return replace(run, **{part: _set(part, getattr(run, part), values) for part, values in changed.items()})
+
+
+def _set(part: str, record: Any, values: dict[str, Any]) -> Any:
+    """The record with these values; what it says against them names the options that were typed, not the record."""
+    try:
+        return replace(record, **values)
+    except BadField as error:
+        raise BadInput(f"--{part}.{error.field} {error.problem}") from None
+    except BadInput as error:  # fields that do not go together
+        raise BadInput(f"{' '.join(f'--{part}.{name} {value}' for name, value in values.items())}: {error}") from None
 
 
 def variants(run: Run, words: Sequence[str]) -> dict[str, Run]:

@@ -47,7 +47,9 @@ class ModelConfig(Checked):
         if self.image_size is not None and self.patch_size is not None:
             height, width = self.image_size
             if height % self.patch_size or width % self.patch_size:
-                raise BadInput(f"patches of {self.patch_size} x {self.patch_size} do not tile an image of {height} x {width}")
+                raise BadInput(
+                    f"patch_size: patches of {self.patch_size} x {self.patch_size} do not tile an image of {height} x {width}"
+                )
         for needed, value in (("readout", "cls"), ("mask", "no-cls-read")):
             if getattr(self, needed) == value and not self.cls_token:
                 raise BadInput(f"{needed} {value!r} needs cls_token true, got false")

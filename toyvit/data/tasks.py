@@ -62,10 +62,11 @@ def resolve(run: Run) -> Run:
     for name, value in decided.items():
         given = getattr(run.model, name)
         if given is not None and given != value:
-            raise BadInput(f"model.{name} is {given}, but the task {run.task.name} has {value}: leave it out")
+            raise BadInput(f"model.{name} is {given}, but the task {run.task.name} has {value}: leave it out, or say none")
     model: ModelConfig = replace(run.model, **decided)
     choices.check(model)
-    model.stated("patch_size")
+    if model.patch_size is None:
+        raise BadInput(f"model.patch_size is not given, and the task {run.task.name} does not fix it")
     _check_readout(run, made, model.readout)
     return replace(run, model=model)
 
