@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import product
 from typing import Any, get_type_hints
 
-from toyvit.config import Run
+from toyvit.config import Run, TaskConfig
 from toyvit.errors import BadField, BadInput, nearest
 
 PARTS = ("model", "task", "train", "seeds")
@@ -17,10 +17,20 @@ WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", 
 
 def overridden(run: Run, words: Sequence[str]) -> Run:
     """The run with the fields set that `words` name; an unknown field or a value of the wrong kind is BadInput."""
+    return replace(run, **_changed({part: getattr(run, part) for part in PARTS}, words))
+
+
+def overridden_task(config: TaskConfig, words: Sequence[str]) -> TaskConfig:
+    """The same of a task by itself: `--task.hops 2`."""
+    return _changed({"task": config}, words).get("task", config)
+
+
+def _changed(records: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """The records, by their part of a run, in which `words` set a field."""
     known = {
-        f"--{part}.{item.name}": (part, item.name, str(get_type_hints(type(getattr(run, part)))[item.name]))
-        for part in PARTS
-        for item in fields(getattr(run, part))
+        f"--{part}.{item.name}": (part, item.name, str(get_type_hints(type(record))[item.name]))
+        for part, record in records.items()
+        for item in fields(record)
     }
     changed: dict[str, dict[str, Any]] = {}
     for option, text in _pairs(words):
@@ -30,7 +40,7 @@ def overridden(run: Run, words: Sequence[str]) -> Run:
         if text is None:
             raise BadInput(f"{option} needs a value")
         changed.setdefault(part, {})[name] = _value(option, text, hint)
-    return replace(run, **{part: _set(part, getattr(run, part), values) for part, values in changed.items()})
+    return {part: _set(part, records[part], values) for part, values in changed.items()}
 
 
 def _set(part: str, record: Any, values: dict[str, Any]) -> Any:
