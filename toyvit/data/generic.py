@@ -60,7 +60,10 @@ WORLDS: dict[str, tuple[Callable[[], Task], str]] = {
     "repeats": (lambda: repeats(RepeatsConfig()), "a sequence of glyphs over and over, with a varying period"),
     "addition": (lambda: addition(AdditionConfig()), "two operands, as glyphs or as the hands of a clock"),
     "fewshot": (lambda: fewshot(FewshotConfig()), "exemplar-label pairs and a query: answered from the context or the weights"),
-    "omniglot": (lambda: fewshot(FewshotConfig(source="omniglot", n_pairs=4)), "the same with handwritten characters: --task.source omniglot"),
+    "omniglot": (
+        lambda: fewshot(FewshotConfig(source="omniglot", n_pairs=4)),
+        "the same with handwritten characters: --task.source omniglot",
+    ),
     "relations": (
         lambda: relations(RelationsConfig()),
         "glyphs in some cells: the same? the odd one out? alike as the sample is?",
