@@ -17,6 +17,7 @@ from toyvit.config import (
     ObjectsConfig,
     PointersConfig,
     ReconstructConfig,
+    RegressConfig,
     RelationsConfig,
     RepeatsConfig,
     Run,
@@ -112,6 +113,15 @@ def classify() -> Run:
     """Your own pictures (--task.npz FILE), or one factor of any world (--task.world NAME --task.factor NAME); patches of 4."""
     run = mnist_mlp()
     return replace(run, recipe="classify", task=ClassifyConfig(), model=replace(run.model, patch_size=4))
+
+
+def regress() -> Run:
+    """One factor of any world as a number (--task.world NAME --task.factor NAME); by itself the column of a dSprites sprite.
+
+    TODO
+    """
+    run = dsprites()
+    return replace(run, recipe="regress", task=RegressConfig(), train=replace(run.train, steps=1000))
 
 
 def dsprites() -> Run:
@@ -400,6 +410,7 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "mnist-mlp": mnist_mlp,
     "digits": digits,
     "classify": classify,
+    "regress": regress,
     "dsprites": dsprites,
     "dsprites-attention": dsprites_attention,
     "dsprites-regress": dsprites_regress,
