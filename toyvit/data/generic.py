@@ -137,9 +137,8 @@ class Masked(World):
         self.patch_size = size = shown.patch_size or config.patch_size
         rows, columns = (pixels // size for pixels in self.image_size)
         if (rows * size, columns * size) != tuple(self.image_size):
-            raise BadInput(
-                f"task.patch_size: patches of {size} x {size} do not tile a picture of {' x '.join(map(str, self.image_size))}"
-            )
+            sides = " x ".join(map(str, self.image_size))
+            raise BadInput(f"task.patch_size cannot be {size}: patches of {size} x {size} do not tile a picture of {sides}")
         self.n_patches = rows * columns
         self.n_hidden = round(config.hidden * self.n_patches)
         if not 1 <= self.n_hidden < self.n_patches:

@@ -144,8 +144,7 @@ def reconstruction(path: Path, beside: Path | None = None, steps: list[int] | No
     figure = Figure(figsize=(1.1 * n + 0.6, 1.15 * len(rows)), layout="constrained")
     for (name, images), panels in zip(rows.items(), figure.subplots(len(rows), n, squeeze=False), strict=True):
         for panel, image in zip(panels, images, strict=True):
-            panel.imshow(image[0].numpy(), cmap="Greys", vmin=-1, vmax=1)
-            bare(panel)
+            show(panel, image, darkest(batch.images))
         panels[0].set_ylabel(name, fontsize="small")
     return figure
 
@@ -158,6 +157,21 @@ def restored(batch: Batch, patches: Tensor) -> Tensor:
     cut = "image (row column) (channel height width) -> image channel (row height) (column width)"
     hidden = rearrange(~batch.target.isnan(), cut, **shape)
     return torch.where(hidden, rearrange(patches, cut, **shape), batch.images)
+
+
+def darkest(images: Tensor) -> int:
+    """The value drawn black, -1, or 0 where no pixel is below 0; white is +1: brightness grows with the value."""
+    return -1 if images.min() < 0 else 0
+
+
+def show(panel: Axes, image: Tensor, black: float) -> None:
+    """One picture (channel height width), white +1."""
+    if len(image) == 1:
+        panel.imshow(image[0].numpy(), cmap="gray", vmin=black, vmax=1, interpolation="nearest")
+    else:
+        shares = ((image - black) / (1 - black)).clamp(0, 1)
+        panel.imshow(shares.permute(1, 2, 0).numpy(), interpolation="nearest")
+    bare(panel)
 
 
 def frame(panel: Axes, made: Task, patch: int, colour: str) -> None:

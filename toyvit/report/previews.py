@@ -12,7 +12,7 @@ from torch import Tensor
 
 from toyvit.data.tasks import Batch, Task
 from toyvit.report.figures import BLUE, ORANGE
-from toyvit.report.pictures import bare, frame, restored
+from toyvit.report.pictures import bare, darkest, frame, restored, show
 
 WIDTH = 9.0  # inches of a figure
 COLOURS = 64  # of the file: enough for noise, a quarter of the size
@@ -37,7 +37,7 @@ def preview(made: Task) -> Figure:
     by_patch = made.answers != "image"
     across, down = (4 if made.world.patch_size else 8), (1 if by_patch else 2)
     batch = made.batch(0, "train", range(across * down))
-    black = -1 if batch.images.min() < 0 else 0
+    black = darkest(batch.images)
     height = made.world.image_size[0] / made.world.image_size[1]
     size = (WIDTH, down * (WIDTH / across * height * (1 + by_patch) + 0.3) + 0.4)
     figure = Figure(figsize=size, layout="constrained")
@@ -56,16 +56,6 @@ def preview(made: Task) -> Figure:
             panel.set_xlabel(_said(made, batch.target[place]), fontsize="x-small", labelpad=2)
     figure.suptitle(_caption(made, black), fontsize="small")
     return figure
-
-
-def show(panel: Axes, image: Tensor, black: float) -> None:
-    """One picture (channel height width), white +1."""
-    if len(image) == 1:
-        panel.imshow(image[0].numpy(), cmap="gray", vmin=black, vmax=1, interpolation="nearest")
-    else:
-        shares = ((image - black) / (1 - black)).clamp(0, 1)
-        panel.imshow(shares.permute(1, 2, 0).numpy(), interpolation="nearest")
-    bare(panel)
 
 
 def _mark_cells(panel: Axes, made: Task) -> None:
