@@ -80,7 +80,8 @@ def export(name: str, made: Task, folder: Path, n: int, draw: Callable[[Path], o
 def _told(made: Task, held: dict[str, dict[str, tuple[Any, ...]]]) -> str:
     """What the files of an export hold: (type, shape, smallest, largest) of each array of each split, in words."""
     sizes = ", ".join(f"`{split}.npz` {each['images'][1][0]:,}" for split, each in held.items())
-    lines = [f"**These files.** The first samples of each split, seed 0: {sizes}. Settings of the task: `{made.config}`.", ""]
+    lines = [f"**These files.** The first samples of each split, seed 0: {sizes}. Settings of the task: `{made.config}`."]
+    lines += ["The scores and the checksum above are of the set's default settings.", ""]
     lines += ["| array | type | shape | smallest | largest |", "|---|---|---|---|---|"]
     for name in held["train"]:
         kind, shape, least, most = zip(*(each[name] for each in held.values()), strict=True)
