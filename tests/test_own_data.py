@@ -155,6 +155,11 @@ def test_an_export_of_another_form_says_which(tmp_path, capsys):
             assert np.array_equal(arrays["images"], batch.images[:, 0]) and np.array_equal(arrays["labels"], batch.target)
             assert len(arrays["world_split"]) == 30
     assert f"`{made.config}`" in (tmp_path / "out/README.md").read_text()
+    told = (Path(__file__).parents[1] / "datasets/exports.md").read_text()
+    read: dict[str, np.ndarray] = {}
+    exec(told.split("```python\n")[1].split("```")[0].replace("DIR", str(tmp_path / "out")), read)
+    assert np.array_equal(read["images"], made.frozen(0, "train", 30).images[:, 0])
+    assert np.array_equal(read["pointer"], made.frozen(0, "train", 30).factors["pointer"])
 
 
 @pytest.mark.parametrize(
