@@ -14,8 +14,11 @@ class BadField(BadInput):
     """A field of a record is not what it must be: `field` and `problem`, so that who set it under another name can say that."""
 
     def __init__(self, record: str, field: str, problem: str) -> None:
-        super().__init__(f"{record}.{field} {problem}")
-        self.field, self.problem = field, problem
+        super().__init__(record, field, problem)  # as given, so that it passes from a worker process
+        self.record, self.field, self.problem = record, field, problem
+
+    def __str__(self) -> str:
+        return f"{self.record}.{self.field} {self.problem}"
 
 
 class Diverged(ArithmeticError):
