@@ -1,4 +1,4 @@
-"""The data cards: one for every data set, its checksum still met by the generator, its factors and splits the world's."""
+"""The data cards: one for every data set, whole and true: checksum, factors, splits and naive scores are the generator's."""
 
 from __future__ import annotations
 
@@ -6,29 +6,144 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from toyvit.data.cards import checksum
-from toyvit.data.tasks import WORLDS
+from toyvit.data.cards import arrays, checksum, scores
+from toyvit.data.generic import set_of
+from toyvit.data.tasks import WORLDS, Task, task
+from toyvit.overrides import overridden_task
+from toyvit.recipes import RECIPES
+from toyvit.report.previews import draw_preview, preview
 
 CARDS = Path(__file__).parents[1] / "datasets"
+SECTIONS = ("What.", "Where from.", "Splits", "What a naive answer scores", "Licence.", "To make it again.")
+COLLECTED = ("mnist", "omniglot")  # their files are looked for under TOYVIT_DATA
+every_card = pytest.mark.parametrize("name", WORLDS)
 
 
 def card(name: str) -> str:
     return (CARDS / name / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", WORLDS)
-def test_a_card_is_true(name):
-    if name in ("mnist", "omniglot") and "TOYVIT_DATA" not in os.environ:
+def made(name: str, options: str = "") -> Task:
+    if (name in COLLECTED or any(word in options for word in COLLECTED)) and "TOYVIT_DATA" not in os.environ:
         pytest.skip("its files are looked for under TOYVIT_DATA")
-    made, text = WORLDS[name][0](), card(name)
-    stated = re.search(r"first 1,000 training samples: `([0-9a-f]{64})`", text)
-    assert stated and stated[1] == checksum(made)
-    for word in [*made.world.factors, *made.world.sizes]:
-        assert f"`{word}`" in text, word
-    assert f"toyvit data {name}" in text and (CARDS / name / "preview.png").exists()
+    default = WORLDS[name][0]()
+    return task(overridden_task(default.config, options.split())) if options else default
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every line of every table."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")]
+
+
+def stated(name: str) -> dict[str, dict[str, str]]:
+    """The naive scores of a card, by the options of their column and their name."""
+    lines = card(name).split("**What a naive answer scores**")[1].split("**")[0]
+    first, *rest = rows(lines.replace("| | default", "| - | default"))
+    return {
+        head.strip("`"): {line[0].strip("`"): line[column] for line in rest if line[column]}
+        for column, head in enumerate(first)
+        if column
+    }
 
 
 def test_every_card_has_its_data_set():
     assert {path.parent.name for path in CARDS.glob("*/README.md")} == set(WORLDS)
+    index = (CARDS / "README.md").read_text()
+    assert all(f"]({name}/README.md)" in index for name in WORLDS)
+
+
+@every_card
+def test_a_card_is_whole(name):
+    """Every section, none empty; the command and the page that say how to have the data."""
+    text = card(name)
+    begins = [text.find(f"**{section}") for section in SECTIONS]
+    assert min(begins) > 0, SECTIONS[int(np.argmin(begins))]
+    for section in SECTIONS:
+        assert len(text.split(f"**{section}")[1].split("\n**")[0].split("**")[-1].strip()) > 10, section
+    assert text.startswith(f"# {name}\n\n![preview](preview.png)\n") and f"`toyvit data {name} --preview`" in text
+    assert "[npz files](../exports.md)" in text
+    links = re.findall(r"\]\((?!http)([^)]+)\)", text)
+    assert all((CARDS / name / link).exists() for link in links), links
+
+
+@every_card
+def test_a_card_is_true(name):
+    world_task, text = made(name), card(name)
+    world = world_task.world
+    found = re.search(r"first 1,000 training samples: `([0-9a-f]{64})`", text)
+    assert found and found[1] == checksum(world_task)
+    for split in world.sizes:
+        assert f"`{split}`" in text, split
+    for factor, n_values in world.factors.items():
+        said = [" ".join(line[1:]) for line in rows(text) if f"`{factor}`" in line[0]]
+        assert len(said) == 1, factor
+        assert (f"0 to {n_values - 1}" if n_values < 2**62 else "63-bit key") in said[0], (factor, n_values)
+
+
+def check_scores(name: str, options: str) -> None:
+    found = {score: f"{value:.3f}" for score, value in scores(made(name, options)).items()}
+    assert found == stated(name)[options or "default"]
+
+
+@every_card
+def test_the_naive_scores_of_a_card_are_what_its_command_prints(name):
+    check_scores(name, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), [(name, head) for name in WORLDS for head in stated(name) if head != "default"])
+def test_the_naive_scores_of_other_forms_are_true_too(name, options):
+    check_scores(name, options)
+
+
+@every_card
+def test_what_an_export_holds_is_written_down(name):
+    """Each array is named: what probes read in the line of the set, what the picture was drawn from there or in the card."""
+    exports, text = (CARDS / "exports.md").read_text(), card(name)
+    (line,) = (line for line in rows(exports.split("| set | answer |")[1]) if f"`{name}`" in line[0])
+    found, world_task = arrays(made(name), "train", 4), made(name)
+    for array in found:
+        kind, _, what = array.partition("_")
+        if kind == "world":
+            assert f"`{what}`" in text or f"`{array}`" in exports, array
+        elif array != "images":
+            assert f"`{array}`" in " ".join(line), array
+    assert f" {world_task.n_classes}" in line[1]
+
+
+@every_card
+def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
+    """White is +1, black is -1 (0 where nothing is below), each picture has its target; the file kept is this one and small."""
+    world_task = made(name)
+    figure, batch = preview(world_task), world_task.batch(0, "train", range(4))
+    panels = [panel for panel in figure.axes if panel.images]
+    for panel, image, target in zip(panels, batch.images.numpy(), batch.target, strict=False):
+        (drawn,) = panel.images
+        shown = drawn.to_rgba(drawn.get_array())[..., :3]
+        black = min(0, np.floor(batch.images.min().item() + 1e-6).clip(-1))
+        expected = ((image - black) / (1 - black)).clip(0, 1)
+        assert np.allclose(shown, np.moveaxis(np.broadcast_to(expected, (3, *image.shape[1:])), 0, 2), atol=1 / 200)
+        below = figure.axes[len(panels) :] if world_task.answers == "patch" else []
+        said = " ".join([panel.get_xlabel(), *(text.get_text() for other in below[:1] for text in other.texts)]).split()
+        if target.is_floating_point():
+            assert [float(word) for word in said] == pytest.approx(target.tolist(), abs=0.06)
+        elif target.ndim:
+            assert panel is not panels[0] or [int(word) for word in said] == target[target >= 0].tolist()
+        else:
+            assert " ".join(said) == (world_task.names[int(target)] if world_task.names else str(int(target)))
+    kept, again = CARDS / name / "preview.png", draw_preview(world_task, tmp_path / "preview.png")
+    assert kept.stat().st_size < 50_000
+    old, new = (np.asarray(Image.open(path).convert("L").resize((90, 60)), float) for path in (kept, again))
+    assert abs(old - new).mean() < 4  # fonts differ from place to place, other pictures by far more
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_is_told_its_data_set(recipe):
+    config = RECIPES[recipe]().task
+    name = set_of(config)
+    if name not in COLLECTED or "TOYVIT_DATA" in os.environ:
+        assert made(name).world.name == task(config).world.name

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from toyvit.__main__ import main
-from toyvit.config import ClassifyConfig
+from toyvit.config import ClassifyConfig, PointersConfig
 from toyvit.data.tasks import task
+from toyvit.recipes import RECIPES
 
 
 def good() -> dict[str, np.ndarray]:
@@ -103,11 +106,14 @@ def test_an_export_can_be_trained_on_and_holds_the_card(tmp_path, monkeypatch, c
     assert main(["data", "digits", "--export", "out", "--samples", "100"]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "README.md",
+        "preview.png",
         "test.npz",
         "train.npz",
         "validation.npz",
     ]
-    assert (tmp_path / "out/README.md").read_text().startswith("# the card\n")
+    text = (tmp_path / "out/README.md").read_text()
+    assert text.startswith("# the card\n") and "`train.npz` 100, `validation.npz` 100, `test.npz` 100" in text
+    assert "| `images` | float32 | sample x 8 x 8 | -1 | 1 |\n| `labels` | int64 | sample | 0 | 9 |" in text
     made, original = task(ClassifyConfig(npz="out/train.npz")), task(ClassifyConfig()).frozen(0, "train", 100)
     everything = [made.batch(0, split, range(size)) for split, size in made.world.sizes.items()]
     images = torch.cat([batch.images for batch in everything])
@@ -119,9 +125,64 @@ def test_an_export_can_be_trained_on_and_holds_the_card(tmp_path, monkeypatch, c
     assert "out exists already" in capsys.readouterr().err
 
 
-def test_data_lists_every_set(capsys):
+@pytest.mark.parametrize("name", ["pointers", "fewshot"])
+def test_no_link_of_an_export_leads_out_of_it(tmp_path, monkeypatch, name):
+    """Cards lead to each other; what they lead to comes along, the licence of the digits among it."""
+    monkeypatch.chdir(Path(__file__).parents[1])
+    assert main(["data", name, "--export", str(tmp_path / "out"), "--samples", "5"]) == 0
+    pages = {page.name: page.read_text() for page in (tmp_path / "out").glob("*.md")}
+    assert {"README.md", "glyphs.md", "mnist.md", "exports.md"} <= set(pages) and "CC BY-SA" in pages["mnist.md"]
+    for page, text in pages.items():
+        links = re.findall(r"\]\((?!http)([^)]+)\)", text)
+        assert all((tmp_path / "out" / link).is_file() for link in links), (page, links)
+    assert "](mnist.md)" in pages["README.md"] and "# pointers" not in pages["mnist.md"]
+
+
+def test_a_link_to_a_card_that_is_not_there_is_left_as_words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "datasets/digits").mkdir(parents=True)
+    (tmp_path / "datasets/digits/README.md").write_text("see [the\nother](../other/README.md) and [a page](https://a.page)\n")
+    assert main(["data", "digits", "--export", "out", "--samples", "20"]) == 0
+    assert (tmp_path / "out/README.md").read_text().startswith("see the\nother and [a page](https://a.page)\n")
+
+
+def test_an_export_of_another_form_says_which(tmp_path, capsys):
+    assert main(["data", "pointers", "--task.hops", "2", "--samples", "30", "--export", str(tmp_path / "out")]) == 0
+    made = task(PointersConfig(hops=2))
+    for split in made.world.sizes:
+        with np.load(tmp_path / f"out/{split}.npz") as arrays:
+            batch = made.frozen(0, split, 30)
+            assert np.array_equal(arrays["images"], batch.images[:, 0]) and np.array_equal(arrays["labels"], batch.target)
+            assert len(arrays["world_split"]) == 30
+    assert f"`{made.config}`" in (tmp_path / "out/README.md").read_text()
+    told = (Path(__file__).parents[1] / "datasets/exports.md").read_text()
+    read: dict[str, np.ndarray] = {}
+    exec(told.split("```python\n")[1].split("```")[0].replace("DIR", str(tmp_path / "out")), read)
+    assert np.array_equal(read["images"], made.frozen(0, "train", 30).images[:, 0])
+    assert np.array_equal(read["pointer"], made.frozen(0, "train", 30).factors["pointer"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["pointers", "--task.hop", "2"], "did you mean '--task.hops'"),
+        (["pointers", "--task.hops", "3"], "--task.hops must be >= 1 and <= 2, got 3"),
+        (["pointers", "--previw"], "did you mean '--preview'"),
+        (["digits", "--task.world", "mnist"], "digits is collected data without settings"),
+        (["--task.hops=2"], "unknown argument '--task.hops=2'"),
+    ],
+)
+def test_a_form_that_cannot_be_made_is_refused(capsys, words, says):
+    assert main(["data", *words]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and says in said
+
+
+def test_data_lists_every_set_and_its_recipes(capsys):
     from toyvit.data.tasks import WORLDS
 
     assert main(["data"]) == 0
-    said = capsys.readouterr().out.splitlines()
+    *said, last = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in said] == list(WORLDS)
+    told = [recipe for line in said if "(train " in line for recipe in line.split("(train ")[1].rstrip(")").split(", ")]
+    assert sorted(told) == sorted(RECIPES) and "--task.world NAME" in last

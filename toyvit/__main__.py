@@ -11,11 +11,16 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toyvit.arguments import parser
 from toyvit.errors import BadInput, Diverged, Stopped, choose
 from toyvit.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from toyvit.data.task import Task
 
 
 def train(options: argparse.Namespace, words: list[str]) -> int:
@@ -310,38 +315,61 @@ def sites(options: argparse.Namespace) -> int:
     return 0
 
 
-def data(options: argparse.Namespace) -> int:
+def data(options: argparse.Namespace, words: list[str]) -> int:
     from toyvit.data import source
-    from toyvit.data.cards import checksum, export
-    from toyvit.data.naive import naive
+    from toyvit.data.cards import checksum, export, scores
+    from toyvit.data.naive import N_FIT, N_SCORED
     from toyvit.data.tasks import WORLDS
-    from toyvit.report.pictures import preview
+    from toyvit.report.previews import draw_preview
 
+    if words and not (options.name and words[0].startswith("--task.")):
+        parser()[1]["data"].refuse_unknown(words)
     if options.name is None:
-        for name, (_, what) in WORLDS.items():
-            print(f"{name:14} {what}")
-        return 0
+        return _list_data()
     choose(options.name, WORLDS, "data set")
     if options.samples < 1:
         raise BadInput(f"--samples must be at least 1, got {options.samples}")
     if options.name == "mnist" and source.mnist_root() is None:
         source.fetch_mnist()
-    made = WORLDS[options.name][0]()
+    made = _with_settings(options.name, words)
     sizes = ", ".join(f"{split} {size if size is not None else 'endless'}" for split, size in made.world.sizes.items())
     print(f"{options.name}: {sizes}")
     if options.preview:
-        picture = source.prepared(options.name) / "preview.png"
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        preview(made).savefig(picture, dpi=90)
-        print(f"preview: {picture}")
-    batch = made.frozen(0, "test", 1000)
-    print(f"naive answers, on {len(batch.target):,} test pictures (the card may have counted more):")
-    for name, score in (made.baselines(batch) | naive(made.config)).items():
-        print(f"  {name:30} {score:.3f}")
+        file = "_".join(["preview", *(word.removeprefix("--task.") for word in words)]) + ".png"
+        print(f"preview: {draw_preview(made, source.prepared(options.name) / file)}")
+    print(
+        f"naive answers, on the first {N_SCORED:,} test pictures or all, probes fitted on {N_FIT:,} training pictures or all:"
+    )
+    for name, score in scores(made).items():
+        print(f"  {name:36} {score:.3f}")
     print(f"SHA-256 of the first 1,000 training pictures and their answers, byte after byte: {checksum(made)}")
     if options.export:
-        print(f"exported to {export(options.name, options.export, options.samples)}")
+        draw = partial(draw_preview, made)
+        print(f"exported to {export(options.name, made, options.export, options.samples, draw)}")
     return 0
+
+
+def _list_data() -> int:
+    """Every data set in a line, with the recipes that train on it."""
+    from toyvit.data.generic import WORLDS, set_of
+
+    trained = {name: [recipe for recipe, made in RECIPES.items() if set_of(made().task) == name] for name in WORLDS}
+    for name, (_, what) in WORLDS.items():
+        print(f"{name:14} {what}" + f" (train {', '.join(trained[name])})" * bool(trained[name]))
+    print("any of them: toyvit train classify, regress or reconstruct with --task.world NAME; more of one: toyvit data NAME")
+    return 0
+
+
+def _with_settings(name: str, words: list[str]) -> Task:
+    """The task of a data set, its options set by words such as `--task.hops 2`."""
+    from toyvit.config import ClassifyConfig
+    from toyvit.data.tasks import WORLDS, task
+    from toyvit.overrides import overridden_task
+
+    made = WORLDS[name][0]()
+    if words and isinstance(made.config, ClassifyConfig):
+        raise BadInput(f"{name} is collected data without settings, got {words[0]}")
+    return task(overridden_task(made.config, words)) if words else made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -353,7 +381,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command is None:
             top.print_help()
             return 0
-        if options.command in ("train", "sweep"):
+        if options.command in ("train", "sweep", "data"):
             return globals()[options.command](options, words)
         commands[options.command].refuse_unknown(words)
         return globals()[options.command](options)

@@ -124,7 +124,11 @@ def parser() -> tuple[Parser, Mapping[str, Parser]]:
     sites = command("sites", "list the places in a recipe's model where a tap may read or write")
     sites.add_argument("recipe", nargs="?", default="induction", metavar="RECIPE")
 
-    data = command("data", "list the data sets; or prepare one (the only command that may download) and say what it holds")
+    data = command(
+        "data",
+        "list the data sets; or prepare one (the only command that may download) and say what it holds",
+        "Options of its task can be set: toyvit data pointers --task.hops 2",
+    )
     data.add_argument("name", metavar="NAME", nargs="?", help="without it, the list")
     data.add_argument("--preview", action="store_true", help="also draw its first pictures")
     data.add_argument(

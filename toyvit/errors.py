@@ -10,6 +10,17 @@ class BadInput(ValueError):
     """Something the user gave cannot be used. The message is one line; the command line prints it and exits with 2."""
 
 
+class BadField(BadInput):
+    """A field of a record is not what it must be: `field` and `problem`, so that who set it under another name can say that."""
+
+    def __init__(self, record: str, field: str, problem: str) -> None:
+        super().__init__(record, field, problem)  # as given, so that it passes from a worker process
+        self.record, self.field, self.problem = record, field, problem
+
+    def __str__(self) -> str:
+        return f"{self.record}.{self.field} {self.problem}"
+
+
 class Diverged(ArithmeticError):
     """The training loss became NaN or infinite. The command line prints the message and exits with 3."""
 

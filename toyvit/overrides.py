@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import product
 from typing import Any, get_type_hints
 
-from toyvit.config import Run
-from toyvit.errors import BadInput, nearest
+from toyvit.config import Run, TaskConfig
+from toyvit.errors import BadField, BadInput, nearest
 
 PARTS = ("model", "task", "train", "seeds")
 WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
@@ -17,10 +17,20 @@ WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", 
 
 def overridden(run: Run, words: Sequence[str]) -> Run:
     """The run with the fields set that `words` name; an unknown field or a value of the wrong kind is BadInput."""
+    return replace(run, **_changed({part: getattr(run, part) for part in PARTS}, words))
+
+
+def overridden_task(config: TaskConfig, words: Sequence[str]) -> TaskConfig:
+    """The same of a task by itself: `--task.hops 2`."""
+    return _changed({"task": config}, words).get("task", config)
+
+
+def _changed(records: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """The records, by their part of a run, in which `words` set a field."""
     known = {
-        f"--{part}.{item.name}": (part, item.name, str(get_type_hints(type(getattr(run, part)))[item.name]))
-        for part in PARTS
-        for item in fields(getattr(run, part))
+        f"--{part}.{item.name}": (part, item.name, str(get_type_hints(type(record))[item.name]))
+        for part, record in records.items()
+        for item in fields(record)
     }
     changed: dict[str, dict[str, Any]] = {}
     for option, text in _pairs(words):
@@ -30,7 +40,17 @@ def overridden(run: Run, words: Sequence[str]) -> Run:
         if text is None:
             raise BadInput(f"{option} needs a value")
         changed.setdefault(part, {})[name] = _value(option, text, hint)
-    return replace(run, **{part: replace(getattr(run, part), **values) for part, values in changed.items()})
+    return {part: _set(part, records[part], values) for part, values in changed.items()}
+
+
+def _set(part: str, record: Any, values: dict[str, Any]) -> Any:
+    """The record with these values; what it says against them names the options that were typed, not the record."""
+    try:
+        return replace(record, **values)
+    except BadField as error:
+        raise BadInput(f"--{part}.{error.field} {error.problem}") from None
+    except BadInput as error:  # fields that do not go together
+        raise BadInput(f"{' '.join(f'--{part}.{name} {value}' for name, value in values.items())}: {error}") from None
 
 
 def variants(run: Run, words: Sequence[str]) -> dict[str, Run]:

@@ -17,6 +17,7 @@ from toyvit.config import (
     ObjectsConfig,
     PointersConfig,
     ReconstructConfig,
+    RegressConfig,
     RelationsConfig,
     RepeatsConfig,
     Run,
@@ -112,6 +113,17 @@ def classify() -> Run:
     """Your own pictures (--task.npz FILE), or one factor of any world (--task.world NAME --task.factor NAME); patches of 4."""
     run = mnist_mlp()
     return replace(run, recipe="classify", task=ClassifyConfig(), model=replace(run.model, patch_size=4))
+
+
+def regress() -> Run:
+    """One factor of any world as a number (--task.world NAME --task.factor NAME); by itself the column of a dSprites sprite.
+
+    Seeds 0, 1, 2: 0.995 of the variance of test pictures and of held-out outlines, past 0.9 by step 128 to 140. A linear probe
+    of the pixels of 2,000 pictures has 0.83. Half a CPU minute. Another world may need other patches: --model.patch_size N, or
+    none where it is made of cells.
+    """
+    run = dsprites()
+    return replace(run, recipe="regress", task=RegressConfig(), train=replace(run.train, steps=1000))
 
 
 def dsprites() -> Run:
@@ -363,8 +375,8 @@ def match_to_sample() -> Run:
 def pointers() -> Run:
     """Pointer-value retrieval: a plateau at the bag of values (0.32), then a transition within 40 steps. Attention only.
 
-    Seeds 0, 1, 2: above 0.99 at step 234, 198 and 174; at the end 1.00 on test and on held-out pairs. One layer
-    (`--model.n_layers 1`, seed 0) stays at the bag of values: 0.32, held-out pairs 0.17. An eighth of a CPU minute.
+    Seeds 0, 1, 2: above 0.99 at step 150, 147 and 150; at the end 1.00 on test and on held-out pairs. One layer
+    (`--model.n_layers 1`, seed 0) stays at the bag of values: 0.33, held-out pairs 0.06. An eighth of a CPU minute.
     """
     return Run(
         recipe="pointers",
@@ -375,10 +387,10 @@ def pointers() -> Run:
 
 
 def pointers_2hop() -> Run:
-    """Two hops with three attention-only layers: a plateau at the bag of values (0.27) and a little above, then a transition.
+    """Two hops with three attention-only layers: a plateau at the bag of values (0.26) and a little above, then a transition.
 
-    Seeds 0, 1, 2: above 0.99 at step 340, 348 and 360; at the end 1.00 on test, 0.99 to 1.00 on held-out pairs. Two layers
-    (`--model.n_layers 2`, seed 0): 0.44 at step 1,000 and still rising, held-out pairs 0.14. A quarter of a CPU minute.
+    Seeds 0, 1, 2: above 0.99 at step 340, 348 and 330; at the end 1.00 on test and on held-out pairs. Two layers
+    (`--model.n_layers 2`, seed 0): 0.45 at step 1,000 and still rising, held-out pairs 0.10. A quarter of a CPU minute.
     """
     run = pointers()
     return replace(
@@ -400,6 +412,7 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "mnist-mlp": mnist_mlp,
     "digits": digits,
     "classify": classify,
+    "regress": regress,
     "dsprites": dsprites,
     "dsprites-attention": dsprites_attention,
     "dsprites-regress": dsprites_regress,

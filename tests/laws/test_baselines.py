@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.laws.worlds import CONFIGS, MADE
+from tests.laws.worlds import CONFIGS, MADE, SPLITS
 from toyvit.config import MarkovConfig, PointersConfig, RelationsConfig
 from toyvit.data.task import Batch, Task, accuracy, loss
 
@@ -182,11 +182,11 @@ MEANT = {
 }
 
 
-@every_task
-def test_baselines_agree_with_brute_force(name):
-    """Every number that a task calls a baseline has a brute force here, and is equal to it."""
+@pytest.mark.parametrize(("name", "split"), SPLITS)
+def test_baselines_agree_with_brute_force(name, split):
+    """Every number that a task calls a baseline has a brute force here, is equal to it and finite; accuracies are at most 1."""
     made = MADE[name]
-    batch = made.frozen(0, "test", 60)
+    batch = made.frozen(0, split, 60)
     expected: dict[str, float] = {}
     for brute in BRUTE:
         if brute not in MEANT or MEANT[brute](made, batch):
@@ -195,6 +195,7 @@ def test_baselines_agree_with_brute_force(name):
     assert found and set(found) <= set(expected)
     for key, value in found.items():
         assert value == pytest.approx(expected[key], rel=1e-4, abs=1e-6), key
+        assert math.isfinite(value) and (value <= 1 if key.startswith("accuracy") else value >= -1e-6), key
 
 
 @every_task

@@ -269,7 +269,7 @@ def test_a_clamp_there_and_back(text):
     "text", ["", "previous", "0.0", "0.0:", "0.0:previous@", "-1:match", "0.0.0:match", "0:match@-1", 3, None]
 )
 def test_a_misspelt_clamp_is_refused(text):
-    with pytest.raises(BadInput, match=r"TrainConfig.clamps: a clamp is spelt LAYER.HEAD:WHAT@STEP") as caught:
+    with pytest.raises(BadInput, match=r"TrainConfig.clamps cannot be read: a clamp is spelt LAYER.HEAD:WHAT@STEP") as caught:
         TrainConfig(clamps=(text,))
     assert repr(text) in str(caught.value) and "\n" not in str(caught.value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import fields, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from tests.laws.records import FIELDS, IDS, KINDS, another, hint, refused, runs
 from toyvit.config import ModelConfig, Run, Seeds, TrainConfig, differences, with_seed
 from toyvit.data.draws import sample_keys
-from toyvit.errors import BadInput
+from toyvit.errors import BadField, BadInput
 from toyvit.overrides import PARTS
 from toyvit.recipes import RECIPES
 
@@ -61,6 +62,14 @@ def test_a_record_is_frozen_and_knows_its_fields(kind):
         setattr(record, fields(kind)[0].name, 3)
     with pytest.raises(TypeError):
         kind(no_such_field=1)
+
+
+def test_what_is_refused_passes_between_processes():
+    with pytest.raises(BadField) as caught:
+        ModelConfig(n_layers=0)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value) == "ModelConfig.n_layers must be >= 1, got 0"
+    assert (again.field, again.problem) == ("n_layers", "must be >= 1, got 0")
 
 
 @few

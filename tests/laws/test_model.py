@@ -130,10 +130,10 @@ def test_the_patch_embedding_starts_at_its_scale(scale):
 def test_an_unknown_option_is_refused_and_the_nearest_named():
     with pytest.raises(BadInput, match=r"\(2, 6, 8\) here, got \(5, 2, 8, 8\)"):
         ViT(CASES["norm=layer"])(torch.zeros(5, 2, 8, 8))
-    with pytest.raises(BadInput, match=r"unknown norm 'layr': allowed are .*; did you mean 'layer'"):
+    with pytest.raises(BadInput, match=r"unknown model.norm 'layr': allowed are .*; did you mean 'layer'"):
         ViT(replace(CASES["norm=layer"], norm="layr"))
     for field in ("positions", "mask", "activation", "readout"):
-        with pytest.raises(BadInput, match=f"unknown {field}"):
+        with pytest.raises(BadInput, match=f"unknown model.{field}"):
             ViT(replace(CASES["norm=layer"], **{field: "no-such"}))
 
 

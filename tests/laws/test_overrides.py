@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields, replace
 
 import pytest
 
-from tests.laws.records import another
-from toyvit.config import differences
+from tests.laws.records import FIELDS, IDS, another, hint, refused
+from toyvit.config import ModelConfig, Seeds, TrainConfig, differences
 from toyvit.errors import BadInput
 from toyvit.overrides import PARTS, overridden, variants
 from toyvit.recipes import RECIPES
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)
+every_field = pytest.mark.parametrize(("kind", "item"), FIELDS, ids=IDS)
+PART_OF = {ModelConfig: "model", TrainConfig: "train", Seeds: "seeds"}  # all other records are tasks
 
 
 def text(value: object) -> str:
@@ -80,17 +83,19 @@ def test_lists_of_a_sweep_are_apart_by_slashes():
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--train.clamps", "0.0:previous,1-match"], "TrainConfig.clamps: a clamp is spelt"),
+        (["--train.clamps", "0.0:previous,1-match"], "--train.clamps cannot be read: a clamp is spelt"),
         (["--model.n_layer", "3"], "did you mean '--model.n_layers'"),
         (["--modle.n_layers", "3"], "did you mean '--model.n_layers'"),
         (["--model.n_layers", "x"], "model.n_layers"),
         (["--model.n_layers", "2.5"], "model.n_layers"),
         (["--model.n_layers"], "model.n_layers"),
-        (["--model.n_layers", "0"], "n_layers must be >= 1, got 0"),
-        (["--model.n_heads", "3"], "d_model 64 is not a multiple of n_heads 3"),
-        (["--train.learning_rate", "nan"], "learning_rate"),
-        (["--train.clip", "inf"], "clip"),
-        (["--model.cls_token", "perhaps"], "cls_token"),
+        (["--model.n_layers", "0"], "--model.n_layers must be >= 1, got 0"),
+        (["--model.n_heads", "3"], "--model.n_heads 3: d_model 64 is not a multiple of n_heads 3"),
+        (["--seeds.init", "-1"], "--seeds.init must be >= 0"),
+        (["--task.rows", "1", "--task.columns", "2"], "--task.rows 1 --task.columns 2: a grid of 1 x 2 cells holds 0 pairs"),
+        (["--train.learning_rate", "nan"], "--train.learning_rate"),
+        (["--train.clip", "inf"], "--train.clip"),
+        (["--model.cls_token", "perhaps"], "--model.cls_token"),
         (["--task.world", "mnist"], "unknown argument '--task.world'"),
         (["--model", "{}"], "unknown argument '--model'"),
         (["stray"], "stray"),
@@ -100,3 +105,16 @@ def test_a_wrong_override_is_one_line(words, named):
     with pytest.raises(BadInput) as caught:
         overridden(RECIPES["induction"](), words)
     assert named in str(caught.value) and "\n" not in str(caught.value)
+
+
+@every_field
+def test_what_is_refused_names_the_option_that_was_typed(kind, item):
+    """Not the record, which only a library user knows; on the command line texts outside a table and numbers out of range."""
+    part, run = PART_OF.get(kind, "task"), RECIPES["induction"]()
+    run = replace(run, **{part: kind()})
+    one_number = not {"bool", "str", "tuple"} & set(re.findall(r"\w+", hint(kind, item)))
+    bad = [text(value) for value in refused(kind, item) if one_number and isinstance(value, (int, float))]
+    for word in [*bad, *["no-such"] * ("allowed" in item.metadata)]:
+        with pytest.raises(BadInput) as caught:
+            overridden(run, [f"--{part}.{item.name}", word])
+        assert str(caught.value).startswith(f"--{part}.{item.name} ") and kind.__name__ not in str(caught.value)

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.laws.worlds import CONFIGS, MADE, fingerprint, fingerprints, some, splits
+from tests.laws.worlds import CONFIGS, MADE, SPLITS, fingerprint, fingerprints, some, splits
+from toyvit.data.glyphs import N_UNSEEN
 from toyvit.errors import BadInput
 
 every_task = pytest.mark.parametrize("name", CONFIGS)
-every_split = pytest.mark.parametrize(("name", "split"), [(name, split) for name in CONFIGS for split in splits(name)])
+every_split = pytest.mark.parametrize(("name", "split"), SPLITS)
 ENDLESS = [name for name in CONFIGS if all(size is None for size in MADE[name].world.sizes.values())]
 FINITE = [name for name in CONFIGS if name not in ENDLESS]
 
@@ -73,6 +74,16 @@ def test_each_epoch_shows_every_training_picture_once(name):
 
 
 @pytest.mark.parametrize("name", FINITE)
+def test_finite_splits_share_no_picture_and_show_what_their_sizes_say(name):
+    """Counted by what the pictures are drawn from, whatever is hidden of them."""
+    world = MADE[name].world
+    drawn = {split: world.sample(0, split, np.arange(size)) for split, size in world.sizes.items()}
+    kept = [key for key in drawn["train"] if key != "hidden"]
+    rows = [set(zip(*(factors[key].tolist() for key in kept), strict=True)) for factors in drawn.values()]
+    assert list(map(len, rows)) == list(world.sizes.values()) and len(set.union(*rows)) == sum(map(len, rows))
+
+
+@pytest.mark.parametrize("name", FINITE)
 def test_a_finite_split_ends_and_is_the_same_for_every_seed(name):
     made = MADE[name]
     for split in set(splits(name)) - {"train"}:
@@ -95,8 +106,11 @@ def test_factors_lie_in_their_declared_range(name, split):
     factors = world.sample(1, split, indices := some(name, split, 150))
     assert set(world.factors) <= set(factors)
     for factor, n_values in world.factors.items():
-        if (factor, split) != ("item", "unseen"):  # glyphs that no other split shows come after all others
-            assert factors[factor].min() >= 0 and factors[factor].max() < n_values, factor
+        least, most = 0, n_values
+        if (factor, split) == ("item", "unseen"):  # glyphs that no other split shows come after all others, labels too
+            least = n_values + world.factors["label"]
+            most = least + N_UNSEEN
+        assert factors[factor].min() >= least and factors[factor].max() < most, factor
     assert all(values.dtype == np.int64 and len(values) == len(indices) for values in factors.values())
 
 

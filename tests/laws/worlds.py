@@ -72,6 +72,8 @@ if "TOYVIT_DATA" in os.environ:  # MNIST is looked for there
 MADE = {name: task(config) for name, config in CONFIGS.items()}
 # Tasks whose files may not be here.
 FOUND: dict[str, TaskConfig] = {
+    "classify mnist": ClassifyConfig(world="mnist"),
+    "objects mnist": ObjectsConfig(source="mnist", held_out=0.2),
     "fewshot mnist": FewshotConfig(source="mnist", n_pairs=4, n_classes=5, n_labels=5, noise=0),
     "fewshot omniglot": FewshotConfig(source="omniglot", n_pairs=4, n_classes=100),
 }
@@ -79,6 +81,10 @@ for name, config in FOUND.items():
     with suppress(BadInput):
         MADE[name] = task(config)
         CONFIGS[name] = config
+
+
+# Every split of every one of them.
+SPLITS = [(name, split) for name in CONFIGS for split in MADE[name].world.sizes]
 
 
 def splits(name: str) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from toyvit.measure import measure
+from toyvit.overrides import overridden
 from toyvit.recipes import RECIPES
 from toyvit.results import baselines, table
 from toyvit.train import fit
@@ -29,6 +30,15 @@ def test_two_layers_find_the_label_and_one_layer_does_not(tmp_path):
     assert last(tmp_path / "two", "induction", "mass")["value"].max() > 0.8
     without = last(tmp_path / "two", "knock_outs", "accuracy").query("ablation == 'zero' and layer == 1")
     assert without["value"].max() < ceiling
+
+
+@pytest.mark.slow
+def test_a_factor_is_said_as_a_number(tmp_path):
+    """A fifth of the recipe's steps say where a sprite is better than a linear probe of its pixels does (0.83)."""
+    fit(overridden(RECIPES["regress"](), ["--train.steps", "200"]), tmp_path / "run", progress=False)
+    measure(tmp_path / "run", steps=[0, 200], analyses=["performance"], images=256, progress=False)
+    assert abs(baselines(tmp_path / "run")["accuracy.mean"]) < 1e-6
+    assert last(tmp_path / "run", "performance", "accuracy")["value"].item() > 0.9
 
 
 @pytest.mark.slow

@@ -30,7 +30,10 @@ NONSENSE = {
     "decay": ([*TRAIN, "--train.decay", "linaer"], ["train.decay", "did you mean 'linear'"]),
     "accelerator": ([*TRAIN, "--train.accelerator", "gpuu"], ["train.accelerator", "did you mean 'gpu'"]),
     "heads": ([*TRAIN, "--model.n_heads", "3"], ["d_model 64 is not a multiple of n_heads 3"]),
-    "tiles": (["train", "digits", "--model.patch_size", "3"], ["3 x 3", "8 x 8", "do not tile"]),
+    "tiles": (
+        ["train", "digits", "--model.patch_size", "3"],
+        ["model.patch_size cannot be 3: patches of 3 x 3", "8 x 8", "do not tile"],
+    ),
     "cells": ([*TRAIN, "--model.patch_size", "4"], ["model.patch_size is 4", "has 8"]),
     "cls": ([*TRAIN, "--model.readout", "cls"], ["'cls' needs cls_token true"]),
     "answers": ([*TRAIN, "--model.readout", "every"], ["'every'", "cls, mean, last"]),

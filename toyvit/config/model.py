@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toyvit.config.checked import Checked, number
-from toyvit.errors import BadInput
+from toyvit.errors import BadField, BadInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,8 @@ class ModelConfig(Checked):
         if self.image_size is not None and self.patch_size is not None:
             height, width = self.image_size
             if height % self.patch_size or width % self.patch_size:
-                raise BadInput(f"patches of {self.patch_size} x {self.patch_size} do not tile an image of {height} x {width}")
+                why = f"patches of {self.patch_size} x {self.patch_size} do not tile an image of {height} x {width}"
+                raise BadField("ModelConfig", "patch_size", f"cannot be {self.patch_size}: {why}")
         for needed, value in (("readout", "cls"), ("mask", "no-cls-read")):
             if getattr(self, needed) == value and not self.cls_token:
                 raise BadInput(f"{needed} {value!r} needs cls_token true, got false")

@@ -10,7 +10,7 @@ from toyvit.config.checked import Checked, number, record
 from toyvit.config.clamps import Clamp
 from toyvit.config.model import ModelConfig
 from toyvit.config.tasks import TASK_CONFIGS, TaskConfig
-from toyvit.errors import BadInput, choose
+from toyvit.errors import BadField, BadInput, choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class TrainConfig(Checked):
         try:
             spelt = tuple(str(Clamp.parse(text)) for text in self.clamps)
         except BadInput as error:
-            raise BadInput(f"TrainConfig.clamps: {error}") from None
+            raise BadField("TrainConfig", "clamps", f"cannot be read: {error}") from None
         object.__setattr__(self, "clamps", spelt)  # in one spelling, so that equal runs are equal
 
 

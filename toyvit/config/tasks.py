@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from toyvit.config.checked import Checked, number
-from toyvit.errors import BadInput, choose
+from toyvit.config.checked import Checked, choice, number
+from toyvit.errors import BadInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +74,10 @@ class DspritesConfig(TaskConfig):
     """dSprites: all factors of one sprite as numbers (`all`), or two sprites compared in one factor."""
 
     name: ClassVar[str] = "dsprites"
-    ask: str = "all"  # or `same` (in `factor`?), `larger` (which?), `left` (which is further left?)
-    factor: str = "shape"  # what `same` compares
+    ask: str = choice("all", "same", "larger", "left")  # the same in `factor`? which is larger? further left?
+    factor: str = choice("shape", "scale", "orientation", "x", "y")  # what `same` compares
     held_out: float = number(0.2, least=0, most=0.9)  # share of the outlines (shape, scale, orientation) kept from training
     noise: float = number(0.0, least=0, most=10)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choose(self.ask, ("all", "same", "larger", "left"), "task.ask")
-        choose(self.factor, ("shape", "scale", "orientation", "x", "y"), "task.factor")
 
     @property
     def compared(self) -> str:
@@ -98,14 +93,12 @@ class MarkovConfig(TaskConfig):
     rows: int = number(10, least=1, most=64)
     columns: int = number(10, least=1, most=64)
     n_textures: int = number(3, least=2, most=16)
-    form: str = "chain"  # what a cell is drawn from: `chain`, the cell before; `grid`, the left and the upper cell
-    ask: str = "next"  # `next`: every cell's successor; `masked`: one hidden cell
+    form: str = choice("chain", "grid")  # a cell is drawn from the one before, or from the left and the upper one
+    ask: str = choice("next", "masked")  # `next`: every cell's successor; `masked`: one hidden cell
     noise: float = number(0.0, least=0, most=10)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose(self.form, ("chain", "grid"), "task.form")
-        choose(self.ask, ("next", "masked"), "task.ask")
         if self.n_cells < 2:
             raise BadInput(f"a grid of {self.rows} x {self.columns} cells has no next cell: at least 2 cells")
 
@@ -124,12 +117,11 @@ class RepeatsConfig(TaskConfig):
     n_glyphs: int = number(32, least=2, most=256)
     least: int = number(8, least=1)
     most: int = number(12, least=1)
-    ask: str = "next"
+    ask: str = choice("next", "masked")
     noise: float = number(0.3, least=0, most=10)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose(self.ask, ("next", "masked"), "task.ask")
         if not self.least <= self.most < min(self.n_cells - 1, self.n_glyphs + 1):
             raise BadInput(
                 f"periods of {self.least} to {self.most} do not repeat on {self.rows} x {self.columns} cells, {self.n_glyphs} "
@@ -147,14 +139,9 @@ class AdditionConfig(TaskConfig):
 
     name: ClassVar[str] = "addition"
     modulus: int = number(37, least=2, most=255)
-    shown: str = "glyphs"  # `glyphs`: [a] [b] [=]; `clock`: two hands on one face
+    shown: str = choice("glyphs", "clock")  # `glyphs`: [a] [b] [=]; `clock`: two hands on one face
     train_share: float = number(0.8, above=0, most=0.99)
-    split: str = "unordered"  # `unordered`: (a, b) and (b, a) on the same side; `ordered`: each by itself
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choose(self.shown, ("glyphs", "clock"), "task.shown")
-        choose(self.split, ("unordered", "ordered"), "task.split")
+    split: str = choice("unordered", "ordered")  # `unordered`: (a, b) and (b, a) on the same side; `ordered`: each by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,12 +152,11 @@ class CountingConfig(TaskConfig):
     most: int = number(7, least=1, most=16)  # discs on one side
     held_out: float = number(0.25, least=0, most=0.9)  # share of the pairs (left, right) that training never shows
     noise: float = number(0.1, least=0, most=10)
-    ask: str = "add"  # `add`: left + right; `count`: left; `compare`: left fewer (0), equal (1) or more (2)
+    ask: str = choice("add", "count", "compare")  # left + right; left; left fewer (0), equal (1) or more (2)
     distractors: int = number(0, least=0, most=15)  # up to so many squares on each side, which do not count
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose(self.ask, ("add", "count", "compare"), "task.ask")
         if self.most + self.distractors > 16:
             raise BadInput(
                 f"a side of 16 cells does not hold {self.most} discs and {self.distractors} squares: at most 16 in all"
@@ -182,13 +168,9 @@ class SortOfClevrConfig(TaskConfig):
     """Six coloured squares and circles, and a question about one of them, by itself or among the others (Santoro 2017)."""
 
     name: ClassVar[str] = "sort-of-clevr"
-    ask: str = "both"  # which questions: `relational`, `non-relational`, or `both`
+    ask: str = choice("both", "relational", "non-relational")  # which questions
     held_out: float = number(0.0, least=0, most=0.9)  # share of the pairs (colour, question) that training never asks
     noise: float = number(0.0, least=0, most=10)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choose(self.ask, ("both", "relational", "non-relational"), "task.ask")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,10 +178,10 @@ class ObjectsConfig(TaskConfig):
     """One to three objects on a canvas: which class is seen in each patch, or how many are there?"""
 
     name: ClassVar[str] = "objects"
-    source: str = "dsprites"  # what the objects are: `glyphs`, `mnist` digits, `dsprites` shapes
+    source: str = choice("dsprites", "glyphs", "mnist")  # what the objects are: shapes, glyphs, digits
     size: int = number(48, least=24, most=64)  # pixels a side of the canvas, a multiple of 8
     most: int = number(3, least=1, most=3)  # objects
-    ask: str = "patches"  # `patches`: the class of every patch, 0 where there is none; `count`: the number of objects
+    ask: str = choice("patches", "count")  # the class of every patch, 0 where there is none; the number of objects
     held_out: float = number(
         0.0, least=0, most=0.9
     )  # share of the classes that training never shows in a quarter of the canvas
@@ -207,8 +189,6 @@ class ObjectsConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose(self.source, ("glyphs", "mnist", "dsprites"), "task.source")
-        choose(self.ask, ("patches", "count"), "task.ask")
         least = 24 if self.source == "glyphs" else 40
         if self.size % 8 or self.size < least:
             raise BadInput(f"a canvas of {self.source} has a multiple of 8 pixels a side, at least {least}: got {self.size}")
@@ -219,20 +199,18 @@ class FewshotConfig(TaskConfig):
     """Exemplar-label pairs and a query on one canvas: which label has the query's class?"""
 
     name: ClassVar[str] = "fewshot"
-    source: str = "glyphs"  # what exemplars are: `glyphs`, `mnist` digits, `omniglot` characters
+    source: str = choice("glyphs", "mnist", "omniglot")  # what exemplars are: glyphs, digits, characters
     n_pairs: int = number(12, least=1, most=64)
     n_classes: int = number(64, least=1, most=1024)  # classes that training shows
     n_labels: int = number(32, least=2, most=256)
     burstiness: int = number(2, least=0, most=64)  # copies of every class of a bursty picture, the query's among them
     p_bursty: float = number(1.0, least=0, most=1)  # share of bursty pictures; in the others each cell is drawn by itself
     zipf: float = number(0.0, least=0, most=8)  # class c is drawn in proportion to 1 / (c + 1)^zipf
-    labels: str = "fixed"  # `fixed`: class c always has label c mod n_labels; `random`: a label fresh for each picture
+    labels: str = choice("fixed", "random")  # class c always has label c mod n_labels; a label fresh for each picture
     noise: float = number(0.3, least=0, most=10)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose(self.source, ("glyphs", "mnist", "omniglot"), "task.source")
-        choose(self.labels, ("fixed", "random"), "task.labels")
         shown, known = self.n_shown + (self.labels == "fixed"), {"glyphs": 1024, "mnist": 9, "omniglot": 964}[self.source]
         if self.burstiness > self.n_pairs:
             raise BadInput(f"burstiness {self.burstiness} does not go into n_pairs {self.n_pairs}: at most {self.n_pairs}")
@@ -270,7 +248,7 @@ class RelationsConfig(TaskConfig):
     """Glyphs in some cells of a blank grid: same or different, which pair is alike in the same way, which is the odd one?"""
 
     name: ClassVar[str] = "relations"
-    ask: str = "same"  # `same`: two objects; `match`: a sample pair and two candidates; `odd`: all alike but one
+    ask: str = choice("same", "match", "odd")  # two objects; a sample pair and two candidates; all alike but one
     rows: int = number(4, least=1, most=32)
     columns: int = number(4, least=1, most=32)
     n_shapes: int = number(64, least=2, most=256)
@@ -280,7 +258,6 @@ class RelationsConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose(self.ask, ("same", "match", "odd"), "task.ask")
         objects = {"same": 2, "match": 6, "odd": self.n_objects}[self.ask]
         if self.rows * self.columns < objects:
             raise BadInput(f"a grid of {self.rows} x {self.columns} cells does not hold the {objects} objects of {self.ask!r}")
@@ -298,20 +275,18 @@ class PointersConfig(TaskConfig):
     """Pointer-value retrieval: the first cell says which cell holds the answer, or which cell says which cell holds it."""
 
     name: ClassVar[str] = "pointers"
-    source: str = "glyphs"  # what a cell shows: `glyphs`, one a number; `mnist`, handwritten digits
+    source: str = choice("glyphs", "mnist")  # what a cell shows: `glyphs`, one a number; `mnist`, handwritten digits
     n_values: int = number(8, least=2, most=64)  # numbers that a cell may show; the pointer is one of them
     rows: int = number(3, least=1, most=16)
     columns: int = number(3, least=1, most=16)
     hops: int = number(1, least=1, most=2)
-    aggregate: str = "first"  # of the cells of the window: `first`, the first one's value; `sum`, modulo n_values
+    aggregate: str = choice("first", "sum")  # of the cells of the window: the first one's value; their sum modulo n_values
     window: int = number(1, least=1)  # cells, from the one pointed to
     held_out: float = number(0.1, least=0, most=0.9)  # share of the pairs (pointer, value there) that training never shows
     noise: float = number(0.3, least=0, most=10)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose(self.source, ("glyphs", "mnist"), "task.source")
-        choose(self.aggregate, ("first", "sum"), "task.aggregate")
         if self.n_blocks < self.n_values:
             raise BadInput(
                 f"a grid of {self.rows} x {self.columns} cells has {self.n_blocks} cells to point to: "

@@ -26,6 +26,7 @@ from toyvit.config import (
     RelationsConfig,
     RepeatsConfig,
     SortOfClevrConfig,
+    TaskConfig,
 )
 from toyvit.data.addition import addition
 from toyvit.data.clevr import sort_of_clevr
@@ -59,7 +60,10 @@ WORLDS: dict[str, tuple[Callable[[], Task], str]] = {
     "repeats": (lambda: repeats(RepeatsConfig()), "a sequence of glyphs over and over, with a varying period"),
     "addition": (lambda: addition(AdditionConfig()), "two operands, as glyphs or as the hands of a clock"),
     "fewshot": (lambda: fewshot(FewshotConfig()), "exemplar-label pairs and a query: answered from the context or the weights"),
-    "omniglot": (lambda: fewshot(FewshotConfig(source="omniglot", n_pairs=4)), "the same with handwritten characters"),
+    "omniglot": (
+        lambda: fewshot(FewshotConfig(source="omniglot", n_pairs=4)),
+        "the same with handwritten characters: --task.source omniglot",
+    ),
     "relations": (
         lambda: relations(RelationsConfig()),
         "glyphs in some cells: the same? the odd one out? alike as the sample is?",
@@ -69,6 +73,15 @@ WORLDS: dict[str, tuple[Callable[[], Task], str]] = {
     "objects": (lambda: objects(ObjectsConfig()), "one to three shapes, glyphs or digits at any place, with their masks"),
     "counting": (lambda: counting(CountingConfig()), "discs on the left and on the right"),
 }
+
+
+def set_of(config: TaskConfig) -> str:
+    """The data set whose pictures a task shows, by its name in `WORLDS`."""
+    if isinstance(config, (ClassifyConfig, RegressConfig, ReconstructConfig)):
+        return config.world or "digits"
+    if isinstance(config, FewshotConfig) and config.source == "omniglot":
+        return "omniglot"
+    return "glyphs" if isinstance(config, InductionConfig) else config.name
 
 
 def world_of(name: str) -> tuple[World, list[str]]:
@@ -124,7 +137,8 @@ class Masked(World):
         self.patch_size = size = shown.patch_size or config.patch_size
         rows, columns = (pixels // size for pixels in self.image_size)
         if (rows * size, columns * size) != tuple(self.image_size):
-            raise BadInput(f"patches of {size} x {size} do not tile a picture of {' x '.join(map(str, self.image_size))}")
+            sides = " x ".join(map(str, self.image_size))
+            raise BadInput(f"task.patch_size cannot be {size}: patches of {size} x {size} do not tile a picture of {sides}")
         self.n_patches = rows * columns
         self.n_hidden = round(config.hidden * self.n_patches)
         if not 1 <= self.n_hidden < self.n_patches:

@@ -96,7 +96,7 @@ class ObjectsWorld(World):
         self.corners = config.size - self.side + 1  # a row
         self.n_kinds = self.stamps.first.shape[1]
         if round(config.held_out * self.n_kinds) == self.n_kinds:
-            raise BadInput(f"held_out {config.held_out:g} of {self.n_kinds} classes leaves none for training")
+            raise BadInput(f"task.held_out {config.held_out:g} of {self.n_kinds} classes leaves none for training")
         self.sizes = dict.fromkeys(with_held_out(SPLITS, config.held_out, self.kinds[True].size))
         objects = {"kind": self.n_kinds, "picture": FIRST, "place": self.corners**2}
         self.factors = {"count": config.most + 1, **objects, "split": len(SPLITS), "look": 2**63 - 1}

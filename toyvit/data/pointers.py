@@ -49,11 +49,17 @@ class PointersWorld(World):
 
     @cached_property
     def pairs(self) -> dict[bool, NDArray[np.int64]]:
-        """Pairs (pointer, value there) that are held out (True) and that are not."""
+        """Pairs (pointer, value there) that are held out (True) and that are not.
+
+        Diagonals of the table (pointer, value), one after the other, rows and columns dealt out anew: every pointer and every
+        value is in each diagonal once, and no sum or difference says which pairs they are. With two hops rows and columns
+        are dealt out alike, so that the diagonal of equal numbers, which is not among them, stays where it is.
+        """
         n, own = self.config.n_values, self.config.hops - 1
         key = sample_keys(0, "pointer pairs", np.array([n]))
-        shift, pointer = subsets(key, "shift", n - own, n - own)[0] + own, subsets(key, "pointer", n, n)[0]
-        every = np.stack([np.tile(pointer, n - own), (pointer + shift[:, None]).ravel() % n], 1)
+        shift, pointer = subsets(key, "shift", n - own, n - own)[0] + own, subsets(key, "rows", n, n)[0]
+        value = pointer if own else subsets(key, "columns", n, n)[0]
+        every = np.stack([np.tile(pointer, n - own), value[(np.arange(n) + shift[:, None]).ravel() % n]], 1)
         n_held = round(self.config.held_out * len(every))
         return {True: every[:n_held], False: every[n_held:]}
 

@@ -20,7 +20,7 @@ from toyvit.data.relations import relations
 from toyvit.data.repeats import repeats
 from toyvit.data.sprites import dsprites
 from toyvit.data.task import Batch, Grid, Pairs, Task, accuracy, loss
-from toyvit.errors import BadInput
+from toyvit.errors import BadField, BadInput
 
 __all__ = ["TASKS", "WORLDS", "Batch", "Grid", "Pairs", "Task", "accuracy", "loss", "resolve", "task"]
 
@@ -62,10 +62,14 @@ def resolve(run: Run) -> Run:
     for name, value in decided.items():
         given = getattr(run.model, name)
         if given is not None and given != value:
-            raise BadInput(f"model.{name} is {given}, but the task {run.task.name} has {value}: leave it out")
-    model: ModelConfig = replace(run.model, **decided)
+            raise BadInput(f"model.{name} is {given}, but the task {run.task.name} has {value}: leave it out, or say none")
+    try:
+        model: ModelConfig = replace(run.model, **decided)
+    except BadField as error:
+        raise BadInput(f"model.{error.field} {error.problem}") from None
     choices.check(model)
-    model.stated("patch_size")
+    if model.patch_size is None:
+        raise BadInput(f"model.patch_size is not given, and the task {run.task.name} does not fix it")
     _check_readout(run, made, model.readout)
     return replace(run, model=model)
 

@@ -142,8 +142,8 @@ def n_outputs(config: ModelConfig) -> int:
 
 def check(config: ModelConfig) -> None:
     """Refuse a value that no table has."""
-    choose(config.norm, NORMS, "norm")
-    choose(config.positions, POSITIONS, "positions")
-    choose(config.mask, MASKS, "mask")
-    choose(config.activation, ACTIVATIONS, "activation")
-    choose(config.readout, READOUTS, "readout")
+    choose(config.norm, NORMS, "model.norm")
+    choose(config.positions, POSITIONS, "model.positions")
+    choose(config.mask, MASKS, "model.mask")
+    choose(config.activation, ACTIVATIONS, "model.activation")
+    choose(config.readout, READOUTS, "model.readout")

@@ -1,4 +1,4 @@
-"""Figures drawn from checkpoints and pictures: attention patterns over training, CLS attention over a picture, previews."""
+"""Figures drawn from checkpoints and pictures: attention over training and over a picture, hidden patches restored."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def query_attention(path: Path, beside: Path | None = None, steps: list[int] | N
         for (layer, head), panel in zip(heads, column, strict=True):
             row = seen[f"blocks.{layer}.attn.pattern"][-1, head, config.n_prefix + query, config.n_prefix :]
             picture = _overlay(panel, batch.images[-1, 0], row.reshape(config.grid), 1)
-            _frame(panel, made, query, ORANGE)
-            _frame(panel, made, match, BLUE)
+            frame(panel, made, query, ORANGE)
+            frame(panel, made, match, BLUE)
         column[0].set_title(f"step {step:,}", fontsize="small")
     for (layer, head), row in zip(heads, panels, strict=True):
         row[0].set_ylabel(f"layer {layer}, head {head}", fontsize="small")
@@ -144,8 +144,7 @@ def reconstruction(path: Path, beside: Path | None = None, steps: list[int] | No
     figure = Figure(figsize=(1.1 * n + 0.6, 1.15 * len(rows)), layout="constrained")
     for (name, images), panels in zip(rows.items(), figure.subplots(len(rows), n, squeeze=False), strict=True):
         for panel, image in zip(panels, images, strict=True):
-            panel.imshow(image[0].numpy(), cmap="Greys", vmin=-1, vmax=1)
-            bare(panel)
+            show(panel, image, darkest(batch.images))
         panels[0].set_ylabel(name, fontsize="small")
     return figure
 
@@ -160,30 +159,28 @@ def restored(batch: Batch, patches: Tensor) -> Tensor:
     return torch.where(hidden, rearrange(patches, cut, **shape), batch.images)
 
 
-def preview(made: Task) -> Figure:
-    """The first training pictures of a task with their targets; of item-label pairs, the query and its answer framed."""
-    across, down = (4, 2) if made.pairs else (8, 2)
-    batch = made.batch(0, "train", range(across * down))
-    figure = Figure(figsize=(9, down * 9 / across + 0.4), layout="constrained")
-    panels = figure.subplots(down, across, squeeze=False).flatten()
-    for place, (panel, image, target) in enumerate(zip(panels, batch.images, batch.target, strict=True)):
-        panel.imshow(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).clamp(0, 1).numpy(), cmap="Greys")
-        if target.ndim == 0:
-            panel.set_title(f"{int(target)}", fontsize="x-small", pad=2)
-        bare(panel)
-        if batch.pairs:
-            _frame(panel, made, int(batch.pairs.query[place]), ORANGE)
-            _frame(panel, made, int(batch.pairs.match[place]), BLUE)
-    framed = "; orange: the query, blue: the label that answers" if made.pairs else ""
-    above = ", target above each" if batch.target.ndim == 1 else ""
-    figure.suptitle(f"{made.world.name}: training pictures{above}{framed}", fontsize="small")
-    return figure
+def darkest(images: Tensor) -> int:
+    """The value drawn black, -1, or 0 where no pixel is below 0; white is +1: brightness grows with the value."""
+    return -1 if images.min() < 0 else 0
 
 
-def _frame(panel: Axes, made: Task, patch: int, colour: str) -> None:
+def show(panel: Axes, image: Tensor, black: float) -> None:
+    """One picture (channel height width), white +1."""
+    if len(image) == 1:
+        panel.imshow(image[0].numpy(), cmap="gray", vmin=black, vmax=1, interpolation="nearest")
+    else:
+        shares = ((image - black) / (1 - black)).clamp(0, 1)
+        panel.imshow(shares.permute(1, 2, 0).numpy(), interpolation="nearest")
+    bare(panel)
+
+
+def frame(panel: Axes, made: Task, patch: int, colour: str) -> None:
+    """A frame around one patch."""
     size = made.world.patch_size or 1
     row, column = divmod(patch, made.world.image_size[1] // size)
-    panel.add_patch(Rectangle((column * size - 0.5, row * size - 0.5), size, size, fill=False, color=colour, lw=2))
+    panel.add_patch(
+        Rectangle((column * size - 0.5, row * size - 0.5), size, size, fill=False, color=colour, lw=2, clip_on=False)
+    )
 
 
 _TINT = LinearSegmentedColormap.from_list("tint", [to_rgba(GREEN, 0), to_rgba(GREEN, 0.85)])  # from clear to colour
