@@ -161,6 +161,23 @@ def dsprites_larger() -> Run:
     )
 
 
+def dsprites_same() -> Run:
+    """Two dSprites sprites: do they stand in the same column, of 32? Chance at first, then a rise; the nearest picture has 0.74.
+
+    Seeds 0, 1, 2: past 0.6 at step 800, 1,100 and 1,400; at the end 0.92, 0.85, 0.84 of the test pictures, 0.91, 0.82, 0.79 of
+    held-out outlines. Whether they have the same shape (`--task.factor shape`, seed 0) stays at chance for 3,000 steps. Two and a
+    half CPU minutes.
+    """
+    run = dsprites_larger()
+    return replace(
+        run,
+        recipe="dsprites-same",
+        task=DspritesConfig(ask="same", factor="x"),
+        model=replace(run.model, position_scale=0.5),
+        train=replace(run.train, steps=4000),
+    )
+
+
 def reconstruct() -> Run:
     """Half of the patches of scikit-learn's digits are hidden: 0.72 of the variance of their pixels is restored.
 
@@ -362,7 +379,7 @@ def match_to_sample() -> Run:
 
     Two rises: from chance to 0.8, what the candidates alone say, and after a long plateau to above 0.97, when the sample is
     heeded. The second starts near step 1,900, 1,000 and 3,400 with seeds 0, 1, 2. With even odds (`--task.alike 0.5`, seed 0)
-    it stays at chance for 2,500 steps. Under a CPU minute.
+    it stays at chance for 2,500 steps; trained as here, it answers even odds (0.99, 1.00, 0.96). Under a CPU minute.
     """
     return Run(
         recipe="match-to-sample",
@@ -417,6 +434,7 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "dsprites-attention": dsprites_attention,
     "dsprites-regress": dsprites_regress,
     "dsprites-larger": dsprites_larger,
+    "dsprites-same": dsprites_same,
     "reconstruct": reconstruct,
     "markov": markov,
     "markov-control": markov_control,
