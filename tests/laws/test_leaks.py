@@ -9,10 +9,11 @@ from toyvit.config import (
     ClassifyConfig,
     DspritesConfig,
     InductionConfig,
+    RegressConfig,
     TaskConfig,
 )
 from toyvit.data.naive import naive, patch_probes
-from toyvit.data.tasks import task
+from toyvit.recipes import RECIPES
 
 # Task, size of a patch, and what a linear probe may score: on all pixels, on the best patch by itself. Chance is 1 / classes;
 # scores are on 1,000 pictures, and the best of many patches lies three or four standard errors over chance.
@@ -43,5 +44,14 @@ def test_the_probes_find_what_is_there():
     assert patch_probes(digits, 1)[0, 0] < 0.2  # a pixel that is always paper
 
 
-def test_tasks_without_a_class_a_picture_have_no_such_probe():
-    assert naive(DspritesConfig()) == {} and task(DspritesConfig()).n_classes == 8
+def test_numbers_are_read_off_pixels_where_they_are_there():
+    """R^2: a sprite's column moves its pixels; its orientation, over all shapes and places, is in no pixel's mean."""
+    column, angle = (naive(RegressConfig(world="dsprites", factor=factor)) for factor in ("x", "orientation"))
+    assert column["accuracy.pixel_probe"] > 0.75 and column["accuracy.nearest_neighbour"] > 0.95
+    assert angle["accuracy.pixel_probe"] < 0.05
+    assert 0.1 < naive(DspritesConfig())["accuracy.pixel_probe"] < column["accuracy.pixel_probe"]  # all factors, x and y too
+
+
+@pytest.mark.parametrize("name", ["objects", "reconstruct", "markov"])
+def test_a_task_that_asks_each_patch_has_no_such_probe(name):
+    assert naive(RECIPES[name]().task) == {}

@@ -7,29 +7,45 @@ scikit-learn on `N_FIT` pictures of the split `train`, scored on `N_SCORED` of `
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import RidgeClassifier
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.linear_model import Ridge, RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from toyvit.config import TaskConfig
-from toyvit.data.tasks import Task, task
+from toyvit.data.tasks import Task, accuracy, task
 
 N_FIT, N_SCORED = 2000, 1000
-Pictures = tuple[NDArray[np.float32], NDArray[np.int64]]  # pixels (picture pixel) and classes
+Pictures = tuple[NDArray[np.float32], NDArray[Any]]  # pixels (picture pixel) and classes, or numbers (picture number)
 PENALTY = 100.0  # of the ridge, on pixels of about -1 to 1
 
 
 @lru_cache
 def naive(config: TaskConfig) -> dict[str, float]:
-    """`accuracy.pixel_probe` and `accuracy.nearest_neighbour` of a task that asks each picture for a class; else nothing."""
+    """`accuracy.pixel_probe` and `accuracy.nearest_neighbour` of a task that asks each picture for a class or for numbers.
+
+    Of numbers it is R^2 (`task.accuracy`), the probe a ridge. A task that asks each patch has neither.
+    """
     made = task(config)
-    if made.frozen(0, "train", 2).classes is None:
+    if made.answers != "image":
         return {}
     fit, scored = _pictures(made, "train", N_FIT), _pictures(made, "test", N_SCORED)
-    nearest = float(KNeighborsClassifier(1).fit(*fit).score(*scored))
-    return {"accuracy.pixel_probe": linear(fit, scored), "accuracy.nearest_neighbour": nearest}
+    if fit[1].dtype.kind == "f":
+        probe, nearest = Ridge(alpha=PENALTY), KNeighborsRegressor(1)
+        return {
+            "accuracy.pixel_probe": _numbers(probe, fit, scored),
+            "accuracy.nearest_neighbour": _numbers(nearest, fit, scored),
+        }
+    found = float(KNeighborsClassifier(1).fit(*fit).score(*scored))
+    return {"accuracy.pixel_probe": linear(fit, scored), "accuracy.nearest_neighbour": found}
+
+
+def _numbers(known: Ridge | KNeighborsRegressor, fit: Pictures, scored: Pictures) -> float:
+    said = known.fit(*fit).predict(scored[0]).reshape(scored[1].shape)
+    return accuracy(torch.from_numpy(said), torch.from_numpy(scored[1])).item()
 
 
 def linear(fit: Pictures, scored: Pictures) -> float:
