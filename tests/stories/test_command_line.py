@@ -22,6 +22,24 @@ def test_help_comes_without_torch(words):
     assert done.returncode == 0 and "usage: toyvit" in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train", "induction-smoke", "--train.clamps", "0.0:matsch"], "did you mean 'match'"),
+        (["measure", "nowhere"], "nowhere is not a run folder"),
+        (["replay", "nowhere", "--between", "1", "2"], "nowhere is not a run folder"),
+        (["sweep", "inducton"], "did you mean 'induction'"),
+        (["replicate", "rank-oen"], "did you mean 'rank-one'"),
+    ],
+    ids=lambda part: part[0] if isinstance(part, list) else "",
+)
+def test_a_command_that_other_tests_fork_starts_by_itself(tmp_path, words, says):
+    """An interpreter of its own imports what the command needs and nothing before; a refusal is said to the shell."""
+    done = subprocess.run([sys.executable, "-m", "toyvit", *words], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == "" and says in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_every_recipe_is_listed(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])

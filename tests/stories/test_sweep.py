@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -17,7 +16,7 @@ import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
-from tests.stories.processes import SMALL, finish, toyvit, wait_for
+from tests.stories.processes import SMALL, finish, kill, toyvit, wait_for
 from toyvit.__main__ import main
 from toyvit.config import with_seed
 from toyvit.errors import BadInput
@@ -144,19 +143,13 @@ def test_what_cannot_be_swept_is_refused_in_one_line(tmp_path, capsys):
 def test_killed_and_restarted_at_random(tmp_path):
     """Ten seeds, killed five times with all its workers: the table is the undisturbed one's."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert main(sweep(whole, "--seeds", "0..9", "--jobs", 2)) == 0
+    assert main(sweep(whole, "--seeds", "0..9", "--jobs", 1)) == 0
     rng = random.Random(0)
     for goal in sorted(rng.sample(range(20, 400), 5)):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "toyvit", *sweep(killed, "--seeds", "0..9", "--jobs", 2)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        while process.poll() is None and len(list(killed.glob("**/*.safetensors"))) < goal:
-            time.sleep(0.02)
+        process = toyvit(*sweep(killed, "--seeds", "0..9", "--jobs", 2))
+        wait_for(lambda goal=goal: len(list(killed.glob("**/*.safetensors"))) >= goal, process)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill(process)
     assert main(sweep(killed, "--seeds", "0..9", "--jobs", 2)) == 0
     pd.testing.assert_frame_equal(read(killed), read(whole))
     for path in whole.glob("**/manifest.jsonl"):
