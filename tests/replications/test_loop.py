@@ -174,7 +174,5 @@ def test_the_page_in_docs_is_what_the_generator_writes():
 
 
 def test_clamped_losses_are_those_of_the_record():
-    found = rank_one.run(0, Path())
-    assert found.numbers["c_0.5"] == next(
-        k for k, value in enumerate(rank_one.losses(0, "c")) if value < 0.5 * rank_one.losses(0, "c")[0]
-    )
+    found, curve = rank_one.run(0, Path()), rank_one.losses(0, "c")
+    assert found.numbers["c_0.5"] == next(k for k, value in enumerate(curve) if value < 0.5 * curve[0])

@@ -1,8 +1,11 @@
 """The command line as other processes see it: started, watched, stopped and killed."""
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tests.stories.warm import Warm
@@ -41,10 +44,12 @@ def wait_for(ready: Callable[[], bool], process: Warm | subprocess.Popen[bytes],
 
 
 def kill(process: Warm) -> None:
-    """SIGKILL; its children are left to themselves."""
+    """SIGKILL to it alone; when it is gone, to the workers that it left behind."""
     process.kill()
     process.wait()
     process.close()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def finish(process: Warm, seconds: float = 300) -> tuple[int, str]:

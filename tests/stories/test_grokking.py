@@ -18,6 +18,7 @@ from toyvit.results import table
 from toyvit.trajectory import Trajectory
 
 SMALL = ["--task.modulus", "7", "--model.d_model", "16", "--model.n_heads", "2", "--model.d_mlp", "16", "--train.steps", "40"]
+SMALL += ["--train.checkpoints", "0,5,10,15,20,25,30,35,40"]
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
@@ -37,7 +38,7 @@ def test_the_figure_of_grokking_has_the_coefficient_where_it_was_measured(runs):
     path = runs / "seed-0"
     assert len(grokking.grokking(path).axes) == 4
     assert "grokking" in {picture.stem for picture in draw(path)}
-    steps = Trajectory(path).steps[::20]
+    steps = Trajectory(path).steps[::4]
     measure(path, analyses=["llc"], split="train", images=99, steps=steps, progress=False)
     rows = table(path).query("analysis == 'llc' and quantity == 'diverged'")
     assert list(rows["step"]) == steps
