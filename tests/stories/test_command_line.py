@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tests.stories.processes import toyvit
 from toyvit.__main__ import main
 from toyvit.recipes import RECIPES
 
@@ -34,10 +35,13 @@ def test_help_comes_without_torch(words):
     ],
     ids=lambda part: part[0] if isinstance(part, list) else "",
 )
-def test_a_command_that_other_tests_fork_starts_by_itself(tmp_path, words, says):
-    """An interpreter of its own imports what the command needs and nothing before; a refusal is said to the shell."""
-    done = subprocess.run([sys.executable, "-m", "toyvit", *words], capture_output=True, text=True, check=False, cwd=tmp_path)
+def test_a_command_that_other_tests_fork_starts_by_itself(tmp_path, monkeypatch, words, says):
+    """An interpreter of its own imports what the command needs and nothing before; what it says and answers, a fork does."""
+    monkeypatch.chdir(tmp_path)
+    done = subprocess.run([sys.executable, "-m", "toyvit", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stdout == "" and says in done.stderr and done.stderr.count("\n") == 1
+    fork = toyvit(*words)
+    assert fork.communicate() == (done.stdout, done.stderr) and fork.returncode == done.returncode
 
 
 def test_every_recipe_is_listed(capsys):

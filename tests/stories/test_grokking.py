@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import nbformat
 import pytest
-from nbclient import NotebookClient
 from PIL import Image
 
 from toyvit.__main__ import main
@@ -19,7 +15,6 @@ from toyvit.trajectory import Trajectory
 
 SMALL = ["--task.modulus", "7", "--model.d_model", "16", "--model.n_heads", "2", "--model.d_mlp", "16", "--train.steps", "40"]
 SMALL += ["--train.checkpoints", "0,5,10,15,20,25,30,35,40"]
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +57,6 @@ def test_traces_of_the_sampler_are_drawn(runs):
 
 
 @pytest.mark.slow
-def test_the_notebook_of_grokking_runs_on_a_small_sweep(runs, monkeypatch):
+def test_the_notebook_of_grokking_runs_on_a_small_sweep(runs, pictures_of, monkeypatch):
     monkeypatch.setenv("TOYVIT_SWEEP", str(runs))
-    made = nbformat.read(NOTEBOOKS / "05_grokking.ipynb", 4)
-    NotebookClient(made, timeout=300, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
-    shown = [out for cell in made.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
-    assert len(shown) == 3
+    assert pictures_of("05_grokking") == 3

@@ -7,12 +7,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from nbclient import NotebookClient
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -29,8 +27,6 @@ from toyvit.runs import RunFolder
 from toyvit.sweep import gathered
 from toyvit.train import fit
 from toyvit.trajectory import Trajectory
-
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
 def small(recipe: str, path: Path, steps: int = 60) -> Path:
@@ -325,15 +321,12 @@ def test_curves_are_written_while_a_run_trains(tmp_path):
         ("04_mnist_full_circuit", "digits"),
     ],
 )
-def test_notebooks_run_on_a_small_run(runs, tmp_path, monkeypatch, notebook, name):
+def test_notebooks_run_on_a_small_run(runs, pictures_of, tmp_path, monkeypatch, notebook, name):
     """On a copy: two of them measure more of the run."""
     path = Path(shutil.copytree(runs[name], tmp_path / name))
     monkeypatch.setenv("TOYVIT_RUN", str(path))
     monkeypatch.setenv("TOYVIT_BIDIRECTIONAL", str(path))
-    made = nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", 4)
-    NotebookClient(made, timeout=300, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
-    pictures = [out for cell in made.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
-    assert len(pictures) >= 4
+    assert pictures_of(notebook) >= 4
 
 
 @pytest.mark.parametrize("name", ["glyphs", "digits"])
