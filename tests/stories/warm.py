@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def channel() -> socket.socket:
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     server = subprocess.Popen(words, cwd=ROOT, pass_fds=[theirs.fileno()], start_new_session=True, **quiet)
     theirs.close()
-    ours.settimeout(120)
+    ours.settimeout(600)
 
     def end() -> None:
         ours.close()
@@ -121,7 +122,8 @@ def serve(ours: socket.socket) -> None:
         for file in files:
             os.close(file)
     for pid in running:
-        os.killpg(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
     sys.exit()
 
 
