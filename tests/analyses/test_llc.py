@@ -164,6 +164,7 @@ def test_steps_that_are_too_long_are_reported_as_diverged(step_size):
         assert found.diverged and math.isnan(found.mean) and math.isnan(found.sd)
 
 
+@pytest.mark.slow
 def test_chains_that_leave_the_minimum_are_reported_as_diverged():
     """A well of depth 1 among plains: with little n beta the weights wander off, to a plateau at chance that looks settled."""
 
@@ -188,6 +189,7 @@ def test_climbing_chains_are_reported_as_diverged():
     assert not sample(stiff, zeros(40), 1, replace(settings, step_size=1e-5, burn_in=200)).diverged
 
 
+@pytest.mark.slow
 def test_a_sweep_finds_the_plateau():
     frame = calibrate(quadratic, zeros(4), 1, QUADRATIC, [1e-3, 1e-7, 3e-5, 1e-4], [1000.0])
     assert list(frame["step_size"]) == [1e-7, 3e-5, 1e-4, 1e-3]
