@@ -33,6 +33,7 @@ def saved(tmp_path, **changed: object) -> str:
 @pytest.mark.slow
 def test_a_run_on_own_arrays(tmp_path, capsys):
     words = ["train", "classify", "--runs", str(tmp_path), "--task.npz", saved(tmp_path), "--train.steps", "60"]
+    words += ["--train.checkpoints", "0,20,40,60"]
     assert main([*words, "--train.batch_size", "16", "--train.learning_rate", "0.003", "--train.n_validation", "6"]) == 0
     assert main(["measure", str(tmp_path / "classify"), "--steps", "last"]) == 0
     assert main(["report", str(tmp_path / "classify")]) == 0

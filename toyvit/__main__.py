@@ -139,11 +139,16 @@ def _followed(path: Path) -> Iterator[None]:
 
 
 def follow(options: argparse.Namespace) -> int:
-    """Write TensorBoard files of a run in training until standard input ends."""
-    from toyvit.report.tensorboard import follow as write_along
+    """Write TensorBoard files of a run in training until standard input ends; a run of a moment is over before the imports."""
+
+    def ended(seconds: float = 2.0) -> bool:
+        return bool(select.select([sys.stdin], [], [], seconds)[0])
 
     os.nice(10)
-    write_along(options.run, ended=lambda: bool(select.select([sys.stdin], [], [], 2.0)[0]))
+    if not ended(5.0):
+        from toyvit.report.tensorboard import follow as write_along
+
+        write_along(options.run, ended)
     return 0
 
 

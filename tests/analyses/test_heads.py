@@ -47,7 +47,7 @@ def spread(targets: Tensor) -> Tensor:
 @every_prefix
 @every_grid
 def test_a_planted_pattern_gets_its_own_name_and_no_other(name, prefix):
-    model, batch = model_for(name, **PREFIXES[prefix])
+    model, batch = model_for(name, n_layers=1, **PREFIXES[prefix])
     grid, n = model.config.grid, model.config.n_prefix
     planted = heads.where(grid)
     regular = [("modulus", targets) for targets in heads.moduli(grid).values() if grid[0] > 1]
@@ -67,7 +67,7 @@ def test_every_modulus_is_found(m):
 @pytest.mark.parametrize("kind", ["same_content", "induction"])
 @pytest.mark.parametrize("name", ["induction", "induction 4x4", "markov", "repeats"])
 def test_a_pattern_that_follows_the_content_gets_its_name(name, kind, prefix):
-    model, batch = model_for(name, n=64, **PREFIXES[prefix])
+    model, batch = model_for(name, n=64, n_layers=1, **PREFIXES[prefix])
     patches = model.config.n_patches
     periodic = ["modulus"] if (name, kind) == ("repeats", "same_content") else []  # the same glyph comes again after a period
     targets = prefix_targets(batch.content, int(kind == "induction"), torch.ones(patches, patches, dtype=torch.bool))
@@ -106,7 +106,7 @@ def test_what_any_content_gives_is_not_called_same_content():
 
 @every_prefix
 def test_sinks_readers_of_cls_and_uniform_heads(prefix):
-    model, batch = model_for("induction 4x4", **PREFIXES[prefix])
+    model, batch = model_for("induction 4x4", n_layers=1, **PREFIXES[prefix])
     n, tokens = model.config.n_prefix, model.config.n_tokens
     for token in (n, n + 5, tokens - 1, *([1] if n > 1 else [])):  # a corner patch is a sink, not a corner head; a register too
         assert names(model, batch, one_hot([token] * tokens, n=1, heads=1)) == [["sink"]] * 2
@@ -138,7 +138,7 @@ def test_a_head_that_reads_cls_no_more_than_a_register_is_no_reader_of_cls():
 @pytest.mark.parametrize("name", ["induction 4x4", "markov"])
 def test_random_patterns_get_no_name_and_uniform_ones_are_uniform(name, options):
     """Drawn for every image, or once for all: rows from Dirichlet(1), and rows of a single key."""
-    model, batch = model_for(name, **OPTIONS[options])
+    model, batch = model_for(name, **{**OPTIONS[options], "n_layers": 1})
     config = model.config
     allowed = model.mask == 0 if model.mask.numel() > 1 else torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool)
     for seed in range(2):

@@ -54,6 +54,7 @@ def test_quadratic_loss(step_size, localisation):
     assert exact == pytest.approx((1000 * CURVATURES / stiff).sum().item() / 2, rel=0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("a", "b", "published"), [(1, 1, 0.290), (2, 1, 0.124)])
 def test_normal_crossings(a, b, published):
     """The same tempered and localised posterior by numerical quadrature; a regular minimum of two weights would have 1."""
@@ -64,6 +65,7 @@ def test_normal_crossings(a, b, published):
     assert not found.diverged and found.mean == pytest.approx(exact, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("inputs", "outputs", "hidden", "rank"), [(5, 4, 3, 1), (4, 6, 4, 2), (3, 8, 2, 2), (6, 3, 5, 0)])
 def test_reduced_rank_regression(inputs, outputs, hidden, rank):
     """y = B A x from a truth of lower rank: within 40 % of Aoyagi and Watanabe's closed form, and below half the weights."""
@@ -134,6 +136,7 @@ def test_without_noise_a_chain_is_gradient_descent():
         w = w - 0.1 * 2 * (w - drawn)
 
 
+@pytest.mark.slow
 def test_batches_and_all_samples_agree():
     data = torch.randn(200, generator=torch.Generator().manual_seed(0), dtype=torch.double)
 
@@ -161,6 +164,7 @@ def test_steps_that_are_too_long_are_reported_as_diverged(step_size):
         assert found.diverged and math.isnan(found.mean) and math.isnan(found.sd)
 
 
+@pytest.mark.slow
 def test_chains_that_leave_the_minimum_are_reported_as_diverged():
     """A well of depth 1 among plains: with little n beta the weights wander off, to a plateau at chance that looks settled."""
 
@@ -185,6 +189,7 @@ def test_climbing_chains_are_reported_as_diverged():
     assert not sample(stiff, zeros(40), 1, replace(settings, step_size=1e-5, burn_in=200)).diverged
 
 
+@pytest.mark.slow
 def test_a_sweep_finds_the_plateau():
     frame = calibrate(quadratic, zeros(4), 1, QUADRATIC, [1e-3, 1e-7, 3e-5, 1e-4], [1000.0])
     assert list(frame["step_size"]) == [1e-7, 3e-5, 1e-4, 1e-3]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.stories.processes import kill, toyvit, wait_for
 from toyvit.__main__ import main
 from toyvit.errors import BadInput
 from toyvit.replications import REPLICATIONS, rank_one
@@ -95,18 +91,13 @@ def test_what_is_finished_is_written_before_the_next_seed_breaks(tmp_path):
 
 @pytest.mark.slow
 def test_killed_between_seeds_nothing_is_lost_and_nothing_done_twice(tmp_path):
-    words = [sys.executable, "-m", "toyvit", "replicate", "rank-one", "--seeds", "0..3", "--runs", str(tmp_path)]
-    child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-    folder = tmp_path / "replications"
-    for _ in range(600):
-        if path_of(folder, "rank-one", 0).exists():
-            break
-        time.sleep(0.1)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    words = ["replicate", "rank-one", "--seeds", "0..3", "--runs", str(tmp_path)]
+    folder, child = tmp_path / "replications", toyvit(*words)
+    wait_for(path_of(folder, "rank-one", 0).exists, child)
+    kill(child)
     written = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
     assert 1 <= len(written) < 4
-    assert main(words[3:]) == 0
+    assert main(words) == 0
     assert {path: path.stat().st_mtime_ns for path in written} == written
     assert [record.seed for record in records(folder, REPLICATIONS["rank-one"])] == [0, 1, 2, 3]
 
@@ -183,7 +174,5 @@ def test_the_page_in_docs_is_what_the_generator_writes():
 
 
 def test_clamped_losses_are_those_of_the_record():
-    found = rank_one.run(0, Path())
-    assert found.numbers["c_0.5"] == next(
-        k for k, value in enumerate(rank_one.losses(0, "c")) if value < 0.5 * rank_one.losses(0, "c")[0]
-    )
+    found, curve = rank_one.run(0, Path()), rank_one.losses(0, "c")
+    assert found.numbers["c_0.5"] == next(k for k, value in enumerate(curve) if value < 0.5 * curve[0])

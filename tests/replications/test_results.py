@@ -36,9 +36,10 @@ from toyvit.stats import feature_dimensionality
 
 
 def short(name, steps=45, **task):
-    """A recipe of a few steps."""
+    """A recipe of a few steps, and of checkpoints five steps apart."""
     run = RECIPES[name]()
-    return replace(run, task=replace(run.task, **task), train=replace(run.train, steps=steps, n_validation=32))
+    train = replace(run.train, steps=steps, n_validation=32, checkpoints=tuple(range(0, steps, 5)))
+    return replace(run, task=replace(run.task, **task), train=train)
 
 
 TINY = {
@@ -48,7 +49,7 @@ TINY = {
     "rank-one": lambda path: rank_one.run(0, path),
     "llc": lambda path: llc.run(0, path, shorter=100),
     "repeats": lambda path: repeats.run(0, path, short("repeats")),
-    "modular-addition": lambda path: sums.run(0, path, steps=40, looks=3),
+    "modular-addition": lambda path: sums.run(0, path, steps=40, looks=1),
     "omnigrok": lambda path: omnigrok.run(0, path, steps=20),
     "induction": lambda path: induction.run(0, path, short("induction-smoke"), short("induction-control", rows=4, columns=4)),
     "addition": lambda path: addition.run(0, path, short("addition", modulus=11)),

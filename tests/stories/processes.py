@@ -1,11 +1,14 @@
 """The command line as other processes see it: started, watched, stopped and killed."""
 
+import os
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from tests.stories.warm import Warm
 from toyvit.overrides import overridden
 from toyvit.recipes import RECIPES
 from toyvit.train import fit
@@ -13,13 +16,12 @@ from toyvit.train import fit
 SMALL = ["--train.batch_size", "8", "--train.n_validation", "16"]
 
 
-def toyvit(*words: object) -> subprocess.Popen[str]:
-    """A `toyvit` process, its standard error kept."""
-    command = [sys.executable, "-m", "toyvit", *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def toyvit(*words: object) -> Warm:
+    """A `toyvit` process, what it says kept."""
+    return Warm(*map(str, words))
 
 
-def train(path: Path, *words: object, recipe: str = "induction-smoke") -> subprocess.Popen[str]:
+def train(path: Path, *words: object, recipe: str = "induction-smoke") -> Warm:
     """A training process of a small run in the folder `path`."""
     return toyvit("train", recipe, "--runs", path.parent, "--name", path.name, *SMALL, *words, "--resume")
 
@@ -33,7 +35,7 @@ def n_lines(file: Path) -> int:
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
-def wait_for(ready: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_for(ready: Callable[[], bool], process: Warm | subprocess.Popen[bytes], seconds: float = 120) -> None:
     """Until `ready()`, or the process has ended."""
     end = time.monotonic() + seconds
     while not ready() and process.poll() is None:
@@ -41,16 +43,16 @@ def wait_for(ready: Callable[[], bool], process: subprocess.Popen[str], seconds:
         time.sleep(0.005)
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL; what its children still hold open is not waited for."""
+def kill(process: Warm) -> None:
+    """SIGKILL to it alone; when it is gone, to the workers that it left behind."""
     process.kill()
     process.wait()
-    for stream in (process.stdout, process.stderr):
-        assert stream is not None
-        stream.close()
+    process.close()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str]:
+def finish(process: Warm, seconds: float = 300) -> tuple[int, str]:
     """Exit code and standard error, its progress bars left out."""
     _, error = process.communicate(timeout=seconds)
     lines = error.replace("\r", "\n").split("\n")

@@ -101,6 +101,7 @@ def test_a_tuned_lens_is_fitted_kept_and_no_worse_than_the_logit_lens(runs, caps
     assert main(["lens", str(runs[name]), "--step", "11"]) == 2 and main(["lens", str(runs[name]), "--images", "0"]) == 2
 
 
+@pytest.mark.slow
 def test_slow_analyses_run_when_asked_for_and_are_drawn(runs):
     path = runs["induction-smoke"]
     done = measure(path, images=40, progress=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
@@ -34,15 +35,14 @@ def small(clamps: tuple[str, ...] = ALL, dropout: float = 0.1, recipe: str = "in
 @pytest.mark.parametrize("at", [5, 12, 30])
 def test_a_clamped_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch, at):
     """Before, at and after the steps at which clamps begin."""
-    whole, batch = fit(small(), tmp_path / "whole", progress=False), Stream.batch
+    whole, batches = fit(small(), tmp_path / "whole", progress=False), Stream.__iter__
 
-    def breaks(self, step):
-        if step > at:
-            raise RuntimeError("broken")
-        return batch(self, step)
+    def breaks(self):
+        yield from islice(batches(self), at)
+        raise RuntimeError("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Stream, "batch", breaks)
+        patch.setattr(Stream, "__iter__", breaks)
         with pytest.raises(RuntimeError, match="broken"):
             fit(small(), tmp_path / "run", progress=False)
     fit(small(), tmp_path / "run", resume=True, progress=False)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tests.stories.processes import toyvit
 from toyvit.__main__ import main
 from toyvit.recipes import RECIPES
 
@@ -20,6 +21,27 @@ def test_help_comes_without_torch(words):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "usage: toyvit" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train", "induction-smoke", "--train.clamps", "0.0:matsch"], "did you mean 'match'"),
+        (["measure", "nowhere"], "nowhere is not a run folder"),
+        (["replay", "nowhere", "--between", "1", "2"], "nowhere is not a run folder"),
+        (["sweep", "inducton"], "did you mean 'induction'"),
+        (["replicate", "rank-oen"], "did you mean 'rank-one'"),
+    ],
+    ids=lambda part: part[0] if isinstance(part, list) else "",
+)
+def test_a_command_that_other_tests_fork_starts_by_itself(tmp_path, monkeypatch, words, says):
+    """An interpreter of its own imports what the command needs and nothing before; what it says and answers, a fork does."""
+    monkeypatch.chdir(tmp_path)
+    done = subprocess.run([sys.executable, "-m", "toyvit", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stdout == "" and says in done.stderr and done.stderr.count("\n") == 1
+    fork = toyvit(*words)
+    assert fork.communicate() == (done.stdout, done.stderr) and fork.returncode == done.returncode
 
 
 def test_every_recipe_is_listed(capsys):

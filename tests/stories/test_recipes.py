@@ -17,12 +17,17 @@ def last(path, analysis, quantity):
     return rows[rows["step"] == rows["step"].max()]
 
 
+def seldom(run):
+    """The same training with two checkpoints."""
+    return replace(run, train=replace(run.train, checkpoints=(0, run.train.steps)))
+
+
 @pytest.mark.slow
 def test_two_layers_find_the_label_and_one_layer_does_not(tmp_path):
     """The smoke recipe: accuracy, the head that makes it, and what is left without that head; its one-layer twin."""
     two = RECIPES["induction-smoke"]()
     for name, run in (("two", two), ("one", replace(two, model=replace(two.model, n_layers=1)))):
-        fit(run, tmp_path / name, progress=False)
+        fit(seldom(run), tmp_path / name, progress=False)
         measure(tmp_path / name, steps=[0, 500], images=256, progress=False)
     ceiling = baselines(tmp_path / "two")["accuracy.bag_of_labels"]
     assert last(tmp_path / "two", "performance", "accuracy")["value"].item() > 0.9
@@ -43,7 +48,7 @@ def test_a_factor_is_said_as_a_number(tmp_path):
 
 @pytest.mark.slow
 def test_digits_are_read(tmp_path):
-    fit(RECIPES["digits"](), tmp_path / "run", progress=False)
+    fit(seldom(RECIPES["digits"]()), tmp_path / "run", progress=False)
     measure(tmp_path / "run", steps=[0, 1000], analyses=["performance", "probes"], images=300, progress=False)
     assert last(tmp_path / "run", "performance", "accuracy")["value"].item() > 0.9
     frame = table(tmp_path / "run").query("analysis == 'probes' and quantity == 'accuracy' and group == 'cls' and layer == 2")

@@ -7,12 +7,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from nbclient import NotebookClient
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -30,8 +28,6 @@ from toyvit.sweep import gathered
 from toyvit.train import fit
 from toyvit.trajectory import Trajectory
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-
 
 def small(recipe: str, path: Path, steps: int = 60) -> Path:
     """A measured run of a few steps."""
@@ -42,16 +38,24 @@ def small(recipe: str, path: Path, steps: int = 60) -> Path:
     return path
 
 
+class Runs(dict[str, Path]):
+    """Small runs by name, each made when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __missing__(self, name: str) -> Path:
+        if name == "induction-control":
+            self[name] = Path(shutil.copytree(self["induction"], self.folder / name))
+        else:
+            recipe = {"induction": "induction-smoke", "digits": "digits", "filled": "reconstruct"}[name]
+            self[name] = small(recipe, self.folder / name)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("runs")
-    names = {
-        "induction": "induction-smoke",
-        "induction-control": "induction-smoke",
-        "digits": "digits",
-        "filled": "reconstruct",
-    }
-    return {name: small(recipe, folder / name) for name, recipe in names.items()}
+    return Runs(tmp_path_factory.mktemp("runs"))
 
 
 MADE_OF = {"lens", "attribution", "answer_maps", "heads", "directions", "updates"}
@@ -61,6 +65,7 @@ def read(path: Path) -> EventAccumulator:
     return EventAccumulator(str(tensorboard.write(path)), size_guidance={"scalars": 0, "images": 0}).Reload()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "figures"),
     [
@@ -82,6 +87,7 @@ def test_a_run_gets_the_figures_that_its_measures_allow(runs, name, figures):
         assert min(pixels.size) > 200 and darkest < 50 and brightest > 200, picture
 
 
+@pytest.mark.slow
 def test_report_prints_what_the_run_came_to(runs, capsys):
     assert main(["report", str(runs["induction"]), "--beside", str(runs["induction-control"])]) == 0
     said = capsys.readouterr().out
@@ -153,6 +159,7 @@ def test_the_run_beside_is_remembered(runs, tmp_path, capsys, monkeypatch):
 def test_curves_of_a_run_without_a_measure_are_shown(runs, tmp_path, rows):
     shutil.copytree(runs["digits"], tmp_path / "run", ignore=shutil.ignore_patterns("measures*"))
     folder = RunFolder(tmp_path / "run")
+    folder.cut_back(10)
     if rows == "empty file":
         folder.measures.touch()
     if rows == "empty table":
@@ -167,6 +174,7 @@ def test_curves_of_a_run_without_a_measure_are_shown(runs, tmp_path, rows):
 @pytest.mark.slow
 def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys):
     shutil.copytree(runs["digits"], tmp_path / "run", ignore=shutil.ignore_patterns("measures*"))
+    RunFolder(tmp_path / "run").cut_back(20)
     words = ["measure", str(tmp_path / "run"), "--analyses", "performance", "--images", "48"]
     assert main([*words, "--split", "train"]) == 0
     assert main(["report", str(tmp_path / "run")]) == 2
@@ -193,7 +201,8 @@ def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys)
 @pytest.mark.parametrize("analysis", ["performance", "attention", "induction", "probes", "knock_outs", "norms"])
 def test_report_of_a_run_with_one_analysis_draws_what_it_can(tmp_path, capsys, analysis):
     made = RECIPES["induction-smoke"]()
-    fit(replace(made, train=replace(made.train, steps=10, n_validation=16)), tmp_path / "run", progress=False)
+    training = replace(made.train, steps=10, n_validation=16, checkpoints=(0, 5, 10))
+    fit(replace(made, train=training), tmp_path / "run", progress=False)
     measure(tmp_path / "run", analyses=[analysis], images=32, progress=False)
     assert main(["report", str(tmp_path / "run")]) == 0
     assert "figure:" in capsys.readouterr().out
@@ -236,6 +245,7 @@ def test_tensorboard_holds_curves_and_measures_once(runs, name):
     assert b"phase transition" in again.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("onset", [25, 40])
 def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, capsys, onset):
     """Warm-up ends at step 25; the accuracies in the table are replaced by a step at 25, and at 40."""
@@ -311,15 +321,12 @@ def test_curves_are_written_while_a_run_trains(tmp_path):
         ("04_mnist_full_circuit", "digits"),
     ],
 )
-def test_notebooks_run_on_a_small_run(runs, tmp_path, monkeypatch, notebook, name):
+def test_notebooks_run_on_a_small_run(runs, pictures_of, tmp_path, monkeypatch, notebook, name):
     """On a copy: two of them measure more of the run."""
     path = Path(shutil.copytree(runs[name], tmp_path / name))
     monkeypatch.setenv("TOYVIT_RUN", str(path))
     monkeypatch.setenv("TOYVIT_BIDIRECTIONAL", str(path))
-    made = nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", 4)
-    NotebookClient(made, timeout=300, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
-    pictures = [out for cell in made.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
-    assert len(pictures) >= 4
+    assert pictures_of(notebook) >= 4
 
 
 @pytest.mark.parametrize("name", ["glyphs", "digits"])

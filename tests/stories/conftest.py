@@ -1,0 +1,32 @@
+"""A kernel in which all notebooks of a test process run, one after the other: what they import takes most of their time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+@pytest.fixture(scope="session")
+def pictures_of() -> Iterator[Callable[[str], int]]:
+    """Runs a notebook from an empty namespace, in the environment that there is now, and counts the pictures that it shows."""
+    client = NotebookClient(new_notebook(), timeout=300, resources={"metadata": {"path": str(NOTEBOOKS)}})
+
+    def run(name: str) -> int:
+        client.nb = nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4)
+        fresh = f"%reset -f\nimport os\nos.environ.clear()\nos.environ.update({dict(os.environ)!r})\ndel os"
+        client.nb.cells.insert(0, new_code_cell(fresh))
+        client.execute(cleanup_kc=False)
+        return sum("image/png" in out.get("data", {}) for cell in client.nb.cells for out in cell.get("outputs", []))
+
+    yield run
+    if client.kc is not None:
+        client.nb = new_notebook()
+        client.execute(cleanup_kc=True)
