@@ -141,11 +141,11 @@ def _followed(path: Path) -> Iterator[None]:
 def follow(options: argparse.Namespace) -> int:
     """Write TensorBoard files of a run in training until standard input ends; a run of a moment is over before the imports."""
 
-    def ended(seconds: float = 2.0) -> bool:
-        return bool(select.select([sys.stdin], [], [], seconds)[0])
+    def ended() -> bool:
+        return bool(select.select([sys.stdin], [], [], 2.0)[0])
 
     os.nice(10)
-    if not ended(5.0):
+    if not ended():
         from toyvit.report.tensorboard import follow as write_along
 
         write_along(options.run, ended)
