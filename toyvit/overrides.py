@@ -64,14 +64,18 @@ def variants(run: Run, words: Sequence[str]) -> dict[str, Run]:
         [(option, value) for value in (text or "").split("/" if "tuple" in hints.get(option, "") else ",")]
         for option, text in _pairs(words)
     ]
-    out = {}
+    out: dict[str, Run] = {}
     for chosen in product(*choices):
         several = [
             f"{option.split('.')[-1]}-{re.sub('[:@,]+', '-', value)}"
             for (option, value), values in zip(chosen, choices, strict=True)
             if values[1:]
         ]
-        out["_".join(several)] = overridden(run, [word for pair in chosen for word in pair])
+        typed = [word for pair in chosen for word in pair]
+        made = overridden(run, typed)
+        if made in out.values():
+            raise BadInput(f"{' '.join(typed)} is named twice: each setting is trained once")
+        out["_".join(several)] = made
     return out
 
 

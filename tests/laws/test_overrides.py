@@ -80,6 +80,12 @@ def test_lists_of_a_sweep_are_apart_by_slashes():
     assert alone.train.checkpoints == (0, 10)
 
 
+@pytest.mark.parametrize("rates", ["0.1,0.2,0.1", "0.1,0.2,1e-1"])
+def test_a_setting_of_a_sweep_is_named_once(rates):
+    with pytest.raises(BadInput, match=r"^--model.n_heads 1 --train.learning_rate (0.1|1e-1) is named twice"):
+        variants(RECIPES["induction"](), ["--model.n_heads", "1,2", "--train.learning_rate", rates])
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
