@@ -60,6 +60,9 @@ BAD = {
     "fractions": ({"labels": np.linspace(0, 2, 60)}, ["labels", "whole numbers", "float64"]),
     "negative": ({"labels": np.arange(60) - 1}, ["numbered 0 to", "got -1"]),
     "far": ({"factor_odd": np.arange(60) * 1000}, ["factor_odd", "59000"]),
+    "gaps": ({"labels": np.arange(60) % 2 * 30}, ["go to 30, but no picture has 1, 2, 3, 4, 5 and so on", "without gaps"]),
+    "from 1": ({"labels": 1 + np.arange(60) % 3}, ["no picture has 0:", "numpy.unique"]),
+    "huge": ({"images": np.full((60, 8, 12), 1e300)}, ["5760 numbers that are not finite as float32"]),
     "one class": ({"labels": np.zeros(60, int)}, ["all 0", "two classes"]),
     "shape": ({"images": np.zeros((60, 8), np.uint8)}, ["(60, 8)", "height, width"]),
     "kind": ({"images": np.zeros((60, 8, 12), int)}, ["uint8 or floats", "int64"]),
@@ -124,6 +127,45 @@ def test_an_export_can_be_trained_on_and_holds_the_card(tmp_path, monkeypatch, c
     capsys.readouterr()
     assert main(["data", "digits", "--export", "out"]) == 2
     assert "out exists already" in capsys.readouterr().err
+
+
+def test_an_export_from_elsewhere_has_the_projects_card(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "addition", "--export", "out", "--samples", "5"]) == 0
+    assert (Path(__file__).parents[1] / "datasets/addition/README.md").read_text()[:500] in (
+        tmp_path / "out/README.md"
+    ).read_text()
+    assert (tmp_path / "out/exports.md").exists()
+
+
+def test_an_export_that_is_stopped_leaves_nothing_and_touches_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part/thesis.txt").write_text("precious")
+
+    def stopped(made, path):
+        assert list(path.parent.glob("*.npz"))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("toyvit.report.previews.draw_preview", stopped)
+        assert main(["data", "addition", "--export", "out", "--samples", "5"]) == 130
+    assert "stopped by SIGINT" in capsys.readouterr().err
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["out.part", "out.part/thesis.txt"]
+    assert main(["data", "addition", "--export", "out", "--samples", "5"]) == 0
+    assert (tmp_path / "out/train.npz").exists() and (tmp_path / "out.part/thesis.txt").read_text() == "precious"
+    assert main(["data", "--export", "out"]) == 2 and "--export needs the NAME" in capsys.readouterr().err
+
+
+def test_a_run_that_diverges_before_its_first_checkpoint_says_so(tmp_path, capsys):
+    """Numbers near the largest that float32 holds: the loss of step 0 is none."""
+    images = np.full((60, 8, 12), 3e38) * (-1.0) ** np.arange(12)
+    words = ["train", "classify", "--runs", str(tmp_path), "--task.npz", saved(tmp_path, images=images), "--train.steps", "3"]
+    for again in ([], ["--resume"]):
+        assert main([*words, *again]) == 3
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert "diverged before" in said if again else "at step 0; training stopped" in said
+        assert said.endswith("there is no checkpoint")
 
 
 @pytest.mark.parametrize("name", ["pointers", "fewshot"])

@@ -322,7 +322,7 @@ def sites(options: argparse.Namespace) -> int:
 
 def data(options: argparse.Namespace, words: list[str]) -> int:
     from toyvit.data import source
-    from toyvit.data.cards import checksum, export, scores
+    from toyvit.data.cards import checksum, export, scores, vacant
     from toyvit.data.naive import N_FIT, N_SCORED
     from toyvit.data.tasks import WORLDS
     from toyvit.report.previews import draw_preview
@@ -330,10 +330,14 @@ def data(options: argparse.Namespace, words: list[str]) -> int:
     if words and not (options.name and words[0].startswith("--task.")):
         parser()[1]["data"].refuse_unknown(words)
     if options.name is None:
+        if options.preview or options.export:
+            raise BadInput(f"--{'preview' if options.preview else 'export'} needs the NAME of a data set")
         return _list_data()
     choose(options.name, WORLDS, "data set")
     if options.samples < 1:
         raise BadInput(f"--samples must be at least 1, got {options.samples}")
+    if options.export:
+        vacant(options.export)
     if options.name == "mnist" and source.mnist_root() is None:
         source.fetch_mnist()
     made = _with_settings(options.name, words)
@@ -361,7 +365,10 @@ def _list_data() -> int:
     trained = {name: [recipe for recipe, made in RECIPES.items() if set_of(made().task) == name] for name in WORLDS}
     for name, (_, what) in WORLDS.items():
         print(f"{name:14} {what}" + f" (train {', '.join(trained[name])})" * bool(trained[name]))
-    print("any of them: toyvit train classify, regress or reconstruct with --task.world NAME; more of one: toyvit data NAME")
+    print(
+        "by a factor of which a picture has one value: toyvit train classify or regress --task.world NAME --task.factor NAME; "
+        "to restore pictures: toyvit train reconstruct --task.world NAME; more of one: toyvit data NAME"
+    )
     return 0
 
 
@@ -407,6 +414,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"toyvit: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("toyvit: stopped by SIGINT", file=sys.stderr)
         return 130
 
 

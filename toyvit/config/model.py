@@ -48,7 +48,8 @@ class ModelConfig(Checked):
             height, width = self.image_size
             if height % self.patch_size or width % self.patch_size:
                 why = f"patches of {self.patch_size} x {self.patch_size} do not tile an image of {height} x {width}"
-                raise BadField("ModelConfig", "patch_size", f"cannot be {self.patch_size}: {why}")
+                fit = [str(side) for side in range(1, min(height, width) + 1) if not (height % side or width % side)]
+                raise BadField("ModelConfig", "patch_size", f"cannot be {self.patch_size}: {why}; allowed are {', '.join(fit)}")
         for needed, value in (("readout", "cls"), ("mask", "no-cls-read")):
             if getattr(self, needed) == value and not self.cls_token:
                 raise BadInput(f"{needed} {value!r} needs cls_token true, got false")

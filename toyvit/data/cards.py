@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -57,24 +57,40 @@ def arrays(made: Task, split: str, n: int) -> Arrays:
 def export(name: str, made: Task, folder: Path, n: int, draw: Callable[[Path], object]) -> Path:
     """Write the first n samples of every split (or all there are) as npz, the card of the data set `name` with the cards that
     it links to, and the preview that `draw` makes, into a new folder; whole or not at all."""
+    vacant(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
+        whole = Path(beside, folder.name)
+        whole.mkdir()
+        _fill(whole, name, made, n, draw)
+        whole.rename(folder)
+    return folder
+
+
+def vacant(folder: Path) -> None:
+    """BadInput where an export would have to touch what is there."""
     if folder.exists():
         raise BadInput(f"{folder} exists already: --export makes a new folder")
-    beside = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+
+
+def _fill(folder: Path, name: str, made: Task, n: int, draw: Callable[[Path], object]) -> None:
     held = {}
     for split in made.world.sizes:
-        np.savez_compressed(beside / f"{split}.npz", **(found := arrays(made, split, n)))  # type: ignore[arg-type]
+        np.savez_compressed(folder / f"{split}.npz", **(found := arrays(made, split, n)))  # type: ignore[arg-type]
         held[split] = {
             name: (values.dtype, values.shape, np.nanmin(values), np.nanmax(values)) for name, values in found.items()
         }
-    draw(beside / "preview.png")
-    text, linked = _with_linked(source.prepared(name) / "README.md", name)
+    draw(folder / "preview.png")
+    text, linked = _with_linked(card(name), name)
     for file, content in linked.items():
-        (beside / file).write_text(content)
-    (beside / "README.md").write_text(f"{text}\n{_told(made, held)}")
-    beside.rename(folder)
-    return folder
+        (folder / file).write_text(content)
+    (folder / "README.md").write_text(f"{text}\n{_told(made, held)}")
+
+
+def card(name: str) -> Path:
+    """The card of a data set: in the `datasets/` of the working folder or above, else in the project's own."""
+    found = source.prepared(name) / "README.md"
+    return found if found.exists() else Path(__file__).parents[2] / "datasets" / name / "README.md"
 
 
 def _told(made: Task, held: dict[str, dict[str, tuple[Any, ...]]]) -> str:
@@ -96,7 +112,7 @@ LINK = re.compile(r"\[([^]]*)\]\((\.\./[^)#]+)\)")
 def _with_linked(card: Path, name: str) -> tuple[str, dict[str, str]]:
     """A card and, by a name of their own, the pages beside it that it leads to, and theirs; all links stay inside."""
     if not card.exists():
-        return f"# {name}\n", {}
+        return f"# {name}\n\nThe card was not at hand: it is `datasets/{name}/README.md` of the project's repository.\n", {}
     pages, waiting = {card.resolve(): "README.md"}, [card.resolve()]
     for page in waiting:
         for found in LINK.finditer(page.read_text()):

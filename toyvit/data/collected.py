@@ -116,8 +116,10 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
         )
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] > 4:
         raise BadInput(f"images in {path} have channels last, (picture, height, width, channel), got {images.shape}")
-    if not np.isfinite(images).all():
-        raise BadInput(f"images in {path} hold {np.count_nonzero(~np.isfinite(images))} numbers that are not finite")
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(images.astype(np.float32))
+    if not finite.all():
+        raise BadInput(f"images in {path} hold {np.count_nonzero(~finite)} numbers that are not finite as float32")
     if len(images) < 20:
         raise BadInput(f"{path} holds {len(images)} pictures: at least 20 are needed to split them")
     for name, values in arrays.items():
@@ -131,6 +133,12 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
             raise BadInput(f"{name} in {path} must be numbered 0 to {MOST_VALUES - 1}, got {values.min()} to {values.max()}")
     if arrays["labels"].max() == 0:
         raise BadInput(f"labels in {path} are all 0: at least two classes are needed")
+    if missing := np.setdiff1d(np.arange(arrays["labels"].max()), arrays["labels"]).tolist():
+        some = ", ".join(map(str, missing[:5])) + " and so on" * bool(missing[5:])
+        raise BadInput(
+            f"labels in {path} go to {arrays['labels'].max()}, but no picture has {some}: number them from 0 without gaps, "
+            "as numpy.unique(labels, return_inverse=True)[1] does"
+        )
     return arrays
 
 

@@ -43,7 +43,7 @@ from toyvit.data.repeats import repeats
 from toyvit.data.sprites import dsprites
 from toyvit.data.task import Task, number_baselines, standardised
 from toyvit.data.world import Factors, World
-from toyvit.errors import BadInput, choose
+from toyvit.errors import BadInput, choose, nearest
 
 
 def _classes(name: str) -> Task:
@@ -91,10 +91,15 @@ def world_of(name: str) -> tuple[World, list[str]]:
     return made.world, [factor for factor in made.scalars(some) if factor in made.world.factors and some[factor].ndim == 1]
 
 
-def _choose_factor(name: str, world: World, known: list[str]) -> str:
+def _choose_factor(name: str, of: str, known: list[str]) -> str:
     if not known:
-        raise BadInput(f"pictures of {world.name} have no factor with one value a picture: there is nothing to name")
-    return choose(name, known, f"task.factor of {world.name}")
+        raise BadInput(f"{of} has no factor that probes read and of which a picture has one value: there is nothing to name")
+    if name not in known:
+        raise BadInput(
+            f"task.factor {name!r} is no factor of {of} of which a picture has one value: allowed are "
+            f"{', '.join(known)}{nearest(name, known)}"
+        )
+    return name
 
 
 def classify(config: ClassifyConfig) -> Task:
@@ -106,14 +111,14 @@ def classify(config: ClassifyConfig) -> Task:
         known = list(world.factors)
     else:
         world, known = world_of(config.world or "digits")
-    _choose_factor(config.factor, world, known)
+    _choose_factor(config.factor, config.npz or config.world or "digits", known)
     return naming(config, world, known)
 
 
 def regress(config: RegressConfig) -> Task:
     """What is the factor's value, as a number?"""
     world, known = world_of(config.world)
-    n_values = world.factors[_choose_factor(config.factor, world, known)]
+    n_values = world.factors[_choose_factor(config.factor, config.world, known)]
 
     def question(factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
         return images, torch.from_numpy(standardised(factors[config.factor], n_values).astype(np.float32))[:, None]

@@ -62,7 +62,7 @@ def resolve(run: Run) -> Run:
     for name, value in decided.items():
         given = getattr(run.model, name)
         if given is not None and given != value:
-            raise BadInput(f"model.{name} is {given}, but the task {run.task.name} has {value}: leave it out, or say none")
+            raise BadInput(f"model.{name} is {given}, but the task {run.task.name} has {value}: say --model.{name} none")
     try:
         model: ModelConfig = replace(run.model, **decided)
     except BadField as error:

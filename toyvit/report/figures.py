@@ -79,7 +79,7 @@ def learning(path: Path, beside: Path | None = None) -> Figure:
     figure = Figure(figsize=(8, 5), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     naive = baselines(path)
-    names = ("mean squared error", "R^2") if "accuracy.mean" in naive else ("loss (nats)", "accuracy")
+    names = ("loss (nats)" if score(path) == "accuracy" else "mean squared error", score(path))
     for panel, quantity, name in zip(panels, ("loss", "accuracy"), names, strict=True):
         _compare(panel, "performance", quantity, path, beside)
         _levels(panel, naive, quantity)
@@ -88,6 +88,11 @@ def learning(path: Path, beside: Path | None = None) -> Figure:
     panels[0].legend(fontsize="small")
     step_axis(panels[-1])
     return figure
+
+
+def score(path: Path) -> str:
+    """What stands under `accuracy` in a run's measures: `accuracy`, or `R^2` where numbers are asked for."""
+    return "R^2" if "accuracy.mean" in baselines(path) else "accuracy"
 
 
 def changes(path: Path) -> tuple[int, ...]:
@@ -170,7 +175,8 @@ def bands(paths: list[Path]) -> Figure:
     for path in [path for path in paths if measured(path)][:1]:
         for panel in panels:
             _levels(panel, baselines(path), "accuracy", named=panel is panels[-1])
-    panels[0].set(xlabel="training step", ylabel="accuracy")
+        panels[0].set_ylabel(score(path))
+    panels[0].set_xlabel("training step")
     panels[1].set(xlabel="steps after each run's onset", title="runs with a transition, aligned")
     panels[0].set_title("all runs, median in bold")
     return figure
@@ -270,7 +276,7 @@ def knock_outs(path: Path, beside: Path | None = None) -> Figure:
             f"head output replaced by {'zero' if ablation == 'zero' else 'its mean over images'}", fontsize="medium"
         )
         panel.set_xlabel("training step")
-    panels[0].set_ylabel("accuracy")
+    panels[0].set_ylabel(score(path))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize="small")
     return figure
 

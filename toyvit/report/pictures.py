@@ -121,7 +121,7 @@ def _cls_block(block: SubFigure, run: Trajectory, step: int, batch: Batch, top: 
     """One checkpoint's grid; the last image drawn carries the colour scale that all share."""
     config = run.run.model
     rows = _cls_rows(run, step, batch)
-    answer = run_model(trained(run, step, batch), batch.images)[-1].softmax(-1)
+    answer = run_model(trained(run, step, batch), batch.images)[-1]
     panels = block.subplots(config.n_layers, config.n_heads, squeeze=False)
     for layer in range(config.n_layers):
         for head in range(config.n_heads):
@@ -130,8 +130,16 @@ def _cls_block(block: SubFigure, run: Trajectory, step: int, batch: Batch, top: 
             if layer == 0:
                 panel.set_title(f"head {head}", fontsize="small")
         panels[layer, 0].set_ylabel(f"layer {layer}", fontsize="small")
-    block.suptitle(f"step {step:,}: answers {int(answer.argmax())} with {answer.max():.0%}", fontsize="small")
+    block.suptitle(f"step {step:,}{_said(answer, batch)}", fontsize="small")
     return picture
+
+
+def _said(answer: Tensor, batch: Batch) -> str:
+    """What logits say of the last picture, where that is one class or one number."""
+    if batch.classes is not None:
+        chances = answer.softmax(-1)
+        return f": answers {int(chances.argmax())} with {chances.max():.0%}"
+    return f": says {answer.item():.2f}" if answer.numel() == 1 else ""
 
 
 def reconstruction(path: Path, beside: Path | None = None, steps: list[int] | None = None, n: int = 8) -> Figure:

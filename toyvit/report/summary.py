@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from toyvit.errors import BadInput
-from toyvit.report.figures import changes, curve
+from toyvit.report.figures import changes, curve, score
 from toyvit.report.heads import head_types
 from toyvit.results import baselines, main_rows, measured, table
 from toyvit.runs import RunFolder
@@ -52,7 +52,7 @@ def induction(path: Path, frame: pd.DataFrame) -> list[Line]:
         ("final accuracy", f"{accuracy.iloc[-1]:.3f}"),
         (f"induction mass (layer {layer}, head {head})", f"{mass.iloc[0]:.3f} before, {mass.iloc[-1]:.3f} after"),
         ("previous-cell mass on label cells", f"{previous.iloc[0]:.3f} before, {previous.iloc[-1]:.3f} after"),
-        *_without(frame, int(layer), int(head)),
+        *_without(path, frame, int(layer), int(head)),
     ]
 
 
@@ -61,11 +61,11 @@ def classification(path: Path, frame: pd.DataFrame) -> list[Line]:
     performance = frame[(frame["analysis"] == "performance") & (frame["quantity"] == "accuracy")]
     final = performance[performance["step"] == performance["step"].max()]
     final = final.sort_values(["split", "images"], key=lambda column: column.replace("test", ""))  # test first
-    word = "R^2" if _naive(path, "accuracy.mean") else "accuracy"
+    word = score(path)
     lines = [(f"final {word} on {int(row.images):,} {row.split} pictures", f"{row.value:.4f}") for row in final.itertuples()]
     lines += [(name.replace("accuracy.", f"{word} of: "), f"{value:.3f}") for name, value in _naive(path, "accuracy").items()]
     if final["split"].eq("test").any():
-        lines.append(("transition in accuracy", verdict(curve(frame, "performance", "accuracy"), changes(path))))
+        lines.append((f"transition in {word}", verdict(curve(frame, "performance", "accuracy"), changes(path))))
     probes = _last(frame, "probes", "accuracy")
     for (factor, group), rows in probes.groupby(["factor", "group"]) if len(probes) else ():
         by_layer = ", ".join(f"{value:.3f}" for value in rows.sort_values("layer")["value"])
@@ -73,7 +73,7 @@ def classification(path: Path, frame: pd.DataFrame) -> list[Line]:
     losses = _last(frame, "knock_outs", "loss")
     if len(losses):
         worst = losses[losses["ablation"] == "zero"].sort_values("value").iloc[-1]
-        lines += _without(frame, int(worst["layer"]), int(worst["head"]))
+        lines += _without(path, frame, int(worst["layer"]), int(worst["head"]))
     return lines
 
 
@@ -120,9 +120,9 @@ def _last(frame: pd.DataFrame, analysis: str, quantity: str) -> pd.DataFrame:
     return rows[rows["step"] == rows["step"].max()]
 
 
-def _without(frame: pd.DataFrame, layer: int, head: int) -> list[Line]:
+def _without(path: Path, frame: pd.DataFrame, layer: int, head: int) -> list[Line]:
     rows = _last(frame, "knock_outs", "accuracy")
     if not len(rows):
         return []
     zeroed = rows[(rows["ablation"] == "zero") & (rows["layer"] == layer) & (rows["head"] == head)]
-    return [(f"accuracy without layer {layer}, head {head}", f"{zeroed['value'].iloc[0]:.3f}")]
+    return [(f"{score(path)} without layer {layer}, head {head}", f"{zeroed['value'].iloc[0]:.3f}")]

@@ -47,7 +47,7 @@ class Progress(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, system: System, *args: Any) -> None:  # type: ignore[override]
         if system.step in self.snapshots.steps:
-            self.bar.set_postfix({name: f"{value:.3f}" for name, value in self.snapshots.scores.items()}, refresh=False)
+            self.bar.set_postfix({name: f"{value:.3f}" for name, value in self.snapshots.named().items()}, refresh=False)
         self.bar.update()
 
     def teardown(self, trainer: pl.Trainer, system: System, stage: str) -> None:  # type: ignore[override]
@@ -126,9 +126,8 @@ def _train(folder: RunFolder, run: Run, system: System, snapshots: Snapshots, pr
             if first < run.train.steps:
                 trainer.fit(system, Data(Stream(task(run.task), run, first + 1)))
     except Diverged as error:
-        last = folder.entries()[-1]
         snapshots.diverged(str(error))
-        raise Diverged(f"{error}; training stopped, the last finite checkpoint is {folder.checkpoints / last.file}") from None
+        raise Diverged(f"{error}; training stopped, {_last_finite(folder)}") from None
     if interrupts.signum is not None and system.step < run.train.steps:
         raise Stopped(interrupts.signum, folder.path, system.step)
 
@@ -177,9 +176,14 @@ def _quiet() -> Iterator[None]:
 def _ended(folder: RunFolder) -> RunFolder:
     if folder.status() == "diverged":
         reason = read_lines(folder.metrics)[-1]["reason"]
-        raise Diverged(f"{folder.path} diverged before ({reason}); the last finite checkpoint is {folder.entries()[-1].file}")
+        raise Diverged(f"{folder.path} diverged before ({reason}); {_last_finite(folder)}")
     logger.info("%s is finished: nothing to do", folder.path)
     return folder
+
+
+def _last_finite(folder: RunFolder) -> str:
+    entries = folder.entries()
+    return f"the last finite checkpoint is {folder.checkpoints / entries[-1].file}" if entries else "there is no checkpoint"
 
 
 def _check_accelerator(run: Run) -> None:

@@ -131,6 +131,11 @@ class Snapshots(pl.Callback):
         if not self.scores["loss"] < float("inf"):
             raise Diverged(f"the validation loss is {self.scores['loss']} at step {system.step}")
 
+    def named(self) -> dict[str, float]:
+        """The scores as they are called: what stands under `accuracy` is R^2 where numbers are asked for."""
+        words = {"accuracy": "R^2"} if self.frozen.target.is_floating_point() else {}
+        return {words.get(name, name): value for name, value in self.scores.items()}
+
     def save(self, trainer: pl.Trainer, system: System) -> None:
         self.flush()
         save_state(self.folder, system, trainer.optimizers[0], keep=system.step in self.kept)
@@ -144,5 +149,6 @@ class Snapshots(pl.Callback):
 
     def diverged(self, reason: str) -> None:
         """Note the end of a run whose loss is no number."""
-        self.lines.append(json.dumps({"step": self.folder.entries()[-1].step, "status": "diverged", "reason": reason}) + "\n")
+        step = max((entry.step for entry in self.folder.entries()), default=0)
+        self.lines.append(json.dumps({"step": step, "status": "diverged", "reason": reason}) + "\n")
         self.flush()
