@@ -89,6 +89,7 @@ def check_scores(name: str, options: str) -> None:
     assert found == stated(name)[options or "default"]
 
 
+@pytest.mark.slow
 @every_card
 def test_the_naive_scores_of_a_card_are_what_its_command_prints(name):
     check_scores(name, "")
@@ -115,6 +116,7 @@ def test_what_an_export_holds_is_written_down(name):
     assert f" {world_task.n_classes}" in line[1]
 
 
+@pytest.mark.slow
 @every_card
 def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
     """White is +1, black is -1 (0 where nothing is below), each picture has its target; the file kept is this one and small."""

@@ -217,7 +217,8 @@ def circuit(options: argparse.Namespace) -> int:
     classes = _whole_numbers("--classes", options.classes) if options.classes else None
     if classes and len(classes) != 2:
         raise BadInput(f"--classes takes two classes such as 4,9, got {options.classes!r}")
-    RunFolder(options.run).existing().figures.mkdir(exist_ok=True)  # where nothing can be kept nothing is looked for
+    if not os.access(RunFolder(options.run).existing().path, os.W_OK):
+        raise BadInput(f"{options.run} cannot be written to, and what is found is kept there")
     found = search(
         options.run,
         step=options.step,

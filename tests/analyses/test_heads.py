@@ -134,6 +134,7 @@ def test_a_head_that_reads_cls_no_more_than_a_register_is_no_reader_of_cls():
     assert names(model, batch, both)[0] == ["cls_reader"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("name", ["induction 4x4", "markov"])
 def test_random_patterns_get_no_name_and_uniform_ones_are_uniform(name, options):

@@ -72,6 +72,7 @@ def test_scores_into_the_logits_sum_to_the_first_order_change(case):
     assert torch.allclose(eap(model, pairs)[-1].sum(), change.sum(), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["norm=layer", "bare", "registers", "activation=relu"])
 def test_integrated_scores_out_of_the_input_sum_to_the_whole_change(case):
     """Completeness: the error shrinks as points grow."""

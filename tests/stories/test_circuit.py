@@ -32,6 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -87,6 +88,12 @@ def test_what_cannot_be_searched_is_refused_in_a_line(runs, capsys, name, words,
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert sorted(runs[name].rglob("*")) == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_search(runs, capsys, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert main(["circuit", str(runs["digits"]), "--classes", "4,9"]) == 2
+    assert "digits cannot be written to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["induction-smoke", "digits"])
