@@ -110,13 +110,13 @@ def digits() -> Run:
 
 
 def classify() -> Run:
-    """Your own pictures (--task.npz FILE), or one factor of any world (--task.world NAME --task.factor NAME); patches of 4."""
+    """Your own pictures (--task.npz FILE), or one factor of a world (--task.world NAME --task.factor NAME); patches of 4."""
     run = mnist_mlp()
     return replace(run, recipe="classify", task=ClassifyConfig(), model=replace(run.model, patch_size=4))
 
 
 def regress() -> Run:
-    """One factor of any world as a number (--task.world NAME --task.factor NAME); by itself the column of a dSprites sprite.
+    """One factor of a world as a number (--task.world NAME --task.factor NAME); by itself the column of a dSprites sprite.
 
     Seeds 0, 1, 2: 0.995 of the variance of test pictures and of held-out outlines, past 0.9 by step 128 to 140. A ridge on
     the pixels of 2,000 pictures has 0.80, the nearest of them 0.98. Half a CPU minute. Another world may need other patches:

@@ -125,7 +125,7 @@ def trained(run, prepare=lambda model: None):
     seen = [{name: weight.clone() for name, weight in system.model.state_dict().items()}]
     for step in range(1, run.train.steps + 1):
         adam.zero_grad()
-        system.training_step(stream.batch(step), 0).backward()
+        system.training_step(next(stream.batches(range(step, step + 1))), 0).backward()
         system.configure_gradient_clipping(adam)
         with kept_writing(system.model, run.train.clamps, system.step):
             adam.step()
@@ -209,7 +209,7 @@ def test_carrying_hands_on_all_of_it_into_other_directions(n_heads):
 def test_copying_does_not_count_when_gradients_are_clipped():
     run = smoke(("0:copy", "1:copy"))
     system, stream = System(run), Stream(task(run.task), run)
-    system.training_step(stream.batch(1), 0).backward()
+    system.training_step(next(iter(stream)), 0).backward()
     values = [block.attn.qkv.weight.grad.unflatten(0, (3, -1))[2] for block in system.model.blocks]
     assert all((grad != 0).any() for grad in values)
     system.configure_gradient_clipping(None)
@@ -220,8 +220,8 @@ def test_copying_does_not_count_when_gradients_are_clipped():
 def test_the_match_is_where_the_answer_is():
     """Training batches hand over the cells: the label shown there is the target's."""
     run = smoke(("1.0:match",))
-    images, target, _query, match, _labels = Stream(task(run.task), run).batch(3)
-    plain = Stream(task(run.task), smoke()).batch(3)
+    images, target, _query, match, _labels = next(iter(Stream(task(run.task), run, 3)))
+    plain = next(iter(Stream(task(run.task), smoke(), 3)))
     assert len(plain) == 2 and torch.equal(plain[0], images) and torch.equal(plain[1], target)
     content = task(run.task).batch(run.seeds.data, "train", np.arange(16, 24)).content
     assert torch.equal(content.gather(1, match[:, None])[:, 0] - run.task.n_items, target)

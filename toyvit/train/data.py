@@ -27,9 +27,6 @@ class Stream(IterableDataset[tuple[Tensor, ...]]):
     def __init__(self, task: Task, run: Run, first: int = 1) -> None:
         self.task, self.run, self.first = task, run, first
 
-    def batch(self, step: int) -> tuple[Tensor, ...]:
-        return next(self.batches(range(step, step + 1)))
-
     def batches(self, steps: range) -> Iterator[tuple[Tensor, ...]]:
         """The batches of consecutive steps, drawn at once."""
         size = self.run.train.batch_size
