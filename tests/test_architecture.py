@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -81,6 +85,22 @@ def problems(source: str, module: str) -> list[str]:
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_from_lower_rungs_only(module):
     assert problems(MODULES[module].read_text(), module) == []
+
+
+def unstated(roots: set[str]) -> set[str]:
+    """Imported packages that are foreign and that pyproject.toml does not name; the extra `dev` is not for the library."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    extras = [line for extra, lines in project["optional-dependencies"].items() if extra != "dev" for line in lines]
+    stated = {re.split(r"[\[>]", line)[0] for line in [*project["dependencies"], *extras]} | {"distributed"}  # dask's extra
+    known = packages_distributions()
+    foreign = roots - set(sys.stdlib_module_names) - {"toyvit"}
+    return {root for root in foreign if not stated & {name.lower() for name in known.get(root, [])}}
+
+
+def test_what_is_imported_is_a_stated_dependency():
+    roots = {name.split(".")[0] for module, path in MODULES.items() for name in imports(ast.parse(path.read_text()), module)}
+    assert {"torch", "PIL", "sklearn", "numpy"} <= roots and unstated(roots) == set()
+    assert unstated({"toyvit", "json", "torch", "hypothesis", "no_such_package"}) == {"hypothesis", "no_such_package"}
 
 
 def test_every_room_has_a_rung():
