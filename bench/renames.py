@@ -1,0 +1,56 @@
+"""Old names and new ones, one to one: what the second edition of the design renamed in what users see and files hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+# Names of analyses, as they are typed and as they stand in tables of measures.
+ANALYSES = {"flow": "attention_knockout", "knock_outs": "head_ablation"}
+# Quantities of tables, by the new name of their analysis.
+QUANTITIES: dict[tuple[str, str], str] = {("attention_knockout", "blocked"): "loss_rise"}
+OPTIONS = {"--base": "--ablation"}
+# Fields of circuit records.
+FIELDS = {"base": "ablation", "found": "method"}
+# Names of figures.
+FIGURES = {"flow": "attention_knockout", "knock_outs": "head_ablation"}
+# Figures and measures that are meant to differ, and why.
+MENDED: dict[str, str] = {}
+
+
+def to_old_command(command: Sequence[str]) -> list[str]:
+    """A command of today in the names of before."""
+    options = {new: old for old, new in OPTIONS.items()}
+    analyses = {new: old for old, new in ANALYSES.items()}
+    words = []
+    for place, word in enumerate(command):
+        if place and command[place - 1] == "--analyses":
+            word = ",".join(analyses.get(name, name) for name in word.split(","))
+        words.append(options.get(word, word))
+    return words
+
+
+def to_new_record(record: dict[str, Any]) -> dict[str, Any]:
+    """What an old tree gave, in the names of today."""
+    circuits = {
+        path: {FIELDS.get(name, name): value for name, value in circuit.items()}
+        for path, circuit in record["circuits"].items()
+    }
+    return record | {
+        "measures": {_rename_row(row): value for row, value in record["measures"].items()},
+        "circuits": circuits,
+        "figures": {_rename_figure(path): drawn for path, drawn in record["figures"].items()},
+    }
+
+
+def _rename_row(row: str) -> str:
+    words = row.split(" ")
+    words[3] = ANALYSES.get(words[3], words[3])
+    words[7] = QUANTITIES.get((words[3], words[7]), words[7])
+    return " ".join(words)
+
+
+def _rename_figure(path: str) -> str:
+    folder, _, file = path.rpartition("/")
+    name, dot, kind = file.rpartition(".")
+    return f"{folder}/{FIGURES.get(name, name)}{dot}{kind}"
