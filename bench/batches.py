@@ -7,11 +7,11 @@ from itertools import cycle
 
 from bench.lightning import update
 from bench.timing import Result, interleave
-from toyvit.data.tasks import resolve, task
+from toyvit.data.tasks import build_task, resolve_config
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
-from toyvit.train.data import Stream
-from toyvit.train.system import optimizer
+from toyvit.train.datamodule import BatchStream
+from toyvit.train.module import build_optimizer
 
 BAR = 0.10
 
@@ -23,9 +23,9 @@ def results(repeats: int | None) -> Iterator[Result]:
 
 def timed(name: str, repeats: int) -> Result:
     """The batches of a recipe that are drawn together, against the updates they feed."""
-    run = resolve(RECIPES[name]())
-    model, stream = ViT(run.model), Stream(task(run.task), run)
-    adam, n = optimizer(model, run.train), stream.at_once
+    run = resolve_config(RECIPES[name]())
+    model, stream = ViT(run.model), BatchStream(build_task(run.task), run)
+    adam, n = build_optimizer(model, run.train), stream.at_once
     starts, latest = cycle(range(1, 10_001, n)), list(stream.batches(range(1, n + 1)))
 
     def draw() -> None:

@@ -13,7 +13,7 @@ from bench.timing import Result, interleave
 from bench.training import CASES, CLASSES
 from toyvit.config import ModelConfig
 from toyvit.model import ViT
-from toyvit.runs import RunFolder, checkpoint_name
+from toyvit.runs.folder import RunFolder, name_checkpoint
 
 BAR = 2.0  # milliseconds on the clock
 MODELS = {name: replace(CASES[name][0], n_channels=1, n_classes=CLASSES) for name in CASES}
@@ -24,7 +24,7 @@ def timed(name: str, config: ModelConfig, place: Path, rounds: int) -> Result:
     folder.checkpoints.mkdir(parents=True)
     weights, scores = ViT(config).state_dict(), {"loss": 1.0, "accuracy": 0.5}
     folder.write_checkpoint(next(steps), 0, weights, scores)
-    content = (folder.checkpoints / checkpoint_name(0)).read_bytes()
+    content = (folder.checkpoints / name_checkpoint(0)).read_bytes()
     jobs = {
         "ours": lambda: folder.write_checkpoint(next(steps), 0, weights, scores),
         "file": lambda: (place / str(next(files))).write_bytes(content),

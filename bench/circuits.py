@@ -10,15 +10,14 @@ from torch import Tensor
 
 from bench.timing import Result, interleave
 from toyvit.analyses import ANALYSES
-from toyvit.circuits import run as run_model
-from toyvit.circuits import trace
-from toyvit.circuits.patching import patched
+from toyvit.circuits.patching import iterate_patched
 from toyvit.config import ModelConfig
-from toyvit.data.tasks import resolve, task
-from toyvit.measure import battery
+from toyvit.data.tasks import build_task, resolve_config
+from toyvit.measuring import run_analyses
 from toyvit.model import ViT
+from toyvit.model.forward import run_model, trace
+from toyvit.model.taps import editing
 from toyvit.recipes import RECIPES
-from toyvit.taps import editing
 
 PAIRS = 64
 CHECKPOINTS, CORES = 101, 2
@@ -30,7 +29,7 @@ MODEL = ModelConfig(  # 26 tokens: CLS and 5 x 5 patches
 def patching(rounds: int) -> Result:
     """All 208 places (layer, head, token) on 64 pairs."""
     generator = torch.Generator().manual_seed(0)
-    model, (base, other) = ViT(MODEL), torch.randn(2, PAIRS, 1, 40, 40, generator=generator)
+    model, (ablation, other) = ViT(MODEL), torch.randn(2, PAIRS, 1, 40, 40, generator=generator)
     there = trace(model, other, ["blocks.*.attn.z"])
 
     def put(z: Tensor, new: Tensor, head: int, token: int) -> Tensor:
@@ -43,10 +42,10 @@ def patching(rounds: int) -> Result:
             site = f"blocks.{layer}.attn.z"
             for head in range(MODEL.n_heads):
                 for token in range(MODEL.n_tokens):
-                    run_model(model, base, editing({site: partial(put, new=there[site], head=head, token=token)}))
+                    run_model(model, ablation, editing({site: partial(put, new=there[site], head=head, token=token)}))
 
     def resumed() -> None:
-        for _ in patched(model, base, other, "attn.z"):
+        for _ in iterate_patched(model, ablation, other, "attn.z"):
             pass
 
     times = interleave("patching", {"resumed": resumed, "whole": whole}, rounds, warm=1)
@@ -61,14 +60,14 @@ def patching(rounds: int) -> Result:
 
 def analyses(rounds: int) -> Iterator[Result]:
     """Each analysis at one checkpoint of the default recipe, its forward pass included, beside a plain forward pass."""
-    run = resolve(RECIPES["induction"]())
-    batch, model = task(run.task).frozen(run.seeds.measure, "test", 512), ViT(run.model)
+    run = resolve_config(RECIPES["induction"]())
+    batch, model = build_task(run.task).eval_batch("test", 512, run.seeds.measure), ViT(run.model)
     fitting = [analysis for analysis in ANALYSES.values() if not analysis.missing(model, batch)]
     plain = {"forward": partial(run_model, model, batch.images)}
-    jobs = {analysis.name: partial(battery, model, batch, [analysis]) for analysis in fitting}
-    quick = plain | {analysis.name: jobs[analysis.name] for analysis in fitting if not analysis.asked}  # type: ignore[operator]
+    jobs = {analysis.name: partial(run_analyses, model, batch, [analysis]) for analysis in fitting}
+    quick = plain | {analysis.name: jobs[analysis.name] for analysis in fitting if not analysis.slow}  # type: ignore[operator]
     times = interleave("analyses", quick, rounds, warm=1)
-    slow = {analysis.name: jobs[analysis.name] for analysis in fitting if analysis.asked}
+    slow = {analysis.name: jobs[analysis.name] for analysis in fitting if analysis.slow}
     times |= interleave("slow analyses", slow, rounds, warm=0)
     forward = times.pop("forward")
     for name, taken in times.items():

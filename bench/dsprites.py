@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.timing import Result, interleave
-from toyvit.data import dsprites
+from toyvit.data.worlds.dsprites import drawing
 
 BAR = 1.0  # drawing everything takes no longer than loading everything
 BATCH_BAR = 1.0  # milliseconds
@@ -21,18 +21,18 @@ BATCH = 128
 
 def whole(place: Path, rounds: int) -> Iterator[Result]:
     """In memory: all pictures packed, and all as bytes like those that numpy loads. On disk: what `prepare` does once."""
-    everything = np.arange(dsprites.N_IMAGES)
-    np.savez_compressed(place / "all.npz", imgs=dsprites.images(everything))
+    everything = np.arange(drawing.N_IMAGES)
+    np.savez_compressed(place / "all.npz", imgs=drawing.draw_images(everything))
 
     def prepare() -> None:
         (place / "datasets/dsprites/rendered.npy").unlink(missing_ok=True)
-        dsprites.prepare()
+        drawing.prepare_images()
 
     jobs = {
-        "packed": lambda: dsprites.packed(everything),
-        "bytes": lambda: dsprites.images(everything),
+        "packed": lambda: drawing.draw_packed(everything),
+        "bytes": lambda: drawing.draw_images(everything),
         "prepare": prepare,
-        "reuse": dsprites.prepare,
+        "reuse": drawing.prepare_images,
         "load": lambda: np.load(place / "all.npz")["imgs"],
     }
     (place / "datasets").mkdir()
@@ -47,11 +47,11 @@ def whole(place: Path, rounds: int) -> Iterator[Result]:
 
 def batch(rounds: int) -> Result:
     """Against unpacking the same pictures from the packed array in memory."""
-    pictures, random = dsprites.packed(np.arange(dsprites.N_IMAGES)), np.random.default_rng(0)
-    numbers = cycle(random.integers(0, dsprites.N_IMAGES, (1000, BATCH)))
+    pictures, random = drawing.draw_packed(np.arange(drawing.N_IMAGES)), np.random.default_rng(0)
+    numbers = cycle(random.integers(0, drawing.N_IMAGES, (1000, BATCH)))
     jobs = {
-        "draw": lambda: dsprites.images(next(numbers)),
-        "unpack": lambda: dsprites.unpacked(pictures[next(numbers)]),
+        "draw": lambda: drawing.draw_images(next(numbers)),
+        "unpack": lambda: drawing.unpack_bits(pictures[next(numbers)]),
     }
     times = interleave("dsprites batch", jobs, rounds, calls=10, clock=time.perf_counter)
     name = f"dsprites batch of {BATCH}, wall"

@@ -13,15 +13,15 @@ from types import SimpleNamespace
 import torch
 
 from bench.timing import Result, interleave
-from toyvit.config import Run, learning_rate
-from toyvit.data.tasks import Batch, accuracy, loss, resolve, task
+from toyvit.config import RunConfig, learning_rate
+from toyvit.data.tasks import Batch, accuracy, build_task, loss, resolve_config
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
-from toyvit.runs import RunFolder
+from toyvit.runs.folder import RunFolder
 from toyvit.train import fit
-from toyvit.train.data import Stream
-from toyvit.train.snapshots import N_KEPT_STATES, save_state, schedule
-from toyvit.train.system import optimizer
+from toyvit.train.datamodule import BatchStream
+from toyvit.train.module import build_optimizer
+from toyvit.train.snapshots import N_KEPT_STATES, plan_checkpoints, save_state
 
 BAR = 1.10
 STEPS, CHECKPOINTS = 600, 100
@@ -41,17 +41,17 @@ def update(model: ViT, adam: torch.optim.Optimizer, batch: tuple[torch.Tensor, t
 class Bare:
     """Training as a plain loop, with the project's own model, data, optimiser and files."""
 
-    def __init__(self, run: Run, path: Path) -> None:
+    def __init__(self, run: RunConfig, path: Path) -> None:
         self.run, self.folder = run, RunFolder(path)
         self.folder.create(run)
-        self.model, made = ViT(run.model, seed=run.seeds.init), task(run.task)
-        self.adam, self.stream = optimizer(self.model, run.train), Stream(made, run)
-        self.frozen: Batch = made.frozen(run.seeds.measure, "validation", run.train.n_validation)
+        self.model, made = ViT(run.model, seed=run.seeds.init), build_task(run.task)
+        self.adam, self.stream = build_optimizer(self.model, run.train), BatchStream(made, run)
+        self.frozen: Batch = made.eval_batch("validation", run.train.n_validation, run.seeds.measure)
         self.kept = {round(run.train.steps * part / N_KEPT_STATES) for part in range(N_KEPT_STATES + 1)}
         self.lines: list[str] = []
 
     def train(self) -> None:
-        checkpoints, config = set(schedule(self.run.train)), self.run.train
+        checkpoints, config = set(plan_checkpoints(self.run.train)), self.run.train
         self.keep(0)
         for step, batch in enumerate(self.stream, 1):
             for group in self.adam.param_groups:
@@ -87,7 +87,7 @@ def same(one: Path, other: Path) -> None:
 def results(repeats: int | None) -> Iterator[Result]:
     recipe = RECIPES["induction"]()
     spaced = tuple(range(0, STEPS + 1, STEPS // CHECKPOINTS))
-    run = resolve(replace(recipe, train=replace(recipe.train, steps=STEPS, checkpoints=spaced)))
+    run = resolve_config(replace(recipe, train=replace(recipe.train, steps=STEPS, checkpoints=spaced)))
     with tempfile.TemporaryDirectory() as place:
         ours, plain = count(), count()
         jobs = {

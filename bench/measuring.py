@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.timing import Result, interleave
-from toyvit.analyses import chosen
-from toyvit.data.tasks import resolve, task
-from toyvit.measure import battery
+from toyvit.analyses import select_analyses
+from toyvit.data.tasks import build_task, resolve_config
+from toyvit.measuring import run_analyses
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
 
@@ -15,11 +15,11 @@ IMAGES = 256
 
 
 def timed(recipe: str, rounds: int) -> Result:
-    run = resolve(RECIPES[recipe]())
-    batch, model = task(run.task).frozen(run.seeds.measure, "test", IMAGES), ViT(run.model)
-    analyses = chosen(None, batch, model)
-    jobs = {"together": lambda: battery(model, batch, analyses)}
-    jobs |= {analysis.name: lambda one=analysis: battery(model, batch, [one]) for analysis in analyses}  # type: ignore[misc]
+    run = resolve_config(RECIPES[recipe]())
+    batch, model = build_task(run.task).eval_batch("test", IMAGES, run.seeds.measure), ViT(run.model)
+    analyses = select_analyses(None, batch, model)
+    jobs = {"together": lambda: run_analyses(model, batch, analyses)}
+    jobs |= {analysis.name: lambda one=analysis: run_analyses(model, batch, [one]) for analysis in analyses}  # type: ignore[misc]
     times = interleave(f"measuring {recipe}", jobs, rounds)
     together = times.pop("together")
     return Result(

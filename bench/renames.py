@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 # Names of analyses, as they are typed and as they stand in tables of measures.
-ANALYSES = {"flow": "attention_knockout", "knock_outs": "head_ablation"}
+ANALYSES = {"attention_knockout": "attention_knockout", "head_ablation": "head_ablation"}
 # Quantities of tables, by the new name of their analysis.
 QUANTITIES: dict[tuple[str, str], str] = {("attention_knockout", "blocked"): "loss_rise"}
 OPTIONS = {"--base": "--ablation"}
 # Fields of circuit records.
 FIELDS = {"base": "ablation", "found": "method"}
 # Names of figures.
-FIGURES = {"flow": "attention_knockout", "knock_outs": "head_ablation"}
+FIGURES = {"attention_knockout": "attention_knockout", "head_ablation": "head_ablation"}
 # Figures and measures that are meant to differ, and why.
 MENDED: dict[str, str] = {}
 
@@ -33,8 +33,7 @@ def to_old_command(command: Sequence[str]) -> list[str]:
 def to_new_record(record: dict[str, Any]) -> dict[str, Any]:
     """What an old tree gave, in the names of today."""
     circuits = {
-        path: {FIELDS.get(name, name): value for name, value in circuit.items()}
-        for path, circuit in record["circuits"].items()
+        path: {FIELDS.get(name, name): value for name, value in circuit.items()} for path, circuit in record["circuits"].items()
     }
     return record | {
         "measures": {_rename_row(row): value for row, value in record["measures"].items()},

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.timing import Result, interleave
-from toyvit.config import with_seed
+from toyvit.config import replace_seed
 from toyvit.recipes import RECIPES
-from toyvit.sweep import sweep
+from toyvit.sweeping import run_sweep
 
 RUNS = 4
 
@@ -18,8 +18,8 @@ RUNS = 4
 def once(jobs: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        plan = {folder / f"seed-{seed}": with_seed(RECIPES["induction-smoke"](), seed) for seed in range(RUNS)}
-        sweep(plan, folder, jobs=jobs, progress=False, analyses=["performance"])
+        plan = {folder / f"seed-{seed}": replace_seed(RECIPES["induction-smoke"](), seed) for seed in range(RUNS)}
+        run_sweep(plan, folder, jobs=jobs, progress=False, analyses=["performance"])
 
 
 def results(repeats: int | None) -> Iterator[Result]:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from bench.timing import Result, interleave
 from toyvit.config import ModelConfig, TrainConfig
 from toyvit.model import ViT
-from toyvit.train.system import optimizer
+from toyvit.train.module import build_optimizer
 
 BAR = 1.0
 CLASSES = 10
@@ -71,7 +71,7 @@ def from_timm(config: ModelConfig) -> VisionTransformer:
 
 def stepping(model: nn.Module, images: Tensor, target: Tensor) -> Callable[[], None]:
     """One update on a fixed batch: fused AdamW, cross-entropy, no clipping."""
-    update = optimizer(model, TrainConfig())
+    update = build_optimizer(model, TrainConfig())
 
     def step() -> None:
         update.zero_grad()

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 
 from toyvit.config import InductionConfig, ModelConfig, PointersConfig
-from toyvit.data.glyphs import bank
 from toyvit.data.task import Batch, Counterfactual
-from toyvit.data.tasks import task
+from toyvit.data.tasks import build_task
+from toyvit.data.worlds.glyphs.world import draw_glyph_bank
 from toyvit.model import ViT
 
 SHARP = 30.0  # how far the score of the right key stands above the others'
@@ -65,7 +65,7 @@ def induction_head(
     a random first matrix and a second one of zeros. `mask`, `cls_token`, `n_registers`: any; what they add is not used.
     """
     config = task_config or InductionConfig(rows=3, columns=3, n_items=8, n_labels=8, noise=0)
-    made = task(config)
+    made = build_task(config)
     n_patches, n_glyphs = config.rows * config.columns, config.n_items + config.n_labels
     at, width = spaces(content=n_glyphs, position=n_patches, before=n_glyphs, answer=config.n_labels, unread=4)
     model = empty(made, width, 2, 1 + n_idle, max(n_glyphs, n_patches), **{"readout": "last", "cls_token": False, **options})
@@ -87,7 +87,7 @@ def induction_head(
     constant = {"input->a0.h0<q>", "input->a0.h0<k>"} | ({"input->a1.h0<k>"} if follows_itself else set())
     return Handmade(
         with_norm(model, norm),
-        made.frozen(0, "test", images),
+        made.eval_batch("test", images, 0),
         edges=frozenset(carried),
         pair_edges=frozenset({"input->a1.h0<q>", "a1.h0->logits"}),  # another query: all that was read before it stays
         zero_edges=frozenset(carried | constant),
@@ -111,7 +111,7 @@ def two_hop_pointer(
     All links are Q-composition. Patches run the same heads on empty subspaces; nobody reads what they find.
     """
     config = task_config or PointersConfig(hops=2, n_values=4, rows=2, columns=3, noise=0)
-    made, n, n_patches = task(config), config.n_values, config.rows * config.columns
+    made, n, n_patches = build_task(config), config.n_values, config.rows * config.columns
     at, width = spaces(content=n, position=n_patches, cls=1, pointer=n, there=n, answer=n)
     model = empty(made, width, 3, 1 + n_idle, n, **{"readout": "cls", "cls_token": True, **options})
     read = torch.eye(model.config.d_model)
@@ -130,7 +130,7 @@ def two_hop_pointer(
     chain = {"input->a0.h0<v>", "a0.h0->a1.h0<q>", "a1.h0->a2.h0<q>", "a2.h0->logits"}
     carried = chain | {"input->a1.h0<v>", "input->a2.h0<v>"}
     constant = {"input->a0.h0<q>", *(f"input->a{layer}.h0<k>" for layer in range(3))}
-    batch = made.frozen(0, "test", images)
+    batch = made.eval_batch("test", images, 0)
     return Handmade(with_norm(model, norm), batch, frozenset(carried), frozenset(chain), frozenset(carried | constant))
 
 
@@ -146,7 +146,7 @@ def half_ignored(*, n_layers: int = 2, n_heads: int = 4, d_mlp: int = 0, images:
     There is no right answer: the batch's targets are what the model says of its pictures (and of the counterfactual ones);
     only pictures whose two answers differ are kept.
     """
-    made = task(InductionConfig(rows=3, columns=3, n_items=8, n_labels=8, noise=0))
+    made = build_task(InductionConfig(rows=3, columns=3, n_items=8, n_labels=8, noise=0))
     model = empty(made, 12 * n_heads, n_layers, n_heads, 12, readout="last", cls_token=False, d_mlp=d_mlp)
     generator = torch.Generator().manual_seed(seed)
     for weight in model.parameters():
@@ -165,14 +165,14 @@ def half_ignored(*, n_layers: int = 2, n_heads: int = 4, d_mlp: int = 0, images:
         elif d_mlp:
             block.mlp.down.weight[:unheard] = 0
 
-    heard = [("input", -1.0)] + [(f"a{layer}.h{head}", layer) for layer in range(n_layers) for head in range(half)]
-    heard += [("m0", 0.5)] if d_mlp else []
-    edges = {f"{sender}->logits" for sender, _ in heard}
-    for sender, early in heard:
-        for receiver, late in heard:
+    cache = [("input", -1.0)] + [(f"a{layer}.h{head}", layer) for layer in range(n_layers) for head in range(half)]
+    cache += [("m0", 0.5)] if d_mlp else []
+    edges = {f"{sender}->logits" for sender, _ in cache}
+    for sender, early in cache:
+        for receiver, late in cache:
             if early < late:
                 edges |= {f"{sender}->{receiver}{part}" for part in (("<q>", "<k>", "<v>") if receiver[0] == "a" else ("",))}
-    return Handmade(model, _own_answers(model, made.frozen(0, "test", images)), *[frozenset(edges)] * 3)
+    return Handmade(model, _own_answers(model, made.eval_batch("test", images, 0)), *[frozenset(edges)] * 3)
 
 
 def spaces(**widths: int) -> tuple[dict[str, slice], int]:
@@ -205,7 +205,7 @@ def empty(made: Any, width: int, n_layers: int, n_heads: int, d_head: int, **opt
 
 def look(model: ViT, n_glyphs: int, space: slice) -> None:
     """The patch embedding that turns glyph number g into one-hot g: the bank's pseudo-inverse (its glyphs are independent)."""
-    glyphs = torch.from_numpy(bank(n_glyphs)).flatten(1)
+    glyphs = torch.from_numpy(draw_glyph_bank(n_glyphs)).flatten(1)
     model.patch.weight[space] = torch.linalg.pinv(glyphs.double()).T.float()
 
 

@@ -124,7 +124,7 @@ def test_training_guards_torchvision_before_lightning():
     [
         ("sites", "from toyvit.model import ViT"),
         ("model.vit", "def f():\n    from toyvit.circuits import run"),
-        ("analyses.attention", "import toyvit.measure"),
+        ("analyses.attention", "import toyvit.measuring"),
         ("analyses.attention", "from toyvit import report"),
         ("analyses.attention", "from toyvit.train.fit import fit"),
         ("analyses.attention", "from ..measure import measure"),

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toyvit.data.cards import arrays, checksum, scores
-from toyvit.data.generic import set_of
-from toyvit.data.tasks import WORLDS, Task, task
-from toyvit.overrides import overridden_task
+from toyvit.cli.overrides import apply_task_overrides
+from toyvit.data.cards import build_arrays, hash_samples, score_baselines
+from toyvit.data.questions import name_data_set
+from toyvit.data.tasks import WORLDS, Task, build_task
 from toyvit.recipes import RECIPES
-from toyvit.report.previews import draw_preview, preview
+from toyvit.report.previews import build_preview, draw_preview
 
 CARDS = Path(__file__).parents[1] / "datasets"
 SECTIONS = ("What.", "Where from.", "Splits", "What a naive answer scores", "Licence.", "To make it again.")
@@ -31,7 +31,7 @@ def made(name: str, options: str = "") -> Task:
     if (name in COLLECTED or any(word in options for word in COLLECTED)) and "TOYVIT_DATA" not in os.environ:
         pytest.skip("its files are looked for under TOYVIT_DATA")
     default = WORLDS[name][0]()
-    return task(overridden_task(default.config, options.split())) if options else default
+    return build_task(apply_task_overrides(default.config, options.split())) if options else default
 
 
 def rows(text: str) -> list[list[str]]:
@@ -75,7 +75,7 @@ def test_a_card_is_true(name):
     world_task, text = made(name), card(name)
     world = world_task.world
     found = re.search(r"first 1,000 training samples: `([0-9a-f]{64})`", text)
-    assert found and found[1] == checksum(world_task)
+    assert found and found[1] == hash_samples(world_task)
     for split in world.sizes:
         assert f"`{split}`" in text, split
     for factor, n_values in world.factors.items():
@@ -85,7 +85,7 @@ def test_a_card_is_true(name):
 
 
 def check_scores(name: str, options: str) -> None:
-    found = {score: f"{value:.3f}" for score, value in scores(made(name, options)).items()}
+    found = {score: f"{value:.3f}" for score, value in score_baselines(made(name, options)).items()}
     assert found == stated(name)[options or "default"]
 
 
@@ -106,7 +106,7 @@ def test_what_an_export_holds_is_written_down(name):
     """Each array is named: what probes read in the line of the set, what the picture was drawn from there or in the card."""
     exports, text = (CARDS / "exports.md").read_text(), card(name)
     (line,) = (line for line in rows(exports.split("| set | answer |")[1]) if f"`{name}`" in line[0])
-    found, world_task = arrays(made(name), "train", 4), made(name)
+    found, world_task = build_arrays(made(name), "train", 4), made(name)
     for array in found:
         kind, _, what = array.partition("_")
         if kind == "world":
@@ -121,7 +121,7 @@ def test_what_an_export_holds_is_written_down(name):
 def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
     """White is +1, black is -1 (0 where nothing is below), each picture has its target; the file kept is this one and small."""
     world_task = made(name)
-    figure, batch = preview(world_task), world_task.batch(0, "train", range(4))
+    figure, batch = build_preview(world_task), world_task.draw_batch(0, "train", range(4))
     panels = [panel for panel in figure.axes if panel.images]
     for panel, image, target in zip(panels, batch.images.numpy(), batch.target, strict=False):
         (drawn,) = panel.images
@@ -129,14 +129,14 @@ def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
         black = min(0, np.floor(batch.images.min().item() + 1e-6).clip(-1))
         expected = ((image - black) / (1 - black)).clip(0, 1)
         assert np.allclose(shown, np.moveaxis(np.broadcast_to(expected, (3, *image.shape[1:])), 0, 2), atol=1 / 200)
-        below = figure.axes[len(panels) :] if world_task.answers == "patch" else []
+        below = figure.axes[len(panels) :] if world_task.output_kind == "patch" else []
         said = " ".join([panel.get_xlabel(), *(text.get_text() for other in below[:1] for text in other.texts)]).split()
         if target.is_floating_point():
             assert [float(word) for word in said] == pytest.approx(target.tolist(), abs=0.06)
         elif target.ndim:
             assert panel is not panels[0] or [int(word) for word in said] == target[target >= 0].tolist()
         else:
-            assert " ".join(said) == (world_task.names[int(target)] if world_task.names else str(int(target)))
+            assert " ".join(said) == (world_task.class_names[int(target)] if world_task.class_names else str(int(target)))
     kept, again = CARDS / name / "preview.png", draw_preview(world_task, tmp_path / "preview.png")
     assert kept.stat().st_size < 50_000
     old, new = (np.asarray(Image.open(path).convert("L").resize((90, 60)), float) for path in (kept, again))
@@ -146,6 +146,6 @@ def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_is_told_its_data_set(recipe):
     config = RECIPES[recipe]().task
-    name = set_of(config)
+    name = name_data_set(config)
     if name not in COLLECTED or "TOYVIT_DATA" in os.environ:
-        assert made(name).world.name == task(config).world.name
+        assert made(name).world.name == build_task(config).world.name

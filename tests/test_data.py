@@ -7,7 +7,7 @@ import pytest
 
 from toyvit.config import InductionConfig
 from toyvit.data.collected import Mnist
-from toyvit.data.tasks import task
+from toyvit.data.tasks import build_task
 from toyvit.errors import BadInput
 
 
@@ -16,8 +16,8 @@ from toyvit.errors import BadInput
     [(5, 32, 0.174, 2.261), (5, 16, 0.215, 2.064), (4, 16, 0.272, 1.702), (3, 16, 0.337, 1.260)],
 )
 def test_bag_of_labels(rows, n_labels, accuracy, loss):
-    made = task(InductionConfig(rows=rows, columns=rows, n_labels=n_labels))
-    found = made.baselines(made.frozen(0, "test", 10000))
+    made = build_task(InductionConfig(rows=rows, columns=rows, n_labels=n_labels))
+    found = made.baselines(made.eval_batch("test", 10000, 0))
     assert found["accuracy.bag_of_labels"] == pytest.approx(accuracy, abs=0.004)
     assert found["loss.bag_of_labels"] == pytest.approx(loss, abs=0.01)
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from tests.handmade import Handmade, half_ignored, induction_head, two_hop_pointer
 from toyvit.analyses import ANALYSES
-from toyvit.circuits import knock_out, run, trace
 from toyvit.config import InductionConfig, PointersConfig
 from toyvit.data.tasks import accuracy
 from toyvit.model import ViT
-from toyvit.taps import editing
+from toyvit.model.forward import ablate_heads, run_model, trace
+from toyvit.model.taps import editing
 
 SHAPES = {
     "bare": {},
@@ -78,20 +78,20 @@ def said(model: ViT, images: Tensor) -> dict[str, Tensor]:
 def without_edge(model: ViT, images: Tensor, receiver: str, part: str, change: Tensor) -> Tensor:
     """Logits when one receiver alone reads `change` more than it does (a norm, where there is one, passes sums on)."""
     if receiver == "logits":
-        return run(model, images, editing({f"blocks.{model.config.n_layers - 1}.resid_post": lambda x: x + change}))
+        return run_model(model, images, editing({f"blocks.{model.config.n_layers - 1}.resid_post": lambda x: x + change}))
     layer = int(receiver[1 : receiver.find(".")] if "." in receiver else receiver[1:])
     if receiver[0] == "m":
-        return run(model, images, editing({f"blocks.{layer}.ln2.normalized": lambda x: x + change}))
+        return run_model(model, images, editing({f"blocks.{layer}.ln2.normalized": lambda x: x + change}))
     mine = torch.zeros(model.config.n_heads)
     mine[int(receiver.split(".h")[1])] = 1
-    return run(model, images, editing({f"blocks.{layer}.{part}_input": lambda x: x + change[:, :, None] * mine[:, None]}))
+    return run_model(model, images, editing({f"blocks.{layer}.{part}_input": lambda x: x + change[:, :, None] * mine[:, None]}))
 
 
 def edges_that_matter(made: Handmade, other: Tensor | None) -> set[str]:
     """Edges whose replacement by what the other run says (nothing, where there is none) moves a logit by more than 0.001."""
     model, images = made.model, made.batch.images
     clean, corrupt = said(model, images), said(model, images if other is None else other)
-    logits, found = run(model, images), set()
+    logits, found = run_model(model, images), set()
     for sender, receiver, part in every_edge(model):
         change = (corrupt[sender] if other is not None else 0) - clean[sender]
         if (without_edge(model, images, receiver, part, change) - logits).abs().max() > 1e-3:
@@ -112,10 +112,10 @@ def test_exactly_the_named_edges_matter(name):
 @every_model
 def test_the_answers_are_right_and_nearly_certain(name):
     model, batch, *_ = ALL[name]()
-    logits = run(model, batch.images)
+    logits = run_model(model, batch.images)
     assert accuracy(logits, batch.target) == 1 and len(batch.target) >= 16
     other = next(iter(batch.counterfactuals.values()))
-    assert accuracy(run(model, other.images), other.target) == 1
+    assert accuracy(run_model(model, other.images), other.target) == 1
     if not name.startswith("half"):
         assert logits.softmax(-1).gather(1, batch.target[:, None]).min() > 0.999
     assert (batch.target != other.target).float().mean() > 0.9
@@ -155,9 +155,9 @@ def test_knocking_out_a_working_head_breaks_it_and_an_idle_one_does_not(name):
     model, batch, *_ = ALL[name]()
     seen = trace(model, batch.images, ["blocks.*.resid_pre", "blocks.*.attn.z", "logits"])
     for layer in range(model.config.n_layers):
-        assert accuracy(knock_out(model, [(layer, 0)], seen), batch.target) < 0.6
+        assert accuracy(ablate_heads(model, [(layer, 0)], seen), batch.target) < 0.6
         for head in range(1, model.config.n_heads):
-            assert torch.equal(knock_out(model, [(layer, head)], seen), seen["logits"])
+            assert torch.equal(ablate_heads(model, [(layer, head)], seen), seen["logits"])
 
 
 def test_half_of_the_edges_of_one_layer_are_true():

@@ -13,24 +13,24 @@ from torch import Tensor
 from tests.analyses.planted import model_for
 from tests.handmade import GAIN, empty, look, with_norm
 from toyvit.analyses import ANALYSES
-from toyvit.circuits import run, trace
-from toyvit.circuits.memories import (
-    by_class,
-    edit,
-    keys,
-    outcome,
-    random_edit,
-    rank_one,
-    read,
-    second_moment,
-    value_for,
-    values,
-)
-from toyvit.circuits.weights import unembedding
 from toyvit.config import InductionConfig
-from toyvit.data.tasks import Batch, accuracy, task
+from toyvit.data.tasks import Batch, accuracy, build_task
 from toyvit.errors import BadInput
+from toyvit.instruments.key_value import (
+    average_by_class,
+    edit_mlp,
+    edit_randomly,
+    evaluate_edit,
+    optimize_value,
+    read_values,
+    record_keys,
+    second_moment,
+    select_readout,
+    update_rank_one,
+)
+from toyvit.instruments.weight_circuits import fold_unembedding
 from toyvit.model import ViT
+from toyvit.model.forward import run_model, trace
 
 CONFIG = InductionConfig(rows=1, columns=3, n_items=8, n_labels=8, noise=0)  # item, label, the same item again
 few = settings(deadline=None, derandomize=True, max_examples=30)
@@ -46,21 +46,21 @@ def look_up_table(images: int = 64, norm: str = "none", **options: object) -> tu
     The picture's cells go one-hot to `content`; attention writes nothing; `answer` is empty until the MLP writes to it.
     Eight more neurons fire on labels, which the last cell never shows, and two are not connected.
     """
-    made = task(CONFIG)
+    made = build_task(CONFIG)
     model = empty(made, 24, 1, 1, 1, **{"readout": "last", "cls_token": False, "d_mlp": 18, "activation": "relu", **options})
     look(model, 16, slice(0, 16))
     mlp = model.blocks[0].mlp
     mlp.up.weight[:16, :16] = torch.eye(16)
     mlp.down.weight[16:24, :8] = torch.eye(8)
     model.head.weight[:, 16:24] = GAIN * torch.eye(8)
-    batch = made.frozen(0, "test", images)
+    batch = made.eval_batch("test", images, 0)
     return with_norm(model, norm), replace(batch, target=batch.content[:, -1], counterfactuals=None)
 
 
 @pytest.mark.parametrize("options", [{}, {"cls_token": True, "n_registers": 1}, {"mask": "causal", "norm": "layer"}])
 def test_planted_key_value_pairs_are_found(options):
     model, batch = look_up_table(512, **options)
-    assert accuracy(run(model, batch.images), batch.target) == 1
+    assert accuracy(run_model(model, batch.images), batch.target) == 1
     seen = trace(model, batch.images, ["blocks.*.mlp.post"])
     found = ANALYSES["memories"].measure(model, batch, seen)
     assert torch.equal(found["promoted"][0, :8], torch.arange(8))
@@ -97,14 +97,14 @@ def test_values_are_the_logits_that_a_neuron_adds(readout, norm):
     with torch.no_grad():
         silent = seen["blocks.1.resid_mid"] + model.blocks[1].mlp.down(quiet)
     scale = seen.get("ln_final.scale", torch.ones(()))
-    linear = [(x / scale) @ unembedding(model) for x in (seen["blocks.1.resid_post"], silent)]
-    change = read(linear[0] - linear[1], model)
-    expected = read(post[..., 5:6] / scale, model) * values(model, 1)[5]
+    linear = [(x / scale) @ fold_unembedding(model) for x in (seen["blocks.1.resid_post"], silent)]
+    change = select_readout(linear[0] - linear[1], model)
+    expected = select_readout(post[..., 5:6] / scale, model) * read_values(model, 1)[5]
     assert torch.allclose(change - change.mean(-1, keepdim=True), expected, atol=1e-5)
 
 
 def test_means_by_class():
-    found = by_class(torch.tensor([[1.0], [3.0], [10.0]]), torch.tensor([0, 0, 2]), 3)
+    found = average_by_class(torch.tensor([[1.0], [3.0], [10.0]]), torch.tensor([0, 0, 2]), 3)
     assert found[0] == 2 and found[2] == 10 and found[1].isnan()
 
 
@@ -113,14 +113,14 @@ def test_means_by_class():
 def test_the_edited_key_goes_to_its_value_and_orthogonal_keys_stay(d, n, seed):
     weight, key, value = draw(d, n, seed=seed).double(), draw(n, seed=seed + 1).double(), draw(d, seed=seed + 2).double()
     moment = second_moment(draw(40, n, seed=seed + 3))
-    new = rank_one(weight, key, value, moment)
+    new = update_rank_one(weight, key, value, moment)
     assert torch.allclose(new @ key, value, atol=1e-9)
     along = torch.linalg.solve(moment, key)
     other = draw(n, seed=seed + 4).double()
     other -= along * (other @ along) / (along @ along)
     assert torch.allclose(new @ other, weight @ other, atol=1e-9)
     assert torch.linalg.matrix_rank(new - weight) <= 1
-    assert torch.allclose(rank_one(weight, key, weight @ key, moment), weight)  # nothing to change
+    assert torch.allclose(update_rank_one(weight, key, weight @ key, moment), weight)  # nothing to change
 
 
 @few
@@ -128,7 +128,7 @@ def test_the_edited_key_goes_to_its_value_and_orthogonal_keys_stay(d, n, seed):
 def test_no_other_change_that_reaches_the_key_moves_the_other_keys_less(seed):
     weight, key, value = draw(4, 6, seed=seed).double(), draw(6, seed=seed + 1).double(), draw(4, seed=seed + 2).double()
     moment = second_moment(draw(50, 6, seed=seed + 3))
-    change = rank_one(weight, key, value, moment) - weight
+    change = update_rank_one(weight, key, value, moment) - weight
 
     def moved(one: Tensor) -> Tensor:
         return (one @ moment @ one.T).trace()
@@ -144,16 +144,19 @@ def test_one_association_of_the_look_up_table_is_changed_and_no_other(norm):
     model, batch = look_up_table(norm=norm)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     of_three = batch.images[batch.target == 3]
-    post = keys(model, 0, batch.images)
-    key, five = read(keys(model, 0, of_three[:1]), model)[0], read(keys(model, 0, batch.images[batch.target == 5]), model)[0]
+    post = record_keys(model, 0, batch.images)
+    key, five = (
+        select_readout(record_keys(model, 0, of_three[:1]), model)[0],
+        select_readout(record_keys(model, 0, batch.images[batch.target == 5]), model)[0],
+    )
     weight = model.blocks[0].mlp.down.weight
-    edited = edit(model, 0, key, weight @ five, second_moment(post))
+    edited = edit_mlp(model, 0, key, weight @ five, second_moment(post))
     pictures = {"edited": of_three[:1], "alike": of_three[1:], "others": batch.images[batch.target != 3]}
-    assert outcome(model, edited, 5, pictures) == {"efficacy": 1, "generalisation": 1, "specificity": 1}
-    assert outcome(model, edited, 5, pictures | {"others": of_three})["specificity"] == 0
-    assert outcome(model, model, 5, pictures) == {"efficacy": 0, "generalisation": 0, "specificity": 1}
+    assert evaluate_edit(model, edited, 5, pictures) == {"efficacy": 1, "generalisation": 1, "specificity": 1}
+    assert evaluate_edit(model, edited, 5, pictures | {"others": of_three})["specificity"] == 0
+    assert evaluate_edit(model, model, 5, pictures) == {"efficacy": 0, "generalisation": 0, "specificity": 1}
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    others = run(edited, pictures["others"]), run(model, pictures["others"])
+    others = run_model(edited, pictures["others"]), run_model(model, pictures["others"])
     assert torch.allclose(*others, atol=1e-3)
 
 
@@ -162,9 +165,9 @@ def test_random_edits_of_the_same_size_do_not_have_that_effect():
     of_three = batch.images[batch.target == 3]
     pictures = {"edited": of_three, "alike": of_three, "others": batch.images[batch.target != 3]}
     size = 2**0.5  # of the edit above: row 3 loses a 1 and gains a 1
-    found = [outcome(model, random_edit(model, 0, size, seed), 5, pictures) for seed in range(20)]
+    found = [evaluate_edit(model, edit_randomly(model, 0, size, seed), 5, pictures) for seed in range(20)]
     assert sum(one["efficacy"] for one in found) / 20 < 0.2
-    change = random_edit(model, 0, size, 0).blocks[0].mlp.down.weight - model.blocks[0].mlp.down.weight
+    change = edit_randomly(model, 0, size, 0).blocks[0].mlp.down.weight - model.blocks[0].mlp.down.weight
     assert change.norm().item() == pytest.approx(size, rel=1e-5) and torch.linalg.matrix_rank(change) == 1
 
 
@@ -173,13 +176,13 @@ def test_random_edits_of_the_same_size_do_not_have_that_effect():
 def test_a_value_is_found_that_changes_the_answer_of_one_picture(readout, layer):
     model, batch = model_for("classify", n=40, d_mlp=24, norm="rms", readout=readout)
     image = batch.images[:1]
-    wanted = int((run(model, image).argmax() + 1) % model.config.n_classes)
-    key = read(keys(model, layer, image), model)[0]
-    value = value_for(model, layer, image, wanted, decay=0.001)
-    edited = edit(model, layer, key, value, second_moment(keys(model, layer, batch.images)))
+    wanted = int((run_model(model, image).argmax() + 1) % model.config.n_classes)
+    key = select_readout(record_keys(model, layer, image), model)[0]
+    value = optimize_value(model, layer, image, wanted, decay=0.001)
+    edited = edit_mlp(model, layer, key, value, second_moment(record_keys(model, layer, batch.images)))
     assert torch.allclose(edited.blocks[layer].mlp.down.weight @ key, value, atol=1e-4)
     if readout != "mean":  # one key for all patches is not each patch's own
-        assert run(edited, image).argmax() == wanted
+        assert run_model(edited, image).argmax() == wanted
     assert all(weight.grad is None for weight in model.parameters())
 
 
@@ -187,10 +190,10 @@ def test_what_cannot_be_edited_is_refused():
     model, batch = model_for("classify", n=4, d_mlp=8)
     bare, _ = model_for("classify", n=4)
     with pytest.raises(BadInput, match="no MLP to edit"):
-        keys(bare, 0, batch.images)
+        record_keys(bare, 0, batch.images)
     with pytest.raises(BadInput, match="layer 2 is not there: the layers are 0 to 1"):
-        values(model, 2)
+        read_values(model, 2)
     with pytest.raises(BadInput, match="class 10 is not there"):
-        value_for(model, 0, batch.images, 10)
+        optimize_value(model, 0, batch.images, 10)
     with pytest.raises(BadInput, match="no neuron fires"):
-        rank_one(torch.ones(2, 3), torch.zeros(3), torch.ones(2), torch.eye(3))
+        update_rank_one(torch.ones(2, 3), torch.zeros(3), torch.ones(2), torch.eye(3))

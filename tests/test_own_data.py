@@ -12,7 +12,7 @@ import torch
 
 from toyvit.__main__ import main
 from toyvit.config import ClassifyConfig, PointersConfig
-from toyvit.data.tasks import task
+from toyvit.data.tasks import build_task
 from toyvit.recipes import RECIPES
 
 
@@ -42,8 +42,8 @@ def test_a_run_on_own_arrays(tmp_path, capsys):
 
 
 def test_every_picture_is_in_one_split_with_its_own_label(tmp_path):
-    made = task(ClassifyConfig(npz=saved(tmp_path), factor="odd"))
-    batches = [made.batch(0, split, range(size)) for split, size in made.world.sizes.items()]
+    made = build_task(ClassifyConfig(npz=saved(tmp_path), factor="odd"))
+    batches = [made.draw_batch(0, split, range(size)) for split, size in made.world.sizes.items()]
     assert [len(batch.target) for batch in batches] == [48, 6, 6]
     shown = torch.cat([batch.images for batch in batches]).permute(0, 2, 3, 1)
     arrays = good()
@@ -118,8 +118,8 @@ def test_an_export_can_be_trained_on_and_holds_the_card(tmp_path, monkeypatch, c
     text = (tmp_path / "out/README.md").read_text()
     assert text.startswith("# the card\n") and "`train.npz` 100, `validation.npz` 100, `test.npz` 100" in text
     assert "| `images` | float32 | sample x 8 x 8 | -1 | 1 |\n| `labels` | int64 | sample | 0 | 9 |" in text
-    made, original = task(ClassifyConfig(npz="out/train.npz")), task(ClassifyConfig()).frozen(0, "train", 100)
-    everything = [made.batch(0, split, range(size)) for split, size in made.world.sizes.items()]
+    made, original = build_task(ClassifyConfig(npz="out/train.npz")), build_task(ClassifyConfig()).eval_batch("train", 100, 0)
+    everything = [made.draw_batch(0, split, range(size)) for split, size in made.world.sizes.items()]
     images = torch.cat([batch.images for batch in everything])
     order = [(images - picture).abs().amax((1, 2, 3)).argmin().item() for picture in original.images]
     assert sorted(order) == list(range(100)) and torch.equal(images[order], original.images)
@@ -191,18 +191,18 @@ def test_a_link_to_a_card_that_is_not_there_is_left_as_words(tmp_path, monkeypat
 
 def test_an_export_of_another_form_says_which(tmp_path, capsys):
     assert main(["data", "pointers", "--task.hops", "2", "--samples", "30", "--export", str(tmp_path / "out")]) == 0
-    made = task(PointersConfig(hops=2))
+    made = build_task(PointersConfig(hops=2))
     for split in made.world.sizes:
         with np.load(tmp_path / f"out/{split}.npz") as arrays:
-            batch = made.frozen(0, split, 30)
+            batch = made.eval_batch(split, 30, 0)
             assert np.array_equal(arrays["images"], batch.images[:, 0]) and np.array_equal(arrays["labels"], batch.target)
             assert len(arrays["world_split"]) == 30
     assert f"`{made.config}`" in (tmp_path / "out/README.md").read_text()
     told = (Path(__file__).parents[1] / "datasets/exports.md").read_text()
     read: dict[str, np.ndarray] = {}
     exec(told.split("```python\n")[1].split("```")[0].replace("DIR", str(tmp_path / "out")), read)
-    assert np.array_equal(read["images"], made.frozen(0, "train", 30).images[:, 0])
-    assert np.array_equal(read["pointer"], made.frozen(0, "train", 30).factors["pointer"])
+    assert np.array_equal(read["images"], made.eval_batch("train", 30, 0).images[:, 0])
+    assert np.array_equal(read["pointer"], made.eval_batch("train", 30, 0).factors["pointer"])
 
 
 @pytest.mark.parametrize(

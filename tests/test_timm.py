@@ -6,8 +6,8 @@ import torch
 from toyvit import torchvision_guard  # noqa: F401
 from toyvit.config import ModelConfig
 from toyvit.model import ViT
-from toyvit.model.timm_weights import from_timm, to_timm
-from toyvit.taps import recording
+from toyvit.model.mappings.timm import convert_from_timm, convert_to_timm
+from toyvit.model.taps import recording
 
 CONFIG = ModelConfig(
     n_layers=3,
@@ -35,7 +35,7 @@ def test_parity_both_ways(dtype, tolerance):
         torch.nn.init.normal_(weight, std=0.3)
     theirs = theirs.to(dtype).eval()
     images = torch.randn(5, 3, 12, 20, dtype=dtype)
-    ours = from_timm(theirs.state_dict(), CONFIG)
+    ours = convert_from_timm(theirs.state_dict(), CONFIG)
     outputs = []
     for block in theirs.blocks:
         block.register_forward_hook(lambda module, given, out: outputs.append(out))
@@ -45,5 +45,5 @@ def test_parity_both_ways(dtype, tolerance):
     for layer, output in enumerate(outputs):
         assert (tap.values[f"blocks.{layer}.resid_post"] - output).abs().max() < tolerance * output.abs().max()
     fresh = ViT(CONFIG, seed=3).to(dtype)
-    theirs.load_state_dict(to_timm(fresh))
+    theirs.load_state_dict(convert_to_timm(fresh))
     assert (theirs(images) - fresh(images)).abs().max() < tolerance

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from toyvit.model.taps import editing, recording, replacing
 from toyvit.model.toys import MLP, RankOne, Sums, Superposition
-from toyvit.taps import editing, recording, replacing
 
 TOYS = {
     "superposition": (lambda seed: Superposition(5, 2, 3, seed), (torch.rand(4, 3, 5) + 0.1,)),

@@ -6,12 +6,12 @@ import pytest
 from scipy.special import expit
 from scipy.stats import binom
 
-from toyvit import calibration
-from toyvit.calibration import CLOCKS, NULLS, calibrate, correlated
-from toyvit.config import DECAYS, TrainConfig, rate_changes
+from toyvit.config import DECAYS, TrainConfig, find_rate_changes
+from toyvit.dynamics import calibration
+from toyvit.dynamics.calibration import CLOCKS, NULLS, calibrate, draw_correlated
+from toyvit.dynamics.transitions import detect, detect_jointly, find_window, order_events, relative_width, score_curve
 from toyvit.errors import BadInput
-from toyvit.report.summary import verdict
-from toyvit.transitions import detect, detect_jointly, order_of_events, relative_width, score, window
+from toyvit.report.summary import describe_transition
 
 STEPS = np.arange(0.0, 2001, 20)
 
@@ -19,7 +19,7 @@ STEPS = np.arange(0.0, 2001, 20)
 def sigmoid(onset=1000.0, end=1200.0, steps=STEPS, noise=0.01, seed=0):
     """0.1 to 0.9, 10 % and 90 % of the way at the steps given, with white noise."""
     rise = expit(np.log(81) * ((steps - onset) / (end - onset) - 0.5))
-    return 0.1 + 0.8 * rise + noise * correlated(len(steps), 0, np.random.default_rng(seed))
+    return 0.1 + 0.8 * rise + noise * draw_correlated(len(steps), 0, np.random.default_rng(seed))
 
 
 def seeds(lags, n=5, noise=0.01):
@@ -108,7 +108,9 @@ def test_scaling_the_steps_scales_the_answer(factor):
 
 
 def test_more_noise_never_more_evidence():
-    scores = [np.median([score(STEPS, sigmoid(noise=noise, seed=seed)) for seed in range(5)]) for noise in (0.01, 0.05, 0.2, 1)]
+    scores = [
+        np.median([score_curve(STEPS, sigmoid(noise=noise, seed=seed)) for seed in range(5)]) for noise in (0.01, 0.05, 0.2, 1)
+    ]
     assert scores == sorted(scores, reverse=True)
 
 
@@ -118,7 +120,7 @@ def test_a_jump_of_the_learning_rate_is_no_transition(event, direction):
     """A relaxation that starts at the event, as a loss does when the rate drops."""
     rng = np.random.default_rng(0)
     after = -np.expm1(-np.maximum(0, STEPS - event) / 40)
-    values = direction * (0.1 * np.exp(-STEPS / 200) + after + 0.01 * correlated(len(STEPS), 0.3, rng))
+    values = direction * (0.1 * np.exp(-STEPS / 200) + after + 0.01 * draw_correlated(len(STEPS), 0.3, rng))
     assert detect(STEPS, values) is not None
     assert detect(STEPS, values, events=[event]) is None
     assert detect(STEPS, values, events=[100, 1900]) == detect(STEPS, values)
@@ -127,25 +129,27 @@ def test_a_jump_of_the_learning_rate_is_no_transition(event, direction):
 @pytest.mark.parametrize("decay", DECAYS)
 @pytest.mark.parametrize("steps", [100, 2000])
 def test_the_rate_changes_at_the_end_of_the_warm_up_and_nowhere_else(decay, steps):
-    assert rate_changes(TrainConfig(steps=steps, decay=decay, warmup=0)) == ()
-    assert rate_changes(TrainConfig(steps=steps, decay=decay, warmup=40)) == (40,)
-    assert rate_changes(TrainConfig(steps=steps, decay=decay, warmup=steps)) == ()  # it never ends
+    assert find_rate_changes(TrainConfig(steps=steps, decay=decay, warmup=0)) == ()
+    assert find_rate_changes(TrainConfig(steps=steps, decay=decay, warmup=40)) == (40,)
+    assert find_rate_changes(TrainConfig(steps=steps, decay=decay, warmup=steps)) == ()  # it never ends
 
 
 @pytest.mark.parametrize(("share", "known"), [(0.5, (10, 500)), (2.0, (10, 500)), (0.9995, (10,))])
 def test_the_rate_changes_where_it_jumps(monkeypatch, share, known):
     monkeypatch.setitem(DECAYS, "jump", lambda done: 1.0 if done * 990 <= 490 else share)  # the update after step 500
-    assert rate_changes(TrainConfig(steps=1000, warmup=10, decay="jump")) == known
+    assert find_rate_changes(TrainConfig(steps=1000, warmup=10, decay="jump")) == known
 
 
 def test_a_change_as_the_rate_changes_is_said_to_be_one():
     rise, at = pd.Series(sigmoid(510, 550, noise=0), STEPS), (100, 500)
-    assert verdict(rise, at) == "a change at 520, as the learning rate changes at 500: not called a transition"
-    assert verdict(pd.Series(sigmoid(990, 1050, noise=0), STEPS), at).startswith("step 1000 to 1060, by +0.")
-    assert verdict(rise).startswith("step 520 to 560") and verdict(rise, [100]) == verdict(rise)
+    assert describe_transition(rise, at) == "a change at 520, as the learning rate changes at 500: not called a transition"
+    assert describe_transition(pd.Series(sigmoid(990, 1050, noise=0), STEPS), at).startswith("step 1000 to 1060, by +0.")
+    assert describe_transition(rise).startswith("step 520 to 560") and describe_transition(rise, [100]) == describe_transition(
+        rise
+    )
     noise = np.random.default_rng(0).normal(size=len(STEPS))
-    assert verdict(pd.Series(noise, STEPS), at) == verdict(pd.Series(noise, STEPS)) == "none found"
-    assert verdict(rise[:20], at).startswith("no verdict: 20 checkpoints")
+    assert describe_transition(pd.Series(noise, STEPS), at) == describe_transition(pd.Series(noise, STEPS)) == "none found"
+    assert describe_transition(rise[:20], at).startswith("no verdict: 20 checkpoints")
 
 
 def test_refusals_are_one_line():
@@ -191,7 +195,7 @@ def test_a_joint_verdict_needs_common_steps():
 
 def test_the_order_of_planted_events_is_found():
     """Onsets of the seeds are 400 steps apart, lags 100: only the comparison within seeds can tell."""
-    order = order_of_events(seeds({"late": 200, "early": 0, "middle": 100}))
+    order = order_events(seeds({"late": 200, "early": 0, "middle": 100}))
     assert list(order.index) == ["early", "middle", "late"]
     assert (order["runs"] == 5).all() and order["first"].tolist() == [1, 0, 0]
     assert order["lag"].to_numpy() == pytest.approx([0, 100, 200], abs=20)
@@ -200,22 +204,22 @@ def test_the_order_of_planted_events_is_found():
 
 
 def test_measures_that_move_together_share_the_first_place():
-    order = order_of_events(seeds({"a": 0, "b": 0}, noise=0))
+    order = order_events(seeds({"a": 0, "b": 0}, noise=0))
     assert order["first"].tolist() == [1, 1] and order["high"].tolist() == [0, 0]
 
 
 def test_an_order_leaves_out_seeds_without_a_transition_and_needs_two():
     runs = seeds({"a": 0, "b": 100}, n=3)
     runs[0]["b"] = pd.Series(np.exp(-STEPS / 300), STEPS)
-    assert (order_of_events(runs)["runs"] == 2).all()
+    assert (order_events(runs)["runs"] == 2).all()
     with pytest.raises(BadInput, match="there are 1"):
-        order_of_events(runs[:2])
+        order_events(runs[:2])
 
 
 def test_window_and_relative_width():
     rise = pd.Series([0.1, 0.1, 0.3, 0.95, 1.0], [0, 10, 20, 30, 40])
-    assert window(rise, 0.1) == (20, 30) and relative_width((20, 30)) == 0.5
-    assert window(rise, 0.95) is None and relative_width((0, 30)) == float("inf")
+    assert find_window(rise, 0.1) == (20, 30) and relative_width((20, 30)) == 0.5
+    assert find_window(rise, 0.95) is None and relative_width((0, 30)) == float("inf")
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +254,7 @@ def test_curves_are_functions_of_the_seed(draw):
 
 def test_planted_curves_go_ten_percent_of_the_way_at_their_onset():
     steps = np.arange(0.0, 2001)
-    values, onset = calibration.planted(steps, np.random.default_rng(0), 0.1, 0)
+    values, onset = calibration.plant_transition(steps, np.random.default_rng(0), 0.1, 0)
     before, after = np.interp([onset / 1.3, onset * 1.5], steps, values)
     assert (np.interp(onset, steps, values) - before) / (after - before) == pytest.approx(0.1, abs=0.03)
 

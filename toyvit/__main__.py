@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toyvit.arguments import parser
+from toyvit.cli.parser import build_parser
 from toyvit.errors import BadInput, Diverged, Stopped, choose
 from toyvit.recipes import RECIPES
 
@@ -30,13 +30,13 @@ def train(options: argparse.Namespace, words: list[str]) -> int:
         raise BadInput(f"--name names one run, but {len(options.recipes)} recipes were given")
     if len(options.recipes) > 1:
         return _side_by_side(options, words)
-    from toyvit.overrides import overridden
+    from toyvit.cli.overrides import apply_overrides
 
-    run = overridden(RECIPES[options.recipes[0]](), words)
+    run = apply_overrides(RECIPES[options.recipes[0]](), words)
     if options.seed is not None:
-        from toyvit.config import with_seed
+        from toyvit.config import replace_seed
 
-        run = with_seed(run, options.seed)
+        run = replace_seed(run, options.seed)
     path = options.runs / (options.name or options.recipes[0])
     from toyvit.train.fit import fit
 
@@ -47,17 +47,17 @@ def train(options: argparse.Namespace, words: list[str]) -> int:
 
 
 def sweep(options: argparse.Namespace, words: list[str]) -> int:
-    from toyvit.config import with_seed
-    from toyvit.overrides import variants
+    from toyvit.cli.overrides import expand_variants
+    from toyvit.config import replace_seed
     from toyvit.report import draw_sweep
-    from toyvit.report.summary import events
-    from toyvit.sweep import sweep as run_all
+    from toyvit.report.summary import summarize_events
+    from toyvit.sweeping import run_sweep as run_all
 
     recipe = RECIPES[choose(options.recipe, RECIPES, "recipe")]()
     folder = options.runs / (options.name or options.recipe)
     plan = {
-        folder / variant / f"seed-{seed}": with_seed(run, seed)
-        for variant, run in variants(recipe, words).items()
+        folder / variant / f"seed-{seed}": replace_seed(run, seed)
+        for variant, run in expand_variants(recipe, words).items()
         for seed in _seeds(options.seeds)
     }
     if options.jobs < 1:
@@ -71,7 +71,7 @@ def sweep(options: argparse.Namespace, words: list[str]) -> int:
         analyses=None if options.analyses is None else options.analyses.split(","),
     )
     print(frame.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
-    if order := events(list(plan)):
+    if order := summarize_events(list(plan)):
         print(order)
     print(f"table: {folder / 'sweep.csv'}")
     for picture in draw_sweep(list(plan), folder):
@@ -82,8 +82,8 @@ def sweep(options: argparse.Namespace, words: list[str]) -> int:
 def replicate(options: argparse.Namespace) -> int:
     from toyvit.replications import REPLICATIONS
     from toyvit.replications.loop import replicate as run_again
-    from toyvit.replications.page import said, write_page
-    from toyvit.replications.record import records
+    from toyvit.replications.page import format_verdict, write_page
+    from toyvit.replications.record import load_records
 
     if options.list:
         for name, one in REPLICATIONS.items():
@@ -93,8 +93,8 @@ def replicate(options: argparse.Namespace) -> int:
     folder, seeds = options.runs / "replications", _seeds(options.seeds)
     run_again(chosen, seeds, folder, leave_out=not options.names)
     for one in chosen:
-        if found := [record for record in records(folder, one) if record.seed in seeds]:
-            print(said(one, found))
+        if found := [record for record in load_records(folder, one) if record.seed in seeds]:
+            print(format_verdict(one, found))
     if options.page:
         print(f"page: {write_page(REPLICATIONS.values(), folder, options.page)}")
     return 0
@@ -172,13 +172,13 @@ def _side_by_side(options: argparse.Namespace, words: list[str]) -> int:
 
 
 def measure(options: argparse.Namespace) -> int:
-    from toyvit.measure import measure as sweep
-    from toyvit.trajectory import Trajectory
+    from toyvit.measuring import measure as sweep
+    from toyvit.runs.handle import Run
 
     for path in options.run:
         steps = None
         if options.steps:
-            steps = Trajectory(path).steps[-1:] if options.steps == "last" else _whole_numbers("--steps", options.steps)
+            steps = Run(path).steps[-1:] if options.steps == "last" else _whole_numbers("--steps", options.steps)
         done = sweep(
             path,
             analyses=None if options.analyses is None else options.analyses.split(","),
@@ -210,16 +210,16 @@ def _whole_numbers(name: str, text: str) -> list[int]:
 
 
 def circuit(options: argparse.Namespace) -> int:
+    from toyvit.circuits.search import find_circuit
     from toyvit.report import draw_circuit
-    from toyvit.runs import RunFolder
-    from toyvit.search import search
+    from toyvit.runs.folder import RunFolder
 
     classes = _whole_numbers("--classes", options.classes) if options.classes else None
     if classes and len(classes) != 2:
         raise BadInput(f"--classes takes two classes such as 4,9, got {options.classes!r}")
-    if not os.access(RunFolder(options.run).existing().path, os.W_OK):
+    if not os.access(RunFolder(options.run).check_exists().path, os.W_OK):
         raise BadInput(f"{options.run} cannot be written to, and what is found is kept there")
-    found = search(
+    found = find_circuit(
         options.run,
         step=options.step,
         change=options.change,
@@ -228,20 +228,20 @@ def circuit(options: argparse.Namespace) -> int:
         faithful=options.faithful,
         threshold=options.threshold,
         metric=options.metric,
-        base=options.base,
+        ablation=options.ablation,
         n_pairs=options.pairs,
         n_null=options.null,
     )
-    print(found.text())
+    print(found.format())
     for path in draw_circuit(options.run, found):
         print(f"wrote {path}")
     return 0
 
 
 def lens(options: argparse.Namespace) -> int:
-    from toyvit.search import tuned_lens
+    from toyvit.circuits.search import fit_tuned_lens
 
-    found, distances = tuned_lens(options.run, options.step, options.images)
+    found, distances = fit_tuned_lens(options.run, options.step, options.images)
     kept = options.run / "lenses" / f"step_{found.step:08d}.safetensors"
     kept.parent.mkdir(exist_ok=True)
     found.save(kept)
@@ -254,14 +254,14 @@ def lens(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    from toyvit.report import draw, remembered
-    from toyvit.report.summary import summary
+    from toyvit.report import draw, recall_comparison
+    from toyvit.report.summary import summarize
     from toyvit.report.tensorboard import write
 
-    beside = remembered(options.run, options.beside)
+    beside = recall_comparison(options.run, options.beside)
     if beside and not options.beside:
         print(f"beside {beside}, as the last time")
-    print(summary(options.run, beside))
+    print(summarize(options.run, beside))
     for picture in draw(options.run, beside):
         print(f"figure: {picture}")
     write(options.run)
@@ -273,7 +273,7 @@ def tensorboard(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from toyvit.report.tensorboard import write
-    from toyvit.runs import find_runs
+    from toyvit.runs.folder import find_runs
 
     found = find_runs(options.folder)
     if not found:
@@ -285,35 +285,35 @@ def tensorboard(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    from toyvit.runs import RunFolder
+    from toyvit.runs.folder import RunFolder
 
     folder = RunFolder(options.run)
-    folder.run()  # config.json is whole
+    folder.read_config()  # config.json is whole
     bad = folder.verify()
     for name, problem in bad.items():
         print(f"{folder.checkpoints / name} {problem}")
     if bad:
         raise BadInput(f"{options.run} has {len(bad)} bad checkpoint file{'s' * (len(bad) > 1)}")
-    print(f"{options.run}: all {len(folder.entries())} checkpoints are whole")
+    print(f"{options.run}: all {len(folder.read_manifest())} checkpoints are whole")
     return 0
 
 
 def ls(options: argparse.Namespace) -> int:
-    from toyvit.runs import find_runs
+    from toyvit.runs.folder import find_runs
 
     if not options.folder.is_dir():
         raise BadInput(f"{options.folder} is not a folder")
     for folder in find_runs(options.folder):
-        run, entries = folder.run(), folder.entries()
+        run, entries = folder.read_config(), folder.read_manifest()
         last = entries[-1] if entries else None
         score = f"loss {last.loss:.3f}  accuracy {last.accuracy:.3f}" if last else ""
         progress = f"{len(entries)} checkpoints to step {last.step if last else 0} of {run.train.steps}"
-        print(f"{folder.path!s:36} {run.recipe:18} {folder.status():9} {progress}  {score}")
+        print(f"{folder.path!s:36} {run.recipe:18} {folder.read_status():9} {progress}  {score}")
     return 0
 
 
 def sites(options: argparse.Namespace) -> int:
-    from toyvit.sites import sites as all_sites
+    from toyvit.model.sites import list_sites as all_sites
 
     run = RECIPES[choose(options.recipe, RECIPES, "recipe")]()
     for name, site in all_sites(run.model).items():
@@ -322,14 +322,14 @@ def sites(options: argparse.Namespace) -> int:
 
 
 def data(options: argparse.Namespace, words: list[str]) -> int:
-    from toyvit.data import source
-    from toyvit.data.cards import checksum, export, scores, vacant
-    from toyvit.data.naive import N_FIT, N_SCORED
+    from toyvit.data import files
+    from toyvit.data.baselines import N_FIT, N_SCORED
+    from toyvit.data.cards import check_vacant, export_samples, hash_samples, score_baselines
     from toyvit.data.tasks import WORLDS
     from toyvit.report.previews import draw_preview
 
     if words and not (options.name and words[0].startswith("--task.")):
-        parser()[1]["data"].refuse_unknown(words)
+        build_parser()[1]["data"].refuse_unknown(words)
     if options.name is None:
         if options.preview or options.export:
             raise BadInput(f"--{'preview' if options.preview else 'export'} needs the NAME of a data set")
@@ -338,32 +338,32 @@ def data(options: argparse.Namespace, words: list[str]) -> int:
     if options.samples < 1:
         raise BadInput(f"--samples must be at least 1, got {options.samples}")
     if options.export:
-        vacant(options.export)
-    if options.name == "mnist" and source.mnist_root() is None:
-        source.fetch_mnist()
+        check_vacant(options.export)
+    if options.name == "mnist" and files.find_mnist() is None:
+        files.fetch_mnist()
     made = _with_settings(options.name, words)
     sizes = ", ".join(f"{split} {size if size is not None else 'endless'}" for split, size in made.world.sizes.items())
     print(f"{options.name}: {sizes}")
     if options.preview:
         file = "_".join(["preview", *(word.removeprefix("--task.") for word in words)]) + ".png"
-        print(f"preview: {draw_preview(made, source.prepared(options.name) / file)}")
+        print(f"preview: {draw_preview(made, files.find_prepared(options.name) / file)}")
     print(
         f"naive answers, on the first {N_SCORED:,} test pictures or all, probes fitted on {N_FIT:,} training pictures or all:"
     )
-    for name, score in scores(made).items():
+    for name, score in score_baselines(made).items():
         print(f"  {name:36} {score:.3f}")
-    print(f"SHA-256 of the first 1,000 training pictures and their answers, byte after byte: {checksum(made)}")
+    print(f"SHA-256 of the first 1,000 training pictures and their answers, byte after byte: {hash_samples(made)}")
     if options.export:
         draw = partial(draw_preview, made)
-        print(f"exported to {export(options.name, made, options.export, options.samples, draw)}")
+        print(f"exported to {export_samples(options.name, made, options.export, options.samples, draw)}")
     return 0
 
 
 def _list_data() -> int:
     """Every data set in a line, with the recipes that train on it."""
-    from toyvit.data.generic import WORLDS, set_of
+    from toyvit.data.questions import WORLDS, name_data_set
 
-    trained = {name: [recipe for recipe, made in RECIPES.items() if set_of(made().task) == name] for name in WORLDS}
+    trained = {name: [recipe for recipe, made in RECIPES.items() if name_data_set(made().task) == name] for name in WORLDS}
     for name, (_, what) in WORLDS.items():
         print(f"{name:14} {what}" + f" (train {', '.join(trained[name])})" * bool(trained[name]))
     print(
@@ -375,20 +375,20 @@ def _list_data() -> int:
 
 def _with_settings(name: str, words: list[str]) -> Task:
     """The task of a data set, its options set by words such as `--task.hops 2`."""
+    from toyvit.cli.overrides import apply_task_overrides
     from toyvit.config import ClassifyConfig
-    from toyvit.data.tasks import WORLDS, task
-    from toyvit.overrides import overridden_task
+    from toyvit.data.tasks import WORLDS, build_task
 
     made = WORLDS[name][0]()
     if words and isinstance(made.config, ClassifyConfig):
         raise BadInput(f"{name} is collected data without settings, got {words[0]}")
-    return task(overridden_task(made.config, words)) if words else made
+    return build_task(apply_task_overrides(made.config, words)) if words else made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 2 bad input, 3 diverged, 130 and 143 stopped by a signal and resumable."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    top, commands = parser()
+    top, commands = build_parser()
     try:
         options, words = top.parse_known_args(argv)
         if options.command is None:

@@ -33,7 +33,7 @@ class Stopped(Exception):
         self.signum = signum
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
+def suggest_nearest(name: str, allowed: Iterable[str]) -> str:
     """A hint `; did you mean 'x'?`, or an empty string where nothing is close."""
     close = get_close_matches(name, list(allowed), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
@@ -43,5 +43,5 @@ def choose(name: str, allowed: Iterable[str], what: str) -> str:
     """`name` itself if it is among `allowed`, else BadInput that lists them and names the nearest."""
     allowed = list(allowed)
     if name not in allowed:
-        raise BadInput(f"unknown {what} {name!r}: allowed are {', '.join(allowed)}{nearest(name, allowed)}")
+        raise BadInput(f"unknown {what} {name!r}: allowed are {', '.join(allowed)}{suggest_nearest(name, allowed)}")
     return name

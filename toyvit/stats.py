@@ -18,7 +18,7 @@ def standardize(x: Float[Tensor, "image feature"], fit: slice) -> Float[Tensor, 
     return torch.where(sd > 1e-6 * (1 + mean.abs()), (x - mean) / sd.clamp(min=1e-12), 0.0)
 
 
-def ridge_predictions(
+def predict_ridge(
     x: Float[Tensor, "image feature"], y: Float[Tensor, "image target"], fit: slice, test: slice, penalty: float
 ) -> Float[Tensor, "test target"]:
     """Closed-form ridge: predictions of y on rows `test` from weights fitted on rows `fit`, all targets at once.
@@ -28,10 +28,10 @@ def ridge_predictions(
     """
     x = standardize(x, fit)
     centre = y[fit].mean(0)
-    return x[test] @ ridge_weights(x[fit], y[fit] - centre, penalty) + centre
+    return x[test] @ fit_ridge(x[fit], y[fit] - centre, penalty) + centre
 
 
-def ridge_weights(
+def fit_ridge(
     x: Float[Tensor, "image feature"], y: Float[Tensor, "image target"], penalty: float
 ) -> Float[Tensor, "feature target"]:
     """W that minimises |X W - Y|^2 / n + penalty |W|^2, through whichever Gram matrix, of features or of rows, is smaller."""
@@ -59,11 +59,11 @@ def random_dimensionality(n_directions: int, d_model: int) -> float:
     return 1 / (1 + (n_directions - 1) / d_model)
 
 
-def one_hot(labels: Int[Tensor, " image"], n: int) -> Float[Tensor, "image label"]:
+def encode_one_hot(labels: Int[Tensor, " image"], n: int) -> Float[Tensor, "image label"]:
     return torch.nn.functional.one_hot(labels, n).double()
 
 
-def eigenvalues(x: Float[Tensor, "sample feature"]) -> Float[Tensor, " feature"]:
+def covariance_eigenvalues(x: Float[Tensor, "sample feature"]) -> Float[Tensor, " feature"]:
     """Variances along the principal directions, falling, in float64: eigenvalues of the covariance of the samples."""
     x = x.double() - x.double().mean(0)
     return torch.linalg.eigvalsh(x.T @ x / (len(x) - 1)).flip(0).clamp(min=0)
@@ -93,7 +93,7 @@ def power_law(values: Float[Tensor, " feature"], first: int, last: int) -> Float
     return -(centred * values[first - 1 : last].double().log()).sum() / centred.square().sum()
 
 
-def centred_gram(x: Float[Tensor, "sample feature"]) -> Float[Tensor, "sample sample"]:
+def centre_gram(x: Float[Tensor, "sample feature"]) -> Float[Tensor, "sample sample"]:
     """Inner products of the samples, U-centred (Szekely & Rizzo 2014, eq. 2.11): diagonal 0, every row and column sums to 0.
 
     The inner product of two such matrices, over n (n - 3), is the unbiased HSIC_1 of Song 2012. float64; n of 4 or more.
@@ -105,7 +105,7 @@ def centred_gram(x: Float[Tensor, "sample feature"]) -> Float[Tensor, "sample sa
 
 
 def cka(grams: Float[Tensor, "representation sample sample"]) -> Float[Tensor, "representation representation"]:
-    """Centred kernel alignment of every two representations of the same samples, unbiased: the cosine of their `centred_gram`.
+    """Centred kernel alignment of every two representations of the same samples, unbiased: the cosine of their `centre_gram`.
 
     1 with itself, the same under rotation and scale; 0 in the mean for independent ones, whose biased form reads far above 0
     where samples are few (0.5 for 64 samples of 64 features). A little below 0 is noise. NaN where one does not vary.

@@ -9,7 +9,7 @@ import torch
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def use_one_thread() -> Iterator[None]:
     """torch on one thread within a block or, as a decorator, a function; then on as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from tests.laws.worlds import CONFIGS, MADE
-from toyvit.circuits import trace
 from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch
 from toyvit.model import ViT
+from toyvit.model.forward import trace
 
 
 def uniform(tokens: int, n: int = 2, heads: int = 3) -> Tensor:
@@ -44,7 +44,7 @@ def model_for(name: str, n: int = 24, seed: int = 0, **options: object) -> tuple
     """A small model with large random weights that answers a task of the laws' table, and a batch of test pictures."""
     made = MADE[name]
     world = made.world
-    readout = {"image": "mean", "patch": "every", "pixels": "pixels"}[made.answers]
+    readout = {"image": "mean", "patch": "every", "pixels": "pixels"}[made.output_kind]
     config = ModelConfig(n_layers=2, n_heads=2, d_model=16, readout=readout)
     height, width = world.image_size
     size = world.patch_size or next(size for size in (8, 6, 4, 2) if not (height % size or width % size) and height > size)
@@ -61,7 +61,7 @@ def model_for(name: str, n: int = 24, seed: int = 0, **options: object) -> tuple
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.1)
-    return model, made.frozen(0, "test", n)
+    return model, made.eval_batch("test", n, 0)
 
 
 OPTIONS: dict[str, dict[str, object]] = {

@@ -88,10 +88,10 @@ def test_a_shift_is_found_and_uniform_attention_is_chance(delta, n_prefix):
             down, right = r + delta[0], c + delta[1]
             inside = 0 <= down < rows and 0 <= right < columns
             keys.append(down * columns + right if inside else r * columns + c)
-    score, row, column = attention.offset_head(behind(one_hot(keys), n_prefix), grid, n_prefix)
+    score, row, column = attention.find_offset(behind(one_hot(keys), n_prefix), grid, n_prefix)
     assert score.min() == 1 and set(zip(row.tolist(), column.tolist(), strict=True)) == {delta}
     tokens = rows * columns + n_prefix
-    assert torch.allclose(attention.offset_head(uniform(tokens), grid, n_prefix)[0], torch.tensor(1 / tokens))
+    assert torch.allclose(attention.find_offset(uniform(tokens), grid, n_prefix)[0], torch.tensor(1 / tokens))
     assert torch.allclose(attention.offset_map(uniform(tokens), grid, n_prefix)[0], torch.tensor(1 / tokens))
 
 
@@ -100,11 +100,11 @@ def test_an_offset_that_few_patches_support_does_not_win():
     corner = torch.full((1, 1, 16, 16), 1 / 16)
     corner[0, 0, 0] = 0
     corner[0, 0, 0, 15] = 1
-    score, row, column = attention.offset_head(corner, (4, 4), 0)
+    score, row, column = attention.find_offset(corner, (4, 4), 0)
     assert score.item() < 0.2 and (row.item(), column.item()) != (3, 3)
     assert attention.offset_map(corner, (4, 4), 0)[0].max() == 1
     many = random(16, n=4, heads=400)
-    bounded, unbounded = attention.offset_head(many, (4, 4), 0)[0], attention.offset_map(many, (4, 4), 0)[0].flatten(1).amax(1)
+    bounded, unbounded = attention.find_offset(many, (4, 4), 0)[0], attention.offset_map(many, (4, 4), 0)[0].flatten(1).amax(1)
     assert bounded.max() < 0.134 and unbounded.max() > 1.5 * bounded.max()
 
 
@@ -112,7 +112,7 @@ def test_an_offset_that_few_patches_support_does_not_win():
 def test_families_partition_and_their_chance(grid):
     rows, columns = grid
     n = rows * columns
-    families = attention.families(grid)
+    families = attention.list_families(grid)
     assert not (families["same_row"] & families["same_column"]).any()
     assert families["same_row"].sum() == n * (columns - 1) and families["same_column"].sum() == n * (rows - 1)
     assert not families["same_row"].diagonal().any() and torch.equal(families["same_row"], families["same_row"].T)
@@ -130,12 +130,12 @@ def test_families_partition_and_their_chance(grid):
 @prefixes
 def test_the_previous_patch_and_sinks(n_prefix):
     shift = behind(one_hot([0, *range(8)]), n_prefix)
-    assert attention.previous(shift, n_prefix).min() == 1
-    assert torch.allclose(attention.previous(uniform(9 + n_prefix), n_prefix), torch.tensor(1 / (9 + n_prefix)))
-    assert torch.allclose(attention.received(uniform(9)), torch.tensor(1 / 9))
-    sink = attention.received(one_hot([4] * 9))
+    assert attention.previous_mass(shift, n_prefix).min() == 1
+    assert torch.allclose(attention.previous_mass(uniform(9 + n_prefix), n_prefix), torch.tensor(1 / (9 + n_prefix)))
+    assert torch.allclose(attention.received_mass(uniform(9)), torch.tensor(1 / 9))
+    sink = attention.received_mass(one_hot([4] * 9))
     assert sink[0, 4] == 1 and sink.sum() == 3
-    assert torch.allclose(attention.received(random(9)).sum(-1), torch.ones(3))
+    assert torch.allclose(attention.received_mass(random(9)).sum(-1), torch.ones(3))
 
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
@@ -160,7 +160,7 @@ def test_the_analysis_of_a_model_with_cls(mask, n_registers):
     """What patches give to CLS, to registers and to patches sums to 1."""
     model, batch = model_for("induction 4x4", mask=mask, n_registers=n_registers)
     seen, n = traced(model, batch), 1 + n_registers
-    found = attention.geometry(model, batch, seen)
+    found = attention.measure_attention(model, batch, seen)
     pattern = torch.stack([seen[f"blocks.{layer}.attn.pattern"] for layer in range(2)])
     among = pattern[:, :, :, n:, n:].sum(-1).mean((1, 3))
     assert torch.allclose(found["cls_mass"] + found.get("register_mass", torch.zeros(())) + among, torch.ones(2, 2), atol=1e-5)

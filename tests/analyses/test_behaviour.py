@@ -12,35 +12,37 @@ from tests.analyses.planted import OPTIONS, model_for, traced
 from tests.laws.models import BASE
 from tests.laws.worlds import CONFIGS, MADE
 from toyvit.analyses import ANALYSES, behaviour
-from toyvit.circuits import knock_out, run
 from toyvit.data.tasks import accuracy, loss
 from toyvit.model import ViT
-from toyvit.taps import editing, replacing
+from toyvit.model.forward import ablate_heads, run_model
+from toyvit.model.taps import editing, replacing
 
 ANY = ViT(BASE)  # what reads only logits takes any model
 every_shape = pytest.mark.parametrize("options", OPTIONS)
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if not MADE[name].frozen(0, "test", 2).target.is_floating_point()])
+@pytest.mark.parametrize(
+    "name", [name for name in CONFIGS if not MADE[name].eval_batch("test", 2, 0).target.is_floating_point()]
+)
 def test_performance_of_right_and_of_empty_answers(name):
     made = MADE[name]
-    batch = made.frozen(0, "test", 30)
+    batch = made.eval_batch("test", 30, 0)
     right = 60 * torch.nn.functional.one_hot(batch.target.clamp(min=0), made.n_classes).float()
-    found = behaviour.performance(ANY, batch, {"logits": right})
+    found = behaviour.measure_performance(ANY, batch, {"logits": right})
     assert found["loss"] < 1e-6 and found["accuracy"] == 1
-    empty = behaviour.performance(ANY, batch, {"logits": torch.zeros_like(right)})
+    empty = behaviour.measure_performance(ANY, batch, {"logits": torch.zeros_like(right)})
     assert empty["loss"].item() == pytest.approx(math.log(made.n_classes), rel=1e-5)
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in CONFIGS if not ANALYSES["by_factor"].missing(ANY, MADE[name].frozen(0, "test", 60))]
+    "name", [name for name in CONFIGS if not ANALYSES["by_factor"].missing(ANY, MADE[name].eval_batch("test", 60, 0))]
 )
 def test_scores_by_value_average_to_the_score(name):
     """Truth: a model that is right for one value of a factor and wrong for the others. Null: the mean is the score of all."""
     made = MADE[name]
-    batch = made.frozen(0, "test", 60)
+    batch = made.eval_batch("test", 60, 0)
     logits = torch.randn(len(batch.target), made.n_classes, generator=torch.Generator().manual_seed(0))
-    found = behaviour.by_factor(ANY, batch, {"logits": logits})
+    found = behaviour.measure_by_factor(ANY, batch, {"logits": logits})
     assert {quantity.split("=")[1][:-1] for quantity in found} == set(batch.groups)
     for factor, values in batch.groups.items():
         counts = torch.bincount(values).double()
@@ -51,17 +53,17 @@ def test_scores_by_value_average_to_the_score(name):
         chosen = values == values[0]
         answers = torch.where(chosen, batch.target, (batch.target + 1) % made.n_classes)
         planted = 9.0 * torch.nn.functional.one_hot(answers, made.n_classes)
-        seen = behaviour.by_factor(ANY, batch, {"logits": planted})[f"accuracy_of_value[factor={factor}]"]
+        seen = behaviour.measure_by_factor(ANY, batch, {"logits": planted})[f"accuracy_of_value[factor={factor}]"]
         assert seen[values[0]] == 1 and seen.nansum() == 1
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if MADE[name].strategies])
 def test_strategies(name):
     """A model that says what a strategy says is at distance 0 from it; one that says nothing at ln(k) minus its entropy."""
-    batch = MADE[name].frozen(0, "test", 30)
+    batch = MADE[name].eval_batch("test", 30, 0)
     for strategy, said in batch.strategies.items():
         logits = said.nan_to_num(1.0).clamp(min=1e-30).log() + 3.0  # logits may be shifted
-        found = behaviour.strategies(ANY, batch, {"logits": logits})
+        found = behaviour.measure_strategies(ANY, batch, {"logits": logits})
         assert found[f"kl[strategy={strategy}]"].abs() < 1e-5
         assert all(distance > -1e-6 for distance in found.values())
         rows = said[~said.isnan().any(-1)]
@@ -82,9 +84,9 @@ def test_a_head_that_writes_nothing_is_not_missed(options, ablation):
             with torch.no_grad():
                 block.attn.out.weight[:, head * width : (head + 1) * width] = 0
             seen = traced(model, batch)
-            assert torch.equal(knock_out(model, [(layer, head)], seen, ablation), seen["logits"])
+            assert torch.equal(ablate_heads(model, [(layer, head)], seen, ablation), seen["logits"])
             other = [(layer, 1 - head)]
-            assert not torch.equal(knock_out(model, other, seen, ablation), seen["logits"])
+            assert not torch.equal(ablate_heads(model, other, seen, ablation), seen["logits"])
             with torch.no_grad():
                 block.attn.out.weight.copy_(kept)
 
@@ -96,8 +98,8 @@ def test_all_heads_of_a_layer_by_zero_leave_the_bias_path(options):
     for layer, block in enumerate(model.blocks):
         site = f"blocks.{layer}.attn_out"
         bias = torch.zeros(model.config.d_model) if block.attn.out.bias is None else block.attn.out.bias.detach()
-        expected = run(model, batch.images, replacing({site: bias.expand_as(seen[site]).clone()}))
-        found = knock_out(model, [(layer, head) for head in range(model.config.n_heads)], seen)
+        expected = run_model(model, batch.images, replacing({site: bias.expand_as(seen[site]).clone()}))
+        found = ablate_heads(model, [(layer, head) for head in range(model.config.n_heads)], seen)
         assert torch.allclose(found, expected, atol=1e-5)
         assert not torch.allclose(found, seen["logits"], atol=1e-4)
 
@@ -109,10 +111,10 @@ def test_a_head_that_never_varies_is_not_missed_by_its_mean(options):
     with torch.no_grad():
         model.blocks[0].attn.qkv.weight.unflatten(0, (3, 2, -1))[2, 1] = 0
     seen = traced(model, batch)
-    assert torch.allclose(knock_out(model, [(0, 1)], seen, "mean"), seen["logits"], atol=1e-5)
+    assert torch.allclose(ablate_heads(model, [(0, 1)], seen, "mean"), seen["logits"], atol=1e-5)
     constant = model.config.attention_bias and model.blocks[0].attn.qkv.bias.unflatten(0, (3, 2, -1))[2, 1].abs().max() > 0
-    assert torch.allclose(knock_out(model, [(0, 1)], seen, "zero"), seen["logits"], atol=1e-5) != bool(constant)
-    assert torch.equal(knock_out(model, [], seen), seen["logits"])
+    assert torch.allclose(ablate_heads(model, [(0, 1)], seen, "zero"), seen["logits"], atol=1e-5) != bool(constant)
+    assert torch.equal(ablate_heads(model, [], seen), seen["logits"])
 
 
 @pytest.mark.parametrize("ablation", ["zero", "mean"])
@@ -131,26 +133,26 @@ def test_knocking_out_is_the_edit_of_one_site(ablation):
         return edit
 
     by_hand = editing({"blocks.0.attn.result": silence(1, 0), "blocks.1.attn.result": silence(0, 1)})
-    found = knock_out(model, [(0, 1), (1, 0)], seen, ablation)
-    assert torch.allclose(found, run(model, batch.images, by_hand), atol=1e-5)
-    assert torch.equal(found, knock_out(model, [(1, 0), (0, 1)], seen, ablation))
+    found = ablate_heads(model, [(0, 1), (1, 0)], seen, ablation)
+    assert torch.allclose(found, run_model(model, batch.images, by_hand), atol=1e-5)
+    assert torch.equal(found, ablate_heads(model, [(1, 0), (0, 1)], seen, ablation))
 
 
 @pytest.mark.parametrize("name", ["induction 4x4", "markov grid", "classify"])
 def test_the_analysis_agrees_with_its_parts(name):
     model, batch = model_for(name, n=12, n_heads=4)
     seen = traced(model, batch)
-    found = behaviour.knock_outs(model, batch, seen)
+    found = behaviour.measure_head_ablation(model, batch, seen)
     for ablation in ("zero", "mean"):
         losses = found[f"loss[ablation={ablation}]"]
         for layer in range(2):
             for head in range(4):
-                logits = knock_out(model, [(layer, head)], seen, ablation)
+                logits = ablate_heads(model, [(layer, head)], seen, ablation)
                 assert losses[layer, head] == loss(logits, batch.target)
                 assert found[f"accuracy[ablation={ablation}]"][layer, head] == accuracy(logits, batch.target)
         together = found[f"cumulative_loss[ablation={ablation}]"]
         assert together[0] == loss(seen["logits"], batch.target) and together[1] == losses[-1].max()
-        everything = knock_out(model, [(1, head) for head in range(4)], seen, ablation)
+        everything = ablate_heads(model, [(1, head) for head in range(4)], seen, ablation)
         assert together[-1] == loss(everything, batch.target) and len(together) == 5
         assert found[f"cumulative_accuracy[ablation={ablation}]"][-1] == accuracy(everything, batch.target)
 
@@ -159,18 +161,18 @@ def test_the_analysis_agrees_with_its_parts(name):
 def test_a_model_that_sees_only_the_query_has_no_use_for_the_context(options):
     """No attention, read at the last patch, which is the query: 0 exactly. With attention the pictures matter."""
     model, batch = model_for("induction 4x4", n=20, **{**OPTIONS[options], "readout": "last"})
-    assert batch.pairs is not None and (batch.pairs.query == 15).all()
-    assert behaviour.in_context(model, batch, traced(model, batch))["score[by=context]"] != 0
+    assert batch.retrieval is not None and (batch.retrieval.query == 15).all()
+    assert behaviour.measure_in_context(model, batch, traced(model, batch))["score[by=context]"] != 0
     with torch.no_grad():
         for block in model.blocks:
             block.attn.out.weight.zero_()
-    assert behaviour.in_context(model, batch, traced(model, batch))["score[by=context]"] == 0
+    assert behaviour.measure_in_context(model, batch, traced(model, batch))["score[by=context]"] == 0
 
 
 def test_pictures_out_of_context():
     made = MADE["induction 4x4"]
-    batch = made.frozen(0, "test", 5)
-    mixed = behaviour.out_of_context(batch.images, torch.tensor([0, 5, 15, 15, 6]), 8)
+    batch = made.eval_batch("test", 5, 0)
+    mixed = behaviour.swap_context(batch.images, torch.tensor([0, 5, 15, 15, 6]), 8)
     cells = lambda images: images.unfold(2, 8, 8).unfold(3, 8, 8).flatten(2, 3)[:, 0].flatten(2)  # noqa: E731
     own, other, found = cells(batch.images), cells(batch.images.roll(1, 0)), cells(mixed)
     for image, query in enumerate((0, 5, 15, 15, 6)):
@@ -182,16 +184,16 @@ def test_pictures_out_of_context():
 @pytest.mark.parametrize("name", ["markov", "repeats"])
 def test_in_context_score_by_position(name):
     """Who counts in the context gains by it; who says the same everywhere has 0; the reverse order has the opposite sign."""
-    batch = MADE[name].frozen(0, "test", 400)
+    batch = MADE[name].eval_batch("test", 400, 0)
     model = ViT(replace(BASE, mask="causal", readout="every"))
     flat = torch.zeros(*batch.target.shape, MADE[name].n_classes)
-    assert behaviour.in_context(model, batch, {"logits": flat})["score[by=position]"].abs() < 1e-6
+    assert behaviour.measure_in_context(model, batch, {"logits": flat})["score[by=position]"].abs() < 1e-6
     late = torch.arange(batch.target.shape[1]) >= batch.target.shape[1] / 2
     right = torch.nn.functional.one_hot(batch.target.clamp(min=0), flat.shape[-1]) * 3.0
     for sign, when in ((1, late), (-1, ~late)):
-        found = behaviour.in_context(model, batch, {"logits": right * when[:, None]})["score[by=position]"]
+        found = behaviour.measure_in_context(model, batch, {"logits": right * when[:, None]})["score[by=position]"]
         gain = math.log(flat.shape[-1]) - loss(right, batch.target)
         assert found == pytest.approx(sign * gain.item(), rel=1e-4)
     for strategy, said in (batch.strategies or {}).items():
-        found = behaviour.in_context(model, batch, {"logits": said.nan_to_num(1.0).clamp(min=1e-30).log()})
+        found = behaviour.measure_in_context(model, batch, {"logits": said.nan_to_num(1.0).clamp(min=1e-30).log()})
         assert strategy not in ("bigram", "unigram") or found["score[by=position]"] > 0.01, strategy

@@ -9,20 +9,20 @@ import torch
 
 from tests.analyses.planted import OPTIONS, model_for, one_hot, traced, uniform
 from toyvit.analyses import ANALYSES, attention, circuits, lens
-from toyvit.circuits import run, trace
-from toyvit.circuits.contrasts import contrast
-from toyvit.circuits.graph import graph
-from toyvit.circuits.patching import between, blocked, object_edges, region
-from toyvit.data.task import class_baselines
+from toyvit.circuits.graph import build_graph
+from toyvit.circuits.pairs import counterfactual_pairs
+from toyvit.circuits.patching import connect_objects, connect_tokens, run_attention_knockout, select_tokens
+from toyvit.data.task import score_class_baselines
 from toyvit.data.tasks import loss
-from toyvit.taps import editing
+from toyvit.model.forward import run_model, trace
+from toyvit.model.taps import editing
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_attribution_sums_to_the_answer_s_logit_over_the_mean(options):
     model, batch = model_for("classify", **OPTIONS[options])
-    found = circuits.attribution(model, batch, traced(model, batch))
-    logits = run(model, batch.images)
+    found = circuits.measure_attribution(model, batch, traced(model, batch))
+    logits = run_model(model, batch.images)
     whole = (logits.gather(1, batch.target[:, None])[:, 0] - logits.mean(1)).mean()
     parts = sum(value.sum() for quantity, value in found.items() if quantity != "direct_patch")
     assert torch.allclose(parts, whole, atol=1e-4)
@@ -33,7 +33,7 @@ def test_attribution_sums_to_the_answer_s_logit_over_the_mean(options):
 @pytest.mark.parametrize("options", OPTIONS)
 def test_the_lens_ends_at_the_model_s_answer(name, options):
     model, batch = model_for(name, **OPTIONS[options])
-    found = lens.lens(model, batch, traced(model, batch))
+    found = lens.measure_lens(model, batch, traced(model, batch))
     performance = ANALYSES["performance"].measure(model, batch, traced(model, batch))
     assert found["accuracy_of_layer"][-1] == performance["accuracy"]
     assert found["kl"][-1] == 0 and found["kl_of_patches"][-1] == 0 and (found["kl"] >= -1e-6).all()
@@ -47,7 +47,7 @@ def test_a_layer_that_does_nothing_decides_nothing():
     model, batch = model_for("classify", n_registers=1)
     with torch.no_grad():
         model.blocks[1].attn.out.weight.zero_()
-    found = lens.lens(model, batch, traced(model, batch))
+    found = lens.measure_lens(model, batch, traced(model, batch))
     assert torch.allclose(found["kl"][1], torch.tensor(0.0), atol=1e-6) and found["kl"][0] > 1e-3
     assert found["accuracy_of_layer"][1] == found["accuracy_of_layer"][2]
     says = batch.target.bincount(minlength=10) / len(batch.target)
@@ -65,11 +65,11 @@ def test_segmentation_of_a_lens_that_knows_the_mask():
         model.head.weight.copy_(torch.eye(16)[: model.config.n_classes])
         model.head.bias.zero_()
     stream = dict.fromkeys(("blocks.0.resid_pre", "blocks.1.resid_pre", "blocks.1.resid_post"), known)
-    found = lens.segmentation(model, batch, stream)
+    found = lens.measure_segmentation(model, batch, stream)
     assert (found["iou"] == 1).all() and found["iou_of_position"] < 1
     nothing = {name: torch.zeros_like(known) for name in stream}
     background = (batch.target == 0).double().mean().item()
-    constant = lens.segmentation(model, batch, nothing)["iou"]
+    constant = lens.measure_segmentation(model, batch, nothing)["iou"]
     assert constant[0].item() == pytest.approx(background / len(batch.target.unique()), rel=1e-6)
 
 
@@ -77,14 +77,14 @@ def test_segmentation_of_a_lens_that_knows_the_mask():
 def test_object_shares_sum_to_1_and_planted_patterns_are_theirs(n_prefix):
     objects = torch.tensor([[0, 1, 1, 2, 0], [3, 0, 0, 3, 1]])
     tokens, cls = 5 + n_prefix, n_prefix > 0
-    shares = attention.object_shares(uniform(tokens), objects, n_prefix, cls)
+    shares = attention.share_by_object(uniform(tokens), objects, n_prefix, cls)
     assert sum(share[0].item() for share in shares.values()) == pytest.approx(1)
     assert shares["cls"][0].item() == pytest.approx(cls / tokens)
     assert shares["registers"][0].item() == pytest.approx(max(0, n_prefix - 1) / tokens)
-    itself = attention.object_shares(one_hot(torch.arange(tokens)), objects, n_prefix, cls)
+    itself = attention.share_by_object(one_hot(torch.arange(tokens)), objects, n_prefix, cls)
     assert itself["itself"].tolist() == [1, 1, 1] and itself["other"].abs().max() == 0
     # Every token looks at the first patch: background in one picture, object 3 in the other.
-    first = attention.object_shares(one_hot([n_prefix] * tokens), objects, n_prefix, cls)
+    first = attention.share_by_object(one_hot([n_prefix] * tokens), objects, n_prefix, cls)
     assert first["background"][0].item() == pytest.approx(3 / 6) and first["itself"][0].item() == pytest.approx(2 / 6)
     assert first["other"][0].item() == pytest.approx(1 / 6)
 
@@ -93,7 +93,7 @@ def test_object_shares_sum_to_1_and_planted_patterns_are_theirs(n_prefix):
 def test_connections_between_objects(n_prefix):
     """Truth: every connection from a patch that shows an object to a patch is one of the three, and none is two."""
     objects = torch.tensor([[0, 1, 1, 2, 0], [0, 0, 0, 0, 0]])
-    edges = object_edges(objects, n_prefix)
+    edges = connect_objects(objects, n_prefix)
     named = {name: [tuple(place) for place in (one[0, n_prefix:, n_prefix:]).nonzero().tolist()] for name, one in edges.items()}
     assert named["itself"] == [(1, 1), (1, 2), (2, 1), (2, 2), (3, 3)]
     assert named["other"] == [(1, 3), (2, 3), (3, 1), (3, 2)]
@@ -106,53 +106,55 @@ def test_flow_between_objects_is_the_pattern_without_them():
     model, batch = model_for("objects")
     assert batch.objects is not None
     seen = trace(model, batch.images)
-    found = circuits.flow(model, batch, seen)
-    edges = object_edges(batch.objects, model.config.n_prefix)["background"]
+    found = circuits.measure_attention_knockout(model, batch, seen)
+    edges = connect_objects(batch.objects, model.config.n_prefix)["background"]
 
     def without(scores):
         return scores.masked_fill(edges[:, None], -torch.inf)
 
-    by_hand = loss(run(model, batch.images, editing({"blocks.0.attn.attn_scores": without})), batch.target)
-    cost = found["blocked[key_group=background,query_group=object]"][0]
+    by_hand = loss(run_model(model, batch.images, editing({"blocks.0.attn.attn_scores": without})), batch.target)
+    cost = found["loss_rise[key_group=background,query_group=object]"][0]
     assert torch.allclose(cost, by_hand - loss(seen["logits"], batch.target), atol=1e-6) and cost.abs() > 1e-5
     alone = replace(batch, objects=(batch.objects > 0).long())
-    assert (circuits.flow(model, alone, seen)["blocked[key_group=other,query_group=object]"] == 0).all()
+    assert (circuits.measure_attention_knockout(model, alone, seen)["loss_rise[key_group=other,query_group=object]"] == 0).all()
 
 
 @pytest.mark.parametrize("options", ["CLS and registers", "one layer", "CLS, causal, no norm"])
 def test_flow_is_what_blocking_costs(options):
     """Null: what is blocked after its last reader costs exactly 0."""
     model, batch = model_for("classify", **OPTIONS[options], readout="cls")
-    found = circuits.flow(model, batch, trace(model, batch.images))
+    found = circuits.measure_attention_knockout(model, batch, trace(model, batch.images))
     last = model.config.n_layers - 1
-    assert found["blocked[key_group=cls,query_group=patches]"][last] == 0
-    assert found["blocked[key_group=patches,query_group=patches]"][last] == 0
-    assert found["blocked[key_group=patches,query_group=cls]"][last].abs() > 1e-4
+    assert found["loss_rise[key_group=cls,query_group=patches]"][last] == 0
+    assert found["loss_rise[key_group=patches,query_group=patches]"][last] == 0
+    assert found["loss_rise[key_group=patches,query_group=cls]"][last].abs() > 1e-4
     assert all(value.isfinite().all() for value in found.values())
 
 
 def test_with_every_layer_blocked_only_the_label_prior_is_left():
     """Truth: a CLS that sees no patch in any layer answers every picture the same."""
     model, batch = model_for("classify", readout="cls")
-    same = blocked(model, trace(model, batch.images), between(region(model, "cls"), region(model, "patches")), [0, 1])
+    same = run_attention_knockout(
+        model, trace(model, batch.images), connect_tokens(select_tokens(model, "cls"), select_tokens(model, "patches")), [0, 1]
+    )
     assert torch.allclose(same, same[:1].expand_as(same), atol=1e-6)
-    assert loss(same, batch.target) >= class_baselines(batch.target)["loss.label_prior"]
+    assert loss(same, batch.target) >= score_class_baselines(batch.target)["loss.label_prior"]
 
 
 def test_patching_and_edges_see_only_what_a_counterfactual_changes():
     """Another query changes the last cell alone: under the causal mask earlier tokens and their edges are exactly 0."""
     model, batch = model_for("induction 4x4", cls_token=False, mask="causal")
-    found = circuits.patch(model, batch, {})
+    found = circuits.measure_patching(model, batch, {})
     for change in batch.counterfactuals:
         assert found[f"patched_head[change={change},direction=noise]"].shape == (2, 2, 16)
     assert found["patched_head[change=query,direction=denoise]"][:, :, :-1].abs().max() == 0
     assert found["patched_stream[change=query,direction=denoise]"][:, -1].tolist() == pytest.approx([1, 1], abs=1e-4)
-    scores = circuits.edges(model, batch, {})
-    pairs = contrast(batch, "query", 64)
-    logits = run(model, pairs.clean)
+    scores = circuits.measure_edges(model, batch, {})
+    pairs = counterfactual_pairs(batch, "query", 64)
+    logits = run_model(model, pairs.clean)
     clean = (logits.gather(1, pairs.answer[:, None]) - logits.gather(1, pairs.foil[:, None])).mean()
     assert torch.allclose(scores["clean[change=query]"], clean)
     edges = {quantity: value for quantity, value in scores.items() if quantity.startswith("edge_score[change=query")}
-    assert len(edges) == int(graph(model.config).allowed.sum())
+    assert len(edges) == int(build_graph(model.config).allowed.sum())
     out = sum(value for quantity, value in edges.items() if "edge=input->" in quantity)
     assert torch.allclose(out, scores["corrupt[change=query]"] - clean, rtol=0.2, atol=0.02)

@@ -21,7 +21,7 @@ ADDITIONS = [name for name, config in CONFIGS.items() if isinstance(config, Addi
 
 
 def grid_of(name="addition ordered"):
-    return MADE[name].frozen(0, "test", 2).grid
+    return MADE[name].eval_batch("test", 2, 0).operand_table
 
 
 def trigonometric(p, frequencies, sizes=None):
@@ -47,59 +47,61 @@ def test_trigonometric_logits(p, data):
     frequencies = data.draw(st.lists(st.integers(1, p // 2), min_size=1, unique=True))
     logits = trigonometric(p, frequencies) + noise(p)  # and a bias for each label
     keys = chosen(p, frequencies)
-    assert torch.equal(fourier.key_frequencies(logits), keys)
-    assert fourier.power(logits)[keys].sum() == pytest.approx(1)
-    assert torch.allclose(fourier.restricted(logits, keys), logits)
-    assert torch.allclose(fourier.excluded(logits, keys), logits.mean(0).expand_as(logits), atol=1e-9)
+    assert torch.equal(fourier.find_key_frequencies(logits), keys)
+    assert fourier.wave_power(logits)[keys].sum() == pytest.approx(1)
+    assert torch.allclose(fourier.restrict_logits(logits, keys), logits)
+    assert torch.allclose(fourier.exclude_waves(logits, keys), logits.mean(0).expand_as(logits), atol=1e-9)
 
 
 @settings(max_examples=25, deadline=None)
 @given(p=st.integers(3, 16), seed=st.integers(0, 99))
 def test_what_is_kept_and_what_is_taken_out_add_up(p, seed):
     logits, keys = noise(p * p, p, seed=seed), noise(p // 2, seed=seed) > 0
-    whole = fourier.restricted(logits, keys) + fourier.excluded(logits, keys)
+    whole = fourier.restrict_logits(logits, keys) + fourier.exclude_waves(logits, keys)
     assert torch.allclose(whole, logits + logits.mean(0))
-    again = fourier.restricted(fourier.restricted(logits, keys), keys)
-    assert torch.allclose(again, fourier.restricted(logits, keys))
-    shifted = fourier.power(logits + noise(p * p, 1, seed=seed + 1))
-    assert torch.allclose(shifted, fourier.power(logits)), "what all labels share says nothing"
+    again = fourier.restrict_logits(fourier.restrict_logits(logits, keys), keys)
+    assert torch.allclose(again, fourier.restrict_logits(logits, keys))
+    shifted = fourier.wave_power(logits + noise(p * p, 1, seed=seed + 1))
+    assert torch.allclose(shifted, fourier.wave_power(logits)), "what all labels share says nothing"
 
 
 @pytest.mark.parametrize("name", ADDITIONS)
 def test_losses_of_trigonometric_logits(name):
     """Truth: restricted is the loss as it is, excluded is chance. Null, other frequencies: the other way round."""
-    grid = grid_of(name)
-    p = math.isqrt(len(grid.target))
+    operand_table = grid_of(name)
+    p = math.isqrt(len(operand_table.target))
     logits = trigonometric(p, [1, 3])
-    right, wrong = (fourier.losses(logits, grid, chosen(p, keys)) for keys in ([1, 3], [2, 4]))
-    for side, rows in (("train", grid.trained), ("test", ~grid.trained)):
-        own = loss(logits[rows], grid.target[rows]).item()
+    right, wrong = (fourier.score_losses(logits, operand_table, chosen(p, keys)) for keys in ([1, 3], [2, 4]))
+    for side, rows in (("train", operand_table.trained), ("test", ~operand_table.trained)):
+        own = loss(logits[rows], operand_table.target[rows]).item()
         assert own < 0.9 * math.log(p)
         assert right[f"restricted_loss[pairs={side}]"] == pytest.approx(own)
         assert right[f"excluded_loss[pairs={side}]"] == pytest.approx(math.log(p))
         assert wrong[f"restricted_loss[pairs={side}]"] == pytest.approx(math.log(p))
         assert wrong[f"excluded_loss[pairs={side}]"] == pytest.approx(own)
-    assert right["restricted_alone"] == pytest.approx(loss(logits[~grid.trained], grid.target[~grid.trained]).item())
+    assert right["restricted_alone"] == pytest.approx(
+        loss(logits[~operand_table.trained], operand_table.target[~operand_table.trained]).item()
+    )
 
 
 def test_a_table_learned_by_heart_on_some_pairs_is_left_alone_where_it_is_random():
     """Random logits: each frequency has 2 / (p^2 - 1) of the variance, none is key, and nothing is taken out."""
     p = 37
     logits = noise(p * p, p)
-    assert fourier.power(logits).mean() == pytest.approx(2 / (p * p - 1), rel=0.1)
-    keys = fourier.key_frequencies(logits)
-    assert not keys.any() and torch.equal(fourier.excluded(logits, keys), logits)
-    assert torch.allclose(fourier.restricted(logits, keys), logits.mean(0).expand_as(logits))
-    assert fourier.power(torch.ones(p * p, p).double()).sum() == 0
+    assert fourier.wave_power(logits).mean() == pytest.approx(2 / (p * p - 1), rel=0.1)
+    keys = fourier.find_key_frequencies(logits)
+    assert not keys.any() and torch.equal(fourier.exclude_waves(logits, keys), logits)
+    assert torch.allclose(fourier.restrict_logits(logits, keys), logits.mean(0).expand_as(logits))
+    assert fourier.wave_power(torch.ones(p * p, p).double()).sum() == 0
 
 
 def test_a_table_learned_by_heart_lends_its_answers_to_other_pairs():
     """Right on the pairs trained on, silent on all others: yet their restricted loss falls; alone it is chance."""
-    grid = MADE["addition"].frozen(0, "test", 2).grid
-    p = math.isqrt(len(grid.target))
-    logits = 8.0 * torch.nn.functional.one_hot(grid.target, p).double() * grid.trained[:, None]
-    keys = fourier.key_frequencies(logits)
-    found = fourier.losses(logits, grid, keys)
+    operand_table = MADE["addition"].eval_batch("test", 2, 0).operand_table
+    p = math.isqrt(len(operand_table.target))
+    logits = 8.0 * torch.nn.functional.one_hot(operand_table.target, p).double() * operand_table.trained[:, None]
+    keys = fourier.find_key_frequencies(logits)
+    found = fourier.score_losses(logits, operand_table, keys)
     assert keys.all() and found["restricted_loss[pairs=test]"] < 0.2
     assert found["restricted_alone"] == pytest.approx(math.log(p))
 
@@ -107,11 +109,11 @@ def test_a_table_learned_by_heart_lends_its_answers_to_other_pairs():
 @pytest.mark.parametrize("name", ["addition", "addition clock"])
 def test_restricted_on_its_own_pairs(name):
     """Truth: trigonometric logits stay as they are. Null: other frequencies leave little."""
-    grid = grid_of(name)
-    p = math.isqrt(len(grid.target))
-    logits, rows = trigonometric(p, [1, 3]) + noise(p), ~grid.trained
-    assert torch.allclose(fourier.restricted_alone(logits, chosen(p, [1, 3]), rows), logits[rows])
-    other = fourier.restricted_alone(logits, chosen(p, [2]), rows)
+    operand_table = grid_of(name)
+    p = math.isqrt(len(operand_table.target))
+    logits, rows = trigonometric(p, [1, 3]) + noise(p), ~operand_table.trained
+    assert torch.allclose(fourier.score_restricted_alone(logits, chosen(p, [1, 3]), rows), logits[rows])
+    other = fourier.score_restricted_alone(logits, chosen(p, [2]), rows)
     assert (other - other.mean(0)).square().mean() < 0.2 * logits[rows].var()
 
 
@@ -131,30 +133,30 @@ def test_embeddings(p):
     assert fourier.gini(fourier.spectrum(noise(p, 64))) < 0.1
     second = noise(p, 3, 8, seed=2)
     embed = waves.repeat_interleave(p, 0).unflatten(1, (8, 8)) + torch.cat([second, noise(p, 5, 8, seed=3)], 1).repeat(p, 1, 1)
-    assert fourier.gini(fourier.spectrum(fourier.embedding(embed))) == pytest.approx(1 - 1 / (p // 2))
+    assert fourier.gini(fourier.spectrum(fourier.average_embedding(embed))) == pytest.approx(1 - 1 / (p // 2))
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("name", ADDITIONS)
 def test_the_analysis_looks_at_all_pairs_whatever_the_batch(name, options):
     model, batch = model_for(name, n=3, **OPTIONS[options])
-    found = fourier.fourier(model, batch, {})
+    found = fourier.measure_fourier(model, batch, {})
     other = model_for(name, n=9, **OPTIONS[options])[1]
-    again = fourier.fourier(model, other, {})
+    again = fourier.measure_fourier(model, other, {})
     assert all(torch.equal(found[key], again[key]) for key in found)
     assert all(value.dtype == torch.double for value in found.values())
     assert found["key_share"] == pytest.approx(found["power"][found["is_key"] > 0].sum().item())
-    assert ANALYSES["fourier"].missing(model, replace(batch, grid=None)) == ["all pairs of an addition"]
+    assert ANALYSES["fourier"].missing(model, replace(batch, operand_table=None)) == ["all pairs of an addition"]
 
 
 @pytest.mark.parametrize("name", ADDITIONS)
 def test_the_grid_is_every_pair_in_order(name):
-    made, grid = MADE[name], grid_of(name)
+    made, operand_table = MADE[name], grid_of(name)
     p = made.config.modulus
-    assert len(grid.images) == p * p and grid.trained.sum() == made.world.sizes["train"]
+    assert len(operand_table.images) == p * p and operand_table.trained.sum() == made.world.sizes["train"]
     for split in ("train", "test"):
-        batch = made.frozen(0, split, 50)
+        batch = made.eval_batch(split, 50, 0)
         place = batch.factors["a"] * p + batch.factors["b"]
-        assert torch.equal(grid.images[place], batch.images) and torch.equal(grid.target[place], batch.target)
-        assert (grid.trained[place] == (split == "train")).all()
-    assert np.array_equal(grid.target.numpy(), np.add.outer(np.arange(p), np.arange(p)).flatten() % p)
+        assert torch.equal(operand_table.images[place], batch.images) and torch.equal(operand_table.target[place], batch.target)
+        assert (operand_table.trained[place] == (split == "train")).all()
+    assert np.array_equal(operand_table.target.numpy(), np.add.outer(np.arange(p), np.arange(p)).flatten() % p)

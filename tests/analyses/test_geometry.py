@@ -34,7 +34,7 @@ def with_variances(variances, n=400, seed=0):
 @given(rank=st.integers(1, 12), scale=st.floats(1e-2, 1e2), seed=st.integers(0, 9))
 def test_planted_ranks(rank, scale, seed):
     """n equal directions among 12 are n, whatever their scale, rotation and mean."""
-    found = geometry.shape(with_variances([scale] * rank + [0.0] * (12 - rank), seed=seed))
+    found = geometry.describe_shape(with_variances([scale] * rank + [0.0] * (12 - rank), seed=seed))
     assert found["effective_rank"] == pytest.approx(rank, rel=1e-3)
     assert found["participation_ratio"] == pytest.approx(rank, rel=1e-6)
     assert found["alpha_last"] == rank and found["samples_per_feature"] == pytest.approx(400 / 12)
@@ -47,12 +47,12 @@ def test_exact_power_laws(alpha):
     variances = torch.arange(1, 65, dtype=torch.double) ** -alpha
     assert stats.power_law(variances, 1, 64) == pytest.approx(alpha)
     assert stats.power_law(7 * variances, 5, 40) == pytest.approx(alpha)
-    assert geometry.shape(with_variances(variances))["alpha"] == pytest.approx(alpha, rel=1e-6)
+    assert geometry.describe_shape(with_variances(variances))["alpha"] == pytest.approx(alpha, rel=1e-6)
 
 
 @pytest.mark.parametrize(("n", "reads"), [(1000, 0.26), (10_000, 0.08)])
 def test_white_noise_does_not_read_zero(n, reads):
-    found = geometry.shape(normal(n, 64))
+    found = geometry.describe_shape(normal(n, 64))
     assert found["alpha"] == pytest.approx(reads, abs=0.02) and found["alpha_last"] == 64
     assert 58 < found["participation_ratio"] < found["effective_rank"] < 64
 
@@ -77,7 +77,7 @@ def song(x, y):
 
 
 def unbiased(x, y):
-    return stats.cka(torch.stack([stats.centred_gram(x), stats.centred_gram(y)]))[0, 1].item()
+    return stats.cka(torch.stack([stats.centre_gram(x), stats.centre_gram(y)]))[0, 1].item()
 
 
 def biased(x, y):
@@ -89,7 +89,7 @@ def biased(x, y):
 @given(n=st.integers(4, 30), d=st.integers(1, 9), seed=st.integers(0, 99), scale=st.floats(0.1, 10))
 def test_cka_is_the_published_form_and_does_not_see_rotations(n, d, seed, scale):
     x, y = normal(n, d, seed=seed) + 3, normal(n, 4, seed=seed + 1)
-    gram = stats.centred_gram(x)
+    gram = stats.centre_gram(x)
     assert torch.allclose(gram.sum(0), torch.zeros(n).double(), atol=1e-8 * n * gram.abs().max())
     if n > 4:  # of four samples the centred matrices have two degrees of freedom, and may be 0
         assert unbiased(x, y) == pytest.approx(song(x, y).item(), abs=1e-6)
@@ -112,7 +112,7 @@ def test_the_biased_form_with_many_samples():
 
 
 def test_what_does_not_vary_has_no_cka():
-    grams = torch.stack([stats.centred_gram(x) for x in (normal(9, 3), torch.zeros(9, 3))])
+    grams = torch.stack([stats.centre_gram(x) for x in (normal(9, 3), torch.zeros(9, 3))])
     found = stats.cka(grams)
     assert found[0, 0] == pytest.approx(1) and found[0, 1].isnan() and found[1].isnan().all()
 
@@ -129,7 +129,7 @@ def test_representations_planted_in_the_stream(options):
         values = [1.0] * (layer + 1) + [0.0] * (width - layer - 1)
         planted = with_variances(values, n=n * patches, seed=layer).float().unflatten(0, (n, patches))
         seen[site] = torch.cat([torch.full((n, prefix, width), 2.0), planted], 1)
-    found = geometry.geometry(model, batch, seen)
+    found = geometry.measure_geometry(model, batch, seen)
     assert found["effective_rank[group=patches]"] == pytest.approx([layer + 1 for layer in range(len(sites))], rel=1e-2)
     matrix = found["cka[group=patches]"]
     assert matrix.diagonal() == pytest.approx([1] * len(sites))
@@ -144,6 +144,6 @@ def test_turned_layers_are_alike():
     model, batch = model_for("induction 4x4", n=30, **OPTIONS["CLS and registers"])
     seen = traced(model, batch)
     turned = (seen["blocks.0.resid_pre"].double() @ rotation(model.config.d_model) * 3 + 1).float()
-    found = geometry.geometry(model, batch, seen | {"blocks.1.resid_pre": turned})
+    found = geometry.measure_geometry(model, batch, seen | {"blocks.1.resid_pre": turned})
     assert found["cka[group=patches]"][0, 1] == pytest.approx(1, abs=1e-4)
     assert found["cka[group=patches]"][0, 2] < 0.999

@@ -11,11 +11,11 @@ from torch import Tensor
 from tests.analyses.planted import OPTIONS, behind, model_for, one_hot, random, uniform
 from tests.handmade import induction_head
 from toyvit.analyses import heads
-from toyvit.analyses.induction import prefix_targets
-from toyvit.circuits import trace
+from toyvit.analyses.induction import find_prefix_targets
 from toyvit.config import InductionConfig
-from toyvit.data.tasks import Batch, task
+from toyvit.data.tasks import Batch, build_task
 from toyvit.model import ViT
+from toyvit.model.forward import trace
 
 OF_WEIGHTS = {"copy", "copy_labels"}  # the patterns are planted, the weights are random
 PREFIXES = {
@@ -32,7 +32,7 @@ def names(model: ViT, batch: Batch, pattern: Tensor) -> list[list[str]]:
     seen = trace(model, batch.images, ["patches", "blocks.*.attn.pattern"])
     shape = seen["blocks.0.attn.pattern"].shape
     seen["blocks.0.attn.pattern"] = pattern.expand(shape).clone()
-    found = heads.named(heads.types(model, batch, seen), model.config.grid)
+    found = heads.name_heads(heads.measure_heads(model, batch, seen), model.config.grid)
     return [[one for one in found[0, head] if one not in OF_WEIGHTS] for head in range(model.config.n_heads)]
 
 
@@ -49,8 +49,8 @@ def spread(targets: Tensor) -> Tensor:
 def test_a_planted_pattern_gets_its_own_name_and_no_other(name, prefix):
     model, batch = model_for(name, n_layers=1, **PREFIXES[prefix])
     grid, n = model.config.grid, model.config.n_prefix
-    planted = heads.where(grid)
-    regular = [("modulus", targets) for targets in heads.moduli(grid).values() if grid[0] > 1]
+    planted = heads.list_static_types(grid)
+    regular = [("modulus", targets) for targets in heads.list_moduli(grid).values() if grid[0] > 1]
     for kind, targets in [*planted.items(), *regular]:
         if targets.any() and not (targets.all() or (kind == "corner" and grid[0] == 1)):  # a single row: edge is everywhere
             assert names(model, batch, behind(spread(targets)[None, None], n)) == [[kind]] * 2, kind
@@ -59,7 +59,7 @@ def test_a_planted_pattern_gets_its_own_name_and_no_other(name, prefix):
 @pytest.mark.parametrize("m", [2, 3, 4])
 def test_every_modulus_is_found(m):
     model, batch = model_for("induction")
-    pattern = behind(spread(heads.moduli((5, 5))[m])[None, None], 1)
+    pattern = behind(spread(heads.list_moduli((5, 5))[m])[None, None], 1)
     assert names(model, batch, pattern) == [["modulus"]] * 2
 
 
@@ -70,7 +70,7 @@ def test_a_pattern_that_follows_the_content_gets_its_name(name, kind, prefix):
     model, batch = model_for(name, n=64, n_layers=1, **PREFIXES[prefix])
     patches = model.config.n_patches
     periodic = ["modulus"] if (name, kind) == ("repeats", "same_content") else []  # the same glyph comes again after a period
-    targets = prefix_targets(batch.content, int(kind == "induction"), torch.ones(patches, patches, dtype=torch.bool))
+    targets = find_prefix_targets(batch.content, int(kind == "induction"), torch.ones(patches, patches, dtype=torch.bool))
     assert names(model, batch, behind(spread(targets)[:, None], model.config.n_prefix)) == [[kind, *periodic]] * 2
 
 
@@ -79,7 +79,7 @@ def test_what_position_alone_gives_is_not_called_induction():
     model, batch = model_for("induction 4x4", n=40)
     same = replace(batch, images=batch.images[:1].expand(40, -1, -1, -1), content=batch.content[:1].expand(40, -1))
     allowed = torch.ones(16, 16, dtype=torch.bool)
-    targets = prefix_targets(same.content, 1, allowed)
+    targets = find_prefix_targets(same.content, 1, allowed)
     assert names(model, same, behind(spread(targets)[:, None], 1)) == [[], []]
     found = types_of(model, same, behind(spread(targets)[:, None], 1))
     assert found["score[type=induction]"][0].min() == 1 and found["null[keeps=position,type=induction]"][0].min() == 1
@@ -89,7 +89,7 @@ def test_what_position_alone_gives_is_not_called_induction():
 def types_of(model: ViT, batch: Batch, pattern: Tensor) -> dict[str, Tensor]:
     seen = trace(model, batch.images, ["patches", "blocks.*.attn.pattern"])
     seen["blocks.0.attn.pattern"] = pattern.expand(seen["blocks.0.attn.pattern"].shape).clone()
-    return heads.types(model, batch, seen)
+    return heads.measure_heads(model, batch, seen)
 
 
 def test_what_any_content_gives_is_not_called_same_content():
@@ -119,10 +119,10 @@ def test_sinks_readers_of_cls_and_uniform_heads(prefix):
 def test_a_sink_is_what_a_token_gets_above_its_even_share(causal):
     allowed = torch.ones(6, 6, dtype=torch.bool).tril() if causal else torch.ones(6, 6, dtype=torch.bool)
     even = allowed / allowed.sum(-1, keepdim=True)
-    assert heads.sink(even[None, None], allowed).abs().max() < 1e-6
+    assert heads.score_sink(even[None, None], allowed).abs().max() < 1e-6
     first = torch.eye(6)[0].expand(6, 6)
-    assert heads.sink(first[None, None], allowed).item() == pytest.approx(1)
-    assert heads.sink(((even + first) / 2)[None, None], allowed).item() == pytest.approx(0.5)
+    assert heads.score_sink(first[None, None], allowed).item() == pytest.approx(1)
+    assert heads.score_sink(((even + first) / 2)[None, None], allowed).item() == pytest.approx(0.5)
 
 
 def test_a_head_that_reads_cls_no_more_than_a_register_is_no_reader_of_cls():
@@ -156,17 +156,17 @@ def one_hot_like(rows: Tensor) -> Tensor:
 
 
 def test_types_that_others_bring_with_them():
-    square, odd = heads.implied((4, 4)), heads.implied((5, 5))
+    square, odd = heads.list_implied((4, 4)), heads.list_implied((5, 5))
     assert square["previous_column"] == square["next_column"] == {"same_row", "local"}
     assert odd["previous_row"] == {"same_column", "local"}
     assert square["previous_row"] == {"same_column", "local", "modulus"} and square["same_column"] == {"modulus"}
     assert odd["same_column"] == odd["itself"] == odd["local"] == set()
     assert square["corner"] == {"edge"} and square["cls_reader"] == {"sink"}
-    assert heads.names_of({"same_column": 1.0, "previous_row": 0.3}, {}, odd) == ["same_column"]
-    assert heads.names_of({"sink": 1.0, "corner": 1.0, "edge": 0.9}, {}, odd) == ["sink"]
-    assert heads.names_of({"corner": 0.9, "edge": 1.0}, {}, odd) == ["corner"]
-    assert heads.names_of({"edge": 0.9, "local": 0.95}, {"local": 0.8}, odd) == ["edge"]
-    assert heads.names_of({"edge": 0.19, "local": float("nan")}, {}, odd) == []
+    assert heads.name_head({"same_column": 1.0, "previous_row": 0.3}, {}, odd) == ["same_column"]
+    assert heads.name_head({"sink": 1.0, "corner": 1.0, "edge": 0.9}, {}, odd) == ["sink"]
+    assert heads.name_head({"corner": 0.9, "edge": 1.0}, {}, odd) == ["corner"]
+    assert heads.name_head({"edge": 0.9, "local": 0.95}, {"local": 0.8}, odd) == ["edge"]
+    assert heads.name_head({"edge": 0.19, "local": float("nan")}, {}, odd) == []
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_types_that_others_bring_with_them():
 def test_the_heads_of_the_hand_built_induction_model_get_their_names(options):
     model, batch, *_ = induction_head(InductionConfig(rows=4, columns=4, n_items=12, n_labels=6, noise=0), **options)
     seen = trace(model, batch.images, ["patches", "blocks.*.attn.pattern"])
-    found = heads.named(heads.types(model, batch, seen), model.config.grid)
+    found = heads.name_heads(heads.measure_heads(model, batch, seen), model.config.grid)
     assert found[0, 0] == ["previous_column"]
     own_label = {"next_column"} if model.config.mask == "bidirectional" else set()  # what followed an item: its own label too
     assert set(found[1, 0]) == {"induction", "copy_labels"} | own_label
@@ -194,14 +194,14 @@ def test_copying_heads_are_named_from_their_weights():
     with torch.no_grad():
         w_v = model.blocks[0].attn.qkv.weight.view(3, 2, 8, 16)[2]
         model.blocks[0].attn.out.weight.view(16, 2, 8)[:, 0] = w_v[0].T
-    found = heads.named(heads.types(model, batch, seen), model.config.grid)
+    found = heads.name_heads(heads.measure_heads(model, batch, seen), model.config.grid)
     assert "copy" in found[0, 0] and "copy" not in found[0, 1]
 
 
 def test_pictures_without_content_have_no_types_of_content():
     model, batch = model_for("classify")
-    found = heads.types(model, batch, trace(model, batch.images, ["patches", "blocks.*.attn.pattern"]))
+    found = heads.measure_heads(model, batch, trace(model, batch.images, ["patches", "blocks.*.attn.pattern"]))
     kinds = {name.split("type=")[1][:-1] for name in found}
     assert not kinds & {"same_content", "induction", "copy_labels"} and {"sink", "uniform", "copy", "corner"} <= kinds
-    made = task(InductionConfig(rows=4, columns=4, n_labels=16))
-    assert made.frozen(0, "test", 4).content is not None
+    made = build_task(InductionConfig(rows=4, columns=4, n_labels=16))
+    assert made.eval_batch("test", 4, 0).content is not None

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from tests.analyses.planted import behind, model_for, one_hot, random, traced, uniform
 from toyvit.analyses import induction
-from toyvit.data.tasks import Pairs
+from toyvit.data.tasks import Retrieval
 
 few = settings(deadline=None, derandomize=True, max_examples=30)
 prefixes = pytest.mark.parametrize("n_prefix", [0, 1, 3])
 contents = st.lists(st.integers(0, 3), min_size=3, max_size=10)
-PAIRS = Pairs(query=torch.tensor([8, 8]), match=torch.tensor([1, 5]), labels=torch.tensor([[1, 3, 5, 7]] * 2))
+RETRIEVAL = Retrieval(query=torch.tensor([8, 8]), target=torch.tensor([1, 5]), candidates=torch.tensor([[1, 3, 5, 7]] * 2))
 
 
 def masks(n: int) -> dict[str, torch.Tensor]:
@@ -28,7 +28,7 @@ def masks(n: int) -> dict[str, torch.Tensor]:
 def test_targets_by_brute_force(content, offset, mask):
     """S_q = {p + delta : p != q, c_p = c_q, p + delta on the grid, allowed, and not q}."""
     n, allowed = len(content), masks(len(content))[mask]
-    found = induction.prefix_targets(torch.tensor([content]), offset, allowed)[0]
+    found = induction.find_prefix_targets(torch.tensor([content]), offset, allowed)[0]
     for query in range(n):
         places = {p + offset for p in range(n) if p != query and content[p] == content[query] and 0 <= p + offset < n}
         expected = {key for key in places if key != query and allowed[query, key]}
@@ -40,47 +40,49 @@ def test_targets_by_brute_force(content, offset, mask):
 def test_prefix_matching_of_planted_and_of_uniform_heads(content, offset, mask, n_prefix, seed):
     """Any split over the targets scores 1, uniform attention 0, whatever the content; NaN where there is no target."""
     n = len(content)
-    targets = induction.prefix_targets(torch.tensor([content]), offset, masks(n)[mask])
+    targets = induction.find_prefix_targets(torch.tensor([content]), offset, masks(n)[mask])
     tokens = n + n_prefix
-    flat, raw = induction.prefix_matching(uniform(tokens, n=1), targets, n_prefix)
+    flat, raw = induction.score_prefix_matching(uniform(tokens, n=1), targets, n_prefix)
     if not targets.any():
         assert flat.isnan().all() and raw.isnan().all()
         return
     split = random(n, n=1, heads=2, seed=seed, mask=targets[:, None].float() + 1e-12)
-    planted, on_target = induction.prefix_matching(behind(split, n_prefix), targets, n_prefix)
+    planted, on_target = induction.score_prefix_matching(behind(split, n_prefix), targets, n_prefix)
     assert torch.allclose(planted, torch.ones(2), atol=1e-5) and torch.allclose(on_target, torch.ones(2), atol=1e-5)
     chance = targets.sum(-1)[targets.any(-1)].float().mean() / tokens
     assert flat.abs().max() < 1e-6 and torch.allclose(raw, chance.expand(3))
     away = behind(random(n, n=1, heads=2, mask=(~targets)[:, None].float() + 1e-12), n_prefix)
-    missed = induction.prefix_matching(away, targets, n_prefix)
+    missed = induction.score_prefix_matching(away, targets, n_prefix)
     if not targets.all(-1).any():
         assert missed[1].abs().max() < 1e-5 and torch.allclose(missed[0], -chance / (1 - chance), atol=1e-5)
 
 
 def test_prefix_matching_counts_only_the_queries_asked_for():
     content = torch.tensor([[0, 5, 1, 6, 0]])
-    targets = induction.prefix_targets(content, 1, masks(5)["all"])
+    targets = induction.find_prefix_targets(content, 1, masks(5)["all"])
     pattern = uniform(5, n=1).clone()
     pattern[:, :, 4] = torch.tensor([0.0, 1, 0, 0, 0])
     last = torch.tensor([[False] * 4 + [True]])
-    assert induction.prefix_matching(pattern, targets, 0, last)[0].min() == 1
-    assert induction.prefix_matching(pattern, targets, 0, ~last)[0].isnan().all()
+    assert induction.score_prefix_matching(pattern, targets, 0, last)[0].min() == 1
+    assert induction.score_prefix_matching(pattern, targets, 0, ~last)[0].isnan().all()
 
 
 def test_a_next_patch_head_owes_its_score_to_the_order_of_the_content():
     """In runs of the same content it scores high at delta 0; against shuffled content it falls, and a uniform head stays."""
     content = torch.arange(8).repeat_interleave(3)[None]
     following = one_hot([*range(1, 24), 23], n=1)
-    in_order = induction.prefix_targets(content, 0, masks(24)["all"])
-    assert induction.prefix_matching(following, in_order, 0)[1].min() > 0.6
+    in_order = induction.find_prefix_targets(content, 0, masks(24)["all"])
+    assert induction.score_prefix_matching(following, in_order, 0)[1].min() > 0.6
     raw, flat = [], []
     for seed in range(40):
         shuffled = content[:, torch.randperm(24, generator=torch.Generator().manual_seed(seed))]
-        targets = induction.prefix_targets(shuffled, 0, masks(24)["all"])
-        raw.append(induction.prefix_matching(following, targets, 0)[0][0].item())
-        flat.append(induction.prefix_matching(uniform(24, n=1), targets, 0)[1][0].item())
+        targets = induction.find_prefix_targets(shuffled, 0, masks(24)["all"])
+        raw.append(induction.score_prefix_matching(following, targets, 0)[0][0].item())
+        flat.append(induction.score_prefix_matching(uniform(24, n=1), targets, 0)[1][0].item())
     assert abs(sum(raw) / 40) < 0.04 and flat == pytest.approx([2 / 24] * 40)
-    assert induction.prefix_matching(following, induction.prefix_targets(content, 1, masks(24)["all"]), 0)[1].max() == 0
+    assert (
+        induction.score_prefix_matching(following, induction.find_prefix_targets(content, 1, masks(24)["all"]), 0)[1].max() == 0
+    )
 
 
 @prefixes
@@ -89,26 +91,26 @@ def test_strength_and_mass(n_prefix):
     perfect[:, :, n_prefix + 8] = 0
     spread, wrong = perfect.clone(), perfect.clone()
     for image in range(2):
-        perfect[image, :, n_prefix + 8, n_prefix + PAIRS.match[image]] = 1
+        perfect[image, :, n_prefix + 8, n_prefix + RETRIEVAL.target[image]] = 1
         wrong[image, :, n_prefix + 8, n_prefix + 3] = 1
-    spread[:, :, n_prefix + 8, n_prefix + PAIRS.labels[0]] = 0.25
+    spread[:, :, n_prefix + 8, n_prefix + RETRIEVAL.candidates[0]] = 0.25
     for pattern, strength, mass in (
         (perfect, 1, 1),
         (spread, 0, 0.25),
         (wrong, -1 / 3, 0),
         (uniform(9 + n_prefix), 0, 1 / (9 + n_prefix)),
     ):
-        assert induction.strength(pattern, PAIRS, n_prefix) == pytest.approx([strength] * 3, abs=1e-6)
-        assert induction.mass(pattern, PAIRS, n_prefix) == pytest.approx([mass] * 3, abs=1e-6)
+        assert induction.induction_strength(pattern, RETRIEVAL, n_prefix) == pytest.approx([strength] * 3, abs=1e-6)
+        assert induction.induction_mass(pattern, RETRIEVAL, n_prefix) == pytest.approx([mass] * 3, abs=1e-6)
 
 
 @prefixes
 def test_previous_cell(n_prefix):
     cells = torch.tensor([1, 3, 5])
     shift = behind(one_hot([0, 0, 2, 2, 4, 4, 6]), n_prefix)
-    assert induction.previous_cell(shift, cells, n_prefix).min() == 1
-    assert induction.previous_cell(shift, torch.arange(1, 7), n_prefix) == pytest.approx([0.5] * 3)
-    assert induction.previous_cell(uniform(7 + n_prefix), cells, n_prefix) == pytest.approx([1 / (7 + n_prefix)] * 3)
+    assert induction.previous_cell_mass(shift, cells, n_prefix).min() == 1
+    assert induction.previous_cell_mass(shift, torch.arange(1, 7), n_prefix) == pytest.approx([0.5] * 3)
+    assert induction.previous_cell_mass(uniform(7 + n_prefix), cells, n_prefix) == pytest.approx([1 / (7 + n_prefix)] * 3)
 
 
 @pytest.mark.parametrize("mask", ["causal", "bidirectional"])
@@ -120,15 +122,15 @@ def test_the_analysis_finds_a_planted_circuit(mask, options):
     first = behind(one_hot([0, *range(patches - 1)], n=8, heads=2), n)
     second = uniform(n + patches, n=8, heads=2).clone()
     second[:, :, n + patches - 1] = 0
-    second[torch.arange(8), :, n + patches - 1, n + batch.pairs.match] = 1
-    found = induction.circuit(model, batch, {"blocks.0.attn.pattern": first, "blocks.1.attn.pattern": second})
+    second[torch.arange(8), :, n + patches - 1, n + batch.retrieval.target] = 1
+    found = induction.measure_induction(model, batch, {"blocks.0.attn.pattern": first, "blocks.1.attn.pattern": second})
     for quantity in ("mass", "strength", "prefix_matching", "prefix_matching_raw"):
         assert torch.allclose(found[quantity][1], torch.ones(2), atol=1e-6), quantity
         assert found[quantity][0].max() < 0.6, quantity
     for quantity in ("previous_cell", "previous_cell_everywhere"):
         assert found[quantity][0].min() == 1 and found[quantity][1].max() < 0.1, quantity
     tokens = uniform(n + patches, n=8, heads=2)
-    null = induction.circuit(model, batch, {"blocks.0.attn.pattern": tokens, "blocks.1.attn.pattern": tokens})
+    null = induction.measure_induction(model, batch, {"blocks.0.attn.pattern": tokens, "blocks.1.attn.pattern": tokens})
     assert null["strength"].abs().max() < 1e-6 and null["prefix_matching"].abs().max() < 1e-6
     assert torch.allclose(null["mass"], torch.tensor(1 / (n + patches)))
 
@@ -137,19 +139,23 @@ def test_the_analysis_finds_a_planted_circuit(mask, options):
 @pytest.mark.parametrize("scale", [1.0, 1e-4, 100.0])
 def test_copying_of_a_rotation_is_its_cosine(theta, scale):
     rotation = scale * torch.tensor([[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]])
-    assert induction.copying(torch.eye(2)[None], rotation[None]).item() == pytest.approx(math.cos(theta), abs=1e-5)
+    assert induction.score_copying(torch.eye(2)[None], rotation[None]).item() == pytest.approx(math.cos(theta), abs=1e-5)
     wide = torch.zeros(1, 5, 2)
     wide[0, :2] = torch.eye(2)
-    assert induction.copying(wide, rotation[None] @ wide.transpose(1, 2)).item() == pytest.approx(math.cos(theta), abs=1e-5)
+    assert induction.score_copying(wide, rotation[None] @ wide.transpose(1, 2)).item() == pytest.approx(
+        math.cos(theta), abs=1e-5
+    )
 
 
 def test_copying_of_the_identity_and_of_random_heads():
     eye = torch.eye(8)[None]
-    assert induction.copying(eye, eye).item() == pytest.approx(1) and induction.copying(eye, -eye).item() == pytest.approx(-1)
+    assert induction.score_copying(eye, eye).item() == pytest.approx(1) and induction.score_copying(
+        eye, -eye
+    ).item() == pytest.approx(-1)
     generator = torch.Generator().manual_seed(0)
     for width, spread in ((8, 0.20), (16, 0.10), (32, 0.05)):
         w_v, w_o = (torch.randn(400, *shape, generator=generator) for shape in ((64, width), (width, 64)))
-        scores = induction.copying(w_v, w_o)
+        scores = induction.score_copying(w_v, w_o)
         assert scores.std().item() == pytest.approx(spread, rel=0.15) and scores.mean().abs() < 4 * spread / 20
     model, batch = model_for("induction")
-    assert induction.weights(model, batch, traced(model, batch))["copying"].abs().max() < 0.8
+    assert induction.measure_composition(model, batch, traced(model, batch))["copying"].abs().max() < 0.8

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.analyses.planted import OPTIONS, model_for
 from toyvit.analyses import landscape
-from toyvit.analyses.llc import loss_of
+from toyvit.analyses.llc import build_loss
 
 
 def normal(*size, seed=0):
@@ -27,7 +27,9 @@ def test_planted_gradient_noise(size):
     """Gradients of mean (1, 0, ...) and variances 1 to 9 (trace 30): a scale of 30 samples, whatever the parts."""
     slopes = normal(40_000, 6) * torch.tensor([1.0, 4, 1, 9, 9, 6]).double().sqrt()
     slopes[:, 0] += 1
-    found = landscape.noise_scale(landscape.gradients(linear(slopes), {"w": torch.zeros(6).double()}, 40_000, size), size)
+    found = landscape.estimate_noise_scale(
+        landscape.compute_gradients(linear(slopes), {"w": torch.zeros(6).double()}, 40_000, size), size
+    )
     assert found["noise"] == pytest.approx(30, rel=0.03)
     assert found["signal"] == pytest.approx(1, abs=0.06) and found["scale"] == pytest.approx(30, rel=0.08)
 
@@ -36,15 +38,15 @@ def test_planted_gradient_noise(size):
 @given(n=st.integers(2, 30), size=st.integers(1, 5), seed=st.integers(0, 99))
 def test_two_batch_sizes_say_what_the_sample_variance_says(n, size, seed):
     parts = normal(n, 3, seed=seed)
-    found = landscape.noise_scale(parts, size)
+    found = landscape.estimate_noise_scale(parts, size)
     assert found["noise"] == pytest.approx(size * parts.var(0).sum().item())
     assert found["signal"] == pytest.approx((parts.mean(0).square().sum() - parts.var(0).sum() / n).item(), abs=1e-9)
 
 
 def test_samples_that_agree_have_no_noise_and_noise_alone_has_no_scale():
-    alike = landscape.noise_scale(torch.ones(10, 3).double(), 2)
+    alike = landscape.estimate_noise_scale(torch.ones(10, 3).double(), 2)
     assert alike["noise"] == 0 and alike["signal"] == pytest.approx(3) and alike["scale"] == 0
-    opposed = landscape.noise_scale(torch.tensor([[1.0, 0], [-1, 0]]).double(), 1)
+    opposed = landscape.estimate_noise_scale(torch.tensor([[1.0, 0], [-1, 0]]).double(), 1)
     assert opposed["noise"] == pytest.approx(2) and opposed["signal"] < 0 and opposed["scale"].isnan()
 
 
@@ -52,8 +54,8 @@ def test_samples_that_agree_have_no_noise_and_noise_alone_has_no_scale():
 @pytest.mark.parametrize("name", ["induction 4x4", "regress"])
 def test_gradients_of_parts_are_those_of_the_model(name, options):
     model, batch = model_for(name, n=7, **OPTIONS[options])
-    weights, loss = landscape.parameters(model), loss_of(model, batch)
-    found = landscape.gradients(loss, weights, 7, 3)
+    weights, loss = landscape.detach_parameters(model), build_loss(model, batch)
+    found = landscape.compute_gradients(loss, weights, 7, 3)
     assert found.shape == (2, sum(weight.numel() for weight in weights.values()))
     loss(dict(model.named_parameters()), torch.arange(3, 6)).backward()
     slopes = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in model.parameters()]
@@ -68,24 +70,24 @@ def test_top_eigenvalue_of_a_quadratic(n, seed, top):
     rotation = torch.linalg.qr(normal(n, n, seed=seed + 1000)).Q
     values = torch.cat([torch.tensor([top]), top - 0.5 - 30 * torch.rand(n - 1, generator=torch.Generator().manual_seed(seed))])
     matrix = rotation * values.double() @ rotation.T
-    found = landscape.top_eigenvalue(lambda w, rows: w["w"] @ matrix @ w["w"] / 2, {"w": normal(n, seed=seed + 1)}, seed)
+    found = landscape.find_top_eigenvalue(lambda w, rows: w["w"] @ matrix @ w["w"] / 2, {"w": normal(n, seed=seed + 1)}, seed)
     assert found == pytest.approx(top, rel=1e-2, abs=1e-2)
 
 
 def test_a_flat_loss_does_not_curve():
-    assert landscape.top_eigenvalue(linear(normal(4, 3)), {"w": normal(3)}) == 0
+    assert landscape.find_top_eigenvalue(linear(normal(4, 3)), {"w": normal(3)}) == 0
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_the_hessian_of_a_model_is_that_of_its_loss(options):
     """Against the whole matrix of one module's weights, the others held."""
     model, batch = model_for("markov", n=5, **OPTIONS[options])
-    every, loss = landscape.parameters(model), loss_of(model, batch)
+    every, loss = landscape.detach_parameters(model), build_loss(model, batch)
     part = {"head.weight": every["head.weight"].double()}
     rest = {name: weight.double() for name, weight in every.items() if name not in part}
     images = batch.images
     batch = type(batch)(images.double(), batch.target)
-    loss = loss_of(model.double(), batch)
+    loss = build_loss(model.double(), batch)
 
     def alone(weights, rows):
         return loss(rest | weights, rows)
@@ -93,5 +95,5 @@ def test_the_hessian_of_a_model_is_that_of_its_loss(options):
     matrix = torch.autograd.functional.hessian(lambda at: alone({"head.weight": at}, None), part["head.weight"])
     size = part["head.weight"].numel()
     expected = np.linalg.eigvalsh(matrix.reshape(size, size).numpy())[-1]
-    assert landscape.top_eigenvalue(alone, part) == pytest.approx(expected, rel=2e-3)
-    assert landscape.hessian(model, batch, {})["top"] >= expected * (1 - 2e-3), "a part curves no more than the whole"
+    assert landscape.find_top_eigenvalue(alone, part) == pytest.approx(expected, rel=2e-3)
+    assert landscape.measure_hessian(model, batch, {})["top"] >= expected * (1 - 2e-3), "a part curves no more than the whole"

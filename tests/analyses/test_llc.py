@@ -10,11 +10,20 @@ import torch
 
 from tests.analyses.planted import OPTIONS, model_for
 from toyvit.analyses import ANALYSES
-from toyvit.analyses.llc import Llc, calibrate, chance_of, estimate, llc, loss_of, reduced_rank, sample
+from toyvit.analyses.llc import (
+    LlcConfig,
+    build_loss,
+    calibrate_llc,
+    chance_loss,
+    estimate_llc,
+    measure_llc,
+    reduced_rank_llc,
+    sample_chains,
+)
 from toyvit.errors import BadInput
 
 CURVATURES = torch.tensor([0.01, 0.1, 1.0, 10.0], dtype=torch.double)
-QUADRATIC = Llc(step_size=1e-4, n_beta=1000.0, localisation=50.0, draws=800, burn_in=400, chains=100)
+QUADRATIC = LlcConfig(step_size=1e-4, n_beta=1000.0, localisation=50.0, draws=800, burn_in=400, chains=100)
 
 
 def quadratic(weights, rows):
@@ -47,7 +56,7 @@ def test_quadratic_loss(step_size, localisation):
         settings = replace(settings, draws=1500, burn_in=2500)
     stiff = 1000 * CURVATURES + localisation
     exact = (1000 * CURVATURES / stiff / (1 - step_size * stiff / 4)).sum().item() / 2
-    found = sample(quadratic, zeros(4), 1, settings)
+    found = sample_chains(quadratic, zeros(4), 1, settings)
     assert not found.diverged
     assert found.mean == pytest.approx(exact, abs=4 * found.sd / math.sqrt(settings.chains))
     assert found.sd / math.sqrt(settings.chains) < 0.03 * exact
@@ -60,8 +69,8 @@ def test_normal_crossings(a, b, published):
     """The same tempered and localised posterior by numerical quadrature; a regular minimum of two weights would have 1."""
     exact = by_quadrature(a, b, 1000, 10)
     assert exact == pytest.approx(published, abs=1e-3)
-    settings = Llc(step_size=3e-4, n_beta=1000.0, localisation=10.0, draws=1500, burn_in=1500, chains=1000)
-    found = sample(normal_crossing(a, b), zeros(2), 1, settings)
+    settings = LlcConfig(step_size=3e-4, n_beta=1000.0, localisation=10.0, draws=1500, burn_in=1500, chains=1000)
+    found = sample_chains(normal_crossing(a, b), zeros(2), 1, settings)
     assert not found.diverged and found.mean == pytest.approx(exact, rel=0.1)
 
 
@@ -82,9 +91,9 @@ def test_reduced_rank_regression(inputs, outputs, hidden, rank):
         product = weights["b"] @ weights["a"]
         return ((product @ xx * product).sum() - 2 * (product * xy.T).sum() + yy) / 2
 
-    settings = Llc(step_size=3e-4, localisation=1.0, draws=2000, burn_in=1000, chains=10)
+    settings = LlcConfig(step_size=3e-4, localisation=1.0, draws=2000, burn_in=1000, chains=10)
     fitted = fit(loss, {"a": a, "b": b})
-    found, exact = sample(loss, fitted, n, settings), reduced_rank(inputs, outputs, hidden, rank)
+    found, exact = sample_chains(loss, fitted, n, settings), reduced_rank_llc(inputs, outputs, hidden, rank)
     assert not found.diverged and found.mean == pytest.approx(exact, rel=0.4)
     assert exact < hidden * (inputs + outputs) / 2
 
@@ -108,7 +117,7 @@ def fit(loss, weights):
     ],
 )
 def test_the_closed_form_where_it_is_plain(shape, expected):
-    assert reduced_rank(*shape) == expected
+    assert reduced_rank_llc(*shape) == expected
 
 
 def test_without_noise_a_chain_is_gradient_descent():
@@ -118,14 +127,14 @@ def test_without_noise_a_chain_is_gradient_descent():
     def loss(weights, rows):
         return (weights["w"] - (data if rows is None else data[rows])).square().mean()
 
-    settings = Llc(step_size=0.02, n_beta=10.0, localisation=0.0, draws=20, burn_in=0, chains=2, noise=0.0)
+    settings = LlcConfig(step_size=0.02, n_beta=10.0, localisation=0.0, draws=20, burn_in=0, chains=2, noise=0.0)
     w, expected = 0.0, []
     for _ in range(20):
         expected.append((w - data).square().mean().item())
         w -= 0.1 * 2 * (w - data.mean().item())
-    found = sample(loss, {"w": torch.zeros((), dtype=torch.double)}, 4, settings)
+    found = sample_chains(loss, {"w": torch.zeros((), dtype=torch.double)}, 4, settings)
     assert found.traces[0] == pytest.approx(expected) and torch.equal(found.traces[0], found.traces[1])
-    one_a_step = sample(loss, {"w": torch.zeros((), dtype=torch.double)}, 4, replace(settings, batch=1)).traces
+    one_a_step = sample_chains(loss, {"w": torch.zeros((), dtype=torch.double)}, 4, replace(settings, batch=1)).traces
     assert not torch.equal(one_a_step[0], one_a_step[1])
     rows = torch.Generator().manual_seed(0)
     w = torch.zeros(2, dtype=torch.double)
@@ -143,16 +152,20 @@ def test_batches_and_all_samples_agree():
     def loss(weights, rows):
         return (weights["w"] - (data if rows is None else data[rows])).square().mean() / 2
 
-    settings = Llc(step_size=1e-3, n_beta=100.0, localisation=10.0, draws=1000, burn_in=500, chains=200)
+    settings = LlcConfig(step_size=1e-3, n_beta=100.0, localisation=10.0, draws=1000, burn_in=500, chains=200)
     start = {"w": data.mean()}
-    whole, parts = (sample(loss, start, 200, replace(settings, batch=size)) for size in (0, 50))
+    whole, parts = (sample_chains(loss, start, 200, replace(settings, batch=size)) for size in (0, 50))
     assert whole.mean == pytest.approx(0.5 * 100 / 110, rel=0.1)
     assert parts.mean == pytest.approx(whole.mean, rel=0.35)  # the batches' own noise adds to the sampler's
-    assert sample(loss, start, 200, settings).mean == whole.mean != sample(loss, start, 200, replace(settings, seed=1)).mean
+    assert (
+        sample_chains(loss, start, 200, settings).mean
+        == whole.mean
+        != sample_chains(loss, start, 200, replace(settings, seed=1)).mean
+    )
 
 
 def test_a_loss_that_does_not_depend_on_the_weights_has_none():
-    found = sample(lambda weights, rows: 0 * weights["w"].sum() + 2, zeros(3), 1, QUADRATIC)
+    found = sample_chains(lambda weights, rows: 0 * weights["w"].sum() + 2, zeros(3), 1, QUADRATIC)
     assert found.mean == 0 and found.sd == 0
 
 
@@ -160,7 +173,7 @@ def test_a_loss_that_does_not_depend_on_the_weights_has_none():
 def test_steps_that_are_too_long_are_reported_as_diverged(step_size):
     """Above eps (n beta h + gamma) = 4 every step overshoots: the trace explodes, at first finitely."""
     for draws in (5, 20, 500):
-        found = sample(quadratic, zeros(4), 1, replace(QUADRATIC, step_size=step_size, draws=draws, burn_in=0))
+        found = sample_chains(quadratic, zeros(4), 1, replace(QUADRATIC, step_size=step_size, draws=draws, burn_in=0))
         assert found.diverged and math.isnan(found.mean) and math.isnan(found.sd)
 
 
@@ -171,10 +184,10 @@ def test_chains_that_leave_the_minimum_are_reported_as_diverged():
     def well(weights, rows):
         return 1 - (-weights["w"].square().sum() / 2).exp()
 
-    settings = Llc(step_size=0.02, n_beta=3.0, localisation=0.0, draws=200, burn_in=2000, chains=5)
-    found = sample(well, zeros(8), 1, settings, chance=0.99)
+    settings = LlcConfig(step_size=0.02, n_beta=3.0, localisation=0.0, draws=200, burn_in=2000, chains=5)
+    found = sample_chains(well, zeros(8), 1, settings, chance=0.99)
     assert found.chains.mean() == pytest.approx(3, rel=0.01) and found.diverged and math.isnan(found.mean)
-    kept = sample(well, zeros(8), 1, replace(settings, n_beta=1000.0, step_size=1e-4), chance=0.99)
+    kept = sample_chains(well, zeros(8), 1, replace(settings, n_beta=1000.0, step_size=1e-4), chance=0.99)
     assert not kept.diverged and kept.mean == pytest.approx(4, rel=0.2)
 
 
@@ -185,13 +198,13 @@ def test_climbing_chains_are_reported_as_diverged():
         return 5 * weights["w"].square().sum()
 
     settings = replace(QUADRATIC, localisation=0.0, chains=5, draws=200, burn_in=0, step_size=1e-7)
-    assert sample(stiff, zeros(40), 1, settings).diverged
-    assert not sample(stiff, zeros(40), 1, replace(settings, step_size=1e-5, burn_in=200)).diverged
+    assert sample_chains(stiff, zeros(40), 1, settings).diverged
+    assert not sample_chains(stiff, zeros(40), 1, replace(settings, step_size=1e-5, burn_in=200)).diverged
 
 
 @pytest.mark.slow
 def test_a_sweep_finds_the_plateau():
-    frame = calibrate(quadratic, zeros(4), 1, QUADRATIC, [1e-3, 1e-7, 3e-5, 1e-4], [1000.0])
+    frame = calibrate_llc(quadratic, zeros(4), 1, QUADRATIC, [1e-3, 1e-7, 3e-5, 1e-4], [1000.0])
     assert list(frame["step_size"]) == [1e-7, 3e-5, 1e-4, 1e-3]
     assert frame["diverged"].iloc[-1] and math.isnan(frame["llc"].iloc[-1])
     exact = (1000 * CURVATURES / (1000 * CURVATURES + 50)).sum().item() / 2
@@ -203,26 +216,26 @@ def test_a_sweep_finds_the_plateau():
 def test_a_model_goes_through_the_same_sampler(name, options):
     """The weights that matter are all there; a spring that allows no movement gives 0, and nothing of the model changes."""
     model, batch = model_for(name, n=6, **OPTIONS[options])
-    settings = Llc(step_size=1e-9, n_beta=1.0, localisation=1e8, draws=4, burn_in=0, chains=2)
-    found = estimate(model, batch, settings)
+    settings = LlcConfig(step_size=1e-9, n_beta=1.0, localisation=1e8, draws=4, burn_in=0, chains=2)
+    found = estimate_llc(model, batch, settings)
     assert found.size == sum(weight.numel() for weight in model.parameters())
-    assert found.start == pytest.approx(loss_of(model, batch)(dict(model.named_parameters()), None).item())
+    assert found.start == pytest.approx(build_loss(model, batch)(dict(model.named_parameters()), None).item())
     assert found.traces[:, 0] == pytest.approx([found.start] * 2, rel=1e-5)
     assert found.mean == pytest.approx(0, abs=0.05 * found.start)
     assert not torch.equal(found.traces[0], found.traces[1])
     assert all(weight.grad is None for weight in model.parameters())
-    parts = estimate(model, batch, replace(settings, batch=3))
+    parts = estimate_llc(model, batch, replace(settings, batch=3))
     assert parts.start == found.start and not torch.equal(parts.traces[0, :1], found.traces[0, :1])
 
 
 def test_the_analysis_says_diverged_and_gives_no_number(monkeypatch):
     model, batch = model_for("induction 4x4", n=6)
-    assert chance_of(model, batch) == pytest.approx(math.log(16)) and ANALYSES["llc"].asked
-    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", Llc(step_size=1e6, draws=4, burn_in=2))
-    found = llc(model, batch, {})
+    assert chance_loss(model, batch) == pytest.approx(math.log(16)) and ANALYSES["llc"].slow
+    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", LlcConfig(step_size=1e6, draws=4, burn_in=2))
+    found = measure_llc(model, batch, {})
     assert found["diverged"] == 1 and found["llc"].isnan() and found["llc_sd"].isnan()
-    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", Llc(step_size=1e-9, localisation=1e6, draws=4, burn_in=2))
-    found = llc(model, batch, {})
+    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", LlcConfig(step_size=1e-9, localisation=1e6, draws=4, burn_in=2))
+    found = measure_llc(model, batch, {})
     assert found["diverged"] == 0 and found["llc"].isfinite() and found["llc_sd"] > 0
 
 
@@ -243,9 +256,9 @@ def test_the_analysis_says_diverged_and_gives_no_number(monkeypatch):
 )
 def test_settings_that_cannot_be_are_refused_in_one_line(field, value, said):
     with pytest.raises(BadInput, match=rf"^Llc\.{field} must be {said}[^\n]*$"):
-        Llc(**{"step_size": 1e-3, field: value})
+        LlcConfig(**{"step_size": 1e-3, field: value})
 
 
 def test_settings_need_a_step_size():
     with pytest.raises(TypeError, match="step_size"):
-        Llc()
+        LlcConfig()

@@ -13,7 +13,7 @@ from toyvit.analyses import norms
 def test_scaling_a_weight_scales_its_norm_alone(options):
     model, batch = model_for("induction 4x4", n=3, **OPTIONS[options])
     seen = traced(model, batch)
-    before = norms.norms(model, batch, seen)
+    before = norms.measure_norms(model, batch, seen)
     named = {name: weight for name, weight in model.named_parameters() if weight.numel()}
     assert {f"weight[module={name}]" for name in named} == {key for key in before if key.startswith("weight[")}
     for name, weight in named.items():
@@ -21,7 +21,7 @@ def test_scaling_a_weight_scales_its_norm_alone(options):
         kept = weight.detach().clone()
         with torch.no_grad():
             weight.mul_(3)
-        after = norms.norms(model, batch, seen)
+        after = norms.measure_norms(model, batch, seen)
         for key in before:
             if key == f"weight[module={name}]":
                 assert torch.allclose(after[key], 3 * before[key])
@@ -43,7 +43,7 @@ def test_planted_sizes_of_the_residual_stream(options):
         seen[site][:, n:, 0] = 3.0 + layer
         seen[site][:, n:, 1] = -4.0 * (3 + layer) / 3
         seen[site][:, :n, 2] = 0.5
-    found = norms.norms(model, batch, seen)
+    found = norms.measure_norms(model, batch, seen)
     assert found["residual[group=patches]"] == pytest.approx([(3 + layer) * 5 / 3 for layer in range(n_layers + 1)], rel=1e-6)
     assert ("residual[group=prefix]" in found) == (n > 0)
     if n:

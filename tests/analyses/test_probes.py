@@ -29,10 +29,12 @@ def test_a_planted_linear_feature_scores_1_and_shuffled_labels_chance(n_classes)
     factor = labels(2000, n_classes)
     features = one_hot(factor, n_classes).double() @ draw(n_classes, 16, seed=3) + 0.05 * draw(2000, 16)
     shuffled = factor[torch.randperm(2000, generator=torch.Generator().manual_seed(5))]
-    found = probes.probe(features, {"planted": factor, "shuffled": shuffled})
+    found = probes.fit_probe(features, {"planted": factor, "shuffled": shuffled})
     assert found["planted"] == 1
     assert abs(found["shuffled"] - 1 / n_classes) < 4 * math.sqrt(1 / n_classes / 1000)
-    alone = {name: probes.probe(features, {name: one})[name] for name, one in {"planted": factor, "shuffled": shuffled}.items()}
+    alone = {
+        name: probes.fit_probe(features, {name: one})[name] for name, one in {"planted": factor, "shuffled": shuffled}.items()
+    }
     assert alone == found
 
 
@@ -42,7 +44,7 @@ def test_what_does_not_matter_to_a_probe(width):
     x, y = draw(60, width), labels(60, 3)
     fit, test = slice(0, 40), slice(40, None)
     target = one_hot(y, 3).double()
-    expected = stats.ridge_predictions(x, target, fit, test, 0.1)
+    expected = stats.predict_ridge(x, target, fit, test, 0.1)
     order = torch.randperm(width, generator=torch.Generator().manual_seed(2))
     signs = torch.where(draw(width, seed=4) > 0, 1.0, -1.0)
     for same in (
@@ -53,8 +55,8 @@ def test_what_does_not_matter_to_a_probe(width):
         x * (1 + torch.arange(width)),
         torch.cat([x, torch.full((60, 2), 3.0)], 1),
     ):
-        assert torch.allclose(stats.ridge_predictions(same, target, fit, test, 0.1), expected, atol=1e-8)
-    turned = stats.ridge_predictions(x, target[:, [2, 0, 1]], fit, test, 0.1)
+        assert torch.allclose(stats.predict_ridge(same, target, fit, test, 0.1), expected, atol=1e-8)
+    turned = stats.predict_ridge(x, target[:, [2, 0, 1]], fit, test, 0.1)
     assert torch.allclose(turned, expected[:, [2, 0, 1]], atol=1e-10)
     assert torch.allclose(expected.sum(1), torch.ones(20).double())
 
@@ -62,7 +64,7 @@ def test_what_does_not_matter_to_a_probe(width):
 def test_without_a_penalty_a_rotation_does_not_matter():
     x, target = draw(80, 10), draw(80, 2, seed=1)
     rotation = torch.linalg.qr(draw(10, 10, seed=2)).Q
-    one, other = (stats.ridge_predictions(rows, target, slice(0, 60), slice(60, None), 1e-12) for rows in (x, x @ rotation))
+    one, other = (stats.predict_ridge(rows, target, slice(0, 60), slice(60, None), 1e-12) for rows in (x, x @ rotation))
     assert torch.allclose(one, other, atol=1e-7)
 
 
@@ -73,14 +75,14 @@ def test_ridge_is_scikit_learn_s(width, penalty):
     x, y = draw(100, width, seed=3) * 3 + 1, labels(100, 4)
     fit, test = slice(0, 50), slice(50, None)
     target = torch.cat([one_hot(y, 4).double(), draw(100, 2, seed=6)], 1)
-    found = stats.ridge_predictions(x, target, fit, test, penalty)
+    found = stats.predict_ridge(x, target, fit, test, penalty)
     scaler = StandardScaler().fit(x[fit].numpy())
     rows, others = (scaler.transform(x[part].numpy()) for part in (fit, test))
     expected = Ridge(alpha=50 * penalty).fit(rows, target[fit].numpy()).predict(others)
     assert (found - torch.from_numpy(expected)).abs().max() < 1e-8
     classes = RidgeClassifier(alpha=50 * penalty).fit(rows, y[fit].numpy()).predict(others)
     assert torch.equal(found[:, :4].argmax(1), torch.from_numpy(classes))
-    score = probes.probe(x, {"factor": y})["factor"]
+    score = probes.fit_probe(x, {"factor": y})["factor"]
     expected_score = RidgeClassifier(alpha=50 * probes.PENALTY).fit(rows, y[fit].numpy()).score(others, y[test].numpy())
     assert score == pytest.approx(expected_score)
 
@@ -88,12 +90,12 @@ def test_ridge_is_scikit_learn_s(width, penalty):
 def test_the_scoring_half_is_never_fitted_on():
     """A feature that names the image memorises its half and scores chance on the other."""
     x = torch.eye(200).double()
-    assert probes.probe(x, {"factor": labels(200, 2)})["factor"] == pytest.approx(0.5, abs=0.15)
+    assert probes.fit_probe(x, {"factor": labels(200, 2)})["factor"] == pytest.approx(0.5, abs=0.15)
     x, y = draw(200, 5), labels(200, 2)
     changed = x.clone()
     changed[150] = 99
     one, other = (
-        stats.ridge_predictions(rows, one_hot(y, 2).double(), slice(0, 100), slice(100, None), 0.1) for rows in (x, changed)
+        stats.predict_ridge(rows, one_hot(y, 2).double(), slice(0, 100), slice(100, None), 0.1) for rows in (x, changed)
     )
     kept = torch.arange(100) != 50
     assert torch.equal(one[kept], other[kept])
@@ -122,7 +124,7 @@ def test_the_analysis_reads_each_group_of_tokens_at_each_layer(options):
         for group in set(here) - {"last"}:
             planted = blank[site].clone()
             planted[:, groups[group]] = code[:, None]
-            found = probes.linear(model, batch, blank | {site: planted})
+            found = probes.measure_probes(model, batch, blank | {site: planted})
             for other in here:
                 scores = found[f"accuracy[factor=class,group={other}]"]
                 holds = other == group or (group == "patches" and other == "last")

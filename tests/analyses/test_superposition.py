@@ -67,12 +67,12 @@ def test_labels_read_the_head():
         model.head.weight.zero_()
         model.head.weight[:, :2] = polygon(n).float()
         model.head.weight += 3 * draw(d).float()
-    found = superposition.labels(model, batch, {})
+    found = superposition.measure_label_superposition(model, batch, {})
     assert torch.allclose(found["dimensionality"], torch.full((n,), 2 / n), atol=1e-5)
     assert found["dimensionality_random"].item() == pytest.approx(1 / (1 + (n - 1) / d))
     with torch.no_grad():
         model.head.weight.copy_(draw(n, d, seed=1))
-    null = superposition.labels(model, batch, {})
+    null = superposition.measure_label_superposition(model, batch, {})
     assert null["dimensionality"].mean().item() == pytest.approx(null["dimensionality_random"].item(), rel=0.15)
 
 
@@ -94,12 +94,12 @@ def test_factors_in_coordinates_of_their_own_do_not_share(options):
         shared[site][..., 0] = (values % 4 + 0.9 * other)[:, None]  # one coordinate for all
         noise[site] = draw(*shape, seed=place).float()
     for group in superposition.groups(seen[sites[0]], model):
-        found = superposition.factors(model, batch, apart)
+        found = superposition.measure_factor_superposition(model, batch, apart)
         assert torch.allclose(found[f"dimensionality[factor=one,group={group}]"], torch.full((3,), 3 / 4), atol=0.03)
         assert torch.allclose(found[f"dimensionality[factor=other,group={group}]"], torch.full((3,), 1 / 2), atol=0.02)
-        crowd = superposition.factors(model, batch, shared)
+        crowd = superposition.measure_factor_superposition(model, batch, shared)
         assert torch.allclose(crowd[f"dimensionality[factor=one,group={group}]"], torch.full((3,), 1 / 6), atol=1e-3)
-        null = superposition.factors(model, batch, noise)
+        null = superposition.measure_factor_superposition(model, batch, noise)
         for name in ("one", "other"):
             assert null[f"dimensionality[factor={name},group={group}]"].max() < 0.75
         assert null["dimensionality_random"].item() == pytest.approx(1 / (1 + 5 / 16))
@@ -107,6 +107,6 @@ def test_factors_in_coordinates_of_their_own_do_not_share(options):
 
 def test_a_factor_of_one_value_has_no_direction():
     x, values = draw(50, 6), torch.zeros(50, dtype=torch.int64)
-    found = superposition.probe_directions(x, {"constant": values, "other": torch.arange(50) % 2})
+    found = superposition.fit_probe_directions(x, {"constant": values, "other": torch.arange(50) % 2})
     assert found["constant"].abs().max() == 0
     assert torch.allclose(found["other"].norm(dim=1), torch.ones(2).double())

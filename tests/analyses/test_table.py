@@ -10,13 +10,13 @@ import torch
 
 from tests.analyses.planted import MODELS, OPTIONS, model_for, traced
 from tests.laws.worlds import CONFIGS
-from toyvit.analyses import ANALYSES, chosen, llc
-from toyvit.circuits import trace
+from toyvit.analyses import ANALYSES, llc, select_analyses
 from toyvit.config import AdditionConfig
 from toyvit.data.task import MOST_GROUPS
 from toyvit.errors import BadInput
-from toyvit.model.choices import n_outputs
-from toyvit.results import rows
+from toyvit.model.forward import trace
+from toyvit.model.options import count_outputs
+from toyvit.runs.table import build_rows
 
 MODULI = {config.modulus for config in CONFIGS.values() if isinstance(config, AdditionConfig)}
 # Tasks on which the slow analyses are put through the laws: a target of each kind.
@@ -64,7 +64,7 @@ def sizes(config):
             "neuron": {config.d_mlp},
             "level": set(range(MOST_GROUPS + 1)),
             "frequency": {modulus // 2 for modulus in MODULI},
-            "label": {n_outputs(config)},
+            "label": {count_outputs(config)},
         },
     }
 
@@ -74,7 +74,7 @@ def sizes(config):
 def test_every_analysis_returns_exactly_what_it_declares(name, options):
     model, batch = model_for(name, **OPTIONS[options])
     for analysis in ANALYSES.values():
-        if analysis.missing(model, batch) or (analysis.asked and name not in SLOW_ON):
+        if analysis.missing(model, batch) or (analysis.slow and name not in SLOW_ON):
             continue
         found = analysis.measure(model, batch, trace(model, batch.images, analysis.sites) if analysis.sites else {})
         expected = {quantity for quantity in analysis.axes if ONLY.get(quantity, lambda config: True)(model.config)}
@@ -85,7 +85,7 @@ def test_every_analysis_returns_exactly_what_it_declares(name, options):
             assert all(size in sizes(model.config)[axis] for size, axis in zip(value.shape, axes, strict=True)), quantity
             allowed = value.isfinite() | (value.isnan() if quantity.split("[")[0] in MAY_BE_NAN else False)
             assert allowed.all(), quantity
-            assert list(rows(quantity, value, analysis.axes[quantity.split("[")[0]])) or value.isnan().all()
+            assert list(build_rows(quantity, value, analysis.axes[quantity.split("[")[0]])) or value.isnan().all()
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -99,7 +99,7 @@ def test_every_analysis_is_pure(name, options):
     images, target = batch.images.clone(), batch.target.clone()
     states = torch.get_rng_state(), np.random.get_state()[1].tolist()
     for analysis in ANALYSES.values():
-        if not analysis.missing(model, batch) and (not analysis.asked or name == "induction 1x7"):
+        if not analysis.missing(model, batch) and (not analysis.slow or name == "induction 1x7"):
             one, two = analysis.measure(model, batch, seen), analysis.measure(model, batch, seen)
             assert list(one) == list(two)
             assert all(torch.equal(one[key].nan_to_num(-7), two[key].nan_to_num(-7)) for key in one), analysis.name
@@ -124,7 +124,7 @@ def test_an_analysis_that_cannot_be_run_is_refused_by_name():
     for name, analysis in ANALYSES.items():
         if analysis.missing(model, batch):
             with pytest.raises(BadInput, match=f"'{name}' needs"):
-                chosen([name], batch, model)
-            assert analysis not in chosen(None, batch, model)
+                select_analyses([name], batch, model)
+            assert analysis not in select_analyses(None, batch, model)
     with pytest.raises(BadInput, match="did you mean 'attention'"):
-        chosen(["atention"], batch, model)
+        select_analyses(["atention"], batch, model)

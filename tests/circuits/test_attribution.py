@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 
 from tests.laws.models import BASE, CASES, build, configs, pictures
-from toyvit.circuits import run, trace
-from toyvit.circuits.attribution import SITES, by_component, by_neuron, by_patch, by_source
-from toyvit.taps import editing
+from toyvit.instruments.attribution import SITES, attribute_components, attribute_neurons, attribute_patches, attribute_sources
+from toyvit.model.forward import run_model, trace
+from toyvit.model.taps import editing
 
 
 def traced(model, images):
@@ -19,15 +19,15 @@ def traced(model, images):
 
 
 def check_sums(model, images):
-    seen, logits = traced(model, images), run(model, images)
-    parts = by_component(model, seen)
+    seen, logits = traced(model, images), run_model(model, images)
+    parts = attribute_components(model, seen)
     total = torch.stack(list(parts.values())).sum(0)
     assert torch.allclose(total.reshape(logits.shape), logits, atol=1e-5), (total.reshape(logits.shape) - logits).abs().max()
-    patches = by_patch(model, seen).sum(2)
+    patches = attribute_patches(model, seen).sum(2)
     heads = torch.stack([value for name, value in parts.items() if name.startswith("a")]).sum(0)
     assert torch.allclose(patches, heads, atol=1e-5)
     for layer in range(model.config.n_layers if model.config.d_mlp else 0):
-        assert torch.allclose(by_neuron(model, seen, layer).sum(2), parts[f"m{layer}"], atol=1e-5)
+        assert torch.allclose(attribute_neurons(model, seen, layer).sum(2), parts[f"m{layer}"], atol=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -45,14 +45,14 @@ def test_components_sum_to_the_logits_of_any_model(config):
 def test_a_head_s_part_is_what_its_removal_takes_off_where_no_norm_and_no_later_layer_intervenes(readout):
     config = replace(BASE, norm="none", d_mlp=0, readout=readout)
     model, images = build(config), pictures(config, 3)
-    whole, parts = run(model, images), by_component(model, traced(model, images))
+    whole, parts = run_model(model, images), attribute_components(model, traced(model, images))
 
     def silenced(z):
         z = z.clone()
         z[:, :, 1] = 0
         return z
 
-    without = run(model, images, editing({"blocks.1.attn.z": silenced}))
+    without = run_model(model, images, editing({"blocks.1.attn.z": silenced}))
     assert torch.allclose(whole - without, parts["a1.h1"].reshape(whole.shape), atol=1e-5)
     assert not torch.allclose(whole - without, parts["a1.h0"].reshape(whole.shape), atol=1e-2)
 
@@ -73,7 +73,7 @@ def test_a_source_s_part_is_the_pattern_times_what_the_source_holds():
         _, cache = model.run_with_cache(images)
     seen = dict(cache)
     seen["blocks.1.attn.pattern"] = only(seen["blocks.1.attn.pattern"])
-    parts = by_source(model, seen, 1)
+    parts = attribute_sources(model, seen, 1)
     others = [token for token in range(config.n_tokens) if token != chosen]
     assert parts[:, :, :, others].abs().max() == 0 and parts[:, :, :, chosen].abs().max() > 0.01
-    assert not torch.equal(run(model, images, tap), run(model, images))
+    assert not torch.equal(run_model(model, images, tap), run_model(model, images))

@@ -9,15 +9,22 @@ import pytest
 import torch
 
 from tests.laws.models import BASE, CASES, EVERY, build, noise, pictures
-from toyvit.circuits import trace
-from toyvit.circuits.circuit import Circuit, Judge, architecture, load, random_circuits, smallest
-from toyvit.circuits.contrasts import METRICS, Contrast, between, contrast
-from toyvit.circuits.discovery import BASES, acdc, connected, eap, stand_in, strongest
-from toyvit.circuits.graph import graph, hear, rewired
-from toyvit.data.tasks import task
+from toyvit.circuits.circuit import (
+    Circuit,
+    CircuitEvaluator,
+    draw_random_circuits,
+    find_smallest,
+    hash_architecture,
+    load_circuit,
+)
+from toyvit.circuits.edges import ABLATIONS, acdc, compute_ablated_outputs, eap, keep_connected, select_strongest
+from toyvit.circuits.graph import build_graph, cache_nodes, run_edges
+from toyvit.circuits.pairs import METRICS, PatchingPairs, class_pairs, counterfactual_pairs
+from toyvit.data.tasks import build_task
 from toyvit.errors import BadInput
+from toyvit.model.forward import trace
+from toyvit.model.taps import nudging
 from toyvit.recipes import RECIPES
-from toyvit.taps import nudging
 
 ONE_ANSWER = {name: config for name, config in CASES.items() if config.readout not in EVERY}
 LINEAR = replace(BASE, norm="none", d_mlp=0, readout="mean")
@@ -26,7 +33,7 @@ LINEAR = replace(BASE, norm="none", d_mlp=0, readout="mean")
 def pairs_for(config, n=6):
     images = pictures(config, n)
     answer = torch.arange(n) % config.n_classes
-    return Contrast(images, noise(images), answer, (answer + 1) % config.n_classes)
+    return PatchingPairs(images, noise(images), answer, (answer + 1) % config.n_classes)
 
 
 def linear(config=LINEAR):
@@ -51,14 +58,16 @@ def difference(logits, pairs):
 def test_eap_is_exact_on_a_linear_model(points, readout):
     """Truth: each edge's score is what the metric changes by when that edge alone carries the corrupt pictures."""
     config = replace(LINEAR, readout=readout)
-    model, pairs, wires = linear(config), pairs_for(config), graph(config)
-    other, clean = hear(model, pairs.corrupt).sent, difference(model(pairs.clean), pairs)
+    model, pairs, wires = linear(config), pairs_for(config), build_graph(config)
+    other, clean = cache_nodes(model, pairs.corrupt).outputs, difference(model(pairs.clean), pairs)
     scores = eap(model, pairs, points=points)
     for receiver, sender in wires.allowed.nonzero().tolist():
-        kept = wires.allowed.float()
-        kept[receiver, sender] = 0
-        change = difference(rewired(model, hear(model, pairs.clean), kept, other), pairs) - clean
-        assert torch.allclose(scores[receiver, sender], change, atol=1e-4), wires.named(1 - kept - (~wires.allowed).float())
+        edge_mask = wires.allowed.float()
+        edge_mask[receiver, sender] = 0
+        change = difference(run_edges(model, cache_nodes(model, pairs.clean), edge_mask, other), pairs) - clean
+        assert torch.allclose(scores[receiver, sender], change, atol=1e-4), wires.name_edges(
+            1 - edge_mask - (~wires.allowed).float()
+        )
 
 
 @pytest.mark.parametrize("case", ONE_ANSWER)
@@ -88,40 +97,46 @@ def test_integrated_scores_out_of_the_input_sum_to_the_whole_change(case):
 def test_where_nothing_differs_every_score_is_0_and_gradients_leave_no_trace(case):
     config = ONE_ANSWER[case]
     model, pairs = build(config), pairs_for(config)
-    same = Contrast(pairs.clean, pairs.clean, pairs.answer, pairs.foil)
+    same = PatchingPairs(pairs.clean, pairs.clean, pairs.answer, pairs.foil)
     for metric in METRICS:
         assert eap(model, same, metric, points=2).abs().max() == 0
-    assert (eap(model, pairs)[~graph(config).allowed] == 0).all()
+    assert (eap(model, pairs)[~build_graph(config).allowed] == 0).all()
     assert all(weight.grad is None for weight in model.parameters())
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", ABLATIONS)
 @pytest.mark.parametrize("case", ["norm=layer", "bare", "registers", "norm=none"])
-def test_the_whole_model_is_faithful_and_nothing_is_not(case, base):
+def test_the_whole_model_is_faithful_and_nothing_is_not(case, ablation):
     config = ONE_ANSWER[case]
     model, pairs = build(config), pairs_for(config)
     for metric in METRICS:
-        judge = Judge(model=model, pairs=pairs, metric=metric, base=base)
-        every = judge.every
-        assert judge.faithfulness(every) == pytest.approx(1) and judge.faithfulness(0 * every) == pytest.approx(0, abs=1e-6)
-        assert judge.completeness(every) == pytest.approx(0, abs=1e-6) and judge.completeness(0 * every) == pytest.approx(1)
+        evaluator = CircuitEvaluator(model=model, pairs=pairs, metric=metric, ablation=ablation)
+        full_mask = evaluator.full_mask
+        assert evaluator.faithfulness(full_mask) == pytest.approx(1) and evaluator.faithfulness(0 * full_mask) == pytest.approx(
+            0, abs=1e-6
+        )
+        assert evaluator.completeness(full_mask) == pytest.approx(0, abs=1e-6) and evaluator.completeness(
+            0 * full_mask
+        ) == pytest.approx(1)
 
 
 def test_in_a_linear_model_what_each_edge_into_the_logits_takes_off_adds_up():
     model, pairs = linear(), pairs_for(LINEAR)
-    judge = Judge(model=model, pairs=pairs)
-    lost = judge.minimality(judge.every)
-    assert torch.equal(lost.isnan(), ~graph(LINEAR).allowed)
+    evaluator = CircuitEvaluator(model=model, pairs=pairs)
+    lost = evaluator.minimality(evaluator.full_mask)
+    assert torch.equal(lost.isnan(), ~build_graph(LINEAR).allowed)
     assert lost[-1].sum().item() == pytest.approx(1, abs=1e-4)
 
 
 def test_corrupt_as_the_base_is_the_corrupt_picture():
     model, pairs = build(BASE), pairs_for(BASE)
-    heard = hear(model, pairs.clean)
-    logits = rewired(model, heard, 0 * graph(BASE).allowed.float(), stand_in(model, pairs, "corrupt", heard))
+    cache = cache_nodes(model, pairs.clean)
+    logits = run_edges(
+        model, cache, 0 * build_graph(BASE).allowed.float(), compute_ablated_outputs(model, pairs, "corrupt", cache)
+    )
     assert torch.allclose(logits, model(pairs.corrupt), atol=1e-5)
-    swapped = Judge(model=model, pairs=pairs.swapped())
-    assert swapped.score(swapped.every) == pytest.approx(difference(model(pairs.corrupt), pairs.swapped()).item(), abs=1e-5)
+    swapped = CircuitEvaluator(model=model, pairs=pairs.swap())
+    assert swapped.score(swapped.full_mask) == pytest.approx(difference(model(pairs.corrupt), pairs.swap()).item(), abs=1e-5)
 
 
 def test_acdc_cuts_what_nothing_depends_on():
@@ -132,48 +147,54 @@ def test_acdc_cuts_what_nothing_depends_on():
     with torch.no_grad():
         model.blocks[1].attn.out.weight.zero_()
         model.blocks[0].attn.out.weight[:, config.d_head :] = 0
-    found = set(graph(config).named(acdc(model, pairs, 1e-6)))
+    found = set(build_graph(config).name_edges(acdc(model, pairs, 1e-6)))
     assert found and found <= {f"input->a0.h0<{part}>" for part in "qkv"} | {"input->logits", "a0.h0->logits"}
     assert "a0.h0->logits" in found
     assert acdc(model, pairs, 1e6).sum() == 0
-    judge = Judge(model=model, pairs=pairs, metric="kl")
-    assert judge.faithfulness(acdc(model, pairs, 1e-6)) == pytest.approx(1, abs=0.01)
+    evaluator = CircuitEvaluator(model=model, pairs=pairs, metric="kl")
+    assert evaluator.faithfulness(acdc(model, pairs, 1e-6)) == pytest.approx(1, abs=0.01)
 
 
 def test_edges_on_no_path_are_dropped():
     config = replace(BASE, d_mlp=0)
-    model, wires = build(config), graph(config)
+    model, wires = build(config), build_graph(config)
     path = {"input->a0.h0<v>", "a0.h0->a1.h1<k>", "a1.h1->logits"}
     loose = {"input->a0.h1<q>", "a0.h1->a1.h0<v>", "a1.h0->logits"} - {"a0.h1->a1.h0<v>"}
-    assert set(wires.named(connected(model, wires.kept(path | loose)))) == path
-    assert connected(model, wires.kept(loose)).sum() == 0
-    scores = wires.kept(path) * 3 + wires.kept({"input->a0.h1<q>"}) * 5
-    assert set(wires.named(strongest(model, scores, 4))) == path and strongest(model, scores, 1).sum() == 0
+    assert set(wires.name_edges(keep_connected(model, wires.mask_edges(path | loose)))) == path
+    assert keep_connected(model, wires.mask_edges(loose)).sum() == 0
+    scores = wires.mask_edges(path) * 3 + wires.mask_edges({"input->a0.h1<q>"}) * 5
+    assert set(wires.name_edges(select_strongest(model, scores, 4))) == path and select_strongest(model, scores, 1).sum() == 0
 
 
 def test_random_circuits_are_connected_of_their_size_and_differ():
     model = build(BASE)
-    for size in (0, 1, 5, 12, 30, int(graph(BASE).allowed.sum())):
-        circuits = list(random_circuits(model, size, 12))
-        assert all(kept.sum() == size for kept in circuits)
-        assert all(torch.equal(connected(model, kept), kept) for kept in circuits)
-        assert len({tuple(kept.flatten().tolist()) for kept in circuits}) > 3 or size in (0, 1, len(graph(BASE).edges))
-        assert all(torch.equal(one, two) for one, two in zip(circuits, random_circuits(model, size, 12), strict=True))
+    for size in (0, 1, 5, 12, 30, int(build_graph(BASE).allowed.sum())):
+        circuits = list(draw_random_circuits(model, size, 12))
+        assert all(edge_mask.sum() == size for edge_mask in circuits)
+        assert all(torch.equal(keep_connected(model, edge_mask), edge_mask) for edge_mask in circuits)
+        assert len({tuple(edge_mask.flatten().tolist()) for edge_mask in circuits}) > 3 or size in (
+            0,
+            1,
+            len(build_graph(BASE).edges),
+        )
+        assert all(torch.equal(one, two) for one, two in zip(circuits, draw_random_circuits(model, size, 12), strict=True))
     with pytest.raises(BadInput, match="0 to 46 edges, got 47"):
-        next(random_circuits(model, 47, 1))
+        next(draw_random_circuits(model, 47, 1))
 
 
 def test_a_circuit_comes_back_from_its_file_and_fits_its_own_architecture_only(tmp_path):
     model = build(BASE)
-    edges = graph(BASE).named(strongest(model, eap(model, pairs_for(BASE)), 9))
-    made = Circuit(edges=edges, metric="kl", base="mean", found="eap", checkpoint="x at 3", architecture=architecture(BASE))
+    edges = build_graph(BASE).name_edges(select_strongest(model, eap(model, pairs_for(BASE)), 9))
+    made = Circuit(
+        edges=edges, metric="kl", ablation="mean", method="eap", checkpoint="x at 3", architecture=hash_architecture(BASE)
+    )
     made.save(tmp_path / "circuit.json")
-    back = load(tmp_path / "circuit.json")
-    assert back == made and graph(BASE).named(back.kept(model)) == edges
+    back = load_circuit(tmp_path / "circuit.json")
+    assert back == made and build_graph(BASE).name_edges(back.edge_mask(model)) == edges
     with pytest.raises(
         BadInput, match=r"a model of another architecture .* has the nodes input, a0\.h0, a0\.h1, a1\.h0, a1\.h1"
     ):
-        back.kept(build(CASES["attention only"]))
+        back.edge_mask(build(CASES["attention only"]))
     plain = json.loads((tmp_path / "circuit.json").read_text())
     bad = {
         "nonsense": "holds no circuit",
@@ -186,29 +207,29 @@ def test_a_circuit_comes_back_from_its_file_and_fits_its_own_architecture_only(t
     for text, message in bad.items():
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(BadInput, match=message):
-            load(str(tmp_path / "bad.json"))
+            load_circuit(str(tmp_path / "bad.json"))
 
 
 def test_pairs_come_from_counterfactuals_or_from_two_classes():
     run = RECIPES["induction-smoke"]()
-    batch = task(run.task).frozen(0, "test", 40)
+    batch = build_task(run.task).eval_batch("test", 40, 0)
     for change, other in batch.counterfactuals.items():
-        pairs = contrast(batch, change, 10)
+        pairs = counterfactual_pairs(batch, change, 10)
         assert len(pairs.clean) == 10 and (pairs.answer != pairs.foil).all()
         assert torch.equal(pairs.answer, batch.target[(batch.target != other.target).nonzero()[:10, 0]])
     with pytest.raises(BadInput, match=r"unknown change 'items'.*did you mean 'item'"):
-        contrast(batch, "items")
-    digits = task(RECIPES["digits"]().task).frozen(0, "test", 100)
+        counterfactual_pairs(batch, "items")
+    digits = build_task(RECIPES["digits"]().task).eval_batch("test", 100, 0)
     with pytest.raises(BadInput, match="no counterfactual pairs"):
-        contrast(digits)
-    pairs = between(digits, 4, 9)
+        counterfactual_pairs(digits)
+    pairs = class_pairs(digits, 4, 9)
     assert (pairs.answer == 4).all() and (pairs.foil == 9).all() and pairs.clean.shape == pairs.corrupt.shape
     with pytest.raises(BadInput, match="no pairs of classes 4 and 12"):
-        between(digits, 4, 12)
+        class_pairs(digits, 4, 12)
     with pytest.raises(BadInput, match="of two classes, got 4 and 4"):
-        between(digits, 4, 4)
+        class_pairs(digits, 4, 4)
     with pytest.raises(BadInput, match="at least 1, got 0"):
-        contrast(batch, "item", 0)
+        counterfactual_pairs(batch, "item", 0)
 
 
 def test_settings_of_a_search_that_cannot_be_are_refused():
@@ -223,13 +244,13 @@ def test_settings_of_a_search_that_cannot_be_are_refused():
 def test_what_there_is_to_explain_is_the_mean_over_pairs():
     """Truth: the difference that every edge makes; null: pairs of the same pictures, nothing and no spread."""
     model, pairs = build(BASE), pairs_for(BASE)
-    judge = Judge(model=model, pairs=pairs)
+    evaluator = CircuitEvaluator(model=model, pairs=pairs)
     by_pair = difference_by_pair(model(pairs.clean), pairs) - difference_by_pair(model(pairs.corrupt), pairs)
-    mean, error = judge.moved
+    mean, error = evaluator.total_effect
     assert mean == pytest.approx(by_pair.mean().item(), abs=1e-5)
     assert error == pytest.approx(by_pair.std().item() / len(by_pair) ** 0.5, abs=1e-5)
-    same = Contrast(pairs.clean, pairs.clean, pairs.answer, pairs.foil)
-    assert Judge(model=model, pairs=same).moved == pytest.approx((0, 0), abs=1e-6)
+    same = PatchingPairs(pairs.clean, pairs.clean, pairs.answer, pairs.foil)
+    assert CircuitEvaluator(model=model, pairs=same).total_effect == pytest.approx((0, 0), abs=1e-6)
 
 
 def test_the_smallest_circuit_of_a_model_that_ignores_the_rest():
@@ -239,9 +260,9 @@ def test_the_smallest_circuit_of_a_model_that_ignores_the_rest():
     with torch.no_grad():
         model.blocks[1].attn.out.weight.zero_()
         model.blocks[0].attn.out.weight[:, config.d_head :] = 0
-    judge = Judge(model=model, pairs=pairs)
-    kept = smallest(judge, eap(model, pairs), 0.99)
-    assert set(graph(config).named(kept)) <= {"input->a0.h0<v>", "a0.h0->logits", "input->logits"}
-    assert judge.faithfulness(kept) >= 0.99 and judge.completeness(kept) == pytest.approx(0, abs=0.02)
+    evaluator = CircuitEvaluator(model=model, pairs=pairs)
+    edge_mask = find_smallest(evaluator, eap(model, pairs), 0.99)
+    assert set(build_graph(config).name_edges(edge_mask)) <= {"input->a0.h0<v>", "a0.h0->logits", "input->logits"}
+    assert evaluator.faithfulness(edge_mask) >= 0.99 and evaluator.completeness(edge_mask) == pytest.approx(0, abs=0.02)
     with pytest.raises(BadInput, match=r"between 0 and 1, got 1\.5"):
-        smallest(judge, eap(model, pairs), 1.5)
+        find_smallest(evaluator, eap(model, pairs), 1.5)

@@ -10,28 +10,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.laws.models import BASE, CASES, build, configs, noise, pictures
-from toyvit.circuits import run, trace
-from toyvit.circuits.graph import graph, hear, path_patched, rewired, rewiring
+from toyvit.circuits.graph import build_graph, cache_nodes, edge_tap, patch_path, run_edges
 from toyvit.errors import BadInput
-from toyvit.taps import recording, replacing, then
+from toyvit.model.forward import run_model, trace
+from toyvit.model.taps import recording, replacing, then
 
 
 def check_both_ends(config):
     model, images = build(config), pictures(config, 3)
-    every, here, there = graph(config).allowed.float(), hear(model, images), hear(model, noise(images))
-    assert torch.equal(rewired(model, here, every, torch.zeros(len(here.sent), 1, 1, config.d_model)), run(model, images))
-    assert torch.allclose(rewired(model, here, 0 * every, there.sent), run(model, noise(images)), atol=1e-5)
-    assert torch.equal(rewired(model, here, 0 * every, here.sent), run(model, images))
+    full_mask, here, there = build_graph(config).allowed.float(), cache_nodes(model, images), cache_nodes(model, noise(images))
+    assert torch.equal(
+        run_edges(model, here, full_mask, torch.zeros(len(here.outputs), 1, 1, config.d_model)), run_model(model, images)
+    )
+    assert torch.allclose(run_edges(model, here, 0 * full_mask, there.outputs), run_model(model, noise(images)), atol=1e-5)
+    assert torch.equal(run_edges(model, here, 0 * full_mask, here.outputs), run_model(model, images))
 
 
 def check_resumes(config, seed):
     """From the first block with a cut edge on, to the bit the whole forward pass with those edges cut."""
     model, images = build(config), pictures(config, 3)
-    wires, here, there = graph(config), hear(model, images), hear(model, noise(images))
+    wires, here, there = build_graph(config), cache_nodes(model, images), cache_nodes(model, noise(images))
     uncut = int(torch.randint(len(wires.receivers) + 1, (), generator=torch.Generator().manual_seed(seed)))
-    kept = wires.allowed * torch.rand(wires.allowed.shape, generator=torch.Generator().manual_seed(seed)).round(decimals=1)
-    kept[:uncut] = wires.allowed[:uncut].float()
-    assert torch.equal(rewired(model, here, kept, there.sent), run(model, images, rewiring(model, kept, there.sent)))
+    edge_mask = wires.allowed * torch.rand(wires.allowed.shape, generator=torch.Generator().manual_seed(seed)).round(decimals=1)
+    edge_mask[:uncut] = wires.allowed[:uncut].float()
+    assert torch.equal(
+        run_edges(model, here, edge_mask, there.outputs), run_model(model, images, edge_tap(model, edge_mask, there.outputs))
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -56,7 +60,7 @@ def test_the_same_for_any_model(config, seed):
 def test_streams_are_what_enters_each_block_and_the_read_out(case):
     config = CASES[case]
     model, images = build(config), pictures(config, 3)
-    here, seen = hear(model, images), trace(model, images, ["blocks.*.resid_pre", "blocks.*.resid_post"])
+    here, seen = cache_nodes(model, images), trace(model, images, ["blocks.*.resid_pre", "blocks.*.resid_post"])
     last = seen.pop(f"blocks.{config.n_layers - 1}.resid_post")
     entering = [seen[f"blocks.{layer}.resid_pre"] for layer in range(config.n_layers)]
     assert all(map(torch.equal, here.streams, [*entering, last])) and len(here.streams) == config.n_layers + 1
@@ -66,7 +70,7 @@ def test_streams_are_what_enters_each_block_and_the_read_out(case):
 def test_senders_write_the_residual_stream(case):
     config = CASES[case]
     model, images = build(config), pictures(config, 3)
-    written, seen = hear(model, images).sent, trace(model, images, ["blocks.*.resid_p*", "blocks.*.attn_out"])
+    written, seen = cache_nodes(model, images).outputs, trace(model, images, ["blocks.*.resid_p*", "blocks.*.attn_out"])
     assert torch.equal(written[0], seen["blocks.0.resid_pre"])
     first = written[1 : 1 + config.n_heads].sum(0)
     bias = model.blocks[0].attn.out.bias if config.attention_bias else 0
@@ -81,15 +85,15 @@ def test_an_edge_is_heard_by_its_receiver_alone(case):
     """Cutting one edge changes what that receiver reads, and nothing that comes before it or stands beside it."""
     config = CASES[case]
     model, images = build(config), pictures(config, 3)
-    wires, other = graph(config), hear(model, noise(images)).sent
+    wires, other = build_graph(config), cache_nodes(model, noise(images)).outputs
     sites = [f"blocks.1.attn.{part}" for part in "qkv"]
     plain = trace(model, images, sites)
     for part in "qkv":
-        kept = wires.allowed.float()
-        kept -= wires.kept([f"a0.h1->a1.h0<{part}>"])
+        edge_mask = wires.allowed.float()
+        edge_mask -= wires.mask_edges([f"a0.h1->a1.h0<{part}>"])
         record = recording(sites)
         with torch.no_grad():
-            model(images, then(rewiring(model, kept, other), record))
+            model(images, then(edge_tap(model, edge_mask, other), record))
         for site in sites:
             moved = (record.values[site] != plain[site]).any(-1).any(0).any(0)
             assert moved.tolist() == [site.endswith(part), False], (part, site)
@@ -100,14 +104,14 @@ def test_a_path_carries_the_product_of_its_weights():
     config = replace(BASE, d_mlp=0, norm="none", readout="cls", mask="bidirectional")
     model, images = build(config), pictures(config, 3)
     other = noise(images)
-    here, there = hear(model, images).sent, hear(model, other).sent
-    change = path_patched(model, images, other, ["a0.h1", "logits"]) - run(model, images)
-    place = graph(config).senders.index("a0.h1")
+    here, there = cache_nodes(model, images).outputs, cache_nodes(model, other).outputs
+    change = patch_path(model, images, other, ["a0.h1", "logits"]) - run_model(model, images)
+    place = build_graph(config).senders.index("a0.h1")
     assert torch.allclose(change, (there - here)[place, :, 0] @ model.head.weight.T, atol=1e-5)
     # Through the values of a later head, its pattern as it was: V then O then the head, mixed by the pattern.
-    change = path_patched(model, images, other, ["a0.h1", "a1.h0<v>", "logits"]) - run(model, images)
+    change = patch_path(model, images, other, ["a0.h1", "a1.h0<v>", "logits"]) - run_model(model, images)
     pattern = trace(model, images, ["blocks.1.attn.pattern"])["blocks.1.attn.pattern"][:, 0, 0]
-    w_v, w_o = (weights[0] for weights in model.blocks[1].attn.heads()[2:])
+    w_v, w_o = (weights[0] for weights in model.blocks[1].attn.head_weights()[2:])
     expected = torch.einsum("it,itm->im", pattern, (there - here)[place]) @ w_v @ w_o @ model.head.weight.T
     assert torch.allclose(change, expected, atol=1e-5)
 
@@ -117,13 +121,15 @@ def test_a_path_to_itself_does_nothing_and_all_paths_of_one_hop_are_the_node():
     config = CASES["registers"]
     model, images = build(config), pictures(config, 3)
     other = noise(images)
-    assert torch.equal(path_patched(model, images, images, ["a0.h0", "a1.h1<k>", "logits"]), run(model, images))
-    kept = graph(config).allowed.float()
-    kept[:, graph(config).senders.index("a0.h0")] = 0
+    assert torch.equal(patch_path(model, images, images, ["a0.h0", "a1.h1<k>", "logits"]), run_model(model, images))
+    edge_mask = build_graph(config).allowed.float()
+    edge_mask[:, build_graph(config).senders.index("a0.h0")] = 0
     z = trace(model, images, ["blocks.0.attn.z"])["blocks.0.attn.z"]
     z[:, :, 0] = trace(model, other, ["blocks.0.attn.z"])["blocks.0.attn.z"][:, :, 0]
-    replaced = run(model, images, replacing({"blocks.0.attn.z": z}))
-    assert torch.allclose(rewired(model, hear(model, images), kept, hear(model, other).sent), replaced, atol=1e-5)
+    replaced = run_model(model, images, replacing({"blocks.0.attn.z": z}))
+    assert torch.allclose(
+        run_edges(model, cache_nodes(model, images), edge_mask, cache_nodes(model, other).outputs), replaced, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,24 +142,26 @@ def test_a_path_to_itself_does_nothing_and_all_paths_of_one_hop_are_the_node():
 )
 def test_an_edge_that_is_not_there_is_refused(edges, message):
     with pytest.raises(BadInput, match=message):
-        graph(BASE).kept(edges)
+        build_graph(BASE).mask_edges(edges)
 
 
 def test_a_path_that_is_not_there_is_refused():
     model, images = build(BASE), pictures(BASE)
     with pytest.raises(BadInput, match="two nodes"):
-        path_patched(model, images, images, ["a0.h0"])
+        patch_path(model, images, images, ["a0.h0"])
     with pytest.raises(BadInput, match=r"no sender 'a9\.h0'"):
-        path_patched(model, images, images, ["a9.h0", "logits"])
+        patch_path(model, images, images, ["a9.h0", "logits"])
     with pytest.raises(BadInput, match=r"no edge 'a1\.h0->a0\.h0<q>'"):
-        path_patched(model, images, images, ["a1.h0", "a0.h0<q>", "logits"])
+        patch_path(model, images, images, ["a1.h0", "a0.h0<q>", "logits"])
     with pytest.raises(BadInput, match="a list of two nodes or more, got"):
-        path_patched(model, images, images, "a0.h0->logits")
+        patch_path(model, images, images, "a0.h0->logits")
     with pytest.raises(BadInput, match="each picture needs one other"):
-        path_patched(model, images, images[:1], ["a0.h0", "logits"])
+        patch_path(model, images, images[:1], ["a0.h0", "logits"])
 
 
 def test_names_and_matrices_of_edges_are_the_same_thing():
     for config in CASES.values():
-        wires = graph(config)
-        assert torch.equal(wires.kept(wires.edges), wires.allowed.float()) and len(set(wires.edges)) == int(wires.allowed.sum())
+        wires = build_graph(config)
+        assert torch.equal(wires.mask_edges(wires.edges), wires.allowed.float()) and len(set(wires.edges)) == int(
+            wires.allowed.sum()
+        )

@@ -7,31 +7,31 @@ import torch
 from hypothesis import given, settings
 
 from tests.laws.models import BASE, CASES, build, configs, pictures
-from toyvit.circuits import run, trace
-from toyvit.circuits.lenses import (
+from toyvit.errors import BadInput
+from toyvit.instruments.lenses import (
     RESIDUALS,
     TunedLens,
-    decided,
-    distance_to_final,
+    apply_logit_lens,
+    find_decision_layer,
     fit_lens,
     intersection_over_union,
+    kl_to_final,
     load_lens,
-    logit_lens,
-    residuals,
+    stack_residuals,
 )
-from toyvit.errors import BadInput
-from toyvit.model.choices import READOUTS
+from toyvit.model.forward import run_model, trace
+from toyvit.model.options import READOUTS
 
 
 def streams(model, images):
-    return residuals(model, trace(model, images, RESIDUALS))
+    return stack_residuals(model, trace(model, images, RESIDUALS))
 
 
 def check_last(config):
     model, images = build(config), pictures(config, 3)
-    last = logit_lens(model, streams(model, images))[-1]
+    last = apply_logit_lens(model, streams(model, images))[-1]
     said = READOUTS[config.readout](last, config.n_prefix)
-    assert torch.allclose(said, run(model, images), atol=1e-5)
+    assert torch.allclose(said, run_model(model, images), atol=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -49,7 +49,7 @@ def test_a_lens_of_nothing_is_the_logit_lens():
     model, d = build(BASE), BASE.d_model
     stream = streams(model, pictures(BASE, 3))
     nothing = TunedLens(torch.zeros(2, d, d), torch.zeros(2, d), 0)
-    assert torch.equal(nothing(model, stream), logit_lens(model, stream))
+    assert torch.equal(nothing(model, stream), apply_logit_lens(model, stream))
 
 
 @pytest.mark.parametrize("case", ["norm=layer", "bare", "readout=mean"])
@@ -57,9 +57,9 @@ def test_a_tuned_lens_is_never_worse_than_the_logit_lens(case):
     """On the pictures it was fitted on, layer by layer; here it is far better, and the last layer is exact."""
     model = build(CASES[case])
     stream = streams(model, pictures(CASES[case], 64))
-    plain = distance_to_final(logit_lens(model, stream)).mean((1, 2))
+    plain = kl_to_final(apply_logit_lens(model, stream)).mean((1, 2))
     for steps in (0, 3, 200):
-        tuned = distance_to_final(fit_lens(model, stream, n_steps=steps, learning_rate=0.02)(model, stream)).mean((1, 2))
+        tuned = kl_to_final(fit_lens(model, stream, n_steps=steps, learning_rate=0.02)(model, stream)).mean((1, 2))
         assert (tuned <= plain + 1e-6).all() and tuned[-1] == 0
     assert (tuned[:-1] < 0.8 * plain[:-1]).all()
 
@@ -67,9 +67,9 @@ def test_a_tuned_lens_is_never_worse_than_the_logit_lens(case):
 def test_a_wild_fit_keeps_its_best_iterate():
     model = build(BASE)
     stream = streams(model, pictures(BASE, 16))
-    plain = distance_to_final(logit_lens(model, stream)).mean((1, 2))
+    plain = kl_to_final(apply_logit_lens(model, stream)).mean((1, 2))
     wild = fit_lens(model, stream, n_steps=5, learning_rate=1e3)
-    assert (distance_to_final(wild(model, stream)).mean((1, 2)) <= plain + 1e-6).all()
+    assert (kl_to_final(wild(model, stream)).mean((1, 2)) <= plain + 1e-6).all()
 
 
 def test_a_saved_lens_comes_back_and_others_are_refused(tmp_path):
@@ -91,7 +91,7 @@ def test_a_saved_lens_comes_back_and_others_are_refused(tmp_path):
 def test_the_layer_of_decision():
     """The first layer from which on nothing changes: an answer that comes, goes and comes back counts from its return."""
     answers = torch.tensor([[3, 1, 2, 0], [3, 2, 1, 0], [3, 2, 2, 1]])
-    assert decided(answers).tolist() == [0, 1, 2, 2]
+    assert find_decision_layer(answers).tolist() == [0, 1, 2, 2]
 
 
 def test_intersection_over_union():

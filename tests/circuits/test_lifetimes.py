@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from toyvit.circuits.lifetimes import agreement, alive, by_edge, jaccard, lives, stability
+from toyvit.dynamics.edge_lifetimes import compare_runs, compare_steps, date_edges, jaccard, mark_alive, pivot_edge_scores
 from toyvit.errors import BadInput
 
 STEPS = [0, 10, 20, 40, 80, 100]
@@ -17,7 +17,7 @@ def scores(**edges):
 
 
 def test_planted_births_and_deaths():
-    found = lives(
+    found = date_edges(
         scores(
             always=[9, 9, 9, 9, 9, 10],
             born=[0, 0, 0, -5, -5, -9],
@@ -33,19 +33,19 @@ def test_planted_births_and_deaths():
 
 def test_share_of_the_largest_score_decides_who_is_alive():
     one = scores(large=[0, 1, 2, 4, 8, 10], small=[0.9, 1, 1.1, 0, 0, 0])
-    assert alive(one)["small"].tolist() == [False, True, True, False, False, False]
-    assert alive(one, 0.5)["large"].tolist() == [False, False, False, False, True, True]
+    assert mark_alive(one)["small"].tolist() == [False, True, True, False, False, False]
+    assert mark_alive(one, 0.5)["large"].tolist() == [False, False, False, False, True, True]
 
 
 def test_the_same_circuit_twice_and_random_ones():
     """Truth: 1 and 1. Null: random sets of n of N share n / (2N - n) on average, ranks do not correlate."""
     generator = np.random.default_rng(0)
     same = pd.DataFrame(np.tile(generator.normal(size=50), (6, 1)), index=STEPS)
-    assert np.allclose(stability(same, 10), 1)
+    assert np.allclose(compare_steps(same, 10), 1)
     other = pd.DataFrame(generator.normal(size=(400, 50)), index=range(400))
-    found = stability(other, 10)
+    found = compare_steps(other, 10)
     assert found["jaccard"].mean() == pytest.approx(10 / 90, abs=0.02) and abs(found["rank"].mean()) < 0.03
-    between = agreement([same, same, -2 * same], 10)
+    between = compare_runs([same, same, -2 * same], 10)
     assert np.allclose(between, 1)
     assert jaccard(same.iloc[0], -same.iloc[0], 5) == 1
 
@@ -54,10 +54,10 @@ def test_what_was_not_measured_is_refused():
     frame = pd.DataFrame(
         {"analysis": "edges", "quantity": "edge_score", "change": "query", "edge": "a->b", "step": [0, 10], "value": [1.0, 2.0]}
     )
-    assert by_edge(frame, "query")["a->b"].tolist() == [1, 2]
+    assert pivot_edge_scores(frame, "query")["a->b"].tolist() == [1, 2]
     with pytest.raises(BadInput, match="change 'item': measured are"):
-        by_edge(frame, "item")
+        pivot_edge_scores(frame, "item")
     with pytest.raises(BadInput, match="--analyses edges"):
-        by_edge(frame[:0], "item")
+        pivot_edge_scores(frame[:0], "item")
     with pytest.raises(BadInput, match="two runs"):
-        agreement([by_edge(frame, "query")], 3)
+        compare_runs([pivot_edge_scores(frame, "query")], 3)

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from toyvit.config import ModelConfig
-from toyvit.model import ViT, choices
+from toyvit.model import ViT, options
 
 TABLES: dict[str, dict[str, Any]] = {
-    "norm": choices.NORMS,
-    "positions": choices.POSITIONS,
-    "mask": choices.MASKS,
-    "activation": choices.ACTIVATIONS,
-    "readout": choices.READOUTS,
+    "norm": options.NORMS,
+    "positions": options.POSITIONS,
+    "mask": options.MASKS,
+    "activation": options.ACTIVATIONS,
+    "readout": options.READOUTS,
 }
 BASE = ModelConfig(n_heads=2, d_model=8, d_mlp=12, image_size=(6, 8), patch_size=2, n_channels=2, n_classes=3)  # 3 x 4 patches
 CASES = {f"{field}={entry}": replace(BASE, **{field: entry}) for field, table in TABLES.items() for entry in table} | {

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from hypothesis import strategies as st
 
 from tests.laws.models import TABLES, configs
-from toyvit.config import TASK_CONFIGS, ModelConfig, Run, Seeds, TrainConfig
+from toyvit.config import TASK_CONFIGS, ModelConfig, RunConfig, Seeds, TrainConfig
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 
@@ -90,7 +90,7 @@ def another(record: Any, item: Field[Any]) -> Any:
 
 
 @st.composite
-def runs(draw: st.DrawFn) -> Run:
+def runs(draw: st.DrawFn) -> RunConfig:
     """Any recipe with any model and with some fields of its other parts changed."""
     run = RECIPES[draw(st.sampled_from(list(RECIPES)))]()
     if draw(st.booleans()):

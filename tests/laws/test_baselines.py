@@ -37,7 +37,7 @@ def prior(made: Task, batch: Batch) -> dict[str, float]:
 def bag_of_labels(made: Task, batch: Batch) -> dict[str, float]:
     """Expected scores where each of the labels shown is as likely to be the answer."""
     right, nats = [], []
-    for image, cells in enumerate(batch.pairs.labels.tolist()):
+    for image, cells in enumerate(batch.retrieval.candidates.tolist()):
         labels = [int(batch.content[image, cell]) for cell in cells]
         right.append(max(labels.count(label) for label in labels) / len(labels))
         nats += [-math.log(labels.count(label) / len(labels)) for label in labels]
@@ -171,10 +171,10 @@ MEANT = {
     mean: lambda made, batch: batch.target.is_floating_point(),
     question: lambda made, batch: "question" in batch.factors,
     bag_of_objects: lambda made, batch: "question" in batch.factors,
-    position: lambda made, batch: made.answers == "patch",
-    bag_of_labels: lambda made, batch: batch.pairs is not None and made.config.name != "fewshot",
+    position: lambda made, batch: made.output_kind == "patch",
+    bag_of_labels: lambda made, batch: batch.retrieval is not None and made.config.name != "fewshot",
     share_of_labels: lambda made, batch: made.config.name == "fewshot",
-    bag_of_glyphs: lambda made, batch: batch.content is not None and made.answers == "patch",
+    bag_of_glyphs: lambda made, batch: batch.content is not None and made.output_kind == "patch",
     strategies: lambda made, batch: batch.strategies is not None,
     any_object: lambda made, batch: isinstance(made.config, RelationsConfig) and made.config.ask == "odd",
     candidates_alone: lambda made, batch: isinstance(made.config, RelationsConfig) and made.config.ask == "match",
@@ -186,7 +186,7 @@ MEANT = {
 def test_baselines_agree_with_brute_force(name, split):
     """Every number that a task calls a baseline has a brute force here, is equal to it and finite; accuracies are at most 1."""
     made = MADE[name]
-    batch = made.frozen(0, split, 60)
+    batch = made.eval_batch(split, 60, 0)
     expected: dict[str, float] = {}
     for brute in BRUTE:
         if brute not in MEANT or MEANT[brute](made, batch):
@@ -201,7 +201,7 @@ def test_baselines_agree_with_brute_force(name, split):
 @every_task
 def test_loss_and_accuracy_of_known_answers(name):
     made = MADE[name]
-    batch = made.frozen(0, "test", 20)
+    batch = made.eval_batch("test", 20, 0)
     if batch.target.is_floating_point():
         assert loss(batch.target, batch.target) == 0 and accuracy(batch.target, batch.target) == 1
         nought = torch.zeros_like(batch.target)
@@ -216,12 +216,12 @@ def test_loss_and_accuracy_of_known_answers(name):
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if MADE[name].strategies])
 def test_strategies_are_probabilities_where_something_is_asked(name):
-    batch = MADE[name].frozen(0, "test", 60)
+    batch = MADE[name].eval_batch("test", 60, 0)
     for said in batch.strategies.values():
         given = ~said.isnan().any(-1)
         assert torch.equal(given, batch.target >= 0)
         assert torch.allclose(said[given].sum(-1), torch.ones(()), atol=1e-5) and said[given].min() >= 0
-    big = MADE[name].baselines(MADE[name].frozen(0, "test", 2000))
+    big = MADE[name].baselines(MADE[name].eval_batch("test", 2000, 0))
     assert big["kl.truth"] == 0 < big["kl.bayes"] < big["kl.unigram"] and big["kl.bayes"] < big["kl.uniform"]
     assert big["loss.truth"] < big["loss.bayes"] < big["loss.unigram"]
 
@@ -247,7 +247,7 @@ def marginal(config: MarkovConfig, cells: list[int]) -> float:
 @pytest.mark.parametrize("name", [name for name in CONFIGS if isinstance(CONFIGS[name], MarkovConfig) and name != "markov"])
 def test_the_exact_markov_predictor(name):
     made, config = MADE[name], CONFIGS[name]
-    batch = made.frozen(5, "test", 12)
+    batch = made.eval_batch("test", 12, 5)
     for image, place, _ in asked(batch):
         cells = batch.content[image].tolist()
         target = place[1] + (config.ask == "next")

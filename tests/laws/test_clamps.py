@@ -10,24 +10,34 @@ import pytest
 import torch
 
 from tests.laws.models import BASE, CASES, build, pictures
-from toyvit.circuits import trace
-from toyvit.circuits.clamps import PATTERNS, Held, allowed_by, held, holding, in_force, need_pairs
+from toyvit.clamps.patterns import (
+    PATTERNS,
+    ClampedViT,
+    active_clamps,
+    allowed_keys,
+    apply_clamps,
+    build_clamp_tap,
+    needs_retrieval,
+)
+from toyvit.clamps.weights import check_clamps, hold_weight_clamps, start_weight_clamps
 from toyvit.config import Clamp, ModelConfig, TrainConfig
-from toyvit.data.tasks import Pairs, resolve, task
+from toyvit.data.tasks import Retrieval, build_task, resolve_config
 from toyvit.errors import BadInput
+from toyvit.model.forward import trace
+from toyvit.model.taps import editing
 from toyvit.recipes import RECIPES
-from toyvit.taps import editing
-from toyvit.train.clamps import check, kept_writing, start_writing
-from toyvit.train.data import Stream
-from toyvit.train.system import System, optimizer
+from toyvit.train.datamodule import BatchStream
+from toyvit.train.module import ViTModule, build_optimizer
 
 every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 
 
-def pairs_of(config: ModelConfig) -> Pairs:
+def pairs_of(config: ModelConfig) -> Retrieval:
     """Two pictures whose last cell asks; the matches are the first and the last cell."""
     end = config.n_patches - 1
-    return Pairs(query=torch.tensor([end, end]), match=torch.tensor([0, end]), labels=torch.tensor([[0, end], [0, end]]))
+    return Retrieval(
+        query=torch.tensor([end, end]), target=torch.tensor([0, end]), candidates=torch.tensor([[0, end], [0, end]])
+    )
 
 
 def loss_of(model, images, tap):
@@ -50,26 +60,26 @@ def qkv_rows(config: ModelConfig, head: int, parts: tuple[int, ...]) -> torch.Te
 @every_case
 @pytest.mark.parametrize("what", PATTERNS)
 def test_a_held_head_has_the_pattern_and_the_others_their_own(config, what):
-    model, images, pairs = build(config), pictures(config), pairs_of(config)
+    model, images, retrieval = build(config), pictures(config), pairs_of(config)
     plain = trace(model, images, ["blocks.0.attn.pattern"])["blocks.0.attn.pattern"]
-    there = trace(held(model, [f"0.1:{what}"], 0, pairs), images)["blocks.0.attn.pattern"]
-    expected = PATTERNS[what](plain[:, 1:2], allowed_by(config), config.n_prefix, pairs).broadcast_to(plain[:, 1:2].shape)
+    there = trace(apply_clamps(model, [f"0.1:{what}"], 0, retrieval), images)["blocks.0.attn.pattern"]
+    expected = PATTERNS[what](plain[:, 1:2], allowed_keys(config), config.n_prefix, retrieval).broadcast_to(plain[:, 1:2].shape)
     assert torch.equal(there[:, 1:2], expected) and torch.equal(there[:, 0], plain[:, 0])
     assert torch.allclose(there.sum(-1), torch.ones(()), atol=1e-6) and (there >= 0).all()
 
 
 def test_the_patterns_are_what_they_are_called():
     """3 x 4 patches after CLS: written out by hand."""
-    n, pairs = BASE.n_prefix, pairs_of(BASE)
+    n, retrieval = BASE.n_prefix, pairs_of(BASE)
     seen = torch.rand(2, 1, BASE.n_tokens, BASE.n_tokens)
-    made = {what: PATTERNS[what](seen, allowed_by(BASE), n, pairs).broadcast_to(seen.shape)[:, 0] for what in PATTERNS}
+    made = {what: PATTERNS[what](seen, allowed_keys(BASE), n, retrieval).broadcast_to(seen.shape)[:, 0] for what in PATTERNS}
     assert made["previous"].argmax(-1).tolist() == 2 * [[0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]]
     assert torch.equal(made["identity"], torch.eye(13).repeat(2, 1, 1))
     assert made["match"].argmax(-1).tolist() == [[*range(12), 1], [*range(12), 12]]
     assert torch.equal(made["uniform"], torch.full((2, 13, 13), 1 / 13))
-    assert torch.equal(made["own"], seen[:, 0])
+    assert torch.equal(made["frozen"], seen[:, 0])
     causal = replace(BASE, mask="causal", cls_token=False, readout="last")
-    share = PATTERNS["uniform"](seen[..., 1:, 1:], allowed_by(causal), 0, None)
+    share = PATTERNS["uniform"](seen[..., 1:, 1:], allowed_keys(causal), 0, None)
     assert torch.allclose(share, torch.ones(12, 12).tril() / torch.arange(1, 13)[:, None])
 
 
@@ -78,8 +88,8 @@ def test_the_patterns_are_what_they_are_called():
 def test_queries_and_keys_of_a_held_head_get_no_gradient(config, what):
     model, images = build(config), pictures(config)
     rows = qkv_rows(config, 1, (0, 1))
-    free = gradients(model, images, holding([], 0, config, None))["blocks.0.attn.qkv.weight"][rows]
-    grads = gradients(model, images, holding([f"0.1:{what}"], 0, config, pairs_of(config)))["blocks.0.attn.qkv.weight"]
+    free = gradients(model, images, build_clamp_tap([], 0, config, None))["blocks.0.attn.qkv.weight"][rows]
+    grads = gradients(model, images, build_clamp_tap([f"0.1:{what}"], 0, config, pairs_of(config)))["blocks.0.attn.qkv.weight"]
     assert (grads[rows] == 0).all() and (grads[qkv_rows(config, 1, (2,))] != 0).any()
     assert config.n_tokens == 1 or (free != 0).any()
 
@@ -89,7 +99,7 @@ def test_holding_a_head_to_its_own_pattern_changes_no_answer(config):
     """`own` by the table, and every head's pattern given back as a tensor."""
     model, images = build(config), pictures(config)
     plain = model(images)
-    assert torch.equal(held(model, ["0:own", "0.1:own"], 0, None)(images), plain)
+    assert torch.equal(apply_clamps(model, ["0:frozen", "0.1:frozen"], 0, None)(images), plain)
     given = trace(model, images, ["blocks.*.attn.pattern"])
     assert torch.equal(model(images, editing({site: lambda _, value=value: value for site, value in given.items()})), plain)
 
@@ -102,9 +112,9 @@ def test_holding_a_head_that_writes_nothing_changes_nothing_for_the_rest(config,
     columns = slice(config.d_head, 2 * config.d_head)
     with torch.no_grad():
         model.blocks[0].attn.out.weight[:, columns] = 0
-    tap = holding([f"0.1:{what}"], 0, config, pairs_of(config))
+    tap = build_clamp_tap([f"0.1:{what}"], 0, config, pairs_of(config))
     assert torch.equal(model(images, tap), model(images))
-    free, clamped = gradients(model, images, holding([], 0, config, None)), gradients(model, images, tap)
+    free, clamped = gradients(model, images, build_clamp_tap([], 0, config, None)), gradients(model, images, tap)
     for grads in (free, clamped):
         grads["blocks.0.attn.out.weight"][:, columns] = 0
     assert all(torch.equal(free[name], clamped[name]) for name in free)
@@ -114,23 +124,23 @@ def smoke(clamps: tuple[str, ...] = (), **model: object):
     run = RECIPES["induction-smoke"]()
     shape = replace(run.model, n_heads=2, **model)
     training = replace(run.train, steps=8, batch_size=8, warmup=0, learning_rate=1e-2, weight_decay=0.1, clamps=clamps)
-    return resolve(replace(run, model=shape, train=training))
+    return resolve_config(replace(run, model=shape, train=training))
 
 
 def trained(run, prepare=lambda model: None):
     """Weights after each update, without the trainer: gradient, clipping, update."""
-    system = System(run)
+    system = ViTModule(run)
     prepare(system.model)
-    stream, adam = Stream(task(run.task), run), optimizer(system.model, run.train)
+    stream, adam = BatchStream(build_task(run.task), run), build_optimizer(system.model, run.train)
     seen = [{name: weight.clone() for name, weight in system.model.state_dict().items()}]
     for step in range(1, run.train.steps + 1):
         adam.zero_grad()
         system.training_step(next(stream.batches(range(step, step + 1))), 0).backward()
         system.configure_gradient_clipping(adam)
-        with kept_writing(system.model, run.train.clamps, system.step):
+        with hold_weight_clamps(system.model, run.train.clamps, system.step):
             adam.step()
         system.step += 1
-        start_writing(system.model, run.train.clamps, system.step)
+        start_weight_clamps(system.model, run.train.clamps, system.step)
         seen.append({name: weight.clone() for name, weight in system.model.state_dict().items()})
     return seen
 
@@ -155,7 +165,9 @@ def test_a_clamp_begins_at_its_step():
     free, late = trained(smoke()), trained(smoke(("0.0:previous@5",)))
     same = [all(torch.equal(one[name], other[name]) for name in one) for one, other in zip(free, late, strict=True)]
     assert same == 6 * [True] + 3 * [False]
-    assert in_force(["0.0:previous@5"], 4) == [] and in_force(["0.0:previous@5"], 5) == [Clamp.parse("0.0:previous@5")]
+    assert active_clamps(["0.0:previous@5"], 4) == [] and active_clamps(["0.0:previous@5"], 5) == [
+        Clamp.parse("0.0:previous@5")
+    ]
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -166,11 +178,11 @@ def test_copying_is_a_projection_that_does_not_learn(bias, n_heads, start):
     run = smoke((f"1.0:copy@{start}",))
     run = replace(run, model=replace(run.model, n_heads=n_heads, attention_bias=bias))
     seen = trained(run)
-    system = System(run)
+    system = ViTModule(run)
 
     def circuit(weights):
         system.model.load_state_dict(weights)
-        _, _, w_v, w_o = system.model.blocks[1].attn.heads()
+        _, _, w_v, w_o = system.model.blocks[1].attn.head_weights()
         return (w_v[0] @ w_o[0]).detach()
 
     held_at = circuit(seen[start])
@@ -190,11 +202,11 @@ def test_carrying_hands_on_all_of_it_into_other_directions(n_heads):
     """W_V W_O keeps lengths and angles of what it reads; it is no projection; it does not learn."""
     run = smoke(("0:carry@2",))
     run = replace(run, model=replace(run.model, n_heads=n_heads))
-    seen, system = trained(run), System(run)
+    seen, system = trained(run), ViTModule(run)
 
     def circuits(weights):
         system.model.load_state_dict(weights)
-        _, _, w_v, w_o = system.model.blocks[0].attn.heads()
+        _, _, w_v, w_o = system.model.blocks[0].attn.head_weights()
         return (w_v @ w_o).detach()
 
     held_at = circuits(seen[2])
@@ -208,7 +220,7 @@ def test_carrying_hands_on_all_of_it_into_other_directions(n_heads):
 
 def test_copying_does_not_count_when_gradients_are_clipped():
     run = smoke(("0:copy", "1:copy"))
-    system, stream = System(run), Stream(task(run.task), run)
+    system, stream = ViTModule(run), BatchStream(build_task(run.task), run)
     system.training_step(next(iter(stream)), 0).backward()
     values = [block.attn.qkv.weight.grad.unflatten(0, (3, -1))[2] for block in system.model.blocks]
     assert all((grad != 0).any() for grad in values)
@@ -220,32 +232,32 @@ def test_copying_does_not_count_when_gradients_are_clipped():
 def test_the_match_is_where_the_answer_is():
     """Training batches hand over the cells: the label shown there is the target's."""
     run = smoke(("1.0:match",))
-    images, target, _query, match, _labels = next(iter(Stream(task(run.task), run, 3)))
-    plain = next(iter(Stream(task(run.task), smoke(), 3)))
+    images, target, _query, match, _labels = next(iter(BatchStream(build_task(run.task), run, 3)))
+    plain = next(iter(BatchStream(build_task(run.task), smoke(), 3)))
     assert len(plain) == 2 and torch.equal(plain[0], images) and torch.equal(plain[1], target)
-    content = task(run.task).batch(run.seeds.data, "train", np.arange(16, 24)).content
+    content = build_task(run.task).draw_batch(run.seeds.data, "train", np.arange(16, 24)).content
     assert torch.equal(content.gather(1, match[:, None])[:, 0] - run.task.n_items, target)
-    assert not need_pairs(["1.0:previous"]) and need_pairs(["0.0:own", "1.0:match@7"])
+    assert not needs_retrieval(["1.0:previous"]) and needs_retrieval(["0.0:frozen", "1.0:match@7"])
 
 
 def test_a_held_model_is_held_for_every_caller_and_lets_them_edit():
     """`through` from a later layer, and a tap: it sees the clamped pattern and has the last word."""
     model, images = build(BASE), pictures(BASE)
-    clamped = held(model, ["1.0:uniform"], 0, None)
-    assert isinstance(clamped, Held) and held(model, ["1.0:uniform@5"], 4, None) is model
+    clamped = apply_clamps(model, ["1.0:uniform"], 0, None)
+    assert isinstance(clamped, ClampedViT) and apply_clamps(model, ["1.0:uniform@5"], 4, None) is model
     seen = trace(clamped, images)
     assert torch.equal(seen["blocks.1.attn.pattern"][:, 0], torch.full((2, 13, 13), 1 / 13))
-    resumed = clamped.unembed(clamped.through(seen["blocks.1.resid_pre"], 1))
+    resumed = clamped.unembed(clamped.run_blocks(seen["blocks.1.resid_pre"], 1))
     assert torch.equal(resumed, seen["logits"]) and not torch.allclose(resumed, model(images))
     free = trace(model, images)["blocks.1.attn.pattern"]
     assert torch.equal(clamped(images, editing({"blocks.1.attn.pattern": lambda _: free})), model(images))
     with pytest.raises(ValueError, match="knows 2 pictures, the model was given 1"):
-        held(model, ["1.0:match"], 0, pairs_of(BASE))(images[:1])
+        apply_clamps(model, ["1.0:match"], 0, pairs_of(BASE))(images[:1])
 
 
 def test_the_later_of_two_clamps_counts():
     model, images = build(BASE), pictures(BASE)
-    both = held(model, ["0:uniform", "0.1:identity@3"], 3, None)
+    both = apply_clamps(model, ["0:uniform", "0.1:identity@3"], 3, None)
     pattern = trace(both, images)["blocks.0.attn.pattern"]
     assert torch.equal(pattern[:, 1], torch.eye(13).repeat(2, 1, 1)) and torch.equal(
         pattern[:, 0], torch.full((2, 13, 13), 1 / 13)
@@ -262,7 +274,7 @@ SPELT = {
 @pytest.mark.parametrize("text", SPELT)
 def test_a_clamp_there_and_back(text):
     assert Clamp.parse(text) == SPELT[text] and str(Clamp.parse(text)) == text
-    assert TrainConfig(clamps=(text, "0.0:own@0")).clamps == (text, "0.0:own")
+    assert TrainConfig(clamps=(text, "0.0:frozen@0")).clamps == (text, "0.0:frozen")
 
 
 @pytest.mark.parametrize(
@@ -277,8 +289,8 @@ def test_a_misspelt_clamp_is_refused(text):
 IMPOSSIBLE = {
     "0.0:previos": ("induction", {}, ["unknown clamp 'previos'", "allowed are previous, match", "did you mean 'previous'"]),
     "2.0:previous": ("induction", {}, ["'2.0:previous'", "no layer 2 in 0 to 1", "nearest is 1"]),
-    "0.4:own": ("induction-heads", {}, ["'0.4:own'", "no head 4 in 0 to 3", "nearest is 3"]),
-    "0.0:own@2001": ("induction", {}, ["starts at step 2001", "ends at step 2000"]),
+    "0.4:frozen": ("induction-heads", {}, ["'0.4:frozen'", "no head 4 in 0 to 3", "nearest is 3"]),
+    "0.0:frozen@2001": ("induction", {}, ["starts at step 2001", "ends at step 2000"]),
     "0.0:match": ("mnist-mlp", {}, ["needs a matching label", "task 'classify'", "allowed are previous, uniform"]),
     "1.0:match": ("fewshot", {"p_bursty": 0.9}, ["needs a matching label in every training picture"]),
     "0.0:uniform": ("markov", {}, []),
@@ -291,9 +303,9 @@ def test_an_impossible_clamp_is_refused_in_one_line(text):
     run = RECIPES[recipe]()
     run = replace(run, task=replace(run.task, **options), train=replace(run.train, clamps=(text,)))
     if not says:
-        return check(resolve(run))
+        return check_clamps(resolve_config(run))
     with pytest.raises(BadInput) as caught:
-        check(resolve(run))
+        check_clamps(resolve_config(run))
     assert all(part in str(caught.value) for part in says) and "\n" not in str(caught.value)
 
 
@@ -302,4 +314,4 @@ def test_a_pattern_that_the_mask_forbids_is_refused():
     run = RECIPES["induction"]()
     local = replace(run, model=replace(run.model, mask="local"), train=replace(run.train, clamps=("0.0:previous",)))
     with pytest.raises(BadInput, match="attends where the mask 'local' forbids it"):
-        check(resolve(local))
+        check_clamps(resolve_config(local))

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 
 from tests.laws.records import FIELDS, IDS, KINDS, another, hint, refused, runs
-from toyvit.config import ModelConfig, Run, Seeds, TrainConfig, differences, with_seed
-from toyvit.data.draws import sample_keys
+from toyvit.cli.overrides import PARTS
+from toyvit.config import ModelConfig, RunConfig, Seeds, TrainConfig, list_differences, replace_seed
+from toyvit.data.random import make_sample_keys
 from toyvit.errors import BadField, BadInput
-from toyvit.overrides import PARTS
 from toyvit.recipes import RECIPES
 
 few = settings(deadline=None, derandomize=True, max_examples=60)
@@ -76,28 +76,28 @@ def test_what_is_refused_passes_between_processes():
 @given(runs())
 def test_a_run_passes_through_json(run):
     plain = run.to_json()
-    assert Run.from_json(json.loads(json.dumps(plain, allow_nan=False))) == run
-    assert Run.from_json(plain).to_json() == plain
-    assert differences(run, Run.from_json(plain)) == []
+    assert RunConfig.from_json(json.loads(json.dumps(plain, allow_nan=False))) == run
+    assert RunConfig.from_json(plain).to_json() == plain
+    assert list_differences(run, RunConfig.from_json(plain)) == []
 
 
 @few
 @given(runs(), runs())
 def test_differences_are_empty_exactly_between_equal_runs(one, other):
-    found = differences(one, other)
+    found = list_differences(one, other)
     assert (found == []) == (one == other)
-    assert len(found) == len(differences(other, one)) and all("\n" not in line for line in found)
+    assert len(found) == len(list_differences(other, one)) and all("\n" not in line for line in found)
 
 
 @every_recipe
 def test_one_changed_field_is_one_difference(name):
     run = RECIPES[name]()
-    assert run.recipe == name and differences(run, RECIPES[name]()) == [] and (RECIPES[name].__doc__ or "").strip()
+    assert run.recipe == name and list_differences(run, RECIPES[name]()) == [] and (RECIPES[name].__doc__ or "").strip()
     for part in PARTS:
         for item in fields(record := getattr(run, part)):
             changed = another(record, item)
             if changed is not None:
-                (line,) = differences(run, replace(run, **{part: changed}))
+                (line,) = list_differences(run, replace(run, **{part: changed}))
                 assert line.startswith(f"{part}.{item.name}: ")
 
 
@@ -107,22 +107,22 @@ def test_unknown_keys_and_parts_are_refused_and_the_nearest_named(name):
     for part in PARTS:
         known = next(key for key in plain[part] if key != "name")
         with pytest.raises(BadInput, match=f"unknown key '{known}x' in .*did you mean '{known}'"):
-            Run.from_json(plain | {part: plain[part] | {known + "x": 1}})
+            RunConfig.from_json(plain | {part: plain[part] | {known + "x": 1}})
     with pytest.raises(BadInput, match="did you mean 'train'"):
-        Run.from_json(plain | {"trian": {}})
+        RunConfig.from_json(plain | {"trian": {}})
     with pytest.raises(BadInput, match="unknown task"):
-        Run.from_json(plain | {"task": {"name": "no-such"}})
+        RunConfig.from_json(plain | {"task": {"name": "no-such"}})
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64, 2**70])
 def test_a_seed_that_is_accepted_can_be_used(seed):
     """For weights, for samples, and (multiplied by a million) for dropout at a step."""
     try:
-        seeds = with_seed(RECIPES["induction"](), seed).seeds
+        seeds = replace_seed(RECIPES["induction"](), seed).seeds
     except BadInput:
         return
     assert seeds == Seeds(init=seed, data=seed)
-    sample_keys(seed, "train", np.arange(3))
+    make_sample_keys(seed, "train", np.arange(3))
     torch.Generator().manual_seed(seeds.init * 1_000_003 + 10**6)
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from tests.laws.worlds import CONFIGS, MADE, SPLITS, some
-from toyvit.data import dsprites
-from toyvit.data.collected import collected
-from toyvit.data.dsprites import SIZES
-from toyvit.data.glyphs import N_UNSEEN, bank
-from toyvit.data.sprites import pools
+from toyvit.data.collected import load_collected
 from toyvit.data.world import CollectedWorld
+from toyvit.data.worlds.dsprites import drawing
+from toyvit.data.worlds.dsprites.drawing import SIZES
+from toyvit.data.worlds.dsprites.world import split_outlines
+from toyvit.data.worlds.glyphs.world import N_UNSEEN, draw_glyph_bank
 from toyvit.errors import BadInput
 
 RENDERED = [name for name in CONFIGS if not isinstance(getattr(MADE[name].world, "shown", MADE[name].world), CollectedWorld)]
@@ -29,7 +29,7 @@ def test_a_counterfactual_pair_differs_in_its_factor_only(name, factor):
     n = len(factors[factor])
     before = {key: values.copy() for key, values in factors.items()}
     new = np.roll(factors[factor], 1, axis=0)
-    changed = world.change(factors, factor, new)
+    changed = world.change_factor(factors, factor, new)
     assert list(changed) == list(factors) and np.array_equal(changed[factor], new)
     assert all(np.array_equal(changed[key], before[key]) for key in changed if key != factor)
     assert all(np.array_equal(factors[key], before[key]) for key in factors)
@@ -50,11 +50,11 @@ def test_a_value_that_a_factor_does_not_take_is_refused(name, factor):
     bad = {"too small": -1, "too large": world.factors[factor]}
     for value in bad.values():
         with pytest.raises(BadInput, match=f"'{factor}' takes whole numbers 0 to"):
-            world.change(factors, factor, np.full_like(factors[factor], value))
+            world.change_factor(factors, factor, np.full_like(factors[factor], value))
     with pytest.raises(BadInput, match="of shape"):
-        world.change(factors, factor, factors[factor][:2])
+        world.change_factor(factors, factor, factors[factor][:2])
     with pytest.raises(BadInput, match="unknown factor"):
-        world.change(factors, factor + "x", factors[factor])
+        world.change_factor(factors, factor + "x", factors[factor])
 
 
 @every_factor
@@ -64,7 +64,7 @@ def test_every_value_that_a_factor_may_take_can_be_shown(name, factor):
     factors = world.sample(0, "test", np.arange(3))
     for value in (0, world.factors[factor] - 1):
         try:
-            changed = world.change(factors, factor, np.full_like(factors[factor], value))
+            changed = world.change_factor(factors, factor, np.full_like(factors[factor], value))
         except BadInput:
             continue
         assert world.render(changed).isfinite().all()
@@ -72,7 +72,7 @@ def test_every_value_that_a_factor_may_take_can_be_shown(name, factor):
         assert content is None or content.shape == world.content(factors).shape
 
 
-COUNTERFACTUALS = [(name, split, what) for name, split in SPLITS for what in MADE[name].others]
+COUNTERFACTUALS = [(name, split, what) for name, split in SPLITS for what in MADE[name].counterfactuals]
 
 
 @pytest.mark.parametrize(("name", "split", "what"), COUNTERFACTUALS)
@@ -80,12 +80,12 @@ def test_a_counterfactual_changes_what_it_says_and_the_answer(name, split, what)
     """The answer stays only where no value of the factor has another; the change is a pure function of each sample."""
     made = MADE[name]
     factors = made.world.sample(0, split, some(name, split, 60))
-    changed = made.others[what](factors)
+    changed = made.counterfactuals[what](factors)
     differing = {key for key in factors if not np.array_equal(factors[key], changed[key])}
-    batch = made.describe(factors)
+    batch = made.batch_from_factors(factors)
     other = batch.counterfactuals[what]
     assert torch.equal(other.images, made.world.render(changed))
-    alone = made.others[what]({key: values[3:4] for key, values in factors.items()})
+    alone = made.counterfactuals[what]({key: values[3:4] for key, values in factors.items()})
     assert all(np.array_equal(alone[key], changed[key][3:4]) for key in factors)
     stays = other.target == batch.target
     if name == "pointers 2 hops sum":  # the window takes in all blocks: every pointer has the same answer
@@ -95,19 +95,19 @@ def test_a_counterfactual_changes_what_it_says_and_the_answer(name, split, what)
     if stays.any() and CONFIGS[name].name not in ("fewshot", "induction"):
         kept = {key: values[stays.numpy()] for key, values in factors.items()}
         for value in range(made.world.factors[what]):
-            tried = made.world.change(kept, what, np.full_like(kept[what], value))
-            assert torch.equal(made.describe(tried).target, batch.target[stays])
+            tried = made.world.change_factor(kept, what, np.full_like(kept[what], value))
+            assert torch.equal(made.batch_from_factors(tried).target, batch.target[stays])
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if CONFIGS[name].name == "induction"])
 @pytest.mark.parametrize(("what", "cells"), [("query", "last"), ("item", "items"), ("label", "answer")])
 def test_the_counterfactuals_of_pairs_change_the_cells_they_should(name, what, cells):
     made = MADE[name]
-    batch = made.frozen(0, "test", 60)
-    changed = made.others[what](made.world.sample(0, "test", np.arange(60)))
+    batch = made.eval_batch("test", 60, 0)
+    changed = made.counterfactuals[what](made.world.sample(0, "test", np.arange(60)))
     moved = made.world.content(changed) != batch.content
-    match, last = batch.pairs.match, batch.content.shape[1] - 1
-    other = made.pairs(changed).match
+    match, last = batch.retrieval.target, batch.content.shape[1] - 1
+    other = made.retrieval(changed).target
     for image in range(60):
         expected = {"last": {last}, "items": {int(match[image]) - 1, int(other[image]) - 1}, "answer": {int(match[image])}}
         assert set(moved[image].nonzero().flatten().tolist()) in (expected[cells], set())
@@ -115,16 +115,16 @@ def test_the_counterfactuals_of_pairs_change_the_cells_they_should(name, what, c
 
 
 def test_collected_pictures_have_no_counterfactuals():
-    world = collected("digits")
+    world = load_collected("digits")
     with pytest.raises(BadInput, match="no counterfactual pairs"):
-        world.change(world.sample(0, "test", np.arange(2)), "class", np.array([0, 1]))
-    assert MADE["classify"].batch(0, "test", range(3)).counterfactuals is None
+        world.change_factor(world.sample(0, "test", np.arange(2)), "class", np.array([0, 1]))
+    assert MADE["classify"].draw_batch(0, "test", range(3)).counterfactuals is None
 
 
 def test_the_digits_splits_share_no_row():
     from sklearn.datasets import load_digits
 
-    data, world = load_digits(), collected("digits")
+    data, world = load_digits(), load_collected("digits")
     found = np.concatenate(
         [
             np.column_stack([world.images[rows].reshape(len(rows), -1), world.known["class"][rows]])
@@ -159,7 +159,7 @@ def test_counting_s_held_out_pairs_are_shown_nowhere_else():
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [0, 1 / 18, 0.2, 0.9])
 def test_the_dsprites_splits_share_no_picture_and_held_out_outlines_are_shown_nowhere_else(share):
-    splits = pools(share)
+    splits = split_outlines(share)
     every = np.concatenate(list(splits.values()))
     assert len(every) == len(np.unique(every)) == 3 * 6 * 39 * 32 * 32
     outlines = {split: np.unique(pool // 1024) for split, pool in splits.items()}
@@ -170,7 +170,7 @@ def test_the_dsprites_splits_share_no_picture_and_held_out_outlines_are_shown_no
     rest = len(every) - len(splits["held_out"])
     assert [round(len(splits[split]) / rest, 3) for split in ("train", "validation", "test")] == [0.8, 0.1, 0.1]
     for split, pool in splits.items():
-        for factor, values in dsprites.factors(pool).items():
+        for factor, values in drawing.decode_factors(pool).items():
             assert (split == "held_out" and not share) or len(np.unique(values)) == (
                 39 if factor == "orientation" else SIZES[factor]
             )
@@ -181,16 +181,16 @@ def test_sprites_come_from_their_split_and_are_shown_where_they_should(name):
     world, config = MADE[name].world, CONFIGS[name]
     for split in world.sizes:
         found = world.sample(2, split, np.arange(400))
-        numbers = dsprites.index({factor: found[factor] for factor in SIZES})
-        assert np.isin(numbers, pools(config.held_out)[split]).all()
+        numbers = drawing.encode_factors({factor: found[factor] for factor in SIZES})
+        assert np.isin(numbers, split_outlines(config.held_out)[split]).all()
         pictures = world.render(found)[:, 0].numpy()
         shown = np.stack(np.split(pictures, world.n_sprites, axis=2), 1).reshape(-1, 64, 64)
-        assert np.array_equal(shown > 0, dsprites.images(numbers.ravel()) == 1) or config.noise
+        assert np.array_equal(shown > 0, drawing.draw_images(numbers.ravel()) == 1) or config.noise
         if config.ask != "all":
             left, right = found[config.compared].T
             same = (left == right).mean()
             assert abs(same - 0.5) < 0.1 if config.ask == "same" else same == 0
-            answer = MADE[name].describe(found).target.numpy()
+            answer = MADE[name].batch_from_factors(found).target.numpy()
             spelled = {"same": left == right, "larger": right > left, "left": right < left}[config.ask]
             assert np.array_equal(answer, spelled)
 
@@ -210,9 +210,9 @@ def test_unseen_items_are_shown_nowhere_else():
 @pytest.mark.parametrize(("n", "side"), [(160, 8), (576, 8), (16, 4)])
 def test_the_bank_of_glyphs(n, side):
     """Half ink, far apart, and the same glyphs first whatever the number."""
-    glyphs = bank(n, side)
+    glyphs = draw_glyph_bank(n, side)
     flat = glyphs.reshape(n, -1)
     assert set(np.unique(glyphs)) == {-1, 1} and (flat.sum(1) == 0).all()
     differ = (flat.shape[1] - flat @ flat.T) / 2
     assert differ[~np.eye(n, dtype=bool)].min() >= flat.shape[1] // 4
-    assert np.array_equal(bank(n // 3, side), glyphs[: n // 3])
+    assert np.array_equal(draw_glyph_bank(n // 3, side), glyphs[: n // 3])

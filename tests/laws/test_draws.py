@@ -7,14 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toyvit.data.draws import bits, integers, normals, rows_of_epochs, sample_keys, subsets, uniforms
+from toyvit.data.random import (
+    draw_bits,
+    draw_integers,
+    draw_normals,
+    draw_subsets,
+    draw_uniforms,
+    make_sample_keys,
+    order_epochs,
+)
 
-KEYS = sample_keys(0, "train", np.arange(4000))
+KEYS = make_sample_keys(0, "train", np.arange(4000))
 DRAWS = {
-    "bits": bits,
-    "integers": lambda keys, stream, n: integers(keys, stream, n, 11),
-    "normals": normals,
-    "uniforms": uniforms,
+    "bits": draw_bits,
+    "integers": lambda keys, stream, n: draw_integers(keys, stream, n, 11),
+    "normals": draw_normals,
+    "uniforms": draw_uniforms,
 }
 few = settings(deadline=None, derandomize=True, max_examples=40)
 
@@ -29,28 +37,28 @@ few = settings(deadline=None, derandomize=True, max_examples=40)
 )
 def test_a_draw_does_not_depend_on_its_company(name, seed, indices, n, more):
     draw = DRAWS[name]
-    together = draw(sample_keys(seed, "test", np.array(indices)), "stream", n + more)
+    together = draw(make_sample_keys(seed, "test", np.array(indices)), "stream", n + more)
     for place, index in enumerate(indices):
-        alone = draw(sample_keys(seed, "test", np.array([index])), "stream", n)
+        alone = draw(make_sample_keys(seed, "test", np.array([index])), "stream", n)
         assert np.array_equal(alone[0], together[place, :n])
 
 
 @few
 @given(st.integers(1, 70), st.integers(0, 2**40), st.integers(0, 6), st.sampled_from(["train", "other"]))
 def test_every_epoch_is_a_permutation_of_its_own(size, seed, epoch, split):
-    orders = [rows_of_epochs(seed, split, np.arange(size) + size * (epoch + step), size) for step in (0, 1)]
+    orders = [order_epochs(seed, split, np.arange(size) + size * (epoch + step), size) for step in (0, 1)]
     assert all(np.array_equal(np.sort(order), np.arange(size)) for order in orders)
     if size > 8:
         assert not np.array_equal(*orders)
-        assert not np.array_equal(orders[0], rows_of_epochs(seed + 1, split, np.arange(size) + size * epoch, size))
+        assert not np.array_equal(orders[0], order_epochs(seed + 1, split, np.arange(size) + size * epoch, size))
     scattered = np.random.default_rng(0).permutation(2 * size) + size * epoch
-    assert np.array_equal(rows_of_epochs(seed, split, scattered, size), np.concatenate(orders)[scattered - size * epoch])
+    assert np.array_equal(order_epochs(seed, split, scattered, size), np.concatenate(orders)[scattered - size * epoch])
 
 
 @pytest.mark.parametrize("below", [2, 3, 10, 37, 256])
 def test_whole_numbers_are_uniform(below):
     """Chi-square within four standard deviations of its mean, over all draws and draw by draw."""
-    found = integers(KEYS, "some", 8, below)
+    found = draw_integers(KEYS, "some", 8, below)
     assert found.min() >= 0 and found.max() < below and found.dtype == np.int64
     for values in (found, *found.T):
         expected = values.size / below
@@ -59,7 +67,7 @@ def test_whole_numbers_are_uniform(below):
 
 
 def test_normals_are_standard():
-    found = normals(KEYS, "some", 50).astype(float)
+    found = draw_normals(KEYS, "some", 50).astype(float)
     n = found.size
     for power, moment, spread in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
         assert abs((found**power).mean() - moment) < 4 * (spread / n) ** 0.5 + 1e-3, power
@@ -68,7 +76,7 @@ def test_normals_are_standard():
 
 
 def test_uniforms_lie_in_the_open_interval():
-    found = uniforms(KEYS, "some", 50)
+    found = draw_uniforms(KEYS, "some", 50)
     assert found.min() > 0 and found.max() < 1
     assert abs(found.mean() - 0.5) < 4 * (1 / 12 / found.size) ** 0.5
     counts = np.histogram(found, 20, (0, 1))[0]
@@ -77,7 +85,7 @@ def test_uniforms_lie_in_the_open_interval():
 
 @pytest.mark.parametrize(("n", "below"), [(1, 1), (3, 5), (12, 64), (20, 20)])
 def test_subsets_hold_nothing_twice_and_every_order_is_as_likely(n, below):
-    found = subsets(KEYS, "some", n, below)
+    found = draw_subsets(KEYS, "some", n, below)
     assert found.shape == (len(KEYS), n) and found.min() >= 0 and found.max() < below
     assert (np.diff(np.sort(found, 1), axis=1) > 0).all()
     if below > 1:
@@ -94,15 +102,17 @@ def pearson(a, b):
 
 
 def test_streams_splits_seeds_samples_and_draws_are_independent():
-    base = uniforms(KEYS, "some", 20)
+    base = draw_uniforms(KEYS, "some", 20)
     bound = 4 / base.size**0.5
-    assert pearson(base, uniforms(KEYS, "other", 20)) < bound
-    assert pearson(base, uniforms(sample_keys(1, "train", np.arange(4000)), "some", 20)) < bound
-    assert pearson(base, uniforms(sample_keys(0, "test", np.arange(4000)), "some", 20)) < bound
+    assert pearson(base, draw_uniforms(KEYS, "other", 20)) < bound
+    assert pearson(base, draw_uniforms(make_sample_keys(1, "train", np.arange(4000)), "some", 20)) < bound
+    assert pearson(base, draw_uniforms(make_sample_keys(0, "test", np.arange(4000)), "some", 20)) < bound
     assert pearson(base[:, 1:], base[:, :-1]) < 1.1 * bound
     assert pearson(base[1:], base[:-1]) < 1.1 * bound
 
 
 def test_keys_of_different_seeds_splits_and_samples_never_meet():
-    keys = [sample_keys(seed, split, np.arange(20000)) for seed in (0, 1, 2**63) for split in ("train", "validation", "test")]
+    keys = [
+        make_sample_keys(seed, split, np.arange(20000)) for seed in (0, 1, 2**63) for split in ("train", "validation", "test")
+    ]
     assert len(np.unique(np.concatenate(keys))) == 9 * 20000

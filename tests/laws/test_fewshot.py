@@ -13,9 +13,9 @@ from sklearn.linear_model import RidgeClassifier
 
 from tests.laws.worlds import CONFIGS, FOUND, MADE
 from toyvit.config import FewshotConfig, InductionConfig
-from toyvit.data import omniglot
-from toyvit.data.fewshot import DRAWINGS, distinct
-from toyvit.data.tasks import task
+from toyvit.data.tasks import build_task
+from toyvit.data.worlds.fewshot.world import DRAWINGS, draw_distinct
+from toyvit.data.worlds.omniglot import drawings
 from toyvit.errors import BadInput
 
 NAMES = [name for name in CONFIGS if name.startswith("fewshot")]
@@ -36,7 +36,7 @@ def test_the_answer_read_off_the_picture(name, split):
     made, world, config = MADE[name], MADE[name].world, MADE[name].config
     n = 4 if world.n_drawings > 1 else 12
     factors = world.sample(4, split, np.arange(n))
-    images, target = made.question(factors, world.render(factors))
+    images, target = made.ask(factors, world.render(factors))
     side, n_drawings = world.patch_size, world.n_drawings
     table = world.pictures.reshape(len(world.pictures), -1)
     n_exemplars = len(table) - config.n_labels
@@ -58,7 +58,7 @@ def test_the_answer_read_off_the_picture(name, split):
 
 @pytest.mark.parametrize("config", [FewshotConfig(n_pairs=5, noise=0), InductionConfig(rows=4, columns=4, noise=0)])
 def test_first_cells_that_show_nothing_are_grey_and_all_others_are_ink_and_paper(config):
-    world = task(config).world
+    world = build_task(config).world
     factors = world.sample(0, "train", np.arange(20))
     images, content = world.render(factors)[:, 0], world.content(factors).unflatten(1, world.grid)
     side, blank = world.patch_size, content < 0
@@ -127,7 +127,7 @@ def test_fresh_labels_say_nothing_of_their_class(name, split):
 
 def test_pictures_that_are_not_bursty_draw_each_cell_by_itself():
     """12 classes, weights 1 / (c + 1): the query's class is among 5 exemplars as often as independent draws have it there."""
-    world = task(FewshotConfig(n_pairs=5, n_classes=12, burstiness=3, p_bursty=0, zipf=1)).world
+    world = build_task(FewshotConfig(n_pairs=5, n_classes=12, burstiness=3, p_bursty=0, zipf=1)).world
     n = 20000
     factors = world.sample(0, "train", np.arange(n))
     p = 1 / np.arange(1, 13)
@@ -143,21 +143,21 @@ def test_distinct_classes_are_drawn_in_proportion_to_their_weights():
     weights = np.array([4, 2, 1])
     first, second = np.meshgrid((np.arange(7) + 0.5) / 7, (np.arange(30) + 0.5) / 30, indexing="ij")
     draws = np.stack([first.ravel(), second.ravel(), np.full(210, 0.5)], 1)
-    found = Counter(map(tuple, distinct(draws, weights).tolist()))
+    found = Counter(map(tuple, draw_distinct(draws, weights).tolist()))
     expected = {}
     for a in range(3):
         for b in {0, 1, 2} - {a}:
             (c,) = {0, 1, 2} - {a, b}
             expected[a, b, c] = weights[a] * 30 * weights[b] / (7 - weights[a])
     assert found == expected
-    every = distinct(
+    every = draw_distinct(
         np.random.default_rng(0).uniform(size=(200, 40)), np.rint(2.0**30 / np.arange(1, 41) ** 3).astype(np.int64)
     )
     assert (np.sort(every, 1) == np.arange(40)).all()
 
 
 def test_the_query_s_class_follows_zipf():
-    world = task(FewshotConfig(n_pairs=6, n_classes=20, burstiness=2, zipf=1.5)).world
+    world = build_task(FewshotConfig(n_pairs=6, n_classes=20, burstiness=2, zipf=1.5)).world
     n = 20000
     p = 1 / np.arange(1, 21) ** 1.5
     for split in ("train", "in_weights"):
@@ -182,27 +182,31 @@ def test_drawings_of_a_split_are_its_own_and_no_exemplar_shows_the_query_s(name)
 
 @every_split
 def test_pairs_name_the_last_copy_of_the_query_s_class(name, split):
-    batch, config = MADE[name].frozen(3, split, 40), CONFIGS[name]
+    batch, config = MADE[name].eval_batch(split, 40, 3), CONFIGS[name]
     n_known = MADE[name].world.n_known
     lost = False
     for image, cells in enumerate(batch.content.tolist()):
         labels = list(range(len(cells) - 2 * config.n_pairs, len(cells) - 1, 2))
         matching = [cell for cell in labels if cells[cell - 1] == cells[-1]]
         lost |= not matching
-        if batch.pairs is not None:
-            assert batch.pairs.labels[image].tolist() == labels and batch.pairs.query[image] == len(cells) - 1
-            assert batch.pairs.match[image] == matching[-1]
+        if batch.retrieval is not None:
+            assert batch.retrieval.candidates[image].tolist() == labels and batch.retrieval.query[image] == len(cells) - 1
+            assert batch.retrieval.target[image] == matching[-1]
             assert cells[matching[-1]] - n_known == batch.target[image]
-    assert lost == (batch.pairs is None)
+    assert lost == (batch.retrieval is None)
 
 
 def test_another_label_beside_the_query_s_class_is_another_answer():
     made = MADE["fewshot"]
     factors = made.world.sample(0, "test", np.arange(50))
     same = factors["class"] == factors["query"][:, None]
-    before = made.describe(factors)
-    moved = made.describe(made.world.change(factors, "label", np.where(same, (factors["label"] + 1) % 32, factors["label"])))
-    others = made.describe(made.world.change(factors, "label", np.where(same, factors["label"], (factors["label"] + 1) % 32)))
+    before = made.batch_from_factors(factors)
+    moved = made.batch_from_factors(
+        made.world.change_factor(factors, "label", np.where(same, (factors["label"] + 1) % 32, factors["label"]))
+    )
+    others = made.batch_from_factors(
+        made.world.change_factor(factors, "label", np.where(same, factors["label"], (factors["label"] + 1) % 32))
+    )
     assert ((before.target + 1) % 32 == moved.target).all() and (before.target == others.target).all()
 
 
@@ -214,14 +218,14 @@ def probe(made, split, cells=slice(None), n=1000):
         patches = batch.images[:, 0].unflatten(1, (-1, side)).unflatten(3, (-1, side)).transpose(2, 3).flatten(1, 2)
         return patches[:, cells].flatten(1).numpy()
 
-    train, test = made.frozen(0, "train", 2000), made.frozen(0, split, n)
+    train, test = made.eval_batch("train", 2000, 0), made.eval_batch(split, n, 0)
     return RidgeClassifier().fit(pixels(train), train.target.numpy()).score(pixels(test), test.target.numpy())
 
 
 def test_no_linear_probe_finds_a_label_that_is_fresh_for_each_picture():
     """All pixels may tell which labels are there (0.36 of answers), one cell less, the query's cell nothing (0.125)."""
-    made = task(FewshotConfig(n_pairs=4, n_labels=8, burstiness=1, labels="random"))
-    ceiling = made.baselines(made.frozen(0, "test", 5000))["accuracy.bag_of_labels"]
+    made = build_task(FewshotConfig(n_pairs=4, n_labels=8, burstiness=1, labels="random"))
+    ceiling = made.baselines(made.eval_batch("test", 5000, 0))["accuracy.bag_of_labels"]
     assert ceiling < 0.45
     assert probe(made, "test") < ceiling + 0.05
     assert max(probe(made, "test", slice(cell, cell + 1)) for cell in range(9)) < ceiling + 0.05
@@ -230,7 +234,7 @@ def test_no_linear_probe_finds_a_label_that_is_fresh_for_each_picture():
 
 def test_weights_answer_in_weights_and_not_in_context():
     """16 classes with fixed labels: what a probe learns of the query's cell answers the one and is chance on the other."""
-    made = task(FewshotConfig(n_pairs=4, n_classes=16, n_labels=8))
+    made = build_task(FewshotConfig(n_pairs=4, n_classes=16, n_labels=8))
     assert probe(made, "in_weights", slice(8, 9)) > 0.95
     assert probe(made, "in_context", slice(8, 9)) < 0.125 + 0.05
 
@@ -258,15 +262,15 @@ def test_impossible_settings_are_one_clear_line(options, said):
 
 def test_a_whole_number_is_an_exponent_too():
     assert FewshotConfig(zipf=2) == FewshotConfig(zipf=2.0)
-    assert np.array_equal(task(FewshotConfig(zipf=2)).world.weights, task(FewshotConfig(zipf=2.0)).world.weights)
+    assert np.array_equal(build_task(FewshotConfig(zipf=2)).world.weights, build_task(FewshotConfig(zipf=2.0)).world.weights)
 
 
 def test_omniglot_absent_is_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOYVIT_DATA", raising=False)
-    omniglot.drawings.cache_clear()
+    drawings.load_drawings.cache_clear()
     with pytest.raises(BadInput, match="images_background and images_evaluation") as caught:
-        task(FewshotConfig(source="omniglot"))
+        build_task(FewshotConfig(source="omniglot"))
     assert "\n" not in str(caught.value)
 
 
@@ -274,15 +278,15 @@ def test_omniglot_absent_is_one_clear_line(tmp_path, monkeypatch):
 def test_damaged_omniglot_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOYVIT_DATA")
-    omniglot.drawings.cache_clear()
+    drawings.load_drawings.cache_clear()
     folder = tmp_path / "datasets/omniglot"
     folder.mkdir(parents=True)
     (folder / "images_background.npz").write_bytes(b"no archive")
     with pytest.raises(BadInput, match="is damaged"):
-        omniglot.drawings()
+        drawings.load_drawings()
     (folder / "images_background/Latin/character01").mkdir(parents=True)
     with pytest.raises(BadInput, match="is not whole: 0 drawings"):
-        omniglot.drawings()
+        drawings.load_drawings()
 
 
 @pytest.mark.slow
@@ -292,10 +296,10 @@ def test_unpacked_pictures_are_the_archive_s(tmp_path):
     with zipfile.ZipFile(Path(os.environ["TOYVIT_DATA"]) / "omniglot-py/images_background_small1.zip") as archive:
         archive.extractall(tmp_path)
     numbers = sorted({int(path.name[:4]) for path in tmp_path.glob("*/*/*/*.png")})
-    found = omniglot.unpacked(tmp_path / "images_background_small1")
+    found = drawings.read_drawings(tmp_path / "images_background_small1")
     assert found.shape == (136, 20, 15, 15)
-    omniglot.drawings.cache_clear()
-    assert np.array_equal(found, omniglot.drawings()["images_background"][np.array(numbers) - 1])
+    drawings.load_drawings.cache_clear()
+    assert np.array_equal(found, drawings.load_drawings()["images_background"][np.array(numbers) - 1])
     assert found.min() == -1 and found.max() == 1
 
 
@@ -306,4 +310,4 @@ def test_a_small_copy_says_how_much_of_a_block_is_ink():
     ink[104, 104] = True
     expected = np.full((15, 15), -1.0)
     expected[1, 0], expected[2, 1], expected[14, 14] = 1, 4 * 14 / 49 - 1, 4 / 49 - 1
-    assert np.allclose(omniglot.small(ink), expected)
+    assert np.allclose(drawings.shrink_drawings(ink), expected)

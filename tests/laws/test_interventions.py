@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.laws.models import BASE, CASES, build, noise, pictures
-from toyvit.circuits import run, trace
 from toyvit.errors import BadInput
-from toyvit.taps import editing, nudging, recording, replacing, then, untouched, wanted, within
+from toyvit.model.forward import run_model, trace
+from toyvit.model.taps import editing, list_wanted, nudging, recording, replacing, then, untouched, within
 
 MODEL, IMAGES = build(BASE), pictures(BASE)
 SITES = list(MODEL.sites())
@@ -29,7 +29,7 @@ def test_a_misspelt_site_is_refused_and_the_nearest_named(site):
         lambda: MODEL.run_with_cache(IMAGES, [wrong]),
         lambda: MODEL.run_with_hooks(IMAGES, [(wrong, lambda value, hook: value)]),
         *(
-            lambda tap=tap: run(MODEL, IMAGES, tap)
+            lambda tap=tap: run_model(MODEL, IMAGES, tap)
             for tap in (
                 replacing({wrong: zero}),
                 editing({wrong: lambda x: x}),
@@ -51,7 +51,7 @@ def test_no_name_that_a_tap_may_carry_is_silently_ignored(spell):
     ignored = []
     for site in SITES:
         try:
-            edited = run(MODEL, IMAGES, editing({spell(site): lambda x: x + noise(x)}))
+            edited = run_model(MODEL, IMAGES, editing({spell(site): lambda x: x + noise(x)}))
         except BadInput:
             continue
         if torch.equal(edited, MODEL(IMAGES)):
@@ -65,7 +65,7 @@ def test_a_tap_may_carry_its_sites_in_any_collection(collection):
         return 2 * value if site == "logits" else value
 
     doubled.sites = collection(["logits"])
-    assert torch.equal(run(MODEL, IMAGES, doubled), 2 * MODEL(IMAGES).detach())
+    assert torch.equal(run_model(MODEL, IMAGES, doubled), 2 * MODEL(IMAGES).detach())
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -106,7 +106,9 @@ def test_hooks_and_taps_go_one_after_another():
     assert torch.equal(MODEL(IMAGES, then(before, then(add, after))), MODEL(IMAGES, then(then(before, add), after)))
     assert torch.equal(before.values["logits"], plain) and torch.equal(after.values["logits"], plain + 1)
     assert torch.equal(MODEL(IMAGES, then(untouched, untouched)), plain)
-    assert wanted(then(add, recording(["embed"]))) == {"logits", "embed"} and wanted(then(add, lambda s, x: x)) is None
+    assert (
+        list_wanted(then(add, recording(["embed"]))) == {"logits", "embed"} and list_wanted(then(add, lambda s, x: x)) is None
+    )
 
 
 def test_within_puts_the_prefix_before_the_name():
@@ -118,8 +120,8 @@ def test_within_puts_the_prefix_before_the_name():
 
     within("ln1.", within("blocks.1.", noting))("scale", IMAGES)
     assert seen == ["blocks.1.ln1.scale"]
-    assert wanted(within("blocks.1.", recording(["blocks.1.resid_pre", "blocks.0.resid_pre", "embed"]))) == {"resid_pre"}
-    assert wanted(within("blocks.1.", noting)) is None
+    assert list_wanted(within("blocks.1.", recording(["blocks.1.resid_pre", "blocks.0.resid_pre", "embed"]))) == {"resid_pre"}
+    assert list_wanted(within("blocks.1.", noting)) is None
 
 
 @pytest.mark.parametrize("case", ["mask=causal", "norm=rms", "norm=none", "registers"])
@@ -144,4 +146,4 @@ def test_a_nudge_s_gradient_is_the_derivative(case):
 
 def test_a_replacement_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"blocks.0.attn.pattern holds .* the replacement is"):
-        run(MODEL, IMAGES, replacing({"blocks.0.attn.pattern": torch.zeros(1)}))
+        run_model(MODEL, IMAGES, replacing({"blocks.0.attn.pattern": torch.zeros(1)}))

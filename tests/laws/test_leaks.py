@@ -12,7 +12,7 @@ from toyvit.config import (
     RegressConfig,
     TaskConfig,
 )
-from toyvit.data.naive import naive, patch_probes
+from toyvit.data.baselines import fit_baselines, score_patch_probes
 from toyvit.recipes import RECIPES
 
 # Task, size of a patch, and what a linear probe may score: on all pixels, on the best patch by itself. Chance is 1 / classes;
@@ -30,28 +30,30 @@ CLAIMS: dict[str, tuple[TaskConfig, int, float, float]] = {
 @pytest.mark.parametrize("name", CLAIMS)
 def test_pixels_do_not_give_the_answer_away(name):
     config, size, on_all, on_one = CLAIMS[name]
-    assert naive(config)["accuracy.pixel_probe"] <= on_all
-    assert patch_probes(config, size).max() <= on_one
+    assert fit_baselines(config)["accuracy.pixel_probe"] <= on_all
+    assert score_patch_probes(config, size).max() <= on_one
 
 
 def test_the_probes_find_what_is_there():
     """Digits are told apart by their pixels; the probe of one corner patch is worth little more than chance."""
     digits = ClassifyConfig(world="digits")
-    found = naive(digits)
+    found = fit_baselines(digits)
     assert found["accuracy.pixel_probe"] > 0.9 and found["accuracy.nearest_neighbour"] > 0.95
-    patches = patch_probes(digits, 4)
+    patches = score_patch_probes(digits, 4)
     assert patches.shape == (2, 2) and 0.4 < patches.min() <= patches.max() < found["accuracy.pixel_probe"]
-    assert patch_probes(digits, 1)[0, 0] < 0.2  # a pixel that is always paper
+    assert score_patch_probes(digits, 1)[0, 0] < 0.2  # a pixel that is always paper
 
 
 def test_numbers_are_read_off_pixels_where_they_are_there():
     """R^2: a sprite's column moves its pixels; its orientation, over all shapes and places, is in no pixel's mean."""
-    column, angle = (naive(RegressConfig(world="dsprites", factor=factor)) for factor in ("x", "orientation"))
+    column, angle = (fit_baselines(RegressConfig(world="dsprites", factor=factor)) for factor in ("x", "orientation"))
     assert column["accuracy.pixel_probe"] > 0.75 and column["accuracy.nearest_neighbour"] > 0.95
     assert angle["accuracy.pixel_probe"] < 0.05
-    assert 0.1 < naive(DspritesConfig())["accuracy.pixel_probe"] < column["accuracy.pixel_probe"]  # all factors, x and y too
+    assert (
+        0.1 < fit_baselines(DspritesConfig())["accuracy.pixel_probe"] < column["accuracy.pixel_probe"]
+    )  # all factors, x and y too
 
 
 @pytest.mark.parametrize("name", ["objects", "reconstruct", "markov"])
 def test_a_task_that_asks_each_patch_has_no_such_probe(name):
-    assert naive(RECIPES[name]().task) == {}
+    assert fit_baselines(RECIPES[name]().task) == {}

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.laws.models import BASE, build, pictures
-from toyvit.circuits import trace
 from toyvit.config import ModelConfig
-from toyvit.model.choices import MASKS
+from toyvit.model.forward import trace
+from toyvit.model.options import MASKS
 
 SHAPES = {
     "CLS": replace(BASE, n_layers=3),

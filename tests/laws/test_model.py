@@ -14,11 +14,11 @@ from safetensors.torch import load, save
 from torch.func import functional_call, grad, vmap
 
 from tests.laws.models import CASES, build, configs, noise, pictures
-from toyvit.data.tasks import loss, resolve, task
+from toyvit.data.tasks import build_task, loss, resolve_config
 from toyvit.errors import BadInput
 from toyvit.model import ViT
+from toyvit.model.taps import editing, recording
 from toyvit.recipes import RECIPES
-from toyvit.taps import editing, recording
 
 every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 
@@ -143,8 +143,8 @@ def test_step_zero_scores_chance(name):
     run = RECIPES[name]()
     if getattr(run.task, "world", None) == "mnist" and "TOYVIT_DATA" not in os.environ:
         pytest.skip("MNIST is looked for under TOYVIT_DATA")
-    run = resolve(run)
-    batch = task(run.task).frozen(0, "test", 64)
+    run = resolve_config(run)
+    batch = build_task(run.task).eval_batch("test", 64, 0)
     with torch.no_grad():
         found = loss(ViT(run.model, seed=run.seeds.init)(batch.images), batch.target).item()
     if not batch.target.is_floating_point():

@@ -13,11 +13,11 @@ import torch
 from sklearn.linear_model import RidgeClassifier
 
 from toyvit.config import CountingConfig, ObjectsConfig, SortOfClevrConfig
-from toyvit.data import clevr
-from toyvit.data.draws import sample_keys
-from toyvit.data.objects import LEAST, SIDE, stamps
-from toyvit.data.places import apart, overlapping
-from toyvit.data.tasks import task
+from toyvit.data.placement import find_overlaps, place_apart
+from toyvit.data.random import make_sample_keys
+from toyvit.data.tasks import build_task
+from toyvit.data.worlds.objects.world import LEAST, SIDE, load_stamps
+from toyvit.data.worlds.sort_of_clevr import world
 from toyvit.errors import BadInput
 
 SOURCES = ["glyphs", "dsprites", *(["mnist"] if "TOYVIT_DATA" in os.environ else [])]
@@ -25,7 +25,7 @@ every_source = pytest.mark.parametrize("source", SOURCES)
 
 
 def canvas(source, **options):
-    return task(ObjectsConfig(source=source, size=32 if source == "glyphs" else 48, **options))
+    return build_task(ObjectsConfig(source=source, size=32 if source == "glyphs" else 48, **options))
 
 
 # Sort-of-CLEVR
@@ -34,18 +34,18 @@ def canvas(source, **options):
 def seen(image):
     """What is in a picture without noise: of each colour its shape, middle and number of pixels; colour and question asked."""
     found = []
-    for rgb in clevr.RGB.tolist():
+    for rgb in world.RGB.tolist():
         lit = [
             (row, column)
-            for row in range(clevr.HEIGHT)
-            for column in range(clevr.WIDTH)
+            for row in range(world.HEIGHT)
+            for column in range(world.WIDTH)
             if image[:, row, column].tolist() == rgb
         ]
         rows, columns = [row for row, _ in lit], [column for _, column in lit]
         corner = (min(rows), min(columns))
         middle = (min(rows) + max(rows)) / 2, (min(columns) + max(columns)) / 2
         found.append(("square" if corner in lit else "circle", middle, len(lit)))
-    asked = clevr.RGB.tolist().index(image[:, 58, 60].tolist())
+    asked = world.RGB.tolist().index(image[:, 58, 60].tolist())
     bars = [image[:, 62, 57 + 2 * bar].tolist() for bar in range(4)]
     white = [bar == [1, 1, 1] for bar in bars]
     assert white[1:].count(True) == 1 and all(bar in ([0, 0, 0], [1, 1, 1]) for bar in bars)
@@ -60,8 +60,8 @@ def answer(found, asked, question):
     assert far.count(min(far)) == far.count(max(far)) == 1
     return (
         shape,
-        "yes" if column < (clevr.WIDTH - 1) / 2 else "no",
-        "yes" if row < (clevr.HEIGHT - 1) / 2 else "no",
+        "yes" if column < (world.WIDTH - 1) / 2 else "no",
+        "yes" if row < (world.HEIGHT - 1) / 2 else "no",
         others[far.index(min(far))][0],
         others[far.index(max(far))][0],
         str(1 + [other[0] for other in others].count(shape)),
@@ -70,15 +70,15 @@ def answer(found, asked, question):
 
 @pytest.mark.parametrize("ask", ["both", "relational", "non-relational"])
 def test_sort_of_clevr_is_answered_from_the_picture(ask):
-    made = task(SortOfClevrConfig(ask=ask))
-    batch = made.batch(4, "train", range(40))
+    made = build_task(SortOfClevrConfig(ask=ask))
+    batch = made.draw_batch(4, "train", range(40))
     questions = zip(batch.images, batch.target, batch.factors["question"], strict=True)
     for place, (image, target, question) in enumerate(questions):
         found, asked, read = seen(image.numpy())
-        assert read == question and answer(found, asked, read) == clevr.ANSWERS[target]
+        assert read == question and answer(found, asked, read) == world.ANSWERS[target]
         assert all(n == {"square": 81, "circle": 61}[shape] for shape, _, n in found)  # nothing is covered
         assert batch.factors["squares"][place] == [shape for shape, _, _ in found].count("square")
-        for name, axis, half in (("on_top", 0, (clevr.HEIGHT - 1) / 2), ("on_left", 1, (clevr.WIDTH - 1) / 2)):
+        for name, axis, half in (("on_top", 0, (world.HEIGHT - 1) / 2), ("on_left", 1, (world.WIDTH - 1) / 2)):
             assert batch.factors[name][place] == [middle[axis] < half for _, middle, _ in found].count(True)
     kinds = set(batch.factors["relational"].tolist())
     assert kinds == {"both": {0, 1}, "relational": {1}, "non-relational": {0}}[ask]
@@ -87,7 +87,7 @@ def test_sort_of_clevr_is_answered_from_the_picture(ask):
 @pytest.mark.parametrize(("ask", "share"), [("both", 0.25), ("both", 0.9), ("relational", 0.2), ("non-relational", 0.5)])
 def test_questions_that_are_held_out_are_asked_nowhere_else(ask, share):
     """Every pair (colour, question) is asked on one side, and each colour and each question loses as many, to within one."""
-    world = task(SortOfClevrConfig(ask=ask, held_out=share)).world
+    world = build_task(SortOfClevrConfig(ask=ask, held_out=share)).world
     asked = {}
     for split in world.sizes:
         factors = world.sample(2, split, np.arange(2000))
@@ -101,10 +101,10 @@ def test_questions_that_are_held_out_are_asked_nowhere_else(ask, share):
 
 
 def test_objects_lie_apart_and_no_distance_is_tied():
-    factors = task(SortOfClevrConfig()).world.sample(0, "train", np.arange(400))
+    factors = build_task(SortOfClevrConfig()).world.sample(0, "train", np.arange(400))
     for places in factors["place"].tolist():
-        corners = [divmod(place, clevr.CORNERS[1]) for place in places]
-        assert all(abs(a - c) >= clevr.SIDE or abs(b - d) >= clevr.SIDE for (a, b), (c, d) in combinations(corners, 2))
+        corners = [divmod(place, world.CORNERS[1]) for place in places]
+        assert all(abs(a - c) >= world.SIDE or abs(b - d) >= world.SIDE for (a, b), (c, d) in combinations(corners, 2))
         for one in corners:
             far = sorted((one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2 for other in corners if other != one)
             assert far[0] < far[1] and far[-2] < far[-1]
@@ -112,9 +112,9 @@ def test_objects_lie_apart_and_no_distance_is_tied():
 
 def test_each_placing_without_overlap_is_as_likely():
     """Two boxes of 2 pixels on 3 x 4 corners: against the list of all placings that are allowed."""
-    drawn = apart(sample_keys(0, "places", np.arange(40_000)), 2, (3, 4), 2)
+    drawn = place_apart(make_sample_keys(0, "places", np.arange(40_000)), 2, (3, 4), 2)
     every = [[one, other] for one in range(12) for other in range(12)]
-    allowed = [tuple(pair) for pair in every if not overlapping(np.array(pair), 4, 2)]
+    allowed = [tuple(pair) for pair in every if not find_overlaps(np.array(pair), 4, 2)]
     assert len(allowed) == 144 - 70  # rows at most 1 apart: 7 of 9; columns: 10 of 16
     shares = dict.fromkeys(allowed, 0)
     for pair in drawn.tolist():
@@ -124,9 +124,9 @@ def test_each_placing_without_overlap_is_as_likely():
 
 
 def test_what_the_question_alone_tells():
-    batch = task(SortOfClevrConfig()).batch(1, "train", range(12_000))
-    assert np.allclose(clevr.KNOWING.sum(1), 1)
-    for question, known in enumerate(clevr.KNOWING):
+    batch = build_task(SortOfClevrConfig()).draw_batch(1, "train", range(12_000))
+    assert np.allclose(world.KNOWING.sum(1), 1)
+    for question, known in enumerate(world.KNOWING):
         answers = batch.target[batch.factors["question"] == question]
         assert np.allclose(np.bincount(answers, minlength=10) / len(answers), known, atol=0.035)
 
@@ -147,7 +147,7 @@ def patches(images, size=8):
 @pytest.mark.parametrize(("ask", "bound"), [("relational", 0.5), ("non-relational", 0.55)])
 def test_sort_of_clevr_is_not_read_by_a_linear_probe(ask, bound):
     """Who knows the question alone is right in 0.44 of the relational and 0.5 of the other questions."""
-    batch = task(SortOfClevrConfig(ask=ask)).batch(0, "train", range(3000))
+    batch = build_task(SortOfClevrConfig(ask=ask)).draw_batch(0, "train", range(3000))
     assert probed(batch.images.flatten(1).numpy(), batch.target.numpy()) < bound
     assert max(probed(patch, batch.target.numpy()) for patch in patches(batch.images)) < bound
 
@@ -161,8 +161,8 @@ def test_masks_and_labels_are_what_the_picture_shows(source):
     world = made.world
     factors = world.sample(2, "test", np.arange(30))
     images, masks, labels = world.render(factors)[:, 0].numpy(), world.mask(factors), world.labels(factors)
-    bank, size = stamps(source), world.config.size
-    assert np.array_equal(labels, made.describe(factors).target)
+    bank, size = load_stamps(source), world.config.size
+    assert np.array_equal(labels, made.batch_from_factors(factors).target)
     for k in range(30):
         shown = np.zeros((size, size))
         mask = np.zeros((size, size), int)
@@ -207,25 +207,25 @@ def test_classes_that_a_quarter_holds_out_are_shown_there_by_held_out_only(sourc
 @pytest.mark.parametrize("kind", [ObjectsConfig, SortOfClevrConfig])
 def test_where_nothing_is_held_out_there_is_no_such_split(kind):
     """A share that comes to nothing is refused. That the samples are as before is in the checksums of the cards."""
-    assert "held_out" not in task(kind()).world.sizes and "held_out" in task(kind(held_out=0.4)).world.sizes
+    assert "held_out" not in build_task(kind()).world.sizes and "held_out" in build_task(kind(held_out=0.4)).world.sizes
     with pytest.raises(BadInput, match=r"held_out 0.001 comes to nothing"):
-        task(kind(held_out=0.001))
+        build_task(kind(held_out=0.001))
     with pytest.raises(BadInput, match="unknown split"):
-        task(kind()).world.sample(0, "held_out", np.arange(2))
+        build_task(kind()).world.sample(0, "held_out", np.arange(2))
 
 
 @every_source
 def test_an_object_more_leaves_the_others_where_they_are(source):
     world = canvas(source).world
     factors = world.sample(0, "train", np.arange(50))
-    fewer, more = (world.mask(world.change(factors, "count", np.full(50, n))) for n in (2, 3))
+    fewer, more = (world.mask(world.change_factor(factors, "count", np.full(50, n))) for n in (2, 3))
     assert np.array_equal(np.where(more == 3, 0, more), fewer) and set(np.unique(more)) == {0, 1, 2, 3}
     assert set(factors["count"].tolist()) == {1, 2, 3}
 
 
 @every_source
 def test_every_picture_of_every_class_is_drawn_from_its_own_split(source):
-    bank = stamps(source)
+    bank = load_stamps(source)
     assert bank.number.sum() == len(bank.pictures) if source == "mnist" else (bank.number.sum(1) == len(bank.pictures)).all()
     steps = np.arange(2**16)
     for first, number in zip(bank.first.ravel(), bank.number.ravel(), strict=True):
@@ -240,14 +240,14 @@ def test_every_picture_of_every_class_is_drawn_from_its_own_split(source):
 
 def test_shapes_fit_their_box():
     """Cut out of the halved picture nothing is lost, and classes differ."""
-    bank = stamps("dsprites")
+    bank = load_stamps("dsprites")
     assert bank.pictures.shape == (351, SIDE * SIDE) and set(np.unique(bank.pictures)) == {0, 255, 510, 765, 1020}
     lit = bank.pictures.reshape(3, -1, SIDE * SIDE).sum(2) / 1020
     assert lit.min() > 30 and lit.max() < 100
-    from toyvit.data import dsprites
+    from toyvit.data.worlds.dsprites import drawing
 
     factors = {"shape": [[0], [1], [2]], "scale": 5, "orientation": np.arange(39), "x": 15, "y": 15}
-    whole = dsprites.images(dsprites.index(factors)).sum((-1, -2)) / 4
+    whole = drawing.draw_images(drawing.encode_factors(factors)).sum((-1, -2)) / 4
     assert np.allclose(lit.reshape(3, 3, 39)[:, 2], whole)
 
 
@@ -264,7 +264,7 @@ def test_a_canvas_that_cannot_be_made_is_refused(options):
 
 def test_the_default_counting_world_is_what_it_always_was():
     """Taken before squares and the other questions were added."""
-    batch = task(CountingConfig()).batch(3, "held_out", range(64))
+    batch = build_task(CountingConfig()).draw_batch(3, "held_out", range(64))
     found = hashlib.sha256(batch.images.numpy().tobytes() + batch.target.numpy().tobytes())
     assert found.hexdigest() == "b62564d516afa64419a70bfb61ff43c16e72ef32982946365386560a460ace9d"
     assert list(batch.factors) == ["left", "right", "sum"]
@@ -286,10 +286,10 @@ def counted(image):
 @pytest.mark.parametrize("ask", ["add", "count", "compare"])
 @pytest.mark.parametrize("distractors", [0, 6])
 def test_counting_is_answered_from_the_picture(ask, distractors):
-    made = task(CountingConfig(ask=ask, distractors=distractors, noise=0))
+    made = build_task(CountingConfig(ask=ask, distractors=distractors, noise=0))
     for split in ("train", "held_out"):
         factors = made.world.sample(1, split, np.arange(150))
-        batch, drawn = made.describe(factors), set()
+        batch, drawn = made.batch_from_factors(factors), set()
         for k, target in enumerate(batch.target.tolist()):
             (left, right), squares = counted(batch.images[k, 0].numpy())
             more = 2 if left > right else 1 if left == right else 0
@@ -297,15 +297,15 @@ def test_counting_is_answered_from_the_picture(ask, distractors):
             assert squares == factors["squares"][k].tolist()
             drawn.update(squares)
         assert drawn == set(range(distractors + 1))
-    assert torch.equal(task(CountingConfig(noise=0)).batch(1, "train", [0]).images, made.batch(1, "train", [0]).images) == (
-        distractors == 0
-    )
+    assert torch.equal(
+        build_task(CountingConfig(noise=0)).draw_batch(1, "train", [0]).images, made.draw_batch(1, "train", [0]).images
+    ) == (distractors == 0)
 
 
 def test_a_disc_more_leaves_the_squares_where_they_are():
-    world = task(CountingConfig(distractors=9, noise=0)).world
+    world = build_task(CountingConfig(distractors=9, noise=0)).world
     factors = world.sample(0, "train", np.arange(100))
-    more = world.change(factors, "left", np.full(100, 7))
+    more = world.change_factor(factors, "left", np.full(100, 7))
     assert np.array_equal(world.distracting(factors), world.distracting(more))
     assert not (world.shown(more) & world.distracting(more)).any()
 

@@ -9,9 +9,9 @@ from dataclasses import fields, replace
 import pytest
 
 from tests.laws.records import FIELDS, IDS, another, hint, refused
-from toyvit.config import ModelConfig, Seeds, TrainConfig, differences
+from toyvit.cli.overrides import PARTS, apply_overrides, expand_variants
+from toyvit.config import ModelConfig, Seeds, TrainConfig, list_differences
 from toyvit.errors import BadInput
-from toyvit.overrides import PARTS, overridden, variants
 from toyvit.recipes import RECIPES
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)
@@ -39,8 +39,8 @@ def test_every_field_of_every_recipe_can_be_set(name):
                 expected = replace(expected, **{part: changed})
         for item in fields(changed := getattr(expected, part)):
             new += [f"--{part}.{item.name}", text(getattr(changed, item.name))]
-    assert overridden(run, own) == run == overridden(run, [])
-    assert overridden(run, new) == expected and len(differences(run, expected)) > 0.8 * len(new) / 2
+    assert apply_overrides(run, own) == run == apply_overrides(run, [])
+    assert apply_overrides(run, new) == expected and len(list_differences(run, expected)) > 0.8 * len(new) / 2
 
 
 def test_every_field_can_be_set_alone():
@@ -49,7 +49,7 @@ def test_every_field_can_be_set_alone():
         for item in fields(record := getattr(run, part)):
             changed = another(record, item)
             if changed is not None:
-                found = overridden(run, [f"--{part}.{item.name}", text(getattr(changed, item.name))])
+                found = apply_overrides(run, [f"--{part}.{item.name}", text(getattr(changed, item.name))])
                 assert found == replace(run, **{part: changed})
 
 
@@ -62,28 +62,28 @@ def test_a_value_may_follow_an_equals_sign():
         ("model.image_size", (40, 40)),
     ):
         spaced, joined = ([f"--{name}", text(value)], [f"--{name}={text(value)}"])
-        assert overridden(run, joined) == overridden(run, spaced) != run
+        assert apply_overrides(run, joined) == apply_overrides(run, spaced) != run
 
 
 def test_a_list_may_have_one_number():
-    assert overridden(RECIPES["induction"](), ["--train.checkpoints", "5"]).train.checkpoints == (5,)
+    assert apply_overrides(RECIPES["induction"](), ["--train.checkpoints", "5"]).train.checkpoints == (5,)
 
 
 def test_lists_of_a_sweep_are_apart_by_slashes():
     """Each becomes a setting of its own, with a name that is a folder's."""
-    made = variants(
+    made = expand_variants(
         RECIPES["induction"](), ["--train.clamps", "none/0.0:previous,0.0:copy@5/1:match", "--model.n_heads", "1,2"]
     )
     assert list(made)[::2] == ["clamps-none_n_heads-1", "clamps-0.0-previous-0.0-copy-5_n_heads-1", "clamps-1-match_n_heads-1"]
     assert [run.train.clamps for run in list(made.values())[1::2]] == [(), ("0.0:previous", "0.0:copy@5"), ("1:match",)]
-    (alone,) = variants(RECIPES["induction"](), ["--train.checkpoints", "0,10"]).values()
+    (alone,) = expand_variants(RECIPES["induction"](), ["--train.checkpoints", "0,10"]).values()
     assert alone.train.checkpoints == (0, 10)
 
 
 @pytest.mark.parametrize("rates", ["0.1,0.2,0.1", "0.1,0.2,1e-1"])
 def test_a_setting_of_a_sweep_is_named_once(rates):
     with pytest.raises(BadInput, match=r"^--model.n_heads 1 --train.learning_rate (0.1|1e-1) is named twice"):
-        variants(RECIPES["induction"](), ["--model.n_heads", "1,2", "--train.learning_rate", rates])
+        expand_variants(RECIPES["induction"](), ["--model.n_heads", "1,2", "--train.learning_rate", rates])
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_setting_of_a_sweep_is_named_once(rates):
 )
 def test_a_wrong_override_is_one_line(words, named):
     with pytest.raises(BadInput) as caught:
-        overridden(RECIPES["induction"](), words)
+        apply_overrides(RECIPES["induction"](), words)
     assert named in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -122,5 +122,5 @@ def test_what_is_refused_names_the_option_that_was_typed(kind, item):
     bad = [text(value) for value in refused(kind, item) if one_number and isinstance(value, (int, float))]
     for word in [*bad, *["no-such"] * ("allowed" in item.metadata)]:
         with pytest.raises(BadInput) as caught:
-            overridden(run, [f"--{part}.{item.name}", word])
+            apply_overrides(run, [f"--{part}.{item.name}", word])
         assert str(caught.value).startswith(f"--{part}.{item.name} ") and kind.__name__ not in str(caught.value)

@@ -8,11 +8,11 @@ import torch
 
 from tests.laws.worlds import CONFIGS, MADE, patches, splits
 from toyvit.config import PointersConfig
-from toyvit.data.collected import collected
-from toyvit.data.glyphs import bank
-from toyvit.data.naive import linear, naive, patch_probes
-from toyvit.data.pointers import drawings
-from toyvit.data.tasks import task
+from toyvit.data.baselines import fit_baselines, score_linear_probe, score_patch_probes
+from toyvit.data.collected import load_collected
+from toyvit.data.tasks import build_task
+from toyvit.data.worlds.glyphs.world import draw_glyph_bank
+from toyvit.data.worlds.pointers.world import load_drawings
 from toyvit.errors import BadInput
 
 NAMES = [name for name in CONFIGS if isinstance(CONFIGS[name], PointersConfig)]
@@ -32,10 +32,10 @@ def followed(config: PointersConfig, cells: list[int]) -> tuple[int, int]:
 @every_split
 def test_the_answer_is_where_the_pointer_leads(name, split):
     made = MADE[name]
-    batch = made.batch(4, split, range(200))
+    batch = made.draw_batch(4, split, range(200))
     found = [followed(CONFIGS[name], cells) for cells in batch.content.tolist()]
     assert [value for _, value in found] == batch.target.tolist() == batch.factors["answer"].tolist()
-    assert [cell for cell, _ in found] == batch.pairs.match.tolist() and batch.pairs.query.eq(0).all()
+    assert [cell for cell, _ in found] == batch.retrieval.target.tolist() and batch.retrieval.query.eq(0).all()
     assert batch.factors["pointer"].equal(batch.content[:, 0])
     assert batch.factors["value"].tolist() == [cells[1 + cells[0]] for cells in batch.content.tolist()]
 
@@ -43,8 +43,8 @@ def test_the_answer_is_where_the_pointer_leads(name, split):
 @pytest.mark.parametrize("name", [name for name in NAMES if CONFIGS[name].source == "glyphs"])
 def test_the_picture_shows_the_numbers(name):
     """Each cell is nearest to the glyph of its number."""
-    made, glyphs = MADE[name], bank(CONFIGS[name].n_values).reshape(CONFIGS[name].n_values, -1)
-    batch = made.batch(4, "test", range(60))
+    made, glyphs = MADE[name], draw_glyph_bank(CONFIGS[name].n_values).reshape(CONFIGS[name].n_values, -1)
+    batch = made.draw_batch(4, "test", range(60))
     for cell, pixels in enumerate(patches(made, batch)):
         assert np.array_equal((pixels @ glyphs.T).argmax(1), batch.content[:, cell].numpy())
 
@@ -84,7 +84,7 @@ def test_with_two_hops_the_second_leads_on(name):
 @every_pointer
 def test_answers_are_balanced(name):
     made = MADE[name]
-    share = np.bincount(made.batch(1, "train", range(8000)).target, minlength=made.n_classes) / 8000
+    share = np.bincount(made.draw_batch(1, "train", range(8000)).target, minlength=made.n_classes) / 8000
     assert np.abs(share - 1 / made.n_classes).max() < 0.025
 
 
@@ -92,8 +92,8 @@ def test_answers_are_balanced(name):
 def test_another_pointer_changes_the_answer_and_one_cell(name):
     made, config = MADE[name], CONFIGS[name]
     factors = made.world.sample(2, "test", np.arange(80))
-    other = made.describe(made.world.change(factors, "pointer", (factors["pointer"] + 1) % config.n_values))
-    one = made.describe(factors)
+    other = made.batch_from_factors(made.world.change_factor(factors, "pointer", (factors["pointer"] + 1) % config.n_values))
+    one = made.batch_from_factors(factors)
     assert [followed(config, cells)[1] for cells in other.content.tolist()] == other.target.tolist()
     assert ((one.content != other.content).nonzero()[:, 1] == 0).all() and (one.target != other.target).any()
 
@@ -101,13 +101,13 @@ def test_another_pointer_changes_the_answer_and_one_cell(name):
 @needs_mnist
 def test_mnist_s_splits_share_no_drawing():
     """Every cell is a digit of its own split of MNIST, averaged over 2 x 2 pixels, of the class that it should be."""
-    made = task(PointersConfig(source="mnist", noise=0))
+    made = build_task(PointersConfig(source="mnist", noise=0))
     for split, of in (("train", "train"), ("validation", "validation"), ("test", "test"), ("held_out", "test")):
-        mnist = collected("mnist")
+        mnist = load_collected("mnist")
         images, labels = mnist.images[mnist.splits[of]], mnist.known["class"][mnist.splits[of]]
         pooled = images.reshape(-1, 14, 2, 14, 2).astype(np.int64).sum((2, 4)).reshape(len(images), -1)
         known = {row.tobytes(): label for row, label in zip(pooled, labels.tolist(), strict=True)}
-        batch = made.batch(0, split, range(40))
+        batch = made.draw_batch(0, split, range(40))
         for cell, pixels in enumerate(patches(made, batch)):
             shown = np.rint((pixels + 1) * 510).astype(np.int64)
             assert [known[row.tobytes()] for row in shown] == batch.content[:, cell].tolist()
@@ -115,9 +115,11 @@ def test_mnist_s_splits_share_no_drawing():
 
 @needs_mnist
 def test_every_drawing_of_mnist_can_be_shown():
-    pictures, first = drawings()
+    pictures, first = load_drawings()
     assert len(pictures) == first[-1] == 70000 and first[0] == 0 and first[10] == 55000 and first[20] == 60000
-    counts = [np.bincount(collected("mnist").known["class"][rows]).tolist() for rows in collected("mnist").splits.values()]
+    counts = [
+        np.bincount(load_collected("mnist").known["class"][rows]).tolist() for rows in load_collected("mnist").splits.values()
+    ]
     assert np.diff(first).tolist() == [count for split in counts for count in split]
 
 
@@ -145,14 +147,14 @@ def test_an_impossible_setting_is_one_clear_line(values, message):
 def test_no_linear_reader_of_pixels_knows_where_to_look(name, most_of_a_patch):
     """All pixels give no more than the bag of values; one block gives its own share: 1/8 + 7/8 * 1/8 with one hop."""
     made, config = MADE[name], CONFIGS[name]
-    ceiling = made.baselines(made.frozen(0, "test", 2000))["accuracy.bag_of_values"]
-    assert naive(config)["accuracy.pixel_probe"] < ceiling + 0.03
-    assert patch_probes(config, made.world.patch_size).max() < most_of_a_patch
+    ceiling = made.baselines(made.eval_batch("test", 2000, 0))["accuracy.bag_of_values"]
+    assert fit_baselines(config)["accuracy.pixel_probe"] < ceiling + 0.03
+    assert score_patch_probes(config, made.world.patch_size).max() < most_of_a_patch
 
 
 def test_a_linear_reader_of_pixels_reads_the_pointer():
     """The probe that must fail above."""
     made = MADE["pointers"]
-    train, test = made.frozen(0, "train", 2000), made.frozen(0, "test", 2000)
-    assert linear(*[(patches(made, batch)[0], batch.factors["pointer"].numpy()) for batch in (train, test)]) > 0.99
+    train, test = made.eval_batch("train", 2000, 0), made.eval_batch("test", 2000, 0)
+    assert score_linear_probe(*[(patches(made, batch)[0], batch.factors["pointer"].numpy()) for batch in (train, test)]) > 0.99
     assert torch.equal(test.factors["pointer"], test.content[:, 0])

@@ -8,8 +8,8 @@ import torch
 
 from tests.laws.worlds import CONFIGS, MADE, patches, splits
 from toyvit.config import RelationsConfig
-from toyvit.data.glyphs import CELL, N_UNSEEN
-from toyvit.data.naive import linear, naive, patch_probes
+from toyvit.data.baselines import fit_baselines, score_linear_probe, score_patch_probes
+from toyvit.data.worlds.glyphs.world import CELL, N_UNSEEN
 from toyvit.errors import BadInput
 
 NAMES = [name for name in CONFIGS if isinstance(CONFIGS[name], RelationsConfig)]
@@ -53,14 +53,14 @@ def answer(config: RelationsConfig, picture: torch.Tensor) -> int:
 
 @every_split
 def test_the_answer_is_what_the_picture_shows(name, split):
-    batch = MADE[name].batch(4, split, range(60))
+    batch = MADE[name].draw_batch(4, split, range(60))
     assert [answer(CONFIGS[name], picture[0]) for picture in batch.images] == batch.target.tolist()
 
 
 @every_split
 def test_answers_are_balanced(name, split):
     made = MADE[name]
-    share = np.bincount(made.batch(1, split, range(4000)).target, minlength=made.n_classes) / 4000
+    share = np.bincount(made.draw_batch(1, split, range(4000)).target, minlength=made.n_classes) / 4000
     assert np.abs(share - 1 / made.n_classes).max() < 0.03
 
 
@@ -78,8 +78,8 @@ def test_pairs_are_alike_as_often_as_the_config_says(name):
 def test_another_relation_flips_the_answer_and_one_object_a_pair(name, factor):
     made = MADE[name]
     factors = made.world.sample(2, "test", np.arange(80))
-    changed = made.world.change(factors, factor, 1 - factors[factor])
-    one, other = made.describe(factors), made.describe(changed)
+    changed = made.world.change_factor(factors, factor, 1 - factors[factor])
+    one, other = made.batch_from_factors(factors), made.batch_from_factors(changed)
     assert torch.equal(one.target, 1 - other.target)
     assert ((one.content != other.content).sum(1) == (2 if factor == "left" else 1)).all()
     assert torch.equal(one.content >= 0, other.content >= 0)
@@ -93,8 +93,8 @@ def test_another_relation_flips_the_answer_and_one_object_a_pair(name, factor):
 def test_another_odd_one_moves_the_answer(name):
     made, config = MADE[name], CONFIGS[name]
     factors = made.world.sample(2, "test", np.arange(80))
-    changed = made.world.change(factors, "odd", (factors["odd"] + 1) % config.n_objects)
-    one, other = made.describe(factors), made.describe(changed)
+    changed = made.world.change_factor(factors, "odd", (factors["odd"] + 1) % config.n_objects)
+    one, other = made.batch_from_factors(factors), made.batch_from_factors(changed)
     assert (one.target != other.target).all() and ((one.content != other.content).sum(1) == 2).all()
     assert [answer(config, picture[0]) for picture in other.images] == other.target.tolist()
 
@@ -104,7 +104,10 @@ def test_other_shapes_and_other_places_leave_the_question_s_answer(name):
     """Shapes of the split `unseen` in the places of `test`: other pictures, the same answers."""
     made = MADE[name]
     factors, unseen = made.world.sample(2, "test", np.arange(40)), made.world.sample(2, "unseen", np.arange(40))
-    one, other = made.describe(factors), made.describe(made.world.change(factors, "shape", unseen["shape"]))
+    one, other = (
+        made.batch_from_factors(factors),
+        made.batch_from_factors(made.world.change_factor(factors, "shape", unseen["shape"])),
+    )
     assert torch.equal(one.target, other.target) and ((one.content != other.content) == (one.content >= 0)).all()
 
 
@@ -124,10 +127,10 @@ def test_a_change_that_would_make_the_answer_wrong_is_refused(name):
     factors = world.sample(0, "test", np.arange(3))
     for factor in ("shape", "cell"):
         with pytest.raises(BadInput, match=f"no {factor} comes twice"):
-            world.change(factors, factor, np.zeros_like(factors[factor]))
+            world.change_factor(factors, factor, np.zeros_like(factors[factor]))
     if world.config.ask == "match":
         with pytest.raises(BadInput, match="stays in its part"):
-            world.change(factors, "cell", factors["cell"][:, ::-1])
+            world.change_factor(factors, "cell", factors["cell"][:, ::-1])
 
 
 @pytest.mark.parametrize(
@@ -157,13 +160,13 @@ def test_an_impossible_setting_is_one_clear_line(values, message):
 )
 def test_no_linear_reader_of_pixels_finds_the_answer(name, most, most_of_a_patch):
     """Near chance: 1/2, 1/2; for the odd one of six among 16 cells, 1/6 for who sees where objects are."""
-    assert naive(CONFIGS[name])["accuracy.pixel_probe"] < most
-    assert patch_probes(CONFIGS[name], CELL).max() < most_of_a_patch
+    assert fit_baselines(CONFIGS[name])["accuracy.pixel_probe"] < most
+    assert score_patch_probes(CONFIGS[name], CELL).max() < most_of_a_patch
 
 
 def test_a_linear_reader_of_pixels_finds_what_is_there():
     """The probe that must fail above reads which of two shapes a patch shows."""
     made = MADE["relations 3x3 odd"]
-    train, test = made.frozen(0, "train", 2000), made.frozen(0, "test", 2000)
+    train, test = made.eval_batch("train", 2000, 0), made.eval_batch("test", 2000, 0)
     cells = [(patches(made, batch)[4], batch.content[:, 4].numpy()) for batch in (train, test)]
-    assert linear(*cells) > 0.99
+    assert score_linear_probe(*cells) > 0.99

@@ -7,15 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toyvit.data.tasks import resolve, task
+from toyvit.data.tasks import build_task, resolve_config
 from toyvit.recipes import RECIPES
-from toyvit.train.data import AHEAD, Stream
+from toyvit.train.datamodule import AHEAD, BatchStream
 
 
 def stream(recipe, batch_size, steps, first=1, **training):
-    run = resolve(RECIPES[recipe]())
+    run = resolve_config(RECIPES[recipe]())
     run = replace(run, train=replace(run.train, batch_size=batch_size, steps=steps, **training))
-    return Stream(task(run.task), run, first)
+    return BatchStream(build_task(run.task), run, first)
 
 
 @settings(deadline=None, max_examples=30)
@@ -25,7 +25,7 @@ def test_batches_are_the_same_drawn_together_and_alone(recipe, size, steps, data
     batches = list(drawn)
     assert len(batches) == steps - drawn.first + 1
     for step, batch in enumerate(batches, drawn.first):
-        images, target = drawn.task.examples(drawn.run.seeds.data, "train", range_of(step, size))
+        images, target = drawn.task.training_batch(drawn.run.seeds.data, "train", range_of(step, size))
         assert torch.equal(batch[0], images) and batch[1].equal(target)
 
 

@@ -8,9 +8,9 @@ from hypothesis import Phase, given, settings
 
 from tests.laws.models import BASE, CASES, EVERY, build, configs, noise, pictures
 from toyvit.config import ModelConfig
-from toyvit.model.choices import n_outputs
-from toyvit.sites import AXES, SITES
-from toyvit.taps import editing, recording, replacing, untouched
+from toyvit.model.options import count_outputs
+from toyvit.model.sites import AXES, SITES
+from toyvit.model.taps import editing, recording, replacing, untouched
 
 every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 any_config = given(configs())
@@ -22,7 +22,7 @@ def sizes(config: ModelConfig, n_images: int) -> dict[str, int]:
     return {
         **{"image": n_images, "patch": config.n_patches, "token": tokens, "query": tokens, "key": tokens, "one": 1},
         **{"head": config.n_heads, "model": config.d_model, "feature": config.d_head, "neuron": config.d_mlp},
-        **{"pixel": config.d_patch, "label": n_outputs(config)},
+        **{"pixel": config.d_patch, "label": count_outputs(config)},
     }
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.laws.worlds import CONFIGS, MADE, SPLITS, fingerprint, fingerprints, some, splits
-from toyvit.data.glyphs import N_UNSEEN
+from toyvit.data.worlds.glyphs.world import N_UNSEEN
 from toyvit.errors import BadInput
 
 every_task = pytest.mark.parametrize("name", CONFIGS)
@@ -29,16 +29,16 @@ def copied(factors):
 @every_split
 def test_a_sample_is_the_same_alone_in_a_batch_and_in_another_order(name, split):
     made, places = MADE[name], np.array([5, 0, 3, 1])
-    batch = made.batch(3, split, places)
-    images, target = made.examples(3, split, places)
+    batch = made.draw_batch(3, split, places)
+    images, target = made.training_batch(3, split, places)
     assert torch.equal(images, batch.images) and torch.equal(target.nan_to_num(-9), batch.target.nan_to_num(-9))
     for place, index in enumerate(places):
-        alone = made.batch(3, split, [index])
+        alone = made.draw_batch(3, split, [index])
         assert torch.equal(alone.images[0], batch.images[place])
         assert torch.equal(alone.target[0].nan_to_num(-9), batch.target[place].nan_to_num(-9))
         for factor, values in batch.factors.items():
             assert alone.factors[factor][0] == values[place]
-    assert fingerprint(made.frozen(3, split, 6)) == fingerprint(made.batch(3, split, np.arange(6)))
+    assert fingerprint(made.eval_batch(split, 6, 3)) == fingerprint(made.draw_batch(3, split, np.arange(6)))
 
 
 @pytest.mark.slow
@@ -88,16 +88,16 @@ def test_a_finite_split_ends_and_is_the_same_for_every_seed(name):
     made = MADE[name]
     for split in set(splits(name)) - {"train"}:
         size = made.world.sizes[split]
-        assert len(made.frozen(0, split, size + 10).images) == size
-        assert fingerprint(made.frozen(0, split, size)) == fingerprint(made.frozen(1, split, size))
+        assert len(made.eval_batch(split, size + 10, 0).images) == size
+        assert fingerprint(made.eval_batch(split, size, 0)) == fingerprint(made.eval_batch(split, size, 1))
         with pytest.raises(BadInput, match=f"{size} {split} pictures"):
-            made.batch(0, split, [size])
+            made.draw_batch(0, split, [size])
 
 
 @every_task
 def test_an_unknown_split_is_refused(name):
     with pytest.raises(BadInput, match="did you mean 'test'"):
-        MADE[name].batch(0, "tset", [0])
+        MADE[name].draw_batch(0, "tset", [0])
 
 
 @every_split
@@ -122,7 +122,7 @@ def test_rendering_is_pure(name, split):
     images = made.world.render(factors)
     size = made.world.image_size
     assert images.shape == (6, made.world.n_channels, *size) and images.dtype == torch.float32 and images.isfinite().all()
-    assert fingerprint(made.describe(factors)) == fingerprint(made.describe(copied(factors)))
+    assert fingerprint(made.batch_from_factors(factors)) == fingerprint(made.batch_from_factors(copied(factors)))
     images += 1  # what a caller does to a picture stays with the caller
     assert torch.equal(made.world.render(factors) + 1, images)
     assert all(np.array_equal(values, before[factor]) for factor, values in factors.items())
@@ -131,25 +131,25 @@ def test_rendering_is_pure(name, split):
 @every_split
 def test_a_target_answers_in_the_declared_form(name, split):
     made = MADE[name]
-    batch = made.batch(0, split, some(name, split, 40))
+    batch = made.draw_batch(0, split, some(name, split, 40))
     n = len(batch.images)
     world = made.world
     n_patches = None if world.patch_size is None else world.image_size[0] * world.image_size[1] // world.patch_size**2
-    if made.answers == "image" and batch.target.is_floating_point():
+    if made.output_kind == "image" and batch.target.is_floating_point():
         assert batch.target.shape == (n, made.n_classes) and batch.target.isfinite().all()
-    elif made.answers == "image":
+    elif made.output_kind == "image":
         assert batch.target.shape == (n,) and batch.target.min() >= 0
-    elif made.answers == "pixels":
+    elif made.output_kind == "pixels":
         n_pixels = world.n_channels * world.patch_size**2
         assert batch.target.shape == (n, n_patches, n_pixels) and made.n_classes == n_pixels
         asked = ~batch.target.isnan()
         assert torch.equal(asked.any(2), asked.all(2)) and asked.any(2).sum(1).eq(world.n_hidden).all()
-    elif made.answers == "patch":
+    elif made.output_kind == "patch":
         assert batch.target.shape == (n, n_patches) and (batch.target >= 0).any(1).all()
     if not batch.target.is_floating_point():
         assert batch.target.min() >= -1 and batch.target.max() < made.n_classes
     assert all(values.shape == (n,) and values.min() >= 0 for values in batch.factors.values())
     if batch.content is not None:
         assert batch.content.shape == (n, n_patches)
-    if batch.pairs is not None:
-        assert (batch.pairs.labels == batch.pairs.match[:, None]).sum(1).eq(1).all()
+    if batch.retrieval is not None:
+        assert (batch.retrieval.candidates == batch.retrieval.target[:, None]).sum(1).eq(1).all()

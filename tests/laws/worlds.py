@@ -28,7 +28,7 @@ from toyvit.config import (
     SortOfClevrConfig,
     TaskConfig,
 )
-from toyvit.data.tasks import Batch, Task, task
+from toyvit.data.tasks import Batch, Task, build_task
 from toyvit.errors import BadInput
 
 CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.items()} | {
@@ -69,7 +69,7 @@ CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.it
 }
 if "TOYVIT_DATA" in os.environ:  # MNIST is looked for there
     CONFIGS["pointers mnist"] = PointersConfig(source="mnist", noise=0.1)
-MADE = {name: task(config) for name, config in CONFIGS.items()}
+MADE = {name: build_task(config) for name, config in CONFIGS.items()}
 # Tasks whose files may not be here.
 FOUND: dict[str, TaskConfig] = {
     "classify mnist": ClassifyConfig(world="mnist"),
@@ -79,7 +79,7 @@ FOUND: dict[str, TaskConfig] = {
 }
 for name, config in FOUND.items():
     with suppress(BadInput):
-        MADE[name] = task(config)
+        MADE[name] = build_task(config)
         CONFIGS[name] = config
 
 
@@ -118,7 +118,9 @@ def fingerprint(batch: Batch) -> str:
 
 def fingerprints() -> dict[str, str]:
     return {
-        name: fingerprint(made.batch(3, split, some(name, split, 9))) for name, made in MADE.items() for split in splits(name)
+        name: fingerprint(made.draw_batch(3, split, some(name, split, 9)))
+        for name, made in MADE.items()
+        for split in splits(name)
     }
 
 

@@ -13,28 +13,28 @@ from toyvit.__main__ import main
 from toyvit.errors import BadInput
 from toyvit.replications import REPLICATIONS, rank_one
 from toyvit.replications.loop import replicate
-from toyvit.replications.page import text, why, write_page
+from toyvit.replications.page import explain_verdict, format_page, write_page
 from toyvit.replications.record import (
     MOST_POINTS,
     Check,
-    Found,
+    Outcome,
     Record,
     Replication,
-    grid,
-    judged,
-    lines,
-    path_of,
-    read,
-    records,
-    verdict,
-    write,
+    build_grid,
+    build_lines,
+    build_path,
+    judge_seed,
+    load_records,
+    read_record,
+    summarize_verdict,
+    write_record,
 )
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def coin(seed, folder):
-    return Found({"heads": float(seed), "never": None}, [lines("coin", "toss", "heads", {"one": ([0, 1], [0, seed])})])
+    return Outcome({"heads": float(seed), "never": None}, [build_lines("coin", "toss", "heads", {"one": ([0, 1], [0, seed])})])
 
 
 COIN = Replication(
@@ -50,13 +50,15 @@ COIN = Replication(
 
 def test_a_seed_is_judged_by_rules_that_stand_before_it(tmp_path):
     found = replicate([COIN], [0, 1, 2], tmp_path, progress=False)
-    assert [judged(COIN, record) for record in found] == ["not reached", "agrees", "differs"]
-    assert verdict(COIN, found) == "agrees in 1 of 3 seeds, differs in 1 of 3 seeds, not reached in 1 of 3 seeds"
-    assert verdict(COIN, found[1:2]) == "agrees" and verdict(COIN, []) == "not run"
-    assert why(COIN, found[1:2]) == "All numbers are within their bounds."
-    assert why(COIN, found) == "heads: 0, where 1 to 2 agrees (seed 0); fewer heads: 2, where 0 to 1 agrees (seed 2)."
+    assert [judge_seed(COIN, record) for record in found] == ["not reached", "agrees", "differs"]
+    assert summarize_verdict(COIN, found) == "agrees in 1 of 3 seeds, differs in 1 of 3 seeds, not reached in 1 of 3 seeds"
+    assert summarize_verdict(COIN, found[1:2]) == "agrees" and summarize_verdict(COIN, []) == "not run"
+    assert explain_verdict(COIN, found[1:2]) == "All numbers are within their bounds."
+    assert (
+        explain_verdict(COIN, found) == "heads: 0, where 1 to 2 agrees (seed 0); fewer heads: 2, where 0 to 1 agrees (seed 2)."
+    )
     never = replace(COIN, checks=(Check("never", "never", "1", "text", 0, 1),))
-    assert judged(never, found[0]) == "differs" and "never: never" in why(never, found)
+    assert judge_seed(never, found[0]) == "differs" and "never: never" in explain_verdict(never, found)
 
 
 def test_a_finished_seed_is_not_done_again_and_one_of_another_version_is(tmp_path):
@@ -67,7 +69,7 @@ def test_a_finished_seed_is_not_done_again_and_one_of_another_version_is(tmp_pat
     assert done == [0, 2, 1]
     replicate([replace(noted, version=2)], [0], tmp_path, progress=False)
     assert done == [0, 2, 1, 0]
-    assert [record.seed for record in records(tmp_path, replace(noted, version=2))] == [0]
+    assert [record.seed for record in load_records(tmp_path, replace(noted, version=2))] == [0]
 
 
 def test_minutes_are_those_of_a_seed_that_was_run_at_once(tmp_path):
@@ -75,7 +77,7 @@ def test_minutes_are_those_of_a_seed_that_was_run_at_once(tmp_path):
     assert whole.minutes is not None and 0 <= whole.minutes < 0.1
     (tmp_path / "coin" / "seed-1").mkdir(parents=True)
     replicate([COIN], [1], tmp_path, progress=False)
-    assert [record.minutes is None for record in records(tmp_path, COIN)] == [False, True]
+    assert [record.minutes is None for record in load_records(tmp_path, COIN)] == [False, True]
 
 
 def test_what_is_finished_is_written_before_the_next_seed_breaks(tmp_path):
@@ -86,34 +88,34 @@ def test_what_is_finished_is_written_before_the_next_seed_breaks(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         replicate([replace(COIN, run=breaks)], [0, 1, 2], tmp_path, progress=False)
-    assert [record.seed for record in records(tmp_path, COIN)] == [0]
+    assert [record.seed for record in load_records(tmp_path, COIN)] == [0]
 
 
 @pytest.mark.slow
 def test_killed_between_seeds_nothing_is_lost_and_nothing_done_twice(tmp_path):
     words = ["replicate", "rank-one", "--seeds", "0..3", "--runs", str(tmp_path)]
     folder, child = tmp_path / "replications", toyvit(*words)
-    wait_for(path_of(folder, "rank-one", 0).exists, child)
+    wait_for(build_path(folder, "rank-one", 0).exists, child)
     kill(child)
     written = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
     assert 1 <= len(written) < 4
     assert main(words) == 0
     assert {path: path.stat().st_mtime_ns for path in written} == written
-    assert [record.seed for record in records(folder, REPLICATIONS["rank-one"])] == [0, 1, 2, 3]
+    assert [record.seed for record in load_records(folder, REPLICATIONS["rank-one"])] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"name": "coin"}', "[1]", json.dumps({"name": "other"})])
 def test_a_damaged_record_is_refused_in_one_line(damage, tmp_path):
-    write(tmp_path, Record(name="coin", version=1, seed=3, minutes=0, numbers={}, panels=[]))
-    path = path_of(tmp_path, "coin", 3)
-    assert read(path).seed == 3
+    write_record(tmp_path, Record(name="coin", version=1, seed=3, minutes=0, numbers={}, panels=[]))
+    path = build_path(tmp_path, "coin", 3)
+    assert read_record(path).seed == 3
     path.write_text(damage)
     with pytest.raises(BadInput, match="is not a record of a replication") as error:
         replicate([COIN], [0], tmp_path, progress=False)
     assert "\n" not in str(error.value) and str(path) in str(error.value)
     path.unlink()
-    write(tmp_path, Record(name="coin", version=1, seed=4, minutes=0, numbers={}, panels=[]))
-    path_of(tmp_path, "coin", 4).rename(path)
+    write_record(tmp_path, Record(name="coin", version=1, seed=4, minutes=0, numbers={}, panels=[]))
+    build_path(tmp_path, "coin", 4).rename(path)
     with pytest.raises(BadInput, match="another's"):
         replicate([COIN], [0], tmp_path, progress=False)
 
@@ -140,13 +142,13 @@ def test_what_misses_its_data_is_refused_by_name_or_left_out_of_all(tmp_path, ca
 
 
 def test_panels_are_thinned_and_hold_plain_json():
-    panel = lines("t", "x", "y", {"a": (range(1000), [k / 3 for k in range(1000)])}, levels={"chance": 1 / 3})
+    panel = build_lines("t", "x", "y", {"a": (range(1000), [k / 3 for k in range(1000)])}, levels={"chance": 1 / 3})
     x, y = panel["curves"]["a"]
     assert len(x) <= MOST_POINTS and (x[0], x[-1]) == (0, 999) and y[-1] == 333 and panel["levels"]["chance"] == 0.33333
-    early = lines("t", "x", "y", {"a": (range(1000), range(1000))}, scale="symlog")["curves"]["a"][0]
+    early = build_lines("t", "x", "y", {"a": (range(1000), range(1000))}, scale="symlog")["curves"]["a"][0]
     assert early[:3] == [0, 1, 2] and early[-1] == 999 and len(early) <= MOST_POINTS
-    assert lines("t", "x", "y", {"a": ([0], [float("nan")])})["curves"]["a"][1] == [None]
-    assert json.loads(json.dumps(grid("g", "x", "y", "v", ([1.0], [2.0]), [[0.5]])))["values"] == [[0.5]]
+    assert build_lines("t", "x", "y", {"a": ([0], [float("nan")])})["curves"]["a"][1] == [None]
+    assert json.loads(json.dumps(build_grid("g", "x", "y", "v", ([1.0], [2.0]), [[0.5]])))["values"] == [[0.5]]
 
 
 def test_the_page_is_made_of_the_records_alone(tmp_path):
@@ -166,13 +168,13 @@ def test_the_page_is_made_of_the_records_alone(tmp_path):
 
 def test_the_page_in_docs_is_what_the_generator_writes():
     everything = list(REPLICATIONS.values())
-    found = {one.name: records(DOCS / "replications", one) for one in everything}
-    assert (DOCS / "replications.md").read_text() == text(everything, found)
+    found = {one.name: load_records(DOCS / "replications", one) for one in everything}
+    assert (DOCS / "replications.md").read_text() == format_page(everything, found)
     assert all((DOCS / "replications" / f"{name}.png").exists() for name, seeds in found.items() if seeds)
     names = {path.stem.rpartition("-")[0] for path in (DOCS / "replications").glob("*.json")}
     assert names <= set(REPLICATIONS)
 
 
 def test_clamped_losses_are_those_of_the_record():
-    found, curve = rank_one.run(0, Path()), rank_one.losses(0, "c")
+    found, curve = rank_one.run_seed(0, Path()), rank_one.train_product(0, "c")
     assert found.numbers["c_0.5"] == next(k for k, value in enumerate(curve) if value < 0.5 * curve[0])

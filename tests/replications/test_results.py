@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from toyvit.config import InductionConfig
-from toyvit.data import source
+from toyvit.data import files
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.replications import (
@@ -29,9 +29,9 @@ from toyvit.replications import (
     sums,
     superposition,
 )
-from toyvit.replications.lab import crossing, reaching
-from toyvit.replications.training import descend, first, spaced
-from toyvit.report.replicated import picture
+from toyvit.replications.lab import find_crossing, find_reaching
+from toyvit.replications.training import descend, find_first, space_steps
+from toyvit.report.replicated import draw_replication
 from toyvit.stats import feature_dimensionality
 
 
@@ -43,32 +43,36 @@ def short(name, steps=45, **task):
 
 
 TINY = {
-    "markov": lambda path: markov.run(0, path, short("markov", rows=4, columns=4), short("markov-control", rows=4, columns=4)),
-    "fewshot": lambda path: fewshot.run(0, path, replace(fewshot.RECIPE, train=short("induction").train)),
-    "superposition": lambda path: superposition.run(0, path, steps=20),
-    "rank-one": lambda path: rank_one.run(0, path),
-    "llc": lambda path: llc.run(0, path, shorter=100),
-    "repeats": lambda path: repeats.run(0, path, short("repeats")),
-    "modular-addition": lambda path: sums.run(0, path, steps=40, looks=1),
-    "omnigrok": lambda path: omnigrok.run(0, path, steps=20),
-    "induction": lambda path: induction.run(0, path, short("induction-smoke"), short("induction-control", rows=4, columns=4)),
-    "addition": lambda path: addition.run(0, path, short("addition", modulus=11)),
-    "counting": lambda path: counting.run(0, path, short("counting")),
-    "quanta": lambda path: quanta.run(0, path, steps=20),
-    "double-descent": lambda path: double_descent.run(0, path, steps=20, sizes=(3, 10, 30)),
+    "markov": lambda path: markov.run_seed(
+        0, path, short("markov", rows=4, columns=4), short("markov-control", rows=4, columns=4)
+    ),
+    "fewshot": lambda path: fewshot.run_seed(0, path, replace(fewshot.RECIPE, train=short("induction").train)),
+    "superposition": lambda path: superposition.run_seed(0, path, steps=20),
+    "rank-one": lambda path: rank_one.run_seed(0, path),
+    "llc": lambda path: llc.run_seed(0, path, shorter=100),
+    "repeats": lambda path: repeats.run_seed(0, path, short("repeats")),
+    "modular-addition": lambda path: sums.run_seed(0, path, steps=40, looks=1),
+    "omnigrok": lambda path: omnigrok.run_seed(0, path, steps=20),
+    "induction": lambda path: induction.run_seed(
+        0, path, short("induction-smoke"), short("induction-control", rows=4, columns=4)
+    ),
+    "addition": lambda path: addition.run_seed(0, path, short("addition", modulus=11)),
+    "counting": lambda path: counting.run_seed(0, path, short("counting")),
+    "quanta": lambda path: quanta.run_seed(0, path, steps=20),
+    "double-descent": lambda path: double_descent.run_seed(0, path, steps=20, sizes=(3, 10, 30)),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REPLICATIONS)
 def test_a_result_gives_the_numbers_that_its_checks_read(name, tmp_path):
-    if name == "omnigrok" and source.mnist_root() is None:
+    if name == "omnigrok" and files.find_mnist() is None:
         pytest.skip("MNIST is not here")
     found = TINY[name](tmp_path / "one")
     assert {check.number for check in REPLICATIONS[name].checks} <= set(found.numbers)
     assert all(value is None or (isinstance(value, float | int) and math.isfinite(value)) for value in found.numbers.values())
     assert json.loads(json.dumps(found.panels)) == found.panels
-    assert len(picture([found.panels, found.panels]).axes) >= len(found.panels)
+    assert len(draw_replication([found.panels, found.panels]).axes) >= len(found.panels)
     again = TINY[name](tmp_path / "two")
     assert again == found, "the same seed twice"
 
@@ -82,16 +86,16 @@ def test_a_row_says_what_it_compares_and_where_from(name):
 
 
 def test_without_mnist_omnigrok_is_refused_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "mnist_root", lambda: None)
+    monkeypatch.setattr(files, "mnist_root", lambda: None)
     omnigrok.collected.cache_clear()
     with pytest.raises(BadInput, match="MNIST is not here"):
-        omnigrok.ready()
+        omnigrok.check_ready()
 
 
 def test_rank_one_plateau_drop_and_smooth():
     """The order that Singh 2024 has: nothing clamped after c clamped after b and c clamped, which has no plateau at all."""
-    free, one, two = (rank_one.losses(1, clamped, 700) for clamped in ("", "c", "bc"))
-    halves = [first(range(700), curve, under=curve[0] / 2) for curve in (free, one, two)]
+    free, one, two = (rank_one.train_product(1, clamped, 700) for clamped in ("", "c", "bc"))
+    halves = [find_first(range(700), curve, under=curve[0] / 2) for curve in (free, one, two)]
     assert halves[0] > 3 * halves[1] > 9 * halves[2]
     assert free[100] > 0.98 * free[0] and two[3] < 0.8 * two[0] and free[-1] < 1e-6
 
@@ -99,18 +103,18 @@ def test_rank_one_plateau_drop_and_smooth():
 def test_superposition_of_an_antipodal_pair_and_a_lone_feature():
     """Two features in one dimension: sparse and equal share it, dense and unequal do not."""
     importance = torch.tensor([[1.0, 1.0], [1.0, 0.1]])
-    weight, losses = superposition.trained(2, 1, importance, torch.tensor([0.05, 1.0]), 0, steps=800, batch=256)
+    weight, losses = superposition.train_copies(2, 1, importance, torch.tensor([0.05, 1.0]), 0, steps=800, batch=256)
     found = feature_dimensionality(weight)
     assert found[0].tolist() == pytest.approx([0.5, 0.5], abs=0.03)
     assert found[1, 0] > 0.85 > found[1, 1] + 0.6 and losses.shape == (2,)
-    picked = superposition.best(torch.arange(8.0).view(4, 2, 1), torch.tensor([2.0, 1.0, 3.0, 5.0]), 2)
+    picked = superposition.select_best(torch.arange(8.0).view(4, 2, 1), torch.tensor([2.0, 1.0, 3.0, 5.0]), 2)
     assert picked.flatten().tolist() == [2, 3, 4, 5]
 
 
 def test_sparse_features_are_there_as_often_as_said():
-    x = superposition.sparse(4000, torch.tensor([1.0, 0.1]), 5, torch.Generator().manual_seed(0))
+    x = superposition.draw_sparse(4000, torch.tensor([1.0, 0.1]), 5, torch.Generator().manual_seed(0))
     assert (x > 0).float().mean((0, 2)).tolist() == pytest.approx([1, 0.1], abs=0.01) and x.max() <= 1
-    unit = double_descent.samples(50, torch.Generator().manual_seed(0)).norm(dim=1)
+    unit = double_descent.draw_samples(50, torch.Generator().manual_seed(0)).norm(dim=1)
     assert torch.all((unit - 1).abs() < 1e-5)
 
 
@@ -118,7 +122,7 @@ def test_parities_and_clusters():
     generator = torch.Generator().manual_seed(0)
     subsets = torch.stack([torch.randperm(quanta.BITS, generator=generator)[: quanta.ASKED] for _ in range(quanta.TASKS)])
     tasks = torch.arange(quanta.TASKS)
-    x, y = quanta.parities(tasks, subsets, generator)
+    x, y = quanta.draw_parities(tasks, subsets, generator)
     for task in tasks:
         bits = x[task, quanta.TASKS :]
         assert x[task, : quanta.TASKS].argmax() == task and y[task] == bits[subsets[task]].sum() % 2
@@ -132,11 +136,11 @@ def test_parities_and_clusters():
 
 
 def test_pairs_of_modular_addition_are_split_once():
-    pairs, totals, others, answers = sums.data(3)
+    pairs, totals, others, answers = sums.list_sums(3)
     everything = torch.cat([pairs, others])
     assert len(everything.unique(dim=0)) == sums.P**2 and len(pairs) == round(sums.SHARE * sums.P**2)
     assert torch.equal(torch.cat([totals, answers]), everything.sum(1) % sums.P)
-    assert not torch.equal(sums.data(4)[0], pairs)
+    assert not torch.equal(sums.list_sums(4)[0], pairs)
 
 
 def test_descend_is_plain_gradient_descent_that_is_looked_at_before_its_updates():
@@ -147,16 +151,16 @@ def test_descend_is_plain_gradient_descent_that_is_looked_at_before_its_updates(
     weight = lambda step: seen.append((step, line.weight.item()))  # noqa: E731
     descend(line, optimizer, lambda step: line.weight.square().sum(), 3, weight, (0, 1, 3))
     assert seen == [(0, 1), (1, 0.5), (3, 0.125)]
-    assert spaced(1000, 20)[:3] == [0, 1, 2] and spaced(1000)[-1] == 1000
-    assert first([0, 1, 2], [5, 3, 1], under=4) == 1 and first([0, 1], [5, 3], over=9) is None
+    assert space_steps(1000, 20)[:3] == [0, 1, 2] and space_steps(1000)[-1] == 1000
+    assert find_first([0, 1, 2], [5, 3, 1], under=4) == 1 and find_first([0, 1], [5, 3], over=9) is None
 
 
 def test_crossings_of_a_curve():
     import pandas as pd
 
     values = pd.Series([3.0, 2.0, 1.0], index=[0, 10, 20])
-    assert crossing(values, 2.5) == 10 and crossing(values, 0.5) is None
-    assert reaching(-values, -1.0) == 20 and reaching(values, 4) is None
+    assert find_crossing(values, 2.5) == 10 and find_crossing(values, 0.5) is None
+    assert find_reaching(-values, -1.0) == 20 and find_reaching(values, 4) is None
 
 
 def test_the_shapes_of_the_recipes_stay_those_that_the_page_names():
@@ -170,6 +174,6 @@ def test_the_coefficient_of_a_model_that_knows_nothing_is_no_more_than_its_noise
     with torch.no_grad():
         for weight in model.parameters():
             weight.zero_()
-    pairs, totals, *_ = sums.data(0)
-    flat = sums.coefficient(model, pairs, torch.zeros_like(totals))
+    pairs, totals, *_ = sums.list_sums(0)
+    flat = sums.estimate_coefficient(model, pairs, torch.zeros_like(totals))
     assert flat is None or flat < 1

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.stories.warm import Warm
-from toyvit.overrides import overridden
+from toyvit.cli.overrides import apply_overrides
 from toyvit.recipes import RECIPES
 from toyvit.train import fit
 
@@ -28,7 +28,7 @@ def train(path: Path, *words: object, recipe: str = "induction-smoke") -> Warm:
 
 def train_here(path: Path, *words: object, recipe: str = "induction-smoke") -> Path:
     """The same run, trained in this process and left alone."""
-    return fit(overridden(RECIPES[recipe](), [*SMALL, *map(str, words)]), path, progress=False).path
+    return fit(apply_overrides(RECIPES[recipe](), [*SMALL, *map(str, words)]), path, progress=False).path
 
 
 def n_lines(file: Path) -> int:

@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 
 from toyvit.__main__ import main
-from toyvit.circuits.circuit import Judge, load
-from toyvit.circuits.lenses import load_lens
+from toyvit.circuits.circuit import CircuitEvaluator, load_circuit
+from toyvit.circuits.search import select_pairs
 from toyvit.errors import BadInput
-from toyvit.measure import measure
+from toyvit.instruments.lenses import load_lens
+from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
 from toyvit.report import draw
-from toyvit.results import main_rows, table
-from toyvit.search import pairs_of
+from toyvit.runs.handle import Run
+from toyvit.runs.table import load_table, select_main_rows
 from toyvit.train import fit
-from toyvit.trajectory import Trajectory
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,13 @@ def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
     record, picture = (Path(line.removeprefix("wrote ")) for line in out.splitlines() if line.startswith("wrote"))
     with Image.open(picture) as drawn:
         assert min(drawn.size) > 200
-    circuit, trajectory = load(record), Trajectory(path)
+    circuit, trajectory = load_circuit(record), Run(path)
     model = trajectory[int(circuit.checkpoint.split(" at ")[1].split(",")[0])]
     classes = (4, 9) if name == "digits" else None
     change = words[1] if name != "digits" else None
-    judge = Judge(model=model, pairs=pairs_of(path, change, classes, 12), metric=circuit.metric, base=circuit.base)
+    evaluator = CircuitEvaluator(
+        model=model, pairs=select_pairs(path, change, classes, 12), metric=circuit.metric, ablation=circuit.ablation
+    )
     said = next(line for line in out.splitlines() if line.startswith("faithfulness")).split()[1]
     assert f"{judge.faithfulness(circuit.kept(model)):.3f}" == said
     assert all(edge in out for edge in circuit.edges)
@@ -103,8 +105,8 @@ def test_a_tuned_lens_is_fitted_kept_and_no_worse_than_the_logit_lens(runs, caps
     rows = [line.split() for line in out.splitlines() if " lens " in line]
     plain, tuned = ([float(value) for value in row[3:]] for row in rows[:2])
     assert all(one <= other for one, other in zip(tuned, plain, strict=True)) and tuned[-1] == 0
-    kept = Path(out.splitlines()[-1].removeprefix("wrote "))
-    assert load_lens(kept, Trajectory(runs[name])[10]).step == 10
+    edge_mask = Path(out.splitlines()[-1].removeprefix("wrote "))
+    assert load_lens(edge_mask, Run(runs[name])[10]).step == 10
     assert main(["lens", str(runs[name]), "--step", "11"]) == 2 and main(["lens", str(runs[name]), "--images", "0"]) == 2
 
 
@@ -114,11 +116,11 @@ def test_slow_analyses_run_when_asked_for_and_are_drawn(runs):
     done = measure(path, images=40, progress=False)
     assert {"edges", "patching"} <= set(done.left_out) and done.left_out["edges"] == "run only when asked for"
     assert "predictors" in done.left_out["strategies"]
-    measure(path, images=40, analyses=["edges", "patching", "flow"], progress=False)
-    frame = main_rows(table(path))
-    assert {"edges", "patching", "flow"} <= set(frame["analysis"])
+    measure(path, images=40, analyses=["edges", "patching", "attention_knockout"], progress=False)
+    frame = select_main_rows(load_table(path))
+    assert {"edges", "patching", "attention_knockout"} <= set(frame["analysis"])
     scores = frame[(frame["quantity"] == "edge_score") & (frame["step"] == 400)]
     assert set(scores["change"]) == {"query", "item", "label"} and scores["edge"].nunique() == 12
-    assert {"edges", "patching", "flow", "lens", "attribution"} <= {picture.stem for picture in draw(path)}
+    assert {"edges", "patching", "attention_knockout", "lens", "attribution"} <= {picture.stem for picture in draw(path)}
     with pytest.raises(BadInput, match="'edges' needs counterfactual pairs, which this run does not have"):
         measure(runs["digits"], images=40, analyses=["edges"], progress=False)

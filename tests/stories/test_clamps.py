@@ -11,16 +11,16 @@ import torch
 from tests.stories.processes import contents
 from tests.stories.test_resume import same_bits
 from toyvit.__main__ import main
-from toyvit.circuits import trace
-from toyvit.data.tasks import accuracy, task
+from toyvit.data.tasks import accuracy, build_task
 from toyvit.errors import BadInput
-from toyvit.measure import measure
+from toyvit.measuring import measure
+from toyvit.model.forward import trace
 from toyvit.recipes import RECIPES
-from toyvit.results import table
-from toyvit.runs import RunFolder
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.handle import Run
+from toyvit.runs.table import load_table
 from toyvit.train import fit, replay
-from toyvit.train.data import Stream
-from toyvit.trajectory import Trajectory
+from toyvit.train.datamodule import BatchStream
 
 ALL = ("0.0:previous", "0.1:copy@7", "1.0:match@12", "1.1:uniform@20")
 
@@ -35,14 +35,14 @@ def small(clamps: tuple[str, ...] = ALL, dropout: float = 0.1, recipe: str = "in
 @pytest.mark.parametrize("at", [5, 12, 30])
 def test_a_clamped_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch, at):
     """Before, at and after the steps at which clamps begin."""
-    whole, batches = fit(small(), tmp_path / "whole", progress=False), Stream.__iter__
+    whole, batches = fit(small(), tmp_path / "whole", progress=False), BatchStream.__iter__
 
     def breaks(self):
         yield from islice(batches(self), at)
         raise RuntimeError("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Stream, "__iter__", breaks)
+        patch.setattr(BatchStream, "__iter__", breaks)
         with pytest.raises(RuntimeError, match="broken"):
             fit(small(), tmp_path / "run", progress=False)
     fit(small(), tmp_path / "run", resume=True, progress=False)
@@ -58,7 +58,7 @@ def test_a_clamped_stretch_is_replayed_with_the_same_bits(tmp_path):
 
 def test_the_run_says_its_clamps_and_another_is_refused(tmp_path):
     folder = fit(small(("0.0:previous@0",), steps=2), tmp_path / "run", progress=False)
-    assert folder.run().train.clamps == ("0.0:previous",) and '"0.0:previous"' in folder.config_file.read_text()
+    assert folder.read_config().train.clamps == ("0.0:previous",) and '"0.0:previous"' in folder.config_file.read_text()
     assert fit(small(("0.0:previous",), steps=2), folder.path, resume=True, progress=False).path == folder.path
     with pytest.raises(BadInput, match=r"train.clamps: \['0.0:previous'\] -> \[\]"):
         fit(small((), steps=2), folder.path, resume=True, progress=False)
@@ -68,18 +68,18 @@ def test_it_is_measured_as_it_was_trained(tmp_path, capsys):
     """The table, the manifest's score and the clamps agree at every step; checkpoints hold the bare model."""
     clamps = ("1:match@20",)
     folder = fit(small(clamps, dropout=0.0, learning_rate=1e-2), tmp_path / "run", progress=False)
-    run, entries = folder.run(), {entry.step: entry for entry in folder.entries()}
-    batch = task(run.task).frozen(run.seeds.measure, "validation", 16)
+    run, entries = folder.read_config(), {entry.step: entry for entry in folder.read_manifest()}
+    batch = build_task(run.task).eval_batch("validation", 16, run.seeds.measure)
     assert main(["measure", str(folder.path), "--images", "16", "--split", "validation", "--steps", "0,19,20,40"]) == 0
     said = capsys.readouterr().out
     assert "clamps in force from their steps on, as in training: 1:match@20" in said
-    frame = table(folder.path)
+    frame = load_table(folder.path)
     for quantity in ("loss", "accuracy"):
         found = frame[(frame["analysis"] == "performance") & (frame["quantity"] == quantity)].set_index("step")["value"]
         assert found.to_dict() == pytest.approx({step: getattr(entries[step], quantity) for step in found.index}, abs=1e-6)
     mass = frame[(frame["quantity"] == "mass") & (frame["layer"] == 1)].groupby("step")["value"].min()
     assert (mass[[20, 40]] == 1).all() and (mass[[0, 19]] < 0.5).all()
-    bare = Trajectory(folder.path)[40]
+    bare = Run(folder.path)[40]
     seen = trace(bare, batch.images, ["blocks.1.attn.pattern", "logits"])
     assert not torch.allclose(seen["blocks.1.attn.pattern"].amax(-1), torch.ones(()), atol=1e-3)
     assert accuracy(seen["logits"], batch.target).item() != entries[40].accuracy
@@ -87,13 +87,13 @@ def test_it_is_measured_as_it_was_trained(tmp_path, capsys):
 
 def test_clamped_and_free_measures_are_different_cells(tmp_path):
     """The same weights measured under other clamps are measured anew."""
-    from toyvit.measure import digest
+    from toyvit.measuring import evaluation_id
 
     run = fit(small((), steps=2), tmp_path / "run", progress=False).run()
-    batch = task(run.task).frozen(0, "test", 16)
-    other = replace(run, train=replace(run.train, clamps=("0:own",)))
-    assert digest(run, "test", batch) != digest(other, "test", batch)
-    assert digest(run, "test", batch) == digest(replace(run, train=replace(run.train, steps=3)), "test", batch)
+    batch = build_task(run.task).eval_batch("test", 16, 0)
+    other = replace(run, train=replace(run.train, clamps=("0:frozen",)))
+    assert evaluation_id(run, "test", batch) != evaluation_id(other, "test", batch)
+    assert evaluation_id(run, "test", batch) == evaluation_id(replace(run, train=replace(run.train, steps=3)), "test", batch)
 
 
 def test_pictures_without_a_match_cannot_be_measured_under_it(tmp_path):
@@ -108,12 +108,12 @@ def test_pictures_without_a_match_cannot_be_measured_under_it(tmp_path):
 @pytest.mark.slow
 def test_its_figures_show_the_held_patterns(tmp_path):
     from toyvit.report import draw
-    from toyvit.report.pictures import trained
-    from toyvit.report.summary import summary
+    from toyvit.report.pictures import load_trained
+    from toyvit.report.summary import summarize
 
     folder = fit(small(("1.0:match",), steps=4), tmp_path / "run", progress=False)
     measure(folder.path, images=16, analyses=["performance", "induction"], progress=False)
-    assert summary(folder.path).splitlines()[0].split() == [
+    assert summarize(folder.path).splitlines()[0].split() == [
         "clamps,",
         "in",
         "training",
@@ -124,10 +124,10 @@ def test_its_figures_show_the_held_patterns(tmp_path):
         "1.0:match",
     ]
     assert {path.name for path in draw(folder.path)} >= {"query_attention.png", "attention.png"}
-    run = Trajectory(folder.path)
-    batch = task(run.run.task).frozen(0, "test", 3)
-    pattern = trace(trained(run, 4, batch), batch.images)["blocks.1.attn.pattern"]
-    assert (pattern[torch.arange(3), 0, batch.pairs.query, batch.pairs.match] == 1).all()
+    run = Run(folder.path)
+    batch = build_task(run.config.task).eval_batch("test", 3, 0)
+    pattern = trace(load_trained(run, 4, batch), batch.images)["blocks.1.attn.pattern"]
+    assert (pattern[torch.arange(3), 0, batch.retrieval.query, batch.retrieval.target] == 1).all()
 
 
 @pytest.mark.slow
@@ -137,6 +137,6 @@ def test_the_nearer_to_the_answer_the_clamp_the_sooner_it_is_learned(tmp_path):
     for clamp in ("none", "0.0:previous", "1.0:match"):
         clamps = () if clamp == "none" else (clamp,)
         train = replace(run.train, steps=320, clamps=clamps, checkpoints=tuple(range(0, 321, 20)), n_validation=256)
-        entries = fit(replace(run, train=train), tmp_path / clamp, progress=False).entries()
+        entries = fit(replace(run, train=train), tmp_path / clamp, progress=False).read_manifest()
         steps[clamp] = next(entry.step for entry in entries if entry.loss < 0.27)
     assert steps["none"] >= steps["0.0:previous"] + 40 >= steps["1.0:match"] + 80

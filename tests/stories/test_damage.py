@@ -10,13 +10,13 @@ import pytest
 from toyvit.__main__ import main
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput
-from toyvit.measure import measure
+from toyvit.measuring import measure
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
-from toyvit.results import table
-from toyvit.runs import RunFolder
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.handle import Run
+from toyvit.runs.table import load_table
 from toyvit.train import fit
-from toyvit.trajectory import Trajectory
 
 
 @pytest.fixture(scope="module")
@@ -76,24 +76,24 @@ def test_bad_checkpoints_are_listed_refused_and_left_out(folder, capsys, damage)
     said = capsys.readouterr().out
     assert {Path(line.split()[0]).name for line in said.splitlines()} == names
     with pytest.raises(BadInput, match=r"step_000000(05|10)"):
-        Trajectory(folder.path)[min(bad)]
+        Run(folder.path)[min(bad)]
     assert main(["measure", str(folder.path), "--images", "16"]) == 2
     assert "--skip-corrupt" in capsys.readouterr().err
     assert main(["measure", str(folder.path), "--images", "16", "--skip-corrupt"]) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in names)
-    assert set(table(folder.path)["step"]) == {0, 5, 10, 20} - bad
+    assert set(load_table(folder.path)["step"]) == {0, 5, 10, 20} - bad
 
 
 def test_a_checkpoint_of_another_model_with_a_line_of_its_own(folder):
     """Whole, and described by the manifest, but not weights of this run's model."""
     foreign(folder)
     lines = [json.loads(line) for line in folder.manifest.read_text().splitlines()]
-    other = RunFolder(folder.path.parent / "other").entries()[0]
+    other = RunFolder(folder.path.parent / "other").read_manifest()[0]
     folder.manifest.write_text("".join(json.dumps(asdict(other) if line["step"] == 5 else line) + "\n" for line in lines))
     assert folder.verify() == {}
     with pytest.raises(BadInput, match="does not fit this run's model"):
-        Trajectory(folder.path)[5]
+        Run(folder.path)[5]
     with pytest.raises(BadInput, match="does not fit this run's model"):
         measure(folder.path, images=16, progress=False)
 

@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 
 from toyvit.__main__ import main
-from toyvit.analyses.llc import Llc, estimate
-from toyvit.data.tasks import task
-from toyvit.measure import measure
+from toyvit.analyses.llc import LlcConfig, estimate_llc
+from toyvit.data.tasks import build_task
+from toyvit.measuring import measure
 from toyvit.report import draw, grokking
-from toyvit.results import table
-from toyvit.trajectory import Trajectory
+from toyvit.runs.handle import Run
+from toyvit.runs.table import load_table
 
 SMALL = ["--task.modulus", "7", "--model.d_model", "16", "--model.n_heads", "2", "--model.d_mlp", "16", "--train.steps", "40"]
 SMALL += ["--train.checkpoints", "0,5,10,15,20,25,30,35,40"]
@@ -31,13 +31,13 @@ def runs(tmp_path_factory):
 def test_the_figure_of_grokking_has_the_coefficient_where_it_was_measured(runs):
     """Four panels, and a fifth with the LLC; diverged checkpoints are crosses, not numbers."""
     path = runs / "seed-0"
-    assert len(grokking.grokking(path).axes) == 4
+    assert len(grokking.draw_grokking(path).axes) == 4
     assert "grokking" in {picture.stem for picture in draw(path)}
-    steps = Trajectory(path).steps[::4]
+    steps = Run(path).steps[::4]
     measure(path, analyses=["llc"], split="train", images=99, steps=steps, progress=False)
-    rows = table(path).query("analysis == 'llc' and quantity == 'diverged'")
+    rows = load_table(path).query("analysis == 'llc' and quantity == 'diverged'")
     assert list(rows["step"]) == steps
-    axes = grokking.grokking(path).axes
+    axes = grokking.draw_grokking(path).axes
     assert len(axes) == 5
     crosses = next(one for one in axes[4].lines if one.get_marker() == "x")
     assert list(crosses.get_xdata()) == list(rows["step"][rows["value"] > 0])
@@ -48,10 +48,10 @@ def test_the_figure_of_grokking_has_the_coefficient_where_it_was_measured(runs):
 
 @pytest.mark.slow
 def test_traces_of_the_sampler_are_drawn(runs):
-    run = Trajectory(runs / "seed-0")
-    settings = Llc(step_size=1e-6, localisation=1e4, draws=6, burn_in=4, chains=3)
-    found = estimate(run[40], task(run.run.task).frozen(0, "train", 99), settings)
-    (panel,) = grokking.traces(found).axes
+    run = Run(runs / "seed-0")
+    settings = LlcConfig(step_size=1e-6, localisation=1e4, draws=6, burn_in=4, chains=3)
+    found = estimate_llc(run[40], build_task(run.config.task).eval_batch("train", 99, 0), settings)
+    (panel,) = grokking.draw_traces(found).axes
     chains = [one for one in panel.lines if str(one.get_label()).startswith("chain")]
     assert [list(one.get_ydata()) for one in chains] == [pytest.approx(trace.tolist()) for trace in found.traces]
 

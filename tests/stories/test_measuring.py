@@ -9,11 +9,11 @@ import pytest
 from tests.stories.processes import finish, kill, toyvit, train, train_here, wait_for
 from toyvit.__main__ import main
 from toyvit.analyses import ANALYSES, behaviour
-from toyvit.analyses.llc import Llc
-from toyvit.measure import measure
+from toyvit.analyses.llc import LlcConfig
+from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
-from toyvit.results import Cell, Results, table
-from toyvit.runs import RunFolder
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.table import Cell, MeasureTable, load_table
 from toyvit.train import fit
 
 
@@ -32,7 +32,7 @@ def counted(monkeypatch, fails_at=None):
         calls.append(1)
         if len(calls) == fails_at:
             raise RuntimeError("interrupted")
-        return behaviour.performance(model, batch, trace)
+        return behaviour.measure_performance(model, batch, trace)
 
     monkeypatch.setitem(ANALYSES, "performance", replace(ANALYSES["performance"], measure=count))
     return calls
@@ -42,7 +42,7 @@ def test_interrupted_and_repeated(run, monkeypatch):
     calls = counted(monkeypatch, fails_at=3)
     with pytest.raises(RuntimeError, match="interrupted"):
         measure(run, images=16, progress=False)
-    assert set(table(run)["step"]) == {0, 10}
+    assert set(load_table(run)["step"]) == {0, 10}
     second = measure(run, images=16, progress=False)
     assert len(calls) == 3 + 2 and second.computed == 2 * second.found / 2  # two steps were done, two were left
     third = measure(run, images=16, progress=False)
@@ -52,27 +52,27 @@ def test_interrupted_and_repeated(run, monkeypatch):
 def test_another_evaluation_batch_is_another_cell(run):
     first = measure(run, images=16, progress=False)
     assert measure(run, images=24, progress=False).computed == first.computed
-    assert set(table(run)["images"]) == {16, 24}
+    assert set(load_table(run)["images"]) == {16, 24}
 
 
 def plain(path):
-    frame = table(path).drop(columns="run").sort_values(["step", "analysis", "quantity", "value"], ignore_index=True)
+    frame = load_table(path).drop(columns="run").sort_values(["step", "analysis", "quantity", "value"], ignore_index=True)
     return frame[sorted(frame.columns)]
 
 
 def test_checkpoints_at_which_a_sampler_diverged_are_named_and_have_no_number(run, monkeypatch, capsys):
     words = ["measure", str(run), "--analyses", "performance,llc", "--images", "8", "--split", "train"]
-    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", Llc(step_size=1e-9, localisation=1e6, draws=4, burn_in=2))
+    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", LlcConfig(step_size=1e-9, localisation=1e6, draws=4, burn_in=2))
     assert main([*words, "--steps", "0"]) == 0
     assert "diverged" not in capsys.readouterr().out
-    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", Llc(step_size=1e6, draws=4, burn_in=2))
+    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", LlcConfig(step_size=1e6, draws=4, burn_in=2))
     assert main([*words, "--steps", "30"]) == 0
     assert "llc diverged at 1 checkpoint and has no number there: step 30\n" in capsys.readouterr().out
     assert main(words) == 0  # the same again for what is done already
     assert capsys.readouterr().out.count("llc diverged at 3 checkpoints and has no number there: steps 10, 20, 30\n") == 1
     assert main([*words, "--steps", "0"]) == 0
     assert "diverged" not in capsys.readouterr().out
-    found = table(run).query("quantity == 'llc'")
+    found = load_table(run).query("quantity == 'llc'")
     assert list(found["step"]) == [0]
 
 
@@ -84,7 +84,7 @@ def test_workers_and_single_analyses_find_the_same_numbers(run, tmp_path):
     copies = [shutil.copytree(run, tmp_path / name) for name in ("alone", "jobs")]
     measure(run, images=32, progress=False)
     measure(copies[1], images=32, jobs=2, progress=False)
-    for name in sorted(set(table(run)["analysis"])):
+    for name in sorted(set(load_table(run)["analysis"])):
         measure(copies[0], analyses=[name], images=32, progress=False)
     for copy in copies:
         pd.testing.assert_frame_equal(plain(copy), plain(run), check_exact=copy.name == "jobs", rtol=1e-6, atol=1e-7)
@@ -93,14 +93,14 @@ def test_workers_and_single_analyses_find_the_same_numbers(run, tmp_path):
 def test_rows_of_checkpoints_that_are_no_more_are_left_out(run):
     measure(run, images=16, progress=False)
     folder = RunFolder(run)
-    folder.cut_back(10)
-    assert set(table(run)["step"]) == {0, 10}
+    folder.truncate(10)
+    assert set(load_table(run)["step"]) == {0, 10}
 
 
 @pytest.mark.slow
 def test_killed_while_two_workers_measure(tmp_path):
     train_here(tmp_path / "run", "--train.steps", 100)
-    analyses = ["performance", "probes", "knock_outs"]
+    analyses = ["performance", "probes", "head_ablation"]
     process = toyvit("measure", tmp_path / "run", "--jobs", 2, "--images", 64, "--analyses", ",".join(analyses))
     wait_for((tmp_path / "run/measures.sqlite").exists, process)
     wait_for(lambda: n_cells(tmp_path / "run") > 3, process)
@@ -108,7 +108,10 @@ def test_killed_while_two_workers_measure(tmp_path):
     done = n_cells(tmp_path / "run")
     rest = measure(tmp_path / "run", images=64, analyses=analyses, progress=False)
     assert 0 < rest.found == done and done + rest.computed == n_cells(tmp_path / "run") == 101 * len(analyses)
-    assert max(Counter(zip(*(table(tmp_path / "run")[column] for column in ("step", "analysis")), strict=True)).values()) < 100
+    assert (
+        max(Counter(zip(*(load_table(tmp_path / "run")[column] for column in ("step", "analysis")), strict=True)).values())
+        < 100
+    )
 
 
 def n_cells(path):
@@ -126,13 +129,13 @@ def test_following_a_run_in_training_ends_with_it(tmp_path):
     wait_for(lambda: RunFolder(tmp_path / "run").manifest.exists(), training)
     following = toyvit("measure", tmp_path / "run", "--follow", "--images", 16, "--analyses", "performance")
     assert finish(training)[0] == 0 and finish(following)[0] == 0
-    assert set(table(tmp_path / "run")["step"]) == {entry.step for entry in RunFolder(tmp_path / "run").entries()}
+    assert set(load_table(tmp_path / "run")["step"]) == {entry.step for entry in RunFolder(tmp_path / "run").read_manifest()}
 
 
 def test_a_cell_that_another_process_wrote_meanwhile_stays_as_it_is(run):
     """Two sweeps of one run both find a cell missing; the first to finish writes it, the second changes nothing."""
     cell = Cell(10, "sha", "norms", 1, "digest")
-    with Results(RunFolder(run)) as one, Results(RunFolder(run)) as other:
+    with MeasureTable(RunFolder(run)) as one, MeasureTable(RunFolder(run)) as other:
         one.write(cell, "test", 16, [("weight_total", {}, 1.0)])
         other.write(cell, "test", 16, [("weight_total", {}, 2.0)])
         assert cell in one.done() and cell in other.done()

@@ -9,11 +9,11 @@ import pytest
 
 from tests.stories.processes import SMALL, contents
 from toyvit.__main__ import main
-from toyvit.data.collected import collected
+from toyvit.data.collected import load_collected
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
+from toyvit.runs.handle import Run
 from toyvit.train import fit
-from toyvit.trajectory import Trajectory
 
 TRAIN = ["train", "induction-smoke"]
 
@@ -49,7 +49,7 @@ NONSENSE = {
     "hidden": (["train", "reconstruct", "--task.hidden", "1"], ["hidden 1.0 of 16 patches hides 16", "1 to 15"]),
     "late": ([*TRAIN, "--train.steps", "10", "--train.checkpoints", "5,11"], ["step 11", "ends at step 10"]),
     "clamp": ([*TRAIN, "--train.clamps", "0.0:matsch"], ["unknown clamp 'matsch'", "did you mean 'match'"]),
-    "clamped layer": ([*TRAIN, "--train.clamps", "1.0:match,2.0:own"], ["'2.0:own'", "no layer 2", "nearest is 1"]),
+    "clamped layer": ([*TRAIN, "--train.clamps", "1.0:match,2.0:frozen"], ["'2.0:frozen'", "no layer 2", "nearest is 1"]),
     "clamped head": ([*TRAIN, "--train.clamps", "1.1:match"], ["'1.1:match'", "no head 1", "nearest is 0"]),
     "nothing to match": (["train", "digits", "--train.clamps", "0:match"], ["'0:match'", "task 'classify' does not have"]),
     "swept clamp": (["sweep", "digits", "--train.clamps", "none/0:match"], ["'0:match'", "task 'classify' does not have"]),
@@ -142,7 +142,7 @@ def test_measuring_what_is_not_there(run, capsys):
     refused(capsys, ["measure", run, "--jobs", "0"], ["--jobs", "got 0"])
     refused(capsys, ["report", run], ["no measures", "toyvit measure"])
     with pytest.raises(BadInput, match="nearest is 20"):
-        Trajectory(run)[25]
+        Run(run)[25]
     assert contents(run) == before
 
 
@@ -158,7 +158,7 @@ def test_mnist_without_network(tmp_path, monkeypatch, capsys):
     def offline(*args, **kwargs):
         raise URLError("no network")
 
-    collected.cache_clear()  # another test may have read MNIST
+    load_collected.cache_clear()  # another test may have read MNIST
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOYVIT_DATA", raising=False)
     monkeypatch.setattr(torchvision.datasets.MNIST, "download", offline)

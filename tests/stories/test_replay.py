@@ -11,9 +11,9 @@ from tests.stories.processes import contents, finish, toyvit, train_here, wait_f
 from toyvit.__main__ import main
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
-from toyvit.runs import RunFolder
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.handle import Run
 from toyvit.train import fit, replay
-from toyvit.trajectory import Trajectory
 
 KEPT = ("checkpoints/*", "metrics.jsonl", "config.json", "state*.pt", "states/*")
 
@@ -35,10 +35,10 @@ def test_a_replayed_stretch_equals_a_run_that_kept_it_from_the_start(tmp_path, d
     assert added == sorted(asked - {0, 30, 33, 60})
     after = contents(sparse.path, *KEPT)
     assert {name: after[name] for name in before} == before and len(after) == len(before) + len(added)
-    lines = {entry.step: entry for entry in dense.entries()}
-    assert sparse.entries() == [lines[step] for step in sorted(asked | {0, 30, 33, 60})]
+    lines = {entry.step: entry for entry in dense.read_manifest()}
+    assert sparse.read_manifest() == [lines[step] for step in sorted(asked | {0, 30, 33, 60})]
     assert contents(sparse.path, "checkpoints/*").items() <= contents(dense.path, "checkpoints/*").items()
-    assert sparse.verify() == {} and Trajectory(sparse.path).steps == sorted(asked | {0, 30, 33, 60})
+    assert sparse.verify() == {} and Run(sparse.path).steps == sorted(asked | {0, 30, 33, 60})
     assert replay(sparse.path, first, last, every, progress=False) == []
 
 
@@ -57,7 +57,7 @@ def test_a_run_that_does_not_come_out_the_same_is_refused(tmp_path):
     """As on another kind of processor; here the manifest says other bits."""
     folder = fit(small((0, 31)), tmp_path / "run", progress=False)
     lines = folder.manifest.read_text()
-    folder.manifest.write_text(lines.replace(folder.entries()[1].sha256, "0" * 64))
+    folder.manifest.write_text(lines.replace(folder.read_manifest()[1].sha256, "0" * 64))
     before = contents(folder.path, "checkpoints/*", "manifest.jsonl")
     with pytest.raises(BadInput, match=r"step_00000031.safetensors came out with other bits .* 0 checkpoints"):
         replay(folder.path, 32, 33, progress=False)
@@ -88,11 +88,11 @@ def test_interrupted_and_repeated(tmp_path):
     path = tmp_path / "run"
     train_here(path, "--train.steps", 300, "--train.checkpoints", "0,300")
     process = toyvit("replay", path, "--between", 1, 299)
-    wait_for(lambda: len(RunFolder(path).entries()) > 20, process)
+    wait_for(lambda: len(RunFolder(path).read_manifest()) > 20, process)
     process.send_signal(signal.SIGINT)
     code, said = finish(process)
     assert code == 130 and "the same command goes on" in said
-    some = len(RunFolder(path).entries())
+    some = len(RunFolder(path).read_manifest())
     assert 20 < some < 301 and RunFolder(path).verify() == {}
     assert finish(toyvit("replay", path, "--between", 1, 299))[0] == 0
-    assert [entry.step for entry in RunFolder(path).entries()] == list(range(301)) and RunFolder(path).verify() == {}
+    assert [entry.step for entry in RunFolder(path).read_manifest()] == list(range(301)) and RunFolder(path).verify() == {}

@@ -9,7 +9,7 @@ import torch
 
 from tests.stories.processes import contents, finish, kill, n_lines, train, train_here, wait_for
 from toyvit.recipes import RECIPES
-from toyvit.runs import RunFolder
+from toyvit.runs.folder import RunFolder
 from toyvit.train import fit
 
 BITS = ("checkpoints/*.safetensors", "manifest.jsonl", "metrics.jsonl", "config.json")
@@ -53,17 +53,17 @@ def test_killed_five_times_at_random(tmp_path, dropout):
 @pytest.mark.parametrize("leftover", ["checkpoint", "part", "manifest", "metrics", "state"])
 def test_what_a_kill_leaves_behind_does_no_harm(tmp_path, monkeypatch, at, leftover):
     """Stopped at step `at`, and then the traces that a kill between two writes leaves."""
-    from toyvit.train.data import Stream
+    from toyvit.train.datamodule import BatchStream
 
     whole = fit(small(), tmp_path / "whole", progress=False)
-    batches = Stream.__iter__
+    batches = BatchStream.__iter__
 
     def breaks(self):
         yield from islice(batches(self), at)
         raise RuntimeError("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Stream, "__iter__", breaks)
+        patch.setattr(BatchStream, "__iter__", breaks)
         with pytest.raises(RuntimeError, match="broken"):
             fit(small(), tmp_path / "run", progress=False)
     folder = RunFolder(tmp_path / "run")
@@ -90,7 +90,7 @@ def test_no_state_can_be_read(tmp_path, caplog):
     """Both rolling states are damaged: the run starts again from step 0, says so, and ends with the same bits."""
     whole = fit(small(), tmp_path / "whole", progress=False)
     folder = fit(small(), tmp_path / "run", progress=False)
-    folder.cut_back(20)
+    folder.truncate(20)
     folder.state.write_bytes(b"damaged")
     folder.previous_state.write_bytes(b"damaged too")
     fit(small(), folder.path, resume=True, progress=False)
@@ -103,7 +103,7 @@ def test_a_state_that_is_a_program_is_not_run(tmp_path):
     import pickle
 
     folder = fit(small(), tmp_path / "run", progress=False)
-    folder.cut_back(20)
+    folder.truncate(20)
 
     class Evil:
         def __reduce__(self):

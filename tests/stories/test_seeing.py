@@ -15,18 +15,18 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from toyvit.__main__ import main
-from toyvit.data.tasks import task
+from toyvit.data.tasks import build_task
 from toyvit.errors import BadInput
-from toyvit.measure import measure
+from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
 from toyvit.report import FIGURES, draw, dynamics, figures, tensorboard
-from toyvit.report.heads import head_types, named, scored
-from toyvit.report.summary import summary
-from toyvit.results import Results, baselines, table
-from toyvit.runs import RunFolder
-from toyvit.sweep import gathered
+from toyvit.report.heads import collect_scores, format_head_types, name_all_heads
+from toyvit.report.summary import summarize
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.handle import Run
+from toyvit.runs.table import MeasureTable, load_baselines, load_table
+from toyvit.sweeping import gather_table
 from toyvit.train import fit
-from toyvit.trajectory import Trajectory
 
 
 def small(recipe: str, path: Path, steps: int = 60) -> Path:
@@ -69,11 +69,11 @@ def read(path: Path) -> EventAccumulator:
 @pytest.mark.parametrize(
     ("name", "figures"),
     [
-        ("induction", {"phase_transition", "by_factor", "probes", "knock_outs", "query_attention", "attention"} | MADE_OF),
-        ("digits", {"learning", "by_factor", "probes", "knock_outs", "attention", "cls_attention"} | MADE_OF),
+        ("induction", {"phase_transition", "by_factor", "probes", "head_ablation", "query_attention", "attention"} | MADE_OF),
+        ("digits", {"learning", "by_factor", "probes", "head_ablation", "attention", "cls_attention"} | MADE_OF),
         (
             "filled",
-            {"learning", "probes", "knock_outs", "attention", "cls_attention", "reconstruction"}
+            {"learning", "probes", "head_ablation", "attention", "cls_attention", "reconstruction"}
             | {"heads", "directions", "updates"},
         ),
     ],
@@ -91,7 +91,7 @@ def test_a_run_gets_the_figures_that_its_measures_allow(runs, name, figures):
 def test_report_prints_what_the_run_came_to(runs, capsys):
     assert main(["report", str(runs["induction"]), "--beside", str(runs["induction-control"])]) == 0
     said = capsys.readouterr().out
-    final = table(runs["induction"]).query("analysis == 'performance' and quantity == 'accuracy'")["value"].iloc[-1]
+    final = load_table(runs["induction"]).query("analysis == 'performance' and quantity == 'accuracy'")["value"].iloc[-1]
     assert f"final accuracy {final:>28.3f}"[-5:] in said
     for line in ("bag-of-labels ceiling", "induction mass", "accuracy without", "accuracy of induction-control", "TensorBoard"):
         assert line in said
@@ -99,16 +99,16 @@ def test_report_prints_what_the_run_came_to(runs, capsys):
 
 def test_the_figure_of_updates_says_how_far_each_part_moved_and_what_stayed_alike(runs):
     """Ten steps between checkpoints; the whole is the root of the parts' squares; a layer is like itself."""
-    run = Trajectory(runs["digits"])
+    run = Run(runs["digits"])
     ends = [torch.cat([weight.flatten() for weight in run[step].parameters()]).detach().double() for step in (0, 10)]
-    figure = dynamics.updates(runs["digits"])
+    figure = dynamics.draw_updates(runs["digits"])
     top, *layers = [panel for panel in figure.axes if not panel.get_ylabel().startswith("unbiased")]
     lines = {line.get_label(): np.asarray(line.get_ydata()) for line in top.lines}
     assert lines["all"][0] == pytest.approx((ends[1] - ends[0]).norm().item() / 10)
     parts = [values for name, values in lines.items() if name in ("embedding", "norms", "head") or name.startswith("block")]
-    assert len(parts) == 3 + 2 * run.run.model.n_layers
+    assert len(parts) == 3 + 2 * run.config.model.n_layers
     assert lines["all"] == pytest.approx(np.sum(np.square(parts), axis=0) ** 0.5)
-    assert len(layers) == 2 * (run.run.model.n_layers + 1), "CLS and patches"
+    assert len(layers) == 2 * (run.config.model.n_layers + 1), "CLS and patches"
     for panel in layers:
         shown = panel.collections[0].get_array().filled(np.nan)
         assert shown.shape == (len(run.steps), len(run.steps))
@@ -123,17 +123,19 @@ def test_gradient_noise_and_curvature_are_drawn_where_they_were_measured(runs, t
     shutil.copytree(runs["digits"], tmp_path / "digits")
     measured = {"analyses": ["gradient_noise", "hessian"], "steps": [0, 20], "images": 256, "split": "train"}
     measure(tmp_path / "digits", **measured, progress=False)
-    drawn = {panel.get_ylabel(): panel for panel in dynamics.updates(tmp_path / "digits").axes}
-    values = table(tmp_path / "digits").query("quantity == 'top'")
+    drawn = {panel.get_ylabel(): panel for panel in dynamics.draw_updates(tmp_path / "digits").axes}
+    values = load_table(tmp_path / "digits").query("quantity == 'top'")
     line = drawn["largest Hessian\neigenvalue"].lines[0]
     assert list(line.get_xdata()) == [0, 20] and list(line.get_ydata()) == pytest.approx(list(values["value"]))
     assert "gradient noise\nscale (pictures)" in drawn
-    assert "gradient noise\nscale (pictures)" not in {panel.get_ylabel() for panel in dynamics.updates(runs["digits"]).axes}
+    assert "gradient noise\nscale (pictures)" not in {
+        panel.get_ylabel() for panel in dynamics.draw_updates(runs["digits"]).axes
+    }
 
 
 def test_checkpoints_of_a_figure_are_evenly_spaced():
-    assert dynamics.even([0, 1, 2, 3, 4, 8, 10, 16, 20, 30, 40], 4) == [0, 10, 20, 30, 40]
-    assert dynamics.even([0, 1, 40], 4) == [0, 1, 40] and dynamics.even([7], 4) == [7]
+    assert dynamics.select_even([0, 1, 2, 3, 4, 8, 10, 16, 20, 30, 40], 4) == [0, 10, 20, 30, 40]
+    assert dynamics.select_even([0, 1, 40], 4) == [0, 1, 40] and dynamics.select_even([7], 4) == [7]
 
 
 @pytest.mark.slow
@@ -159,37 +161,37 @@ def test_the_run_beside_is_remembered(runs, tmp_path, capsys, monkeypatch):
 def test_curves_of_a_run_without_a_measure_are_shown(runs, tmp_path, rows):
     shutil.copytree(runs["digits"], tmp_path / "run", ignore=shutil.ignore_patterns("measures*"))
     folder = RunFolder(tmp_path / "run")
-    folder.cut_back(10)
+    folder.truncate(10)
     if rows == "empty file":
         folder.measures.touch()
     if rows == "empty table":
-        with Results(folder):
+        with MeasureTable(folder):
             pass
     tags = read(folder.path).Tags()["scalars"]
     assert "train/loss" in tags and not any(tag.startswith("performance") for tag in tags)
     with pytest.raises(BadInput, match="no measures yet"):
-        table(folder.path)
+        load_table(folder.path)
 
 
 @pytest.mark.slow
 def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys):
     shutil.copytree(runs["digits"], tmp_path / "run", ignore=shutil.ignore_patterns("measures*"))
-    RunFolder(tmp_path / "run").cut_back(20)
+    RunFolder(tmp_path / "run").truncate(20)
     words = ["measure", str(tmp_path / "run"), "--analyses", "performance", "--images", "48"]
     assert main([*words, "--split", "train"]) == 0
     assert main(["report", str(tmp_path / "run")]) == 2
     assert "train only" in capsys.readouterr().err
     assert main(words) == 0
-    frame = table(tmp_path / "run")
+    frame = load_table(tmp_path / "run")
     values = {split: rows.set_index("step")["value"] for split, rows in frame.query("quantity == 'accuracy'").groupby("split")}
     assert set(values) == {"train", "test"} and not values["train"].equals(values["test"])
     assert main(["report", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().out
     for split in values:
         assert f"final accuracy on 48 {split} pictures {values[split].iloc[-1]:>14.4f}"[-6:] in said
-    expected = task(RunFolder(tmp_path / "run").run().task)
-    for name, value in expected.baselines(expected.frozen(0, "test", 48)).items():
-        assert baselines(tmp_path / "run")[name] == value, "naive answers are those to the test pictures"
+    expected = build_task(RunFolder(tmp_path / "run").read_config().task)
+    for name, value in expected.baselines(expected.eval_batch("test", 48, 0)).items():
+        assert load_baselines(tmp_path / "run")[name] == value, "naive answers are those to the test pictures"
     tags = read(tmp_path / "run")
     assert [event.value for event in tags.Scalars("performance/accuracy")] == pytest.approx(list(values["test"]))
     assert [event.value for event in tags.Scalars("performance/accuracy/split train")] == pytest.approx(list(values["train"]))
@@ -198,7 +200,7 @@ def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("analysis", ["performance", "attention", "induction", "probes", "knock_outs", "norms"])
+@pytest.mark.parametrize("analysis", ["performance", "attention", "induction", "probes", "head_ablation", "norms"])
 def test_report_of_a_run_with_one_analysis_draws_what_it_can(tmp_path, capsys, analysis):
     made = RECIPES["induction-smoke"]()
     training = replace(made.train, steps=10, n_validation=16, checkpoints=(0, 5, 10))
@@ -211,12 +213,14 @@ def test_report_of_a_run_with_one_analysis_draws_what_it_can(tmp_path, capsys, a
 @pytest.mark.slow
 def test_hidden_patches_are_shown_restored_at_every_checkpoint(runs):
     shown = read(runs["filled"]).Images("reconstruction")
-    run = Trajectory(runs["filled"])
+    run = Run(runs["filled"])
     assert [event.step for event in shown] == run.steps
-    batch = task(run.run.task).frozen(run.run.seeds.measure, "test", 16)
+    batch = build_task(run.config.task).eval_batch("test", 16, run.config.seeds.measure)
     whole, _, made = np.asarray(Image.open(io.BytesIO(shown[-1].encoded_image_string)).convert("L")).reshape(3, 8, 128)
-    original = replace(run.run.task, hidden=0.07)  # one patch hidden
-    pictures = task(original).world.render(task(original).world.sample(run.run.seeds.measure, "test", np.arange(16)))
+    original = replace(run.config.task, hidden=0.07)  # one patch hidden
+    pictures = build_task(original).world.render(
+        build_task(original).world.sample(run.config.seeds.measure, "test", np.arange(16))
+    )
     expected = (pictures[:, 0].permute(1, 0, 2).reshape(8, 128) + 1) * 127.5
     assert np.abs(whole - expected.numpy()).max() <= 1
     seen = batch.target.isnan().all(2).reshape(16, 4, 4).repeat_interleave(2, 1).repeat_interleave(2, 2)
@@ -235,7 +239,7 @@ def test_tensorboard_holds_curves_and_measures_once(runs, name):
         points = [(event.step, event.value) for event in again.Scalars(tag)]
         assert max(Counter(step for step, _ in points).values()) == 1, tag
         assert points == [(event.step, event.value) for event in first.Scalars(tag)]
-    measured = table(runs[name]).query("analysis == 'performance' and quantity == 'accuracy'")
+    measured = load_table(runs[name]).query("analysis == 'performance' and quantity == 'accuracy'")
     shown = {event.step: event.value for event in again.Scalars("performance/accuracy")}
     assert shown == pytest.approx(dict(zip(measured["step"], measured["value"], strict=True)))
     assert len(again.Scalars("train/loss")) == 60
@@ -253,7 +257,7 @@ def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, ca
     training = replace(run.train, steps=50, warmup=25, batch_size=8, n_validation=8, checkpoints=tuple(range(51)))
     fit(replace(run, train=training), path, progress=False)
     measure(path, analyses=["performance", "induction"], images=8, progress=False)
-    with Results(RunFolder(path)) as results, results.db:
+    with MeasureTable(RunFolder(path)) as results, results.db:
         planted = "cell in (select id from cells where analysis = 'performance' and step {} :onset)"
         for value, side in ((0.1, "<"), (0.9, ">=")):
             text = f"update numbers set value = :value where {planted.format(side)}"
@@ -269,10 +273,10 @@ def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, ca
     assert said in shown and "step 25" in shown.split("the learning rate changes abruptly at")[1]
     assert main(["report", str(path)]) == 0
     assert said in capsys.readouterr().out
-    assert gathered([path]).get("onset", pd.Series([None]))[0] == (None if onset == 25 else onset)
-    aligned = figures.bands([path]).axes[1]
+    assert gather_table([path]).get("onset", pd.Series([None]))[0] == (None if onset == 25 else onset)
+    aligned = figures.draw_sweep_bands([path]).axes[1]
     assert len([line for line in aligned.lines if len(line.get_xdata()) == 51]) == (onset != 25)
-    for panel in figures.phase_transition(path).axes:
+    for panel in figures.draw_phase_transition(path).axes:
         assert [25.0, 25.0] in [list(line.get_xdata()) for line in panel.lines]
 
 
@@ -339,9 +343,9 @@ def test_a_preview_is_drawn(tmp_path, monkeypatch, capsys, name):
 
 def test_every_head_gets_a_line_with_its_names(runs, tmp_path):
     """A few steps in, heads still look everywhere; names, their scores and their nulls come from the table alone."""
-    lines = head_types(runs["induction"]).splitlines()
-    assert summary(runs["induction"]).endswith("\n".join(lines))
-    found, values = named(runs["induction"]), scored(runs["induction"])
+    lines = format_head_types(runs["induction"]).splitlines()
+    assert summarize(runs["induction"]).endswith("\n".join(lines))
+    found, values = name_all_heads(runs["induction"]), collect_scores(runs["induction"])
     assert [line.split("  ")[0] for line in lines] == ["layer 0, head 0", "layer 1, head 0"]
     last = max(step for step, _, _ in found)
     for layer, line in enumerate(lines):
@@ -352,7 +356,7 @@ def test_every_head_gets_a_line_with_its_names(runs, tmp_path):
     fit(replace(run, train=replace(run.train, steps=2, batch_size=2, n_validation=2)), tmp_path / "run", progress=False)
     measure(tmp_path / "run", analyses=["performance"], images=4, progress=False)
     with pytest.raises(BadInput, match="no measures of head types"):
-        head_types(tmp_path / "run")
+        format_head_types(tmp_path / "run")
 
 
 def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
@@ -366,4 +370,4 @@ def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
     measure(tmp_path / "run", images=32, split="in_context", analyses=["performance", "induction"], progress=False)
     measure(tmp_path / "run", images=32, analyses=["performance"], progress=False)
     assert {picture.stem for picture in draw(tmp_path / "run")} == {"learning", "attention", "updates"}
-    assert summary(tmp_path / "run").count("in_context pictures") == 1
+    assert summarize(tmp_path / "run").count("in_context pictures") == 1

@@ -16,13 +16,13 @@ import pytest
 
 from tests.stories.processes import SMALL, finish, kill, toyvit, wait_for
 from toyvit.__main__ import main
-from toyvit.config import with_seed
+from toyvit.cli.overrides import expand_variants
+from toyvit.config import replace_seed
 from toyvit.errors import BadInput
-from toyvit.overrides import variants
 from toyvit.recipes import RECIPES
-from toyvit.results import table
-from toyvit.runs import RunFolder
-from toyvit.sweep import first_at_most, gathered, half_naive
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.table import load_table
+from toyvit.sweeping import find_first_at_most, gather_table, halve_best_baseline
 
 SHORT = [*SMALL, "--train.steps", "50", "--analyses", "performance", "--images", "32"]
 
@@ -47,8 +47,8 @@ def test_every_seed_of_every_setting_is_trained_measured_and_gathered(tmp_path, 
     )
     for place, row in frame.iterrows():
         path = folder / f"n_layers-{row['model.n_layers']}" / row["run"]
-        assert RunFolder(path).run() == with_seed(RunFolder(path).run(), row["seed"])
-        values = table(path).query("quantity == 'accuracy'")["value"]
+        assert RunFolder(path).read_config() == replace_seed(RunFolder(path).read_config(), row["seed"])
+        values = load_table(path).query("quantity == 'accuracy'")["value"]
         assert row["accuracy"] == pytest.approx(values.iloc[-1]) and f"{row['accuracy']:.3f}" in said.splitlines()[place + 1]
     written = {path: path.stat().st_mtime_ns for path in folder.glob("**/*.safetensors")}
     assert main(sweep(folder, "--seeds", "0,2", "--model.n_layers", "1,2", "--jobs", 1)) == 0
@@ -68,15 +68,15 @@ def test_the_notebook_of_seeds_runs_on_a_small_sweep(pictures_of, tmp_path, monk
 def test_the_step_of_half_the_naive_loss():
     """Of the best naive predictor; a curve that never gets there has none."""
     naive = {"loss.uniform": 1.6, "loss.bag_of_labels": 0.6, "accuracy.uniform": 0.2}
-    assert half_naive(naive) == pytest.approx(0.3) and half_naive({"accuracy.uniform": 0.2}) is None
+    assert halve_best_baseline(naive) == pytest.approx(0.3) and halve_best_baseline({"accuracy.uniform": 0.2}) is None
     curve = pd.Series([1.6, 0.6, 0.3, 0.4, 0.1], index=[0, 10, 20, 30, 40])
-    assert first_at_most(curve, 0.3) == 20 and first_at_most(curve, 0.05) is None
+    assert find_first_at_most(curve, 0.3) == 20 and find_first_at_most(curve, 0.05) is None
 
 
 def test_performance_is_measured_whatever_is_asked_for(tmp_path):
     assert main([*sweep(tmp_path / "s", "--seeds", "0", "--jobs", 1), "--analyses", "norms"]) == 0
     assert (
-        set(table(tmp_path / "s/seed-0")["analysis"]) == {"performance", "norms"}
+        set(load_table(tmp_path / "s/seed-0")["analysis"]) == {"performance", "norms"}
         and read(tmp_path / "s")["accuracy"].notna().all()
     )
     assert main([*sweep(tmp_path / "s", "--seeds", "0", "--jobs", 1), "--model.n_heads", "2"]) == 2  # another config is there
@@ -84,11 +84,11 @@ def test_performance_is_measured_whatever_is_asked_for(tmp_path):
 
 def test_a_setting_is_one_variant():
     run = RECIPES["induction-smoke"]()
-    made = variants(run, ["--model.n_layers", "1,2", "--train.checkpoints", "0,10", "--train.learning_rate", "0.01,0.1"])
+    made = expand_variants(run, ["--model.n_layers", "1,2", "--train.checkpoints", "0,10", "--train.learning_rate", "0.01,0.1"])
     assert set(made) == {f"n_layers-{n}_learning_rate-{rate}" for n in (1, 2) for rate in ("0.01", "0.1")}
     one = made["n_layers-1_learning_rate-0.1"]
     assert (one.model.n_layers, one.train.learning_rate, one.train.checkpoints) == (1, 0.1, (0, 10))
-    assert variants(run, []) == {"": run}
+    assert expand_variants(run, []) == {"": run}
 
 
 def test_a_run_that_diverges_is_noted_and_the_others_go_on(tmp_path):
@@ -105,7 +105,7 @@ def test_runs_of_different_recipes_are_not_gathered(tmp_path):
         words = ["train", name, "--runs", str(tmp_path), *SMALL, "--train.steps", "5"]
         assert main(words) == 0
     with pytest.raises(BadInput, match=r"different recipes .* digits, induction-smoke"):
-        gathered([tmp_path / "induction-smoke", tmp_path / "digits"])
+        gather_table([tmp_path / "induction-smoke", tmp_path / "digits"])
 
 
 @pytest.mark.slow
@@ -186,4 +186,4 @@ def test_a_dask_cluster_that_loses_a_worker(tmp_path):
 
 
 def finished(path: Path) -> bool:
-    return path.is_dir() and RunFolder(path).config_file.exists() and RunFolder(path).status() == "finished"
+    return path.is_dir() and RunFolder(path).config_file.exists() and RunFolder(path).read_status() == "finished"

@@ -140,9 +140,8 @@ def become(message: dict[str, Any], files: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    from joblib.externals.loky.backend.context import set_start_method
-
     import toyvit.sweep  # noqa: F401  every other module that a command takes long to import comes with it
+    from joblib.externals.loky.backend.context import set_start_method
 
     set_start_method("fork")  # workers of a command too
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -38,7 +38,7 @@ RESIDUALS = ("blocks.*.resid_pre", "blocks.*.resid_post")
 
 # What an analysis may need: in words, and whether it is there.
 NEEDS: dict[str, tuple[str, Callable[[ModelConfig, Batch], bool]]] = {
-    "pairs": ("item-label pairs", lambda config, batch: batch.pairs is not None),
+    "pairs": ("item-label pairs", lambda config, batch: batch.retrieval is not None),
     "content": ("content ids of patches", lambda config, batch: batch.content is not None),
     "strategies": ("predictors that know the world", lambda config, batch: batch.strategies is not None),
     "classes": ("one class a picture", lambda config, batch: batch.classes is not None),
@@ -47,12 +47,12 @@ NEEDS: dict[str, tuple[str, Callable[[ModelConfig, Batch], bool]]] = {
     "objects": ("objects on a canvas", lambda config, batch: batch.objects is not None),
     "labels": ("classes, of pictures or of patches", lambda config, batch: not batch.target.is_floating_point()),
     "masks": ("the class of every patch", lambda config, batch: batch.objects is not None and batch.target.ndim == 2),
-    "vocabulary": ("cells that name a class", lambda config, batch: weights.vocabulary(batch) is not None),
+    "vocabulary": ("cells that name a class", lambda config, batch: weights.find_vocabulary(batch) is not None),
     "context": (
         "item-label pairs, or a class a patch and a causal mask",
-        lambda config, batch: batch.pairs is not None or behaviour.answers_in_order(config, batch),
+        lambda config, batch: batch.retrieval is not None or behaviour.asks_in_order(config, batch),
     ),
-    "addition": ("all pairs of an addition", lambda config, batch: batch.grid is not None),
+    "addition": ("all pairs of an addition", lambda config, batch: batch.operand_table is not None),
     "mlp": ("an MLP (--model.d_mlp)", lambda config, batch: config.d_mlp > 0),
 }
 
@@ -66,7 +66,7 @@ class Analysis:
     axes: dict[str, str]  # quantity (without tags) -> axes of its tensor; "" is a single number
     sites: tuple[str, ...] = ()
     needs: str = ""  # names in NEEDS
-    asked: bool = False  # run only when asked for by name: it takes seconds a checkpoint, or makes thousands of rows
+    slow: bool = False  # run only when asked for by name: it takes seconds a checkpoint, or makes thousands of rows
     source: str
     truth: str
     null: str
@@ -82,7 +82,7 @@ ANALYSES = {
     for analysis in (
         Analysis(
             name="performance",
-            measure=behaviour.performance,
+            measure=behaviour.measure_performance,
             axes={"loss": "", "accuracy": ""},
             sites=("logits",),
             source="cross-entropy and accuracy; naive baselines stand beside them",
@@ -91,7 +91,7 @@ ANALYSES = {
         ),
         Analysis(
             name="by_factor",
-            measure=behaviour.by_factor,
+            measure=behaviour.measure_by_factor,
             axes={"loss_of_value": "level", "accuracy_of_value": "level"},
             sites=("logits",),
             needs="classes groups",
@@ -101,7 +101,7 @@ ANALYSES = {
         ),
         Analysis(
             name="strategies",
-            measure=behaviour.strategies,
+            measure=behaviour.measure_strategies,
             axes={"kl": ""},
             sites=("logits",),
             needs="strategies",
@@ -111,7 +111,7 @@ ANALYSES = {
         ),
         Analysis(
             name="attention",
-            measure=attention.geometry,
+            measure=attention.measure_attention,
             axes={
                 **dict.fromkeys(
                     ["entropy", "distance", "offset", "offset_row", "offset_column", "previous", "sink", "sink_token"],
@@ -128,7 +128,7 @@ ANALYSES = {
         ),
         Analysis(
             name="induction",
-            measure=induction.circuit,
+            measure=induction.measure_induction,
             axes=dict.fromkeys(
                 ["mass", "strength", "prefix_matching", "prefix_matching_raw", "previous_cell", "previous_cell_everywhere"],
                 "layer head",
@@ -141,7 +141,7 @@ ANALYSES = {
         ),
         Analysis(
             name="composition",
-            measure=induction.weights,
+            measure=induction.measure_composition,
             axes={"copying": "layer head"}
             | {f"{kind}_composition{z}": "layer head to_layer to_head" for kind in "qkv" for z in ("", "_z")},
             source="Elhage 2021",
@@ -149,8 +149,8 @@ ANALYSES = {
             null="random heads: copying 0, composition 1/sqrt(d), given as a z-score",
         ),
         Analysis(
-            name="knock_outs",
-            measure=behaviour.knock_outs,
+            name="head_ablation",
+            measure=behaviour.measure_head_ablation,
             axes={"loss": "layer head", "accuracy": "layer head", "cumulative_loss": "count", "cumulative_accuracy": "count"},
             sites=("logits", "blocks.*.resid_pre", "blocks.*.attn.z"),
             source="ablation by zero and by mean",
@@ -159,7 +159,7 @@ ANALYSES = {
         ),
         Analysis(
             name="probes",
-            measure=probes.linear,
+            measure=probes.measure_probes,
             axes={"accuracy": "layer", "accuracy_shuffled": "layer", "accuracy_pixels": ""},
             sites=RESIDUALS,
             source="Alain & Bengio 2016",
@@ -168,7 +168,7 @@ ANALYSES = {
         ),
         Analysis(
             name="norms",
-            measure=norms.norms,
+            measure=norms.measure_norms,
             axes={"weight": "", "weight_total": "", "residual": "layer"},
             sites=RESIDUALS,
             source="Euclidean norms",
@@ -177,7 +177,7 @@ ANALYSES = {
         ),
         Analysis(
             name="object_attention",
-            measure=attention.objects,
+            measure=attention.measure_object_attention,
             axes={"share": "layer head"},
             sites=("blocks.*.attn.pattern",),
             needs="objects",
@@ -187,7 +187,7 @@ ANALYSES = {
         ),
         Analysis(
             name="lens",
-            measure=lens.lens,
+            measure=lens.measure_lens,
             axes={
                 **dict.fromkeys(["accuracy_of_layer", "accuracy_of_position", "kl", "kl_of_patches"], "layer"),
                 "decided": "label layer",
@@ -200,7 +200,7 @@ ANALYSES = {
         ),
         Analysis(
             name="segmentation",
-            measure=lens.segmentation,
+            measure=lens.measure_segmentation,
             axes={"iou": "layer", "iou_of_position": ""},
             sites=lens.SITES,
             needs="masks",
@@ -210,7 +210,7 @@ ANALYSES = {
         ),
         Analysis(
             name="attribution",
-            measure=circuits.attribution,
+            measure=circuits.measure_attribution,
             axes={"direct": "layer head", "direct_patch": "key", "direct_mlp": "layer", "direct_part": ""},
             sites=circuits.SITES,
             needs="classes",
@@ -219,12 +219,12 @@ ANALYSES = {
             null="step 0",
         ),
         Analysis(
-            name="flow",
-            measure=circuits.flow,
-            axes={"blocked": "layer"},
+            name="attention_knockout",
+            measure=circuits.measure_attention_knockout,
+            axes={"loss_rise": "layer"},
             sites=("logits", "blocks.*.resid_pre"),
             needs="labels",
-            asked=True,
+            slow=True,
             source="attention knock-out, Geva 2023",
             truth="all edges into CLS blocked: a constant answer",
             null="blocking a group that nobody reads: 0",
@@ -232,27 +232,27 @@ ANALYSES = {
         ),
         Analysis(
             name="patching",
-            measure=circuits.patch,
+            measure=circuits.measure_patching,
             axes={"patched_head": "layer head token", "patched_stream": "layer token"},
             needs="counterfactuals",
-            asked=True,
+            slow=True,
             source="Meng 2022; Heimersheim & Nanda 2024",
             truth="all that is read patched: 1",
             null="tokens that nobody reads: 0",
         ),
         Analysis(
             name="edges",
-            measure=circuits.edges,
+            measure=circuits.measure_edges,
             axes={"edge_score": "", "clean": "", "corrupt": ""},
             needs="counterfactuals",
-            asked=True,
+            slow=True,
             source="EAP-IG, Hanna 2024",
             truth="a linear model: exact",
             null="edges whose sender says the same: 0",
         ),
         Analysis(
             name="weights",
-            measure=weights.circuits,
+            measure=weights.measure_weights,
             axes=dict.fromkeys(["copying_z", "qk_norm", "qk_directions", "ov_norm", "ov_directions"], "layer head")
             | {"virtual_copying": "layer head to_layer to_head"},
             source="Elhage 2021 (QK and OV circuits, virtual heads)",
@@ -261,7 +261,7 @@ ANALYSES = {
         ),
         Analysis(
             name="label_copying",
-            measure=weights.label_copying,
+            measure=weights.measure_label_copying,
             axes={"copied": "layer head", "copied_chance": ""},
             sites=("patches",),
             needs="vocabulary",
@@ -271,7 +271,7 @@ ANALYSES = {
         ),
         Analysis(
             name="score_parts",
-            measure=weights.score_shares,
+            measure=weights.measure_score_parts,
             axes={f"{asks}_{answers}": "head" for asks in ("position", "content") for answers in ("position", "content")},
             source="after Elhage 2021: terms of the first layer's scores",
             truth="a head that reads positions only: position_position 1; the four parts sum to the scores",
@@ -279,7 +279,7 @@ ANALYSES = {
         ),
         Analysis(
             name="scores",
-            measure=weights.scores,
+            measure=weights.measure_scores,
             axes={"spread": "layer head", "advantage": "layer head"},
             sites=("blocks.*.attn.attn_scores",),
             source="statistics of `attention` before the softmax",
@@ -288,7 +288,7 @@ ANALYSES = {
         ),
         Analysis(
             name="heads",
-            measure=heads.types,
+            measure=heads.measure_heads,
             axes={"score": "layer head", "null": "layer head"},
             sites=("patches", "blocks.*.attn.pattern"),
             source="families named by Elhage 2021, Olsson 2022 and Prisma; scores and nulls are this lab's",
@@ -297,19 +297,19 @@ ANALYSES = {
         ),
         Analysis(
             name="memories",
-            measure=memories.memories,
+            measure=memories.measure_memories,
             axes=dict.fromkeys(["promoted", "agreement", "correlation"], "layer neuron")
             | dict.fromkeys(["agreement_mean", "agreement_chance", "correlation_mean"], "layer"),
             sites=("blocks.*.mlp.post",),
             needs="mlp classes",
-            asked=True,  # quick, but a row of the table for every neuron
+            slow=True,  # quick, but a row of the table for every neuron
             source="Geva 2021",
             truth="a planted key-value pair: its class, agreement and correlation 1",
             null="shuffled classes: agreement_chance, correlation 0; step 0",
         ),
         Analysis(
             name="label_superposition",
-            measure=superposition.labels,
+            measure=superposition.measure_label_superposition,
             axes={"dimensionality": "label", "dimensionality_random": ""},
             source="Elhage 2022, feature dimensionality; of the head's rows it is this lab's use",
             truth="antipodal pair 1/2, triangle 2/3, square 1/2, pentagon 2/5",
@@ -317,7 +317,7 @@ ANALYSES = {
         ),
         Analysis(
             name="factor_superposition",
-            measure=superposition.factors,
+            measure=superposition.measure_factor_superposition,
             axes={"dimensionality": "layer", "dimensionality_random": ""},
             sites=RESIDUALS,
             needs="groups",
@@ -327,16 +327,16 @@ ANALYSES = {
         ),
         Analysis(
             name="llc",
-            measure=llc.llc,
+            measure=llc.measure_llc,
             axes={"llc": "", "llc_sd": "", "diverged": ""},
-            asked=True,
+            slow=True,
             source="Lau 2023; meant for the training pictures (--split train), with this lab's settings (llc.DEFAULT)",
             truth="closed forms: quadratic loss, normal crossings, reduced-rank regression",
             null="a loss that does not depend on the weights: 0",
         ),
         Analysis(
             name="fourier",
-            measure=fourier.fourier,
+            measure=fourier.measure_fourier,
             axes={"restricted_loss": "", "restricted_alone": "", "excluded_loss": "", "key_share": "", "gini": ""}
             | dict.fromkeys(["power", "is_key"], "frequency"),
             needs="addition",
@@ -346,36 +346,36 @@ ANALYSES = {
         ),
         Analysis(
             name="geometry",
-            measure=geometry.geometry,
+            measure=geometry.measure_geometry,
             axes=dict.fromkeys(["effective_rank", "participation_ratio", "alpha", "alpha_last", "samples_per_feature"], "layer")
             | {"cka": "layer to_layer"},
             sites=RESIDUALS,
-            asked=True,
+            slow=True,
             source="Roy & Vetterli 2007 (effective rank), Agrawal 2022 (alpha-ReQ), Song 2012 and Raghu 2021 (unbiased CKA)",
             truth="n equal directions: rank n; exact power laws; a layer and its rotation: CKA 1",
             null="white noise: alpha 0.26 at 1,000 samples of 64 features, CKA 0",
         ),
         Analysis(
             name="gradient_noise",
-            measure=landscape.gradient_noise,
+            measure=landscape.measure_gradient_noise,
             axes={"noise": "", "signal": "", "scale": ""},
-            asked=True,
+            slow=True,
             source="McCandlish 2018, simple noise scale (eq. 2.9, appendix A.1); meant for the training pictures",
             truth="a loss whose samples' gradients have a known mean and covariance",
             null="samples that agree: noise and scale 0",
         ),
         Analysis(
             name="hessian",
-            measure=landscape.hessian,
+            measure=landscape.measure_hessian,
             axes={"top": ""},
-            asked=True,
+            slow=True,
             source="Lanczos on Hessian-vector products; meant for the training pictures",
             truth="a quadratic loss with known eigenvalues",
             null="a linear loss: 0",
         ),
         Analysis(
             name="in_context",
-            measure=behaviour.in_context,
+            measure=behaviour.measure_in_context,
             axes={"score": ""},
             sites=("logits",),
             needs="context",
@@ -387,10 +387,10 @@ ANALYSES = {
 }
 
 
-def chosen(names: list[str] | None, batch: Batch, model: ViT) -> list[Analysis]:
+def select_analyses(names: list[str] | None, batch: Batch, model: ViT) -> list[Analysis]:
     """The analyses asked for; by default all quick ones that fit. One asked for by name that does not fit is refused."""
     if names is None:
-        return [analysis for analysis in ANALYSES.values() if not analysis.asked and not analysis.missing(model, batch)]
+        return [analysis for analysis in ANALYSES.values() if not analysis.slow and not analysis.missing(model, batch)]
     picked = [ANALYSES[choose(name, ANALYSES, "analysis")] for name in names]
     for analysis in picked:
         if missing := analysis.missing(model, batch):
@@ -398,10 +398,10 @@ def chosen(names: list[str] | None, batch: Batch, model: ViT) -> list[Analysis]:
     return picked
 
 
-def left_out(batch: Batch, model: ViT) -> dict[str, str]:
+def explain_skipped(batch: Batch, model: ViT) -> dict[str, str]:
     """Why an analysis is not among the default ones."""
     reasons = {name: analysis.missing(model, batch) for name, analysis in ANALYSES.items()}
-    slow = {name: "run only when asked for" for name, analysis in ANALYSES.items() if analysis.asked}
+    slow = {name: "run only when asked for" for name, analysis in ANALYSES.items() if analysis.slow}
     return {name: "needs " + " and ".join(missing) for name, missing in reasons.items() if missing} | {
         name: why for name, why in slow.items() if not reasons[name]
     }

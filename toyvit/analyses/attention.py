@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toyvit import stats
-from toyvit.circuits.patching import object_edges
+from toyvit.circuits.patching import connect_objects
 from toyvit.data.tasks import Batch
 from toyvit.model import ViT
 
@@ -27,13 +27,13 @@ def entropy(pattern: Pattern) -> Float[Tensor, " head"]:
     return stats.entropy(pattern).mean((0, 2))
 
 
-def places(grid: Grid) -> tuple[Tensor, Tensor]:
+def list_patch_places(grid: Grid) -> tuple[Tensor, Tensor]:
     """Row and column of each patch."""
     index = torch.arange(grid[0] * grid[1])
     return index // grid[1], index % grid[1]
 
 
-def patches_only(pattern: Pattern, n_prefix: int) -> Float[Tensor, "image head patch to_patch"]:
+def renormalize_patches(pattern: Pattern, n_prefix: int) -> Float[Tensor, "image head patch to_patch"]:
     """Attention among patches, rows made to sum to 1 again; a row with no mass on patches counts as spread evenly."""
     among = pattern[:, :, n_prefix:, n_prefix:]
     total = among.sum(-1, keepdim=True)
@@ -42,9 +42,9 @@ def patches_only(pattern: Pattern, n_prefix: int) -> Float[Tensor, "image head p
 
 def distance(pattern: Pattern, grid: Grid, n_prefix: int) -> Float[Tensor, " head"]:
     """Mean distance between a patch and what it attends to, in patches. On itself: 0; uniform on 4 x 4: 2.008."""
-    rows, columns = places(grid)
+    rows, columns = list_patch_places(grid)
     far = torch.hypot((rows[:, None] - rows).float(), (columns[:, None] - columns).float())
-    return (patches_only(pattern, n_prefix) * far).sum(-1).mean((0, 2))
+    return (renormalize_patches(pattern, n_prefix) * far).sum(-1).mean((0, 2))
 
 
 def offset_map(pattern: Pattern, grid: Grid, n_prefix: int) -> tuple[Float[Tensor, "head rows columns"], Tensor]:
@@ -52,7 +52,7 @@ def offset_map(pattern: Pattern, grid: Grid, n_prefix: int) -> tuple[Float[Tenso
 
     Axes are the row and the column offset, from -(rows - 1) and -(columns - 1) on. Uniform: 1 / T everywhere.
     """
-    rows, columns = places(grid)
+    rows, columns = list_patch_places(grid)
     height, width = 2 * grid[0] - 1, 2 * grid[1] - 1
     down = (rows - rows[:, None]) + grid[0] - 1  # query, key
     right = (columns - columns[:, None]) + grid[1] - 1
@@ -63,7 +63,7 @@ def offset_map(pattern: Pattern, grid: Grid, n_prefix: int) -> tuple[Float[Tenso
     return (total / count).unflatten(1, (height, width)), count.unflatten(0, (height, width))
 
 
-def offset_head(pattern: Pattern, grid: Grid, n_prefix: int) -> tuple[Tensor, Tensor, Tensor]:
+def find_offset(pattern: Pattern, grid: Grid, n_prefix: int) -> tuple[Tensor, Tensor, Tensor]:
     """The strongest offset of each head: its score, row offset and column offset, each (head).
 
     Only offsets that at least a quarter of the patches support compete (a corner offset rests on one patch alone:
@@ -76,9 +76,9 @@ def offset_head(pattern: Pattern, grid: Grid, n_prefix: int) -> tuple[Tensor, Te
     return best, at // width - (grid[0] - 1), at % width - (grid[1] - 1)
 
 
-def families(grid: Grid) -> dict[str, Tensor]:
+def list_families(grid: Grid) -> dict[str, Tensor]:
     """For each family of heads the (query, key) pairs that it counts: other patches of the row or column, border, corners."""
-    rows, columns = places(grid)
+    rows, columns = list_patch_places(grid)
     other = ~torch.eye(len(rows), dtype=torch.bool)
     on_edge_row, on_edge_column = (rows == 0) | (rows == grid[0] - 1), (columns == 0) | (columns == grid[1] - 1)
     return {
@@ -94,12 +94,12 @@ def family_mass(pattern: Pattern, pairs: Tensor, n_prefix: int) -> Float[Tensor,
     return (pattern[:, :, n_prefix:, n_prefix:] * pairs).sum(-1).mean((0, 2))
 
 
-def received(pattern: Pattern) -> Float[Tensor, "head key"]:
+def received_mass(pattern: Pattern) -> Float[Tensor, "head key"]:
     """Mean attention that each token gets, over images and queries. Uniform: 1 / T."""
     return pattern.mean((0, 2))
 
 
-def previous(pattern: Pattern, n_prefix: int) -> Float[Tensor, " head"]:
+def previous_mass(pattern: Pattern, n_prefix: int) -> Float[Tensor, " head"]:
     """Attention from each patch to the one before it in raster order, mean over patches but the first, 0 to 1."""
     among = pattern[:, :, n_prefix:, n_prefix:]
     return among.diagonal(-1, 2, 3).mean((0, 2))
@@ -117,7 +117,7 @@ def rollout(patterns: list[Pattern]) -> Float[Tensor, "image query key"]:
     return total
 
 
-def object_shares(
+def share_by_object(
     pattern: Pattern, objects: Int[Tensor, "image patch"], n_prefix: int, cls: bool
 ) -> dict[str, Float[Tensor, " head"]]:
     """Of the attention of patches that show an object: to itself, other objects, background, CLS, registers; they sum to 1.
@@ -126,43 +126,43 @@ def object_shares(
     """
     asking = F.pad(objects, (n_prefix, 0)) > 0
     keys = torch.arange(pattern.shape[-1])
-    edges = object_edges(objects, n_prefix) | {
+    edges = connect_objects(objects, n_prefix) | {
         "cls": asking[:, :, None] & (keys < int(cls)),
         "registers": asking[:, :, None] & (keys >= int(cls)) & (keys < n_prefix),
     }
     return {name: torch.einsum("ihqk,iqk->h", pattern, among.float()) / asking.sum() for name, among in edges.items()}
 
 
-def objects(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_object_attention(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The analysis `object_attention`."""
     assert batch.objects is not None
     config = model.config
     found = [
-        object_shares(trace[f"blocks.{layer}.attn.pattern"], batch.objects, config.n_prefix, config.cls_token)
+        share_by_object(trace[f"blocks.{layer}.attn.pattern"], batch.objects, config.n_prefix, config.cls_token)
         for layer in range(config.n_layers)
     ]
     return {f"share[group={group}]": torch.stack([layer[group] for layer in found]) for group in found[0]}
 
 
-def geometry(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_attention(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The analysis `attention`."""
     config = model.config
     grid, n = config.grid, config.n_prefix
     patterns = [trace[f"blocks.{layer}.attn.pattern"] for layer in range(config.n_layers)]
-    offsets = [offset_head(pattern, grid, n) for pattern in patterns]
-    best = [received(pattern).max(1) for pattern in patterns]
+    offsets = [find_offset(pattern, grid, n) for pattern in patterns]
+    best = [received_mass(pattern).max(1) for pattern in patterns]
     out = {
         "entropy": torch.stack([entropy(pattern) for pattern in patterns]),
         "distance": torch.stack([distance(pattern, grid, n) for pattern in patterns]),
         "offset": torch.stack([score for score, _, _ in offsets]),
         "offset_row": torch.stack([row for _, row, _ in offsets]),
         "offset_column": torch.stack([column for _, _, column in offsets]),
-        "previous": torch.stack([previous(pattern, n) for pattern in patterns]),
+        "previous": torch.stack([previous_mass(pattern, n) for pattern in patterns]),
         "sink": torch.stack([value.values for value in best]) - 1 / config.n_tokens,
         "sink_token": torch.stack([value.indices for value in best]),
         "rollout": rollout(patterns)[:, 0 if config.readout == "cls" else -1].mean(0),
     }
-    for name, pairs in families(grid).items():
+    for name, pairs in list_families(grid).items():
         out[name] = torch.stack([family_mass(pattern, pairs, n) for pattern in patterns])
     if config.cls_token:
         out["cls_mass"] = torch.stack([pattern[:, :, n:, 0].mean((0, 2)) for pattern in patterns])

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from toyvit.circuits import trace as traced
-from toyvit.data.tasks import Batch, Grid, loss
+from toyvit.data.tasks import Batch, OperandTable, loss
 from toyvit.model import ViT
+from toyvit.model.forward import trace as traced
 
 KEY = 0.02  # a frequency is key where it has at least this share of the logits' variance
 
@@ -26,7 +26,7 @@ Keys = Bool[Tensor, " frequency"]
 
 
 @lru_cache(4)
-def waves(p: int) -> Float[Tensor, "frequency 2 pair"]:
+def build_waves(p: int) -> Float[Tensor, "frequency 2 pair"]:
     """cos(w_k (a + b)) and sin(w_k (a + b)) over all pairs, each of length 1 (the sine of k = p / 2 is 0); k from 1."""
     a, b = torch.meshgrid(torch.arange(p), torch.arange(p), indexing="ij")
     angle = 2 * math.pi / p * (torch.arange(1, p // 2 + 1)[:, None] * (a + b).flatten() % p).double()
@@ -34,12 +34,12 @@ def waves(p: int) -> Float[Tensor, "frequency 2 pair"]:
     return torch.where(found.abs() > 1e-9, found, 0) / found.norm(dim=-1, keepdim=True).clamp(min=1e-6)
 
 
-def components(logits: Logits) -> Float[Tensor, "frequency 2 label"]:
+def project_components(logits: Logits) -> Float[Tensor, "frequency 2 label"]:
     """The logits' projections on the waves."""
-    return waves(math.isqrt(len(logits))) @ logits
+    return build_waves(math.isqrt(len(logits))) @ logits
 
 
-def power(logits: Logits) -> Float[Tensor, " frequency"]:
+def wave_power(logits: Logits) -> Float[Tensor, " frequency"]:
     """Share of the logits' variance over pairs in each frequency's two directions, 0 to 1, 0 where they do not vary.
 
     What all labels of a pair have in common says nothing and is taken off first. Hand-built trigonometric logits: 1 in all
@@ -47,40 +47,40 @@ def power(logits: Logits) -> Float[Tensor, " frequency"]:
     """
     logits = logits - logits.mean(1, keepdim=True)
     variance = (logits - logits.mean(0)).square().sum()
-    return components(logits).square().sum((1, 2)) / variance.clamp(min=1e-12)
+    return project_components(logits).square().sum((1, 2)) / variance.clamp(min=1e-12)
 
 
-def key_frequencies(logits: Logits) -> Keys:
+def find_key_frequencies(logits: Logits) -> Keys:
     """Those with at least KEY of the variance; the paper reads them off by eye, at the end of training."""
-    return power(logits) >= KEY
+    return wave_power(logits) >= KEY
 
 
-def part(logits: Logits, keys: Keys) -> Logits:
+def keep_waves(logits: Logits, keys: Keys) -> Logits:
     """What the key frequencies' waves contribute to the logits."""
-    directions = waves(math.isqrt(len(logits)))[keys].flatten(0, 1)
+    directions = build_waves(math.isqrt(len(logits)))[keys].flatten(0, 1)
     return directions.T @ (directions @ logits)
 
 
-def restricted(logits: Logits, keys: Keys) -> Logits:
+def restrict_logits(logits: Logits, keys: Keys) -> Logits:
     """Only the key frequencies are kept, and each label's mean over all pairs. Trigonometric logits stay as they are."""
-    return part(logits, keys) + logits.mean(0)
+    return keep_waves(logits, keys) + logits.mean(0)
 
 
-def restricted_alone(logits: Logits, keys: Keys, rows: Bool[Tensor, " pair"]) -> Float[Tensor, "row label"]:
+def score_restricted_alone(logits: Logits, keys: Keys, rows: Bool[Tensor, " pair"]) -> Float[Tensor, "row label"]:
     """The same from some pairs alone: the least-squares fit of their own logits by the key frequencies' waves and a constant.
 
-    `restricted` projects all pairs at once. Where most are trained on, a table learned by heart then passes its right answers
+    `restrict_logits` projects all pairs at once. Where most are trained on, a table learned by heart then passes its right answers
     on to pairs it knows nothing of, and their restricted loss falls without any generalisation (this lab's finding and remedy).
     Where pairs are fewer than waves the fit is the logits themselves.
     """
-    directions = waves(math.isqrt(len(logits)))[keys].flatten(0, 1).T[rows]
+    directions = build_waves(math.isqrt(len(logits)))[keys].flatten(0, 1).T[rows]
     directions = torch.cat([directions.new_ones(len(directions), 1), directions], 1)
     return directions @ torch.linalg.lstsq(directions, logits[rows], driver="gelsd").solution
 
 
-def excluded(logits: Logits, keys: Keys) -> Logits:
+def exclude_waves(logits: Logits, keys: Keys) -> Logits:
     """The key frequencies are taken out, all else is kept. Trigonometric logits become 0, whose loss is chance, ln p."""
-    return logits - part(logits, keys)
+    return logits - keep_waves(logits, keys)
 
 
 def gini(sizes: Float[Tensor, " frequency"]) -> Float[Tensor, ""]:
@@ -95,26 +95,30 @@ def spectrum(function: Float[Tensor, "operand feature"]) -> Float[Tensor, " freq
     return torch.fft.rfft(function, dim=0, norm="ortho")[1:].abs().square().sum(1).sqrt()
 
 
-def embedding(embed: Float[Tensor, "pair token model"]) -> Float[Tensor, "operand feature"]:
+def average_embedding(embed: Float[Tensor, "pair token model"]) -> Float[Tensor, "operand feature"]:
     """How the pictures' embedding depends on the first operand: its mean over the second. With glyphs, the glyph's own."""
     p = math.isqrt(len(embed))
     return embed.double().unflatten(0, (p, p)).mean(1).flatten(1)
 
 
-def losses(logits: Logits, grid: Grid, keys: Keys) -> dict[str, Tensor]:
+def score_losses(logits: Logits, operand_table: OperandTable, keys: Keys) -> dict[str, Tensor]:
     """Cross-entropy (nats) of the restricted and of the excluded logits, on the pairs trained on and on all others.
 
-    `restricted_alone` is on the pairs not trained on, the waves fitted on these alone.
+    `score_restricted_alone` is on the pairs not trained on, the waves fitted on these alone.
     """
-    out = {"restricted_alone": loss(restricted_alone(logits, keys, ~grid.trained), grid.target[~grid.trained])}
-    for name, changed in (("restricted", restricted(logits, keys)), ("excluded", excluded(logits, keys))):
-        for side, rows in (("train", grid.trained), ("test", ~grid.trained)):
-            out[f"{name}_loss[pairs={side}]"] = loss(changed[rows], grid.target[rows])
+    out = {
+        "restricted_alone": loss(
+            score_restricted_alone(logits, keys, ~operand_table.trained), operand_table.target[~operand_table.trained]
+        )
+    }
+    for name, changed in (("restricted", restrict_logits(logits, keys)), ("excluded", exclude_waves(logits, keys))):
+        for side, rows in (("train", operand_table.trained), ("test", ~operand_table.trained)):
+            out[f"{name}_loss[pairs={side}]"] = loss(changed[rows], operand_table.target[rows])
     return out
 
 
-def fourier(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `fourier`, on all pairs whatever the batch, with the checkpoint's own key frequencies.
+def measure_fourier(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `measure_fourier`, on all pairs whatever the batch, with the checkpoint's own key frequencies.
 
     restricted_loss, excluded_loss    nats, chance is ln p; tagged by the pairs they are taken on
     restricted_alone                  the same on the pairs not trained on, without what trained pairs lend them
@@ -123,14 +127,14 @@ def fourier(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, 
     key_share     the key frequencies' power, 0 to 1
     gini          of the frequencies' sizes in the logits (square root of power) and in the first operand's embedding
     """
-    assert batch.grid is not None
-    seen = traced(model, batch.grid.images, ["logits", "embed"])
+    assert batch.operand_table is not None
+    seen = traced(model, batch.operand_table.images, ["logits", "embed"])
     logits = seen["logits"].double()
-    shares, keys = power(logits), key_frequencies(logits)
-    return losses(logits, batch.grid, keys) | {
+    shares, keys = wave_power(logits), find_key_frequencies(logits)
+    return score_losses(logits, batch.operand_table, keys) | {
         "power": shares,
         "is_key": keys.double(),
         "key_share": shares[keys].sum(),
         "gini[of=logits]": gini(shares.sqrt()),
-        "gini[of=embedding]": gini(spectrum(embedding(seen["embed"]))),
+        "gini[of=embedding]": gini(spectrum(average_embedding(seen["embed"]))),
     }

@@ -10,39 +10,39 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from toyvit.analyses.attention import Pattern
-from toyvit.data.tasks import Batch, Pairs
+from toyvit.data.tasks import Batch, Retrieval
 from toyvit.model import ViT
 
 
-def at_query(pattern: Pattern, pairs: Pairs, n_prefix: int) -> Float[Tensor, "image head key"]:
+def take_query_rows(pattern: Pattern, retrieval: Retrieval, n_prefix: int) -> Float[Tensor, "image head key"]:
     """Each picture's row of attention at its query cell."""
-    return pattern[torch.arange(len(pattern)), :, n_prefix + pairs.query]
+    return pattern[torch.arange(len(pattern)), :, n_prefix + retrieval.query]
 
 
-def mass(pattern: Pattern, pairs: Pairs, n_prefix: int) -> Float[Tensor, " head"]:
+def induction_mass(pattern: Pattern, retrieval: Retrieval, n_prefix: int) -> Float[Tensor, " head"]:
     """Attention from the query to the matching label, 0 to 1. Spread over the N labels: 1 / N."""
-    row = at_query(pattern, pairs, n_prefix)
-    return row[torch.arange(len(row)), :, n_prefix + pairs.match].mean(0)
+    row = take_query_rows(pattern, retrieval, n_prefix)
+    return row[torch.arange(len(row)), :, n_prefix + retrieval.target].mean(0)
 
 
-def strength(pattern: Pattern, pairs: Pairs, n_prefix: int) -> Float[Tensor, " head"]:
+def induction_strength(pattern: Pattern, retrieval: Retrieval, n_prefix: int) -> Float[Tensor, " head"]:
     """Attention to the matching label minus the mean over the other labels (Singh 2024), -1 to 1.
 
     A perfect head: 1; uniform attention: 0.
     """
-    row = at_query(pattern, pairs, n_prefix)
-    labels = row.gather(2, (n_prefix + pairs.labels)[:, None].expand(-1, row.shape[1], -1))
-    others = labels.masked_fill((pairs.labels == pairs.match[:, None])[:, None], 0).sum(-1)
-    n_others = max(1, pairs.labels.shape[1] - 1)
-    return mass(pattern, pairs, n_prefix) - (others / n_others).mean(0)
+    row = take_query_rows(pattern, retrieval, n_prefix)
+    labels = row.gather(2, (n_prefix + retrieval.candidates)[:, None].expand(-1, row.shape[1], -1))
+    others = labels.masked_fill((retrieval.candidates == retrieval.target[:, None])[:, None], 0).sum(-1)
+    n_others = max(1, retrieval.candidates.shape[1] - 1)
+    return induction_mass(pattern, retrieval, n_prefix) - (others / n_others).mean(0)
 
 
-def previous_cell(pattern: Pattern, cells: Int[Tensor, " cell"], n_prefix: int) -> Float[Tensor, " head"]:
+def previous_cell_mass(pattern: Pattern, cells: Int[Tensor, " cell"], n_prefix: int) -> Float[Tensor, " head"]:
     """Attention from each given cell to the cell before it in raster order, mean over cells, 0 to 1. Say which cells."""
     return pattern[:, :, n_prefix + cells, n_prefix + cells - 1].mean((0, 2))
 
 
-def prefix_targets(
+def find_prefix_targets(
     content: Int[Tensor, "image patch"], offset: int, allowed: Bool[Tensor, "query key"]
 ) -> Bool[Tensor, "image query key"]:
     """S_q: the keys p + offset (raster) for patches p != q with q's content, allowed by the mask, and not q itself."""
@@ -57,7 +57,7 @@ def prefix_targets(
     return targets & allowed & ~torch.eye(patches, dtype=torch.bool)
 
 
-def prefix_matching(
+def score_prefix_matching(
     pattern: Pattern,
     targets: Bool[Tensor, "image patch to_patch"],
     n_prefix: int,
@@ -80,7 +80,7 @@ def prefix_matching(
     return (score - chance) / (1 - chance), score
 
 
-def copying(w_v: Float[Tensor, "head model feature"], w_o: Float[Tensor, "head feature model"]) -> Float[Tensor, " head"]:
+def score_copying(w_v: Float[Tensor, "head model feature"], w_o: Float[Tensor, "head feature model"]) -> Float[Tensor, " head"]:
     """sum Re(lambda) / sum |lambda| over the eigenvalues of W_V W_O, -1 to 1 (Elhage 2021).
 
     Identity: 1; minus identity: -1; rotation by theta: cos theta. Nonzero eigenvalues are those of W_O W_V (h x h).
@@ -89,7 +89,7 @@ def copying(w_v: Float[Tensor, "head model feature"], w_o: Float[Tensor, "head f
     return (values.real.sum(-1) / values.abs().sum(-1).clamp(min=1e-300)).float()
 
 
-def composition(
+def score_composition(
     early: tuple[Tensor, Tensor, Tensor, Tensor], late: tuple[Tensor, Tensor, Tensor, Tensor], gain: Tensor | None
 ) -> dict[str, Float[Tensor, "head to_head"]]:
     """Q-, K- and V-composition of an earlier layer's heads with a later one's (Elhage 2021), each in 0 .. 1.
@@ -111,7 +111,7 @@ def composition(
 
 
 @lru_cache
-def composition_null(d_model: int, d_head: int, n: int = 200) -> tuple[float, float]:
+def simulate_composition(d_model: int, d_head: int, n: int = 200) -> tuple[float, float]:
     """Mean and standard deviation of the composition score of n pairs of random Gaussian heads: about 1 / sqrt(d)."""
     generator = torch.Generator().manual_seed(0)
     w = [torch.randn(n, d_model, d_head, generator=generator) for _ in range(4)]
@@ -120,39 +120,39 @@ def composition_null(d_model: int, d_head: int, n: int = 200) -> tuple[float, fl
     return scores.mean().item(), scores.std().item()
 
 
-def circuit(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_induction(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The analysis `induction`: needs pictures of item-label pairs."""
-    assert batch.pairs is not None and batch.content is not None
+    assert batch.retrieval is not None and batch.content is not None
     config, n = model.config, model.config.n_prefix
     patterns = [trace[f"blocks.{layer}.attn.pattern"] for layer in range(config.n_layers)]
     patches = config.n_patches
     mask = torch.zeros(patches, patches) if model.mask.numel() == 1 else model.mask[n:, n:]
-    targets = prefix_targets(batch.content, 1, mask == 0)
-    asking = torch.zeros(batch.content.shape, dtype=torch.bool).scatter_(1, batch.pairs.query[:, None], True)
-    matches = [prefix_matching(pattern, targets, n, asking) for pattern in patterns]
-    labels, every = batch.pairs.labels[0], torch.arange(1, patches)
+    targets = find_prefix_targets(batch.content, 1, mask == 0)
+    asking = torch.zeros(batch.content.shape, dtype=torch.bool).scatter_(1, batch.retrieval.query[:, None], True)
+    matches = [score_prefix_matching(pattern, targets, n, asking) for pattern in patterns]
+    labels, every = batch.retrieval.candidates[0], torch.arange(1, patches)
     return {
-        "mass": torch.stack([mass(pattern, batch.pairs, n) for pattern in patterns]),
-        "strength": torch.stack([strength(pattern, batch.pairs, n) for pattern in patterns]),
+        "mass": torch.stack([induction_mass(pattern, batch.retrieval, n) for pattern in patterns]),
+        "strength": torch.stack([induction_strength(pattern, batch.retrieval, n) for pattern in patterns]),
         "prefix_matching": torch.stack([normal for normal, _ in matches]),
         "prefix_matching_raw": torch.stack([raw for _, raw in matches]),
-        "previous_cell": torch.stack([previous_cell(pattern, labels, n) for pattern in patterns]),
-        "previous_cell_everywhere": torch.stack([previous_cell(pattern, every, n) for pattern in patterns]),
+        "previous_cell": torch.stack([previous_cell_mass(pattern, labels, n) for pattern in patterns]),
+        "previous_cell_everywhere": torch.stack([previous_cell_mass(pattern, every, n) for pattern in patterns]),
     }
 
 
-def weights(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `composition`: copying and composition read off the weights."""
-    heads = [block.attn.heads() for block in model.blocks]  # type: ignore[union-attr, operator]
+def measure_composition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `score_composition`: copying and composition read off the weights."""
+    heads = [block.attn.head_weights() for block in model.blocks]  # type: ignore[union-attr, operator]
     n_layers, n_heads = model.config.n_layers, model.config.n_heads
-    mean, sd = composition_null(model.config.d_model, model.config.d_head)
-    out = {"copying": torch.stack([copying(w_v, w_o) for _, _, w_v, w_o in heads])}
+    mean, sd = simulate_composition(model.config.d_model, model.config.d_head)
+    out = {"copying": torch.stack([score_copying(w_v, w_o) for _, _, w_v, w_o in heads])}
     for kind in "qkv" if n_layers > 1 else "":
         scores = torch.full((n_layers, n_heads, n_layers, n_heads), torch.nan)
         for early in range(n_layers):
             for late in range(early + 1, n_layers):
                 gain = getattr(model.blocks[late].ln1, "gain", None)
-                scores[early, :, late] = composition(heads[early], heads[late], gain)[kind]
+                scores[early, :, late] = score_composition(heads[early], heads[late], gain)[kind]
         out[f"{kind}_composition"] = scores
         out[f"{kind}_composition_z"] = (scores - mean) / sd
     return {name: value.detach() for name, value in out.items()}

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.func import grad, vmap
 
-from toyvit.analyses.llc import Loss, Weights, loss_of
+from toyvit.analyses.llc import Loss, Weights, build_loss
 from toyvit.data.tasks import Batch
 from toyvit.model import ViT
 
@@ -20,7 +20,7 @@ SMALL = 8  # pictures in a small batch of the gradient noise scale
 TOLERANCE = 1e-3  # of the largest eigenvalue
 
 
-def noise_scale(gradients: Float[Tensor, "part weight"], size: int) -> dict[str, Float[Tensor, ""]]:
+def estimate_noise_scale(gradients: Float[Tensor, "part weight"], size: int) -> dict[str, Float[Tensor, ""]]:
     """The simple noise scale tr(S) / |G|^2 (McCandlish 2018, eq. 2.9) from mean gradients of disjoint parts of `size` samples.
 
     Unbiased estimates from two batch sizes, a part and all of them (appendix A.1): noise = tr(S), the variance of one sample's
@@ -34,20 +34,22 @@ def noise_scale(gradients: Float[Tensor, "part weight"], size: int) -> dict[str,
     return {"noise": noise, "signal": signal, "scale": torch.where(signal > 0, noise / signal, torch.nan)}
 
 
-def gradients(loss: Loss, weights: Weights, n: int, size: int) -> Float[Tensor, "part weight"]:
+def compute_gradients(loss: Loss, weights: Weights, n: int, size: int) -> Float[Tensor, "part weight"]:
     """Mean gradients of consecutive parts of `size` samples, all weights in one row; what is left over is not used."""
     rows = torch.arange(n // size * size).unflatten(0, (-1, size))
     found = vmap(grad(loss), in_dims=(None, 0), chunk_size=8)(weights, rows)
     return torch.cat([gradient.flatten(1) for gradient in found.values()], 1)
 
 
-def gradient_noise(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `gradient_noise`: `noise_scale` of the batch's pictures, in parts of 8; the scale is in pictures."""
+def measure_gradient_noise(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `measure_gradient_noise`: `estimate_noise_scale` of the batch's pictures, in parts of 8; the scale is in pictures."""
     size = min(SMALL, len(batch.images) // 2)
-    return noise_scale(gradients(loss_of(model, batch), parameters(model), len(batch.images), size), size)
+    return estimate_noise_scale(
+        compute_gradients(build_loss(model, batch), detach_parameters(model), len(batch.images), size), size
+    )
 
 
-def top_eigenvalue(loss: Loss, weights: Weights, seed: int = 0) -> float:
+def find_top_eigenvalue(loss: Loss, weights: Weights, seed: int = 0) -> float:
     """The largest eigenvalue of the Hessian, by Lanczos (ARPACK) on exact products of it with vectors, to 0.1 %.
 
     At a minimum all eigenvalues are at least 0; gradient descent with a rate above 2 / eigenvalue leaves it (Cohen 2021).
@@ -72,10 +74,10 @@ def top_eigenvalue(loss: Loss, weights: Weights, seed: int = 0) -> float:
     return float(eigsh(shifted, k=1, which="LA", v0=start, tol=TOLERANCE, return_eigenvectors=False)[0]) - shift
 
 
-def hessian(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `hessian`: the largest eigenvalue, loss per squared weight, on the batch's pictures."""
-    return {"top": torch.tensor(top_eigenvalue(loss_of(model, batch), parameters(model)))}
+def measure_hessian(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `measure_hessian`: the largest eigenvalue, loss per squared weight, on the batch's pictures."""
+    return {"top": torch.tensor(find_top_eigenvalue(build_loss(model, batch), detach_parameters(model)))}
 
 
-def parameters(model: ViT) -> Weights:
+def detach_parameters(model: ViT) -> Weights:
     return {name: weight.detach() for name, weight in model.named_parameters()}

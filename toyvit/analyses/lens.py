@@ -9,27 +9,33 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.circuits import lenses
-from toyvit.circuits.lenses import decided, distance_to_final, intersection_over_union, logit_lens, residuals
 from toyvit.data.tasks import Batch, accuracy
+from toyvit.instruments import lenses
+from toyvit.instruments.lenses import (
+    apply_logit_lens,
+    find_decision_layer,
+    intersection_over_union,
+    kl_to_final,
+    stack_residuals,
+)
 from toyvit.model import ViT
-from toyvit.model.choices import READOUTS
+from toyvit.model.options import READOUTS
 
 
-def lens(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `lens`. Layer l is the stream entering block l, layer L what leaves the last one.
+def measure_lens(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `measure_lens`. Layer l is the stream entering block l, layer L what leaves the last one.
 
     `accuracy_of_layer` (0 to 1) and `kl` (KL(final, lens), nats, 0 at the last layer) where the model reads out its answer,
     means over pictures; `accuracy_of_position` of the lens on the mean stream of all pictures, which knows positions only, the
-    null; `kl_of_patches` of every patch's own final answer; `decided` the share of each class's pictures whose answer is final
+    null; `kl_of_patches` of every patch's own final answer; `find_decision_layer` the share of each class's pictures whose answer is final
     from that layer on, sums to 1 over layers.
     """
-    n, stream = model.config.n_prefix, residuals(model, trace)
-    logits = logit_lens(model, stream)
-    distances = distance_to_final(logits)
+    n, stream = model.config.n_prefix, stack_residuals(model, trace)
+    logits = apply_logit_lens(model, stream)
+    distances = kl_to_final(logits)
     read, of_mean = (
         torch.stack([READOUTS[model.config.readout](layer, n) for layer in one])
-        for one in (logits, logit_lens(model, stream.mean(1, keepdim=True)))
+        for one in (logits, apply_logit_lens(model, stream.mean(1, keepdim=True)))
     )
     final = read[-1:].log_softmax(-1).expand_as(read)
     found = {
@@ -39,26 +45,26 @@ def lens(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Ten
         "kl_of_patches": distances[:, :, n:].mean((1, 2)),
     }
     if batch.classes is not None:
-        found["decided"] = decisions(read.argmax(-1), batch.classes, read.shape[-1])
+        found["decided"] = count_decisions(read.argmax(-1), batch.classes, read.shape[-1])
     return found
 
 
-def decisions(
+def count_decisions(
     answers: Int[Tensor, "layer image"], classes: Int[Tensor, " image"], n_labels: int
 ) -> Float[Tensor, "label layer"]:
     """Share of each class's pictures decided at each layer; NaN for a class that no picture has."""
     counts = torch.zeros(n_labels, len(answers))
-    counts.index_put_((classes, decided(answers)), torch.ones(len(classes)), accumulate=True)
+    counts.index_put_((classes, find_decision_layer(answers)), torch.ones(len(classes)), accumulate=True)
     return counts / counts.sum(1, keepdim=True)
 
 
-def segmentation(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `segmentation`: mean IoU (0 to 1) of what the lens calls each patch with what the patch shows, by layer.
+def measure_segmentation(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `measure_segmentation`: mean IoU (0 to 1) of what the lens calls each patch with what the patch shows, by layer.
 
     `iou_of_position` is the IoU of who answers each place with its commonest label of this very batch.
     """
     n_labels = model.config.stated("n_classes")
-    logits = logit_lens(model, residuals(model, trace))[:, :, model.config.n_prefix :]
+    logits = apply_logit_lens(model, stack_residuals(model, trace))[:, :, model.config.n_prefix :]
     commonest = F.one_hot(batch.target, n_labels).sum(0).argmax(-1).expand_as(batch.target)
     said = logits.argmax(-1)
     return {

@@ -18,11 +18,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
-from toyvit.circuits import run
-from toyvit.config.checked import Checked, number
+from toyvit.config.fields import Checked, number
 from toyvit.data.tasks import Batch
 from toyvit.data.tasks import loss as task_loss
 from toyvit.model import ViT
+from toyvit.model.forward import run_model
 
 Weights = dict[str, Tensor]
 # (weights, samples) -> mean loss; samples are rows of the data, or None for all of them.
@@ -30,7 +30,7 @@ Loss = Callable[[Weights, Int[Tensor, " sample"] | None], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Llc(Checked):
+class LlcConfig(Checked):
     """Settings of the sampler.
 
     step_size     eps. One step: w += eps/2 (-n beta grad L + gamma (w* - w)) + noise N(0, eps)
@@ -53,7 +53,7 @@ class Llc(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class LlcEstimate:
     """What the sampler saw.
 
     start    L(w*) on all samples
@@ -63,7 +63,7 @@ class Estimate:
     chance   the loss of answers that know nothing; infinite where there is none
     """
 
-    settings: Llc
+    settings: LlcConfig
     start: float
     traces: Float[Tensor, "chain step"]
     n_beta: float
@@ -100,7 +100,7 @@ class Estimate:
         return float("nan") if self.diverged or len(self.traces) < 2 else self.chains.std().item()
 
 
-def sample(loss: Loss, weights: Mapping[str, Tensor], n: int, settings: Llc, chance: float = inf) -> Estimate:
+def sample_chains(loss: Loss, weights: Mapping[str, Tensor], n: int, settings: LlcConfig, chance: float = inf) -> LlcEstimate:
     """Langevin chains from `weights`, side by side, on a mean loss over n samples.
 
     `vmap` over chains: for toy functions hundreds cost as much as one; for a ViT on 1,095 pictures a chain costs 1.1 times
@@ -119,25 +119,27 @@ def sample(loss: Loss, weights: Mapping[str, Tensor], n: int, settings: Llc, cha
     size = sum(weight.numel() for weight in start.values())
     with torch.no_grad():
         origin = loss(start, None).item()
-    return Estimate(settings=settings, start=origin, traces=torch.stack(traces, 1), n_beta=n_beta, size=size, chance=chance)
+    return LlcEstimate(settings=settings, start=origin, traces=torch.stack(traces, 1), n_beta=n_beta, size=size, chance=chance)
 
 
-def _rows(n: int, settings: Llc, generator: torch.Generator) -> Int[Tensor, "chain sample"] | None:
+def _rows(n: int, settings: LlcConfig, generator: torch.Generator) -> Int[Tensor, "chain sample"] | None:
     return torch.randint(n, (settings.chains, settings.batch), generator=generator) if settings.batch else None
 
 
-def _stepped(w: Tensor, start: Tensor, gradient: Tensor, n_beta: float, settings: Llc, generator: torch.Generator) -> Tensor:
+def _stepped(
+    w: Tensor, start: Tensor, gradient: Tensor, n_beta: float, settings: LlcConfig, generator: torch.Generator
+) -> Tensor:
     drift = settings.localisation * (start - w) - n_beta * gradient
     noise = torch.randn(w.shape, generator=generator, dtype=w.dtype)
     return w + settings.step_size / 2 * drift + settings.noise * settings.step_size**0.5 * noise
 
 
-# Chosen once by `calibrate`, on all 1,095 training pictures of the recipe `addition` at its last checkpoint: 49 and 51 with
+# Chosen once by `calibrate_llc`, on all 1,095 training pictures of the recipe `addition` at its last checkpoint: 49 and 51 with
 # steps of 1e-6 and 3e-6 (41 with 3e-7, too short to settle). A weaker spring lets 56,192 weights wander off to chance.
-DEFAULT = Llc(step_size=1e-6, localisation=1e4, draws=150, burn_in=250, chains=2)
+DEFAULT = LlcConfig(step_size=1e-6, localisation=1e4, draws=150, burn_in=250, chains=2)
 
 
-def loss_of(model: ViT, batch: Batch) -> Loss:
+def build_loss(model: ViT, batch: Batch) -> Loss:
     """The task's loss on a batch as a function of the model's weights."""
 
     def of(weights: Weights, rows: Tensor | None) -> Tensor:
@@ -147,34 +149,34 @@ def loss_of(model: ViT, batch: Batch) -> Loss:
     return of
 
 
-def chance_of(model: ViT, batch: Batch) -> float:
+def chance_loss(model: ViT, batch: Batch) -> float:
     """The loss of answers that are all 0: ln(classes), or the mean square of the numbers asked for."""
-    return task_loss(torch.zeros_like(run(model, batch.images)), batch.target).item()
+    return task_loss(torch.zeros_like(run_model(model, batch.images)), batch.target).item()
 
 
-def estimate(model: ViT, batch: Batch, settings: Llc | None = None) -> Estimate:
+def estimate_llc(model: ViT, batch: Batch, settings: LlcConfig | None = None) -> LlcEstimate:
     """The local learning coefficient of a model on the pictures of a batch, with the traces of its chains."""
-    loss, weights = loss_of(model, batch), dict(model.named_parameters())
-    return sample(loss, weights, len(batch.images), settings or DEFAULT, chance_of(model, batch))
+    loss, weights = build_loss(model, batch), dict(model.named_parameters())
+    return sample_chains(loss, weights, len(batch.images), settings or DEFAULT, chance_loss(model, batch))
 
 
-def llc(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_llc(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The analysis `llc`, with the settings DEFAULT; meant for the training pictures (`--split train`).
 
     llc       mean over chains; missing where they diverged; below 0 where the weights are no minimum
     llc_sd    standard deviation over chains
     diverged  1 where a chain is not finite, impossibly high or still climbs, else 0
     """
-    found = estimate(model, batch)
+    found = estimate_llc(model, batch)
     values = {"llc": found.mean, "llc_sd": found.sd, "diverged": float(found.diverged)}
     return {name: torch.tensor(value) for name, value in values.items()}
 
 
-def calibrate(
+def calibrate_llc(
     loss: Loss,
     weights: Mapping[str, Tensor],
     n: int,
-    settings: Llc,
+    settings: LlcConfig,
     step_sizes: Iterable[float],
     n_betas: Iterable[float | None],
 ) -> pd.DataFrame:
@@ -186,7 +188,7 @@ def calibrate(
     rows: list[dict[str, Any]] = []
     for n_beta in n_betas:
         for step_size in sorted(step_sizes):
-            found = sample(loss, weights, n, replace(settings, step_size=step_size, n_beta=n_beta))
+            found = sample_chains(loss, weights, n, replace(settings, step_size=step_size, n_beta=n_beta))
             cell = {"n_beta": found.n_beta, "step_size": step_size}
             rows.append({**cell, "llc": found.mean, "sd": found.sd, "diverged": found.diverged})
     frame = pd.DataFrame(rows)
@@ -195,7 +197,7 @@ def calibrate(
     return frame.assign(flat=changes.max(axis=1))
 
 
-def reduced_rank(inputs: int, outputs: int, hidden: int, rank: int) -> float:
+def reduced_rank_llc(inputs: int, outputs: int, hidden: int, rank: int) -> float:
     """The learning coefficient of y = B A x, A (hidden, inputs), B (outputs, hidden), where the truth has a rank <= hidden.
 
     Aoyagi & Watanabe 2005, main theorem. Unit Gaussian inputs and noise.

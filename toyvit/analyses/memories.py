@@ -8,14 +8,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from toyvit.circuits.memories import by_class, read, values
 from toyvit.data.tasks import Batch
+from toyvit.instruments.key_value import average_by_class, read_values, select_readout
 from toyvit.model import ViT
 
 TOP = 16  # pictures that fire a neuron most
 
 
-def correlation(fires: Float[Tensor, "label neuron"], promoted: Float[Tensor, "neuron label"]) -> Float[Tensor, " neuron"]:
+def correlate_classes(
+    fires: Float[Tensor, "label neuron"], promoted: Float[Tensor, "neuron label"]
+) -> Float[Tensor, " neuron"]:
     """Correlation over classes of a neuron's mean activation and the logits of its value; NaN for one that never changes."""
     there = ~fires.isnan().any(1)
     one, other = fires[there].T.double(), promoted[:, there].double()
@@ -24,7 +26,7 @@ def correlation(fires: Float[Tensor, "label neuron"], promoted: Float[Tensor, "n
     return torch.where(size > 1e-12, (one * other).sum(1) / size.clamp(min=1e-12), torch.nan).float()
 
 
-def agreement(
+def score_agreement(
     activations: Float[Tensor, "image neuron"], target: Int[Tensor, " image"], promoted: Int[Tensor, " neuron"]
 ) -> Float[Tensor, " neuron"]:
     """Share of the 16 pictures that fire a neuron most (all, where there are fewer) whose class is the one it promotes most."""
@@ -32,22 +34,22 @@ def agreement(
     return (target[top] == promoted).float().mean(0)
 
 
-def memories(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `memories`, for models with an MLP, at the tokens that the head reads.
+def measure_memories(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The analysis `measure_memories`, for models with an MLP, at the tokens that the head reads.
 
-    `promoted`: the class whose logit a neuron's value raises most. `agreement`: share of the pictures that fire it most that
+    `promoted`: the class whose logit a neuron's value raises most. `score_agreement`: share of the pictures that fire it most that
     are of this class, 0 to 1; beside its layer's mean stands `agreement_chance`, the share of all pictures that are.
-    `correlation`: of mean activation and promoted logit over classes, -1 to 1.
+    `correlate_classes`: of mean activation and promoted logit over classes, -1 to 1.
     """
     assert batch.classes is not None
     out: dict[str, list[Tensor]] = {}
     for layer in range(model.config.n_layers):
-        activations = read(trace[f"blocks.{layer}.mlp.post"], model)
-        logits = values(model, layer)
+        activations = select_readout(trace[f"blocks.{layer}.mlp.post"], model)
+        logits = read_values(model, layer)
         promoted = logits.argmax(-1)
         share = torch.bincount(batch.classes, minlength=logits.shape[1]) / len(batch.classes)
-        agrees = agreement(activations, batch.classes, promoted)
-        follows = correlation(by_class(activations, batch.classes, logits.shape[1]), logits)
+        agrees = score_agreement(activations, batch.classes, promoted)
+        follows = correlate_classes(average_by_class(activations, batch.classes, logits.shape[1]), logits)
         found = {
             "promoted": promoted,
             "agreement": agrees,

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from toyvit.analyses.probes import PENALTY, groups
+from toyvit.analyses.probes import PENALTY, split_groups
 from toyvit.data.tasks import Batch
 from toyvit.model import ViT
-from toyvit.stats import feature_dimensionality, one_hot, random_dimensionality, ridge_weights, standardize
+from toyvit.stats import encode_one_hot, feature_dimensionality, fit_ridge, random_dimensionality, standardize
 
 
-def labels(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_label_superposition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The analysis `label_superposition`: how much of a dimension each row of the head has to itself, 0 to 1.
 
     Rows are centred over labels, since softmax ignores what they share; so C labels by themselves are a simplex in C - 1
@@ -27,7 +27,7 @@ def labels(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, T
     }
 
 
-def probe_directions(
+def fit_probe_directions(
     features: Float[Tensor, "image model"], factors: Mapping[str, Int[Tensor, " image"]]
 ) -> dict[str, Float[Tensor, "level model"]]:
     """Unit directions along which a ridge probe reads each value of each factor; a value that no picture has is left out.
@@ -37,15 +37,15 @@ def probe_directions(
     """
     x = standardize(features.double(), slice(None))
     found = {name: values.unique(return_inverse=True) for name, values in factors.items()}
-    codes = [one_hot(places, len(values)) for values, places in found.values()]
+    codes = [encode_one_hot(places, len(values)) for values, places in found.values()]
     y = torch.cat(codes, 1)
-    weights = ridge_weights(x, y - y.mean(0), PENALTY).T
+    weights = fit_ridge(x, y - y.mean(0), PENALTY).T
     lengths = weights.norm(dim=1, keepdim=True)
     units = torch.where(lengths > 1e-12, weights / lengths.clamp(min=1e-12), 0.0)
     return dict(zip(found, units.split([code.shape[1] for code in codes]), strict=True))
 
 
-def factors(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_factor_superposition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The analysis `factor_superposition`: mean D, 0 to 1, of the directions of each factor's values among those of all.
 
     By layer and token group, as probes are: layer l is the residual stream entering block l, layer L what leaves the last.
@@ -57,8 +57,8 @@ def factors(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, 
     residuals = [trace[f"blocks.{layer}.resid_pre"] for layer in range(n_layers)] + [trace[f"blocks.{n_layers - 1}.resid_post"]]
     scores: dict[str, list[float]] = {}
     for residual in residuals:
-        for group, features in groups(residual, model).items():
-            directions = probe_directions(features, batch.groups)
+        for group, features in split_groups(residual, model).items():
+            directions = fit_probe_directions(features, batch.groups)
             every = feature_dimensionality(torch.cat(list(directions.values())))
             parts = every.split([len(one) for one in directions.values()])
             for name, part in zip(directions, parts, strict=True):

@@ -1,5 +1,5 @@
 """Looking inside and intervening: pure functions on (model, images)."""
 
-from toyvit.circuits.forward import knock_out, run, trace
+from toyvit.model.forward import ablate_heads, run_model, trace
 
-__all__ = ["knock_out", "run", "trace"]
+__all__ = ["ablate_heads", "run_model", "trace"]

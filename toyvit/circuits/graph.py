@@ -17,14 +17,14 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from toyvit.circuits.forward import resume
 from toyvit.config import ModelConfig
-from toyvit.errors import BadInput, nearest
+from toyvit.errors import BadInput, suggest_nearest
 from toyvit.model import ViT
-from toyvit.taps import untouched
+from toyvit.model.forward import run_from
+from toyvit.model.taps import untouched
 
-Sent = Float[Tensor, "sender image token model"]
-Kept = Float[Tensor, "receiver sender"]
+Outputs = Float[Tensor, "sender image token model"]
+EdgeMask = Float[Tensor, "receiver sender"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Graph:
     senders: tuple[str, ...]
     receivers: tuple[str, ...]
     before: tuple[int, ...]
-    in_a_block: int  # receivers
+    receivers_per_block: int  # receivers
 
     @property
     def allowed(self) -> Bool[Tensor, "receiver sender"]:
@@ -43,32 +43,32 @@ class Graph:
 
     @property
     def edges(self) -> tuple[str, ...]:
-        return self.named(self.allowed)
+        return self.name_edges(self.allowed)
 
-    def named(self, kept: Tensor) -> tuple[str, ...]:
+    def name_edges(self, edge_mask: Tensor) -> tuple[str, ...]:
         """Names of the edges at which a matrix (receiver sender) is not 0."""
-        return tuple(f"{self.senders[sender]}->{self.receivers[receiver]}" for receiver, sender in kept.nonzero().tolist())
+        return tuple(f"{self.senders[sender]}->{self.receivers[receiver]}" for receiver, sender in edge_mask.nonzero().tolist())
 
-    def kept(self, edges: Iterable[str]) -> Kept:
+    def mask_edges(self, edges: Iterable[str]) -> EdgeMask:
         """The matrix with 1 at these edges and 0 elsewhere; BadInput for an edge that is not there."""
-        known, kept = self.edges, torch.zeros(len(self.receivers), len(self.senders))
+        known, edge_mask = self.edges, torch.zeros(len(self.receivers), len(self.senders))
         for edge in edges:
             if edge not in known:
                 raise BadInput(
-                    f"this model has no edge {edge!r}: it has {len(known)}, such as {known[0]}{nearest(edge, known)}"
+                    f"this model has no edge {edge!r}: it has {len(known)}, such as {known[0]}{suggest_nearest(edge, known)}"
                 )
             sender, receiver = edge.split("->")
-            kept[self.receivers.index(receiver), self.senders.index(sender)] = 1
-        return kept
+            edge_mask[self.receivers.index(receiver), self.senders.index(sender)] = 1
+        return edge_mask
 
-    def sender(self, name: str) -> int:
+    def find_sender(self, name: str) -> int:
         if name not in self.senders:
-            raise BadInput(f"no sender {name!r}: this model has {', '.join(self.senders)}{nearest(name, self.senders)}")
+            raise BadInput(f"no sender {name!r}: this model has {', '.join(self.senders)}{suggest_nearest(name, self.senders)}")
         return self.senders.index(name)
 
 
 @lru_cache
-def graph(config: ModelConfig) -> Graph:
+def build_graph(config: ModelConfig) -> Graph:
     """The graph of every model with this config."""
     senders, receivers, before = ["input"], [], []
     for layer in range(config.n_layers):
@@ -83,14 +83,14 @@ def graph(config: ModelConfig) -> Graph:
 
 
 @dataclass(frozen=True)
-class Heard:
+class NodeCache:
     """One forward pass: what every sender wrote, and the streams that enter each block and, last, the read-out."""
 
-    sent: Sent
+    outputs: Outputs
     streams: tuple[Float[Tensor, "image token model"], ...]
 
 
-class listening:
+class EdgeTap:
     """A tap under which receivers may hear something else than the residual stream.
 
     `change(receivers, sent)` gives what is added to the stream as it is heard by a slice of receivers (receiver image token
@@ -101,23 +101,23 @@ class listening:
     def __init__(
         self,
         model: ViT,
-        change: Callable[[slice, Sent], Tensor | None] = lambda receivers, sent: None,
-        heard: Heard | None = None,
+        change: Callable[[slice, Outputs], Tensor | None] = lambda receivers, outputs: None,
+        cache: NodeCache | None = None,
         block: int = 0,
     ) -> None:
         self.model, self.change = model, change
         self.parts, self.streams = list[Tensor](), list[Tensor]()
-        if heard:
-            wires = graph(model.config)
-            self.receiver = block * wires.in_a_block
-            self.parts, self.stream = [heard.sent[: wires.before[self.receiver]]], heard.streams[block]
+        if cache:
+            wires = build_graph(model.config)
+            self.receiver = block * wires.receivers_per_block
+            self.parts, self.stream = [cache.outputs[: wires.before[self.receiver]]], cache.streams[block]
         inputs = ["resid_pre", "q_input", "k_input", "v_input", "attn.result", "resid_post"]
         inputs += ["resid_mid", "ln2.normalized", "mlp_out"] if model.config.d_mlp else []
         layers = range(model.config.n_layers)
         self.sites = frozenset(f"blocks.{layer}.{name}" for layer in layers for name in inputs) | {"ln_final.normalized"}
 
     @property
-    def sent(self) -> Sent:
+    def outputs(self) -> Outputs:
         return torch.cat(self.parts)
 
     def __call__(self, site: str, value: Tensor, /) -> Tensor:
@@ -136,16 +136,16 @@ class listening:
             self.parts.append(value[None])
         elif place == "logits":
             self.streams.append(self.stream)
-            return self.heard(value, 1, self.model.ln_final)
+            return self.read(value, 1, self.model.ln_final)
         elif place == "ln2.normalized":
-            return self.heard(value, 1, self.model.blocks[int(layer)].ln2)  # type: ignore[arg-type]
+            return self.read(value, 1, self.model.blocks[int(layer)].ln2)  # type: ignore[arg-type]
         elif place.endswith("_input"):
-            return self.heard(value, self.model.config.n_heads, self.model.blocks[int(layer)].ln1)  # type: ignore[arg-type]
+            return self.read(value, self.model.config.n_heads, self.model.blocks[int(layer)].ln1)  # type: ignore[arg-type]
         return value
 
-    def heard(self, value: Tensor, n: int, norm: Callable[..., Tensor]) -> Tensor:
+    def read(self, value: Tensor, n: int, norm: Callable[..., Tensor]) -> Tensor:
         """What the next n receivers read: `value` where nothing changes."""
-        change = self.change(slice(self.receiver, self.receiver + n), self.sent)
+        change = self.change(slice(self.receiver, self.receiver + n), self.outputs)
         self.receiver += n
         if change is None:
             return value
@@ -154,26 +154,28 @@ class listening:
         return norm(stream + (rearrange(change, per_head) if value.ndim == 4 else change[0]), untouched)
 
 
-def hear(model: ViT, images: Float[Tensor, "image channel height width"]) -> Heard:
+def cache_nodes(model: ViT, images: Float[Tensor, "image channel height width"]) -> NodeCache:
     """What is written and read in a forward pass."""
-    tap = listening(model)
+    tap = EdgeTap(model)
     with torch.no_grad():
         model(images, tap)
-    return Heard(tap.sent, tuple(tap.streams))
+    return NodeCache(tap.outputs, tuple(tap.streams))
 
 
-def rewiring(model: ViT, kept: Kept, instead: Tensor, heard: Heard | None = None, block: int = 0) -> listening:
-    """The tap of `rewired`, for a whole forward pass or for one that resumes at a block."""
+def edge_tap(
+    model: ViT, edge_mask: EdgeMask, ablated_outputs: Tensor, cache: NodeCache | None = None, block: int = 0
+) -> EdgeTap:
+    """The tap of `run_edges`, for a whole forward pass or for one that resumes at a block."""
 
-    def change(receivers: slice, sent: Sent) -> Tensor | None:
-        cut = 1 - kept[receivers, : len(sent)]
-        return torch.einsum("rs,sitm->ritm", cut, instead[: len(sent)] - sent) if cut.any() else None
+    def change(receivers: slice, outputs: Outputs) -> Tensor | None:
+        cut = 1 - edge_mask[receivers, : len(outputs)]
+        return torch.einsum("rs,sitm->ritm", cut, ablated_outputs[: len(outputs)] - outputs) if cut.any() else None
 
-    return listening(model, change, heard, block)
+    return EdgeTap(model, change, cache, block)
 
 
-def rewired(
-    model: ViT, heard: Heard, kept: Kept, instead: Float[Tensor, "sender _ _ model"]
+def run_edges(
+    model: ViT, cache: NodeCache, edge_mask: EdgeMask, ablated_outputs: Float[Tensor, "sender _ _ model"]
 ) -> Float[Tensor, "image *patch label"]:
     """Logits where edges that are not kept (0) carry `instead` of what their sender writes.
 
@@ -181,20 +183,20 @@ def rewired(
     all edges kept this is the plain forward pass, bit for bit; a share between 0 and 1 mixes. The forward pass resumes at the
     first block where an edge is cut.
     """
-    return _rewired(model, heard, kept, instead)[0]
+    return _rewired(model, cache, edge_mask, ablated_outputs)[0]
 
 
-def _rewired(model: ViT, heard: Heard, kept: Kept, instead: Tensor) -> tuple[Tensor, Sent]:
-    """The logits of `rewired`, and what every sender wrote on the way to them."""
-    wires = graph(model.config)
-    cut = (wires.allowed & (kept != 1)).any(1)
-    block = int(cut.nonzero()[0, 0]) // wires.in_a_block if cut.any() else model.config.n_layers
-    tap = rewiring(model, kept, instead, heard, block)
-    logits = resume(model, heard.streams[block], block, tap)
-    return logits, tap.sent
+def _rewired(model: ViT, cache: NodeCache, edge_mask: EdgeMask, ablated_outputs: Tensor) -> tuple[Tensor, Outputs]:
+    """The logits of `run_edges`, and what every sender wrote on the way to them."""
+    wires = build_graph(model.config)
+    cut = (wires.allowed & (edge_mask != 1)).any(1)
+    block = int(cut.nonzero()[0, 0]) // wires.receivers_per_block if cut.any() else model.config.n_layers
+    tap = edge_tap(model, edge_mask, ablated_outputs, cache, block)
+    logits = run_from(model, cache.streams[block], block, tap)
+    return logits, tap.outputs
 
 
-def path_patched(
+def patch_path(
     model: ViT,
     images: Float[Tensor, "image channel height width"],
     other: Float[Tensor, "_ channel height width"],
@@ -210,14 +212,14 @@ def path_patched(
         raise BadInput(f"a path is a list of two nodes or more, got {path!r}")
     if images.shape != other.shape:
         raise BadInput(f"each picture needs one other, got {len(images)} and {len(other)}")
-    wires = graph(model.config)
-    first, heard = wires.sender(nodes[0]), hear(model, images)
-    carried = heard.sent.clone()
-    carried[first] = hear(model, other).sent[first]
+    wires = build_graph(model.config)
+    first, cache = wires.find_sender(nodes[0]), cache_nodes(model, images)
+    carried = cache.outputs.clone()
+    carried[first] = cache_nodes(model, other).outputs[first]
     for source, target in pairwise(nodes):
-        kept = 1 - wires.kept([f"{source.split('<')[0]}->{target}"])
-        logits, sent = _rewired(model, heard, kept, carried)
+        edge_mask = 1 - wires.mask_edges([f"{source.split('<')[0]}->{target}"])
+        logits, outputs = _rewired(model, cache, edge_mask, carried)
         if target != nodes[-1]:
-            here = wires.sender(target.split("<")[0])
-            carried[here] = sent[here]
+            here = wires.find_sender(target.split("<")[0])
+            carried[here] = outputs[here]
     return logits

@@ -14,12 +14,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.circuits.attribution import reads
-from toyvit.circuits.contrasts import METRICS, Contrast
-from toyvit.circuits.forward import resume, run, trace
+from toyvit.circuits.pairs import METRICS, PatchingPairs
 from toyvit.errors import BadInput, choose
+from toyvit.instruments.attribution import readout_weights
 from toyvit.model import ViT
-from toyvit.taps import editing, untouched
+from toyvit.model.forward import run_from, run_model, trace
+from toyvit.model.taps import editing, untouched
 
 # Sites that can be patched: the axes of the result.
 PATCHABLE = {
@@ -38,9 +38,9 @@ WRITTEN = ("attn.z", "attn_out", "resid_mid", "mlp_out", "resid_post")  # what c
 DIRECTIONS = ("denoise", "noise")
 
 
-def patching(
+def patch_activations(
     model: ViT,
-    pairs: Contrast,
+    pairs: PatchingPairs,
     site: str,
     metric: str = "logit_difference",
     direction: str = "denoise",
@@ -55,26 +55,26 @@ def patching(
     config = model.config
     if not config.d_mlp and site in ("resid_mid", "mlp_out"):
         raise BadInput(f"site {site!r} needs an MLP (--model.d_mlp): this model is attention-only")
-    judge = METRICS[choose(metric, METRICS, "metric")]
-    base, other = (pairs.corrupt, pairs.clean) if direction == "denoise" else (pairs.clean, pairs.corrupt)
-    reference = run(model, pairs.clean)
-    low, high = (judge(run(model, images), pairs, reference).mean() for images in (base, other))
+    compute_metric = METRICS[choose(metric, METRICS, "metric")]
+    recipient, donor = (pairs.corrupt, pairs.clean) if direction == "denoise" else (pairs.clean, pairs.corrupt)
+    reference = run_model(model, pairs.clean)
+    low, high = (compute_metric(run_model(model, images), pairs, reference).mean() for images in (recipient, donor))
     sizes = [config.n_layers, *((config.n_heads,) if "head" in axes else ()), config.n_tokens]
     scores = torch.empty(sizes)
-    for place, logits in patched(model, base, other, site):
-        scores[place] = judge(logits, pairs, reference).mean()
+    for place, logits in iterate_patched(model, recipient, donor, site):
+        scores[place] = compute_metric(logits, pairs, reference).mean()
     return (scores - low) / (high - low)
 
 
-def patched(model: ViT, base: Tensor, other: Tensor, site: str) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+def iterate_patched(model: ViT, recipient: Tensor, donor: Tensor, site: str) -> Iterator[tuple[tuple[int, ...], Tensor]]:
     """Logits on `base` with the site's value from `other` at one (layer, head, token) or (layer, token) after another."""
     layers, tokens = range(model.config.n_layers), range(model.config.n_tokens)
     streams = ["resid_pre", "resid_mid", "resid_post"] if model.config.d_mlp else ["resid_pre", "resid_post"]
-    here = trace(model, base, [f"blocks.*.{name}" for name in {site, "attn_out", *streams}])
-    there = trace(model, other, [f"blocks.*.{site}"])
+    here = trace(model, recipient, [f"blocks.*.{name}" for name in {site, "attn_out", *streams}])
+    there = trace(model, donor, [f"blocks.*.{site}"])
     heads = [(head,) for head in range(model.config.n_heads)] if "head" in PATCHABLE[site] else [()]
-    read, last = reads(model).any(0), layers[-1]
-    plain = resume(model, here[f"blocks.{last}.resid_post"], last + 1)
+    read, last = readout_weights(model).any(0), layers[-1]
+    plain = run_from(model, here[f"blocks.{last}.resid_post"], last + 1)
     for layer, head, token in product(layers, heads, tokens):
         name = f"blocks.{layer}.{site}"
         if layer == last and site in WRITTEN and not read[token]:
@@ -97,18 +97,18 @@ def _resumed(model: ViT, here: Mapping[str, Tensor], name: str, new: Tensor) -> 
     _, number, site = name.split(".", 2)
     layer, block = int(number), model.blocks[int(number)]
     if site == "resid_pre":
-        return resume(model, new, layer)
+        return run_from(model, new, layer)
     if site in ("resid_post", "mlp_out"):
         after = here[f"blocks.{layer}.resid_post"] + (new - here[name]) if site == "mlp_out" else new
-        return resume(model, after, layer + 1)
+        return run_from(model, after, layer + 1)
     if site in ("attn.z", "attn_out", "resid_mid"):
         written = (new - here[name]).flatten(2) @ block.attn.out.weight.T if site == "attn.z" else new - here[name]  # type: ignore[union-attr, operator]
         stream = here[f"blocks.{layer}.resid_pre"] + here[f"blocks.{layer}.attn_out"] if site != "resid_mid" else here[name]
-        return resume(model, block.after_attention(stream + written, untouched), layer + 1)  # type: ignore[operator]
-    return resume(model, here[f"blocks.{layer}.resid_pre"], layer, editing({name: lambda value: new}))
+        return run_from(model, block.continue_after_attention(stream + written, untouched), layer + 1)  # type: ignore[operator]
+    return run_from(model, here[f"blocks.{layer}.resid_pre"], layer, editing({name: lambda value: new}))
 
 
-def region(model: ViT, name: str) -> Bool[Tensor, "one token"]:
+def select_tokens(model: ViT, name: str) -> Bool[Tensor, "one token"]:
     """Which tokens a word names: cls, registers, patches, all, last (where it is read); BadInput for one that is not there."""
     config, tokens = model.config, torch.zeros(1, model.config.n_tokens, dtype=torch.bool)
     places = {
@@ -121,12 +121,12 @@ def region(model: ViT, name: str) -> Bool[Tensor, "one token"]:
     return tokens
 
 
-def between(queries: Bool[Tensor, "_ token"], keys: Bool[Tensor, "_ token"]) -> Bool[Tensor, "_ token token"]:
+def connect_tokens(queries: Bool[Tensor, "_ token"], keys: Bool[Tensor, "_ token"]) -> Bool[Tensor, "_ token token"]:
     """All connections from a group of queries to a group of keys."""
     return queries[:, :, None] & keys[:, None]
 
 
-def object_edges(objects: Int[Tensor, "image patch"], n_prefix: int) -> dict[str, Bool[Tensor, "image token token"]]:
+def connect_objects(objects: Int[Tensor, "image patch"], n_prefix: int) -> dict[str, Bool[Tensor, "image token token"]]:
     """Connections from patches that show an object (not 0) to patches of the same one, of other objects, of the background."""
     shown = F.pad(objects, (n_prefix, 0), value=-1)
     asks, answers = shown[:, :, None], shown[:, None]
@@ -137,7 +137,7 @@ def object_edges(objects: Int[Tensor, "image patch"], n_prefix: int) -> dict[str
     }
 
 
-def blocked(
+def run_attention_knockout(
     model: ViT,
     residual: Mapping[str, Tensor],
     edges: Bool[Tensor, "_ token token"],
@@ -146,7 +146,7 @@ def blocked(
 ) -> Float[Tensor, "image *patch label"]:
     """Logits where queries cannot attend to keys (attention knock-out; Geva 2023, section 4) in some layers.
 
-    `edges` (query key) are the cut connections, for each image or for all; see `region`, `between` and `object_edges`. The
+    `edges` (query key) are the cut connections, for each image or for all; see `select_tokens`, `connect_tokens` and `connect_objects`. The
     rest of a query's attention is scaled to sum to 1 again, which is what a score of minus infinity does; a query with no key
     left reads nothing. Heads are all or some. `residual` is a trace with `blocks.*.resid_pre`; the forward pass resumes at the
     first of the layers.
@@ -169,4 +169,4 @@ def blocked(
     if f"blocks.{first}.resid_pre" not in residual:
         raise BadInput(f"the trace lacks blocks.{first}.resid_pre, where the pass resumes: it has {', '.join(residual)}")
     tap = editing({f"blocks.{layer}.attn.pattern": block for layer in layers})
-    return resume(model, residual[f"blocks.{first}.resid_pre"], first, tap)
+    return run_from(model, residual[f"blocks.{first}.resid_pre"], first, tap)

@@ -2,8 +2,8 @@
 
 from toyvit.config.clamps import Clamp
 from toyvit.config.model import ModelConfig
-from toyvit.config.rate import DECAYS, learning_rate, rate_changes
-from toyvit.config.run import Run, Seeds, TrainConfig, differences, with_seed
+from toyvit.config.run import RunConfig, Seeds, TrainConfig, list_differences, replace_seed
+from toyvit.config.schedule import DECAYS, find_rate_changes, learning_rate
 from toyvit.config.tasks import (
     TASK_CONFIGS,
     AdditionConfig,
@@ -41,13 +41,13 @@ __all__ = [
     "RegressConfig",
     "RelationsConfig",
     "RepeatsConfig",
-    "Run",
+    "RunConfig",
     "Seeds",
     "SortOfClevrConfig",
     "TaskConfig",
     "TrainConfig",
-    "differences",
+    "list_differences",
     "learning_rate",
-    "rate_changes",
-    "with_seed",
+    "find_rate_changes",
+    "replace_seed",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from toyvit.config.checked import Checked, number
+from toyvit.config.fields import Checked, number
 from toyvit.errors import BadField, BadInput
 
 

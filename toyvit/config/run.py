@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from toyvit.config.checked import Checked, number, record
 from toyvit.config.clamps import Clamp
+from toyvit.config.fields import Checked, build_record, number
 from toyvit.config.model import ModelConfig
 from toyvit.config.tasks import TASK_CONFIGS, TaskConfig
 from toyvit.errors import BadField, BadInput, choose
@@ -52,7 +52,7 @@ class Seeds(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunConfig:
     """One experiment, whole: everything that decides its bits."""
 
     recipe: str
@@ -67,7 +67,7 @@ class Run:
         return json.loads(json.dumps(plain))
 
     @staticmethod
-    def from_json(plain: dict[str, Any]) -> Run:
+    def from_json(plain: dict[str, Any]) -> RunConfig:
         parts = dict(plain)
         task = dict(parts.pop("task", {}))
         name = choose(str(task.pop("name", "")), TASK_CONFIGS, "task")
@@ -75,11 +75,11 @@ class Run:
         kinds: dict[str, Any] = {"model": ModelConfig, "train": TrainConfig, "seeds": Seeds}
         for key in parts:
             choose(key, kinds, "part of a run")
-        records = {key: record(kind, parts.get(key, {})) for key, kind in kinds.items()}
-        return Run(recipe=recipe, task=record(TASK_CONFIGS[name], task), **records)
+        records = {key: build_record(kind, parts.get(key, {})) for key, kind in kinds.items()}
+        return RunConfig(recipe=recipe, task=build_record(TASK_CONFIGS[name], task), **records)
 
 
-def differences(one: Run, other: Run) -> list[str]:
+def list_differences(one: RunConfig, other: RunConfig) -> list[str]:
     """Lines `model.n_layers: 2 -> 3`, one for each field in which two runs differ."""
     left, right = _flat(one.to_json()), _flat(other.to_json())
     keys = sorted(left.keys() | right.keys())
@@ -93,6 +93,6 @@ def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def with_seed(run: Run, seed: int) -> Run:
+def replace_seed(run: RunConfig, seed: int) -> RunConfig:
     """The same run with another seed for weights and training data; evaluation images stay."""
     return replace(run, seeds=replace(run.seeds, init=seed, data=seed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from toyvit.config.checked import Checked, choice, number
+from toyvit.config.fields import Checked, choice, number
 from toyvit.errors import BadInput
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toyvit.data import source
-from toyvit.data.naive import N_SCORED, naive, patch_probes
+from toyvit.data import files
+from toyvit.data.baselines import N_SCORED, fit_baselines, score_patch_probes
 from toyvit.data.task import Task
 from toyvit.errors import BadInput
 
@@ -21,13 +21,13 @@ N_CHECKED = 1000
 Arrays = dict[str, NDArray[np.generic]]
 
 
-def checksum(made: Task) -> str:
+def hash_samples(made: Task) -> str:
     """SHA-256 of the pictures (float32) and targets of the first 1,000 training samples of seed 0; the card states it."""
-    batch = made.frozen(0, "train", N_CHECKED)
+    batch = made.eval_batch("train", N_CHECKED, 0)
     return hashlib.sha256(batch.images.numpy().tobytes() + batch.target.numpy().tobytes()).hexdigest()
 
 
-def scores(made: Task) -> dict[str, float]:
+def score_baselines(made: Task) -> dict[str, float]:
     """What naive answers score on the first 1,000 test pictures (or all there are) of seed 0; the card states them.
 
     The task's baselines; where it asks each picture for a class, also probes of its pixels, and the best of the probes that see
@@ -35,18 +35,18 @@ def scores(made: Task) -> dict[str, float]:
     before them.
     """
     further = [split for split in made.world.sizes if split not in ("train", "validation", "test")]
-    of = {split: made.baselines(made.frozen(0, split, N_SCORED)) for split in ["test", *further]}
-    found = of.pop("test") | naive(made.config)
+    of = {split: made.baselines(made.eval_batch(split, N_SCORED, 0)) for split in ["test", *further]}
+    found = of.pop("test") | fit_baselines(made.config)
     if "accuracy.pixel_probe" in found and made.world.patch_size:
-        found["accuracy.best_patch_probe"] = float(patch_probes(made.config, made.world.patch_size).max())
+        found["accuracy.best_patch_probe"] = float(score_patch_probes(made.config, made.world.patch_size).max())
     return found | {f"{split} {name}": score for split, all_of in of.items() for name, score in all_of.items()}
 
 
-def arrays(made: Task, split: str, n: int) -> Arrays:
+def build_arrays(made: Task, split: str, n: int) -> Arrays:
     """The first n samples of a split, seed 0, as `datasets/exports.md` describes them."""
     size = made.world.sizes[split]
     drawn = made.world.sample(0, split, np.arange(n if size is None else min(n, size)))
-    batch = made.describe(drawn)
+    batch = made.batch_from_factors(drawn)
     images = batch.images.permute(0, 2, 3, 1).numpy()
     name = "target" if batch.classes is None else "labels"
     found: Arrays = {"images": images[..., 0] if images.shape[3] == 1 else images, name: batch.target.numpy()}
@@ -54,10 +54,10 @@ def arrays(made: Task, split: str, n: int) -> Arrays:
     return found | {f"world_{factor}": values for factor, values in drawn.items()}
 
 
-def export(name: str, made: Task, folder: Path, n: int, draw: Callable[[Path], object]) -> Path:
+def export_samples(name: str, made: Task, folder: Path, n: int, draw: Callable[[Path], object]) -> Path:
     """Write the first n samples of every split (or all there are) as npz, the card of the data set `name` with the cards that
     it links to, and the preview that `draw` makes, into a new folder; whole or not at all."""
-    vacant(folder)
+    check_vacant(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
         whole = Path(beside, folder.name)
@@ -67,7 +67,7 @@ def export(name: str, made: Task, folder: Path, n: int, draw: Callable[[Path], o
     return folder
 
 
-def vacant(folder: Path) -> None:
+def check_vacant(folder: Path) -> None:
     """BadInput where an export would have to touch what is there."""
     if folder.exists():
         raise BadInput(f"{folder} exists already: --export makes a new folder")
@@ -76,20 +76,20 @@ def vacant(folder: Path) -> None:
 def _fill(folder: Path, name: str, made: Task, n: int, draw: Callable[[Path], object]) -> None:
     held = {}
     for split in made.world.sizes:
-        np.savez_compressed(folder / f"{split}.npz", **(found := arrays(made, split, n)))  # type: ignore[arg-type]
+        np.savez_compressed(folder / f"{split}.npz", **(found := build_arrays(made, split, n)))  # type: ignore[arg-type]
         held[split] = {
             name: (values.dtype, values.shape, np.nanmin(values), np.nanmax(values)) for name, values in found.items()
         }
     draw(folder / "preview.png")
-    text, linked = _with_linked(card(name), name)
+    text, linked = _with_linked(find_card(name), name)
     for file, content in linked.items():
         (folder / file).write_text(content)
     (folder / "README.md").write_text(f"{text}\n{_told(made, held)}")
 
 
-def card(name: str) -> Path:
+def find_card(name: str) -> Path:
     """The card of a data set: in the `datasets/` of the working folder or above, else in the project's own."""
-    found = source.prepared(name) / "README.md"
+    found = files.find_prepared(name) / "README.md"
     return found if found.exists() else Path(__file__).parents[2] / "datasets" / name / "README.md"
 
 

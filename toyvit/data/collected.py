@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toyvit.config import ClassifyConfig
-from toyvit.data import source
-from toyvit.data.draws import bits, sample_keys
-from toyvit.data.task import Task, asking, class_baselines, other_answer
+from toyvit.data import files
+from toyvit.data.random import draw_bits, make_sample_keys
+from toyvit.data.task import Task, ask_target, flip_answer, score_class_baselines
 from toyvit.data.world import CollectedWorld, World
 from toyvit.errors import BadInput
 
 
-def shuffled(name: str, n: int, cuts: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
+def shuffle_splits(name: str, n: int, cuts: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
     """Rows 0 to n - 1 in an order that the name fixes, cut into splits that end at the given places."""
-    order = bits(sample_keys(0, f"{name} split", np.array([0])), "order", n)[0].argsort(kind="stable")
+    order = draw_bits(make_sample_keys(0, f"{name} split", np.array([0])), "order", n)[0].argsort(kind="stable")
     return dict(zip(cuts, np.split(order, list(cuts.values())[:-1]), strict=True))
 
 
@@ -34,7 +34,7 @@ class Digits(CollectedWorld):
         from sklearn.datasets import load_digits
 
         data = load_digits()
-        splits = shuffled("digits", 1797, {"train": 1297, "validation": 1497, "test": 1797})
+        splits = shuffle_splits("digits", 1797, {"train": 1297, "validation": 1497, "test": 1797})
         super().__init__(data.images.astype(np.uint8), {"class": data.target.astype(np.int64)}, splits, 0, 16)
 
 
@@ -44,9 +44,9 @@ class Mnist(CollectedWorld):
     name: ClassVar[str] = "mnist"
 
     def __init__(self) -> None:
-        root = source.mnist_root()
+        root = files.find_mnist()
         if root is None:
-            raise BadInput(f"MNIST is not here: run `toyvit data mnist` to download it, or {source.mnist_wanted()}")
+            raise BadInput(f"MNIST is not here: run `toyvit data mnist` to download it, or {files.describe_mnist_files()}")
         from toyvit.torchvision_guard import torchvision
 
         parts = [torchvision.datasets.MNIST(str(root), train=train) for train in (True, False)]
@@ -57,7 +57,7 @@ class Mnist(CollectedWorld):
 
 
 @lru_cache
-def small_digits() -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+def load_small_digits() -> tuple[NDArray[np.int16], NDArray[np.int64]]:
     """MNIST at half its size, sums of 2 x 2 pixels (picture 14 14), by split and digit; where each (split digit) begins."""
     mnist = Mnist()
     rows = np.concatenate(list(mnist.splits.values()))
@@ -67,7 +67,7 @@ def small_digits() -> tuple[NDArray[np.int16], NDArray[np.int64]]:
     return sums, np.searchsorted(group[order], np.arange(10 * len(mnist.splits) + 1))
 
 
-class Own(CollectedWorld):
+class OwnArrays(CollectedWorld):
     """A user's arrays, checked: 80 % / 10 % / 10 % of the pictures, in an order that their number fixes.
 
     The file holds `images`, (picture, height, width) or (picture, height, width, channel) of uint8 or finite floats; `labels`,
@@ -85,7 +85,7 @@ class Own(CollectedWorld):
         low, high = (0, 255) if images.dtype == np.uint8 else (-1, 1)
         n = len(images)
         super().__init__(
-            images, known, shuffled("own", n, {"train": 8 * n // 10, "validation": 9 * n // 10, "test": n}), low, high
+            images, known, shuffle_splits("own", n, {"train": 8 * n // 10, "validation": 9 * n // 10, "test": n}), low, high
         )
 
 
@@ -146,27 +146,27 @@ COLLECTED: dict[str, type[CollectedWorld]] = {"digits": Digits, "mnist": Mnist}
 
 
 @lru_cache
-def collected(name: str) -> CollectedWorld:
+def load_collected(name: str) -> CollectedWorld:
     """The data set of that name, read once a process."""
     return COLLECTED[name]()  # type: ignore[call-arg]
 
 
 @lru_cache
-def own(npz: str) -> CollectedWorld:
+def load_own(npz: str) -> CollectedWorld:
     """The user's file, read once a process."""
-    return Own(Path(npz))
+    return OwnArrays(Path(npz))
 
 
-def naming(config: ClassifyConfig, world: World, known: Iterable[str]) -> Task:
+def build_naming(config: ClassifyConfig, world: World, known: Iterable[str]) -> Task:
     """The task of naming the value of one factor of a world; `known` are the factors that probes read."""
     return Task(
         config=config,
         world=world,
         n_classes=world.factors[config.factor],
-        question=asking(lambda factors: factors[config.factor]),
-        scalars=lambda factors: {name: factors[name] for name in known},
-        baselines=lambda batch: class_baselines(batch.target),
-        others={}
+        ask=ask_target(lambda factors: factors[config.factor]),
+        probe_factors=lambda factors: {name: factors[name] for name in known},
+        baselines=lambda batch: score_class_baselines(batch.target),
+        counterfactuals={}
         if isinstance(world, CollectedWorld)
-        else {config.factor: other_answer(world, config.factor, lambda factors: factors[config.factor])},
+        else {config.factor: flip_answer(world, config.factor, lambda factors: factors[config.factor])},
     )

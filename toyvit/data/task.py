@@ -18,16 +18,16 @@ from toyvit.data.world import Factors, World
 MOST_GROUPS = 16
 
 # (factors, rendered pictures) -> (pictures that the model sees, what it should answer)
-Question = Callable[[Factors, Tensor], tuple[Tensor, Tensor]]
+Ask = Callable[[Factors, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Retrieval:
     """Where an item-label picture keeps its parts, as patch numbers."""
 
     query: Int[Tensor, " image"]  # the cell that asks
-    match: Int[Tensor, " image"]  # the label that answers
-    labels: Int[Tensor, "image slot"]  # all labels
+    target: Int[Tensor, " image"]  # the label that answers
+    candidates: Int[Tensor, "image slot"]  # all labels
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Counterfactual:
 
 
 @dataclass(frozen=True)
-class Grid:
+class OperandTable:
     """Every pair of operands of a sum modulo p, pair a p + b, whatever the batch: what measures of all pairs look at."""
 
     images: Float[Tensor, "pair channel height width"]
@@ -60,10 +60,10 @@ class Batch:
     factors: dict[str, Tensor] = field(default_factory=dict)
     content: Int[Tensor, "image patch"] | None = None
     objects: Int[Tensor, "image patch"] | None = None  # which object each patch shows, 0 for none
-    pairs: Pairs | None = None
+    retrieval: Retrieval | None = None
     strategies: dict[str, Float[Tensor, "image *patch label"]] | None = None
     counterfactuals: dict[str, Counterfactual] | None = None  # by what is changed
-    grid: Grid | None = None
+    operand_table: OperandTable | None = None
 
     @property
     def classes(self) -> Int[Tensor, " image"] | None:
@@ -88,57 +88,60 @@ class Task:
     config: TaskConfig
     world: World
     n_classes: int  # classes, or numbers, in one answer
-    question: Question
-    scalars: Callable[[Factors], dict[str, NDArray[np.int64]]]
+    ask: Ask
+    probe_factors: Callable[[Factors], dict[str, NDArray[np.int64]]]
     baselines: Callable[[Batch], dict[str, float]]  # `accuracy.NAME` and `loss.NAME` of predictors that know less
-    answers: str = "image"  # one answer an image, or a patch, or its `pixels`
-    pairs: Callable[[Factors], Pairs | None] | None = None
+    output_kind: str = "image"  # one answer an image, or a patch, or its `pixels`
+    retrieval: Callable[[Factors], Retrieval | None] | None = None
     strategies: Callable[[Factors], dict[str, Tensor]] | None = None
-    names: tuple[str, ...] | None = None  # of the classes; their numbers where there are none
-    symbols: Callable[[], Tensor] | None = None  # pictures of the classes (label height width), where they have some
+    class_names: tuple[str, ...] | None = None  # of the classes; their numbers where there are none
+    class_images: Callable[[], Tensor] | None = None  # pictures of the classes (label height width), where they have some
     # What can be changed, by name, so that the answer is another wherever it can be: counterfactuals.
-    others: Mapping[str, Callable[[Factors], Factors]] = field(default_factory=dict)
-    grid: Callable[[], Grid] | None = None
+    counterfactuals: Mapping[str, Callable[[Factors], Factors]] = field(default_factory=dict)
+    operand_table: Callable[[], OperandTable] | None = None
 
-    def batch(self, seed: int, split: str, indices: NDArray[np.int64] | range) -> Batch:
+    def draw_batch(self, seed: int, split: str, indices: NDArray[np.int64] | range) -> Batch:
         """Pictures with all that is known about them."""
-        return self.describe(self.world.sample(seed, split, np.asarray(indices, np.int64)))
+        return self.batch_from_factors(self.world.sample(seed, split, np.asarray(indices, np.int64)))
 
-    def describe(self, factors: Factors) -> Batch:
+    def batch_from_factors(self, factors: Factors) -> Batch:
         """The batch that these factors make."""
-        images, target = self.drawn(factors)
+        images, target = self.render_with_targets(factors)
         return Batch(
             images=images,
             target=target,
-            factors={name: torch.from_numpy(values) for name, values in self.scalars(factors).items()},
+            factors={name: torch.from_numpy(values) for name, values in self.probe_factors(factors).items()},
             content=self.world.content(factors),
             objects=self.world.objects(factors),
-            pairs=self.pairs(factors) if self.pairs else None,
+            retrieval=self.retrieval(factors) if self.retrieval else None,
             strategies=self.strategies(factors) if self.strategies else None,
-            counterfactuals={name: Counterfactual(*self.drawn(other(factors))) for name, other in self.others.items()} or None,
-            grid=self.grid() if self.grid else None,
+            counterfactuals={
+                name: Counterfactual(*self.render_with_targets(other(factors))) for name, other in self.counterfactuals.items()
+            }
+            or None,
+            operand_table=self.operand_table() if self.operand_table else None,
         )
 
-    def drawn(self, factors: Factors) -> tuple[Tensor, Tensor]:
+    def render_with_targets(self, factors: Factors) -> tuple[Tensor, Tensor]:
         """Pictures and targets."""
-        return self.question(factors, self.world.render(factors))
+        return self.ask(factors, self.world.render(factors))
 
-    def examples(self, seed: int, split: str, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def training_batch(self, seed: int, split: str, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Pictures and targets only: what a training step needs."""
-        return self.drawn(self.world.sample(seed, split, indices))
+        return self.render_with_targets(self.world.sample(seed, split, indices))
 
-    def frozen(self, seed: int, split: str, n: int) -> Batch:
+    def eval_batch(self, split: str, n: int, seed: int) -> Batch:
         """The first n samples of a split, or all where there are fewer."""
-        size = self.world.sizes[self.world.split(split)]
-        return self.batch(seed, split, range(n if size is None else min(n, size)))
+        size = self.world.sizes[self.world.check_split(split)]
+        return self.draw_batch(seed, split, range(n if size is None else min(n, size)))
 
 
-def asking(target: Callable[[Factors], NDArray[np.int64]]) -> Question:
+def ask_target(target: Callable[[Factors], NDArray[np.int64]]) -> Ask:
     """The question whose answer is a function of the factors."""
     return lambda factors, images: (images, torch.from_numpy(target(factors)))
 
 
-def other_answer(world: World, factor: str, target: Callable[[Factors], NDArray[np.int64]]) -> Callable[[Factors], Factors]:
+def flip_answer(world: World, factor: str, target: Callable[[Factors], NDArray[np.int64]]) -> Callable[[Factors], Factors]:
     """The first other value of a factor, counting up from its own and round, with another answer; its own where none has."""
 
     def other(factors: Factors) -> Factors:
@@ -146,14 +149,14 @@ def other_answer(world: World, factor: str, target: Callable[[Factors], NDArray[
         found = own.copy()
         for step in range(1, n):
             value = (own + step) % n
-            better = (found == own) & (target(world.change(factors, factor, value)) != answer)
+            better = (found == own) & (target(world.change_factor(factors, factor, value)) != answer)
             found = np.where(better, value, found)
-        return world.change(factors, factor, found)
+        return world.change_factor(factors, factor, found)
 
     return other
 
 
-def standardised(values: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+def standardize_levels(values: NDArray[np.int64], n: int) -> NDArray[np.float64]:
     """Whole numbers 0 to n - 1, all equally likely, scaled to mean 0 and variance 1."""
     return (values - (n - 1) / 2) / np.sqrt((n * n - 1) / 12)
 
@@ -175,13 +178,13 @@ def accuracy(logits: Float[Tensor, "image *patch label"], target: Tensor) -> Flo
     return (logits.argmax(-1) == target)[asked].float().mean()
 
 
-def class_baselines(target: Tensor) -> dict[str, float]:
+def score_class_baselines(target: Tensor) -> dict[str, float]:
     """The most frequent class, and the distribution of classes, as answers to every question."""
     share = torch.bincount(target[target >= 0]).double() / (target >= 0).sum()
     return {"accuracy.majority": share.max().item(), "loss.label_prior": -torch.xlogy(share, share).sum().item()}
 
 
-def number_baselines(target: Tensor) -> dict[str, float]:
+def score_number_baselines(target: Tensor) -> dict[str, float]:
     """The mean of each number over the pictures, as the answer to every question: its mean squared error and its R^2."""
     means = target.double().nanmean(0).expand(target.shape)
     return {"accuracy.mean": accuracy(means, target.double()).item(), "loss.mean": loss(means, target.double()).item()}

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toyvit.data.draws import rows_of_epochs
+from toyvit.data.random import order_epochs
 from toyvit.errors import BadInput, choose
 
 # Arrays whose first axis is the image: a column for each factor, or a row of slots.
@@ -48,10 +48,10 @@ class World(ABC):
         """Which object each patch shows (image patch), 0 for none. None where pictures are not made of objects."""
         return None
 
-    def split(self, name: str) -> str:
+    def check_split(self, name: str) -> str:
         return choose(name, self.sizes, f"split of {self.name}")
 
-    def change(self, factors: Factors, name: str, values: NDArray[np.int64]) -> Factors:
+    def change_factor(self, factors: Factors, name: str, values: NDArray[np.int64]) -> Factors:
         """The same factors but for one: render both for a counterfactual pair."""
         choose(name, self.factors, f"factor of {self.name}")
         values = np.asarray(values, np.int64)
@@ -63,19 +63,19 @@ class World(ABC):
         return factors | {name: values}
 
 
-def with_held_out(splits: Sequence[str], share: float, n_held: int) -> list[str]:
+def add_held_out(splits: Sequence[str], share: float, n_held: int) -> list[str]:
     """The splits, and `held_out` where anything is held out; BadInput where a share was asked for that comes to nothing."""
     if share and not n_held:
         raise BadInput(f"task.held_out {share} comes to nothing here: give more, or 0")
     return [*splits, "held_out"] if n_held else list(splits)
 
 
-def rows_of(world: World, seed: int, split: str, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+def select_rows(world: World, seed: int, split: str, indices: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows of a finite split: in epochs for training, row k for the others, BadInput past their end."""
-    size = world.sizes[world.split(split)] or 0
+    size = world.sizes[world.check_split(split)] or 0
     indices = np.asarray(indices, np.int64)
     if split == "train":
-        return rows_of_epochs(seed, split, indices, size)
+        return order_epochs(seed, split, indices, size)
     if len(indices) and indices.max() >= size:
         raise BadInput(f"{world.name} has {size} {split} pictures, asked for number {indices.max()}")
     return indices
@@ -104,14 +104,14 @@ class CollectedWorld(World):
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         """Training samples go through the set once an epoch, each epoch in an order of its own; the others are row k."""
-        rows = self.splits[self.split(split)][rows_of(self, seed, split, indices)]
+        rows = self.splits[self.check_split(split)][select_rows(self, seed, split, indices)]
         return {**{name: values[rows] for name, values in self.known.items()}, "row": rows}
 
     def render(self, factors: Factors) -> Tensor:
         shown = torch.from_numpy(self.images[factors["row"]]).permute(0, 3, 1, 2)
         return shown.float().sub_(self.middle).div_(self.half).contiguous()
 
-    def change(self, factors: Factors, name: str, values: NDArray[np.int64]) -> Factors:
+    def change_factor(self, factors: Factors, name: str, values: NDArray[np.int64]) -> Factors:
         raise BadInput(
             f"{self.name} is collected data: it cannot render a picture with another {name}, so it has no counterfactual pairs"
         )

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from toyvit.taps import Tap, untouched
+from toyvit.model.taps import Tap, untouched
 
 
 class Superposition(nn.Module):

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from toyvit.config import ModelConfig
-from toyvit.errors import BadInput, nearest
-from toyvit.model import choices
-from toyvit.sites import Site, canonical, select, sites
-from toyvit.taps import Tap, editing, recording, untouched, wanted, wants, within
+from toyvit.errors import BadInput, suggest_nearest
+from toyvit.model import options
+from toyvit.model.sites import Site, list_sites, normalize_site, select_sites
+from toyvit.model.taps import Tap, editing, list_wanted, recording, untouched, wants, within
 
 
 class Attention(nn.Module):
@@ -33,14 +33,14 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(d, 3 * d, bias=config.attention_bias)
         self.out = nn.Linear(d, d, bias=config.attention_bias)
 
-    def heads(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def head_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """W_Q, W_K, W_V, each (H, d, h), and W_O (H, h, d), for row vectors (x @ W)."""
         w_q, w_k, w_v = rearrange(
             self.qkv.weight, "(part head feature) model -> part head model feature", part=3, head=self.n_heads
         )
         return w_q, w_k, w_v, rearrange(self.out.weight, "model (head feature) -> head feature model", head=self.n_heads)
 
-    def queries_keys_values(self, x: Tensor, tap: Tap) -> list[Tensor]:
+    def project_qkv(self, x: Tensor, tap: Tap) -> list[Tensor]:
         """q, k, v, each (B, T, H, h). An edited per-head input adds W (new - x): exactly nothing where nothing changed."""
         packed = list(self.qkv(x).unflatten(-1, (3, self.n_heads, self.d_head)).unbind(2))
         for part, name in enumerate("qkv"):
@@ -48,12 +48,12 @@ class Attention(nn.Module):
                 shared = x[:, :, None].expand(-1, -1, self.n_heads, -1)
                 read = tap(f"{name}_input", shared)
                 if read is not shared:
-                    packed[part] = packed[part] + torch.einsum("bthd,hdf->bthf", read - shared, self.heads()[part])
+                    packed[part] = packed[part] + torch.einsum("bthd,hdf->bthf", read - shared, self.head_weights()[part])
         return [tap(f"attn.{name}", part) for name, part in zip("qkv", packed, strict=True)]
 
     def forward(self, x: Tensor, mask: Tensor, tap: Tap) -> Tensor:
         (n, t, _), h = x.shape, self.n_heads
-        q, k, v = (part.transpose(1, 2).reshape(n * h, t, self.d_head) for part in self.queries_keys_values(x, tap))
+        q, k, v = (part.transpose(1, 2).reshape(n * h, t, self.d_head) for part in self.project_qkv(x, tap))
         scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=1 / math.sqrt(self.d_head))
         scores = tap("attn.attn_scores", scores.view(n, h, t, t))
         pattern = tap("attn.pattern", scores.softmax(-1))
@@ -62,7 +62,7 @@ class Attention(nn.Module):
         z = tap("attn.z", z)
         out = self.out(z.flatten(2))
         if wants(tap, "attn.result"):
-            result = torch.einsum("bthf,hfd->bthd", z, self.heads()[3])
+            result = torch.einsum("bthf,hfd->bthd", z, self.head_weights()[3])
             written = tap("attn.result", result)
             if written is not result:
                 out = out + (written - result).sum(2)
@@ -74,7 +74,7 @@ class MLP(nn.Module):
         super().__init__()
         self.up = nn.Linear(config.d_model, config.d_mlp, bias=config.bias)
         self.down = nn.Linear(config.d_mlp, config.d_model, bias=config.bias)
-        self.activation = choices.ACTIVATIONS[config.activation]
+        self.activation = options.ACTIVATIONS[config.activation]
 
     def forward(self, x: Tensor, tap: Tap) -> Tensor:
         pre = tap("mlp.pre", self.up(x))
@@ -86,7 +86,7 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        norm = choices.NORMS[config.norm]
+        norm = options.NORMS[config.norm]
         self.dropout = config.dropout
         self.ln1, self.attn = norm(config.d_model, config.norm_epsilon), Attention(config)
         if config.d_mlp:
@@ -95,9 +95,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, tap: Tap) -> Tensor:
         x = tap("resid_pre", x)
         added = self.attn(self.ln1(x, within("ln1.", tap)), mask, tap)
-        return self.after_attention(x + tap("attn_out", F.dropout(added, self.dropout, self.training)), tap)
+        return self.continue_after_attention(x + tap("attn_out", F.dropout(added, self.dropout, self.training)), tap)
 
-    def after_attention(self, x: Tensor, tap: Tap) -> Tensor:
+    def continue_after_attention(self, x: Tensor, tap: Tap) -> Tensor:
         """The residual stream that attention has written to, taken through the rest of the block."""
         if hasattr(self, "mlp"):
             x = tap("resid_mid", x)
@@ -114,19 +114,19 @@ class ViT(nn.Module):
 
     def __init__(self, config: ModelConfig, seed: int = 0) -> None:
         super().__init__()
-        choices.check(config)
+        options.check_options(config)
         self.config = config
         self.patch = nn.Linear(config.d_patch, config.d_model, bias=config.bias)
-        positions = choices.POSITIONS[config.positions](config)
+        positions = options.POSITIONS[config.positions](config)
         if isinstance(positions, nn.Parameter):
             self.positions = positions
         else:
             self.register_buffer("positions", positions, persistent=False)
         self.prefix = nn.Parameter(torch.zeros(config.n_prefix, config.d_model))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
-        self.ln_final = choices.NORMS[config.norm](config.d_model, config.norm_epsilon)
-        self.head = nn.Linear(config.d_model, choices.n_outputs(config), bias=config.bias)
-        allowed = choices.MASKS[config.mask](config)
+        self.ln_final = options.NORMS[config.norm](config.d_model, config.norm_epsilon)
+        self.head = nn.Linear(config.d_model, options.count_outputs(config), bias=config.bias)
+        allowed = options.MASKS[config.mask](config)
         mask = torch.zeros(1, 1, 1) if allowed is None else torch.zeros(allowed.shape).masked_fill(~allowed, -math.inf)
         self.register_buffer("mask", mask, persistent=False)
         self.initialize(torch.Generator().manual_seed(seed))
@@ -160,14 +160,14 @@ class ViT(nn.Module):
 
     def sites(self) -> dict[str, Site]:
         """Every site of this model, in the order of the forward pass."""
-        return sites(self.config)
+        return list_sites(self.config)
 
     def forward(
         self, images: Float[Tensor, "image channel height width"], tap: Tap = untouched
     ) -> Float[Tensor, "image *patch label"]:
         """Logits. `tap(site, value) -> value` sees, and may replace, every intermediate; an unknown site is BadInput."""
-        self.check(tap)
-        return self.unembed(self.through(self.embed(images, tap), 0, tap), tap)
+        self.check_tap(tap)
+        return self.unembed(self.run_blocks(self.embed(images, tap), 0, tap), tap)
 
     def embed(self, images: Tensor, tap: Tap = untouched) -> Float[Tensor, "image token model"]:
         """Pictures to the residual stream that enters the first block."""
@@ -182,7 +182,7 @@ class ViT(nn.Module):
         prefix = self.prefix.expand(len(x), -1, -1)
         return F.dropout(torch.cat([prefix, x], 1) if self.config.n_prefix else x, self.config.dropout, self.training)
 
-    def through(self, x: Tensor, first: int = 0, tap: Tap = untouched) -> Float[Tensor, "image token model"]:
+    def run_blocks(self, x: Tensor, first: int = 0, tap: Tap = untouched) -> Float[Tensor, "image token model"]:
         """The residual stream entering block `first`, taken through that block and all later ones."""
         mask = self.mask.expand(len(x) * self.config.n_heads, -1, -1)
         for layer, block in enumerate(self.blocks[first:], first):
@@ -192,19 +192,21 @@ class ViT(nn.Module):
     def unembed(self, x: Tensor, tap: Tap = untouched) -> Float[Tensor, "image *patch label"]:
         """The last residual stream to logits."""
         x = self.ln_final(x, within("ln_final.", tap))
-        x = tap("readout", choices.READOUTS[self.config.readout](x, self.config.n_prefix))
+        x = tap("readout", options.READOUTS[self.config.readout](x, self.config.n_prefix))
         return tap("logits", self.head(x))
 
-    def check(self, tap: Tap) -> None:
+    def check_tap(self, tap: Tap) -> None:
         """Refuse a tap that names a site this model does not have."""
         known = self.sites()
-        for name in wanted(tap) or ():
+        for name in list_wanted(tap) or ():
             if name not in known:
-                raise BadInput(f"unknown site {name!r} in this model (see `toyvit sites`){nearest(canonical(name), known)}")
+                raise BadInput(
+                    f"unknown site {name!r} in this model (see `toyvit sites`){suggest_nearest(normalize_site(name), known)}"
+                )
 
     def run_with_cache(self, images: Tensor, names: Iterable[str] = ("*",)) -> tuple[Tensor, Cache]:
         """Logits and the values at the chosen sites, as in TransformerLens; `hook_` in a name is allowed."""
-        tap = recording(select(names, self.config))
+        tap = recording(select_sites(names, self.config))
         return self(images, tap), Cache(tap.values)
 
     def run_with_hooks(self, images: Tensor, fwd_hooks: Iterable[tuple[str, Callable[..., Any]]]) -> Tensor:
@@ -220,7 +222,7 @@ class ViT(nn.Module):
         tap: Tap = untouched
         edits: dict[str, list[Callable[[Tensor], Tensor]]] = {}
         for name, function in fwd_hooks:
-            for site in select([name], self.config):
+            for site in select_sites([name], self.config):
                 edits.setdefault(site, []).append(changed(site, function))
         if edits:
             tap = editing({site: _chain(functions) for site, functions in edits.items()})
@@ -243,9 +245,9 @@ class Cache(dict[str, Tensor]):
         if isinstance(key, tuple):
             name, layer = key
             prefix = f"blocks.{layer}."
-            found = [site for site in self if site.startswith(prefix) and site.split(".")[-1] == canonical(name)]
+            found = [site for site in self if site.startswith(prefix) and site.split(".")[-1] == normalize_site(name)]
             if len(found) == 1:
                 return self[found[0]]
-        elif canonical(key) in self:
-            return self[canonical(key)]
+        elif normalize_site(key) in self:
+            return self[normalize_site(key)]
         raise KeyError(key)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toyvit.config import Run
+from toyvit.config import RunConfig
 from toyvit.recipes import addition
-from toyvit.replications.lab import curve, measured, pair, reaching
-from toyvit.replications.record import LAB, Check, Found, Replication, lines
+from toyvit.replications.lab import find_reaching, load_curve, to_points, train_and_measure
+from toyvit.replications.record import LAB, Check, Outcome, Replication, build_lines
 
 
-def run(seed: int, folder: Path, recipe: Run | None = None) -> Found:
+def run_seed(seed: int, folder: Path, recipe: RunConfig | None = None) -> Outcome:
     recipe = recipe or addition()
-    path = measured(recipe, seed, folder / "run", ["performance"], ["test", "train"], images=512)
-    right = {split: curve(path, "performance", "accuracy", split) for split in ("train", "test")}
+    path = train_and_measure(recipe, seed, folder / "run", ["performance"], ["test", "train"], images=512)
+    right = {split: load_curve(path, "performance", "accuracy", split) for split in ("train", "test")}
     numbers = {
-        "training_95": reaching(right["train"], 0.95),
-        "test_10": reaching(right["test"], 0.10),
-        "test_95": reaching(right["test"], 0.95),
-        "test_99": reaching(right["test"], 0.99),
+        "training_95": find_reaching(right["train"], 0.95),
+        "test_10": find_reaching(right["test"], 0.10),
+        "test_95": find_reaching(right["test"], 0.95),
+        "test_99": find_reaching(right["test"], 0.99),
         "best": float(right["test"].max()),
     }
-    shown = {"training pairs": pair(right["train"]), "test pairs": pair(right["test"])}
-    panel = lines("p = 37, glyphs", "step", "accuracy", shown, levels={"chance": 1 / 37}, scale="symlog")
-    return Found(numbers, [panel])
+    shown = {"training pairs": to_points(right["train"]), "test pairs": to_points(right["test"])}
+    panel = build_lines("p = 37, glyphs", "step", "accuracy", shown, levels={"chance": 1 / 37}, scale="symlog")
+    return Outcome(numbers, [panel])
 
 
 ROW = Replication(
@@ -34,7 +34,7 @@ ROW = Replication(
         "Recipe `addition`: p = 37 in glyphs, unordered pairs apart, one layer with an MLP, full batch, 3,000 steps; the "
         "first checkpoints at which accuracies are reached."
     ),
-    run=run,
+    run=run_seed,
     checks=(
         Check("training_95", "step of training accuracy 0.95", "50", LAB, 25, 125),
         Check("test_10", "step of test accuracy 0.1", "400 to 1,125", LAB, 200, 1700, must=True),

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toyvit.config import Run, rate_changes
+from toyvit.config import RunConfig, find_rate_changes
+from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.recipes import counting
-from toyvit.replications.lab import curve, measured, pair
-from toyvit.replications.record import LAB, Check, Found, Replication, lines
-from toyvit.results import baselines
-from toyvit.transitions import found
+from toyvit.replications.lab import load_curve, to_points, train_and_measure
+from toyvit.replications.record import LAB, Check, Outcome, Replication, build_lines
+from toyvit.runs.table import load_baselines
 
 
-def run(seed: int, folder: Path, recipe: Run | None = None) -> Found:
-    path = measured(recipe or counting(), seed, folder / "run", ["performance"], ["test", "held_out"])
-    right = {split: curve(path, "performance", "accuracy", split) for split in ("test", "held_out")}
+def run_seed(seed: int, folder: Path, recipe: RunConfig | None = None) -> Outcome:
+    path = train_and_measure(recipe or counting(), seed, folder / "run", ["performance"], ["test", "held_out"])
+    right = {split: load_curve(path, "performance", "accuracy", split) for split in ("test", "held_out")}
     numbers = {
         "seen": float(right["test"].iloc[-1]),
         "held_out": float(right["held_out"].iloc[-1]),
-        "detected": float(found(right["test"], rate_changes((recipe or counting()).train)) is not None),
+        "detected": float(detect_in_curve(right["test"], find_rate_changes((recipe or counting()).train)) is not None),
     }
-    shown = {"pairs that were trained": pair(right["test"]), "pairs kept apart": pair(right["held_out"])}
-    level = {name.removeprefix("accuracy."): value for name, value in baselines(path).items() if name == "accuracy.uniform"}
-    return Found(
-        numbers, [lines("discs on two sides, how many in all", "step", "accuracy", shown, levels=level, scale="symlog")]
+    shown = {"pairs that were trained": to_points(right["test"]), "pairs kept apart": to_points(right["held_out"])}
+    level = {
+        name.removeprefix("accuracy."): value for name, value in load_baselines(path).items() if name == "accuracy.uniform"
+    }
+    return Outcome(
+        numbers, [build_lines("discs on two sides, how many in all", "step", "accuracy", shown, levels=level, scale="symlog")]
     )
 
 
@@ -35,7 +37,7 @@ ROW = Replication(
         "Recipe `counting`: accuracy at the end on pairs of numbers that training showed and on pairs that it did not, "
         "and whether the detector of transitions says that there is none."
     ),
-    run=run,
+    run=run_seed,
     checks=(
         Check("detected", "transitions found", "none", LAB, 0, 0),
         Check("seen", "accuracy, pairs that were trained", "0.992", LAB, 0.96, 1, must=True),

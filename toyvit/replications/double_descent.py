@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from toyvit.model.toys import Superposition
-from toyvit.replications.record import PLOT, Check, Found, Replication, lines
-from toyvit.replications.superposition import sparse
+from toyvit.replications.record import PLOT, Check, Outcome, Replication, build_lines
+from toyvit.replications.superposition import draw_sparse
 from toyvit.replications.training import descend
 from toyvit.stats import feature_dimensionality
 
@@ -20,13 +20,13 @@ STEPS, RATE, DECAY, WARMUP = 2000, 1e-2, 1e-2, 100
 TESTED = 2000
 
 
-def samples(n: int, generator: torch.Generator) -> Tensor:
+def draw_samples(n: int, generator: torch.Generator) -> Tensor:
     """Sparse vectors of length 1 (image feature); one that is all zero stays so."""
-    x = sparse(n, torch.tensor([DENSITY]), FEATURES, generator)[:, 0]
+    x = draw_sparse(n, torch.tensor([DENSITY]), FEATURES, generator)[:, 0]
     return x / x.norm(dim=1, keepdim=True).clamp(min=1e-9)
 
 
-def learned(x: Tensor, seed: int, steps: int) -> Superposition:
+def train_toy(x: Tensor, seed: int, steps: int) -> Superposition:
     """A toy trained on all of a finite set at every step, with weight decay, the rate rising first and falling to 0."""
     model = Superposition(FEATURES, HIDDEN, 1, seed)
     with torch.no_grad():
@@ -41,12 +41,12 @@ def learned(x: Tensor, seed: int, steps: int) -> Superposition:
     return model
 
 
-def run(seed: int, folder: Path, steps: int = STEPS, sizes: tuple[int, ...] = SIZES) -> Found:
+def run_seed(seed: int, folder: Path, steps: int = STEPS, sizes: tuple[int, ...] = SIZES) -> Outcome:
     generator = torch.Generator().manual_seed(2**20 + seed)
-    unseen, rows = samples(TESTED, generator), []
+    unseen, rows = draw_samples(TESTED, generator), []
     for size in sizes:
-        x = samples(size, generator)
-        model = learned(x, seed, steps)
+        x = draw_samples(size, generator)
+        model = train_toy(x, seed, steps)
         with torch.no_grad():
             hidden, weight = x @ model.weight[0], model.weight[0]
             errors = [(model(one[:, None])[:, 0] - one).square().sum(1).mean().item() for one in (x, unseen)]
@@ -61,10 +61,10 @@ def run(seed: int, folder: Path, steps: int = STEPS, sizes: tuple[int, ...] = SI
         "samples_loss": of_samples[0] / of_samples[-1],
     }
     places, nothing = [float(size) for size in sizes], unseen.square().sum(1).mean().item()
-    return Found(
+    return Outcome(
         numbers,
         [
-            lines(
+            build_lines(
                 f"{FEATURES} features, {HIDDEN} dimensions",
                 "samples in the training set",
                 "squared error",
@@ -72,7 +72,7 @@ def run(seed: int, folder: Path, steps: int = STEPS, sizes: tuple[int, ...] = SI
                 levels={"answering 0": nothing},
                 scale="log",
             ),
-            lines(
+            build_lines(
                 "who has the dimensions?",
                 "samples in the training set",
                 "dimensionality, largest",
@@ -94,7 +94,7 @@ ROW = Replication(
         "0.001, 50,000 steps. Features and samples both tile the 2 dimensions, their "
         "dimensionalities always sum to 2: the largest tells whose they are."
     ),
-    run=run,
+    run=run_seed,
     checks=(
         Check("rise", "test error at its worst over that of the smallest set", "above 1", PLOT, 1.02, inf, must=True),
         Check("fall", "test error at its worst over that of the largest set", "above 1", PLOT, 1.02, inf, must=True),

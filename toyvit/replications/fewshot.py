@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from toyvit.circuits import knock_out, trace
-from toyvit.config import FewshotConfig, ModelConfig, Run, TrainConfig
-from toyvit.data.tasks import accuracy, task
-from toyvit.replications.lab import crossing, curve, measured, pair
-from toyvit.replications.record import PLOT, Check, Found, Replication, lines
-from toyvit.results import baselines
-from toyvit.trajectory import Trajectory
+from toyvit.config import FewshotConfig, ModelConfig, RunConfig, TrainConfig
+from toyvit.data.tasks import accuracy, build_task
+from toyvit.model.forward import ablate_heads, trace
+from toyvit.replications.lab import find_crossing, load_curve, to_points, train_and_measure
+from toyvit.replications.record import PLOT, Check, Outcome, Replication, build_lines
+from toyvit.runs.handle import Run
+from toyvit.runs.table import load_baselines
 
-RECIPE = Run(
+RECIPE = RunConfig(
     recipe="fewshot",
     task=FewshotConfig(n_pairs=2, n_classes=50, n_labels=5, burstiness=1, labels="random"),
     model=ModelConfig(n_layers=2, n_heads=8, d_model=64, mask="causal", cls_token=False, readout="last"),
@@ -21,27 +21,30 @@ RECIPE = Run(
 )
 
 
-def alone(path: Path) -> float:
+def score_alone(path: Path) -> float:
     """Accuracy at the last checkpoint with every head of the last layer silenced but the one that does best by itself."""
-    trajectory = Trajectory(path)
-    run, model = trajectory.run, trajectory[trajectory.steps[-1]]
-    batch = task(run.task).frozen(run.seeds.measure, "test", 2048)
+    trajectory = Run(path)
+    run, model = trajectory.config, trajectory[trajectory.steps[-1]]
+    batch = build_task(run.task).eval_batch("test", 2048, run.seeds.measure)
     seen, last, n = (
         trace(model, batch.images, ["blocks.*.resid_pre", "blocks.*.attn.z"]),
         run.model.n_layers - 1,
         run.model.n_heads,
     )
     others = [[(last, head) for head in range(n) if head != kept] for kept in range(n)]
-    return max(accuracy(knock_out(model, heads, seen), batch.target).item() for heads in others)
+    return max(accuracy(ablate_heads(model, heads, seen), batch.target).item() for heads in others)
 
 
-def run(seed: int, folder: Path, recipe: Run = RECIPE) -> Found:
-    path = measured(recipe, seed, folder / "run", ["performance", "induction"])
-    nats, right = curve(path, "performance", "loss"), curve(path, "performance", "accuracy")
-    strength, before = curve(path, "induction", "strength", layer=1), curve(path, "induction", "previous_cell", layer=0)
-    levels, batch = baselines(path), recipe.train.batch_size
+def run_seed(seed: int, folder: Path, recipe: RunConfig = RECIPE) -> Outcome:
+    path = train_and_measure(recipe, seed, folder / "run", ["performance", "induction"])
+    nats, right = load_curve(path, "performance", "loss"), load_curve(path, "performance", "accuracy")
+    strength, before = (
+        load_curve(path, "induction", "strength", layer=1),
+        load_curve(path, "induction", "previous_cell", layer=0),
+    )
+    levels, batch = load_baselines(path), recipe.train.batch_size
     bag = levels["loss.bag_of_labels"]
-    start, middle = crossing(nats, 0.9 * bag), crossing(nats, 0.5 * bag)
+    start, middle = find_crossing(nats, 0.9 * bag), find_crossing(nats, 0.5 * bag)
     numbers = {
         "bag": bag,
         "plateau": None if start is None else float(nats[nats.index <= start / 2].iloc[-1]) / bag,
@@ -49,20 +52,22 @@ def run(seed: int, folder: Path, recipe: Run = RECIPE) -> Found:
         "drop_middle": None if middle is None else middle * batch,
         "accuracy": float(right.iloc[-1]),
         "strength": float(strength.iloc[-1]),
-        "alone": alone(path),
+        "alone": score_alone(path),
     }
-    panel = partial(lines, x="sequences seen")
-    return Found(
+    panel = partial(build_lines, x="sequences seen")
+    return Outcome(
         numbers,
         [
-            panel("loss", y="cross-entropy (nats)", curves={"all heads": pair(nats, batch)}, levels={"bag of labels": bag}),
+            panel(
+                "loss", y="cross-entropy (nats)", curves={"all heads": to_points(nats, batch)}, levels={"bag of labels": bag}
+            ),
             panel(
                 "the circuit, strongest heads",
                 y="share",
                 curves={
-                    "accuracy": pair(right, batch),
-                    "induction strength, layer 1": pair(strength, batch),
-                    "previous cell, layer 0": pair(before, batch),
+                    "accuracy": to_points(right, batch),
+                    "induction strength, layer 1": to_points(strength, batch),
+                    "previous cell, layer 0": to_points(before, batch),
                 },
                 levels={"bag of labels, accuracy": levels["accuracy.bag_of_labels"]},
             ),
@@ -81,7 +86,7 @@ ROW = Replication(
         "embedded Omniglot pictures; labels are drawn with replacement, so that the plateau is at 0.555 nats and not at "
         "ln 2; the rate is 1e-4 and the batch 32. Without clamps."
     ),
-    run=run,
+    run=run_seed,
     checks=(
         Check("plateau", "loss half-way to the drop, over the loss of the bag of labels", "1.00 (ln 2)", PLOT, 0.85, 1.15),
         Check("drop_middle", "sequences when the loss is half of the plateau's", "200,000 to 300,000", PLOT, 100000, 600000),

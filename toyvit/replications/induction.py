@@ -5,22 +5,22 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from toyvit.config import Run, rate_changes
+from toyvit.config import RunConfig, find_rate_changes
+from toyvit.dynamics.transitions import detect_in_curve, find_window, relative_width
 from toyvit.recipes import induction, induction_control
-from toyvit.replications.lab import curve, measured, pair
-from toyvit.replications.record import LAB, Check, Found, Replication, lines
-from toyvit.results import baselines
-from toyvit.transitions import found, relative_width, window
+from toyvit.replications.lab import load_curve, to_points, train_and_measure
+from toyvit.replications.record import LAB, Check, Outcome, Replication, build_lines
+from toyvit.runs.table import load_baselines
 
 
-def run(seed: int, folder: Path, deep: Run | None = None, control: Run | None = None) -> Found:
-    two = measured(deep or induction(), seed, folder / "two-layers", ["performance", "induction", "knock_outs"])
-    one = measured(control or induction_control(), seed, folder / "one-layer", ["performance"])
-    right, alone = (curve(path, "performance", "accuracy") for path in (two, one))
-    mass, before = curve(two, "induction", "mass", layer=1), curve(two, "induction", "previous_cell", layer=0)
-    without = curve(two, "knock_outs", "accuracy", layer=1, ablation="zero")
-    bag = baselines(two)["accuracy.bag_of_labels"]
-    rise, change = window(right, bag), found(right, rate_changes((deep or induction()).train))
+def run_seed(seed: int, folder: Path, deep: RunConfig | None = None, control: RunConfig | None = None) -> Outcome:
+    two = train_and_measure(deep or induction(), seed, folder / "two-layers", ["performance", "induction", "head_ablation"])
+    one = train_and_measure(control or induction_control(), seed, folder / "one-layer", ["performance"])
+    right, alone = (load_curve(path, "performance", "accuracy") for path in (two, one))
+    mass, before = load_curve(two, "induction", "mass", layer=1), load_curve(two, "induction", "previous_cell", layer=0)
+    without = load_curve(two, "head_ablation", "accuracy", layer=1, ablation="zero")
+    bag = load_baselines(two)["accuracy.bag_of_labels"]
+    rise, change = find_window(right, bag), detect_in_curve(right, find_rate_changes((deep or induction()).train))
     numbers = {
         "bag": bag,
         "onset": float(rise[0]) if rise else None,
@@ -32,22 +32,24 @@ def run(seed: int, folder: Path, deep: Run | None = None, control: Run | None = 
         "previous_cell": float(before.iloc[-1]),
         "cut_out": float(without.iloc[-1]),
         "one_layer": float(alone.iloc[-1]),
-        "one_layer_detected": float(found(alone, rate_changes((control or induction_control()).train)) is not None),
+        "one_layer_detected": float(
+            detect_in_curve(alone, find_rate_changes((control or induction_control()).train)) is not None
+        ),
     }
-    panel = partial(lines, x="step")
-    return Found(
+    panel = partial(build_lines, x="step")
+    return Outcome(
         numbers,
         [
             panel(
                 "5 x 5 glyphs",
                 y="accuracy",
-                curves={"two layers": pair(right), "one layer": pair(alone)},
+                curves={"two layers": to_points(right), "one layer": to_points(alone)},
                 levels={"bag of labels": bag},
             ),
             panel(
                 "the circuit",
                 y="attention mass",
-                curves={"induction, layer 1": pair(mass), "previous cell, layer 0": pair(before)},
+                curves={"induction, layer 1": to_points(mass), "previous cell, layer 0": to_points(before)},
             ),
         ],
     )
@@ -61,7 +63,7 @@ ROW = Replication(
         "Recipes `induction` and `induction-control`: steps from 10 % to 90 % of the way from the bag of labels to the "
         "last accuracy, and what the circuit comes to. Steps of the onset belong to one machine and are not compared."
     ),
-    run=run,
+    run=run_seed,
     checks=(
         Check("width", "steps of the rise over the steps before", "0.10 to 0.17", LAB, 0.05, 0.25, must=True),
         Check("accuracy", "accuracy at the end", "0.998 to 1.000", LAB, 0.98, 1, must=True),

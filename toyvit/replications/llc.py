@@ -8,27 +8,27 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from toyvit.analyses.llc import Estimate, Llc, Loss, reduced_rank, sample
-from toyvit.replications.record import TEXT, Check, Found, Replication, lines
+from toyvit.analyses.llc import LlcConfig, LlcEstimate, Loss, reduced_rank_llc, sample_chains
+from toyvit.replications.record import TEXT, Check, Outcome, Replication, build_lines
 
 N_BETA = 1000.0
 CURVATURES = torch.tensor([0.01, 0.1, 1.0, 10.0], dtype=torch.double)
-QUADRATIC = Llc(step_size=1e-4, n_beta=N_BETA, localisation=50.0, draws=800, burn_in=400, chains=100)
-CROSSING = Llc(step_size=3e-4, n_beta=N_BETA, localisation=10.0, draws=1500, burn_in=1500, chains=1000)
-REGRESSION = Llc(step_size=3e-4, localisation=1.0, draws=2000, burn_in=1000, chains=10)
+QUADRATIC = LlcConfig(step_size=1e-4, n_beta=N_BETA, localisation=50.0, draws=800, burn_in=400, chains=100)
+CROSSING = LlcConfig(step_size=3e-4, n_beta=N_BETA, localisation=10.0, draws=1500, burn_in=1500, chains=1000)
+REGRESSION = LlcConfig(step_size=3e-4, localisation=1.0, draws=2000, burn_in=1000, chains=10)
 INPUTS, OUTPUTS, HIDDEN, RANK, SAMPLES = 5, 4, 3, 1, 1000
 
 
-def quadratic(weights: dict[str, Tensor], rows: Tensor | None) -> Tensor:
+def estimate_quadratic(weights: dict[str, Tensor], rows: Tensor | None) -> Tensor:
     return (CURVATURES * weights["w"].square()).sum() / 2
 
 
-def crossing(a: int, b: int) -> Loss:
+def estimate_crossing(a: int, b: int) -> Loss:
     """Squared loss of the model y = w1^a w2^b x, truth 0, for x of mean square 1."""
     return lambda weights, rows: (weights["w"][0] ** a * weights["w"][1] ** b).square()
 
 
-def by_quadrature(a: int, b: int) -> float:
+def integrate_crossing(a: int, b: int) -> float:
     """n beta E[L] of that loss under exp(-n beta L - localisation / 2 |w|^2), summed over a grid that holds all of it."""
     line = torch.linspace(-4, 4, 4001, dtype=torch.double)
     x, y = line[:, None], line[None]
@@ -37,7 +37,7 @@ def by_quadrature(a: int, b: int) -> float:
     return N_BETA * ((loss * density).sum() / density.sum()).item()
 
 
-def regression(seed: int, settings: Llc) -> Estimate:
+def estimate_regression(seed: int, settings: LlcConfig) -> LlcEstimate:
     """y = B A x from a truth of lower rank, unit noise, sampled from the minimum near the truth."""
     generator = torch.Generator().manual_seed(2**20 + seed)
     sizes = (SAMPLES, INPUTS), (HIDDEN, INPUTS), (OUTPUTS, HIDDEN), (SAMPLES, OUTPUTS)
@@ -54,28 +54,28 @@ def regression(seed: int, settings: Llc) -> Estimate:
     for _ in range(200):
         slopes = torch.func.grad(loss)(weights, None)
         weights = {name: weight - 0.05 * slopes[name] for name, weight in weights.items()}
-    return sample(loss, weights, SAMPLES, settings)
+    return sample_chains(loss, weights, SAMPLES, settings)
 
 
-def run(seed: int, folder: Path, shorter: int = 1) -> Found:
+def run_seed(seed: int, folder: Path, shorter: int = 1) -> Outcome:
     """`shorter` divides the length of the chains."""
 
-    def seeded(settings: Llc) -> Llc:
+    def seeded(settings: LlcConfig) -> LlcConfig:
         return replace(settings, seed=seed, draws=settings.draws // shorter, burn_in=settings.burn_in // shorter)
 
     zeros = {size: {"w": torch.zeros(size, dtype=torch.double)} for size in (2, 4)}
     stiff = N_BETA * CURVATURES
     estimates = {
-        "quadratic": sample(quadratic, zeros[4], 1, seeded(QUADRATIC)),
-        "w1 w2": sample(crossing(1, 1), zeros[2], 1, seeded(CROSSING)),
-        "w1^2 w2": sample(crossing(2, 1), zeros[2], 1, seeded(CROSSING)),
-        "reduced rank": regression(seed, seeded(REGRESSION)),
+        "quadratic": sample_chains(estimate_quadratic, zeros[4], 1, seeded(QUADRATIC)),
+        "w1 w2": sample_chains(estimate_crossing(1, 1), zeros[2], 1, seeded(CROSSING)),
+        "w1^2 w2": sample_chains(estimate_crossing(2, 1), zeros[2], 1, seeded(CROSSING)),
+        "reduced rank": estimate_regression(seed, seeded(REGRESSION)),
     }
     exact = {
         "quadratic": (stiff / (stiff + QUADRATIC.localisation)).sum().item() / 2,
-        "w1 w2": by_quadrature(1, 1),
-        "w1^2 w2": by_quadrature(2, 1),
-        "reduced rank": reduced_rank(INPUTS, OUTPUTS, HIDDEN, RANK),
+        "w1 w2": integrate_crossing(1, 1),
+        "w1^2 w2": integrate_crossing(2, 1),
+        "reduced rank": reduced_rank_llc(INPUTS, OUTPUTS, HIDDEN, RANK),
     }
     found = {name: None if one.diverged else one.mean for name, one in estimates.items()}
     over = {f"{name}, over exact": None if value is None else value / exact[name] for name, value in found.items()}
@@ -84,8 +84,8 @@ def run(seed: int, folder: Path, shorter: int = 1) -> Found:
         for name, one in estimates.items()
     }
     title = "chains of the sampler, mean"
-    return Found(
-        found | over, [lines(title, "step", "n beta (L - L0), over exact", traces, levels={"exact": 1}, scale="symlog")]
+    return Outcome(
+        found | over, [build_lines(title, "step", "n beta (L - L0), over exact", traces, levels={"exact": 1}, scale="symlog")]
     )
 
 
@@ -99,7 +99,7 @@ ROW = Replication(
         "posterior (n beta 1,000, gamma 10; far from their limit 1 / (2 max(a, b))); regression through 3 hidden "
         "units, 5 inputs and 4 outputs, of a truth of rank 1."
     ),
-    run=run,
+    run=run_seed,
     checks=(
         Check("quadratic, over exact", "quadratic loss, over the closed form", "1", TEXT, 0.85, 1.2),
         Check("w1 w2", "w1 w2", "0.290 (quadrature)", TEXT, 0.261, 0.319),

@@ -10,8 +10,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from toyvit.errors import BadInput
-from toyvit.replications.record import Record, Replication, records, write
-from toyvit.threads import one_thread
+from toyvit.replications.record import Record, Replication, load_records, write_record
+from toyvit.threads import use_one_thread
 
 logger = logging.getLogger(__name__)
 
@@ -25,12 +25,12 @@ def replicate(
     before anything is run, or with `leave_out` is named and left out.
     """
     ready = [one for one in chosen if _ready(one, leave_out)]
-    done = {(one.name, record.seed) for one in ready for record in records(folder, one)}
+    done = {(one.name, record.seed) for one in ready for record in load_records(folder, one)}
     todo = [(one, seed) for seed in seeds for one in ready if (one.name, seed) not in done]
     folder.mkdir(parents=True, exist_ok=True)  # where nothing can be kept nothing is run
     found = []
     bar = tqdm(todo, desc="replicate", unit="seed", disable=not progress or not todo)
-    with one_thread():
+    with use_one_thread():
         for one, seed in bar:
             bar.set_postfix_str(f"{one.name}, seed {seed}")
             found.append(_one(one, seed, folder))
@@ -61,5 +61,5 @@ def _one(replication: Replication, seed: int, folder: Path) -> Record:
         numbers=found.numbers,
         panels=found.panels,
     )
-    write(folder, record)
+    write_record(folder, record)
     return record

@@ -5,25 +5,25 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from toyvit.config import Run
+from toyvit.config import RunConfig
 from toyvit.recipes import markov, markov_control
-from toyvit.replications.lab import crossing, curve, measured, pair
-from toyvit.replications.record import ONE_RUN, PLOT, Check, Found, Replication, lines
-from toyvit.results import baselines
+from toyvit.replications.lab import find_crossing, load_curve, to_points, train_and_measure
+from toyvit.replications.record import ONE_RUN, PLOT, Check, Outcome, Replication, build_lines
+from toyvit.runs.table import load_baselines
 
-looked_at = partial(measured, images=128, every=4)  # attention over 100 tokens is slow to measure
+looked_at = partial(train_and_measure, images=128, every=4)  # attention over 100 tokens is slow to measure
 
 
-def run(seed: int, folder: Path, deep: Run | None = None, control: Run | None = None) -> Found:
+def run_seed(seed: int, folder: Path, deep: RunConfig | None = None, control: RunConfig | None = None) -> Outcome:
     deep, control = deep or markov(), control or markov_control()
     two = looked_at(deep, seed, folder / "two-layers", ["strategies", "attention"])
     one = looked_at(control, seed, folder / "one-layer", ["strategies"])
-    distance = partial(curve, analysis="strategies", quantity="kl")
+    distance = partial(load_curve, analysis="strategies", quantity="kl")
     truth, unigram, alone = distance(two, strategy="truth"), distance(two, strategy="unigram"), distance(one, strategy="truth")
-    looks = curve(two, "attention", "previous", layer=0)
-    levels = {name: baselines(two)[f"kl.{name}"] for name in ("uniform", "unigram", "bayes")}
+    looks = load_curve(two, "attention", "previous", layer=0)
+    levels = {name: load_baselines(two)[f"kl.{name}"] for name in ("uniform", "unigram", "bayes")}
     batch = deep.train.batch_size
-    fall = crossing(truth, 0.176), crossing(truth, 0.095)
+    fall = find_crossing(truth, 0.176), find_crossing(truth, 0.095)
     numbers = {
         "end": float(truth.iloc[-1]),
         "bayes": levels["bayes"],
@@ -34,13 +34,13 @@ def run(seed: int, folder: Path, deep: Run | None = None, control: Run | None = 
         "fall_from": None if fall[0] is None else fall[0] * batch,
         "fall_to": None if fall[1] is None else fall[1] * batch,
     }
-    panel = partial(lines, x="sequences seen", scale="symlog")
-    shown = {"two layers": pair(truth, batch), "one layer": pair(alone, batch)}
-    return Found(
+    panel = partial(build_lines, x="sequences seen", scale="symlog")
+    shown = {"two layers": to_points(truth, batch), "one layer": to_points(alone, batch)}
+    return Outcome(
         numbers,
         [
             panel("distance from the true chain", y="KL (nats)", curves=shown, levels=levels),
-            panel("attention to the patch before, layer 0", y="mass", curves={"two layers": pair(looks, batch)}),
+            panel("attention to the patch before, layer 0", y="mass", curves={"two layers": to_points(looks, batch)}),
         ],
     )
 
@@ -54,7 +54,7 @@ ROW = Replication(
         "layer's attention to the patch before. In pictures: a 10 x 10 grid of textures, a texture a symbol, instead of a "
         "sequence of 100 tokens; recipes `markov` and `markov-control`, 128,000 sequences."
     ),
-    run=run,
+    run=run_seed,
     checks=(
         Check(
             "nearest_to_unigram",

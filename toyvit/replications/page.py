@@ -7,9 +7,9 @@ from math import inf
 from pathlib import Path
 from statistics import median
 
-from toyvit.replications.record import Check, Record, Replication, judged, records, verdict, write
-from toyvit.report.replicated import picture
-from toyvit.runs import write_atomically
+from toyvit.replications.record import Check, Record, Replication, judge_seed, load_records, summarize_verdict, write_record
+from toyvit.report.replicated import draw_replication
+from toyvit.runs.folder import write_atomically
 
 HEAD = """# Published results, run again
 
@@ -36,18 +36,18 @@ def write_page(replications: Iterable[Replication], folder: Path, docs: Path) ->
     found: dict[str, list[Record]] = {}
     everything = list(replications)
     for one in everything:
-        known = {record.seed: record for place in (kept, folder) for record in records(place, one)}
+        known = {record.seed: record for place in (kept, folder) for record in load_records(place, one)}
         found[one.name] = [known[seed] for seed in sorted(known)]
         for record in found[one.name]:
-            write(kept, record)
+            write_record(kept, record)
         if found[one.name]:
-            picture([record.panels for record in found[one.name]]).savefig(kept / f"{one.name}.png", dpi=110)
+            draw_replication([record.panels for record in found[one.name]]).savefig(kept / f"{one.name}.png", dpi=110)
     docs.mkdir(parents=True, exist_ok=True)
-    write_atomically(docs / "replications.md", text(everything, found).encode())
+    write_atomically(docs / "replications.md", format_page(everything, found).encode())
     return docs / "replications.md"
 
 
-def text(replications: Sequence[Replication], found: dict[str, list[Record]]) -> str:
+def format_page(replications: Sequence[Replication], found: dict[str, list[Record]]) -> str:
     """The page as markdown: a function of the table and the records."""
     head = "| result | source | verdict | seeds | CPU minutes a seed |\n|---|---|---|---|---|"
     rows = [_row(one, found[one.name]) for one in replications]
@@ -58,7 +58,7 @@ def text(replications: Sequence[Replication], found: dict[str, list[Record]]) ->
 def _row(one: Replication, seeds: Sequence[Record]) -> str:
     known = [record.minutes for record in seeds if record.minutes is not None]
     minutes = f"{median(known):.2g}" if known else f"about {one.minutes:g}"
-    return f"| [{one.title}](#{one.name}) | {one.source} | {verdict(one, seeds)} | {len(seeds)} | {minutes} |"
+    return f"| [{one.title}](#{one.name}) | {one.source} | {summarize_verdict(one, seeds)} | {len(seeds)} | {minutes} |"
 
 
 def _section(one: Replication, seeds: Sequence[Record]) -> str:
@@ -80,7 +80,7 @@ def _section(one: Replication, seeds: Sequence[Record]) -> str:
         "",
         f"![{one.title}](replications/{one.name}.png)",
         "",
-        f"**{verdict(one, seeds).capitalize()}.** {why(one, seeds)}",
+        f"**{summarize_verdict(one, seeds).capitalize()}.** {explain_verdict(one, seeds)}",
     ]
     return "\n".join([*lines, *(["", one.remark] if one.remark else [])])
 
@@ -111,7 +111,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def why(one: Replication, seeds: Sequence[Record]) -> str:
+def explain_verdict(one: Replication, seeds: Sequence[Record]) -> str:
     """Which numbers are out of bounds, in which seeds; that none is, where all agree."""
     failed = []
     for check in one.checks:
@@ -123,6 +123,8 @@ def why(one: Replication, seeds: Sequence[Record]) -> str:
     return "; ".join(failed) + "." if failed else "All numbers are within their bounds."
 
 
-def said(one: Replication, seeds: Sequence[Record]) -> str:
+def format_verdict(one: Replication, seeds: Sequence[Record]) -> str:
     """One line a seed for the terminal."""
-    return "\n".join(f"{one.name}, seed {record.seed}: {judged(one, record)}; {why(one, [record])}" for record in seeds)
+    return "\n".join(
+        f"{one.name}, seed {record.seed}: {judge_seed(one, record)}; {explain_verdict(one, [record])}" for record in seeds
+    )

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
+from toyvit.model.taps import replacing
 from toyvit.model.toys import RankOne
-from toyvit.replications.record import PLOT, Check, Found, Replication, lines
-from toyvit.replications.training import descend, first
-from toyvit.taps import replacing
+from toyvit.replications.record import PLOT, Check, Outcome, Replication, build_lines
+from toyvit.replications.training import descend, find_first
 
 SIZE, SCALE, STEPS, RATE = 20, 0.3, 1000, 1.0
 CLAMPS = {"nothing clamped": "", "c clamped": "c", "b and c clamped": "bc"}
 
 
-def losses(seed: int, clamped: str, steps: int = STEPS) -> list[float]:
+def train_product(seed: int, clamped: str, steps: int = STEPS) -> list[float]:
     """Mean squared error over entries, by step, of plain gradient descent towards the product of three N(0, 1) vectors."""
     generator = torch.Generator().manual_seed(2**20 + seed)
     goal = {name: torch.randn(SIZE, generator=generator) for name in "abc"}
@@ -32,20 +32,20 @@ def losses(seed: int, clamped: str, steps: int = STEPS) -> list[float]:
     return found
 
 
-def run(seed: int, folder: Path) -> Found:
-    curves = {name: losses(seed, clamped) for name, clamped in CLAMPS.items()}
+def run_seed(seed: int, folder: Path) -> Outcome:
+    curves = {name: train_product(seed, clamped) for name, clamped in CLAMPS.items()}
     numbers: dict[str, float | None] = {}
     for name, curve in curves.items():
         short = name.replace(" clamped", "").replace(" ", "_")
         for share in (0.9, 0.5, 0.1):
-            numbers[f"{short}_{share}"] = first(range(len(curve)), curve, under=share * curve[0])
+            numbers[f"{short}_{share}"] = find_first(range(len(curve)), curve, under=share * curve[0])
     ten, ninety = numbers["nothing_0.1"], numbers["nothing_0.9"]
     numbers["width"] = (ten - ninety) / ninety if ten and ninety else None
     one, none = numbers["c_0.5"], numbers["nothing_0.5"]
     numbers["earlier"] = none / one if one and none else None
     steps = list(range(STEPS))
     shown = {name: (steps, [value / curve[0] for value in curve]) for name, curve in curves.items()}
-    return Found(numbers, [lines("three factors", "iteration", "loss, share of the first", shown, scale="symlog")])
+    return Outcome(numbers, [build_lines("three factors", "iteration", "loss, share of the first", shown, scale="symlog")])
 
 
 ROW = Replication(
@@ -56,7 +56,7 @@ ROW = Replication(
         "Mean squared error of a (x) b (x) c, 20 entries each, towards a product of three N(0, 1) vectors; plain gradient "
         "descent, rate 1, 1,000 iterations; nothing clamped, c clamped to its goal, b and c clamped. Start: N(0, 0.3^2)."
     ),
-    run=run,
+    run=run_seed,
     checks=(
         Check(
             "nothing_0.5",

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from toyvit.errors import BadInput
-from toyvit.runs import write_atomically
+from toyvit.runs.folder import write_atomically
 
-Panel = dict[str, Any]  # what `lines` and `grid` make: a picture's part, in plain JSON
+Panel = dict[str, Any]  # what `build_lines` and `build_grid` make: a picture's part, in plain JSON
 MOST_POINTS = 80  # of a curve in a record
 # Where a published figure stands.
 TEXT, PLOT = "text", "read off a plot"
@@ -36,7 +36,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Found:
+class Outcome:
     """What one seed came to: numbers by name (None: it never happened), and the panels of its picture."""
 
     numbers: Mapping[str, float | None]
@@ -51,7 +51,7 @@ class Replication:
     title: str
     source: str
     compared: str
-    run: Callable[[int, Path], Found]
+    run: Callable[[int, Path], Outcome]
     checks: tuple[Check, ...]
     minutes: float  # CPU, about
     remark: str = ""  # what is known about why the numbers differ
@@ -71,7 +71,7 @@ class Record:
     panels: list[Panel]
 
 
-def lines(
+def build_lines(
     title: str,
     x: str,
     y: str,
@@ -94,7 +94,7 @@ def lines(
     }
 
 
-def grid(title: str, x: str, y: str, value: str, places: tuple[Sequence[float], Sequence[float]], values: Any) -> Panel:
+def build_grid(title: str, x: str, y: str, value: str, places: tuple[Sequence[float], Sequence[float]], values: Any) -> Panel:
     """A panel of colours: `values` (y x) at the places of its columns and rows."""
     rows = [[_round(one) for one in row] for row in values]
     columns, down = ([_round(one) for one in axis] for axis in places)
@@ -114,25 +114,25 @@ def _round(value: float) -> float | None:
     return float(f"{float(value):.5g}") if value == value and abs(value) != float("inf") else None
 
 
-def path_of(folder: Path, name: str, seed: int) -> Path:
+def build_path(folder: Path, name: str, seed: int) -> Path:
     return folder / f"{name}-{seed}.json"
 
 
-def write(folder: Path, record: Record) -> None:
+def write_record(folder: Path, record: Record) -> None:
     numbers = {name: None if value is None else _round(value) for name, value in record.numbers.items()}
     text = json.dumps(
         asdict(record) | {"numbers": numbers, "minutes": None if record.minutes is None else _round(record.minutes)}
     )
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path_of(folder, record.name, record.seed), (text + "\n").encode())
+    write_atomically(build_path(folder, record.name, record.seed), (text + "\n").encode())
 
 
-def read(path: Path) -> Record:
+def read_record(path: Path) -> Record:
     """A record; BadInput where the file is damaged."""
     try:
         plain = json.loads(path.read_text())
         record = Record(**plain)
-        if path != path_of(path.parent, record.name, record.seed):
+        if path != build_path(path.parent, record.name, record.seed):
             raise ValueError("it is another's")
         return record
     except (ValueError, TypeError, OSError) as error:
@@ -140,17 +140,17 @@ def read(path: Path) -> Record:
         raise BadInput(f"{path} is not a record of a replication ({why}): delete it and run that seed again") from None
 
 
-def records(folder: Path, replication: Replication) -> list[Record]:
+def load_records(folder: Path, replication: Replication) -> list[Record]:
     """The finished seeds of a replication, in order; those of another version of it do not count."""
     found = [
-        read(path)
+        read_record(path)
         for path in folder.glob(f"{replication.name}-*.json")
         if path.stem.removeprefix(f"{replication.name}-").isdigit()
     ]
     return sorted((one for one in found if one.version == replication.version), key=lambda one: one.seed)
 
 
-def judged(replication: Replication, record: Record) -> str:
+def judge_seed(replication: Replication, record: Record) -> str:
     """`agrees`, `differs`, or `not reached` where something that must happen did not."""
     failed = [check for check in replication.checks if not check.agrees(record.numbers.get(check.number))]
     if any(check.must for check in failed):
@@ -158,9 +158,9 @@ def judged(replication: Replication, record: Record) -> str:
     return "differs" if failed else "agrees"
 
 
-def verdict(replication: Replication, found: Sequence[Record]) -> str:
+def summarize_verdict(replication: Replication, found: Sequence[Record]) -> str:
     """The verdict of all seeds: one word where they are of one mind, else how many say what."""
-    said = [judged(replication, record) for record in found]
+    said = [judge_seed(replication, record) for record in found]
     counts = {word: said.count(word) for word in ("agrees", "differs", "not reached") if word in said}
     if not said:
         return "not run"

@@ -5,31 +5,33 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from toyvit.config import Run
+from toyvit.config import RunConfig
+from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.recipes import repeats
-from toyvit.replications.lab import curve, measured, pair
-from toyvit.replications.record import PLOT, TEXT, Check, Found, Replication, lines
-from toyvit.results import baselines
-from toyvit.transitions import found
+from toyvit.replications.lab import load_curve, to_points, train_and_measure
+from toyvit.replications.record import PLOT, TEXT, Check, Outcome, Replication, build_lines
+from toyvit.runs.table import load_baselines
 
 
-def run(seed: int, folder: Path, recipe: Run | None = None) -> Found:
+def run_seed(seed: int, folder: Path, recipe: RunConfig | None = None) -> Outcome:
     recipe = recipe or repeats()
     runs = {name: replace(recipe, model=replace(recipe.model, n_layers=n)) for n, name in ((1, "one layer"), (2, "two layers"))}
-    paths = {name: measured(one, seed, folder / name.replace(" ", "-"), ["performance"]) for name, one in runs.items()}
-    right = {name: curve(path, "performance", "accuracy") for name, path in paths.items()}
-    change = found(right["two layers"])  # near the end of the warm-up; one layer, with the same schedule, is the control
+    paths = {name: train_and_measure(one, seed, folder / name.replace(" ", "-"), ["performance"]) for name, one in runs.items()}
+    right = {name: load_curve(path, "performance", "accuracy") for name, path in paths.items()}
+    change = detect_in_curve(
+        right["two layers"]
+    )  # near the end of the warm-up; one layer, with the same schedule, is the control
     numbers = {
         "one_layer": float(right["one layer"].iloc[-1]),
         "two_layers": float(right["two layers"].iloc[-1]),
-        "bag": baselines(paths["two layers"])["accuracy.bag_of_glyphs"],
+        "bag": load_baselines(paths["two layers"])["accuracy.bag_of_glyphs"],
         "onset": change.onset if change else None,
     }
-    shown = {name: pair(values) for name, values in right.items()}
-    panel = lines(
+    shown = {name: to_points(values) for name, values in right.items()}
+    panel = build_lines(
         "next glyph, from the second time on", "step", "accuracy", shown, levels={"bag of glyphs": numbers["bag"] or 0}
     )
-    return Found(numbers, [panel])
+    return Outcome(numbers, [panel])
 
 
 ROW = Replication(
@@ -41,7 +43,7 @@ ROW = Replication(
         "head. A picture shows one random sequence of glyphs over and over, with a period of 8 to 12 that varies; a fixed "
         "period could be learned by position alone."
     ),
-    run=run,
+    run=run_seed,
     checks=(
         Check("two_layers", "two layers, at the end", "induction heads form", TEXT, 0.95, 1, must=True),
         Check("one_layer", "one layer, at the end (position alone gives some of it)", "they do not form", TEXT, 0, 0.5),

@@ -11,19 +11,19 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from toyvit.analyses.llc import Llc, sample
+from toyvit.analyses.llc import LlcConfig, sample_chains
 from toyvit.model.toys import Sums
-from toyvit.replications.record import ONE_RUN, Check, Found, Replication, lines
-from toyvit.replications.training import descend, first
+from toyvit.replications.record import ONE_RUN, Check, Outcome, Replication, build_lines
+from toyvit.replications.training import descend, find_first
 
 P, SHARE = 53, 0.4
 STEPS, BATCH, RATE, DECAY, LOOKS = 40_000, 128, 5e-3, 2e-4, 80
 N_LLC = 20  # checkpoints, about, whose coefficient is estimated
 # n beta as devinterp has it, batch over ln batch. On a grokked seed 3e-4 and 1e-3 differ by 5 % or less, 1e-4 by 30 %.
-SAMPLER = Llc(step_size=1e-3, n_beta=BATCH / math.log(BATCH), draws=200, burn_in=100, chains=4, batch=256)
+SAMPLER = LlcConfig(step_size=1e-3, n_beta=BATCH / math.log(BATCH), draws=200, burn_in=100, chains=4, batch=256)
 
 
-def data(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def list_sums(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Pairs and their sums: 40 % of all ordered pairs to train on, and the others."""
     pairs = torch.cartesian_prod(torch.arange(P), torch.arange(P))
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(2**20 + seed))
@@ -32,19 +32,19 @@ def data(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return pairs[seen], sums[seen], pairs[unseen], sums[unseen]
 
 
-def coefficient(model: Sums, pairs: Tensor, sums: Tensor) -> float | None:
+def estimate_coefficient(model: Sums, pairs: Tensor, sums: Tensor) -> float | None:
     """The local learning coefficient of the training loss at a model's weights; None where the chains diverged."""
 
     def loss(weights: dict[str, Tensor], rows: Tensor | None) -> Tensor:
         x, y = (pairs, sums) if rows is None else (pairs[rows], sums[rows])
         return F.cross_entropy(functional_call(model, weights, (x,)), y)
 
-    found = sample(loss, dict(model.named_parameters()), len(pairs), SAMPLER, math.log(P))
+    found = sample_chains(loss, dict(model.named_parameters()), len(pairs), SAMPLER, math.log(P))
     return None if found.diverged else found.mean
 
 
-def run(seed: int, folder: Path, steps: int = STEPS, looks: int = LOOKS) -> Found:
-    pairs, sums, others, answers = data(seed)
+def run_seed(seed: int, folder: Path, steps: int = STEPS, looks: int = LOOKS) -> Outcome:
+    pairs, sums, others, answers = list_sums(seed)
     generator, model = torch.Generator().manual_seed(2**21 + seed), Sums(P, seed=seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
     when = sorted({round(k * steps / looks) for k in range(looks + 1)})
@@ -62,13 +62,13 @@ def run(seed: int, folder: Path, steps: int = STEPS, looks: int = LOOKS) -> Foun
 
     descend(model, optimizer, loss, steps, look, when)
     places = range(0, len(when), max(1, (len(when) - 1) // N_LLC))
-    llcs = [coefficient(kept[place], pairs, sums) for place in places]
+    llcs = [estimate_coefficient(kept[place], pairs, sums) for place in places]
     known = [value for value in llcs if value is not None]
     peak = max(known) if known else None
     numbers = {
-        "training_99": first(when, accuracy["training"], over=0.99),
-        "test_10": first(when, accuracy["test"], over=0.1),
-        "test_95": first(when, accuracy["test"], over=0.95),
+        "training_99": find_first(when, accuracy["training"], over=0.99),
+        "test_10": find_first(when, accuracy["test"], over=0.1),
+        "test_95": find_first(when, accuracy["test"], over=0.95),
         "test_at_end": accuracy["test"][-1],
         "llc_peak": peak,
         "llc_end": llcs[-1],
@@ -77,10 +77,10 @@ def run(seed: int, folder: Path, steps: int = STEPS, looks: int = LOOKS) -> Foun
     shown = {name: (when, values) for name, values in accuracy.items()}
     nan = [float("nan") if value is None else value for value in llcs]
     panels = [
-        lines("modular addition, p = 53", "step", "accuracy", shown, levels={"chance": 1 / P}),
-        lines("local learning coefficient", "step", "LLC", {"LLC": ([when[place] for place in places], nan)}),
+        build_lines("modular addition, p = 53", "step", "accuracy", shown, levels={"chance": 1 / P}),
+        build_lines("local learning coefficient", "step", "LLC", {"LLC": ([when[place] for place in places], nan)}),
     ]
-    return Found(numbers, panels)
+    return Outcome(numbers, panels)
 
 
 ROW = Replication(
@@ -92,7 +92,7 @@ ROW = Replication(
         "pairs to train on, Adam with weight decay 2e-4 at a rate of 5e-3, batches of 128, 40,000 steps; "
         "and the local learning coefficient of the training loss, at 20 checkpoints (n beta 26.4, spring 100)."
     ),
-    run=run,
+    run=run_seed,
     checks=(
         Check("training_99", "step of training accuracy 0.99", "2,000", ONE_RUN, 500, 5000),
         Check("test_10", "step of test accuracy 0.1", "under 0.03 to 12,000", ONE_RUN, 6000, 40000, must=True),

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from toyvit.model.toys import Superposition
-from toyvit.replications.record import PLOT, TEXT, Check, Found, Replication, grid, lines
+from toyvit.replications.record import PLOT, TEXT, Check, Outcome, Replication, build_grid, build_lines
 from toyvit.replications.training import descend
 from toyvit.stats import feature_dimensionality
 
@@ -17,7 +17,7 @@ STEPS, BATCH, RATE, COPIES = 3000, 1024, 1e-2, 4
 DENSITIES = (1.0, 0.7, 0.5, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)  # one minus sparsity
 
 
-def sparse(
+def draw_sparse(
     n: int, density: Float[Tensor, " copy"], n_features: int, generator: torch.Generator
 ) -> Float[Tensor, "image copy feature"]:
     """Features uniform in 0 .. 1, each there with the probability of its copy."""
@@ -25,7 +25,7 @@ def sparse(
     return torch.rand(shape, generator=generator) * (torch.rand(shape, generator=generator) < density[:, None])
 
 
-def trained(
+def train_copies(
     n_features: int,
     n_hidden: int,
     importance: Float[Tensor, "copy feature"],
@@ -44,7 +44,7 @@ def trained(
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
 
     def errors(n: int) -> Tensor:
-        x = sparse(n, density, n_features, generator)
+        x = draw_sparse(n, density, n_features, generator)
         return (importance * (model(x) - x).square()).mean((0, 2)) / density
 
     def loss(step: int) -> Tensor:
@@ -56,51 +56,51 @@ def trained(
         return model.weight.detach(), errors(16 * batch)
 
 
-def best(weight: Tensor, losses: Tensor, copies: int = COPIES) -> Tensor:
+def select_best(weight: Tensor, losses: Tensor, copies: int = COPIES) -> Tensor:
     """Of every group of so many copies, one after the other, the one of lowest loss."""
     picks = losses.view(-1, copies).argmin(1)
     return weight.unflatten(0, (-1, copies))[torch.arange(len(picks)), picks]
 
 
-def repeated(values: Tensor, copies: int = COPIES) -> Tensor:
+def repeat_training(values: Tensor, copies: int = COPIES) -> Tensor:
     return values.repeat_interleave(copies, 0)
 
 
-def share_near(found: Tensor, value: float, within: float = 0.03) -> float:
+def score_share_near(found: Tensor, value: float, within: float = 0.03) -> float:
     return ((found - value).abs() < within).float().mean().item()
 
 
-def pentagons(seed: int, steps: int) -> tuple[Tensor, Tensor]:
+def count_pentagons(seed: int, steps: int) -> tuple[Tensor, Tensor]:
     """Five features of importance 0.9^i in two dimensions: dimensionality and length, (density feature)."""
-    density = repeated(torch.tensor(DENSITIES))
+    density = repeat_training(torch.tensor(DENSITIES))
     importance = (0.9 ** torch.arange(5.0)).expand(len(density), -1)
-    weight = best(*trained(5, 2, importance, density, seed, steps=steps))
+    weight = select_best(*train_copies(5, 2, importance, density, seed, steps=steps))
     return feature_dimensionality(weight), weight.norm(dim=2)
 
 
-def triangles(seed: int, steps: int) -> Tensor:
+def count_triangles(seed: int, steps: int) -> Tensor:
     """Twelve equal features in eight dimensions, half of them there at a time, six copies: all dimensionalities."""
-    weight, _ = trained(12, 8, torch.ones(6, 12), torch.full((6,), 0.5), seed, steps=steps, batch=BATCH // 2)
+    weight, _ = train_copies(12, 8, torch.ones(6, 12), torch.full((6,), 0.5), seed, steps=steps, batch=BATCH // 2)
     return feature_dimensionality(weight).flatten()
 
 
 IMPORTANCES, MAP_DENSITIES = torch.logspace(-1, 1, 11), torch.logspace(-2, 0, 11)
 
 
-def phases(seed: int, steps: int) -> Tensor:
+def draw_phases(seed: int, steps: int) -> Tensor:
     """Two features in one dimension: dimensionality of the second, (importance of the second, density), 0 where it is left out.
 
     0: not represented; 1: alone, the first is left out; 1/2: both, an antipodal pair.
     """
     second, density = (axis.flatten() for axis in torch.meshgrid(IMPORTANCES, MAP_DENSITIES, indexing="ij"))
-    importance = repeated(torch.stack([torch.ones_like(second), second], 1))
-    weight = best(*trained(2, 1, importance, repeated(density), seed, steps=steps, batch=256))
+    importance = repeat_training(torch.stack([torch.ones_like(second), second], 1))
+    weight = select_best(*train_copies(2, 1, importance, repeat_training(density), seed, steps=steps, batch=256))
     return feature_dimensionality(weight)[:, 1].view(len(IMPORTANCES), len(MAP_DENSITIES))
 
 
-def run(seed: int, folder: Path, steps: int = STEPS) -> Found:
-    found, length = pentagons(seed, steps)
-    three, phase = triangles(seed, steps), phases(seed, steps // 2)
+def run_seed(seed: int, folder: Path, steps: int = STEPS) -> Outcome:
+    found, length = count_pentagons(seed, steps)
+    three, phase = count_triangles(seed, steps), draw_phases(seed, steps // 2)
     used = torch.where(length > 0.5, found, torch.nan)
     at = {density: used[place].nanmedian().item() for place, density in enumerate(DENSITIES)}
     null = feature_dimensionality(torch.randn(100, 12, 8, generator=torch.Generator().manual_seed(0))).flatten()
@@ -108,8 +108,8 @@ def run(seed: int, folder: Path, steps: int = STEPS) -> Found:
         "dense": at[1.0],
         "middle": at[0.3],
         "sparse": at[0.02],
-        "triangles": share_near(three, 2 / 3),
-        "triangles_random": share_near(null, 2 / 3),
+        "triangles": score_share_near(three, 2 / 3),
+        "triangles_random": score_share_near(null, 2 / 3),
         "left_out": phase[0, -1].item(),
         "alone": phase[-1, -1].item(),
         "both": phase[len(IMPORTANCES) // 2, 0].item(),
@@ -124,9 +124,9 @@ def run(seed: int, folder: Path, steps: int = STEPS) -> Found:
         for name, values in counted.items()
     }
     panels = [
-        lines("5 features in 2 dimensions", "1 / density", "dimensionality", curves, levels=solids, scale="log"),
-        lines("12 features in 8 dimensions, density 1/2", "dimensionality (triangle: 2/3)", "share of features", shares),
-        grid(
+        build_lines("5 features in 2 dimensions", "1 / density", "dimensionality", curves, levels=solids, scale="log"),
+        build_lines("12 features in 8 dimensions, density 1/2", "dimensionality (triangle: 2/3)", "share of features", shares),
+        build_grid(
             "2 features in 1 dimension",
             "density",
             "importance of the second",
@@ -135,7 +135,7 @@ def run(seed: int, folder: Path, steps: int = STEPS) -> Found:
             phase.tolist(),
         ),
     ]
-    return Found(numbers, panels)
+    return Outcome(numbers, panels)
 
 
 ROW = Replication(
@@ -147,7 +147,7 @@ ROW = Replication(
         "density (one minus sparsity; of 4 copies the one of lowest loss); 12 equal features in 8 dimensions at density "
         "1/2, where triangles show; and the phase diagram of 2 features in 1 dimension."
     ),
-    run=run,
+    run=run_seed,
     checks=(
         Check("dense", "dimensionality of the features in use at density 1, median", "1", TEXT, 0.95, 1.001),
         Check("middle", "the same at density 0.3: antipodal pairs", "1/2", TEXT, 0.47, 0.53),

@@ -11,31 +11,32 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from torch import Tensor
 
-from toyvit.circuits.graph import graph
-from toyvit.circuits.lifetimes import by_edge, lives
+from toyvit.circuits.graph import build_graph
 from toyvit.config import ModelConfig
-from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, curve, step_axis
-from toyvit.results import main_rows, table
-from toyvit.trajectory import Trajectory
+from toyvit.dynamics.edge_lifetimes import date_edges, pivot_edge_scores
+from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, select_curve, set_step_axis
+from toyvit.runs.handle import Run
+from toyvit.runs.table import load_table, select_main_rows
 
 PORTS = {"q": BLUE, "k": ORANGE, "v": GREEN, "": PINK}
 NAMES = {"q": "into queries", "k": "into keys", "v": "into values", "": "into an MLP or the logits"}
 
 
-def circuit(config: ModelConfig, kept: Tensor, scores: Tensor | None = None, title: str = "") -> Figure:
+def draw_circuit_graph(config: ModelConfig, edge_mask: Tensor, scores: Tensor | None = None, title: str = "") -> Figure:
     """A circuit from the input (below) to the logits: colours say what an edge runs into, widths its score.
 
     Nodes that the circuit does not use are pale. `kept` and `scores` are (receiver sender) matrices.
     """
-    wires, places = graph(config), _places(config)
+    wires, places = build_graph(config), _places(config)
     right, top = max(x for x, _ in places.values()), max(y for _, y in places.values())
     figure = Figure(figsize=(max(6.0, 1.3 * right + 4), 1.1 * top + 1.4), layout="constrained")
     panel = figure.subplots()
     edges = [
-        (wires.senders[sender], wires.receivers[receiver], receiver, sender) for receiver, sender in kept.nonzero().tolist()
+        (wires.senders[sender], wires.receivers[receiver], receiver, sender)
+        for receiver, sender in edge_mask.nonzero().tolist()
     ]
     used = {name.split("<")[0] for sender, receiver, *_ in edges for name in (sender, receiver)}
-    largest = scores.abs()[kept > 0].max().item() if scores is not None and edges else 1.0
+    largest = scores.abs()[edge_mask > 0].max().item() if scores is not None and edges else 1.0
     for sender, receiver, row, column in edges:
         owner, _, port = receiver.partition("<")
         share = abs(scores[row, column].item()) / largest if scores is not None else 1.0
@@ -74,20 +75,20 @@ def _arrow(panel: Axes, start: tuple[float, float], end: tuple[float, float], po
     panel.add_patch(FancyArrowPatch(start, end, color=PORTS[port], lw=0.6 + 3 * share, alpha=0.35 + 0.6 * share, **style))
 
 
-def edges(path: Path, beside: Path | None = None) -> Figure:
+def draw_edges(path: Path, beside: Path | None = None) -> Figure:
     """Scores of the strongest edges over training beside the loss: a column of panels for each counterfactual."""
-    frame = table(path)
-    rows = main_rows(frame[frame["analysis"] == "edges"])
+    frame = load_table(path)
+    rows = select_main_rows(frame[frame["analysis"] == "edges"])
     changes = rows["change"].dropna().unique()
     figure = Figure(figsize=(4.2 * len(changes) + 1, 6.5), layout="constrained")
     panels = figure.subplots(2, len(changes), sharex=True, squeeze=False, height_ratios=(1, 2.2))
-    loss = curve(frame, "performance", "loss") if "performance" in set(frame["analysis"]) else None
+    loss = select_curve(frame, "performance", "loss") if "performance" in set(frame["analysis"]) else None
     for change, (above, below) in zip(changes, panels.T, strict=True):
         if loss is not None:
             above.plot(loss.index, loss, color="black", lw=1.2)
         above.set_title(f"other {change}", fontsize="medium")
-        _edges_over_time(below, by_edge(rows, change))
-        difference = {name: curve(frame, "edges", name, change=change) for name in ("clean", "corrupt")}
+        _edges_over_time(below, pivot_edge_scores(rows, change))
+        difference = {name: select_curve(frame, "edges", name, change=change) for name in ("clean", "corrupt")}
         below.plot(difference["corrupt"] - difference["clean"], color=GREY, ls="--", lw=1, label="all edges at once")
         below.axhline(0, color=GREY, lw=0.6)
         below.legend(fontsize=7.5, loc="lower left")
@@ -100,7 +101,7 @@ def edges(path: Path, beside: Path | None = None) -> Figure:
 
 def _edges_over_time(panel: Axes, scores: pd.DataFrame, most: int = 6) -> None:
     """Lines of the strongest edges, a dot at each birth; all others pale."""
-    born = lives(scores)
+    born = date_edges(scores)
     strongest = scores.abs().max().sort_values(ascending=False, kind="stable").index[:most]
     for edge in scores.columns.difference(strongest):
         panel.plot(scores.index, scores[edge], color="#cccccc", lw=0.6)
@@ -111,13 +112,13 @@ def _edges_over_time(panel: Axes, scores: pd.DataFrame, most: int = 6) -> None:
             panel.plot([step], [scores.loc[step, edge]], "o", ms=4, color=shade)
 
 
-def patching(path: Path, beside: Path | None = None) -> Figure:
+def draw_patching(path: Path, beside: Path | None = None) -> Figure:
     """Share of the clean answer that comes back when one head's output at one token is the clean one: last measured step."""
-    frame = table(path)
-    rows = main_rows(frame[(frame["analysis"] == "patching") & (frame["quantity"] == "patched_head")])
+    frame = load_table(path)
+    rows = select_main_rows(frame[(frame["analysis"] == "patching") & (frame["quantity"] == "patched_head")])
     rows = rows[rows["step"] == rows["step"].max()]
     changes, directions = list(rows["change"].unique()), list(rows["direction"].unique())
-    config = Trajectory(path).run.model
+    config = Run(path).config.model
     size = (
         1.5 + 0.19 * config.n_tokens * len(changes),
         1.2 + len(directions) * (0.28 * config.n_layers * config.n_heads + 0.5),
@@ -140,10 +141,10 @@ def patching(path: Path, beside: Path | None = None) -> Figure:
     return figure
 
 
-def attribution(path: Path, beside: Path | None = None) -> Figure:
+def draw_attribution(path: Path, beside: Path | None = None) -> Figure:
     """What heads, MLPs and the rest add to the answer's logit over the mean logit: the largest, and the sum, against step."""
-    frame = table(path)
-    rows = main_rows(frame[frame["analysis"] == "attribution"])
+    frame = load_table(path)
+    rows = select_main_rows(frame[frame["analysis"] == "attribution"])
     lines: dict[str, pd.Series] = {}
     for quantity, what in (("direct", "a"), ("direct_mlp", "m"), ("direct_part", "")):
         for row, values in _grouped(rows[rows["quantity"] == quantity]):
@@ -159,7 +160,7 @@ def attribution(path: Path, beside: Path | None = None) -> Figure:
     panel.axhline(0, color=GREY, lw=0.8)
     panel.set_ylabel("direct effect on the answer's logit,\nover the mean logit (logits)")
     panel.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
-    step_axis(panel)
+    set_step_axis(panel)
     return figure
 
 
@@ -178,10 +179,10 @@ def _label(what: str, row: dict[str, Any]) -> str:
     return f"{what}{row['layer']}" + (f".h{row['head']}" if "head" in row else "")
 
 
-def flow(path: Path, beside: Path | None = None) -> Figure:
+def draw_attention_knockout(path: Path, beside: Path | None = None) -> Figure:
     """What it costs, in nats, when one group of tokens cannot attend to another in one layer: against step, a panel a layer."""
-    frame = table(path)
-    rows = main_rows(frame[frame["analysis"] == "flow"])
+    frame = load_table(path)
+    rows = select_main_rows(frame[frame["analysis"] == "attention_knockout"])
     layers = sorted(rows["layer"].dropna().unique())
     figure = Figure(figsize=(4 * len(layers) + 1.5, 3.6), layout="constrained")
     panels = figure.subplots(1, len(layers), sharey=True, squeeze=False)[0]
@@ -195,11 +196,11 @@ def flow(path: Path, beside: Path | None = None) -> Figure:
             panel.plot(values.index, values, color=shade, ls=style, lw=1.3, marker=mark, label=f"{query} cannot read {key}")
         panel.axhline(0, color=GREY, lw=0.8)
         panel.set_title(f"layer {layer}", fontsize="medium")
-        step_axis(panel)
+        set_step_axis(panel)
     panels[0].set_ylabel("rise of the loss (nats)")
     panels[-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle(f"{path.name}: attention knock-outs, one layer at a time", fontsize="small")
     return figure
 
 
-__all__ = ["attribution", "circuit", "edges", "flow", "patching"]
+__all__ = ["draw_attribution", "draw_circuit_graph", "draw_edges", "draw_attention_knockout", "draw_patching"]

@@ -9,40 +9,40 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from toyvit.analyses.llc import Estimate
-from toyvit.dynamics import progress
-from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, _line, levels, step_axis
-from toyvit.results import table
-from toyvit.trajectory import Trajectory
+from toyvit.analyses.llc import LlcEstimate
+from toyvit.dynamics.checkpoints import measure_progress
+from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, _line, mark_levels, set_step_axis
+from toyvit.runs.handle import Run
+from toyvit.runs.table import load_table
 
 
-def grokking(path: Path, beside: Path | None = None) -> Figure:
+def draw_grokking(path: Path, beside: Path | None = None) -> Figure:
     """Accuracy and loss on sums trained on and on others, progress measures, Gini coefficient, and the LLC where there is one.
 
-    Key frequencies are the finished network's (`toyvit.dynamics.progress`).
+    Key frequencies are the finished network's (`toyvit.dynamics.checkpoints.measure_progress`).
     """
-    run = Trajectory(path)
-    seen, chance = progress(run), log(run.run.model.stated("n_classes"))
-    llc = table(path).query("analysis == 'llc'")
+    run = Run(path)
+    seen, chance = measure_progress(run), log(run.config.model.stated("n_classes"))
+    llc = load_table(path).query("analysis == 'llc'")
     figure = Figure(figsize=(8, 9 + 2 * (len(llc) > 0)), layout="constrained")
     panels = figure.subplots(4 + (len(llc) > 0), 1, sharex=True)
     for panel, quantity, name in zip(panels, ("accuracy", "loss"), ("accuracy", "loss (nats)"), strict=False):
         _line(panel, seen[f"train_{quantity}"], color=GREY, label="sums trained on")
         _line(panel, seen[f"test_{quantity}"], color=BLUE, label="other sums")
         panel.set_ylabel(name)
-    levels(panels[0], {"chance": exp(-chance)})
+    mark_levels(panels[0], {"chance": exp(-chance)})
     curves = {"restricted": (SKY, ":"), "restricted_alone": (BLUE, "-"), "excluded": (ORANGE, "-")}
     for name, (colour, style) in curves.items():
         _line(panels[2], seen[name], color=colour, ls=style, label=_PROGRESS[name])
     panels[2].set_ylabel("progress measures:\nloss (nats)")
     for panel in panels[1:3]:
         panel.set_yscale("log")
-        levels(panel, {"chance": chance})
+        mark_levels(panel, {"chance": chance})
     _line(panels[3], seen["gini"], color=GREEN, label="Gini, embedding")
     _line(panels[3], seen["key_share"], color=PINK, label="key frequencies' share of the logits' variance")
     panels[3].set_ylabel("Fourier sparsity")
     panels[3].set_ylim(0, 1)
-    levels(panels[3], {"Gini, step 0": seen["gini"].iloc[0]})
+    mark_levels(panels[3], {"Gini, step 0": seen["gini"].iloc[0]})
     if len(llc):
         _llc_panel(panels[4], llc)
     for panel in panels[:4]:
@@ -51,7 +51,7 @@ def grokking(path: Path, beside: Path | None = None) -> Figure:
     verdict = "grokked" if best["test_accuracy"] > 0.9 else "not grokked"
     at = f"test accuracy {best['test_accuracy']:.2f} at step {best.name:,}, whose key frequencies are taken"
     figure.suptitle(f"{path.name}, {verdict}: {at}", fontsize="small")
-    step_axis(panels[-1])
+    set_step_axis(panels[-1])
     return figure
 
 
@@ -75,7 +75,7 @@ def _llc_panel(panel: Axes, rows: pd.DataFrame) -> None:
         panel.legend(fontsize="small")
 
 
-def traces(estimate: Estimate) -> Figure:
+def draw_traces(estimate: LlcEstimate) -> Figure:
     """The sampler's chains: loss against its own steps, the loss it started from, and the steps that do not count shaded."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     panel = figure.subplots()
@@ -85,6 +85,6 @@ def traces(estimate: Estimate) -> Figure:
     panel.set_xlabel("step of the sampler")
     panel.set_ylabel("loss (nats)")
     named = {"at the start": estimate.start, "chance": estimate.chance}
-    levels(panel, {name: value for name, value in named.items() if value < panel.get_ylim()[1]})
+    mark_levels(panel, {name: value for name, value in named.items() if value < panel.get_ylim()[1]})
     panel.legend(fontsize="small")
     return figure

@@ -7,44 +7,44 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from toyvit.analyses.heads import MARGIN, implied, names_of
+from toyvit.analyses.heads import MARGIN, list_implied, name_head
 from toyvit.errors import BadInput
 from toyvit.report.figures import ORANGE
-from toyvit.results import main_rows, table
-from toyvit.runs import RunFolder
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.table import load_table, select_main_rows
 
 Head = tuple[int, int, int]  # step, layer, head
 
 
-def scored(path: Path) -> dict[Head, dict[str, tuple[float, float]]]:
+def collect_scores(path: Path) -> dict[Head, dict[str, tuple[float, float]]]:
     """For every head at every step, type -> its score and the largest of its nulls."""
-    frame = table(path)
+    frame = load_table(path)
     frame = frame[frame["analysis"] == "heads"]
     if frame.empty:
         raise BadInput(f"{path} has no measures of head types: run `toyvit measure {path} --analyses heads`")
     scores: dict[Head, dict[str, float]] = {}
     nulls: dict[Head, dict[str, float]] = {}
     columns = ["step", "layer", "head", "quantity", "type", "value"]
-    for step, layer, head, quantity, kind, value in main_rows(frame)[columns].itertuples(index=False, name=None):
+    for step, layer, head, quantity, kind, value in select_main_rows(frame)[columns].itertuples(index=False, name=None):
         into = (scores if quantity == "score" else nulls).setdefault((step, int(layer), int(head)), {})
         into[kind] = max(value, into.get(kind, value))
     return {key: {kind: (score, nulls[key].get(kind, 0.0)) for kind, score in scores[key].items()} for key in sorted(scores)}
 
 
-def named(path: Path) -> dict[Head, list[str]]:
+def name_all_heads(path: Path) -> dict[Head, list[str]]:
     """The names of every head at every step, best first."""
-    brought = implied(RunFolder(path).run().model.grid)
+    brought = list_implied(RunFolder(path).read_config().model.grid)
     return {
-        key: names_of(
+        key: name_head(
             {kind: score for kind, (score, _) in values.items()}, {kind: null for kind, (_, null) in values.items()}, brought
         )
-        for key, values in scored(path).items()
+        for key, values in collect_scores(path).items()
     }
 
 
-def head_types(path: Path) -> str:
+def format_head_types(path: Path) -> str:
     """A line a head: what it is called at the last step, its score with the largest null in brackets, and since when."""
-    found, values = named(path), scored(path)
+    found, values = name_all_heads(path), collect_scores(path)
     steps = sorted({step for step, _, _ in found})
     lines = []
     for step, layer, head in (key for key in found if key[0] == steps[-1]):
@@ -59,9 +59,9 @@ def head_types(path: Path) -> str:
     return "\n".join(lines)
 
 
-def heads(path: Path, beside: Path | None = None) -> Figure:
+def draw_heads(path: Path, beside: Path | None = None) -> Figure:
     """How far the score of each type stands above its null, head by head, against step; a dot where the head has the name."""
-    values, found = scored(path), named(path)
+    values, found = collect_scores(path), name_all_heads(path)
     steps, kinds = sorted({step for step, _, _ in values}), list(dict.fromkeys(kind for one in values.values() for kind in one))
     pairs = sorted({key[1:] for key in values})
     across = min(len(pairs), 4)

@@ -14,31 +14,30 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from toyvit.circuits import run as run_model
-from toyvit.circuits import trace
-from toyvit.circuits.clamps import held
-from toyvit.data.tasks import Batch, Task, task
+from toyvit.clamps.patterns import apply_clamps
+from toyvit.data.tasks import Batch, Task, build_task
 from toyvit.model import ViT
+from toyvit.model.forward import run_model, trace
 from toyvit.report.figures import BLUE, GREEN, ORANGE
-from toyvit.trajectory import Trajectory
+from toyvit.runs.handle import Run
 
 
-def told_steps(steps: list[int], n: int = 4) -> list[int]:
+def select_steps(steps: list[int], n: int = 4) -> list[int]:
     """`n` checkpoints that tell the story: the first, the last, and between them ever further apart (as k squared)."""
     goals = [steps[-1] * (place / (n - 1)) ** 2 for place in range(n)]
     return sorted({min(steps, key=lambda step: abs(step - goal)) for goal in goals})
 
 
-def trained(run: Trajectory, step: int, batch: Batch) -> ViT:
+def load_trained(run: Run, step: int, batch: Batch) -> ViT:
     """The model of that step as it was trained, under the run's clamps, for the pictures of this batch."""
-    return held(run[step], run.run.train.clamps, step, batch.pairs)
+    return apply_clamps(run[step], run.config.train.clamps, step, batch.retrieval)
 
 
-def attention(path: Path, beside: Path | None = None, steps: list[int] | None = None) -> Figure:
+def draw_attention(path: Path, beside: Path | None = None, steps: list[int] | None = None) -> Figure:
     """Mean attention pattern of every head (query down, key across) at four checkpoints, or those given: a row a checkpoint."""
-    run = Trajectory(path)
-    batch = task(run.run.task).frozen(run.run.seeds.measure, "test", 128)
-    steps, config = steps or told_steps(run.steps), run.run.model
+    run = Run(path)
+    batch = build_task(run.config.task).eval_batch("test", 128, run.config.seeds.measure)
+    steps, config = steps or select_steps(run.steps), run.config.model
     heads = [(layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
     size = min(2.1, 10 / len(heads))
     figure = Figure(figsize=(size * len(heads) + 1, (size + 0.1) * len(steps) + 0.5), layout="constrained")
@@ -46,7 +45,7 @@ def attention(path: Path, beside: Path | None = None, steps: list[int] | None = 
     means = {
         step: [
             pattern.mean(0).numpy()
-            for pattern in trace(trained(run, step, batch), batch.images, ["blocks.*.attn.pattern"]).values()
+            for pattern in trace(load_trained(run, step, batch), batch.images, ["blocks.*.attn.pattern"]).values()
         ]
         for step in steps
     }
@@ -66,24 +65,24 @@ def attention(path: Path, beside: Path | None = None, steps: list[int] | None = 
     return figure
 
 
-def query_attention(path: Path, beside: Path | None = None, steps: list[int] | None = None, image: int = 0) -> Figure:
+def draw_query_attention(path: Path, beside: Path | None = None, steps: list[int] | None = None, image: int = 0) -> Figure:
     """Where the query cell of one test picture looks: a row a head, a column a checkpoint; the answering label is framed."""
-    run = Trajectory(path)
-    made = task(run.run.task)
-    batch, config = made.frozen(run.run.seeds.measure, "test", image + 1), run.run.model
-    assert batch.pairs is not None
-    query, match = int(batch.pairs.query[-1]), int(batch.pairs.match[-1])
-    steps = steps or told_steps(run.steps, n=7)
+    run = Run(path)
+    made = build_task(run.config.task)
+    batch, config = made.eval_batch("test", image + 1, run.config.seeds.measure), run.config.model
+    assert batch.retrieval is not None
+    query, match = int(batch.retrieval.query[-1]), int(batch.retrieval.target[-1])
+    steps = steps or select_steps(run.steps, n=7)
     heads = [(layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
     figure = Figure(figsize=(2 * len(steps) + 0.8, 2.2 * len(heads)), layout="constrained")
     panels = figure.subplots(len(heads), len(steps), squeeze=False)
     for step, column in zip(steps, panels.T, strict=True):
-        seen = trace(trained(run, step, batch), batch.images, ["blocks.*.attn.pattern"])
+        seen = trace(load_trained(run, step, batch), batch.images, ["blocks.*.attn.pattern"])
         for (layer, head), panel in zip(heads, column, strict=True):
             row = seen[f"blocks.{layer}.attn.pattern"][-1, head, config.n_prefix + query, config.n_prefix :]
             picture = _overlay(panel, batch.images[-1, 0], row.reshape(config.grid), 1)
-            frame(panel, made, query, ORANGE)
-            frame(panel, made, match, BLUE)
+            frame_patch(panel, made, query, ORANGE)
+            frame_patch(panel, made, match, BLUE)
         column[0].set_title(f"step {step:,}", fontsize="small")
     for (layer, head), row in zip(heads, panels, strict=True):
         row[0].set_ylabel(f"layer {layer}, head {head}", fontsize="small")
@@ -91,11 +90,11 @@ def query_attention(path: Path, beside: Path | None = None, steps: list[int] | N
     return figure
 
 
-def cls_attention(path: Path, beside: Path | None = None, steps: list[int] | None = None, image: int = 0) -> Figure:
+def draw_cls_attention(path: Path, beside: Path | None = None, steps: list[int] | None = None, image: int = 0) -> Figure:
     """Attention from CLS to the patches, laid over one test picture: rows layers, columns heads, a block a checkpoint."""
-    run = Trajectory(path)
-    batch = task(run.run.task).frozen(run.run.seeds.measure, "test", image + 1)
-    config, steps = run.run.model, steps or told_steps(run.steps)
+    run = Run(path)
+    batch = build_task(run.config.task).eval_batch("test", image + 1, run.config.seeds.measure)
+    config, steps = run.config.model, steps or select_steps(run.steps)
     across = min(2, len(steps))
     down = -(-len(steps) // across)
     size = (across * (1.7 * config.n_heads + 0.5), down * (1.7 * config.n_layers + 0.6))
@@ -111,17 +110,17 @@ def cls_attention(path: Path, beside: Path | None = None, steps: list[int] | Non
     return figure
 
 
-def _cls_rows(run: Trajectory, step: int, batch: Batch) -> Tensor:
+def _cls_rows(run: Run, step: int, batch: Batch) -> Tensor:
     """CLS's attention to the patches of the last picture of the batch: (layer, head, patch)."""
-    seen = trace(trained(run, step, batch), batch.images, ["blocks.*.attn.pattern"])
-    return torch.stack([pattern[-1, :, 0, run.run.model.n_prefix :] for pattern in seen.values()])
+    seen = trace(load_trained(run, step, batch), batch.images, ["blocks.*.attn.pattern"])
+    return torch.stack([pattern[-1, :, 0, run.config.model.n_prefix :] for pattern in seen.values()])
 
 
-def _cls_block(block: SubFigure, run: Trajectory, step: int, batch: Batch, top: float) -> AxesImage:
+def _cls_block(block: SubFigure, run: Run, step: int, batch: Batch, top: float) -> AxesImage:
     """One checkpoint's grid; the last image drawn carries the colour scale that all share."""
-    config = run.run.model
+    config = run.config.model
     rows = _cls_rows(run, step, batch)
-    answer = run_model(trained(run, step, batch), batch.images)[-1]
+    answer = run_model(load_trained(run, step, batch), batch.images)[-1]
     panels = block.subplots(config.n_layers, config.n_heads, squeeze=False)
     for layer in range(config.n_layers):
         for head in range(config.n_heads):
@@ -142,22 +141,24 @@ def _said(answer: Tensor, batch: Batch) -> str:
     return f": says {answer.item():.2f}" if answer.numel() == 1 else ""
 
 
-def reconstruction(path: Path, beside: Path | None = None, steps: list[int] | None = None, n: int = 8) -> Figure:
+def draw_reconstruction(path: Path, beside: Path | None = None, steps: list[int] | None = None, n: int = 8) -> Figure:
     """Test pictures, what the model sees of them, and what it makes of the hidden patches at some checkpoints: a row each."""
-    run = Trajectory(path)
-    steps = steps or told_steps(run.steps, 5)
-    batch = task(run.run.task).frozen(run.run.seeds.measure, "test", n)
-    rows = {"picture": restored(batch, batch.target.nan_to_num()), "seen": batch.images}
-    rows |= {f"step {step:,}": restored(batch, run_model(trained(run, step, batch), batch.images)) for step in steps}
+    run = Run(path)
+    steps = steps or select_steps(run.steps, 5)
+    batch = build_task(run.config.task).eval_batch("test", n, run.config.seeds.measure)
+    rows = {"picture": restore_patches(batch, batch.target.nan_to_num()), "seen": batch.images}
+    rows |= {
+        f"step {step:,}": restore_patches(batch, run_model(load_trained(run, step, batch), batch.images)) for step in steps
+    }
     figure = Figure(figsize=(1.1 * n + 0.6, 1.15 * len(rows)), layout="constrained")
     for (name, images), panels in zip(rows.items(), figure.subplots(len(rows), n, squeeze=False), strict=True):
         for panel, image in zip(panels, images, strict=True):
-            show(panel, image, darkest(batch.images))
+            show_picture(panel, image, find_black(batch.images))
         panels[0].set_ylabel(name, fontsize="small")
     return figure
 
 
-def restored(batch: Batch, patches: Tensor) -> Tensor:
+def restore_patches(batch: Batch, patches: Tensor) -> Tensor:
     """The pictures of a batch with these pixels (image patch pixel) where a patch is hidden."""
     n_channels, height, width = batch.images.shape[1:]
     size = round((patches.shape[2] // n_channels) ** 0.5)
@@ -167,22 +168,22 @@ def restored(batch: Batch, patches: Tensor) -> Tensor:
     return torch.where(hidden, rearrange(patches, cut, **shape), batch.images)
 
 
-def darkest(images: Tensor) -> int:
+def find_black(images: Tensor) -> int:
     """The value drawn black, -1, or 0 where no pixel is below 0; white is +1: brightness grows with the value."""
     return -1 if images.min() < 0 else 0
 
 
-def show(panel: Axes, image: Tensor, black: float) -> None:
+def show_picture(panel: Axes, image: Tensor, black: float) -> None:
     """One picture (channel height width), white +1."""
     if len(image) == 1:
         panel.imshow(image[0].numpy(), cmap="gray", vmin=black, vmax=1, interpolation="nearest")
     else:
         shares = ((image - black) / (1 - black)).clamp(0, 1)
         panel.imshow(shares.permute(1, 2, 0).numpy(), interpolation="nearest")
-    bare(panel)
+    hide_ticks(panel)
 
 
-def frame(panel: Axes, made: Task, patch: int, colour: str) -> None:
+def frame_patch(panel: Axes, made: Task, patch: int, colour: str) -> None:
     """A frame around one patch."""
     size = made.world.patch_size or 1
     row, column = divmod(patch, made.world.image_size[1] // size)
@@ -199,10 +200,10 @@ def _overlay(panel: Axes, image: Tensor, attention: Tensor, top: float) -> AxesI
     height, width = image.shape
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     panel.imshow(image.numpy(), cmap="Greys", alpha=0.5, extent=extent)
-    bare(panel)
+    hide_ticks(panel)
     return panel.imshow(attention.numpy(), cmap=_TINT, vmin=0, vmax=top, extent=extent)
 
 
-def bare(panel: Axes) -> None:
+def hide_ticks(panel: Axes) -> None:
     panel.set_xticks([])
     panel.set_yticks([])

@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, levels
+from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, mark_levels
 
 COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY, "black")
 
 
-def picture(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
+def draw_replication(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
     """One figure of all seeds: `seeds` are the panels of each; a panel of colours is shown for the first seed only."""
     n = len(seeds[0])
     figure = Figure(figsize=(5.2 * n + 0.8, 3.9), layout="constrained")
@@ -43,7 +43,7 @@ def _lines(axes: Axes, panels: Sequence[Mapping[str, Any]]) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_yscale(first["height"])
-    levels(axes, first["levels"])
+    mark_levels(axes, first["levels"])
     seeds = f"{len(panels)} seeds, median in bold" if len(panels) > 1 else None
     axes.legend(fontsize="small", title=seeds, title_fontsize="small")
 

@@ -21,17 +21,17 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import custom_scalars, image, text
 
-from toyvit.circuits import run as run_model
 from toyvit.config import learning_rate
-from toyvit.data.tasks import task
+from toyvit.data.tasks import build_task
+from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.model import ViT
+from toyvit.model.forward import run_model
 from toyvit.report import pictures
-from toyvit.report.figures import changes, curve
-from toyvit.report.summary import WATCHED, verdict
-from toyvit.results import baselines, main_rows, measured, table
-from toyvit.runs import RunFolder, read_lines
-from toyvit.trajectory import Trajectory
-from toyvit.transitions import found
+from toyvit.report.figures import schedule_events, select_curve
+from toyvit.report.summary import WATCHED, describe_transition
+from toyvit.runs.folder import RunFolder, read_lines
+from toyvit.runs.handle import Run
+from toyvit.runs.table import has_measures, load_baselines, load_table, select_main_rows
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def write(path: Path | str) -> Path:
 
     Where a follower is at work on a run in training it is left to it.
     """
-    folder = RunFolder(path).existing()
+    folder = RunFolder(path).check_exists()
     with _writer(folder) as writer:
         if writer is None:
             logger.info("%s is in training: its TensorBoard files are being written", folder.path)
@@ -78,7 +78,7 @@ def follow(path: Path | str, ended: Callable[[], bool]) -> None:
     Nothing is touched before the run is locked: a run that is refused keeps its files.
     """
     folder, over = RunFolder(path), False
-    while not (folder.locked() or over):
+    while not (folder.is_locked() or over):
         over = ended()
     if over:
         return
@@ -118,7 +118,7 @@ def _writer(folder: RunFolder) -> Iterator[FileWriter | None]:
 def _training(folder: RunFolder) -> dict[int, dict[str, float]]:
     """Curves that training itself writes: step -> tag -> value."""
     out: dict[int, dict[str, float]] = defaultdict(dict)
-    entries = {entry.step: entry for entry in folder.entries()}
+    entries = {entry.step: entry for entry in folder.read_manifest()}
     for line in read_lines(folder.metrics):
         if "status" not in line:
             out[line["step"]] = {f"train/{name}": value for name, value in line.items() if name != "step"}
@@ -130,19 +130,19 @@ def _training(folder: RunFolder) -> dict[int, dict[str, float]]:
 def _scalars(folder: RunFolder) -> dict[int, dict[str, float]]:
     """All curves: step -> tag -> value."""
     out = _training(folder)
-    if measured(folder.path):
-        naive = {f"naive/{name}": value for name, value in baselines(folder.path).items()}
-        for step, tag, value in curves(table(folder.path)):
+    if has_measures(folder.path):
+        naive = {f"naive/{name}": value for name, value in load_baselines(folder.path).items()}
+        for step, tag, value in iterate_curves(load_table(folder.path)):
             out[step] |= {tag: value, **naive}
     return out
 
 
-def curves(frame: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
+def iterate_curves(frame: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
     """(step, tag, value) of every measure that is a curve, on most images of each split.
 
     A tag is analysis/quantity/axes: `induction/mass/layer 1 head 0`; of another split than test with its name at the end.
     """
-    frame = pd.concat([main_rows(frame, split) for split in frame["split"].unique()])
+    frame = pd.concat([select_main_rows(frame, split) for split in frame["split"].unique()])
     many = frame[[axis for axis in TOO_MANY if axis in frame]].notna().any(axis=1)
     kept = frame[~many].assign(split=frame["split"].where(frame["split"] != "test"))
     axes = [name for name in frame.columns if name not in ("run", "step", "analysis", "quantity", "images", "value")]
@@ -160,29 +160,29 @@ def _tag(axes: list[str], place: tuple) -> str:
 
 def _watched(folder: RunFolder) -> Iterator[tuple[str, pd.Series]]:
     """The curves that the detector judges, by name."""
-    if not measured(folder.path):
+    if not has_measures(folder.path):
         return
-    frame = table(folder.path)
+    frame = load_table(folder.path)
     for analysis, quantity in WATCHED:
-        values = curve(frame, analysis, quantity)
+        values = select_curve(frame, analysis, quantity)
         if len(values):
             yield f"{analysis}/{quantity}", values
 
 
 def _verdicts(folder: RunFolder) -> str:
     """A table of what the detector says of the run's main curves, and of where the schedule changes."""
-    at = changes(folder.path)
+    at = schedule_events(folder.path)
     lines = ["measure | transition", "--- | ---"]
-    lines += [f"{name} | {verdict(values, at)}" for name, values in _watched(folder)]
+    lines += [f"{name} | {describe_transition(values, at)}" for name, values in _watched(folder)]
     steps = ", ".join(f"step {step}" for step in at) or "no step"
     return "\n".join([*lines, f"the learning rate changes abruptly at | {steps}"])
 
 
 def _events(folder: RunFolder) -> Iterator[tuple[int, str, float]]:
     """(step, tag, value): each main curve at the onset and at the end of its transition, the learning rate where it changes."""
-    at, config = changes(folder.path), folder.run().train
+    at, config = schedule_events(folder.path), folder.read_config().train
     for name, values in _watched(folder):
-        if change := found(values, at):
+        if change := detect_in_curve(values, at):
             yield from ((int(step), f"events/{name}", values[step]) for step in sorted({change.onset, change.end}))
     yield from ((step, "events/learning_rate", learning_rate(config, step)) for step in at)
 
@@ -193,24 +193,24 @@ def _summary(values: Mapping[str, float]) -> Summary:
 
 def _pictures(folder: RunFolder) -> Iterator[tuple[str, Figure, int]]:
     """Attention patterns at the steps that tell the story."""
-    if not folder.entries():
+    if not folder.read_manifest():
         return
-    run = Trajectory(folder.path)
-    for step in pictures.told_steps(run.steps, 6):
-        yield "attention patterns", pictures.attention(folder.path, steps=[step]), step
-        if run.run.model.cls_token:
-            yield "CLS attention", pictures.cls_attention(folder.path, steps=[step]), step
+    run = Run(folder.path)
+    for step in pictures.select_steps(run.steps, 6):
+        yield "attention patterns", pictures.draw_attention(folder.path, steps=[step]), step
+        if run.config.model.cls_token:
+            yield "CLS attention", pictures.draw_cls_attention(folder.path, steps=[step]), step
 
 
 def _reconstructions(folder: RunFolder) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """At every checkpoint, test pictures in a row: whole, as the model sees them, and as it restores them (0 to 1)."""
-    if not folder.entries() or folder.run().model.readout != "pixels":
+    if not folder.read_manifest() or folder.read_config().model.readout != "pixels":
         return
-    run = Trajectory(folder.path)
-    batch = task(run.run.task).frozen(run.run.seeds.measure, "test", 16)
-    whole, model = pictures.restored(batch, batch.target.nan_to_num()), ViT(run.run.model)
+    run = Run(folder.path)
+    batch = build_task(run.config.task).eval_batch("test", 16, run.config.seeds.measure)
+    whole, model = pictures.restore_patches(batch, batch.target.nan_to_num()), ViT(run.config.model)
     for step in run.steps:
-        made = pictures.restored(batch, run_model(run.load(model, step), batch.images))
+        made = pictures.restore_patches(batch, run_model(run.load(model, step), batch.images))
         grid = rearrange([whole, batch.images, made], "row image channel height width -> channel (row height) (image width)")
         yield step, grid[0].add(1).div(2).clamp(0, 1).numpy()
 

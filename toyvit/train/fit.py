@@ -16,14 +16,14 @@ import pytorch_lightning as pl
 import torch
 from tqdm import tqdm
 
-from toyvit.config import Run
-from toyvit.data.tasks import resolve, task
+from toyvit.clamps.weights import check_clamps
+from toyvit.config import RunConfig
+from toyvit.data.tasks import build_task, resolve_config
 from toyvit.errors import BadInput, Diverged, Stopped
-from toyvit.runs import RunFolder, read_lines
-from toyvit.train.clamps import check
-from toyvit.train.data import Data, Stream
-from toyvit.train.snapshots import N_KEPT_STATES, Snapshots, load_state, schedule
-from toyvit.train.system import System
+from toyvit.runs.folder import RunFolder, read_lines
+from toyvit.train.datamodule import BatchStream, ViTDataModule
+from toyvit.train.module import ViTModule
+from toyvit.train.snapshots import N_KEPT_STATES, CheckpointWriter, load_state, plan_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +31,10 @@ logger = logging.getLogger(__name__)
 class Progress(pl.Callback):
     """A progress bar over the whole run that refreshes seldom."""
 
-    def __init__(self, snapshots: Snapshots, label: str, position: int) -> None:
+    def __init__(self, snapshots: CheckpointWriter, label: str, position: int) -> None:
         self.snapshots, self.label, self.position = snapshots, label, position
 
-    def on_train_start(self, trainer: pl.Trainer, system: System) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: pl.Trainer, system: ViTModule) -> None:  # type: ignore[override]
         self.bar = tqdm(
             total=system.step + trainer.max_steps,
             initial=system.step,
@@ -45,23 +45,23 @@ class Progress(pl.Callback):
             dynamic_ncols=True,
         )
 
-    def on_train_batch_end(self, trainer: pl.Trainer, system: System, *args: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: pl.Trainer, system: ViTModule, *args: Any) -> None:  # type: ignore[override]
         if system.step in self.snapshots.steps:
             self.bar.set_postfix({name: f"{value:.3f}" for name, value in self.snapshots.named().items()}, refresh=False)
         self.bar.update()
 
-    def teardown(self, trainer: pl.Trainer, system: System, stage: str) -> None:  # type: ignore[override]
+    def teardown(self, trainer: pl.Trainer, system: ViTModule, stage: str) -> None:  # type: ignore[override]
         if hasattr(self, "bar"):
             self.bar.close()
 
 
-class Interrupts(pl.Callback):
+class StopOnSignal(pl.Callback):
     """SIGINT and SIGTERM: finish the step, save, stop."""
 
     signum: int | None = None
 
     @contextmanager
-    def listening(self) -> Iterator[Interrupts]:
+    def listening(self) -> Iterator[StopOnSignal]:
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -75,38 +75,38 @@ class Interrupts(pl.Callback):
     def note(self, signum: int, frame: Any) -> None:
         self.signum = signum
 
-    def on_train_start(self, trainer: pl.Trainer, system: System) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: pl.Trainer, system: ViTModule) -> None:  # type: ignore[override]
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM):  # Lightning has put its own in place by now
                 signal.signal(signum, self.note)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, system: System, *args: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: pl.Trainer, system: ViTModule, *args: Any) -> None:  # type: ignore[override]
         if self.signum is not None:
             trainer.should_stop = True
 
 
-def fit(run: Run, path: Path | str, *, resume: bool = False, progress: bool = True, position: int = 0) -> RunFolder:
+def fit(run: RunConfig, path: Path | str, *, resume: bool = False, progress: bool = True, position: int = 0) -> RunFolder:
     """Train `run` in the folder `path` and return the finished folder.
 
     With `resume` a run that was stopped goes on, bit for bit, and a finished one is returned as it is; without it an
     existing folder is refused. Raises BadInput, Diverged (status `diverged`), or Stopped after a signal.
     """
-    run = resolve(run)
+    run = resolve_config(run)
     folder = RunFolder(path)
-    schedule(run.train)
-    check(run)
-    system = System(run)
+    plan_checkpoints(run.train)
+    check_clamps(run)
+    system = ViTModule(run)
     if folder.config_file.exists():
         if not resume:
             raise BadInput(f"{folder.path} exists already: use --resume to go on with it, or another --name")
         folder.check_same(run)
-        if folder.status() in ("finished", "diverged"):
+        if folder.read_status() in ("finished", "diverged"):
             return _ended(folder)
     elif folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
         raise BadInput(f"{folder.path} exists and is not a run folder: give another --name")
     _check_accelerator(run)
     _check_disk(folder, run, system)
-    frozen = task(run.task).frozen(run.seeds.measure, "validation", run.train.n_validation)
+    validation = build_task(run.task).eval_batch("validation", run.train.n_validation, run.seeds.measure)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -114,17 +114,19 @@ def fit(run: Run, path: Path | str, *, resume: bool = False, progress: bool = Tr
     with folder.lock():
         if not folder.config_file.exists():
             folder.create(run)
-        _train(folder, run, system, Snapshots(folder, frozen, load_state(folder)), progress, position)
+        _train(folder, run, system, CheckpointWriter(folder, validation, load_state(folder)), progress, position)
     return folder
 
 
-def _train(folder: RunFolder, run: Run, system: System, snapshots: Snapshots, progress: bool, position: int) -> None:
+def _train(
+    folder: RunFolder, run: RunConfig, system: ViTModule, snapshots: CheckpointWriter, progress: bool, position: int
+) -> None:
     first = snapshots.state["step"] if snapshots.state else 0
     callbacks: list[pl.Callback] = [snapshots, *([Progress(snapshots, folder.path.name, position)] if progress else [])]
     try:
-        with training(run, callbacks, run.train.steps - first) as (trainer, interrupts):
+        with open_trainer(run, callbacks, run.train.steps - first) as (trainer, interrupts):
             if first < run.train.steps:
-                trainer.fit(system, Data(Stream(task(run.task), run, first + 1)))
+                trainer.fit(system, ViTDataModule(BatchStream(build_task(run.task), run, first + 1)))
     except Diverged as error:
         snapshots.diverged(str(error))
         raise Diverged(f"{error}; training stopped, {_last_finite(folder)}") from None
@@ -133,9 +135,9 @@ def _train(folder: RunFolder, run: Run, system: System, snapshots: Snapshots, pr
 
 
 @contextmanager
-def training(run: Run, callbacks: list[pl.Callback], steps: int) -> Iterator[tuple[pl.Trainer, Interrupts]]:
+def open_trainer(run: RunConfig, callbacks: list[pl.Callback], steps: int) -> Iterator[tuple[pl.Trainer, StopOnSignal]]:
     """A trainer of so many steps, on the run's number of threads, that a signal stops after the step it is at."""
-    interrupts, threads = Interrupts(), torch.get_num_threads()
+    interrupts, threads = StopOnSignal(), torch.get_num_threads()
     torch.set_num_threads(run.train.threads)
     try:
         with interrupts.listening(), _quiet():
@@ -144,7 +146,7 @@ def training(run: Run, callbacks: list[pl.Callback], steps: int) -> Iterator[tup
         torch.set_num_threads(threads)
 
 
-def _trainer(run: Run, callbacks: list[pl.Callback], steps: int) -> pl.Trainer:
+def _trainer(run: RunConfig, callbacks: list[pl.Callback], steps: int) -> pl.Trainer:
     return pl.Trainer(
         max_steps=steps,
         max_epochs=-1,
@@ -174,7 +176,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _ended(folder: RunFolder) -> RunFolder:
-    if folder.status() == "diverged":
+    if folder.read_status() == "diverged":
         reason = read_lines(folder.metrics)[-1]["reason"]
         raise Diverged(f"{folder.path} diverged before ({reason}); {_last_finite(folder)}")
     logger.info("%s is finished: nothing to do", folder.path)
@@ -182,11 +184,11 @@ def _ended(folder: RunFolder) -> RunFolder:
 
 
 def _last_finite(folder: RunFolder) -> str:
-    entries = folder.entries()
+    entries = folder.read_manifest()
     return f"the last finite checkpoint is {folder.checkpoints / entries[-1].file}" if entries else "there is no checkpoint"
 
 
-def _check_accelerator(run: Run) -> None:
+def _check_accelerator(run: RunConfig) -> None:
     from pytorch_lightning.accelerators import AcceleratorRegistry
 
     from toyvit.errors import choose
@@ -194,14 +196,14 @@ def _check_accelerator(run: Run) -> None:
     choose(run.train.accelerator, ["auto", "gpu", *AcceleratorRegistry.available_accelerators()], "train.accelerator")
 
 
-def _check_disk(folder: RunFolder, run: Run, system: System) -> None:
+def _check_disk(folder: RunFolder, run: RunConfig, system: ViTModule) -> None:
     """Refuse before step 0 what the disk cannot hold: every checkpoint, and the states with their two moments."""
     weights = sum(value.numel() * value.element_size() for value in system.model.state_dict().values()) + 4096
-    planned = weights * len(schedule(run.train)) + 3 * weights * (N_KEPT_STATES + 3)
+    planned = weights * len(plan_checkpoints(run.train)) + 3 * weights * (N_KEPT_STATES + 3)
     place = next(parent for parent in (folder.path.absolute(), *folder.path.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free
     if planned > free:
         raise BadInput(
-            f"{folder.path} would need {planned / 1e6:.1f} MB for {len(schedule(run.train))} checkpoints, "
+            f"{folder.path} would need {planned / 1e6:.1f} MB for {len(plan_checkpoints(run.train))} checkpoints, "
             f"but {free / 1e6:.1f} MB are free: keep fewer (--train.checkpoints 0,100,200) or use another --runs"
         )

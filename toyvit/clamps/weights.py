@@ -1,0 +1,123 @@
+"""Clamps of a run in training: which can be, and those that are put into the weights, `copy` and `carry`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toyvit.clamps.patterns import CLAMPS, NEED_PAIRS, PATTERNS, active_clamps, allowed_keys
+from toyvit.config import Clamp, RunConfig
+from toyvit.data.tasks import Retrieval, build_task
+from toyvit.errors import BadInput, choose
+from toyvit.model import ViT
+from toyvit.model.vit import Attention
+
+N_CHECKED = 2048  # training samples that must have a match before anything is trained
+
+
+def orthonormalize(columns: Tensor) -> Tensor:
+    """An orthonormal basis of what some columns span."""
+    return torch.linalg.qr(columns).Q
+
+
+# What a held head writes (model feature), from what it reads, orthonormal columns P (model feature), and what it wrote so far.
+WRITES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "copy": lambda reads, wrote: reads,
+    "carry": lambda reads, wrote: orthonormalize(wrote),
+}
+
+
+def check_clamps(run: RunConfig) -> None:
+    """BadInput for a clamp that this run (resolved) cannot be under: no such name, layer, head, step, match, or masked out."""
+    for clamp in map(Clamp.parse, run.train.clamps):
+        choose(clamp.what, CLAMPS, "clamp")
+        for what, number, n in (("layer", clamp.layer, run.model.n_layers), ("head", clamp.head or 0, run.model.n_heads)):
+            if number >= n:
+                raise BadInput(f"clamp {str(clamp)!r}: there is no {what} {number} in 0 to {n - 1}; the nearest is {n - 1}")
+        if clamp.start > run.train.steps:
+            raise BadInput(f"clamp {str(clamp)!r} starts at step {clamp.start}, but training ends at step {run.train.steps}")
+        if clamp.what in PATTERNS:
+            _check_pattern(run, clamp)
+
+
+def _check_pattern(run: RunConfig, clamp: Clamp) -> None:
+    """BadInput where there is nothing to match, or where the mask forbids the pattern."""
+    retrieval = _first_pairs(run) if clamp.what in NEED_PAIRS else None
+    if clamp.what in NEED_PAIRS and retrieval is None:
+        others = ", ".join(name for name in CLAMPS if name not in NEED_PAIRS)
+        raise BadInput(
+            f"clamp {str(clamp)!r} needs a matching label in every training picture, which task {run.task.name!r} "
+            f"does not have: allowed are {others}"
+        )
+    allowed = allowed_keys(run.model)
+    blank = torch.zeros(1 if retrieval is None else len(retrieval.target), 1, *allowed.shape)
+    pattern = PATTERNS[clamp.what](blank, allowed, run.model.n_prefix, retrieval)
+    if (pattern.broadcast_to(blank.shape)[:, 0] * ~allowed).any():
+        raise BadInput(f"clamp {str(clamp)!r} attends where the mask {run.model.mask!r} forbids it: choose another model.mask")
+
+
+def _first_pairs(run: RunConfig) -> Retrieval | None:
+    made = build_task(run.task)
+    return made.retrieval(made.world.sample(run.seeds.data, "train", np.arange(N_CHECKED))) if made.retrieval else None
+
+
+@torch.no_grad()
+def start_weight_clamps(model: ViT, clamps: Sequence[str], step: int) -> None:
+    """Set the weights of heads whose clamp in `WRITES` starts at `step`: W_V = P, W_O = Q^T, biases of v 0.
+
+    P is an orthonormal basis of what W_V reads now. `copy`, Q = P: W_V W_O is a projection on as many directions as the head
+    is wide, copying score 1; the identity where it is as wide as the model. `carry`, Q an orthonormal basis of what W_O writes
+    now: as much is handed on, by length and angle, into other directions than it came from.
+    """
+    for clamp in active_clamps(clamps, step):
+        if clamp.what in WRITES and clamp.start == step:
+            for head in range(model.config.n_heads)[clamp.heads]:
+                values, *bias, writes = _parts(model, clamp.layer, slice(head, head + 1))
+                reads = orthonormalize(values.T)
+                values.copy_(reads.T)
+                writes.copy_(WRITES[clamp.what](reads, writes))
+                for one in bias:
+                    one.zero_()
+
+
+def clear_clamped_gradients(model: ViT, clamps: Sequence[str], step: int) -> None:
+    """Gradients of held heads' values and outputs are 0, so that they do not count when gradients are clipped."""
+    for part in _held(model, clamps, step, gradients=True):
+        part.zero_()
+
+
+@contextmanager
+def hold_weight_clamps(model: ViT, clamps: Sequence[str], step: int) -> Iterator[None]:
+    """What held heads read and write is the same after an update as before it: weight decay and momentum do not move it."""
+    parts = list(_held(model, clamps, step))
+    before = [part.clone() for part in parts]
+    yield
+    for part, kept in zip(parts, before, strict=True):
+        part.copy_(kept)
+
+
+def _held(model: ViT, clamps: Sequence[str], step: int, gradients: bool = False) -> Iterator[Tensor]:
+    for clamp in active_clamps(clamps, step):
+        if clamp.what in WRITES:
+            yield from _parts(model, clamp.layer, clamp.heads, gradients)
+
+
+def _parts(model: ViT, layer: int, heads: slice, gradients: bool = False) -> list[Tensor]:
+    """Views of some heads' W_V^T (head-feature model), their v bias if there is one, and W_O^T (model head-feature)."""
+    config, attention = model.config, cast(Attention, model.blocks[layer].attn)
+    first, end, _ = heads.indices(config.n_heads)
+    columns = slice(first * config.d_head, end * config.d_head)
+    rows = slice(2 * config.d_model + columns.start, 2 * config.d_model + columns.stop)
+
+    def view(weight: Tensor) -> Tensor:
+        value = weight.grad if gradients else weight.detach()
+        assert value is not None
+        return value
+
+    packed = [weight for weight in (attention.qkv.weight, attention.qkv.bias) if weight is not None]
+    return [*(view(weight)[rows] for weight in packed), view(attention.out.weight)[:, columns]]

@@ -1,0 +1,97 @@
+"""Where collected data comes from: which files, with which checksums, looked for where, and how they are fetched.
+
+Prepared data lives in `datasets/` of the working folder, or of the nearest folder above that has one. `TOYVIT_DATA` may
+name a folder that holds files already; it is only read. Nothing is downloaded unless the user asks (`toyvit data NAME`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from toyvit.errors import BadInput
+
+# MD5 of the unpacked files and of the archives, as torchvision pins them.
+MNIST_FILES = {
+    "train-images-idx3-ubyte": ("6bbc9ace898e44ae57da46a324031adb", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+    "train-labels-idx1-ubyte": ("a25bea736e30d166cdddb491f175f624", "d53e105ee54ea40749a09fcbcd1e9432"),
+    "t10k-images-idx3-ubyte": ("2646ac647ad5339dbf082846283269ea", "9fb629c4189551a2d022fa330f9573f3"),
+    "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c"),
+}
+
+
+def find_prepared(name: str) -> Path:
+    """The folder of a prepared data set."""
+    here = Path.cwd()
+    found = (folder / "datasets" for folder in (here, *here.parents) if (folder / "datasets").is_dir())
+    return next(found, here / "datasets") / name
+
+
+def hash_md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def verify_md5(path: Path, expected: str) -> Path:
+    """The path itself if the file has the expected MD5, else BadInput."""
+    found = hash_md5(path)
+    if found != expected:
+        raise BadInput(f"{path} is damaged: its MD5 is {found}, expected {expected}; delete it and run `toyvit data mnist`")
+    return path
+
+
+def find_mnist() -> Path | None:
+    """The folder that torchvision's MNIST reads, verified, or None where the files are nowhere; never downloads.
+
+    Archives found under TOYVIT_DATA are unpacked into `datasets/mnist`.
+    """
+    for root in _mnist_places():
+        if all((root / "MNIST/raw" / name).exists() for name in MNIST_FILES):
+            for name, (plain, _) in MNIST_FILES.items():
+                verify_md5(root / "MNIST/raw" / name, plain)
+            return root
+    for root in _mnist_places():
+        if all((root / "MNIST/raw" / f"{name}.gz").exists() for name in MNIST_FILES):
+            for name, (_, packed) in MNIST_FILES.items():
+                verify_md5(root / "MNIST/raw" / f"{name}.gz", packed)
+            return fetch_mnist(root)
+    return None
+
+
+def _mnist_places() -> list[Path]:
+    given = os.environ.get("TOYVIT_DATA")
+    return ([Path(given)] if given else []) + [find_prepared("mnist")]
+
+
+def fetch_mnist(archives: Path | None = None) -> Path:
+    """Unpack MNIST into `datasets/mnist` with torchvision, from archives already here or else from the network."""
+    from toyvit.torchvision_guard import torchvision
+
+    root = find_prepared("mnist")
+    raw = root / "MNIST/raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if archives is not None and archives != root:
+            for name in MNIST_FILES:
+                shutil.copyfile(archives / "MNIST/raw" / f"{name}.gz", raw / f"{name}.gz")
+        try:
+            torchvision.datasets.MNIST(str(root), download=True)
+        except (RuntimeError, OSError) as error:
+            raise BadInput(f"MNIST could not be downloaded ({_first_line(error)}); {describe_mnist_files()}") from None
+        for name, (plain, _) in MNIST_FILES.items():
+            verify_md5(raw / name, plain)
+    return root
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
+def describe_mnist_files() -> str:
+    """Which files go where."""
+    names = ", ".join(f"{name}.gz" for name in MNIST_FILES)
+    return f"put {names} into {find_prepared('mnist') / 'MNIST/raw'}, or set TOYVIT_DATA to a folder that holds them under MNIST/raw"

@@ -1,0 +1,180 @@
+"""Glyphs: pictures made of cells, each showing one of a fixed bank of 8 x 8 black-and-white glyphs."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from itertools import count
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from toyvit.config import InductionConfig
+from toyvit.data.random import draw_integers, draw_normals, draw_subsets, make_sample_keys
+from toyvit.data.task import Batch, Retrieval, Task, ask_target, flip_answer
+from toyvit.data.world import Factors, World
+
+CELL = 8  # pixels a side
+N_UNSEEN = 64  # item glyphs kept for the split `unseen`, after items and labels in the bank
+
+
+@lru_cache
+def draw_glyph_bank(n: int, side: int = CELL) -> NDArray[np.float32]:
+    """The first n glyphs (n, side, side), ink +1 and paper -1, half of the pixels ink; always the same.
+
+    Normal noise, a 3 x 3 circular mean, a threshold at the median; a glyph that differs from an accepted one in fewer than a
+    quarter of its pixels is left out.
+    """
+    glyphs: list[NDArray[np.bool_]] = []
+    n_pixels = side * side
+    for index in count():
+        noise = draw_normals(make_sample_keys(0, "glyph bank", np.array([index])), "noise", n_pixels).reshape(side, side)
+        smooth = sum(np.roll(noise, (row, column), (0, 1)) for row in (-1, 0, 1) for column in (-1, 0, 1))
+        glyph = np.zeros(n_pixels, bool)
+        glyph[np.argsort(smooth, axis=None, kind="stable")[n_pixels // 2 :]] = True
+        if all((glyph != other).sum() >= n_pixels // 4 for other in glyphs):
+            glyphs.append(glyph)
+        if len(glyphs) == n:
+            return np.where(np.array(glyphs), np.float32(1), np.float32(-1)).reshape(n, side, side)
+    raise AssertionError
+
+
+def add_blank(glyphs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The glyphs and a blank grey one after the last: cell number -1."""
+    return np.concatenate([glyphs, np.zeros_like(glyphs[:1])])
+
+
+def render_cells(glyphs: NDArray[np.float32], cells: NDArray[np.int64], noise: float, keys: NDArray[np.int64]) -> Tensor:
+    """Pictures (image 1 height width) of cells (image row column) that show glyphs by number; -1 is the last glyph.
+
+    Every pixel of every cell gets normal noise, a function of the image's key.
+    """
+    n, rows, columns = cells.shape
+    side = glyphs.shape[1]
+    lines = cells[:, :, None] * side + np.arange(side)[:, None]  # image, row of cells, line, column
+    images = glyphs.reshape(-1, side).take(lines, 0, mode="wrap")
+    images = images.reshape(n, 1, rows * side, columns * side)
+    if noise:
+        images += draw_normals(keys.astype(np.uint64), "pixels", images[0].size, noise).reshape(images.shape)
+    return torch.from_numpy(images)
+
+
+class PairsWorld(World):
+    """Cells in raster order: item1 label1 item2 label2 ... itemN labelN query; with an even number of cells the first is blank.
+
+    Factors: `item` (N slots, no item twice), `label` (N slots, independent and uniform), `query` (the slot whose item
+    the last cell repeats), `noise` (the key of the pixel noise). The split `unseen` draws its items from glyphs
+    that no other split shows.
+    """
+
+    name: ClassVar[str] = "glyphs"
+    patch_size = CELL
+
+    def __init__(self, config: InductionConfig) -> None:
+        self.config = config
+        self.grid = (config.rows, config.columns)
+        self.image_size = (config.rows * CELL, config.columns * CELL)
+        self.n_pairs = config.n_pairs
+        self.first = (config.rows * config.columns) - 2 * config.n_pairs - 1  # 1 where the first cell is blank
+        self.sizes = dict.fromkeys(("train", "validation", "test", "unseen"))
+        self.factors = {"item": config.n_items, "label": config.n_labels, "query": config.n_pairs, "noise_key": 2**63 - 1}
+        self.glyphs = add_blank(draw_glyph_bank(config.n_items + config.n_labels + N_UNSEEN))
+
+    def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
+        keys = make_sample_keys(seed, self.check_split(split), indices)
+        unseen = split == "unseen"
+        items = draw_subsets(keys, "item", self.n_pairs, N_UNSEEN if unseen else self.config.n_items)
+        return {
+            "item": items + (self.config.n_items + self.config.n_labels if unseen else 0),
+            "label": draw_integers(keys, "label", self.n_pairs, self.config.n_labels),
+            "query": draw_integers(keys, "query", 1, self.n_pairs)[:, 0],
+            "noise_key": (keys >> np.uint64(1)).astype(np.int64),
+        }
+
+    def cells(self, factors: Factors) -> NDArray[np.int64]:
+        """Glyph number shown in each cell (image cell); -1 is blank."""
+        n = len(factors["query"])
+        cells = np.full((n, self.grid[0] * self.grid[1]), -1)
+        cells[:, self.first : -1 : 2] = factors["item"]
+        cells[:, self.first + 1 : -1 : 2] = factors["label"] + self.config.n_items
+        cells[:, -1] = factors["item"][np.arange(n), factors["query"]]
+        return cells
+
+    def render(self, factors: Factors) -> Tensor:
+        cells = self.cells(factors).reshape(-1, *self.grid)
+        return render_cells(self.glyphs, cells, self.config.noise, factors["noise_key"])
+
+    def content(self, factors: Factors) -> Tensor:
+        return torch.from_numpy(self.cells(factors))
+
+    def label_cells(self) -> Tensor:
+        """Patch numbers of the cells that show labels, in slot order."""
+        return torch.arange(self.first + 1, self.grid[0] * self.grid[1] - 1, 2)
+
+
+def build_induction(config: InductionConfig) -> Task:
+    """Which label followed the query's item?"""
+    world = PairsWorld(config)
+
+    def target(factors: Factors) -> NDArray[np.int64]:
+        return factors["label"][np.arange(len(factors["query"])), factors["query"]]
+
+    ask_another = flip_answer(world, "query", target)
+
+    def swap_items(factors: Factors) -> Factors:
+        """The item asked about and another change places: the query cell stays, the label before which it stands does not."""
+        every, here, there = np.arange(len(factors["query"])), factors["query"], ask_another(factors)["query"]
+        items = factors["item"].copy()
+        items[every, here], items[every, there] = factors["item"][every, there], factors["item"][every, here]
+        return factors | {"item": items, "query": there}
+
+    def other_label(factors: Factors) -> Factors:
+        """The label that answers becomes the next one of the bank."""
+        labels = factors["label"].copy()
+        np.put_along_axis(labels, factors["query"][:, None], (target(factors)[:, None] + 1) % config.n_labels, 1)
+        return world.change_factor(factors, "label", labels)
+
+    def probe_factors(factors: Factors) -> dict[str, NDArray[np.int64]]:
+        item = factors["item"][np.arange(len(factors["query"])), factors["query"]]
+        return {"label": target(factors), "item": item, "query": factors["query"]}
+
+    def retrieval(factors: Factors) -> Retrieval:
+        n, cells = len(factors["query"]), world.label_cells()
+        last = torch.full((n,), world.grid[0] * world.grid[1] - 1)
+        return Retrieval(query=last, target=cells[torch.from_numpy(factors["query"])], candidates=cells.expand(n, -1))
+
+    def baselines(batch: Batch) -> dict[str, float]:
+        return {
+            "accuracy.uniform": 1 / config.n_labels,
+            "loss.uniform": math.log(config.n_labels),
+            **score_bag_of_labels(batch, config.n_items),
+        }
+
+    return Task(
+        config=config,
+        world=world,
+        n_classes=config.n_labels,
+        ask=ask_target(target),
+        probe_factors=probe_factors,
+        baselines=baselines,
+        retrieval=retrieval,
+        class_images=lambda: torch.from_numpy(world.glyphs[config.n_items : config.n_items + config.n_labels]),
+        counterfactuals={"query": ask_another, "item": swap_items, "label": other_label},
+    )
+
+
+def score_bag_of_labels(batch: Batch, n_items: int) -> dict[str, float]:
+    """Accuracy and loss of the predictor that knows which labels are in the picture, but not which follows what.
+
+    It answers each label with its share of the N label cells: accuracy E[largest count] / N, loss E[-ln share].
+    """
+    assert batch.content is not None and batch.retrieval is not None
+    labels = batch.content.gather(1, batch.retrieval.candidates) - n_items
+    counts = F.one_hot(labels).sum(1).double()
+    share = counts / counts.sum(1, keepdim=True)
+    expected_loss = -(share * share.clamp(min=1e-300).log()).sum(1).mean()
+    return {"accuracy.bag_of_labels": share.amax(1).mean().item(), "loss.bag_of_labels": expected_loss.item()}
