@@ -35,7 +35,7 @@ def write_official(folder, monkeypatch, n=5000):
     np.savez_compressed(
         path, metadata=np.array({"pickled": True}, object), imgs=1 - drawing.unpack_bits(drawing.draw_packed(np.arange(n)))
     )
-    monkeypatch.setattr(drawing, "OFFICIAL_MD5", drawing.source.md5(path))
+    monkeypatch.setattr(drawing, "OFFICIAL_MD5", drawing.files.hash_md5(path))
     drawing._kept.cache_clear()
     return path
 

@@ -39,11 +39,11 @@ class Planted(Run):
 
     def __init__(self, recipe, steps, planted, **options):
         made = RECIPES[recipe]()
-        self.run = resolve_config(replace(made, model=replace(made.model, d_model=16, n_heads=2, **options)))
+        self.config = resolve_config(replace(made, model=replace(made.model, d_model=16, n_heads=2, **options)))
         self.entries, self.planted = dict.fromkeys(steps), planted
 
     def load(self, model, step):
-        model.load_state_dict(ViT(self.run.model, seed=3).state_dict())
+        model.load_state_dict(ViT(self.config.model, seed=3).state_dict())
         with torch.no_grad():
             self.planted(model, step)
         return model.eval()
@@ -178,7 +178,7 @@ def test_progress_of_a_run(addition):
     found = checkpoints.measure_progress(addition)
     assert list(found.index) == [0, 1, 5, 20]
     assert found.notna().all().all() and found["train_loss"].iloc[0] == pytest.approx(math.log(7), abs=0.1)
-    batch = build_task(addition.run.task).eval_batch("train", 999, 0)
+    batch = build_task(addition.config.task).eval_batch("train", 999, 0)
     expected = (addition[20](batch.images).argmax(1) == batch.target).double().mean()
     assert found["train_accuracy"][20] == pytest.approx(expected.item())
 

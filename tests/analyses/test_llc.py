@@ -255,7 +255,7 @@ def test_the_analysis_says_diverged_and_gives_no_number(monkeypatch):
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_one_line(field, value, said):
-    with pytest.raises(BadInput, match=rf"^Llc\.{field} must be {said}[^\n]*$"):
+    with pytest.raises(BadInput, match=rf"^LlcConfig\.{field} must be {said}[^\n]*$"):
         LlcConfig(**{"step_size": 1e-3, field: value})
 
 

@@ -185,7 +185,7 @@ def test_a_vocabulary_is_cells_that_name_their_class():
     batch = build_task(InductionConfig(rows=3, columns=3, n_items=8, n_labels=4)).eval_batch("test", 64, 0)
     contents, classes = weights.find_vocabulary(batch)
     assert contents.tolist() == [8, 9, 10, 11] and classes.tolist() == [0, 1, 2, 3]
-    assert weights.find_vocabulary(replace(batch, pairs=None)) is None
+    assert weights.find_vocabulary(replace(batch, retrieval=None)) is None
     assert weights.find_vocabulary(replace(batch, target=torch.arange(64))) is None  # one content, many answers
 
 

@@ -104,7 +104,7 @@ def test_where_nothing_differs_every_score_is_0_and_gradients_leave_no_trace(cas
     assert all(weight.grad is None for weight in model.parameters())
 
 
-@pytest.mark.parametrize("base", ABLATIONS)
+@pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("case", ["norm=layer", "bare", "registers", "norm=none"])
 def test_the_whole_model_is_faithful_and_nothing_is_not(case, ablation):
     config = ONE_ANSWER[case]
@@ -202,7 +202,7 @@ def test_a_circuit_comes_back_from_its_file_and_fits_its_own_architecture_only(t
         json.dumps({"edges": 3}): "holds no circuit",
         json.dumps(plain | {"edges": "abc"}): "its edges are 'abc', not a list of names",
         json.dumps(plain | {"metric": "kll"}): "unknown metric in .* 'kll'.*did you mean 'kl'",
-        json.dumps(plain | {"base": "men"}): "unknown ablation in .* 'men'.*did you mean 'mean'",
+        json.dumps(plain | {"ablation": "men"}): "unknown ablation in .* 'men'.*did you mean 'mean'",
     }
     for text, message in bad.items():
         (tmp_path / "bad.json").write_text(text)

@@ -37,7 +37,7 @@ def test_a_counterfactual_pair_differs_in_its_factor_only(name, factor):
     same = torch.from_numpy((new == before[factor]).reshape(n, -1).all(1))
     assert torch.equal(one[same], other[same])
     content = world.content(factors)
-    if content is not None and factor not in ("noise", "look", "drawing"):
+    if content is not None and factor not in ("noise_key", "drawing"):
         size = world.patch_size
         moved = (one != other).unflatten(2, (-1, size)).unflatten(4, (-1, size)).any(5).any(3).any(1).flatten(1)
         assert torch.equal(moved, content != world.content(changed))
@@ -139,7 +139,7 @@ def test_the_digits_splits_share_no_row():
 def test_the_addition_splits_share_no_pair(name):
     world = MADE[name].world
     p = world.config.modulus
-    sets = {split: {tuple(pair) for pair in pairs.tolist()} for split, pairs in world.pairs.items()}
+    sets = {split: {tuple(pair) for pair in pairs.tolist()} for split, pairs in world.combinations.items()}
     assert sum(len(pairs) for pairs in sets.values()) == p * p and len(set.union(*sets.values())) == p * p
     if world.config.split == "unordered":
         assert all((b, a) in pairs for pairs in sets.values() for a, b in pairs)

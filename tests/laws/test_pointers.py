@@ -69,7 +69,7 @@ def test_held_out_pairs_are_shown_nowhere_else(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if CONFIGS[name].held_out and CONFIGS[name].n_values >= 5])
 def test_held_out_pairs_follow_no_sum_and_no_difference(name):
     """Else a model could compute which pairs it never saw; were they a diagonal of the table, one difference would have all."""
-    n, pairs = CONFIGS[name].n_values, MADE[name].world.pairs[True]
+    n, pairs = CONFIGS[name].n_values, MADE[name].world.combinations[True]
     for one in (pairs[:, 1] - pairs[:, 0], pairs.sum(1)):
         assert np.bincount(one % n).max() <= len(pairs) / 2
 

@@ -36,10 +36,10 @@ def range_of(step, size):
 @pytest.mark.parametrize("size", [1, 64, AHEAD, AHEAD + 1, 4 * AHEAD])
 def test_no_more_pictures_are_drawn_ahead_than_allowed(size, monkeypatch):
     drawn, asked = stream("induction-smoke", size, 9), []
-    examples = type(drawn.task).examples
+    examples = type(drawn.task).training_batch
     monkeypatch.setattr(
         type(drawn.task),
-        "examples",
+        "training_batch",
         lambda self, seed, split, indices: asked.append(len(indices)) or examples(self, seed, split, indices),
     )
     assert sum(len(batch[0]) for batch in drawn) == 9 * size == sum(asked)

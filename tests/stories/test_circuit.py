@@ -37,8 +37,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ("name", "words"),
     [
         ("induction-smoke", ["--change", "item"]),
-        ("induction-smoke", ["--change", "label", "--method", "acdc", "--base", "zero", "--null", "0"]),
-        ("digits", ["--classes", "4,9", "--method", "eap", "--metric", "probability", "--base", "mean"]),
+        ("induction-smoke", ["--change", "label", "--method", "acdc", "--ablation", "zero", "--null", "0"]),
+        ("digits", ["--classes", "4,9", "--method", "eap", "--metric", "probability", "--ablation", "mean"]),
     ],
 )
 def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
@@ -56,7 +56,7 @@ def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
         model=model, pairs=select_pairs(path, change, classes, 12), metric=circuit.metric, ablation=circuit.ablation
     )
     said = next(line for line in out.splitlines() if line.startswith("faithfulness")).split()[1]
-    assert f"{judge.faithfulness(circuit.kept(model)):.3f}" == said
+    assert f"{evaluator.faithfulness(circuit.edge_mask(model)):.3f}" == said
     assert all(edge in out for edge in circuit.edges)
 
 
@@ -67,7 +67,7 @@ def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
         ("induction-smoke", ["--step", "11"], "step 11"),
         ("induction-smoke", ["--method", "acd"], "did you mean 'acdc'"),
         ("induction-smoke", ["--metric", "logits"], "unknown metric"),
-        ("induction-smoke", ["--base", "corupt"], "did you mean 'corrupt'"),
+        ("induction-smoke", ["--ablation", "corupt"], "did you mean 'corrupt'"),
         ("induction-smoke", ["--faithful", "1.2"], "between 0 and 1, got 1.2"),
         ("induction-smoke", ["--pairs", "0"], "at least 1"),
         ("induction-smoke", ["--threshold", "0.1"], "--threshold 0.1 is of no use to eap-ig: it takes --faithful"),

@@ -89,7 +89,7 @@ def test_clamped_and_free_measures_are_different_cells(tmp_path):
     """The same weights measured under other clamps are measured anew."""
     from toyvit.measuring import evaluation_id
 
-    run = fit(small((), steps=2), tmp_path / "run", progress=False).run()
+    run = fit(small((), steps=2), tmp_path / "run", progress=False).read_config()
     batch = build_task(run.task).eval_batch("test", 16, 0)
     other = replace(run, train=replace(run.train, clamps=("0:frozen",)))
     assert evaluation_id(run, "test", batch) != evaluation_id(other, "test", batch)

@@ -138,7 +138,7 @@ def test_a_cell_that_another_process_wrote_meanwhile_stays_as_it_is(run):
     with MeasureTable(RunFolder(run)) as one, MeasureTable(RunFolder(run)) as other:
         one.write(cell, "test", 16, [("weight_total", {}, 1.0)])
         other.write(cell, "test", 16, [("weight_total", {}, 2.0)])
-        assert cell in one.done() and cell in other.done()
+        assert cell in one.list_done() and cell in other.done()
         numbers = other.db.execute(
             "select value from numbers join cells on cells.id = numbers.cell where sha256 = 'sha'"
         ).fetchall()

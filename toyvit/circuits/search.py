@@ -127,8 +127,8 @@ def find_circuit(
     evaluator = CircuitEvaluator(model=model, pairs=pairs, metric=metric, ablation=ablation)
     if abs(evaluator.total_effect[0]) <= 2 * evaluator.total_effect[1]:
         raise BadInput(
-            f"there is nothing to explain: cutting every edge moves {metric} by {judge.moved[0]:.3g}, "
-            f"with a standard error of {judge.moved[1]:.2g} over {len(pairs.clean)} pairs"
+            f"there is nothing to explain: cutting every edge moves {metric} by {evaluator.total_effect[0]:.3g}, "
+            f"with a standard error of {evaluator.total_effect[1]:.2g} over {len(pairs.clean)} pairs"
         )
     scores = eap(model, pairs, metric, points=5)
     if method == "acdc":
@@ -163,7 +163,7 @@ def find_circuit(
         completeness=evaluator.completeness(edge_mask),
         null=torch.tensor(null),
         n_same=n_same,
-        name=f"circuit-{what}-{method}-{limit:g}-{metric}-{base}-{len(pairs.clean)}-pairs-{at}",
+        name=f"circuit-{what}-{method}-{limit:g}-{metric}-{ablation}-{len(pairs.clean)}-pairs-{at}",
     )
 
 

@@ -47,7 +47,7 @@ def match(seen: Seen, allowed: Allowed, n_prefix: int, retrieval: Retrieval | No
     """The query cell attends to the label that answers, every other token to itself: (image 1 query key)."""
     assert retrieval is not None
     if len(retrieval.target) != len(seen):
-        raise ValueError(f"the clamp 'match' knows {len(pairs.match)} pictures, the model was given {len(seen)}")
+        raise ValueError(f"the clamp 'match' knows {len(retrieval.target)} pictures, the model was given {len(seen)}")
     pattern, images = identity(seen, allowed, n_prefix, retrieval).repeat(len(seen), 1, 1, 1), torch.arange(len(seen))
     asks, answers = retrieval.query.to(seen.device) + n_prefix, retrieval.target.to(seen.device) + n_prefix
     pattern[images, 0, asks] = F.one_hot(answers, len(allowed)).to(seen.dtype)

@@ -36,7 +36,7 @@ class CountingWorld(World):
 
     Some pairs (left, right) are held out: no training picture shows them; the split `held_out` shows nothing else. Factors:
     `left`, `right`, `squares` (hollow squares on either side, which do not count), `order` (discs go to the first cells of a
-    side, squares to the last), `look` (key of sizes, brightness and noise).
+    side, squares to the last), `noise_key` (key of sizes, brightness and noise).
     """
 
     name: ClassVar[str] = "counting"

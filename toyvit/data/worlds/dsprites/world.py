@@ -50,7 +50,7 @@ def group_by_factor(held_out: float, split: str, factor: str) -> tuple[NDArray[n
 class Sprites(World):
     """64 x 64 pixels, or two such pictures side by side: sprites +1 on -1, with normal noise where it is asked for.
 
-    Factors: those of dSprites, with a column for each sprite where there are two, and `noise` (the key of the pixel noise). The
+    Factors: those of dSprites, with a column for each sprite where there are two, and `noise_key` (the key of the pixel noise). The
     second sprite has the first's value of the factor in question in half of the pictures (`same`) or never.
     """
 

@@ -69,7 +69,7 @@ class FewshotWorld(World):
     out so under their fixed labels, and asks for one more that is not among them.
 
     Factors: `class` and `label` (N slots), `query` (a class), `drawing` (N slots and the query: which picture of the class),
-    `look` (the key of the pixel noise).
+    `noise_key` (the key of the pixel noise).
     """
 
     name: ClassVar[str] = "fewshot"

@@ -67,7 +67,7 @@ class PairsWorld(World):
     """Cells in raster order: item1 label1 item2 label2 ... itemN labelN query; with an even number of cells the first is blank.
 
     Factors: `item` (N slots, no item twice), `label` (N slots, independent and uniform), `query` (the slot whose item
-    the last cell repeats), `noise` (the key of the pixel noise). The split `unseen` draws its items from glyphs
+    the last cell repeats), `noise_key` (the key of the pixel noise). The split `unseen` draws its items from glyphs
     that no other split shows.
     """
 

@@ -23,7 +23,7 @@ class MarkovWorld(World):
     """Cells in raster order; each cell's texture is drawn given its context, from a row of probabilities of this picture's own.
 
     The context is the cell before (`chain`), or the left and the upper cell (`grid`); outside the picture counts as one more
-    texture. Every row is drawn from Dirichlet(1). Factors: `chain` (the key of the rows), `texture` (one a cell), `noise`.
+    texture. Every row is drawn from Dirichlet(1). Factors: `chain` (the key of the rows), `texture` (one a cell), `noise_key`.
     """
 
     name: ClassVar[str] = "markov"

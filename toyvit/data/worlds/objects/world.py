@@ -81,7 +81,7 @@ class ObjectsWorld(World):
 
     Glyphs are ink +1 and paper -1, digits and shapes 0 to 1, the canvas 0; normal noise on every pixel. The digits of a split
     are MNIST's own of that split. Factors: `count`, and of each object (the first `count` are shown) its `kind`, its `picture`
-    (how far into the pictures of its class, in 1/65536) and its `place` (the corner's row * columns + column); `split`; `look`.
+    (how far into the pictures of its class, in 1/65536) and its `place` (the corner's row * columns + column); `split`; `noise_key`.
     Some pairs (class, quarter of the canvas) may be held out: no object of another split is one of them, every object of
     `held_out` is (its digits are those of `test`). All quarters lose as many classes, all classes as many quarters or one more.
     """

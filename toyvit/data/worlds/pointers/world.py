@@ -34,7 +34,7 @@ class PointersWorld(World):
 
     A number shown in a block points in the same way. Blocks from `n_values` on are shown and never pointed to. With two hops no
     block shows its own number. Factors: `pointer`, `value` (of each block, independent and uniform but for the one that the
-    pointer points to), `look` (the key of the drawings and the pixel noise). Some pairs (pointer, value there) are held out:
+    pointer points to), `noise_key` (the key of the drawings and the pixel noise). Some pairs (pointer, value there) are held out:
     no other split shows them, `held_out` shows nothing else; each pointer and each value loses as many, to within one.
     """
 

@@ -25,7 +25,7 @@ class RelationsWorld(World):
     upper half and a candidate pair in each lower quarter, of six shapes; one candidate is as the sample is, alike or not, the
     other is not. `odd`: objects of one shape and one of another. Factors: `relation` (1: the first pair is alike), `left` (the
     same of the left candidate; the right one is the other way), `odd` (which object), `shape` and `cell` (no number twice in a
-    picture), `look` (the key of the pixel noise). The split `unseen` takes its shapes from glyphs that no other split shows.
+    picture), `noise_key` (the key of the pixel noise). The split `unseen` takes its shapes from glyphs that no other split shows.
     """
 
     name: ClassVar[str] = "relations"

@@ -20,7 +20,7 @@ from toyvit.data.worlds.glyphs.world import CELL, draw_glyph_bank, render_cells
 class RepeatsWorld(World):
     """Cell c shows glyph `sequence[c mod period]`: no glyph twice in a sequence, the period uniform between two limits.
 
-    Factors: `sequence`, `period` (above the least), `noise`, `masked` (the cell that the masked question hides).
+    Factors: `sequence`, `period` (above the least), `noise_key`, `masked` (the cell that the masked question hides).
     """
 
     name: ClassVar[str] = "repeats"

@@ -65,7 +65,7 @@ class SortOfClevrWorld(World):
     Objects are squares or circles of 9 pixels and do not overlap; each has one closest and one farthest object. The last patch
     is the question: its upper half shows the colour asked about; of the four bars below, the first is white if the question is
     relational, and one of the others for the first, second or third of its kind. Factors: `shape` and `place` (the corner's
-    row * 56 + column) of each colour, `colour` asked about, `question` (0 to 2 alone, 3 to 5 relational), `noise`. Some pairs
+    row * 56 + column) of each colour, `colour` asked about, `question` (0 to 2 alone, 3 to 5 relational), `noise_key`. Some pairs
     (colour, question) may be held out: no other split asks them, `held_out` asks nothing else; each colour and each question
     loses as many, to within one.
     """
