@@ -191,14 +191,14 @@ def measure(options: argparse.Namespace) -> int:
         )
         for name, problem in sorted(done.skipped.items()):
             print(f"left out: {name} {problem}")
-        for name, reason in done.left_out.items():
+        for name, reason in done.unfit.items():
             print(f"not measured: {name}, {reason}")
         if done.clamps:
             print(f"clamps in force from their steps on, as in training: {', '.join(done.clamps)}")
         for name, lost in done.diverged.items():
             s, at = "s" * (len(lost) > 1), ", ".join(map(str, lost))
             print(f"{name} diverged at {len(lost)} checkpoint{s} and has no number there: step{s} {at}")
-        print(f"{path}: measured {done.computed} cells, found {done.found} done")
+        print(f"{path}: measured {done.computed} cells, found {done.done} done")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Analyses x trajectory -> rows: the loop over checkpoints, with one traced forward pass for all analyses."""
+"""Analyses x checkpoints -> rows: one traced forward pass a checkpoint serves all analyses."""
 
 from __future__ import annotations
 
@@ -18,61 +18,67 @@ from toyvit.analyses import Analysis, explain_skipped, select_analyses
 from toyvit.clamps.patterns import apply_clamps, needs_retrieval
 from toyvit.config import RunConfig
 from toyvit.data.baselines import fit_baselines
-from toyvit.data.tasks import Batch, build_task
+from toyvit.data.tasks import Batch
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.forward import trace
-from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
 from toyvit.runs.table import Cell, MeasureTable, Row, build_rows
 from toyvit.threads import use_one_thread
 
+Todo = tuple[int, list[Cell]]
+Computed = list[tuple[Cell, list[Row]]]
+SHARE = 4  # checkpoints that a worker is handed at once
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureReport:
-    """What a sweep did: cells computed now, cells found done, bad checkpoints and analyses that were left out, and why.
+    """What `measure` did.
 
-    `clamps` are the run's, under which it was measured. `diverged` are the steps asked for at which a sampler diverged, by
-    analysis: they have no number.
+    computed   cells measured now
+    done       cells that were there already
+    skipped    bad checkpoint files that were left out, and what is wrong with them
+    unfit      analyses that were not run, and why
+    clamps     the run's, under which it was measured
+    diverged   steps asked for at which a sampler diverged, by analysis: they have no number
     """
 
     computed: int
-    found: int
+    done: int
     skipped: dict[str, str]
-    left_out: dict[str, str]
+    unfit: dict[str, str]
     clamps: tuple[str, ...] = ()
     diverged: dict[str, list[int]] = field(default_factory=dict)
 
 
 def run_analyses(model: ViT, batch: Batch, analyses: Sequence[Analysis]) -> dict[str, list[Row]]:
     """Rows of each analysis at one checkpoint, from one shared forward pass."""
-    wanted = {site for analysis in analyses for site in analysis.sites}
-    seen = trace(model, batch.images, sorted(wanted)) if wanted else {}
-    out: dict[str, list[Row]] = {}
+    sites = {site for analysis in analyses for site in analysis.sites}
+    cache = trace(model, batch.images, sorted(sites)) if sites else {}
+    rows: dict[str, list[Row]] = {}
     for analysis in analyses:
-        values = analysis.measure(model, batch, seen)
-        out[analysis.name] = [
-            row
-            for quantity, value in values.items()
-            for row in build_rows(quantity, value, analysis.axes[quantity.split("[")[0]])
-        ]
-    return out
+        rows[analysis.name] = []
+        for quantity, value in analysis.measure(model, batch, cache).items():
+            axes = analysis.axes[quantity.split("[")[0]]
+            rows[analysis.name] += build_rows(quantity, value, axes)
+    return rows
 
 
-def evaluation_id(run: RunConfig, split: str, batch: Batch) -> str:
-    """Identity of the settings and of the evaluation images, to the bit."""
-    settings = {"task": run.to_json()["task"], "model": run.to_json()["model"], "split": split}
-    if run.train.clamps:
-        settings["clamps"] = list(run.train.clamps)
-    found = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    found.update(batch.images.numpy().tobytes())
-    found.update(batch.target.numpy().tobytes())
-    return found.hexdigest()
+def evaluation_id(config: RunConfig, split: str, batch: Batch) -> str:
+    """SHA-256 of the settings and of the evaluation pictures, to the bit."""
+    plain = config.to_json()
+    settings = {"task": plain["task"], "model": plain["model"], "split": split}
+    if config.train.clamps:
+        settings["clamps"] = list(config.train.clamps)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest.update(batch.images.numpy().tobytes())
+    digest.update(batch.target.numpy().tobytes())
+    return digest.hexdigest()
 
 
 @use_one_thread()
 def measure(
-    path: Path | str,
+    run: Run | Path | str,
     *,
     analyses: list[str] | None = None,
     steps: Sequence[int] | None = None,
@@ -85,114 +91,154 @@ def measure(
 ) -> MeasureReport:
     """Run analyses (default: all that the task allows) on checkpoints (default: all) of a run.
 
-    A cell that is finished is not computed again. `images` of `split` are the evaluation batch. A run that was trained under
-    clamps is measured under them: at each checkpoint those that were in force at its step. With `follow` the sweep goes on
-    until the run stops training. With `skip_corrupt` bad checkpoint files are left out and named; else they are BadInput.
+    A cell that is finished is not computed again. `images` of `split` are the evaluation batch. A
+    run that was trained under clamps is measured under them: at each checkpoint those that were
+    active at its step. With `follow` it goes on until the run stops training. With `skip_corrupt`
+    bad checkpoint files are left out and named; else they are BadInput.
     """
     if images < 2:
         raise BadInput(f"--images must be at least 2, got {images}")
     if jobs < 1:
         raise BadInput(f"--jobs must be at least 1, got {jobs}")
-    folder = RunFolder(path).check_exists()
-    run = folder.read_config()
-    made = build_task(run.task)
-    batch = _known(run, made.eval_batch(split, images, run.seeds.measure))
-    model = apply_clamps(ViT(run.model), run.train.clamps, run.train.steps, batch.retrieval)  # refused here where it cannot be
-    picked, unfit = select_analyses(analyses, batch, model), explain_skipped(batch, model) if analyses is None else {}
-    identity = evaluation_id(run, split, batch)
-    computed, found = 0, None
+    run = Run.open(run)
+    clamps = run.config.train.clamps
+    batch = _without_counterfactuals(run.config, run.batch(split, images))
+
+    # What cannot be measured is refused here, before anything is written.
+    model = apply_clamps(ViT(run.config.model), clamps, run.config.train.steps, batch.retrieval)
+    selected = select_analyses(analyses, batch, model)
+    unfit = explain_skipped(batch, model) if analyses is None else {}
+    _select_steps(run, steps, skip_corrupt)
+
+    identity = evaluation_id(run.config, split, batch)
+    computed = 0
+    done_before: int | None = None
     skipped: dict[str, str] = {}
-    _wanted(Run(path), steps, skip_corrupt)  # refused before anything is written
-    with MeasureTable(folder) as results:
+    with MeasureTable(run.folder) as results:
         if not results.has_baselines(identity):
-            results.write_baselines(identity, {**made.baselines(batch), **fit_baselines(run.task)})
+            baselines = {**run.task.baselines(batch), **fit_baselines(run.config.task)}
+            results.write_baselines(identity, baselines)
         while True:
-            live = follow and folder.is_locked()
-            trajectory = Run(path)
-            wanted, bad = _wanted(trajectory, steps, skip_corrupt)
+            live = follow and run.folder.is_locked()
+            if follow:
+                run.refresh()
+            wanted, bad = _select_steps(run, steps, skip_corrupt)
             skipped |= bad
-            done = results.list_done()
-            cells = {
-                step: [Cell(step, trajectory.entries[step].sha256, one.name, one.version, identity) for one in picked]
-                for step in wanted
-            }
-            missing = {step: [cell for cell in row if cell not in done] for step, row in cells.items()}
-            if found is None:
-                found = sum(map(len, cells.values())) - sum(map(len, missing.values()))
-            todo = [(step, row) for step, row in missing.items() if row and trajectory.entries[step].file not in skipped]
-            for cells_of_a_step in _computed(Path(path), todo, batch, jobs, progress):
-                for cell, numbers in cells_of_a_step:
+            cells = _plan_cells(run, wanted, selected, identity)
+            finished = results.list_done()
+            if done_before is None:
+                done_before = sum(cell in finished for row in cells.values() for cell in row)
+            todo = _select_missing(run, cells, finished, skipped)
+            for row in _compute(run, todo, batch, jobs, progress):
+                for cell, numbers in row:
                     results.write(cell, split, len(batch.target), numbers)
                     computed += 1
             if not live:
-                lost = _diverged(results, [cell for row in cells.values() for cell in row])
-                return MeasureReport(
-                    computed=computed, found=found, skipped=skipped, left_out=unfit, clamps=run.train.clamps, diverged=lost
-                )
+                break
             time.sleep(1)
+        diverged = _find_diverged(results, [cell for row in cells.values() for cell in row])
+
+    return MeasureReport(
+        computed=computed,
+        done=done_before,
+        skipped=skipped,
+        unfit=unfit,
+        clamps=clamps,
+        diverged=diverged,
+    )
 
 
-def _diverged(results: MeasureTable, cells: list[Cell]) -> dict[str, list[int]]:
-    """Steps at which a sampler diverged, by analysis."""
-    lost = sorted((cell.analysis, cell.step) for cell in results.cells_where("diverged").intersection(cells))
-    return {name: [step for _, step in pairs] for name, pairs in groupby(lost, key=itemgetter(0))}
+def _without_counterfactuals(config: RunConfig, batch: Batch) -> Batch:
+    """Under the clamp `match` a model can be shown only pictures whose match is known."""
+    if needs_retrieval(config.train.clamps):
+        return replace(batch, counterfactuals=None)
+    return batch
 
 
-def _known(run: RunConfig, batch: Batch) -> Batch:
-    """Under the clamp `match` a model can be shown only pictures whose match is known, and so no counterfactual ones."""
-    return replace(batch, counterfactuals=None) if needs_retrieval(run.train.clamps) else batch
-
-
-def _wanted(trajectory: Run, steps: Sequence[int] | None, skip: bool) -> tuple[list[int], dict[str, str]]:
-    """The steps asked for, and the bad files among their checkpoints with what is wrong; BadInput unless `skip` allows them."""
-    folder = trajectory.folder
-    wanted = trajectory.steps if steps is None else [trajectory.kept(step) for step in steps]
-    bad = {entry.file: problem for step in wanted if (problem := folder.find_problem(entry := trajectory.entries[step]))}
+def _select_steps(run: Run, steps: Sequence[int] | None, skip: bool) -> tuple[list[int], dict[str, str]]:
+    """The steps asked for, and the bad files among them; BadInput unless `skip` allows them."""
+    run.check_step(None)
+    wanted = run.steps if steps is None else [run.check_step(step) for step in steps]
+    bad = {}
+    for step in wanted:
+        entry = run.entries[step]
+        if problem := run.folder.find_problem(entry):
+            bad[entry.file] = problem
     if bad and not skip:
         name, problem = next(iter(bad.items()))
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise BadInput(f"checkpoint {folder.checkpoints / name} {problem}{more}: --skip-corrupt measures the rest")
+        path = run.folder.checkpoints / name
+        raise BadInput(f"checkpoint {path} {problem}{more}: --skip-corrupt measures the rest")
     return wanted, bad
 
 
-def _computed(
-    path: Path, todo: list[tuple[int, list[Cell]]], batch: Batch, jobs: int, progress: bool
-) -> Iterator[list[tuple[Cell, list[Row]]]]:
+def _plan_cells(run: Run, steps: Sequence[int], analyses: Sequence[Analysis], identity: str) -> dict[int, list[Cell]]:
+    """The cells of each step: one an analysis."""
+    cells = {}
+    for step in steps:
+        sha256 = run.entries[step].sha256
+        cells[step] = [Cell(step, sha256, analysis.name, analysis.version, identity) for analysis in analyses]
+    return cells
+
+
+def _select_missing(run: Run, cells: dict[int, list[Cell]], finished: set[Cell], skipped: dict[str, str]) -> list[Todo]:
+    """The cells that are not finished, by step, but for bad checkpoints."""
+    todo = []
+    for step, row in cells.items():
+        missing = [cell for cell in row if cell not in finished]
+        if missing and run.entries[step].file not in skipped:
+            todo.append((step, missing))
+    return todo
+
+
+def _find_diverged(results: MeasureTable, cells: list[Cell]) -> dict[str, list[int]]:
+    """Steps at which a sampler diverged, by analysis."""
+    diverged = results.cells_where("diverged").intersection(cells)
+    places = sorted((cell.analysis, cell.step) for cell in diverged)
+    return {name: [step for _, step in rows] for name, rows in groupby(places, key=itemgetter(0))}
+
+
+def _compute(run: Run, todo: list[Todo], batch: Batch, jobs: int, progress: bool) -> Iterator[Computed]:
     """Finished cells, checkpoint by checkpoint, as workers hand them in; the caller writes them."""
     bar = tqdm(
-        total=len(todo), desc=f"measure {path.name}", unit="checkpoint", disable=not progress or not todo, mininterval=0.5
+        total=len(todo),
+        desc=f"measure {run.name}",
+        unit="checkpoint",
+        disable=not progress or not todo,
+        mininterval=0.5,
     )
-    n = min(jobs, len(todo))
+    n_workers = min(jobs, len(todo))
     with bar:
-        if n <= 1:
-            worker = CheckpointMeasurer(path, batch)
+        if n_workers <= 1:
+            measurer = CheckpointMeasurer(run, batch)
             for step, cells in todo:
-                yield worker(step, cells)
+                yield measurer(step, cells)
                 bar.update()
             return
-        shares = [todo[place : place + 4] for place in range(0, len(todo), 4)]
-        parallel = Parallel(n_jobs=n, return_as="generator", inner_max_num_threads=1)
-        for share in parallel(delayed(_share)(path, share, batch) for share in shares):
-            for one in share:
-                yield one
+        shares = [todo[place : place + SHARE] for place in range(0, len(todo), SHARE)]
+        parallel = Parallel(n_jobs=n_workers, return_as="generator", inner_max_num_threads=1)
+        for share in parallel(delayed(_compute_share)(run, share, batch) for share in shares):
+            for row in share:
+                yield row
                 bar.update()
 
 
 @use_one_thread()
-def _share(path: Path, todo: list[tuple[int, list[Cell]]], batch: Batch) -> list[list[tuple[Cell, list[Row]]]]:
-    worker = CheckpointMeasurer(path, batch)
-    return [worker(step, cells) for step, cells in todo]
+def _compute_share(run: Run, todo: list[Todo], batch: Batch) -> list[Computed]:
+    measurer = CheckpointMeasurer(run, batch)
+    return [measurer(step, cells) for step, cells in todo]
 
 
 class CheckpointMeasurer:
     """One model, loaded again for each checkpoint."""
 
-    def __init__(self, path: Path, batch: Batch) -> None:
-        self.trajectory, self.batch = Run(path), batch
-        self.model = ViT(self.trajectory.config.model)
+    def __init__(self, run: Run, batch: Batch) -> None:
+        self.run = run
+        self.batch = batch
+        self.bare = ViT(run.config.model)
 
-    def __call__(self, step: int, cells: list[Cell]) -> list[tuple[Cell, list[Row]]]:
-        bare = self.trajectory.load(self.model, step)
-        model = apply_clamps(bare, self.trajectory.config.train.clamps, step, self.batch.retrieval)
-        found = run_analyses(model, self.batch, select_analyses([cell.analysis for cell in cells], self.batch, model))
-        return [(cell, found[cell.analysis]) for cell in cells]
+    def __call__(self, step: int, cells: list[Cell]) -> Computed:
+        model = self.run.model(step, self.batch, into=self.bare)
+        names = [cell.analysis for cell in cells]
+        rows = run_analyses(model, self.batch, select_analyses(names, self.batch, model))
+        return [(cell, rows[cell.analysis]) for cell in cells]

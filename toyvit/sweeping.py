@@ -19,7 +19,8 @@ from toyvit.errors import BadInput, Diverged
 from toyvit.measuring import measure
 from toyvit.model import ViT
 from toyvit.runs.folder import RunFolder, write_atomically
-from toyvit.runs.table import load_baselines, load_table, select_main_rows
+from toyvit.runs.handle import load_baselines, load_table
+from toyvit.runs.table import select_main_rows
 from toyvit.train import fit
 from toyvit.train.snapshots import plan_checkpoints
 

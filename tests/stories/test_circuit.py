@@ -16,8 +16,8 @@ from toyvit.instruments.lenses import load_lens
 from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
 from toyvit.report import draw
-from toyvit.runs.handle import Run
-from toyvit.runs.table import load_table, select_main_rows
+from toyvit.runs.handle import Run, load_table
+from toyvit.runs.table import select_main_rows
 from toyvit.train import fit
 
 
@@ -53,7 +53,7 @@ def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
     classes = (4, 9) if name == "digits" else None
     change = words[1] if name != "digits" else None
     evaluator = CircuitEvaluator(
-        model=model, pairs=select_pairs(path, change, classes, 12), metric=circuit.metric, ablation=circuit.ablation
+        model=model, pairs=select_pairs(Run(path), change, classes, 12), metric=circuit.metric, ablation=circuit.ablation
     )
     said = next(line for line in out.splitlines() if line.startswith("faithfulness")).split()[1]
     assert f"{evaluator.faithfulness(circuit.edge_mask(model)):.3f}" == said
@@ -106,7 +106,7 @@ def test_a_tuned_lens_is_fitted_kept_and_no_worse_than_the_logit_lens(runs, caps
     plain, tuned = ([float(value) for value in row[3:]] for row in rows[:2])
     assert all(one <= other for one, other in zip(tuned, plain, strict=True)) and tuned[-1] == 0
     edge_mask = Path(out.splitlines()[-1].removeprefix("wrote "))
-    assert load_lens(edge_mask, Run(runs[name])[10]).step == 10
+    assert load_lens(edge_mask, Run(runs[name]).model(10)).step == 10
     assert main(["lens", str(runs[name]), "--step", "11"]) == 2 and main(["lens", str(runs[name]), "--images", "0"]) == 2
 
 
@@ -114,8 +114,8 @@ def test_a_tuned_lens_is_fitted_kept_and_no_worse_than_the_logit_lens(runs, caps
 def test_slow_analyses_run_when_asked_for_and_are_drawn(runs):
     path = runs["induction-smoke"]
     done = measure(path, images=40, progress=False)
-    assert {"edges", "patching"} <= set(done.left_out) and done.left_out["edges"] == "run only when asked for"
-    assert "predictors" in done.left_out["strategies"]
+    assert {"edges", "patching"} <= set(done.unfit) and done.unfit["edges"] == "run only when asked for"
+    assert "predictors" in done.unfit["strategies"]
     measure(path, images=40, analyses=["edges", "patching", "attention_knockout"], progress=False)
     frame = select_main_rows(load_table(path))
     assert {"edges", "patching", "attention_knockout"} <= set(frame["analysis"])

@@ -17,8 +17,7 @@ from toyvit.measuring import measure
 from toyvit.model.forward import trace
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder
-from toyvit.runs.handle import Run
-from toyvit.runs.table import load_table
+from toyvit.runs.handle import Run, load_table
 from toyvit.train import fit, replay
 from toyvit.train.datamodule import BatchStream
 
@@ -79,7 +78,7 @@ def test_it_is_measured_as_it_was_trained(tmp_path, capsys):
         assert found.to_dict() == pytest.approx({step: getattr(entries[step], quantity) for step in found.index}, abs=1e-6)
     mass = frame[(frame["quantity"] == "mass") & (frame["layer"] == 1)].groupby("step")["value"].min()
     assert (mass[[20, 40]] == 1).all() and (mass[[0, 19]] < 0.5).all()
-    bare = Run(folder.path)[40]
+    bare = Run(folder.path).bare_model(40)
     seen = trace(bare, batch.images, ["blocks.1.attn.pattern", "logits"])
     assert not torch.allclose(seen["blocks.1.attn.pattern"].amax(-1), torch.ones(()), atol=1e-3)
     assert accuracy(seen["logits"], batch.target).item() != entries[40].accuracy

@@ -14,8 +14,7 @@ from toyvit.measuring import measure
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder
-from toyvit.runs.handle import Run
-from toyvit.runs.table import load_table
+from toyvit.runs.handle import Run, load_table
 from toyvit.train import fit
 
 
@@ -76,7 +75,7 @@ def test_bad_checkpoints_are_listed_refused_and_left_out(folder, capsys, damage)
     said = capsys.readouterr().out
     assert {Path(line.split()[0]).name for line in said.splitlines()} == names
     with pytest.raises(BadInput, match=r"step_000000(05|10)"):
-        Run(folder.path)[min(bad)]
+        Run(folder.path).model(min(bad))
     assert main(["measure", str(folder.path), "--images", "16"]) == 2
     assert "--skip-corrupt" in capsys.readouterr().err
     assert main(["measure", str(folder.path), "--images", "16", "--skip-corrupt"]) == 0
@@ -93,7 +92,7 @@ def test_a_checkpoint_of_another_model_with_a_line_of_its_own(folder):
     folder.manifest.write_text("".join(json.dumps(asdict(other) if line["step"] == 5 else line) + "\n" for line in lines))
     assert folder.verify() == {}
     with pytest.raises(BadInput, match="does not fit this run's model"):
-        Run(folder.path)[5]
+        Run(folder.path).model(5)
     with pytest.raises(BadInput, match="does not fit this run's model"):
         measure(folder.path, images=16, progress=False)
 

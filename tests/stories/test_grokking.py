@@ -10,8 +10,7 @@ from toyvit.analyses.llc import LlcConfig, estimate_llc
 from toyvit.data.tasks import build_task
 from toyvit.measuring import measure
 from toyvit.report import draw, grokking
-from toyvit.runs.handle import Run
-from toyvit.runs.table import load_table
+from toyvit.runs.handle import Run, load_table
 
 SMALL = ["--task.modulus", "7", "--model.d_model", "16", "--model.n_heads", "2", "--model.d_mlp", "16", "--train.steps", "40"]
 SMALL += ["--train.checkpoints", "0,5,10,15,20,25,30,35,40"]

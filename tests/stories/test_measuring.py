@@ -13,7 +13,8 @@ from toyvit.analyses.llc import LlcConfig
 from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder
-from toyvit.runs.table import Cell, MeasureTable, load_table
+from toyvit.runs.handle import load_table
+from toyvit.runs.table import Cell, MeasureTable
 from toyvit.train import fit
 
 
@@ -44,9 +45,9 @@ def test_interrupted_and_repeated(run, monkeypatch):
         measure(run, images=16, progress=False)
     assert set(load_table(run)["step"]) == {0, 10}
     second = measure(run, images=16, progress=False)
-    assert len(calls) == 3 + 2 and second.computed == 2 * second.found / 2  # two steps were done, two were left
+    assert len(calls) == 3 + 2 and second.computed == 2 * second.done / 2  # two steps were done, two were left
     third = measure(run, images=16, progress=False)
-    assert third.computed == 0 and third.found == second.found + second.computed and len(calls) == 5
+    assert third.computed == 0 and third.done == second.done + second.computed and len(calls) == 5
 
 
 def test_another_evaluation_batch_is_another_cell(run):
@@ -107,7 +108,7 @@ def test_killed_while_two_workers_measure(tmp_path):
     kill(process)
     done = n_cells(tmp_path / "run")
     rest = measure(tmp_path / "run", images=64, analyses=analyses, progress=False)
-    assert 0 < rest.found == done and done + rest.computed == n_cells(tmp_path / "run") == 101 * len(analyses)
+    assert 0 < rest.done == done and done + rest.computed == n_cells(tmp_path / "run") == 101 * len(analyses)
     assert (
         max(Counter(zip(*(load_table(tmp_path / "run")[column] for column in ("step", "analysis")), strict=True)).values())
         < 100

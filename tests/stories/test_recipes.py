@@ -9,7 +9,7 @@ from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
 from toyvit.report.figures import name_score
 from toyvit.report.summary import summarize
-from toyvit.runs.table import load_baselines, load_table
+from toyvit.runs.handle import load_baselines, load_table
 from toyvit.train import fit
 
 

@@ -142,7 +142,7 @@ def test_measuring_what_is_not_there(run, capsys):
     refused(capsys, ["measure", run, "--jobs", "0"], ["--jobs", "got 0"])
     refused(capsys, ["report", run], ["no measures", "toyvit measure"])
     with pytest.raises(BadInput, match="nearest is 20"):
-        Run(run)[25]
+        Run(run).model(25)
     assert contents(run) == before
 
 

@@ -23,8 +23,8 @@ from toyvit.report import FIGURES, draw, dynamics, figures, tensorboard
 from toyvit.report.heads import collect_scores, format_head_types, name_all_heads
 from toyvit.report.summary import summarize
 from toyvit.runs.folder import RunFolder
-from toyvit.runs.handle import Run
-from toyvit.runs.table import MeasureTable, load_baselines, load_table
+from toyvit.runs.handle import Run, load_baselines, load_table
+from toyvit.runs.table import MeasureTable
 from toyvit.sweeping import gather_table
 from toyvit.train import fit
 

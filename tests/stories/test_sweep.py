@@ -21,7 +21,7 @@ from toyvit.config import replace_seed
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder
-from toyvit.runs.table import load_table
+from toyvit.runs.handle import load_table
 from toyvit.sweeping import find_first_at_most, gather_table, halve_best_baseline
 
 SHORT = [*SMALL, "--train.steps", "50", "--analyses", "performance", "--images", "32"]

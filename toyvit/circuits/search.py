@@ -15,7 +15,6 @@ from toyvit.circuits.edges import ABLATIONS, acdc, eap
 from toyvit.circuits.graph import EdgeMask, build_graph
 from toyvit.circuits.pairs import METRICS, PatchingPairs, class_pairs, counterfactual_pairs
 from toyvit.clamps.patterns import PATTERNS, active_clamps
-from toyvit.data.tasks import build_task
 from toyvit.errors import BadInput, choose
 from toyvit.instruments.lenses import RESIDUALS, TunedLens, apply_logit_lens, fit_lens, kl_to_final, stack_residuals
 from toyvit.model import ViT
@@ -75,35 +74,33 @@ class CircuitReport:
         return list(zip(self.circuit.edges, self.scores[self.edge_mask > 0].tolist(), strict=True))
 
 
-def open_checkpoint(path: Path, step: int | None) -> tuple[Run, int, ViT]:
-    """A run's checkpoint (default: the last); BadInput where patterns are held: its bare model is not what was trained."""
-    trajectory = Run(path)
-    at = trajectory.kept(trajectory.steps[-1] if step is None else step)
-    if held := [str(clamp) for clamp in active_clamps(trajectory.config.train.clamps, at) if clamp.what in PATTERNS]:
-        raise BadInput(f"{path} is held at step {at} by {', '.join(held)}: its bare model is not what was trained")
-    return trajectory, at, trajectory[at]
+def open_checkpoint(run: Run, step: int | None) -> tuple[int, ViT]:
+    """A step (default: the last) and its model; BadInput where patterns are held: the bare model is not what was trained."""
+    at = run.check_step(step)
+    active = active_clamps(run.config.train.clamps, at)
+    if held := [str(clamp) for clamp in active if clamp.what in PATTERNS]:
+        raise BadInput(f"{run.path} is held at step {at} by {', '.join(held)}: its bare model is not what was trained")
+    return at, run.bare_model(at)
 
 
-def select_pairs(path: Path, change: str | None, classes: Sequence[int] | None, n: int) -> PatchingPairs:
+def select_pairs(run: Run, change: str | None, classes: Sequence[int] | None, n: int) -> PatchingPairs:
     """Pairs of test pictures of a run: counterfactual ones, or of two classes."""
     if n < 1:
         raise BadInput(f"--pairs must be at least 1, got {n}")
-    run = Run(path).config
-    made = build_task(run.task)
     if change and classes:
         raise BadInput(f"--change {change} and --classes are two ways to say what differs: give one of them")
     if not classes:
-        batch = made.eval_batch("test", 2 * n, run.seeds.measure)
+        batch = run.batch("test", 2 * n)
         if not batch.counterfactuals:
-            raise BadInput(f"the world of {path} cannot draw counterfactual pairs: compare two classes, --classes A,B")
+            raise BadInput(f"the world of {run.path} cannot draw counterfactual pairs: compare two classes, --classes A,B")
         return counterfactual_pairs(batch, change, n)
-    found = class_pairs(made.eval_batch("test", 40 * n, run.seeds.measure), *classes)
-    return PatchingPairs(found.clean[:n], found.corrupt[:n], found.answer[:n], found.foil[:n])
+    pairs = class_pairs(run.batch("test", 40 * n), *classes)
+    return PatchingPairs(pairs.clean[:n], pairs.corrupt[:n], pairs.answer[:n], pairs.foil[:n])
 
 
 @use_one_thread()
 def find_circuit(
-    path: Path,
+    run: Run | Path | str,
     *,
     step: int | None = None,
     change: str | None = None,
@@ -122,8 +119,9 @@ def find_circuit(
     if n_null < 0:
         raise BadInput(f"--null must be at least 0, got {n_null}")
     limit = _limit(method, faithful, threshold)
-    trajectory, at, model = open_checkpoint(path, step)
-    pairs = select_pairs(path, change, classes, n_pairs)
+    run = Run.open(run)
+    at, model = open_checkpoint(run, step)
+    pairs = select_pairs(run, change, classes, n_pairs)
     evaluator = CircuitEvaluator(model=model, pairs=pairs, metric=metric, ablation=ablation)
     if abs(evaluator.total_effect[0]) <= 2 * evaluator.total_effect[1]:
         raise BadInput(
@@ -142,14 +140,14 @@ def find_circuit(
     for other in tqdm(drawn, desc="random circuits", total=n_null, leave=False, disable=not size or not n_null):
         null.append(evaluator.faithfulness(other))
         n_same += torch.equal(other, edge_mask)
-    what = f"{classes[0]}-{classes[1]}" if classes else change or next(iter(build_task(trajectory.config.task).counterfactuals))
+    what = f"{classes[0]}-{classes[1]}" if classes else change or next(iter(run.task.counterfactuals))
     return CircuitReport(
         circuit=Circuit(
             edges=build_graph(model.config).name_edges(edge_mask),
             metric=metric,
             ablation=ablation,
             method=f"{found}, {what}",
-            checkpoint=f"{path.name} at {at}, {trajectory.entries[at].sha256[:12]}",
+            checkpoint=f"{run.name} at {at}, {run.entries[at].sha256[:12]}",
             architecture=hash_architecture(model.config),
         ),
         edge_mask=edge_mask,
@@ -182,7 +180,9 @@ def _limit(method: str, faithful: float | None, threshold: float | None) -> floa
 
 
 @use_one_thread()
-def fit_tuned_lens(path: Path, step: int | None = None, images: int = 512, n_steps: int = 300) -> tuple[TunedLens, Tensor]:
+def fit_tuned_lens(
+    run: Run | Path | str, step: int | None = None, images: int = 512, n_steps: int = 300
+) -> tuple[TunedLens, Tensor]:
     """A tuned lens of one checkpoint, fitted on training pictures; and KL(final, lens) in nats, (split lens layer).
 
     Splits are train, on which no layer is worse than the logit lens, and test; lenses are the logit lens and the tuned one. The
@@ -190,11 +190,11 @@ def fit_tuned_lens(path: Path, step: int | None = None, images: int = 512, n_ste
     """
     if images < 1:
         raise BadInput(f"--images must be at least 1, got {images}")
-    trajectory, at, model = open_checkpoint(path, step)
-    run, made = trajectory.config, build_task(trajectory.config.task)
+    run = Run.open(run)
+    at, model = open_checkpoint(run, step)
     streams = [
-        stack_residuals(model, trace(model, made.eval_batch(split, images, seed).images, RESIDUALS))
-        for seed, split in ((run.seeds.data, "train"), (run.seeds.measure, "test"))
+        stack_residuals(model, trace(model, run.task.eval_batch(split, images, seed).images, RESIDUALS))
+        for seed, split in ((run.config.seeds.data, "train"), (run.config.seeds.measure, "test"))
     ]
     lens = fit_lens(model, streams[0], at, n_steps)
     said = [[apply_logit_lens(model, stream), lens(model, stream)] for stream in streams]

@@ -1,6 +1,6 @@
 """What takes several checkpoints of one run: how far weights moved, what stayed alike, which pictures were learned together.
 
-An analysis sees one checkpoint; these see the trajectory. They stand beside `measure`, which owns the table of single
+An analysis sees one checkpoint; these see the run. They stand beside `measure`, which owns the table of single
 checkpoints, read checkpoints only, and return frames and tensors.
 """
 
@@ -17,8 +17,7 @@ from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor
 
 from toyvit.analyses import fourier, geometry
-from toyvit.clamps.patterns import apply_clamps
-from toyvit.data.tasks import Batch, OperandTable, accuracy, build_task, loss
+from toyvit.data.tasks import Batch, OperandTable, accuracy, loss
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.forward import run_model, trace
@@ -26,7 +25,7 @@ from toyvit.runs.handle import Run
 from toyvit.stats import centre_gram, cka
 
 
-def measure_updates(trajectory: Run, steps: Sequence[int] | None = None) -> pd.DataFrame:
+def measure_updates(run: Run, steps: Sequence[int] | None = None) -> pd.DataFrame:
     """How far each parameter moved between neighbouring checkpoints, all or some: one row a step (but the first) and module.
 
     step       of the later checkpoint
@@ -35,11 +34,11 @@ def measure_updates(trajectory: Run, steps: Sequence[int] | None = None) -> pd.D
     relative   the same over the norm before; NaN where that was 0
     Module `all` is the whole of the weights.
     """
-    rows, model = [], ViT(trajectory.config.model)
-    wanted = trajectory.steps if steps is None else steps
-    before = _weights(trajectory, model, wanted[0])
+    rows, model = [], ViT(run.config.model)
+    wanted = run.steps if steps is None else steps
+    before = _weights(run, model, wanted[0])
     for earlier, step in pairwise(wanted):
-        now = _weights(trajectory, model, step)
+        now = _weights(run, model, step)
         for name, weight in now.items():
             distance, size = (weight - before[name]).norm().item(), before[name].norm().item()
             relative = distance / size if size else float("nan")
@@ -48,15 +47,15 @@ def measure_updates(trajectory: Run, steps: Sequence[int] | None = None) -> pd.D
     return pd.DataFrame(rows, columns=["step", "steps", "module", "distance", "relative"])
 
 
-def _weights(trajectory: Run, model: ViT, step: int) -> dict[str, Tensor]:
+def _weights(run: Run, model: ViT, step: int) -> dict[str, Tensor]:
     """Copies in float64, and `all` of them in one row."""
-    parameters = trajectory.load(model, step).named_parameters()
+    parameters = run.bare_model(step, into=model).named_parameters()
     found = {name: weight.detach().double().clone() for name, weight in parameters if weight.numel()}
     return found | {"all": torch.cat([weight.flatten() for weight in found.values()])}
 
 
 def compare_checkpoints(
-    trajectory: Run, batch: Batch, steps: Sequence[int] | None = None
+    run: Run, batch: Batch, steps: Sequence[int] | None = None
 ) -> dict[str, Float[Tensor, "layer step to_step"]]:
     """Unbiased CKA between checkpoints, layer by layer, for CLS (where there is one) and for patches, on a batch's pictures.
 
@@ -64,10 +63,10 @@ def compare_checkpoints(
     than by rotation and scale. Of a run under clamps, the model as it was trained. Layers and samples are those of the analysis
     `geometry`. Memory: one number for every checkpoint and pair of pictures.
     """
-    model, sites = ViT(trajectory.config.model), ["blocks.*.resid_pre", "blocks.*.resid_post"]
+    model, sites = ViT(run.config.model), ["blocks.*.resid_pre", "blocks.*.resid_post"]
     grams: dict[str, list[list[Tensor]]] = {}  # group: layer: step
-    for step in trajectory.steps if steps is None else steps:
-        shown = apply_clamps(trajectory.load(model, step), trajectory.config.train.clamps, step, batch.retrieval)
+    for step in run.steps if steps is None else steps:
+        shown = run.model(step, batch, into=model)
         seen = trace(shown, batch.images, sites)
         for layer, residual in enumerate(geometry.list_layers(model, seen)):
             for group, tokens in geometry.split_tokens(residual, model).items():
@@ -76,15 +75,16 @@ def compare_checkpoints(
     return {group: torch.stack([cka(torch.stack(found)) for found in by_layer]) for group, by_layer in grams.items()}
 
 
-def record_example_losses(trajectory: Run, batch: Batch) -> pd.DataFrame:
+def record_example_losses(run: Run, batch: Batch) -> pd.DataFrame:
     """The loss of every picture of a batch (column) at every checkpoint (index, the step), in the units of the task's loss.
 
     A mean over pictures that ask equally much is the loss of the batch. Groups of pictures by factor: the analysis `by_factor`.
     """
-    model, rows = ViT(trajectory.config.model), {}
-    for step in trajectory.steps:
+    model, rows = ViT(run.config.model), {}
+    for step in run.steps:
         logits = run_model(
-            apply_clamps(trajectory.load(model, step), trajectory.config.train.clamps, step, batch.retrieval), batch.images
+            run.model(step, batch, into=model),
+            batch.images,
         )
         pairs = zip(logits.split(1), batch.target.split(1), strict=True)
         rows[step] = [loss(said, target).item() for said, target in pairs]
@@ -103,7 +103,7 @@ def cluster_curves(curves: pd.DataFrame, n: int) -> pd.Series:
     return pd.Series(found, curves.columns, name="cluster")
 
 
-def measure_progress(trajectory: Run) -> pd.DataFrame:
+def measure_progress(run: Run) -> pd.DataFrame:
     """Progress measures of modular addition with the key frequencies of the finished network (Nanda 2023, section 5).
 
     Indexed by step: loss and accuracy on the pairs trained on and on all others, `restricted` (only key frequencies are kept,
@@ -112,14 +112,12 @@ def measure_progress(trajectory: Run) -> pd.DataFrame:
     the embedding. The finished network is the checkpoint with the lowest loss on pairs not trained on, not the last: full-batch
     training has spikes. BadInput for a run of another task.
     """
-    operand_table = build_task(trajectory.config.task).eval_batch("test", 1, 0).operand_table
+    operand_table = run.task.eval_batch("test", 1, 0).operand_table
     if operand_table is None:
-        raise BadInput(
-            f"{trajectory.folder.path} has no progress measures: its task is {trajectory.config.task.name}, not addition"
-        )
-    model, tables, ginis = ViT(trajectory.config.model), {}, {}
-    for step in trajectory.steps:
-        seen = trace(trajectory.load(model, step), operand_table.images, ["logits", "embed"])
+        raise BadInput(f"{run.folder.path} has no progress measures: its task is {run.config.task.name}, not addition")
+    model, tables, ginis = ViT(run.config.model), {}, {}
+    for step in run.steps:
+        seen = trace(run.model(step, into=model), operand_table.images, ["logits", "embed"])
         tables[step] = seen["logits"].double()
         ginis[step] = fourier.gini(fourier.spectrum(fourier.average_embedding(seen["embed"]))).item()
     tested = {

@@ -9,7 +9,7 @@ from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.recipes import counting
 from toyvit.replications.lab import load_curve, to_points, train_and_measure
 from toyvit.replications.record import LAB, Check, Outcome, Replication, build_lines
-from toyvit.runs.table import load_baselines
+from toyvit.runs.handle import load_baselines
 
 
 def run_seed(seed: int, folder: Path, recipe: RunConfig | None = None) -> Outcome:

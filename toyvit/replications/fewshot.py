@@ -6,12 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from toyvit.config import FewshotConfig, ModelConfig, RunConfig, TrainConfig
-from toyvit.data.tasks import accuracy, build_task
+from toyvit.data.tasks import accuracy
 from toyvit.model.forward import ablate_heads, trace
 from toyvit.replications.lab import find_crossing, load_curve, to_points, train_and_measure
 from toyvit.replications.record import PLOT, Check, Outcome, Replication, build_lines
-from toyvit.runs.handle import Run
-from toyvit.runs.table import load_baselines
+from toyvit.runs.handle import Run, load_baselines
 
 RECIPE = RunConfig(
     recipe="fewshot",
@@ -23,16 +22,17 @@ RECIPE = RunConfig(
 
 def score_alone(path: Path) -> float:
     """Accuracy at the last checkpoint with every head of the last layer silenced but the one that does best by itself."""
-    trajectory = Run(path)
-    run, model = trajectory.config, trajectory[trajectory.steps[-1]]
-    batch = build_task(run.task).eval_batch("test", 2048, run.seeds.measure)
-    seen, last, n = (
-        trace(model, batch.images, ["blocks.*.resid_pre", "blocks.*.attn.z"]),
-        run.model.n_layers - 1,
-        run.model.n_heads,
-    )
-    others = [[(last, head) for head in range(n) if head != kept] for kept in range(n)]
-    return max(accuracy(ablate_heads(model, heads, seen), batch.target).item() for heads in others)
+    run = Run(path)
+    batch = run.batch("test", 2048)
+    model = run.model(batch=batch)
+    cache = trace(model, batch.images, ["blocks.*.resid_pre", "blocks.*.attn.z"])
+    last = model.config.n_layers - 1
+    heads = range(model.config.n_heads)
+    scores = []
+    for alone in heads:
+        silenced = [(last, head) for head in heads if head != alone]
+        scores.append(accuracy(ablate_heads(model, silenced, cache), batch.target).item())
+    return max(scores)
 
 
 def run_seed(seed: int, folder: Path, recipe: RunConfig = RECIPE) -> Outcome:

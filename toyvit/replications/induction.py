@@ -10,7 +10,7 @@ from toyvit.dynamics.transitions import detect_in_curve, find_window, relative_w
 from toyvit.recipes import induction, induction_control
 from toyvit.replications.lab import load_curve, to_points, train_and_measure
 from toyvit.replications.record import LAB, Check, Outcome, Replication, build_lines
-from toyvit.runs.table import load_baselines
+from toyvit.runs.handle import load_baselines
 
 
 def run_seed(seed: int, folder: Path, deep: RunConfig | None = None, control: RunConfig | None = None) -> Outcome:

@@ -9,8 +9,8 @@ import pandas as pd
 
 from toyvit.config import RunConfig, replace_seed
 from toyvit.measuring import measure
-from toyvit.runs.handle import Run
-from toyvit.runs.table import load_table, select_main_rows
+from toyvit.runs.handle import Run, load_table
+from toyvit.runs.table import select_main_rows
 from toyvit.train import fit
 
 

@@ -9,7 +9,7 @@ from toyvit.config import RunConfig
 from toyvit.recipes import markov, markov_control
 from toyvit.replications.lab import find_crossing, load_curve, to_points, train_and_measure
 from toyvit.replications.record import ONE_RUN, PLOT, Check, Outcome, Replication, build_lines
-from toyvit.runs.table import load_baselines
+from toyvit.runs.handle import load_baselines
 
 looked_at = partial(train_and_measure, images=128, every=4)  # attention over 100 tokens is slow to measure
 

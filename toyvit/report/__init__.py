@@ -12,7 +12,8 @@ from toyvit.circuits.search import CircuitReport
 from toyvit.config import ModelConfig
 from toyvit.report import circuits, directions, dynamics, figures, grokking, heads, lenses, pictures
 from toyvit.runs.folder import RunFolder
-from toyvit.runs.table import load_table, select_main_rows
+from toyvit.runs.handle import load_table
+from toyvit.runs.table import select_main_rows
 
 # Each figure: which runs have it (by their analyses and their model), and how it is drawn from (run, the run beside it).
 FIGURES: dict[str, tuple[Callable[[set[str], ModelConfig], bool], Callable[[Path, Path | None], Figure]]] = {

@@ -14,9 +14,9 @@ from torch import Tensor
 from toyvit.circuits.graph import build_graph
 from toyvit.config import ModelConfig
 from toyvit.dynamics.edge_lifetimes import date_edges, pivot_edge_scores
-from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, select_curve, set_step_axis
-from toyvit.runs.handle import Run
-from toyvit.runs.table import load_table, select_main_rows
+from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, set_step_axis
+from toyvit.runs.handle import Run, load_table
+from toyvit.runs.table import select_curve, select_main_rows
 
 PORTS = {"q": BLUE, "k": ORANGE, "v": GREEN, "": PINK}
 NAMES = {"q": "into queries", "k": "into keys", "v": "into values", "": "into an MLP or the logits"}

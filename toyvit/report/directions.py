@@ -27,7 +27,7 @@ def draw_directions(path: Path, beside: Path | None = None) -> Figure:
     has a scale of its own). The sign of a pair is arbitrary: a query and a key attract where both go the same way.
     """
     run = Run(path)
-    model, config = run[run.steps[-1]], run.config.model
+    model, config = run.bare_model(), run.config.model
     w_q, w_k, w_v, w_o = fold_head_weights(model, 0)
     compared, moved = find_singular_directions(w_q, w_k.mT), find_singular_directions(w_v, w_o)
     columns = [("query", compared, compared.read), ("key", compared, compared.written)] * N_SHOWN + [

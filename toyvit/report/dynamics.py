@@ -31,10 +31,9 @@ from toyvit.report.figures import (
     mark_rate_changes,
     pick_shades,
     schedule_events,
-    select_curve,
 )
-from toyvit.runs.handle import Run
-from toyvit.runs.table import load_table
+from toyvit.runs.handle import Run, load_table
+from toyvit.runs.table import select_curve
 
 STRETCHES, COMPARED = 100, 40  # stretches whose updates are drawn; between the checkpoints whose layers are compared
 IMAGES = 128
@@ -128,7 +127,7 @@ def _updates(panel: Axes, run: Run) -> None:
         name, _, block = str(part).partition(" ")
         colour, style = (blocks[int(block)], "--" if name == "MLP" else "-") if block else fixed[name]
         _line(panel, values, color=colour, ls=style, lw=1.2, label=f"block {block}, {name}" if block else name)
-    size = sum(weight.numel() for weight in run[run.steps[0]].parameters())
+    size = sum(weight.numel() for weight in run.bare_model(run.steps[0]).parameters())
     rates = [learning_rate(run.config.train, step) * size**0.5 for step in range(1, steps[-1] + 1)]
     means = [np.mean(rates[before:step]) for before, step in pairwise(steps)]
     panel.plot(steps[1:], means, color=PINK, ls=(0, (1, 1)), lw=1, label="every weight by the learning rate")

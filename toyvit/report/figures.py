@@ -13,24 +13,12 @@ from matplotlib.figure import Figure
 from toyvit.config import find_rate_changes
 from toyvit.dynamics.transitions import detect_in_curve, find_window
 from toyvit.runs.folder import RunFolder
-from toyvit.runs.table import has_measures, load_baselines, load_table, select_main_rows
+from toyvit.runs.handle import load_baselines, load_table
+from toyvit.runs.table import has_measures, select_curve, select_main_rows
 
 # Colours of Okabe & Ito, told apart by readers who see few colours.
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442"
 GREY = "#666666"
-
-
-def select_curve(
-    frame: pd.DataFrame, analysis: str, quantity: str, how: str = "max", split: str = "test", **where: object
-) -> pd.Series:
-    """One value a step: the strongest head (or another aggregate) of a quantity, on most images of a split.
-
-    `where` keeps the rows with given axes or tags: `curve(frame, "probes", "accuracy", layer=2, group="cls")`.
-    """
-    rows = frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)]
-    for axis, value in where.items():
-        rows = rows[rows[axis] == value]
-    return select_main_rows(rows, split).groupby("step")["value"].agg(how)
 
 
 def draw_phase_transition(path: Path, control: Path | None = None) -> Figure:
@@ -141,7 +129,7 @@ def draw_sweep_losses(paths: list[Path]) -> Figure:
     panel = figure.subplots()
     styles = [(colour, style) for style in _STYLES for colour in (BLUE, ORANGE, GREEN, PINK, SKY, GREY)]
     for setting, (colour, style) in zip(sorted({path.parent for path in paths}), styles, strict=False):
-        known = [path for path in paths if path.parent == setting and has_measures(path)]
+        known = [path for path in paths if path.parent == setting and has_measures(RunFolder(path))]
         curves = [select_curve(load_table(path), "performance", "loss") for path in known]
         for values in curves:
             _line(panel, values, color=colour, ls=style, lw=0.6, alpha=0.6)
@@ -150,7 +138,7 @@ def draw_sweep_losses(paths: list[Path]) -> Figure:
             _line(panel, median, color=colour, ls=style, lw=2, label=f"{setting.name}, {len(curves)} seeds")
     panel.set(xlabel="training step", ylabel="loss (nats), a thin line a seed, the median in bold")
     panel.set_ylim(bottom=0)
-    for path in [path for path in paths if has_measures(path)][:1]:
+    for path in [path for path in paths if has_measures(RunFolder(path))][:1]:
         _levels(panel, load_baselines(path), "loss")
         panel.legend(fontsize="small")
     return figure
@@ -165,7 +153,7 @@ def draw_sweep_bands(paths: list[Path]) -> Figure:
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for setting, colour in zip(settings, (BLUE, ORANGE, GREEN, PINK, SKY, GREY) * len(settings), strict=False):
-        known = [path for path in paths if path.parent == setting and has_measures(path)]
+        known = [path for path in paths if path.parent == setting and has_measures(RunFolder(path))]
         curves = [select_curve(load_table(path), "performance", "accuracy") for path in known]
         at = schedule_events(known[0]) if known else ()
         for values in curves:
@@ -176,7 +164,7 @@ def draw_sweep_bands(paths: list[Path]) -> Figure:
             median = pd.concat(curves, axis=1).interpolate(limit_area="inside").median(axis=1)
             _line(panels[0], median, color=colour, lw=2, label=f"{setting.name}, {len(curves)} seeds")
             panels[0].legend(fontsize="small")
-    for path in [path for path in paths if has_measures(path)][:1]:
+    for path in [path for path in paths if has_measures(RunFolder(path))][:1]:
         for panel in panels:
             _levels(panel, load_baselines(path), "accuracy", named=panel is panels[-1])
         panels[0].set_ylabel(name_score(path))

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from toyvit.analyses.llc import LlcEstimate
 from toyvit.dynamics.checkpoints import measure_progress
 from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, _line, mark_levels, set_step_axis
-from toyvit.runs.handle import Run
-from toyvit.runs.table import load_table
+from toyvit.runs.handle import Run, load_table
 
 
 def draw_grokking(path: Path, beside: Path | None = None) -> Figure:

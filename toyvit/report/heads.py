@@ -11,7 +11,8 @@ from toyvit.analyses.heads import MARGIN, list_implied, name_head
 from toyvit.errors import BadInput
 from toyvit.report.figures import ORANGE
 from toyvit.runs.folder import RunFolder
-from toyvit.runs.table import load_table, select_main_rows
+from toyvit.runs.handle import load_table
+from toyvit.runs.table import select_main_rows
 
 Head = tuple[int, int, int]  # step, layer, head
 

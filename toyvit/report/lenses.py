@@ -30,7 +30,7 @@ def draw_lens(path: Path, beside: Path | None = None, step: int | None = None, i
     run = Run(path)
     made, config = build_task(run.config.task), run.config.model
     batch = made.eval_batch("test", images, run.config.seeds.measure)
-    model = run[run.steps[-1] if step is None else step]
+    model = run.model(step, batch)
     said = apply_logit_lens(model, stack_residuals(model, trace(model, batch.images, RESIDUALS)))[
         :, :, config.n_prefix :
     ].softmax(-1)
@@ -89,7 +89,7 @@ def draw_answer_maps(path: Path, beside: Path | None = None, steps: list[int] | 
     steps = steps or select_steps(run.steps, 4)
     maps = {}
     for step in steps:
-        model = run[step]
+        model = run.bare_model(step)
         parts = attribute_patches(model, trace(model, batch.images, SITES))[:, 0, config.n_prefix :]
         over = parts.gather(2, batch.classes[:, None, None].expand(-1, config.n_patches, 1))[..., 0] - parts.mean(2)
         maps[step] = over.reshape(-1, *config.grid)

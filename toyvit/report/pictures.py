@@ -30,7 +30,7 @@ def select_steps(steps: list[int], n: int = 4) -> list[int]:
 
 def load_trained(run: Run, step: int, batch: Batch) -> ViT:
     """The model of that step as it was trained, under the run's clamps, for the pictures of this batch."""
-    return apply_clamps(run[step], run.config.train.clamps, step, batch.retrieval)
+    return apply_clamps(run.bare_model(step), run.config.train.clamps, step, batch.retrieval)
 
 
 def draw_attention(path: Path, beside: Path | None = None, steps: list[int] | None = None) -> Figure:

@@ -9,10 +9,11 @@ import pandas as pd
 
 from toyvit.dynamics.transitions import detect, detect_in_curve, find_window, order_events, relative_width
 from toyvit.errors import BadInput
-from toyvit.report.figures import name_score, schedule_events, select_curve
+from toyvit.report.figures import name_score, schedule_events
 from toyvit.report.heads import format_head_types
 from toyvit.runs.folder import RunFolder
-from toyvit.runs.table import has_measures, load_baselines, load_table, select_main_rows
+from toyvit.runs.handle import load_baselines, load_table
+from toyvit.runs.table import has_measures, select_curve, select_main_rows
 
 Line = tuple[str, str]
 # What may change abruptly: the curves that the detector judges.
@@ -88,7 +89,7 @@ def summarize_events(paths: list[Path]) -> str:
     """What moves first, for each folder of seeds that has at least two runs in which every watched measure has a transition."""
     parts = []
     for setting in sorted({path.parent for path in paths}):
-        known = [path for path in paths if path.parent == setting and has_measures(path)]
+        known = [path for path in paths if path.parent == setting and has_measures(RunFolder(path))]
         frames, at = [load_table(path) for path in known], schedule_events(known[0]) if known else ()
         runs = [
             {f"{analysis}/{quantity}": select_curve(frame, analysis, quantity) for analysis, quantity in WATCHED}

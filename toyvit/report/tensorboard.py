@@ -27,11 +27,11 @@ from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.model import ViT
 from toyvit.model.forward import run_model
 from toyvit.report import pictures
-from toyvit.report.figures import schedule_events, select_curve
+from toyvit.report.figures import schedule_events
 from toyvit.report.summary import WATCHED, describe_transition
 from toyvit.runs.folder import RunFolder, read_lines
-from toyvit.runs.handle import Run
-from toyvit.runs.table import has_measures, load_baselines, load_table, select_main_rows
+from toyvit.runs.handle import Run, load_baselines, load_table
+from toyvit.runs.table import has_measures, select_curve, select_main_rows
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def _training(folder: RunFolder) -> dict[int, dict[str, float]]:
 def _scalars(folder: RunFolder) -> dict[int, dict[str, float]]:
     """All curves: step -> tag -> value."""
     out = _training(folder)
-    if has_measures(folder.path):
+    if has_measures(folder):
         naive = {f"naive/{name}": value for name, value in load_baselines(folder.path).items()}
         for step, tag, value in iterate_curves(load_table(folder.path)):
             out[step] |= {tag: value, **naive}
@@ -160,7 +160,7 @@ def _tag(axes: list[str], place: tuple) -> str:
 
 def _watched(folder: RunFolder) -> Iterator[tuple[str, pd.Series]]:
     """The curves that the detector judges, by name."""
-    if not has_measures(folder.path):
+    if not has_measures(folder):
         return
     frame = load_table(folder.path)
     for analysis, quantity in WATCHED:
@@ -210,7 +210,7 @@ def _reconstructions(folder: RunFolder) -> Iterator[tuple[int, NDArray[np.float3
     batch = build_task(run.config.task).eval_batch("test", 16, run.config.seeds.measure)
     whole, model = pictures.restore_patches(batch, batch.target.nan_to_num()), ViT(run.config.model)
     for step in run.steps:
-        made = pictures.restore_patches(batch, run_model(run.load(model, step), batch.images))
+        made = pictures.restore_patches(batch, run_model(run.bare_model(step, into=model), batch.images))
         grid = rearrange([whole, batch.images, made], "row image channel height width -> channel (row height) (image width)")
         yield step, grid[0].add(1).div(2).clamp(0, 1).numpy()
 

@@ -217,14 +217,14 @@ class RunFolder:
             if file.name > name_state(step):
                 file.unlink()
 
-    def read_status(self) -> str:
+    def read_status(self, config: RunConfig | None = None) -> str:
         """`running`, `finished`, `diverged` or `stopped`, read off the files."""
         lines = read_lines(self.metrics)
         if lines and lines[-1].get("status") == "diverged":
             return "diverged"
         if self.is_locked():
             return "running"
-        return "finished" if (self.states / name_state(self.read_config().train.steps)).exists() else "stopped"
+        return "finished" if (self.states / name_state((config or self.read_config()).train.steps)).exists() else "stopped"
 
 
 def _line(entry: ManifestEntry) -> str:

@@ -1,56 +1,185 @@
-"""Checkpoints in order: `Trajectory(path)[step]` is the model as it was then."""
+"""`Run`, an opened run: its config, its checkpoints as models, its pictures and its measures."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+from torch import Tensor
+
+from toyvit.clamps.patterns import apply_clamps
 from toyvit.config import RunConfig
+from toyvit.data.task import Batch, Task
+from toyvit.data.tasks import build_task
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.runs.folder import ManifestEntry, RunFolder
+from toyvit.runs.table import read_baselines, read_table, select_curve
 
 
 class Run:
-    """The finished checkpoints of one run. Indexed by step, never by position; every file is verified as it is read."""
+    """A run folder, opened once and handed down; iterating gives (step, model) in order.
+
+    The config and the manifest are read when it is opened; `refresh` sees checkpoints and measures
+    that came later. A run pickles as its path and is opened again where it arrives. BadInput for a
+    folder that holds no run, a damaged config or a damaged manifest.
+
+    >>> run = Run("runs/deep")  # doctest: +SKIP
+    >>> run.model(2000)  # doctest: +SKIP
+    """
 
     def __init__(self, path: Path | str) -> None:
         self.folder = RunFolder(path).check_exists()
         self.config: RunConfig = self.folder.read_config()
-        self.entries: dict[int, ManifestEntry] = {entry.step: entry for entry in self.folder.read_manifest()}
-        if not self.entries:
-            raise BadInput(f"{path} has no finished checkpoint yet")
+        self.refresh()
+
+    @classmethod
+    def open(cls, run: Run | Path | str) -> Run:
+        """The run itself if it is open, else the one at this path."""
+        return run if isinstance(run, Run) else cls(run)
+
+    def refresh(self) -> Run:
+        """Read the manifest anew, and the measures when they are next asked for."""
+        entries = self.folder.read_manifest()
+        self.entries: dict[int, ManifestEntry] = {entry.step: entry for entry in entries}
+        for name in ("table", "baselines"):
+            self.__dict__.pop(name, None)
+        return self
+
+    def __reduce__(self) -> tuple[type[Run], tuple[Path]]:
+        return Run, (self.path.absolute(),)
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.folder.path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.name
 
     @property
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, ascending."""
         return list(self.entries)
 
-    def __len__(self) -> int:
-        return len(self.entries)
+    @property
+    def last_step(self) -> int:
+        """The last step that has a checkpoint; BadInput where there is none yet."""
+        if not self.entries:
+            raise BadInput(f"{self.path} has no finished checkpoint yet")
+        return max(self.entries)
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.entries)
-
-    def kept(self, step: int) -> int:
-        """The step itself if it has a checkpoint, else BadInput that names the nearest."""
+    def check_step(self, step: int | None) -> int:
+        """The step itself if it has a checkpoint (None: the last), else BadInput that names the nearest."""
+        last = self.last_step
+        if step is None:
+            return last
         if step not in self.entries:
             closest = min(self.entries, key=lambda other: abs(other - step))
-            raise BadInput(f"no checkpoint at step {step} in {self.folder.path}; the nearest is {closest}")
+            raise BadInput(f"no checkpoint at step {step} in {self.path}; the nearest is {closest}")
         return step
 
-    def __getitem__(self, step: int) -> ViT:
-        """A new model with the weights of that step, in evaluation mode."""
-        return self.load(ViT(self.config.model), step)
+    def weights(self, step: int) -> dict[str, Tensor]:
+        """The weights of a step, by name; BadInput where the file is not the one in the manifest."""
+        return self.folder.read_checkpoint(self.entries[self.check_step(step)])
 
-    def load(self, model: ViT, step: int) -> ViT:
-        """Put the weights of that step into a model of this run's shape; cheaper than making a new one."""
-        weights = self.folder.read_checkpoint(self.entries[self.kept(step)])
+    def bare_model(self, step: int | None = None, *, into: ViT | None = None) -> ViT:
+        """The model of a step without the run's clamps, in evaluation mode.
+
+        A new model, or `into`, a model of this run's shape whose weights are overwritten: cheaper.
+        """
+        at = self.check_step(step)
+        model = into if into is not None else ViT(self.config.model)
+        weights = self.weights(at)
         try:
             model.load_state_dict(weights)
         except RuntimeError:
-            name = self.entries[step].file
-            raise BadInput(
-                f"checkpoint {self.folder.checkpoints / name} does not fit this run's model: it is a foreign file"
-            ) from None
+            file = self.folder.checkpoints / self.entries[at].file
+            raise BadInput(f"checkpoint {file} does not fit this run's model: it is a foreign file") from None
         return model.eval()
+
+    def model(self, step: int | None = None, batch: Batch | None = None, *, into: ViT | None = None) -> ViT:
+        """The model of a step (default: the last) as it was trained: under the clamps active there.
+
+        A run under the clamp `match` needs the batch whose pictures the model will be shown: it
+        holds where each picture's match is. Else BadInput.
+        """
+        at = self.check_step(step)
+        retrieval = None if batch is None else batch.retrieval
+        bare = self.bare_model(at, into=into)
+        return apply_clamps(bare, self.config.train.clamps, at, retrieval)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[tuple[int, ViT]]:
+        return self.items()
+
+    def items(self, batch: Batch | None = None) -> Iterator[tuple[int, ViT]]:
+        """(step, model as it was trained) in order, a new model each time."""
+        for step in self.steps:
+            yield step, self.model(step, batch)
+
+    @cached_property
+    def task(self) -> Task:
+        """The task that the run learns."""
+        return build_task(self.config.task)
+
+    def batch(self, split: str = "test", n: int = 512) -> Batch:
+        """The first n pictures of a split, of the run's own evaluation seed."""
+        return self.task.eval_batch(split, n, self.config.seeds.measure)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Every measured number, see `read_table`; BadInput where nothing is measured."""
+        return read_table(self.folder, self.entries.values())
+
+    @cached_property
+    def baselines(self) -> dict[str, float]:
+        """What predictors that know less score on the test pictures, by name."""
+        return read_baselines(self.folder)
+
+    def curve(self, analysis: str, quantity: str, how: str = "max", split: str = "test", **where: Any) -> pd.Series:
+        """One value a step of a measured quantity, see `select_curve`."""
+        return select_curve(self.table, analysis, quantity, how, split, **where)
+
+    @property
+    def status(self) -> str:
+        """`running`, `finished`, `diverged` or `stopped`, as the files say now."""
+        return self.folder.read_status(self.config)
+
+    def __repr__(self) -> str:
+        steps = f"steps 0 to {self.last_step}" if self.entries else "no checkpoint yet"
+        return f"Run({str(self.path)!r}): {self.config.recipe}, {self.status}, {len(self)} checkpoints, {steps}"
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks."""
+        model, last = self.config.model, list(self.entries.values())[-1:]
+        kind = f"{model.n_layers} layers, {model.n_heads} heads, width {model.d_model}"
+        lines = {
+            "run": str(self.path),
+            "recipe": self.config.recipe,
+            "model": kind + (f", MLP {model.d_mlp}" if model.d_mlp else ", attention only"),
+            "status": self.status,
+            "checkpoints": f"{len(self)}" + (f", to step {self.last_step:,}" if last else ""),
+        }
+        if last:
+            lines["last scores"] = f"loss {last[0].loss:.3f}, accuracy {last[0].accuracy:.3f}"
+        rows = (f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in lines.items())
+        return f"<table>{''.join(rows)}</table>"
+
+
+def load_table(run: Run | Path | str) -> pd.DataFrame:
+    """Every measured number of a run, or of the run at a path: see `read_table`."""
+    return Run.open(run).table
+
+
+def load_baselines(run: Run | Path | str) -> dict[str, float]:
+    """What predictors that know less score, of a run or of the run at a path: see `read_baselines`."""
+    return Run.open(run).baselines

@@ -20,7 +20,7 @@ import pandas as pd
 from torch import Tensor
 
 from toyvit.errors import BadInput
-from toyvit.runs.folder import RunFolder
+from toyvit.runs.folder import ManifestEntry, RunFolder
 
 SCHEMA = """
 create table if not exists cells (id integer primary key, step integer, sha256 text, analysis text, version integer,
@@ -120,9 +120,9 @@ class MeasureTable:
             self.db.executemany("insert or replace into baselines values (?, ?, ?)", lines)
 
 
-def has_measures(path: Path | str) -> bool:
+def has_measures(folder: RunFolder) -> bool:
     """Whether a run's table holds any number; BadInput where the file is no table."""
-    file = RunFolder(path).check_exists().measures
+    file = folder.check_exists().measures
     if not file.exists():
         return False
     with _opened(file) as db:
@@ -131,11 +131,11 @@ def has_measures(path: Path | str) -> bool:
 
 
 @contextmanager
-def _reading(path: Path | str) -> Iterator[sqlite3.Connection]:
+def _reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
     """The table of a run, open; BadInput where nothing has been measured."""
-    if not has_measures(path):
-        raise BadInput(f"{path} has no measures yet: run `toyvit measure {path}`")
-    with _opened(RunFolder(path).measures) as db:
+    if not has_measures(folder):
+        raise BadInput(f"{folder.path} has no measures yet: run `toyvit measure {folder.path}`")
+    with _opened(folder.measures) as db:
         yield db
 
 
@@ -148,17 +148,17 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
         raise BadInput(f"{file} cannot be read as a table of measures: {str(error).splitlines()[-1]}") from None
 
 
-def load_table(path: Path | str) -> pd.DataFrame:
-    """Every measured number of a run, one a row: run, step, analysis, quantity, axes and tags, split, images, value.
+def read_table(folder: RunFolder, entries: Iterable[ManifestEntry]) -> pd.DataFrame:
+    """Every measured number of a run, one a row.
 
-    Axes that a quantity does not have are missing (<NA>). Rows whose checkpoint is no longer the run's are left out.
+    Columns: run, step, analysis, quantity, axes and tags, split, images, value. Axes that a quantity does not have are
+    missing (<NA>). Rows of checkpoints that are not among the entries are left out.
     """
-    folder = RunFolder(path)
-    with _reading(path) as db:
+    with _reading(folder) as db:
         cells = pd.read_sql("select id as cell, step, sha256, analysis, split, images from cells", db)
         places = pd.read_sql("select id as place, quantity, axes from places", db)
         numbers = pd.read_sql("select cell, place, value from numbers", db)
-    current = {(entry.step, entry.sha256) for entry in folder.read_manifest()}
+    current = {(entry.step, entry.sha256) for entry in entries}
     keep = [pair in current for pair in zip(cells["step"], cells["sha256"], strict=True)]
     axes = pd.DataFrame([json.loads(text) for text in places.pop("axes")], index=places.index)
     for name in axes:
@@ -176,8 +176,24 @@ def select_main_rows(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
     return rows[rows["images"] == rows["images"].mode()[0]] if len(rows) else rows
 
 
-def load_baselines(path: Path | str) -> dict[str, float]:
-    """What naive predictors score on the test images that most cells were measured on, `accuracy.NAME` and `loss.NAME`."""
+def select_curve(
+    frame: pd.DataFrame, analysis: str, quantity: str, how: str = "max", split: str = "test", **where: object
+) -> pd.Series:
+    """One value a step: the strongest head (or another aggregate) of a quantity, on most images of a split.
+
+    `where` keeps the rows with given axes or tags: `select_curve(frame, "probes", "accuracy", layer=2, group="cls")`.
+    """
+    rows = frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)]
+    for axis, value in where.items():
+        rows = rows[rows[axis] == value]
+    return select_main_rows(rows, split).groupby("step")["value"].agg(how)
+
+
+def read_baselines(folder: RunFolder) -> dict[str, float]:
+    """What predictors that know less score on the test images that most cells were measured on.
+
+    By name: `accuracy.NAME` and `loss.NAME`.
+    """
     main = "select digest from cells where split = 'test' group by digest order by count(*) desc limit 1"
-    with _reading(path) as db:
+    with _reading(folder) as db:
         return dict(db.execute(f"select name, value from baselines where digest = ({main})").fetchall())
