@@ -47,15 +47,27 @@ def machine() -> dict[str, Any]:
         "cpu": cpu(),
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES},
     }
 
 
 def options(argv: Sequence[str] | None) -> argparse.Namespace:
-    top = Parser(prog="python -m bench", description="Time the lab against peers and floors, one thread, interleaved.")
+    top = Parser(
+        prog="python -m bench",
+        description="Time the lab against peers and floors, one thread, interleaved.",
+    )
     top.add_argument("--only", metavar="NAME", help=", ".join(SUBJECTS))
-    top.add_argument("--repeats", type=int, metavar="N", help="rounds (default: each subject's own number)")
-    top.add_argument("--out", type=Path, default=Path("runs/bench.json"), metavar="FILE", help="default: runs/bench.json")
+    top.add_argument(
+        "--repeats", type=int, metavar="N", help="rounds (default: each subject's own number)"
+    )
+    top.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/bench.json"),
+        metavar="FILE",
+        help="default: runs/bench.json",
+    )
     given = top.parse_args(argv)
     if given.only is not None:
         choose(given.only, SUBJECTS, "subject")
@@ -77,7 +89,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = {name: list(SUBJECTS[name](given.repeats)) for name in names}
     everything = [result for results in found.values() for result in results]
     print(table(everything))
-    plain = machine() | {"subjects": {name: [result.to_json() for result in results] for name, results in found.items()}}
+    plain = machine() | {
+        "subjects": {
+            name: [result.to_json() for result in results] for name, results in found.items()
+        }
+    }
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(plain, indent=1) + "\n")
     print(f"every repeat: {given.out}")

@@ -42,7 +42,11 @@ def patching(rounds: int) -> Result:
             site = f"blocks.{layer}.attn.z"
             for head in range(MODEL.n_heads):
                 for token in range(MODEL.n_tokens):
-                    run_model(model, ablation, editing({site: partial(put, new=there[site], head=head, token=token)}))
+                    run_model(
+                        model,
+                        ablation,
+                        editing({site: partial(put, new=there[site], head=head, token=token)}),
+                    )
 
     def resumed() -> None:
         for _ in iterate_patched(model, ablation, other, "attn.z"):
@@ -65,13 +69,20 @@ def analyses(rounds: int) -> Iterator[Result]:
     fitting = [analysis for analysis in ANALYSES.values() if not analysis.missing(model, batch)]
     plain = {"forward": partial(run_model, model, batch.images)}
     jobs = {analysis.name: partial(run_analyses, model, batch, [analysis]) for analysis in fitting}
-    quick = plain | {analysis.name: jobs[analysis.name] for analysis in fitting if not analysis.slow}  # type: ignore[operator]
+    quick = plain | {
+        analysis.name: jobs[analysis.name] for analysis in fitting if not analysis.slow
+    }  # type: ignore[operator]
     times = interleave("analyses", quick, rounds, warm=1)
     slow = {analysis.name: jobs[analysis.name] for analysis in fitting if analysis.slow}
     times |= interleave("slow analyses", slow, rounds, warm=0)
     forward = times.pop("forward")
     for name, taken in times.items():
-        yield Result(name=f"{name}, a checkpoint of induction", ours=taken, peer=forward, peer_name="a forward pass")
+        yield Result(
+            name=f"{name}, a checkpoint of induction",
+            ours=taken,
+            peer=forward,
+            peer_name="a forward pass",
+        )
     both = [milliseconds * CHECKPOINTS / CORES for milliseconds in times["edges"]]
     yield Result(
         name=f"edges, {CHECKPOINTS} checkpoints on {CORES} cores",

@@ -38,11 +38,20 @@ def whole(place: Path, rounds: int) -> Iterator[Result]:
     (place / "datasets").mkdir()
     with chdir(place):
         for clock in (time.process_time, time.perf_counter):
-            times = interleave(f"dsprites, {clock.__name__}", jobs, rounds, clock=clock, warm=1, turning=False)
+            times = interleave(
+                f"dsprites, {clock.__name__}", jobs, rounds, clock=clock, warm=1, turning=False
+            )
             for job in ("packed", "bytes", "prepare", "reuse"):
                 bar = BAR if clock is time.process_time else None
                 name = f"dsprites {job}, {clock.__name__}"
-                yield Result(name=name, ours=times[job], peer=times["load"], peer_name="np.load", bar=bar, paired=True)
+                yield Result(
+                    name=name,
+                    ours=times[job],
+                    peer=times["load"],
+                    peer_name="np.load",
+                    bar=bar,
+                    paired=True,
+                )
 
 
 def batch(rounds: int) -> Result:
@@ -55,7 +64,14 @@ def batch(rounds: int) -> Result:
     }
     times = interleave("dsprites batch", jobs, rounds, calls=10, clock=time.perf_counter)
     name = f"dsprites batch of {BATCH}, wall"
-    return Result(name=name, ours=times["draw"], peer=times["unpack"], peer_name="unpack", bar=BATCH_BAR, barred="median")
+    return Result(
+        name=name,
+        ours=times["draw"],
+        peer=times["unpack"],
+        peer_name="unpack",
+        bar=BATCH_BAR,
+        barred="median",
+    )
 
 
 def results(repeats: int | None) -> Iterator[Result]:

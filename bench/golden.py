@@ -73,7 +73,8 @@ def list_commands() -> list[list[str]]:
     commands += [
         ["measure", "runs/glyphs", *small, "--split", "unseen", "--analyses", "performance"],
         ["circuit", "runs/glyphs", "--change", "item", "--pairs", "16", "--null", "5"],
-        ["circuit", "runs/glyphs", "--method", "acdc", "--pairs", "16", "--null", "5"] + ["--ablation", "mean"],
+        ["circuit", "runs/glyphs", "--method", "acdc", "--pairs", "16", "--null", "5"]
+        + ["--ablation", "mean"],
         ["lens", "runs/digits", "--images", "64"],
         ["sweep", "induction-smoke", "--name", "swept", "--seeds", "0..1", "--jobs", "1", *small]
         + ["--train.steps", "30", "--train.checkpoints", "0,10,20,30", "--model.n_layers", "1,2"]
@@ -147,7 +148,10 @@ def collect(folder: Path, drawn: dict[str, list[str]]) -> dict[str, Any]:
         "checkpoints": checkpoints,
         "measures": measures,
         "circuits": records,
-        "lenses": {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("runs/*/lenses/*"))},
+        "lenses": {
+            str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.glob("runs/*/lenses/*"))
+        },
         "sweep": (folder / "runs/swept/sweep.csv").read_text(),
         "replication": record,
         "figures": drawn,

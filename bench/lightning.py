@@ -27,7 +27,9 @@ BAR = 1.10
 STEPS, CHECKPOINTS = 600, 100
 
 
-def update(model: ViT, adam: torch.optim.Optimizer, batch: tuple[torch.Tensor, torch.Tensor], clip: float) -> dict[str, float]:
+def update(
+    model: ViT, adam: torch.optim.Optimizer, batch: tuple[torch.Tensor, torch.Tensor], clip: float
+) -> dict[str, float]:
     """One clipped update; its loss and gradient norm."""
     adam.zero_grad()
     value = loss(model(batch[0]), batch[1])
@@ -46,8 +48,12 @@ class Bare:
         self.folder.create(run)
         self.model, made = ViT(run.model, seed=run.seeds.init), build_task(run.task)
         self.adam, self.stream = build_optimizer(self.model, run.train), BatchStream(made, run)
-        self.frozen: Batch = made.eval_batch("validation", run.train.n_validation, run.seeds.measure)
-        self.kept = {round(run.train.steps * part / N_KEPT_STATES) for part in range(N_KEPT_STATES + 1)}
+        self.frozen: Batch = made.eval_batch(
+            "validation", run.train.n_validation, run.seeds.measure
+        )
+        self.kept = {
+            round(run.train.steps * part / N_KEPT_STATES) for part in range(N_KEPT_STATES + 1)
+        }
         self.lines: list[str] = []
 
     def train(self) -> None:
@@ -57,7 +63,9 @@ class Bare:
             for group in self.adam.param_groups:
                 group["lr"] = learning_rate(config, step)
             line = {"step": step, **update(self.model, self.adam, batch, config.clip)}
-            self.lines.append(json.dumps(line | {"learning_rate": learning_rate(config, step)}) + "\n")
+            self.lines.append(
+                json.dumps(line | {"learning_rate": learning_rate(config, step)}) + "\n"
+            )
             if step in checkpoints:
                 self.keep(step)
 
@@ -70,24 +78,32 @@ class Bare:
             "accuracy": accuracy(logits, self.frozen.target).item(),
         }
         self.model.train()
-        self.folder.write_checkpoint(step, step * self.run.train.batch_size, self.model.state_dict(), scores)
+        self.folder.write_checkpoint(
+            step, step * self.run.train.batch_size, self.model.state_dict(), scores
+        )
         with self.folder.metrics.open("a") as file:
             file.write("".join(self.lines))
         self.lines.clear()
         if step in self.kept:
-            save_state(self.folder, SimpleNamespace(step=step, model=self.model), self.adam, keep=True)  # type: ignore[arg-type]
+            save_state(
+                self.folder, SimpleNamespace(step=step, model=self.model), self.adam, keep=True
+            )  # type: ignore[arg-type]
 
 
 def same(one: Path, other: Path) -> None:
     """Both runs wrote the same checkpoints, to the bit, and the same metrics."""
     for name in ("manifest.jsonl", "metrics.jsonl"):
-        assert (one / name).read_text() == (other / name).read_text(), f"{name} differs between {one} and {other}"
+        assert (one / name).read_text() == (other / name).read_text(), (
+            f"{name} differs between {one} and {other}"
+        )
 
 
 def results(repeats: int | None) -> Iterator[Result]:
     recipe = RECIPES["induction"]()
     spaced = tuple(range(0, STEPS + 1, STEPS // CHECKPOINTS))
-    run = resolve_config(replace(recipe, train=replace(recipe.train, steps=STEPS, checkpoints=spaced)))
+    run = resolve_config(
+        replace(recipe, train=replace(recipe.train, steps=STEPS, checkpoints=spaced))
+    )
     with tempfile.TemporaryDirectory() as place:
         ours, plain = count(), count()
         jobs = {

@@ -16,10 +16,16 @@ IMAGES = 256
 
 def timed(recipe: str, rounds: int) -> Result:
     run = resolve_config(RECIPES[recipe]())
-    batch, model = build_task(run.task).eval_batch("test", IMAGES, run.seeds.measure), ViT(run.model)
+    batch, model = (
+        build_task(run.task).eval_batch("test", IMAGES, run.seeds.measure),
+        ViT(run.model),
+    )
     analyses = select_analyses(None, batch, model)
     jobs = {"together": lambda: run_analyses(model, batch, analyses)}
-    jobs |= {analysis.name: lambda one=analysis: run_analyses(model, batch, [one]) for analysis in analyses}  # type: ignore[misc]
+    jobs |= {
+        analysis.name: lambda one=analysis: run_analyses(model, batch, [one])
+        for analysis in analyses
+    }  # type: ignore[misc]
     times = interleave(f"measuring {recipe}", jobs, rounds)
     together = times.pop("together")
     return Result(

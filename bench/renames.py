@@ -33,7 +33,8 @@ def to_old_command(command: Sequence[str]) -> list[str]:
 def to_new_record(record: dict[str, Any]) -> dict[str, Any]:
     """What an old tree gave, in the names of today."""
     circuits = {
-        path: {FIELDS.get(name, name): value for name, value in circuit.items()} for path, circuit in record["circuits"].items()
+        path: {FIELDS.get(name, name): value for name, value in circuit.items()}
+        for path, circuit in record["circuits"].items()
     }
     return record | {
         "measures": {_rename_row(row): value for row, value in record["measures"].items()},

@@ -18,7 +18,10 @@ RUNS = 4
 def once(jobs: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        plan = {folder / f"seed-{seed}": replace_seed(RECIPES["induction-smoke"](), seed) for seed in range(RUNS)}
+        plan = {
+            folder / f"seed-{seed}": replace_seed(RECIPES["induction-smoke"](), seed)
+            for seed in range(RUNS)
+        }
         run_sweep(plan, folder, jobs=jobs, progress=False, analyses=["performance"])
 
 

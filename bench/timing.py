@@ -24,7 +24,9 @@ def interleave(
 ) -> Times:
     """Milliseconds a call of each job in every round (default: CPU time). With `turning` every other round runs backwards."""
     times: Times = {job: [] for job in jobs}
-    for turn in tqdm(range(-warm, rounds), desc=name, unit="round", leave=False, dynamic_ncols=True):
+    for turn in tqdm(
+        range(-warm, rounds), desc=name, unit="round", leave=False, dynamic_ncols=True
+    ):
         for job, call in list(jobs.items())[:: -1 if turning and turn % 2 else 1]:
             start = clock()
             for _ in range(calls):
@@ -60,7 +62,9 @@ class Result:
     @property
     def quartiles(self) -> tuple[float, float, float]:
         """Of the ratio within each round."""
-        low, middle, high = statistics.quantiles([a / b for a, b in zip(self.ours, self.peer, strict=True)], n=4)
+        low, middle, high = statistics.quantiles(
+            [a / b for a, b in zip(self.ours, self.peer, strict=True)], n=4
+        )
         return low, middle, high
 
     @property
@@ -71,7 +75,9 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         found = {"ratio": self.ratio, "ratio_quartiles": self.quartiles, "reached": self.reached}
         medians = {
-            f"{part}_median": statistics.median(values) for part in ("ours", "peer", "floor") if (values := getattr(self, part))
+            f"{part}_median": statistics.median(values)
+            for part in ("ours", "peer", "floor")
+            if (values := getattr(self, part))
         }
         return asdict(self) | found | medians
 
@@ -99,4 +105,7 @@ def table(results: list[Result]) -> str:
     """All results, aligned."""
     rows = [HEADER, *map(cells, results)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -24,17 +24,40 @@ CLASSES = 10
 # name -> model, images a batch, steps a round
 CASES: dict[str, tuple[ModelConfig, int, int]] = {
     "2L attention-only d64 T26 B64": (
-        ModelConfig(n_layers=2, n_heads=4, d_model=64, patch_size=8, image_size=(40, 40), attention_bias=True),
+        ModelConfig(
+            n_layers=2,
+            n_heads=4,
+            d_model=64,
+            patch_size=8,
+            image_size=(40, 40),
+            attention_bias=True,
+        ),
         64,
         6,
     ),
     "2L+MLP d64 T17 B128": (
-        ModelConfig(n_layers=2, n_heads=4, d_model=64, d_mlp=256, patch_size=7, image_size=(28, 28), attention_bias=True),
+        ModelConfig(
+            n_layers=2,
+            n_heads=4,
+            d_model=64,
+            d_mlp=256,
+            patch_size=7,
+            image_size=(28, 28),
+            attention_bias=True,
+        ),
         128,
         3,
     ),
     "4L+MLP d128 T17 B128": (
-        ModelConfig(n_layers=4, n_heads=4, d_model=128, d_mlp=512, patch_size=7, image_size=(28, 28), attention_bias=True),
+        ModelConfig(
+            n_layers=4,
+            n_heads=4,
+            d_model=128,
+            d_mlp=512,
+            patch_size=7,
+            image_size=(28, 28),
+            attention_bias=True,
+        ),
         128,
         1,
     ),
@@ -46,7 +69,10 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool, **others: Any) -> None:
         super().__init__()
-        self.norm1, self.attn = nn.LayerNorm(dim), Attention(dim, num_heads=num_heads, qkv_bias=qkv_bias)
+        self.norm1, self.attn = (
+            nn.LayerNorm(dim),
+            Attention(dim, num_heads=num_heads, qkv_bias=qkv_bias),
+        )
 
     def forward(self, x: Tensor, *args: Any, **others: Any) -> Tensor:
         return x + self.attn(self.norm1(x))
@@ -84,8 +110,16 @@ def stepping(model: nn.Module, images: Tensor, target: Tensor) -> Callable[[], N
 def product(rows: int, inner: int, columns: int, *batch: int) -> Callable[[], object]:
     """(rows x inner) times (inner x columns), and the two products of its backward pass."""
     a, b = torch.randn(*batch, rows, inner), torch.randn(*batch, columns, inner).mT
-    out, left, right = torch.randn(*batch, rows, columns), torch.empty(a.shape), torch.empty(b.shape)
-    return lambda: (torch.matmul(a, b, out=out), torch.matmul(out, b.mT, out=left), torch.matmul(a.mT, out, out=right))
+    out, left, right = (
+        torch.randn(*batch, rows, columns),
+        torch.empty(a.shape),
+        torch.empty(b.shape),
+    )
+    return lambda: (
+        torch.matmul(a, b, out=out),
+        torch.matmul(out, b.mT, out=left),
+        torch.matmul(a.mT, out, out=right),
+    )
 
 
 def products(config: ModelConfig, n: int) -> Callable[[], None]:
@@ -98,7 +132,10 @@ def products(config: ModelConfig, n: int) -> Callable[[], None]:
     ]
     if config.d_mlp:
         block += [product(tokens, d, config.d_mlp), product(tokens, config.d_mlp, d)]
-    ends = [product(n * config.n_patches, config.d_patch, d), product(n, d, config.stated("n_classes"))]
+    ends = [
+        product(n * config.n_patches, config.d_patch, d),
+        product(n, d, config.stated("n_classes")),
+    ]
 
     def run() -> None:
         for multiply in ends + config.n_layers * block:
@@ -110,7 +147,10 @@ def products(config: ModelConfig, n: int) -> Callable[[], None]:
 def results(repeats: int | None) -> Iterator[Result]:
     for name, (stated, n, steps) in CASES.items():
         config = replace(stated, n_channels=1, n_classes=CLASSES)
-        images, target = torch.randn(n, 1, *config.stated("image_size")), torch.randint(0, CLASSES, (n,))
+        images, target = (
+            torch.randn(n, 1, *config.stated("image_size")),
+            torch.randint(0, CLASSES, (n,)),
+        )
         jobs = {
             "ours": stepping(ViT(config), images, target),
             "timm": stepping(from_timm(config), images, target),
@@ -118,5 +158,10 @@ def results(repeats: int | None) -> Iterator[Result]:
         }
         times = interleave(name, jobs, repeats or 61, steps)
         yield Result(
-            name=f"step {name}", ours=times["ours"], peer=times["timm"], peer_name="timm", floor=times["floor"], bar=BAR
+            name=f"step {name}",
+            ours=times["ours"],
+            peer=times["timm"],
+            peer_name="timm",
+            floor=times["floor"],
+            bar=BAR,
         )

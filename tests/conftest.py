@@ -7,6 +7,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is imported: tests 
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["toyvit.model.vit", "toyvit.circuits", "toyvit.analyses", "toyvit.stats", "toyvit.dynamics.checkpoints"],
+    [
+        "toyvit.model.vit",
+        "toyvit.circuits",
+        "toyvit.analyses",
+        "toyvit.stats",
+        "toyvit.dynamics.checkpoints",
+    ],
     "beartype.beartype",
 )

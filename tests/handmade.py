@@ -45,7 +45,12 @@ class Handmade(NamedTuple):
 
 
 def induction_head(
-    task_config: InductionConfig | None = None, *, n_idle: int = 0, images: int = 64, norm: str = "none", **options: Any
+    task_config: InductionConfig | None = None,
+    *,
+    n_idle: int = 0,
+    images: int = 64,
+    norm: str = "none",
+    **options: Any,
 ) -> Handmade:
     """Two attention-only layers that answer the `induction` task, with one head in each that does anything.
 
@@ -67,12 +72,23 @@ def induction_head(
     config = task_config or InductionConfig(rows=3, columns=3, n_items=8, n_labels=8, noise=0)
     made = build_task(config)
     n_patches, n_glyphs = config.rows * config.columns, config.n_items + config.n_labels
-    at, width = spaces(content=n_glyphs, position=n_patches, before=n_glyphs, answer=config.n_labels, unread=4)
-    model = empty(made, width, 2, 1 + n_idle, max(n_glyphs, n_patches), **{"readout": "last", "cls_token": False, **options})
+    at, width = spaces(
+        content=n_glyphs, position=n_patches, before=n_glyphs, answer=config.n_labels, unread=4
+    )
+    model = empty(
+        made,
+        width,
+        2,
+        1 + n_idle,
+        max(n_glyphs, n_patches),
+        **{"readout": "last", "cls_token": False, **options},
+    )
     read = torch.eye(model.config.d_model)
     look(model, config.n_items + config.n_labels, at["content"])
     model.positions.copy_(read[at["position"]])
-    model.prefix[:, at["unread"]] = torch.randn(model.config.n_prefix, 4, generator=torch.Generator().manual_seed(1))
+    model.prefix[:, at["unread"]] = torch.randn(
+        model.config.n_prefix, 4, generator=torch.Generator().manual_seed(1)
+    )
 
     content, position, before = (read[:, at[name]] for name in ("content", "position", "before"))
     one_back = position[:, 1:], position[:, :-1]  # cell i asks for cell i - 1
@@ -82,20 +98,37 @@ def induction_head(
     model.head.weight.copy_(GAIN * read[at["answer"]])
     idle(model)
 
-    carried = {"input->a0.h0<v>", "a0.h0->a1.h0<k>", "input->a1.h0<q>", "input->a1.h0<v>", "a1.h0->logits"}
-    follows_itself = model.config.mask == "causal" and n_patches % 2  # with an even number of cells the first is blank
-    constant = {"input->a0.h0<q>", "input->a0.h0<k>"} | ({"input->a1.h0<k>"} if follows_itself else set())
+    carried = {
+        "input->a0.h0<v>",
+        "a0.h0->a1.h0<k>",
+        "input->a1.h0<q>",
+        "input->a1.h0<v>",
+        "a1.h0->logits",
+    }
+    follows_itself = (
+        model.config.mask == "causal" and n_patches % 2
+    )  # with an even number of cells the first is blank
+    constant = {"input->a0.h0<q>", "input->a0.h0<k>"} | (
+        {"input->a1.h0<k>"} if follows_itself else set()
+    )
     return Handmade(
         with_norm(model, norm),
         made.eval_batch("test", images, 0),
         edges=frozenset(carried),
-        pair_edges=frozenset({"input->a1.h0<q>", "a1.h0->logits"}),  # another query: all that was read before it stays
+        pair_edges=frozenset(
+            {"input->a1.h0<q>", "a1.h0->logits"}
+        ),  # another query: all that was read before it stays
         zero_edges=frozenset(carried | constant),
     )
 
 
 def two_hop_pointer(
-    task_config: PointersConfig | None = None, *, n_idle: int = 0, images: int = 64, norm: str = "none", **options: Any
+    task_config: PointersConfig | None = None,
+    *,
+    n_idle: int = 0,
+    images: int = 64,
+    norm: str = "none",
+    **options: Any,
 ) -> Handmade:
     """Three attention-only layers that answer the `pointers` task with two hops, at CLS, one hop a layer.
 
@@ -131,10 +164,18 @@ def two_hop_pointer(
     carried = chain | {"input->a1.h0<v>", "input->a2.h0<v>"}
     constant = {"input->a0.h0<q>", *(f"input->a{layer}.h0<k>" for layer in range(3))}
     batch = made.eval_batch("test", images, 0)
-    return Handmade(with_norm(model, norm), batch, frozenset(carried), frozenset(chain), frozenset(carried | constant))
+    return Handmade(
+        with_norm(model, norm),
+        batch,
+        frozenset(carried),
+        frozenset(chain),
+        frozenset(carried | constant),
+    )
 
 
-def half_ignored(*, n_layers: int = 2, n_heads: int = 4, d_mlp: int = 0, images: int = 64, seed: int = 0) -> Handmade:
+def half_ignored(
+    *, n_layers: int = 2, n_heads: int = 4, d_mlp: int = 0, images: int = 64, seed: int = 0
+) -> Handmade:
     """Random weights in which half of the heads talk to nobody who is heard.
 
     The stream has two halves, heard and unheard. The picture is written to both. Heads of the lower half of each layer, and
@@ -147,11 +188,15 @@ def half_ignored(*, n_layers: int = 2, n_heads: int = 4, d_mlp: int = 0, images:
     only pictures whose two answers differ are kept.
     """
     made = build_task(InductionConfig(rows=3, columns=3, n_items=8, n_labels=8, noise=0))
-    model = empty(made, 12 * n_heads, n_layers, n_heads, 12, readout="last", cls_token=False, d_mlp=d_mlp)
+    model = empty(
+        made, 12 * n_heads, n_layers, n_heads, 12, readout="last", cls_token=False, d_mlp=d_mlp
+    )
     generator = torch.Generator().manual_seed(seed)
     for weight in model.parameters():
         if weight.ndim > 1 and weight.numel():
-            weight.copy_(2 * torch.randn(weight.shape, generator=generator) / weight.shape[1] ** 0.5)
+            weight.copy_(
+                2 * torch.randn(weight.shape, generator=generator) / weight.shape[1] ** 0.5
+            )
     unheard, half = model.config.d_model // 2, n_heads // 2
     model.head.weight[:, unheard:] = 0
     for layer, block in enumerate(model.blocks):
@@ -165,14 +210,21 @@ def half_ignored(*, n_layers: int = 2, n_heads: int = 4, d_mlp: int = 0, images:
         elif d_mlp:
             block.mlp.down.weight[:unheard] = 0
 
-    cache = [("input", -1.0)] + [(f"a{layer}.h{head}", layer) for layer in range(n_layers) for head in range(half)]
+    cache = [("input", -1.0)] + [
+        (f"a{layer}.h{head}", layer) for layer in range(n_layers) for head in range(half)
+    ]
     cache += [("m0", 0.5)] if d_mlp else []
     edges = {f"{sender}->logits" for sender, _ in cache}
     for sender, early in cache:
         for receiver, late in cache:
             if early < late:
-                edges |= {f"{sender}->{receiver}{part}" for part in (("<q>", "<k>", "<v>") if receiver[0] == "a" else ("",))}
-    return Handmade(model, _own_answers(model, made.eval_batch("test", images, 0)), *[frozenset(edges)] * 3)
+                edges |= {
+                    f"{sender}->{receiver}{part}"
+                    for part in (("<q>", "<k>", "<v>") if receiver[0] == "a" else ("",))
+                }
+    return Handmade(
+        model, _own_answers(model, made.eval_batch("test", images, 0)), *[frozenset(edges)] * 3
+    )
 
 
 def spaces(**widths: int) -> tuple[dict[str, slice], int]:
@@ -209,7 +261,9 @@ def look(model: ViT, n_glyphs: int, space: slice) -> None:
     model.patch.weight[space] = torch.linalg.pinv(glyphs.double()).T.float()
 
 
-def write(model: ViT, layer: int, head: int, query: Tensor, key: Tensor, value: Tensor, output: Tensor) -> None:
+def write(
+    model: ViT, layer: int, head: int, query: Tensor, key: Tensor, value: Tensor, output: Tensor
+) -> None:
     """A head whose scores are SHARP (x query)(y key)^T and which writes (y value) output, for row vectors x and y."""
     attention, d_head = model.blocks[layer].attn, model.config.d_head
     packed = attention.qkv.weight.view(3, model.config.n_heads, d_head, -1)
@@ -250,8 +304,12 @@ def with_norm(model: ViT, norm: str) -> ViT:
     for block, other in zip(new.blocks, model.blocks, strict=True):
         block.attn.qkv.weight.zero_(), block.attn.out.weight.zero_()
         packed = other.attn.qkv.weight.view(3, n_heads, old.d_head, old.d_model).clone()
-        packed[0] *= (new.config.d_head / old.d_head) ** 0.5  # scores are divided by the root of the head's width
-        block.attn.qkv.weight.view(3, n_heads, -1, d_model)[:, :, : old.d_head, : old.d_model] = packed
+        packed[0] *= (
+            new.config.d_head / old.d_head
+        ) ** 0.5  # scores are divided by the root of the head's width
+        block.attn.qkv.weight.view(3, n_heads, -1, d_model)[:, :, : old.d_head, : old.d_model] = (
+            packed
+        )
         out = other.attn.out.weight.view(old.d_model, n_heads, old.d_head)
         block.attn.out.weight.view(d_model, n_heads, -1)[: old.d_model, :, : old.d_head] = out
     written = [
@@ -261,7 +319,12 @@ def with_norm(model: ViT, norm: str) -> ViT:
         new.prefix.T,
         *(block.attn.out.weight for block in new.blocks),
     ]
-    written += [weight for block in new.blocks if old.d_mlp for weight in (block.mlp.down.weight, block.mlp.down.bias)]
+    written += [
+        weight
+        for block in new.blocks
+        if old.d_mlp
+        for weight in (block.mlp.down.weight, block.mlp.down.bias)
+    ]
     for weight in written:
         weight[old.d_model] = -weight[: old.d_model].sum(0)
     for tokens in (new.positions, new.prefix):

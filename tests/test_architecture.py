@@ -43,7 +43,10 @@ ONLY = {
 }
 HARMLESS = {"pickle.UnpicklingError"}  # to refuse a damaged file one must catch what torch raises
 FORBIDDEN_CALLS = {"joblib.load", "pickle.load", "pickle.loads"}
-MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
 
 
 def imports(tree: ast.AST, module: str) -> Iterator[str]:
@@ -68,7 +71,11 @@ def problems(source: str, module: str) -> list[str]:
         if parts[0] == "toyvit":
             other = parts[1] if len(parts) > 1 and parts[1] in RUNG else None
             climbs = other is not None and other != room and RUNG[other] >= RUNG.get(room, 0)
-            if climbs and RUNG[other] == RUNG.get(room, 0) and (RUNG[other] == 0 or (module, other) in SIDEWAYS):
+            if (
+                climbs
+                and RUNG[other] == RUNG.get(room, 0)
+                and (RUNG[other] == 0 or (module, other) in SIDEWAYS)
+            ):
                 climbs = False
             if climbs and room != "__main__":
                 found.append(f"{module} may not import {name}")
@@ -79,7 +86,11 @@ def problems(source: str, module: str) -> list[str]:
         if isinstance(node, ast.Call):
             call = ast.unparse(node.func)
             words = {word.arg: ast.unparse(word.value) for word in node.keywords}
-            if call in FORBIDDEN_CALLS or words.get("allow_pickle") == "True" or words.get("weights_only") == "False":
+            if (
+                call in FORBIDDEN_CALLS
+                or words.get("allow_pickle") == "True"
+                or words.get("weights_only") == "False"
+            ):
                 found.append(f"{module} may not call {ast.unparse(node)}")
             if call == "torch.load" and words.get("weights_only") != "True":
                 found.append(f"{module} must say weights_only=True in {ast.unparse(node)}")
@@ -94,17 +105,31 @@ def test_a_module_imports_from_lower_rungs_only(module):
 def unstated(roots: set[str]) -> set[str]:
     """Imported packages that are foreign and that pyproject.toml does not name; the extra `dev` is not for the library."""
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-    extras = [line for extra, lines in project["optional-dependencies"].items() if extra != "dev" for line in lines]
-    stated = {re.split(r"[\[>]", line)[0] for line in [*project["dependencies"], *extras]} | {"distributed"}  # dask's extra
+    extras = [
+        line
+        for extra, lines in project["optional-dependencies"].items()
+        if extra != "dev"
+        for line in lines
+    ]
+    stated = {re.split(r"[\[>]", line)[0] for line in [*project["dependencies"], *extras]} | {
+        "distributed"
+    }  # dask's extra
     known = packages_distributions()
     foreign = roots - set(sys.stdlib_module_names) - {"toyvit"}
     return {root for root in foreign if not stated & {name.lower() for name in known.get(root, [])}}
 
 
 def test_what_is_imported_is_a_stated_dependency():
-    roots = {name.split(".")[0] for module, path in MODULES.items() for name in imports(ast.parse(path.read_text()), module)}
+    roots = {
+        name.split(".")[0]
+        for module, path in MODULES.items()
+        for name in imports(ast.parse(path.read_text()), module)
+    }
     assert {"torch", "PIL", "sklearn", "numpy"} <= roots and unstated(roots) == set()
-    assert unstated({"toyvit", "json", "torch", "hypothesis", "no_such_package"}) == {"hypothesis", "no_such_package"}
+    assert unstated({"toyvit", "json", "torch", "hypothesis", "no_such_package"}) == {
+        "hypothesis",
+        "no_such_package",
+    }
 
 
 def test_every_room_has_a_rung():
@@ -154,7 +179,10 @@ def test_the_check_can_fail(module, source):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("analyses.attention", "from toyvit import stats\nfrom toyvit.analyses import norms\nimport torch"),
+        (
+            "analyses.attention",
+            "from toyvit import stats\nfrom toyvit.analyses import norms\nimport torch",
+        ),
         ("data.tasks", "def f():\n    from toyvit.model import options"),
         ("__main__", "def f():\n    from toyvit.report import draw"),
         ("data.collected", "from toyvit.torchvision_guard import torchvision"),

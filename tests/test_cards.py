@@ -18,7 +18,14 @@ from toyvit.recipes import RECIPES
 from toyvit.report.previews import build_preview, draw_preview
 
 CARDS = Path(__file__).parents[1] / "datasets"
-SECTIONS = ("What.", "Where from.", "Splits", "What a naive answer scores", "Licence.", "To make it again.")
+SECTIONS = (
+    "What.",
+    "Where from.",
+    "Splits",
+    "What a naive answer scores",
+    "Licence.",
+    "To make it again.",
+)
 COLLECTED = ("mnist", "omniglot")  # their files are looked for under TOYVIT_DATA
 every_card = pytest.mark.parametrize("name", WORLDS)
 
@@ -28,7 +35,9 @@ def card(name: str) -> str:
 
 
 def made(name: str, options: str = "") -> Task:
-    if (name in COLLECTED or any(word in options for word in COLLECTED)) and "TOYVIT_DATA" not in os.environ:
+    if (
+        name in COLLECTED or any(word in options for word in COLLECTED)
+    ) and "TOYVIT_DATA" not in os.environ:
         pytest.skip("its files are looked for under TOYVIT_DATA")
     default = WORLDS[name][0]()
     return build_task(apply_task_overrides(default.config, options.split())) if options else default
@@ -36,7 +45,11 @@ def made(name: str, options: str = "") -> Task:
 
 def rows(text: str) -> list[list[str]]:
     """The cells of every line of every table."""
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ]
 
 
 def stated(name: str) -> dict[str, dict[str, str]]:
@@ -63,8 +76,13 @@ def test_a_card_is_whole(name):
     begins = [text.find(f"**{section}") for section in SECTIONS]
     assert min(begins) > 0, SECTIONS[int(np.argmin(begins))]
     for section in SECTIONS:
-        assert len(text.split(f"**{section}")[1].split("\n**")[0].split("**")[-1].strip()) > 10, section
-    assert text.startswith(f"# {name}\n\n![preview](preview.png)\n") and f"`toyvit data {name} --preview`" in text
+        assert len(text.split(f"**{section}")[1].split("\n**")[0].split("**")[-1].strip()) > 10, (
+            section
+        )
+    assert (
+        text.startswith(f"# {name}\n\n![preview](preview.png)\n")
+        and f"`toyvit data {name} --preview`" in text
+    )
     assert "[npz files](../exports.md)" in text
     links = re.findall(r"\]\((?!http)([^)]+)\)", text)
     assert all((CARDS / name / link).exists() for link in links), links
@@ -81,7 +99,10 @@ def test_a_card_is_true(name):
     for factor, n_values in world.factors.items():
         said = [" ".join(line[1:]) for line in rows(text) if f"`{factor}`" in line[0]]
         assert len(said) == 1, factor
-        assert (f"0 to {n_values - 1}" if n_values < 2**62 else "63-bit key") in said[0], (factor, n_values)
+        assert (f"0 to {n_values - 1}" if n_values < 2**62 else "63-bit key") in said[0], (
+            factor,
+            n_values,
+        )
 
 
 def check_scores(name: str, options: str) -> None:
@@ -96,7 +117,10 @@ def test_the_naive_scores_of_a_card_are_what_its_command_prints(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "options"), [(name, head) for name in WORLDS for head in stated(name) if head != "default"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(name, head) for name in WORLDS for head in stated(name) if head != "default"],
+)
 def test_the_naive_scores_of_other_forms_are_true_too(name, options):
     check_scores(name, options)
 
@@ -105,7 +129,9 @@ def test_the_naive_scores_of_other_forms_are_true_too(name, options):
 def test_what_an_export_holds_is_written_down(name):
     """Each array is named: what probes read in the line of the set, what the picture was drawn from there or in the card."""
     exports, text = (CARDS / "exports.md").read_text(), card(name)
-    (line,) = (line for line in rows(exports.split("| set | answer |")[1]) if f"`{name}`" in line[0])
+    (line,) = (
+        line for line in rows(exports.split("| set | answer |")[1]) if f"`{name}`" in line[0]
+    )
     found, world_task = build_arrays(made(name), "train", 4), made(name)
     for array in found:
         kind, _, what = array.partition("_")
@@ -128,18 +154,29 @@ def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
         shown = drawn.to_rgba(drawn.get_array())[..., :3]
         black = min(0, np.floor(batch.images.min().item() + 1e-6).clip(-1))
         expected = ((image - black) / (1 - black)).clip(0, 1)
-        assert np.allclose(shown, np.moveaxis(np.broadcast_to(expected, (3, *image.shape[1:])), 0, 2), atol=1 / 200)
+        assert np.allclose(
+            shown, np.moveaxis(np.broadcast_to(expected, (3, *image.shape[1:])), 0, 2), atol=1 / 200
+        )
         below = figure.axes[len(panels) :] if world_task.output_kind == "patch" else []
-        said = " ".join([panel.get_xlabel(), *(text.get_text() for other in below[:1] for text in other.texts)]).split()
+        said = " ".join(
+            [panel.get_xlabel(), *(text.get_text() for other in below[:1] for text in other.texts)]
+        ).split()
         if target.is_floating_point():
             assert [float(word) for word in said] == pytest.approx(target.tolist(), abs=0.06)
         elif target.ndim:
-            assert panel is not panels[0] or [int(word) for word in said] == target[target >= 0].tolist()
+            assert (
+                panel is not panels[0]
+                or [int(word) for word in said] == target[target >= 0].tolist()
+            )
         else:
-            assert " ".join(said) == (world_task.class_names[int(target)] if world_task.class_names else str(int(target)))
+            assert " ".join(said) == (
+                world_task.class_names[int(target)] if world_task.class_names else str(int(target))
+            )
     kept, again = CARDS / name / "preview.png", draw_preview(world_task, tmp_path / "preview.png")
     assert kept.stat().st_size < 50_000
-    old, new = (np.asarray(Image.open(path).convert("L").resize((90, 60)), float) for path in (kept, again))
+    old, new = (
+        np.asarray(Image.open(path).convert("L").resize((90, 60)), float) for path in (kept, again)
+    )
     assert abs(old - new).mean() < 4  # fonts differ from place to place, other pictures by far more
 
 

@@ -33,7 +33,9 @@ def write_official(folder, monkeypatch, n=5000):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / drawing.OFFICIAL
     np.savez_compressed(
-        path, metadata=np.array({"pickled": True}, object), imgs=1 - drawing.unpack_bits(drawing.draw_packed(np.arange(n)))
+        path,
+        metadata=np.array({"pickled": True}, object),
+        imgs=1 - drawing.unpack_bits(drawing.draw_packed(np.arange(n))),
     )
     monkeypatch.setattr(drawing, "OFFICIAL_MD5", drawing.files.hash_md5(path))
     drawing._kept.cache_clear()
@@ -50,8 +52,14 @@ def outline(shape):
         turns = [2 * math.pi * j / 100 for j in range(100)]
         return [(9.6 * 1.33 * math.cos(a), 9.6 / 1.33 * math.sin(a)) for a in turns]
     turns = [2 * math.pi * j / 150 for j in range(150)]
-    height = [13 * math.cos(a) - 5 * math.cos(2 * a) - 2 * math.cos(3 * a) - math.cos(4 * a) for a in turns]
-    return [(9.6 * math.sin(a) ** 3, -(19.2 / 29) * h - 1.44) for a, h in zip(turns, height, strict=True)]
+    height = [
+        13 * math.cos(a) - 5 * math.cos(2 * a) - 2 * math.cos(3 * a) - math.cos(4 * a)
+        for a in turns
+    ]
+    return [
+        (9.6 * math.sin(a) ** 3, -(19.2 / 29) * h - 1.44)
+        for a, h in zip(turns, height, strict=True)
+    ]
 
 
 def on_grid(centre, offset):
@@ -66,7 +74,10 @@ def vertices(number):
     shape, scale = divmod(rest, 6)
     k, t = 0.5 + 0.1 * scale, 2 * math.pi * orientation / 39
     for px, py in outline(shape):
-        across, down = k * (math.cos(t) * px + math.sin(t) * py), k * (-math.sin(t) * px + math.cos(t) * py)
+        across, down = (
+            k * (math.cos(t) * px + math.sin(t) * py),
+            k * (-math.sin(t) * px + math.cos(t) * py),
+        )
         yield on_grid(16 + 32 * x / 31, across), on_grid(16 + 32 * y / 31, down)
 
 
@@ -90,29 +101,40 @@ def test_pictures_are_those_of_a_slow_rasteriser():
         assert np.array_equal(image, slow_image(number)), number
 
 
-@pytest.mark.skipif("TOYVIT_DATA" not in os.environ, reason="genuine pictures are looked for under TOYVIT_DATA")
+@pytest.mark.skipif(
+    "TOYVIT_DATA" not in os.environ, reason="genuine pictures are looked for under TOYVIT_DATA"
+)
 def test_genuine_pictures_are_reproduced():
     with np.load(Path(os.environ["TOYVIT_DATA"]) / "dsprites/dsprites_downsampled.npz") as file:
         genuine, numbers = file["imgs"], file["original_dataset_indices"]
         classes, values = file["latents_classes"], file["latents_values"]
     drawn = drawing.draw_images(numbers)
     wrong = (drawn != genuine.reshape(-1, 64, 64)).sum((1, 2))
-    print(f"{(wrong == 0).sum()} of {len(wrong)} genuine pictures reproduced, at most {wrong.max()} pixels off")
+    print(
+        f"{(wrong == 0).sum()} of {len(wrong)} genuine pictures reproduced, at most {wrong.max()} pixels off"
+    )
     assert (wrong == 0).mean() >= 0.9998 and wrong.max() <= 1
     for lit in (np.flatnonzero(drawn.any(axes)) for axes in ((0, 1), (0, 2))):
         assert lit.min() >= 2 and lit.max() <= 60
     area = drawn.sum((1, 2))
     assert area.min() >= 51 and area.max() <= 400
     found = drawing.decode_factors(numbers)
-    for name, coarse, value, step in zip(drawing.SIZES, classes.T, values.T, (1, 1, 4, 2, 2), strict=True):
+    for name, coarse, value, step in zip(
+        drawing.SIZES, classes.T, values.T, (1, 1, 4, 2, 2), strict=True
+    ):
         assert np.array_equal(found[name], coarse * step)
         assert np.allclose(drawing.VALUES[name][found[name]], value, rtol=0, atol=1e-14)
 
 
-@given(st.lists(st.integers(0, N - 1), max_size=20), st.sampled_from([np.int32, np.int64, np.uint32, np.uint64]))
+@given(
+    st.lists(st.integers(0, N - 1), max_size=20),
+    st.sampled_from([np.int32, np.int64, np.uint32, np.uint64]),
+)
 def test_index_is_the_inverse_of_factors(numbers, dtype):
     found = drawing.decode_factors(np.array(numbers, dtype))
-    assert list(found) == list(drawing.SIZES) and all(values.dtype == np.int64 for values in found.values())
+    assert list(found) == list(drawing.SIZES) and all(
+        values.dtype == np.int64 for values in found.values()
+    )
     assert drawing.encode_factors(found).tolist() == numbers
 
 
@@ -127,31 +149,44 @@ def test_factors_are_the_inverse_of_index(numbers):
 
 def test_first_and_last_orientation_are_the_same():
     found = drawing.decode_factors(RANDOM)
-    first, last = (drawing.encode_factors(found | {"orientation": 0 * RANDOM + end}) for end in (0, 39))
+    first, last = (
+        drawing.encode_factors(found | {"orientation": 0 * RANDOM + end}) for end in (0, 39)
+    )
     assert np.array_equal(drawing.draw_images(first), drawing.draw_images(last))
 
 
 @pytest.mark.parametrize(("name", "axis"), [("x", 2), ("y", 1)])
 def test_31_steps_are_32_pixels(name, axis):
     found = drawing.decode_factors(RANDOM)
-    first, last = (drawing.draw_images(drawing.encode_factors(found | {name: 0 * RANDOM + end})) for end in (0, 31))
+    first, last = (
+        drawing.draw_images(drawing.encode_factors(found | {name: 0 * RANDOM + end}))
+        for end in (0, 31)
+    )
     assert np.array_equal(np.roll(first, 32, axis), last)
 
 
 def test_a_picture_depends_on_its_number_alone():
     numbers = np.array([[N - 1, 5, 5], [0, 300_000, 123_456]], np.int32)
     together = drawing.draw_images(numbers)
-    assert together.shape == (2, 3, 64, 64) and together.dtype == np.uint8 and set(np.unique(together)) == {0, 1}
+    assert (
+        together.shape == (2, 3, 64, 64)
+        and together.dtype == np.uint8
+        and set(np.unique(together)) == {0, 1}
+    )
     for at in np.ndindex(2, 3):
         assert np.array_equal(together[at], drawing.draw_images(numbers[at]))
     assert np.array_equal(drawing.draw_images(RANDOM)[::-1], drawing.draw_images(RANDOM[::-1]))
     assert drawing.draw_images(np.array([], int)).shape == (0, 64, 64)
 
 
-@pytest.mark.parametrize("numbers", [[-1], [0, N], np.uint64(2**63), [0.0], [True], ["1"], [10**30], [None]])
+@pytest.mark.parametrize(
+    "numbers", [[-1], [0, N], np.uint64(2**63), [0.0], [True], ["1"], [10**30], [None]]
+)
 def test_other_numbers_are_refused(numbers):
     for function in (drawing.draw_images, drawing.draw_packed, drawing.decode_factors):
-        with pytest.raises(BadInput, match=r"^indices of dsprites must be whole numbers 0 to 737279, got [^\n]*$"):
+        with pytest.raises(
+            BadInput, match=r"^indices of dsprites must be whole numbers 0 to 737279, got [^\n]*$"
+        ):
             function(numbers)
 
 
@@ -163,7 +198,11 @@ def test_other_factors_are_refused(change):
 
 def test_prepare_writes_once(small):
     path = drawing.prepare_images()
-    assert {file.name for file in small.iterdir()} == {".lock", "rendered.npy", "rendered.npy.sha256"}
+    assert {file.name for file in small.iterdir()} == {
+        ".lock",
+        "rendered.npy",
+        "rendered.npy.sha256",
+    }
     written = path.stat()
     pictures = drawing.load_all()
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
@@ -185,7 +224,11 @@ def test_a_damaged_file_is_written_again(small, harm):
     else:
         path.rename(small / "rendered.npy.partial")
     assert drawing.prepare_images().read_bytes() == whole
-    assert {file.name for file in small.iterdir()} == {".lock", "rendered.npy", "rendered.npy.sha256"}
+    assert {file.name for file in small.iterdir()} == {
+        ".lock",
+        "rendered.npy",
+        "rendered.npy.sha256",
+    }
 
 
 def test_no_half_file_is_left_to_be_read(small, monkeypatch):
@@ -214,7 +257,9 @@ def test_the_official_file_is_found_and_read(small, monkeypatch, tmp_path, place
     assert np.array_equal(drawing.unpack_bits(genuine), 1 - drawing.unpack_bits(drawn))
     assert np.array_equal(drawing.load_all(), drawn)  # each in its own file
     some = np.array([[4999, 3], [0, 17]])
-    assert np.array_equal(drawing.draw_images(some), 1 - drawing.unpack_bits(drawn)[some])  # the authors' pictures are shown
+    assert np.array_equal(
+        drawing.draw_images(some), 1 - drawing.unpack_bits(drawn)[some]
+    )  # the authors' pictures are shown
     with pytest.raises(BadInput, match="got 5000 to 5000"):
         drawing.draw_images([5000])
 
@@ -240,4 +285,7 @@ def test_the_whole_set():
     area = np.bitwise_count(pictures.view(np.uint64)).sum(1)
     assert (area.min(), area.max()) == (50, 400)
     lit = drawing.unpack_bits(np.bitwise_or.reduce(pictures))
-    assert [np.flatnonzero(lit.any(axis))[[0, -1]].tolist() for axis in (0, 1)] == [[2, 61], [2, 61]]
+    assert [np.flatnonzero(lit.any(axis))[[0, -1]].tolist() for axis in (0, 1)] == [
+        [2, 61],
+        [2, 61],
+    ]

@@ -18,20 +18,35 @@ SHAPES = {
     "bare": {},
     "causal": {"mask": "causal"},
     "CLS and registers": {"cls_token": True, "n_registers": 2},
-    "causal, registers, idle heads, MLP": {"mask": "causal", "n_registers": 1, "n_idle": 2, "d_mlp": 8},
+    "causal, registers, idle heads, MLP": {
+        "mask": "causal",
+        "n_registers": 1,
+        "n_idle": 2,
+        "d_mlp": 8,
+    },
     "idle head, CLS": {"cls_token": True, "n_idle": 1},
     "layer norm": {"norm": "layer", "cls_token": True},
     "RMS norm, causal, MLP": {"norm": "rms", "mask": "causal", "d_mlp": 8, "n_idle": 1},
 }
-INDUCTION = {name: lambda options=options: induction_head(**options) for name, options in SHAPES.items()} | {
-    "4 x 4, the first cell blank": lambda: induction_head(InductionConfig(rows=4, columns=4, n_items=12, n_labels=6, noise=0)),
-    "4 x 4, causal": lambda: induction_head(InductionConfig(rows=4, columns=4, n_items=12, n_labels=6, noise=0), mask="causal"),
+INDUCTION = {
+    name: lambda options=options: induction_head(**options) for name, options in SHAPES.items()
+} | {
+    "4 x 4, the first cell blank": lambda: induction_head(
+        InductionConfig(rows=4, columns=4, n_items=12, n_labels=6, noise=0)
+    ),
+    "4 x 4, causal": lambda: induction_head(
+        InductionConfig(rows=4, columns=4, n_items=12, n_labels=6, noise=0), mask="causal"
+    ),
 }
 POINTERS = {
     "bare": lambda: two_hop_pointer(),
-    "causal, registers, idle heads": lambda: two_hop_pointer(mask="causal", n_registers=2, n_idle=1),
+    "causal, registers, idle heads": lambda: two_hop_pointer(
+        mask="causal", n_registers=2, n_idle=1
+    ),
     "layer norm": lambda: two_hop_pointer(norm="layer", n_registers=1),
-    "MLP": lambda: two_hop_pointer(PointersConfig(hops=2, n_values=6, rows=3, columns=3, noise=0), d_mlp=8),
+    "MLP": lambda: two_hop_pointer(
+        PointersConfig(hops=2, n_values=6, rows=3, columns=3, noise=0), d_mlp=8
+    ),
 }
 HALVES = {
     "two layers": lambda: half_ignored(),
@@ -60,7 +75,12 @@ def every_edge(model: ViT) -> list[tuple[str, str, str]]:
     edges = [(sender, "logits", "") for sender in nodes(model)]
     for receiver, late in nodes(model).items():
         parts = {"a": "qkv", "m": ["all"], "i": ""}[receiver[0]]
-        edges += [(sender, receiver, part) for sender, early in nodes(model).items() if early < late for part in parts]
+        edges += [
+            (sender, receiver, part)
+            for sender, early in nodes(model).items()
+            if early < late
+            for part in parts
+        ]
     return edges
 
 
@@ -78,13 +98,23 @@ def said(model: ViT, images: Tensor) -> dict[str, Tensor]:
 def without_edge(model: ViT, images: Tensor, receiver: str, part: str, change: Tensor) -> Tensor:
     """Logits when one receiver alone reads `change` more than it does (a norm, where there is one, passes sums on)."""
     if receiver == "logits":
-        return run_model(model, images, editing({f"blocks.{model.config.n_layers - 1}.resid_post": lambda x: x + change}))
+        return run_model(
+            model,
+            images,
+            editing({f"blocks.{model.config.n_layers - 1}.resid_post": lambda x: x + change}),
+        )
     layer = int(receiver[1 : receiver.find(".")] if "." in receiver else receiver[1:])
     if receiver[0] == "m":
-        return run_model(model, images, editing({f"blocks.{layer}.ln2.normalized": lambda x: x + change}))
+        return run_model(
+            model, images, editing({f"blocks.{layer}.ln2.normalized": lambda x: x + change})
+        )
     mine = torch.zeros(model.config.n_heads)
     mine[int(receiver.split(".h")[1])] = 1
-    return run_model(model, images, editing({f"blocks.{layer}.{part}_input": lambda x: x + change[:, :, None] * mine[:, None]}))
+    return run_model(
+        model,
+        images,
+        editing({f"blocks.{layer}.{part}_input": lambda x: x + change[:, :, None] * mine[:, None]}),
+    )
 
 
 def edges_that_matter(made: Handmade, other: Tensor | None) -> set[str]:
@@ -127,11 +157,19 @@ def test_the_induction_head_and_the_previous_cell_head_look_where_they_should(na
     seen = trace(model, batch.images, ["blocks.*.attn.pattern"])
     found = ANALYSES["induction"].measure(model, batch, seen)
     assert found["previous_cell_everywhere"][0, 0] > 0.9999
-    assert found["mass"][1, 0] > 0.999 and found["prefix_matching"][1, 0] > 0.999 and found["strength"][1, 0] > 0.999
-    assert found["mass"][0, 0] < 0.35 and found["previous_cell"][1, 0] < 0.35  # the last cell's previous cell may be the match
+    assert (
+        found["mass"][1, 0] > 0.999
+        and found["prefix_matching"][1, 0] > 0.999
+        and found["strength"][1, 0] > 0.999
+    )
+    assert (
+        found["mass"][0, 0] < 0.35 and found["previous_cell"][1, 0] < 0.35
+    )  # the last cell's previous cell may be the match
     composed = ANALYSES["composition"].measure(model, batch, {})
     assert composed["k_composition"][0, 0, 1, 0] > 0.1
-    assert composed["k_composition_z"][0, 0, 1, 0] > 5 or model.config.norm != "none"  # writing means away dilutes it
+    assert (
+        composed["k_composition_z"][0, 0, 1, 0] > 5 or model.config.norm != "none"
+    )  # writing means away dilutes it
     assert composed["q_composition"][0, 0, 1, 0] == 0 and composed["v_composition"][0, 0, 1, 0] == 0
 
 

@@ -32,7 +32,9 @@ from toyvit.instruments.weight_circuits import fold_unembedding
 from toyvit.model import ViT
 from toyvit.model.forward import run_model, trace
 
-CONFIG = InductionConfig(rows=1, columns=3, n_items=8, n_labels=8, noise=0)  # item, label, the same item again
+CONFIG = InductionConfig(
+    rows=1, columns=3, n_items=8, n_labels=8, noise=0
+)  # item, label, the same item again
 few = settings(deadline=None, derandomize=True, max_examples=30)
 
 
@@ -47,7 +49,14 @@ def look_up_table(images: int = 64, norm: str = "none", **options: object) -> tu
     Eight more neurons fire on labels, which the last cell never shows, and two are not connected.
     """
     made = build_task(CONFIG)
-    model = empty(made, 24, 1, 1, 1, **{"readout": "last", "cls_token": False, "d_mlp": 18, "activation": "relu", **options})
+    model = empty(
+        made,
+        24,
+        1,
+        1,
+        1,
+        **{"readout": "last", "cls_token": False, "d_mlp": 18, "activation": "relu", **options},
+    )
     look(model, 16, slice(0, 16))
     mlp = model.blocks[0].mlp
     mlp.up.weight[:16, :16] = torch.eye(16)
@@ -57,14 +66,18 @@ def look_up_table(images: int = 64, norm: str = "none", **options: object) -> tu
     return with_norm(model, norm), replace(batch, target=batch.content[:, -1], counterfactuals=None)
 
 
-@pytest.mark.parametrize("options", [{}, {"cls_token": True, "n_registers": 1}, {"mask": "causal", "norm": "layer"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"cls_token": True, "n_registers": 1}, {"mask": "causal", "norm": "layer"}]
+)
 def test_planted_key_value_pairs_are_found(options):
     model, batch = look_up_table(512, **options)
     assert accuracy(run_model(model, batch.images), batch.target) == 1
     seen = trace(model, batch.images, ["blocks.*.mlp.post"])
     found = ANALYSES["memories"].measure(model, batch, seen)
     assert torch.equal(found["promoted"][0, :8], torch.arange(8))
-    assert (found["agreement"][0, :8] == 1).all() and torch.allclose(found["correlation"][0, :8], torch.ones(8), atol=1e-5)
+    assert (found["agreement"][0, :8] == 1).all() and torch.allclose(
+        found["correlation"][0, :8], torch.ones(8), atol=1e-5
+    )
     assert found["correlation"][0, 16:].isnan().all()  # not connected
     shares = torch.bincount(batch.target, minlength=8) / len(batch.target)
     assert found["agreement_chance"][0] == pytest.approx(shares[found["promoted"][0]].mean().item())
@@ -78,10 +91,16 @@ def test_shuffled_classes_agree_as_chance_says():
     order = torch.randperm(512, generator=torch.Generator().manual_seed(0))
     found = ANALYSES["memories"].measure(model, replace(batch, target=batch.target[order]), seen)
     assert found["agreement"][0, :8].mean() == pytest.approx(1 / 8, abs=0.09)
-    assert found["correlation"][0, :8].abs().mean() < 0.5 and found["agreement_chance"] == pytest.approx(1 / 8, abs=0.05)
+    assert found["correlation"][0, :8].abs().mean() < 0.5 and found[
+        "agreement_chance"
+    ] == pytest.approx(1 / 8, abs=0.05)
     model, batch = model_for("classify", n=60, d_mlp=200, readout="cls")
-    found = ANALYSES["memories"].measure(model, batch, trace(model, batch.images, ["blocks.*.mlp.post"]))
-    assert (found["agreement_mean"] - found["agreement_chance"]).abs().max() < 0.06  # random weights
+    found = ANALYSES["memories"].measure(
+        model, batch, trace(model, batch.images, ["blocks.*.mlp.post"])
+    )
+    assert (
+        found["agreement_mean"] - found["agreement_chance"]
+    ).abs().max() < 0.06  # random weights
     assert found["correlation_mean"].abs().max() < 0.1
 
 
@@ -111,7 +130,11 @@ def test_means_by_class():
 @few
 @given(st.integers(1, 8), st.integers(2, 10), st.integers(0, 99))
 def test_the_edited_key_goes_to_its_value_and_orthogonal_keys_stay(d, n, seed):
-    weight, key, value = draw(d, n, seed=seed).double(), draw(n, seed=seed + 1).double(), draw(d, seed=seed + 2).double()
+    weight, key, value = (
+        draw(d, n, seed=seed).double(),
+        draw(n, seed=seed + 1).double(),
+        draw(d, seed=seed + 2).double(),
+    )
     moment = second_moment(draw(40, n, seed=seed + 3))
     new = update_rank_one(weight, key, value, moment)
     assert torch.allclose(new @ key, value, atol=1e-9)
@@ -120,13 +143,19 @@ def test_the_edited_key_goes_to_its_value_and_orthogonal_keys_stay(d, n, seed):
     other -= along * (other @ along) / (along @ along)
     assert torch.allclose(new @ other, weight @ other, atol=1e-9)
     assert torch.linalg.matrix_rank(new - weight) <= 1
-    assert torch.allclose(update_rank_one(weight, key, weight @ key, moment), weight)  # nothing to change
+    assert torch.allclose(
+        update_rank_one(weight, key, weight @ key, moment), weight
+    )  # nothing to change
 
 
 @few
 @given(st.integers(0, 99))
 def test_no_other_change_that_reaches_the_key_moves_the_other_keys_less(seed):
-    weight, key, value = draw(4, 6, seed=seed).double(), draw(6, seed=seed + 1).double(), draw(4, seed=seed + 2).double()
+    weight, key, value = (
+        draw(4, 6, seed=seed).double(),
+        draw(6, seed=seed + 1).double(),
+        draw(4, seed=seed + 2).double(),
+    )
     moment = second_moment(draw(50, 6, seed=seed + 3))
     change = update_rank_one(weight, key, value, moment) - weight
 
@@ -151,10 +180,22 @@ def test_one_association_of_the_look_up_table_is_changed_and_no_other(norm):
     )
     weight = model.blocks[0].mlp.down.weight
     edited = edit_mlp(model, 0, key, weight @ five, second_moment(post))
-    pictures = {"edited": of_three[:1], "alike": of_three[1:], "others": batch.images[batch.target != 3]}
-    assert evaluate_edit(model, edited, 5, pictures) == {"efficacy": 1, "generalisation": 1, "specificity": 1}
+    pictures = {
+        "edited": of_three[:1],
+        "alike": of_three[1:],
+        "others": batch.images[batch.target != 3],
+    }
+    assert evaluate_edit(model, edited, 5, pictures) == {
+        "efficacy": 1,
+        "generalisation": 1,
+        "specificity": 1,
+    }
     assert evaluate_edit(model, edited, 5, pictures | {"others": of_three})["specificity"] == 0
-    assert evaluate_edit(model, model, 5, pictures) == {"efficacy": 0, "generalisation": 0, "specificity": 1}
+    assert evaluate_edit(model, model, 5, pictures) == {
+        "efficacy": 0,
+        "generalisation": 0,
+        "specificity": 1,
+    }
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     others = run_model(edited, pictures["others"]), run_model(model, pictures["others"])
     assert torch.allclose(*others, atol=1e-3)
@@ -165,10 +206,17 @@ def test_random_edits_of_the_same_size_do_not_have_that_effect():
     of_three = batch.images[batch.target == 3]
     pictures = {"edited": of_three, "alike": of_three, "others": batch.images[batch.target != 3]}
     size = 2**0.5  # of the edit above: row 3 loses a 1 and gains a 1
-    found = [evaluate_edit(model, edit_randomly(model, 0, size, seed), 5, pictures) for seed in range(20)]
+    found = [
+        evaluate_edit(model, edit_randomly(model, 0, size, seed), 5, pictures) for seed in range(20)
+    ]
     assert sum(one["efficacy"] for one in found) / 20 < 0.2
-    change = edit_randomly(model, 0, size, 0).blocks[0].mlp.down.weight - model.blocks[0].mlp.down.weight
-    assert change.norm().item() == pytest.approx(size, rel=1e-5) and torch.linalg.matrix_rank(change) == 1
+    change = (
+        edit_randomly(model, 0, size, 0).blocks[0].mlp.down.weight - model.blocks[0].mlp.down.weight
+    )
+    assert (
+        change.norm().item() == pytest.approx(size, rel=1e-5)
+        and torch.linalg.matrix_rank(change) == 1
+    )
 
 
 @pytest.mark.parametrize("readout", ["cls", "mean", "last"])
@@ -179,7 +227,9 @@ def test_a_value_is_found_that_changes_the_answer_of_one_picture(readout, layer)
     wanted = int((run_model(model, image).argmax() + 1) % model.config.n_classes)
     key = select_readout(record_keys(model, layer, image), model)[0]
     value = optimize_value(model, layer, image, wanted, decay=0.001)
-    edited = edit_mlp(model, layer, key, value, second_moment(record_keys(model, layer, batch.images)))
+    edited = edit_mlp(
+        model, layer, key, value, second_moment(record_keys(model, layer, batch.images))
+    )
     assert torch.allclose(edited.blocks[layer].mlp.down.weight @ key, value, atol=1e-4)
     if readout != "mean":  # one key for all patches is not each patch's own
         assert run_model(edited, image).argmax() == wanted

@@ -29,7 +29,14 @@ def test_parity_both_ways(dtype, tolerance):
 
     torch.manual_seed(0)
     theirs = VisionTransformer(
-        img_size=(12, 20), patch_size=4, in_chans=3, num_classes=7, embed_dim=32, depth=3, num_heads=4, mlp_ratio=2
+        img_size=(12, 20),
+        patch_size=4,
+        in_chans=3,
+        num_classes=7,
+        embed_dim=32,
+        depth=3,
+        num_heads=4,
+        mlp_ratio=2,
     )
     for weight in theirs.parameters():
         torch.nn.init.normal_(weight, std=0.3)
@@ -43,7 +50,9 @@ def test_parity_both_ways(dtype, tolerance):
     tap = recording([f"blocks.{layer}.resid_post" for layer in range(3)])
     assert (ours(images, tap) - expected).abs().max() < tolerance * expected.abs().max()
     for layer, output in enumerate(outputs):
-        assert (tap.values[f"blocks.{layer}.resid_post"] - output).abs().max() < tolerance * output.abs().max()
+        assert (
+            tap.values[f"blocks.{layer}.resid_post"] - output
+        ).abs().max() < tolerance * output.abs().max()
     fresh = ViT(CONFIG, seed=3).to(dtype)
     theirs.load_state_dict(convert_to_timm(fresh))
     assert (theirs(images) - fresh(images)).abs().max() < tolerance

@@ -35,7 +35,9 @@ def test_a_seed_decides_the_weights_and_nothing_else_changes(build, inputs):
     before = torch.get_rng_state()
     one, again, other = build(0), build(0), build(1)
     assert torch.equal(before, torch.get_rng_state())
-    assert torch.equal(one(*inputs), again(*inputs)) and not torch.equal(one(*inputs), other(*inputs))
+    assert torch.equal(one(*inputs), again(*inputs)) and not torch.equal(
+        one(*inputs), other(*inputs)
+    )
 
 
 def test_superposition_by_hand():
@@ -62,7 +64,9 @@ def test_mlp_is_torch_s_and_scales_every_weight():
     model, larger = MLP((4, 5, 2), 1.0, 3), MLP((4, 5, 2), 8.0, 3)
     x = torch.randn(6, 4)
     first, last = model.layers
-    assert torch.allclose(model(x), F.linear(F.linear(x, first.weight, first.bias).relu(), last.weight, last.bias))
+    assert torch.allclose(
+        model(x), F.linear(F.linear(x, first.weight, first.bias).relu(), last.weight, last.bias)
+    )
     for one, other in zip(model.parameters(), larger.parameters(), strict=True):
         assert torch.allclose(8 * one, other)
 
@@ -80,4 +84,6 @@ def test_sums_by_hand():
     tap = recording(["pre"])
     logits: Tensor = model(torch.tensor([[0, 3], [3, 0], [1, 2]]), tap)
     assert tap.values["pre"].flatten().tolist() == [90, 90, 60]
-    assert torch.allclose(logits[:, 0], torch.tensor([90.0, 90.0, 60.0])) and torch.allclose(logits[:, 3], 2 * logits[:, 0])
+    assert torch.allclose(logits[:, 0], torch.tensor([90.0, 90.0, 60.0])) and torch.allclose(
+        logits[:, 3], 2 * logits[:, 0]
+    )

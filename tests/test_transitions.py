@@ -9,7 +9,14 @@ from scipy.stats import binom
 from toyvit.config import DECAYS, TrainConfig, find_rate_changes
 from toyvit.dynamics import calibration
 from toyvit.dynamics.calibration import CLOCKS, NULLS, calibrate, draw_correlated
-from toyvit.dynamics.transitions import detect, detect_jointly, find_window, order_events, relative_width, score_curve
+from toyvit.dynamics.transitions import (
+    detect,
+    detect_jointly,
+    find_window,
+    order_events,
+    relative_width,
+    score_curve,
+)
 from toyvit.errors import BadInput
 from toyvit.report.summary import describe_transition
 
@@ -34,7 +41,8 @@ def seeds(lags, n=5, noise=0.01):
 
 @pytest.mark.parametrize("steps", CLOCKS)
 @pytest.mark.parametrize(
-    ("onset", "end", "noise"), [(500, 560, 0.03), (800, 1000, 0.03), (1000, 1250, 0.03), (1000, 1400, 0.01), (1000, 1500, 0)]
+    ("onset", "end", "noise"),
+    [(500, 560, 0.03), (800, 1000, 0.03), (1000, 1250, 0.03), (1000, 1400, 0.01), (1000, 1500, 0)],
 )
 def test_a_planted_transition_is_found_where_it_is(steps, onset, end, noise):
     found = detect(steps, sigmoid(onset, end, steps, noise))
@@ -57,9 +65,15 @@ def test_the_plateau_may_climb_before_the_change():
     """As visual induction does: up to the ceiling of the bag of labels first, then a rise."""
     climb = 0.03 + 0.12 * -np.expm1(-((STEPS / 300) ** 2))
     rng = np.random.default_rng(0)
-    values = rng.binomial(512, climb + 0.84 * expit(np.log(81) * ((STEPS - 1000) / 150 - 0.5))) / 512
+    values = (
+        rng.binomial(512, climb + 0.84 * expit(np.log(81) * ((STEPS - 1000) / 150 - 0.5))) / 512
+    )
     found = detect(STEPS, values)
-    assert found is not None and abs(found.onset - 1000) <= 20 and found.size == pytest.approx(0.84, abs=0.03)
+    assert (
+        found is not None
+        and abs(found.onset - 1000) <= 20
+        and found.size == pytest.approx(0.84, abs=0.03)
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,13 +117,18 @@ def test_units_of_the_values_do_not_matter(law, seed):
 def test_scaling_the_steps_scales_the_answer(factor):
     values = sigmoid(noise=0.05)
     found, other = detect(STEPS, values), detect(STEPS * factor, values)
-    assert found and other and (other.onset, other.end) == pytest.approx((factor * found.onset, factor * found.end))
+    assert (
+        found
+        and other
+        and (other.onset, other.end) == pytest.approx((factor * found.onset, factor * found.end))
+    )
     assert (other.size, other.confidence) == pytest.approx((found.size, found.confidence))
 
 
 def test_more_noise_never_more_evidence():
     scores = [
-        np.median([score_curve(STEPS, sigmoid(noise=noise, seed=seed)) for seed in range(5)]) for noise in (0.01, 0.05, 0.2, 1)
+        np.median([score_curve(STEPS, sigmoid(noise=noise, seed=seed)) for seed in range(5)])
+        for noise in (0.01, 0.05, 0.2, 1)
     ]
     assert scores == sorted(scores, reverse=True)
 
@@ -120,7 +139,9 @@ def test_a_jump_of_the_learning_rate_is_no_transition(event, direction):
     """A relaxation that starts at the event, as a loss does when the rate drops."""
     rng = np.random.default_rng(0)
     after = -np.expm1(-np.maximum(0, STEPS - event) / 40)
-    values = direction * (0.1 * np.exp(-STEPS / 200) + after + 0.01 * draw_correlated(len(STEPS), 0.3, rng))
+    values = direction * (
+        0.1 * np.exp(-STEPS / 200) + after + 0.01 * draw_correlated(len(STEPS), 0.3, rng)
+    )
     assert detect(STEPS, values) is not None
     assert detect(STEPS, values, events=[event]) is None
     assert detect(STEPS, values, events=[100, 1900]) == detect(STEPS, values)
@@ -131,24 +152,37 @@ def test_a_jump_of_the_learning_rate_is_no_transition(event, direction):
 def test_the_rate_changes_at_the_end_of_the_warm_up_and_nowhere_else(decay, steps):
     assert find_rate_changes(TrainConfig(steps=steps, decay=decay, warmup=0)) == ()
     assert find_rate_changes(TrainConfig(steps=steps, decay=decay, warmup=40)) == (40,)
-    assert find_rate_changes(TrainConfig(steps=steps, decay=decay, warmup=steps)) == ()  # it never ends
+    assert (
+        find_rate_changes(TrainConfig(steps=steps, decay=decay, warmup=steps)) == ()
+    )  # it never ends
 
 
 @pytest.mark.parametrize(("share", "known"), [(0.5, (10, 500)), (2.0, (10, 500)), (0.9995, (10,))])
 def test_the_rate_changes_where_it_jumps(monkeypatch, share, known):
-    monkeypatch.setitem(DECAYS, "jump", lambda done: 1.0 if done * 990 <= 490 else share)  # the update after step 500
+    monkeypatch.setitem(
+        DECAYS, "jump", lambda done: 1.0 if done * 990 <= 490 else share
+    )  # the update after step 500
     assert find_rate_changes(TrainConfig(steps=1000, warmup=10, decay="jump")) == known
 
 
 def test_a_change_as_the_rate_changes_is_said_to_be_one():
     rise, at = pd.Series(sigmoid(510, 550, noise=0), STEPS), (100, 500)
-    assert describe_transition(rise, at) == "a change at 520, as the learning rate changes at 500: not called a transition"
-    assert describe_transition(pd.Series(sigmoid(990, 1050, noise=0), STEPS), at).startswith("step 1000 to 1060, by +0.")
-    assert describe_transition(rise).startswith("step 520 to 560") and describe_transition(rise, [100]) == describe_transition(
-        rise
+    assert (
+        describe_transition(rise, at)
+        == "a change at 520, as the learning rate changes at 500: not called a transition"
     )
+    assert describe_transition(pd.Series(sigmoid(990, 1050, noise=0), STEPS), at).startswith(
+        "step 1000 to 1060, by +0."
+    )
+    assert describe_transition(rise).startswith("step 520 to 560") and describe_transition(
+        rise, [100]
+    ) == describe_transition(rise)
     noise = np.random.default_rng(0).normal(size=len(STEPS))
-    assert describe_transition(pd.Series(noise, STEPS), at) == describe_transition(pd.Series(noise, STEPS)) == "none found"
+    assert (
+        describe_transition(pd.Series(noise, STEPS), at)
+        == describe_transition(pd.Series(noise, STEPS))
+        == "none found"
+    )
     assert describe_transition(rise[:20], at).startswith("no verdict: 20 checkpoints")
 
 
@@ -256,7 +290,9 @@ def test_planted_curves_go_ten_percent_of_the_way_at_their_onset():
     steps = np.arange(0.0, 2001)
     values, onset = calibration.plant_transition(steps, np.random.default_rng(0), 0.1, 0)
     before, after = np.interp([onset / 1.3, onset * 1.5], steps, values)
-    assert (np.interp(onset, steps, values) - before) / (after - before) == pytest.approx(0.1, abs=0.03)
+    assert (np.interp(onset, steps, values) - before) / (after - before) == pytest.approx(
+        0.1, abs=0.03
+    )
 
 
 @pytest.mark.parametrize("last", [2, 3, 4, 5, 8, 15])

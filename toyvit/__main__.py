@@ -89,7 +89,10 @@ def replicate(options: argparse.Namespace) -> int:
         for name, one in REPLICATIONS.items():
             print(f"{name:18} {one.title} ({one.source}; about {one.minutes:g} CPU minutes)")
         return 0
-    chosen = [REPLICATIONS[choose(name, REPLICATIONS, "replication")] for name in options.names or REPLICATIONS]
+    chosen = [
+        REPLICATIONS[choose(name, REPLICATIONS, "replication")]
+        for name in options.names or REPLICATIONS
+    ]
     folder, seeds = options.runs / "replications", _seeds(options.seeds)
     run_again(chosen, seeds, folder, leave_out=not options.names)
     for one in chosen:
@@ -104,7 +107,11 @@ def _seeds(text: str) -> list[int]:
     """`0..9` or `0,3,7`."""
     first, dots, last = text.partition("..")
     try:
-        found = list(range(int(first), int(last) + 1)) if dots else [int(word) for word in text.split(",")]
+        found = (
+            list(range(int(first), int(last) + 1))
+            if dots
+            else [int(word) for word in text.split(",")]
+        )
     except ValueError:
         found = []
     if not found or min(found) < 0 or len(set(found)) < len(found):
@@ -120,7 +127,9 @@ def replay(options: argparse.Namespace) -> int:
     if not added:
         print(f"{options.run}: all of these checkpoints are there already")
         return 0
-    print(f"{options.run}: added {len(added)} checkpoints; measure them with `toyvit measure {options.run}`")
+    print(
+        f"{options.run}: added {len(added)} checkpoints; measure them with `toyvit measure {options.run}`"
+    )
     return 0
 
 
@@ -157,7 +166,19 @@ def _side_by_side(options: argparse.Namespace, words: list[str]) -> int:
     common = ["--runs", str(options.runs), *(["--resume"] if options.resume else [])]
     common += ["--seed", str(options.seed)] if options.seed is not None else []
     children = [
-        subprocess.Popen([sys.executable, "-m", "toyvit", "train", name, *common, "--position", str(place), *words])
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "toyvit",
+                "train",
+                name,
+                *common,
+                "--position",
+                str(place),
+                *words,
+            ]
+        )
         for place, name in enumerate(options.recipes)
     ]
 
@@ -178,7 +199,11 @@ def measure(options: argparse.Namespace) -> int:
     for path in options.run:
         steps = None
         if options.steps:
-            steps = Run(path).steps[-1:] if options.steps == "last" else _whole_numbers("--steps", options.steps)
+            steps = (
+                Run(path).steps[-1:]
+                if options.steps == "last"
+                else _whole_numbers("--steps", options.steps)
+            )
         done = sweep(
             path,
             analyses=None if options.analyses is None else options.analyses.split(","),
@@ -197,7 +222,9 @@ def measure(options: argparse.Namespace) -> int:
             print(f"clamps in force from their steps on, as in training: {', '.join(done.clamps)}")
         for name, lost in done.diverged.items():
             s, at = "s" * (len(lost) > 1), ", ".join(map(str, lost))
-            print(f"{name} diverged at {len(lost)} checkpoint{s} and has no number there: step{s} {at}")
+            print(
+                f"{name} diverged at {len(lost)} checkpoint{s} and has no number there: step{s} {at}"
+            )
         print(f"{path}: measured {done.computed} cells, found {done.done} done")
     return 0
 
@@ -265,7 +292,9 @@ def report(options: argparse.Namespace) -> int:
     for picture in draw(options.run, beside):
         print(f"figure: {picture}")
     write(options.run)
-    print(f"TensorBoard: make tensorboard LOGDIR={options.run.parent}, or toyvit tensorboard {options.run.parent}")
+    print(
+        f"TensorBoard: make tensorboard LOGDIR={options.run.parent}, or toyvit tensorboard {options.run.parent}"
+    )
     return 0
 
 
@@ -307,7 +336,9 @@ def ls(options: argparse.Namespace) -> int:
         run, entries = folder.read_config(), folder.read_manifest()
         last = entries[-1] if entries else None
         score = f"loss {last.loss:.3f}  accuracy {last.accuracy:.3f}" if last else ""
-        progress = f"{len(entries)} checkpoints to step {last.step if last else 0} of {run.train.steps}"
+        progress = (
+            f"{len(entries)} checkpoints to step {last.step if last else 0} of {run.train.steps}"
+        )
         print(f"{folder.path!s:36} {run.recipe:18} {folder.read_status():9} {progress}  {score}")
     return 0
 
@@ -332,7 +363,9 @@ def data(options: argparse.Namespace, words: list[str]) -> int:
         build_parser()[1]["data"].refuse_unknown(words)
     if options.name is None:
         if options.preview or options.export:
-            raise BadInput(f"--{'preview' if options.preview else 'export'} needs the NAME of a data set")
+            raise BadInput(
+                f"--{'preview' if options.preview else 'export'} needs the NAME of a data set"
+            )
         return _list_data()
     choose(options.name, WORLDS, "data set")
     if options.samples < 1:
@@ -342,7 +375,10 @@ def data(options: argparse.Namespace, words: list[str]) -> int:
     if options.name == "mnist" and files.find_mnist() is None:
         files.fetch_mnist()
     made = _with_settings(options.name, words)
-    sizes = ", ".join(f"{split} {size if size is not None else 'endless'}" for split, size in made.world.sizes.items())
+    sizes = ", ".join(
+        f"{split} {size if size is not None else 'endless'}"
+        for split, size in made.world.sizes.items()
+    )
     print(f"{options.name}: {sizes}")
     if options.preview:
         file = "_".join(["preview", *(word.removeprefix("--task.") for word in words)]) + ".png"
@@ -352,10 +388,14 @@ def data(options: argparse.Namespace, words: list[str]) -> int:
     )
     for name, score in score_baselines(made).items():
         print(f"  {name:36} {score:.3f}")
-    print(f"SHA-256 of the first 1,000 training pictures and their answers, byte after byte: {hash_samples(made)}")
+    print(
+        f"SHA-256 of the first 1,000 training pictures and their answers, byte after byte: {hash_samples(made)}"
+    )
     if options.export:
         draw = partial(draw_preview, made)
-        print(f"exported to {export_samples(options.name, made, options.export, options.samples, draw)}")
+        print(
+            f"exported to {export_samples(options.name, made, options.export, options.samples, draw)}"
+        )
     return 0
 
 
@@ -363,7 +403,10 @@ def _list_data() -> int:
     """Every data set in a line, with the recipes that train on it."""
     from toyvit.data.questions import WORLDS, name_data_set
 
-    trained = {name: [recipe for recipe, made in RECIPES.items() if name_data_set(made().task) == name] for name in WORLDS}
+    trained = {
+        name: [recipe for recipe, made in RECIPES.items() if name_data_set(made().task) == name]
+        for name in WORLDS
+    }
     for name, (_, what) in WORLDS.items():
         print(f"{name:14} {what}" + f" (train {', '.join(trained[name])})" * bool(trained[name]))
     print(
@@ -405,7 +448,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"toyvit: {error}", file=sys.stderr)
         return 3
     except Stopped as stop:
-        how = "`--resume` goes on from there" if options.command == "train" else "the same command goes on"
+        how = (
+            "`--resume` goes on from there"
+            if options.command == "train"
+            else "the same command goes on"
+        )
         print(f"toyvit: {stop}; {how}", file=sys.stderr)
         return 128 + stop.signum
     except BrokenPipeError:  # who read the output has seen enough

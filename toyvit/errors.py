@@ -14,7 +14,9 @@ class BadField(BadInput):
     """A field of a record is not what it must be: `field` and `problem`, so that who set it under another name can say that."""
 
     def __init__(self, record: str, field: str, problem: str) -> None:
-        super().__init__(record, field, problem)  # as given, so that it passes from a worker process
+        super().__init__(
+            record, field, problem
+        )  # as given, so that it passes from a worker process
         self.record, self.field, self.problem = record, field, problem
 
     def __str__(self) -> str:
@@ -43,5 +45,7 @@ def choose(name: str, allowed: Iterable[str], what: str) -> str:
     """`name` itself if it is among `allowed`, else BadInput that lists them and names the nearest."""
     allowed = list(allowed)
     if name not in allowed:
-        raise BadInput(f"unknown {what} {name!r}: allowed are {', '.join(allowed)}{suggest_nearest(name, allowed)}")
+        raise BadInput(
+            f"unknown {what} {name!r}: allowed are {', '.join(allowed)}{suggest_nearest(name, allowed)}"
+        )
     return name

@@ -155,7 +155,9 @@ def _without_counterfactuals(config: RunConfig, batch: Batch) -> Batch:
     return batch
 
 
-def _select_steps(run: Run, steps: Sequence[int] | None, skip: bool) -> tuple[list[int], dict[str, str]]:
+def _select_steps(
+    run: Run, steps: Sequence[int] | None, skip: bool
+) -> tuple[list[int], dict[str, str]]:
     """The steps asked for, and the bad files among them; BadInput unless `skip` allows them."""
     run.check_step(None)
     wanted = run.steps if steps is None else [run.check_step(step) for step in steps]
@@ -172,16 +174,22 @@ def _select_steps(run: Run, steps: Sequence[int] | None, skip: bool) -> tuple[li
     return wanted, bad
 
 
-def _plan_cells(run: Run, steps: Sequence[int], analyses: Sequence[Analysis], identity: str) -> dict[int, list[Cell]]:
+def _plan_cells(
+    run: Run, steps: Sequence[int], analyses: Sequence[Analysis], identity: str
+) -> dict[int, list[Cell]]:
     """The cells of each step: one an analysis."""
     cells = {}
     for step in steps:
         sha256 = run.entries[step].sha256
-        cells[step] = [Cell(step, sha256, analysis.name, analysis.version, identity) for analysis in analyses]
+        cells[step] = [
+            Cell(step, sha256, analysis.name, analysis.version, identity) for analysis in analyses
+        ]
     return cells
 
 
-def _select_missing(run: Run, cells: dict[int, list[Cell]], finished: set[Cell], skipped: dict[str, str]) -> list[Todo]:
+def _select_missing(
+    run: Run, cells: dict[int, list[Cell]], finished: set[Cell], skipped: dict[str, str]
+) -> list[Todo]:
     """The cells that are not finished, by step, but for bad checkpoints."""
     todo = []
     for step, row in cells.items():
@@ -198,7 +206,9 @@ def _find_diverged(results: MeasureTable, cells: list[Cell]) -> dict[str, list[i
     return {name: [step for _, step in rows] for name, rows in groupby(places, key=itemgetter(0))}
 
 
-def _compute(run: Run, todo: list[Todo], batch: Batch, jobs: int, progress: bool) -> Iterator[Computed]:
+def _compute(
+    run: Run, todo: list[Todo], batch: Batch, jobs: int, progress: bool
+) -> Iterator[Computed]:
     """Finished cells, checkpoint by checkpoint, as workers hand them in; the caller writes them."""
     bar = tqdm(
         total=len(todo),

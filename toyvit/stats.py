@@ -19,7 +19,11 @@ def standardize(x: Float[Tensor, "image feature"], fit: slice) -> Float[Tensor, 
 
 
 def predict_ridge(
-    x: Float[Tensor, "image feature"], y: Float[Tensor, "image target"], fit: slice, test: slice, penalty: float
+    x: Float[Tensor, "image feature"],
+    y: Float[Tensor, "image target"],
+    fit: slice,
+    test: slice,
+    penalty: float,
 ) -> Float[Tensor, "test target"]:
     """Closed-form ridge: predictions of y on rows `test` from weights fitted on rows `fit`, all targets at once.
 
@@ -41,7 +45,9 @@ def fit_ridge(
     return x.T @ torch.linalg.solve(x @ x.T + n * penalty * torch.eye(n, dtype=x.dtype), y)
 
 
-def feature_dimensionality(directions: Float[Tensor, "*copy direction model"]) -> Float[Tensor, "*copy direction"]:
+def feature_dimensionality(
+    directions: Float[Tensor, "*copy direction model"],
+) -> Float[Tensor, "*copy direction"]:
     """D_i = |w_i|^2 / sum_j (unit(w_i) . w_j)^2: the share of a dimension that direction i has to itself (Elhage 2022).
 
     1 for a direction orthogonal to all others, 1/2 in an antipodal pair or a square, 2/3 in a triangle, 2/5 in a pentagon; 0
@@ -104,7 +110,9 @@ def centre_gram(x: Float[Tensor, "sample feature"]) -> Float[Tensor, "sample sam
     return (gram - rows[:, None] - rows[None] + gram.sum() / ((n - 1) * (n - 2))).fill_diagonal_(0)
 
 
-def cka(grams: Float[Tensor, "representation sample sample"]) -> Float[Tensor, "representation representation"]:
+def cka(
+    grams: Float[Tensor, "representation sample sample"],
+) -> Float[Tensor, "representation representation"]:
     """Centred kernel alignment of every two representations of the same samples, unbiased: the cosine of their `centre_gram`.
 
     1 with itself, the same under rotation and scale; 0 in the mean for independent ones, whose biased form reads far above 0

@@ -50,7 +50,9 @@ def run_sweep(
     check_plan(plan, **measuring)
     work: list[Work] = [(str(path), run, measuring) for path, run in plan.items()]
     finished = _on_cluster(cluster, work) if cluster else _here(jobs, work)
-    for _ in tqdm(finished, total=len(work), desc=f"sweep {folder.name}", unit="run", disable=not progress):
+    for _ in tqdm(
+        finished, total=len(work), desc=f"sweep {folder.name}", unit="run", disable=not progress
+    ):
         pass
     frame = gather_table(list(plan))
     write_atomically(folder / TABLE, frame.to_csv(index=False).encode())
@@ -58,7 +60,11 @@ def run_sweep(
 
 
 def check_plan(
-    plan: Mapping[Path, RunConfig], *, analyses: list[str] | None = None, images: int = 512, split: str = "test"
+    plan: Mapping[Path, RunConfig],
+    *,
+    analyses: list[str] | None = None,
+    images: int = 512,
+    split: str = "test",
 ) -> None:
     """BadInput for several recipes, a run that cannot be, a folder with another config, or an analysis that is not allowed."""
     check_same_recipe(plan)
@@ -73,14 +79,20 @@ def check_plan(
             folder.check_same(run)
         if (run.task, run.model) not in seen:
             seen.add((run.task, run.model))
-            select_analyses(analyses, build_task(run.task).eval_batch(split, images, run.seeds.measure), ViT(run.model))
+            select_analyses(
+                analyses,
+                build_task(run.task).eval_batch(split, images, run.seeds.measure),
+                ViT(run.model),
+            )
 
 
 def check_same_recipe(plan: Mapping[Path, RunConfig]) -> None:
     """BadInput unless all runs are of one recipe."""
     recipes = sorted({run.recipe for run in plan.values()})
     if len(recipes) > 1:
-        raise BadInput(f"runs of different recipes are not gathered into one table: {', '.join(recipes)}")
+        raise BadInput(
+            f"runs of different recipes are not gathered into one table: {', '.join(recipes)}"
+        )
 
 
 def run_one(path: str, run: RunConfig, measuring: Mapping[str, Any]) -> str:
@@ -97,7 +109,9 @@ def _here(jobs: int, work: list[Work]) -> Iterator[str]:
     n = min(jobs, len(work))
     if n <= 1:
         return (run_one(*arguments) for arguments in work)
-    parallel = Parallel(n_jobs=n, return_as="generator_unordered", inner_max_num_threads=1, batch_size=1)
+    parallel = Parallel(
+        n_jobs=n, return_as="generator_unordered", inner_max_num_threads=1, batch_size=1
+    )
     return iter(parallel(delayed(run_one)(*arguments) for arguments in work))
 
 
@@ -110,11 +124,16 @@ def _on_cluster(address: str, work: list[Work]) -> Iterator[str]:
     try:
         client = Client(address, timeout="10s")
     except (OSError, ValueError) as error:
-        raise BadInput(f"no Dask cluster answers at {address}: {str(error).splitlines()[0]}") from None
+        raise BadInput(
+            f"no Dask cluster answers at {address}: {str(error).splitlines()[0]}"
+        ) from None
 
     def finished() -> Iterator[str]:
         with client:
-            futures = [client.submit(run_one, path, run, measuring, pure=False, retries=2) for path, run, measuring in work]
+            futures = [
+                client.submit(run_one, path, run, measuring, pure=False, retries=2)
+                for path, run, measuring in work
+            ]
             yield from (future.result() for future in as_completed(futures))
 
     return finished()
@@ -131,18 +150,28 @@ def gather_table(paths: list[Path]) -> pd.DataFrame:
     runs = {path: RunFolder(path).check_exists().read_config() for path in paths}
     check_same_recipe(runs)
     first = next(iter(runs.values()))
-    varied = sorted({line.split(":")[0] for run in runs.values() for line in list_differences(first, run)} - set(SEEDS))
+    varied = sorted(
+        {line.split(":")[0] for run in runs.values() for line in list_differences(first, run)}
+        - set(SEEDS)
+    )
     return pd.DataFrame([_row(path, run, varied) for path, run in runs.items()])
 
 
 def _row(path: Path, run: RunConfig, varied: list[str]) -> dict[str, Any]:
     fields = {name: _field(run, name) for name in varied}
-    row = {"run": path.name, "seed": run.seeds.init, **fields, "status": RunFolder(path).read_status()}
+    row = {
+        "run": path.name,
+        "seed": run.seeds.init,
+        **fields,
+        "status": RunFolder(path).read_status(),
+    }
     if row["status"] != "finished":
         return row
     frame = select_main_rows(load_table(path))
     for name in ("accuracy", "loss"):
-        values = frame[(frame["analysis"] == "performance") & (frame["quantity"] == name)].set_index("step")["value"]
+        values = frame[
+            (frame["analysis"] == "performance") & (frame["quantity"] == name)
+        ].set_index("step")["value"]
         if not len(values):
             continue
         row[name] = values.iloc[-1]

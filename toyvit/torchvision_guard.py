@@ -10,7 +10,9 @@ import sys
 
 import torch
 
-_declared: list[torch.library.Library] = []  # a library's definitions live as long as the object does
+_declared: list[
+    torch.library.Library
+] = []  # a library's definitions live as long as the object does
 
 try:
     import torchvision

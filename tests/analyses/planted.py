@@ -24,9 +24,15 @@ def one_hot(keys: list[int] | Tensor, n: int = 2, heads: int = 3) -> Tensor:
     return torch.nn.functional.one_hot(keys, len(keys)).float().expand(n, heads, -1, -1)
 
 
-def random(tokens: int, n: int = 2, heads: int = 3, seed: int = 0, mask: Tensor | None = None) -> Tensor:
+def random(
+    tokens: int, n: int = 2, heads: int = 3, seed: int = 0, mask: Tensor | None = None
+) -> Tensor:
     """Rows drawn from Dirichlet(1), zero where a mask (query key) forbids."""
-    draws = -torch.rand(n, heads, tokens, tokens, generator=torch.Generator().manual_seed(seed)).clamp(min=1e-9).log()
+    draws = (
+        -torch.rand(n, heads, tokens, tokens, generator=torch.Generator().manual_seed(seed))
+        .clamp(min=1e-9)
+        .log()
+    )
     draws = draws if mask is None else draws * mask
     return draws / draws.sum(-1, keepdim=True)
 
@@ -47,7 +53,9 @@ def model_for(name: str, n: int = 24, seed: int = 0, **options: object) -> tuple
     readout = {"image": "mean", "patch": "every", "pixels": "pixels"}[made.output_kind]
     config = ModelConfig(n_layers=2, n_heads=2, d_model=16, readout=readout)
     height, width = world.image_size
-    size = world.patch_size or next(size for size in (8, 6, 4, 2) if not (height % size or width % size) and height > size)
+    size = world.patch_size or next(
+        size for size in (8, 6, 4, 2) if not (height % size or width % size) and height > size
+    )
     config = replace(
         config,
         image_size=world.image_size,

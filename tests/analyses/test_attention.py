@@ -25,13 +25,17 @@ def test_entropy_between_one_hot_and_uniform(tokens):
     assert found.min() > 0 and found.max() < math.log(tokens)
     mask = torch.ones(tokens, tokens).tril()
     causal = attention.entropy(mask.div(mask.sum(-1, keepdim=True)).expand(1, 1, -1, -1))
-    assert causal.item() == pytest.approx(sum(math.log(n) for n in range(1, tokens + 1)) / tokens, rel=1e-5)
+    assert causal.item() == pytest.approx(
+        sum(math.log(n) for n in range(1, tokens + 1)) / tokens, rel=1e-5
+    )
 
 
 @prefixes
 @pytest.mark.parametrize(("side", "far"), [(4, 2.008), (7, 3.610), (8, 4.137)])
 def test_distance_of_uniform_and_of_self_attention(side, far, n_prefix):
-    assert attention.distance(uniform(side**2 + n_prefix), (side, side), n_prefix)[0].item() == pytest.approx(far, abs=1e-3)
+    assert attention.distance(uniform(side**2 + n_prefix), (side, side), n_prefix)[
+        0
+    ].item() == pytest.approx(far, abs=1e-3)
     itself = behind(one_hot(list(range(side**2))), n_prefix)
     assert attention.distance(itself, (side, side), n_prefix).abs().max() == 0
 
@@ -45,10 +49,16 @@ def test_distance_is_the_same_on_a_reflected_grid(grid, n_prefix, seed):
     expected = attention.distance(pattern, grid, n_prefix)
     for turned in (index.flip(0), index.flip(1), index.flip(0, 1)):
         order = torch.cat([torch.arange(n_prefix), n_prefix + turned.flatten()])
-        assert torch.allclose(attention.distance(pattern[:, :, order][:, :, :, order], grid, n_prefix), expected, atol=1e-5)
+        assert torch.allclose(
+            attention.distance(pattern[:, :, order][:, :, :, order], grid, n_prefix),
+            expected,
+            atol=1e-5,
+        )
     transposed = torch.cat([torch.arange(n_prefix), n_prefix + index.T.flatten()])
     swapped = pattern[:, :, transposed][:, :, :, transposed]
-    assert torch.allclose(attention.distance(swapped, (columns, rows), n_prefix), expected, atol=1e-5)
+    assert torch.allclose(
+        attention.distance(swapped, (columns, rows), n_prefix), expected, atol=1e-5
+    )
     assert expected.min() >= 0 and expected.max() <= math.hypot(rows - 1, columns - 1) + 1e-5
 
 
@@ -65,15 +75,27 @@ def test_the_offset_map_by_brute_force(grid, n_prefix, seed):
     rows, columns = grid
     pattern = random(rows * columns + n_prefix, n=1, heads=1, seed=seed)
     found, count = attention.offset_map(pattern, grid, n_prefix)
-    assert found.shape == (1, 2 * rows - 1, 2 * columns - 1) and count.sum() == (rows * columns) ** 2
+    assert (
+        found.shape == (1, 2 * rows - 1, 2 * columns - 1) and count.sum() == (rows * columns) ** 2
+    )
     for down in range(1 - rows, rows):
         for right in range(1 - columns, columns):
-            places = [(r, c) for r in range(rows) for c in range(columns) if 0 <= r + down < rows and 0 <= c + right < columns]
+            places = [
+                (r, c)
+                for r in range(rows)
+                for c in range(columns)
+                if 0 <= r + down < rows and 0 <= c + right < columns
+            ]
             values = [
-                pattern[0, 0, n_prefix + r * columns + c, n_prefix + (r + down) * columns + c + right].item() for r, c in places
+                pattern[
+                    0, 0, n_prefix + r * columns + c, n_prefix + (r + down) * columns + c + right
+                ].item()
+                for r, c in places
             ]
             assert count[down + rows - 1, right + columns - 1] == len(values)
-            assert found[0, down + rows - 1, right + columns - 1].item() == pytest.approx(sum(values) / len(values), abs=1e-5)
+            assert found[0, down + rows - 1, right + columns - 1].item() == pytest.approx(
+                sum(values) / len(values), abs=1e-5
+            )
     among = pattern[0, 0, n_prefix:, n_prefix:].sum()
     assert torch.allclose((found[0] * count).sum(), among, rtol=1e-4)
 
@@ -91,8 +113,12 @@ def test_a_shift_is_found_and_uniform_attention_is_chance(delta, n_prefix):
     score, row, column = attention.find_offset(behind(one_hot(keys), n_prefix), grid, n_prefix)
     assert score.min() == 1 and set(zip(row.tolist(), column.tolist(), strict=True)) == {delta}
     tokens = rows * columns + n_prefix
-    assert torch.allclose(attention.find_offset(uniform(tokens), grid, n_prefix)[0], torch.tensor(1 / tokens))
-    assert torch.allclose(attention.offset_map(uniform(tokens), grid, n_prefix)[0], torch.tensor(1 / tokens))
+    assert torch.allclose(
+        attention.find_offset(uniform(tokens), grid, n_prefix)[0], torch.tensor(1 / tokens)
+    )
+    assert torch.allclose(
+        attention.offset_map(uniform(tokens), grid, n_prefix)[0], torch.tensor(1 / tokens)
+    )
 
 
 def test_an_offset_that_few_patches_support_does_not_win():
@@ -104,7 +130,10 @@ def test_an_offset_that_few_patches_support_does_not_win():
     assert score.item() < 0.2 and (row.item(), column.item()) != (3, 3)
     assert attention.offset_map(corner, (4, 4), 0)[0].max() == 1
     many = random(16, n=4, heads=400)
-    bounded, unbounded = attention.find_offset(many, (4, 4), 0)[0], attention.offset_map(many, (4, 4), 0)[0].flatten(1).amax(1)
+    bounded, unbounded = (
+        attention.find_offset(many, (4, 4), 0)[0],
+        attention.offset_map(many, (4, 4), 0)[0].flatten(1).amax(1),
+    )
     assert bounded.max() < 0.134 and unbounded.max() > 1.5 * bounded.max()
 
 
@@ -114,24 +143,36 @@ def test_families_partition_and_their_chance(grid):
     n = rows * columns
     families = attention.list_families(grid)
     assert not (families["same_row"] & families["same_column"]).any()
-    assert families["same_row"].sum() == n * (columns - 1) and families["same_column"].sum() == n * (rows - 1)
-    assert not families["same_row"].diagonal().any() and torch.equal(families["same_row"], families["same_row"].T)
+    assert families["same_row"].sum() == n * (columns - 1) and families[
+        "same_column"
+    ].sum() == n * (rows - 1)
+    assert not families["same_row"].diagonal().any() and torch.equal(
+        families["same_row"], families["same_row"].T
+    )
     assert (families["corner"] <= families["edge"]).all()
     assert families["corner"][0].sum() == min(rows, 2) * min(columns, 2)
     assert families["edge"][0].sum() == n - max(0, rows - 2) * max(0, columns - 2)
     for n_prefix in (0, 2):
         for pairs in families.values():
             chance = pairs.sum().item() / n / (n + n_prefix)
-            assert torch.allclose(attention.family_mass(uniform(n + n_prefix), pairs, n_prefix), torch.tensor(chance))
-            planted = behind((pairs / pairs.sum(-1, keepdim=True).clamp(min=1)).expand(1, 1, -1, -1), n_prefix)
-            assert attention.family_mass(planted, pairs, n_prefix).item() == pytest.approx(pairs.any(-1).float().mean().item())
+            assert torch.allclose(
+                attention.family_mass(uniform(n + n_prefix), pairs, n_prefix), torch.tensor(chance)
+            )
+            planted = behind(
+                (pairs / pairs.sum(-1, keepdim=True).clamp(min=1)).expand(1, 1, -1, -1), n_prefix
+            )
+            assert attention.family_mass(planted, pairs, n_prefix).item() == pytest.approx(
+                pairs.any(-1).float().mean().item()
+            )
 
 
 @prefixes
 def test_the_previous_patch_and_sinks(n_prefix):
     shift = behind(one_hot([0, *range(8)]), n_prefix)
     assert attention.previous_mass(shift, n_prefix).min() == 1
-    assert torch.allclose(attention.previous_mass(uniform(9 + n_prefix), n_prefix), torch.tensor(1 / (9 + n_prefix)))
+    assert torch.allclose(
+        attention.previous_mass(uniform(9 + n_prefix), n_prefix), torch.tensor(1 / (9 + n_prefix))
+    )
     assert torch.allclose(attention.received_mass(uniform(9)), torch.tensor(1 / 9))
     sink = attention.received_mass(one_hot([4] * 9))
     assert sink[0, 4] == 1 and sink.sum() == 3
@@ -163,7 +204,11 @@ def test_the_analysis_of_a_model_with_cls(mask, n_registers):
     found = attention.measure_attention(model, batch, seen)
     pattern = torch.stack([seen[f"blocks.{layer}.attn.pattern"] for layer in range(2)])
     among = pattern[:, :, :, n:, n:].sum(-1).mean((1, 3))
-    assert torch.allclose(found["cls_mass"] + found.get("register_mass", torch.zeros(())) + among, torch.ones(2, 2), atol=1e-5)
+    assert torch.allclose(
+        found["cls_mass"] + found.get("register_mass", torch.zeros(())) + among,
+        torch.ones(2, 2),
+        atol=1e-5,
+    )
     assert torch.allclose(found["cls_to_patches"], pattern[:, :, :, 0, n:].sum(-1).mean(1))
     assert (found["cls_mass"] == 0).all() == (mask == "causal")
     assert torch.allclose(found["rollout"].sum(), torch.tensor(1.0))

@@ -22,7 +22,12 @@ every_shape = pytest.mark.parametrize("options", OPTIONS)
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in CONFIGS if not MADE[name].eval_batch("test", 2, 0).target.is_floating_point()]
+    "name",
+    [
+        name
+        for name in CONFIGS
+        if not MADE[name].eval_batch("test", 2, 0).target.is_floating_point()
+    ],
 )
 def test_performance_of_right_and_of_empty_answers(name):
     made = MADE[name]
@@ -35,25 +40,39 @@ def test_performance_of_right_and_of_empty_answers(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in CONFIGS if not ANALYSES["by_factor"].missing(ANY, MADE[name].eval_batch("test", 60, 0))]
+    "name",
+    [
+        name
+        for name in CONFIGS
+        if not ANALYSES["by_factor"].missing(ANY, MADE[name].eval_batch("test", 60, 0))
+    ],
 )
 def test_scores_by_value_average_to_the_score(name):
     """Truth: a model that is right for one value of a factor and wrong for the others. Null: the mean is the score of all."""
     made = MADE[name]
     batch = made.eval_batch("test", 60, 0)
-    logits = torch.randn(len(batch.target), made.n_classes, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(
+        len(batch.target), made.n_classes, generator=torch.Generator().manual_seed(0)
+    )
     found = behaviour.measure_by_factor(ANY, batch, {"logits": logits})
     assert {quantity.split("=")[1][:-1] for quantity in found} == set(batch.groups)
     for factor, values in batch.groups.items():
         counts = torch.bincount(values).double()
-        for quantity, whole in (("loss", loss(logits, batch.target)), ("accuracy", accuracy(logits, batch.target))):
+        for quantity, whole in (
+            ("loss", loss(logits, batch.target)),
+            ("accuracy", accuracy(logits, batch.target)),
+        ):
             by_value = found[f"{quantity}_of_value[factor={factor}]"]
             assert torch.equal(by_value.isnan(), counts == 0)
-            assert (by_value.nan_to_num() * counts).sum() / counts.sum() == pytest.approx(whole.item(), abs=1e-5)
+            assert (by_value.nan_to_num() * counts).sum() / counts.sum() == pytest.approx(
+                whole.item(), abs=1e-5
+            )
         chosen = values == values[0]
         answers = torch.where(chosen, batch.target, (batch.target + 1) % made.n_classes)
         planted = 9.0 * torch.nn.functional.one_hot(answers, made.n_classes)
-        seen = behaviour.measure_by_factor(ANY, batch, {"logits": planted})[f"accuracy_of_value[factor={factor}]"]
+        seen = behaviour.measure_by_factor(ANY, batch, {"logits": planted})[
+            f"accuracy_of_value[factor={factor}]"
+        ]
         assert seen[values[0]] == 1 and seen.nansum() == 1
 
 
@@ -97,8 +116,14 @@ def test_all_heads_of_a_layer_by_zero_leave_the_bias_path(options):
     seen = traced(model, batch)
     for layer, block in enumerate(model.blocks):
         site = f"blocks.{layer}.attn_out"
-        bias = torch.zeros(model.config.d_model) if block.attn.out.bias is None else block.attn.out.bias.detach()
-        expected = run_model(model, batch.images, replacing({site: bias.expand_as(seen[site]).clone()}))
+        bias = (
+            torch.zeros(model.config.d_model)
+            if block.attn.out.bias is None
+            else block.attn.out.bias.detach()
+        )
+        expected = run_model(
+            model, batch.images, replacing({site: bias.expand_as(seen[site]).clone()})
+        )
         found = ablate_heads(model, [(layer, head) for head in range(model.config.n_heads)], seen)
         assert torch.allclose(found, expected, atol=1e-5)
         assert not torch.allclose(found, seen["logits"], atol=1e-4)
@@ -112,8 +137,13 @@ def test_a_head_that_never_varies_is_not_missed_by_its_mean(options):
         model.blocks[0].attn.qkv.weight.unflatten(0, (3, 2, -1))[2, 1] = 0
     seen = traced(model, batch)
     assert torch.allclose(ablate_heads(model, [(0, 1)], seen, "mean"), seen["logits"], atol=1e-5)
-    constant = model.config.attention_bias and model.blocks[0].attn.qkv.bias.unflatten(0, (3, 2, -1))[2, 1].abs().max() > 0
-    assert torch.allclose(ablate_heads(model, [(0, 1)], seen, "zero"), seen["logits"], atol=1e-5) != bool(constant)
+    constant = (
+        model.config.attention_bias
+        and model.blocks[0].attn.qkv.bias.unflatten(0, (3, 2, -1))[2, 1].abs().max() > 0
+    )
+    assert torch.allclose(
+        ablate_heads(model, [(0, 1)], seen, "zero"), seen["logits"], atol=1e-5
+    ) != bool(constant)
     assert torch.equal(ablate_heads(model, [], seen), seen["logits"])
 
 
@@ -132,7 +162,9 @@ def test_knocking_out_is_the_edit_of_one_site(ablation):
 
         return edit
 
-    by_hand = editing({"blocks.0.attn.result": silence(1, 0), "blocks.1.attn.result": silence(0, 1)})
+    by_hand = editing(
+        {"blocks.0.attn.result": silence(1, 0), "blocks.1.attn.result": silence(0, 1)}
+    )
     found = ablate_heads(model, [(0, 1), (1, 0)], seen, ablation)
     assert torch.allclose(found, run_model(model, batch.images, by_hand), atol=1e-5)
     assert torch.equal(found, ablate_heads(model, [(1, 0), (0, 1)], seen, ablation))
@@ -149,12 +181,16 @@ def test_the_analysis_agrees_with_its_parts(name):
             for head in range(4):
                 logits = ablate_heads(model, [(layer, head)], seen, ablation)
                 assert losses[layer, head] == loss(logits, batch.target)
-                assert found[f"accuracy[ablation={ablation}]"][layer, head] == accuracy(logits, batch.target)
+                assert found[f"accuracy[ablation={ablation}]"][layer, head] == accuracy(
+                    logits, batch.target
+                )
         together = found[f"cumulative_loss[ablation={ablation}]"]
         assert together[0] == loss(seen["logits"], batch.target) and together[1] == losses[-1].max()
         everything = ablate_heads(model, [(1, head) for head in range(4)], seen, ablation)
         assert together[-1] == loss(everything, batch.target) and len(together) == 5
-        assert found[f"cumulative_accuracy[ablation={ablation}]"][-1] == accuracy(everything, batch.target)
+        assert found[f"cumulative_accuracy[ablation={ablation}]"][-1] == accuracy(
+            everything, batch.target
+        )
 
 
 @every_shape
@@ -162,11 +198,15 @@ def test_a_model_that_sees_only_the_query_has_no_use_for_the_context(options):
     """No attention, read at the last patch, which is the query: 0 exactly. With attention the pictures matter."""
     model, batch = model_for("induction 4x4", n=20, **{**OPTIONS[options], "readout": "last"})
     assert batch.retrieval is not None and (batch.retrieval.query == 15).all()
-    assert behaviour.measure_in_context(model, batch, traced(model, batch))["score[by=context]"] != 0
+    assert (
+        behaviour.measure_in_context(model, batch, traced(model, batch))["score[by=context]"] != 0
+    )
     with torch.no_grad():
         for block in model.blocks:
             block.attn.out.weight.zero_()
-    assert behaviour.measure_in_context(model, batch, traced(model, batch))["score[by=context]"] == 0
+    assert (
+        behaviour.measure_in_context(model, batch, traced(model, batch))["score[by=context]"] == 0
+    )
 
 
 def test_pictures_out_of_context():
@@ -187,13 +227,20 @@ def test_in_context_score_by_position(name):
     batch = MADE[name].eval_batch("test", 400, 0)
     model = ViT(replace(BASE, mask="causal", readout="every"))
     flat = torch.zeros(*batch.target.shape, MADE[name].n_classes)
-    assert behaviour.measure_in_context(model, batch, {"logits": flat})["score[by=position]"].abs() < 1e-6
+    assert (
+        behaviour.measure_in_context(model, batch, {"logits": flat})["score[by=position]"].abs()
+        < 1e-6
+    )
     late = torch.arange(batch.target.shape[1]) >= batch.target.shape[1] / 2
     right = torch.nn.functional.one_hot(batch.target.clamp(min=0), flat.shape[-1]) * 3.0
     for sign, when in ((1, late), (-1, ~late)):
-        found = behaviour.measure_in_context(model, batch, {"logits": right * when[:, None]})["score[by=position]"]
+        found = behaviour.measure_in_context(model, batch, {"logits": right * when[:, None]})[
+            "score[by=position]"
+        ]
         gain = math.log(flat.shape[-1]) - loss(right, batch.target)
         assert found == pytest.approx(sign * gain.item(), rel=1e-4)
     for strategy, said in (batch.strategies or {}).items():
-        found = behaviour.measure_in_context(model, batch, {"logits": said.nan_to_num(1.0).clamp(min=1e-30).log()})
+        found = behaviour.measure_in_context(
+            model, batch, {"logits": said.nan_to_num(1.0).clamp(min=1e-30).log()}
+        )
         assert strategy not in ("bigram", "unigram") or found["score[by=position]"] > 0.01, strategy

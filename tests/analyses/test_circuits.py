@@ -11,7 +11,12 @@ from tests.analyses.planted import OPTIONS, model_for, one_hot, traced, uniform
 from toyvit.analyses import ANALYSES, attention, circuits, lens
 from toyvit.circuits.graph import build_graph
 from toyvit.circuits.pairs import counterfactual_pairs
-from toyvit.circuits.patching import connect_objects, connect_tokens, run_attention_knockout, select_tokens
+from toyvit.circuits.patching import (
+    connect_objects,
+    connect_tokens,
+    run_attention_knockout,
+    select_tokens,
+)
 from toyvit.data.task import score_class_baselines
 from toyvit.data.tasks import loss
 from toyvit.model.forward import run_model, trace
@@ -39,7 +44,9 @@ def test_the_lens_ends_at_the_model_s_answer(name, options):
     assert found["kl"][-1] == 0 and found["kl_of_patches"][-1] == 0 and (found["kl"] >= -1e-6).all()
     if "decided" in found:
         rows = found["decided"][~found["decided"].isnan().any(1)]
-        assert len(rows) == len(batch.target.unique()) and torch.allclose(rows.sum(1), torch.ones(len(rows)))
+        assert len(rows) == len(batch.target.unique()) and torch.allclose(
+            rows.sum(1), torch.ones(len(rows))
+        )
 
 
 def test_a_layer_that_does_nothing_decides_nothing():
@@ -51,7 +58,9 @@ def test_a_layer_that_does_nothing_decides_nothing():
     assert torch.allclose(found["kl"][1], torch.tensor(0.0), atol=1e-6) and found["kl"][0] > 1e-3
     assert found["accuracy_of_layer"][1] == found["accuracy_of_layer"][2]
     says = batch.target.bincount(minlength=10) / len(batch.target)
-    assert all(value in says for value in found["accuracy_of_position"])  # the same class for every picture
+    assert all(
+        value in says for value in found["accuracy_of_position"]
+    )  # the same class for every picture
     assert found["decided"].nan_to_num()[:, 2].sum() == 0
 
 
@@ -64,7 +73,9 @@ def test_segmentation_of_a_lens_that_knows_the_mask():
     with torch.no_grad():
         model.head.weight.copy_(torch.eye(16)[: model.config.n_classes])
         model.head.bias.zero_()
-    stream = dict.fromkeys(("blocks.0.resid_pre", "blocks.1.resid_pre", "blocks.1.resid_post"), known)
+    stream = dict.fromkeys(
+        ("blocks.0.resid_pre", "blocks.1.resid_pre", "blocks.1.resid_post"), known
+    )
     found = lens.measure_segmentation(model, batch, stream)
     assert (found["iou"] == 1).all() and found["iou_of_position"] < 1
     nothing = {name: torch.zeros_like(known) for name in stream}
@@ -85,7 +96,9 @@ def test_object_shares_sum_to_1_and_planted_patterns_are_theirs(n_prefix):
     assert itself["itself"].tolist() == [1, 1, 1] and itself["other"].abs().max() == 0
     # Every token looks at the first patch: background in one picture, object 3 in the other.
     first = attention.share_by_object(one_hot([n_prefix] * tokens), objects, n_prefix, cls)
-    assert first["background"][0].item() == pytest.approx(3 / 6) and first["itself"][0].item() == pytest.approx(2 / 6)
+    assert first["background"][0].item() == pytest.approx(3 / 6) and first["itself"][
+        0
+    ].item() == pytest.approx(2 / 6)
     assert first["other"][0].item() == pytest.approx(1 / 6)
 
 
@@ -94,11 +107,16 @@ def test_connections_between_objects(n_prefix):
     """Truth: every connection from a patch that shows an object to a patch is one of the three, and none is two."""
     objects = torch.tensor([[0, 1, 1, 2, 0], [0, 0, 0, 0, 0]])
     edges = connect_objects(objects, n_prefix)
-    named = {name: [tuple(place) for place in (one[0, n_prefix:, n_prefix:]).nonzero().tolist()] for name, one in edges.items()}
+    named = {
+        name: [tuple(place) for place in (one[0, n_prefix:, n_prefix:]).nonzero().tolist()]
+        for name, one in edges.items()
+    }
     assert named["itself"] == [(1, 1), (1, 2), (2, 1), (2, 2), (3, 3)]
     assert named["other"] == [(1, 3), (2, 3), (3, 1), (3, 2)]
     assert named["background"] == [(1, 0), (1, 4), (2, 0), (2, 4), (3, 0), (3, 4)]
-    assert sum(int(one.sum()) for one in edges.values()) == 15  # none in the empty picture, none to or from the prefix
+    assert (
+        sum(int(one.sum()) for one in edges.values()) == 15
+    )  # none in the empty picture, none to or from the prefix
 
 
 def test_flow_between_objects_is_the_pattern_without_them():
@@ -112,11 +130,22 @@ def test_flow_between_objects_is_the_pattern_without_them():
     def without(scores):
         return scores.masked_fill(edges[:, None], -torch.inf)
 
-    by_hand = loss(run_model(model, batch.images, editing({"blocks.0.attn.attn_scores": without})), batch.target)
+    by_hand = loss(
+        run_model(model, batch.images, editing({"blocks.0.attn.attn_scores": without})),
+        batch.target,
+    )
     cost = found["loss_rise[key_group=background,query_group=object]"][0]
-    assert torch.allclose(cost, by_hand - loss(seen["logits"], batch.target), atol=1e-6) and cost.abs() > 1e-5
+    assert (
+        torch.allclose(cost, by_hand - loss(seen["logits"], batch.target), atol=1e-6)
+        and cost.abs() > 1e-5
+    )
     alone = replace(batch, objects=(batch.objects > 0).long())
-    assert (circuits.measure_attention_knockout(model, alone, seen)["loss_rise[key_group=other,query_group=object]"] == 0).all()
+    assert (
+        circuits.measure_attention_knockout(model, alone, seen)[
+            "loss_rise[key_group=other,query_group=object]"
+        ]
+        == 0
+    ).all()
 
 
 @pytest.mark.parametrize("options", ["CLS and registers", "one layer", "CLS, causal, no norm"])
@@ -135,7 +164,10 @@ def test_with_every_layer_blocked_only_the_label_prior_is_left():
     """Truth: a CLS that sees no patch in any layer answers every picture the same."""
     model, batch = model_for("classify", readout="cls")
     same = run_attention_knockout(
-        model, trace(model, batch.images), connect_tokens(select_tokens(model, "cls"), select_tokens(model, "patches")), [0, 1]
+        model,
+        trace(model, batch.images),
+        connect_tokens(select_tokens(model, "cls"), select_tokens(model, "patches")),
+        [0, 1],
     )
     assert torch.allclose(same, same[:1].expand_as(same), atol=1e-6)
     assert loss(same, batch.target) >= score_class_baselines(batch.target)["loss.label_prior"]
@@ -148,13 +180,19 @@ def test_patching_and_edges_see_only_what_a_counterfactual_changes():
     for change in batch.counterfactuals:
         assert found[f"patched_head[change={change},direction=noise]"].shape == (2, 2, 16)
     assert found["patched_head[change=query,direction=denoise]"][:, :, :-1].abs().max() == 0
-    assert found["patched_stream[change=query,direction=denoise]"][:, -1].tolist() == pytest.approx([1, 1], abs=1e-4)
+    assert found["patched_stream[change=query,direction=denoise]"][:, -1].tolist() == pytest.approx(
+        [1, 1], abs=1e-4
+    )
     scores = circuits.measure_edges(model, batch, {})
     pairs = counterfactual_pairs(batch, "query", 64)
     logits = run_model(model, pairs.clean)
     clean = (logits.gather(1, pairs.answer[:, None]) - logits.gather(1, pairs.foil[:, None])).mean()
     assert torch.allclose(scores["clean[change=query]"], clean)
-    edges = {quantity: value for quantity, value in scores.items() if quantity.startswith("edge_score[change=query")}
+    edges = {
+        quantity: value
+        for quantity, value in scores.items()
+        if quantity.startswith("edge_score[change=query")
+    }
     assert len(edges) == int(build_graph(model.config).allowed.sum())
     out = sum(value for quantity, value in edges.items() if "edge=input->" in quantity)
     assert torch.allclose(out, scores["corrupt[change=query]"] - clean, rtol=0.2, atol=0.02)

@@ -52,23 +52,31 @@ def test_random_heads_compose_at_one_over_the_root_of_the_width(width, spread):
 def test_the_score_lies_between_0_and_1_and_knows_no_scale():
     early, late = heads(8, 2, 0), heads(8, 2, 7)
     found = induction.score_composition(early, late, None)
-    scaled = induction.score_composition(tuple(3 * part for part in early), tuple(0.1 * part for part in late), None)
+    scaled = induction.score_composition(
+        tuple(3 * part for part in early), tuple(0.1 * part for part in late), None
+    )
     for kind in "qkv":
         assert torch.allclose(found[kind], scaled[kind], atol=1e-6)
         assert found[kind].min() > 0 and found[kind].max() <= 1
     same = draw(1, D, 8, seed=5)
     basis = torch.linalg.qr(same[0]).Q[None]
     whole = (basis, basis, basis, basis.transpose(1, 2))
-    assert induction.score_composition(whole, whole, None)["v"].item() == pytest.approx(8**-0.5, abs=1e-5)
+    assert induction.score_composition(whole, whole, None)["v"].item() == pytest.approx(
+        8**-0.5, abs=1e-5
+    )
 
 
 def test_the_gain_is_folded_into_what_the_later_head_reads():
     early, late, gain = heads(8, 2, 0), heads(8, 3, 7), draw(D, seed=9)
     folded = (*(gain[:, None] * part for part in late[:3]), late[3])
-    with_gain, by_hand = induction.score_composition(early, late, gain), induction.score_composition(early, folded, None)
+    with_gain, by_hand = (
+        induction.score_composition(early, late, gain),
+        induction.score_composition(early, folded, None),
+    )
     assert all(torch.allclose(with_gain[kind], by_hand[kind], atol=1e-6) for kind in "qkv")
     assert torch.allclose(
-        induction.score_composition(early, late, torch.ones(D))["q"], induction.score_composition(early, late, None)["q"]
+        induction.score_composition(early, late, torch.ones(D))["q"],
+        induction.score_composition(early, late, None)["q"],
     )
 
 
@@ -83,8 +91,8 @@ def test_the_analysis_pairs_earlier_with_later_layers_only(norm):
             for late in range(3):
                 assert score[early, :, late].isnan().all() == (early >= late)
         gain = model.blocks[2].ln1.gain if norm != "none" else None
-        by_hand = induction.score_composition(model.blocks[0].attn.head_weights(), model.blocks[2].attn.head_weights(), gain)[
-            kind
-        ]
+        by_hand = induction.score_composition(
+            model.blocks[0].attn.head_weights(), model.blocks[2].attn.head_weights(), gain
+        )[kind]
         assert torch.allclose(score[0, :, 2], by_hand)
         assert torch.allclose(found[f"{kind}_composition_z"][0, :, 2], (by_hand - mean) / sd)

@@ -28,7 +28,10 @@ def trigonometric(p, frequencies, sizes=None):
     """The sum of size cos(w_k (a + b - c)) over frequencies k."""
     a, b, c = torch.meshgrid(*(torch.arange(p).double(),) * 3, indexing="ij")
     sizes = sizes or [3.0] * len(frequencies)
-    waves = [size * (2 * math.pi * k / p * (a + b - c)).cos() for k, size in zip(frequencies, sizes, strict=True)]
+    waves = [
+        size * (2 * math.pi * k / p * (a + b - c)).cos()
+        for k, size in zip(frequencies, sizes, strict=True)
+    ]
     return torch.stack(waves).sum(0).flatten(0, 1)
 
 
@@ -50,7 +53,9 @@ def test_trigonometric_logits(p, data):
     assert torch.equal(fourier.find_key_frequencies(logits), keys)
     assert fourier.wave_power(logits)[keys].sum() == pytest.approx(1)
     assert torch.allclose(fourier.restrict_logits(logits, keys), logits)
-    assert torch.allclose(fourier.exclude_waves(logits, keys), logits.mean(0).expand_as(logits), atol=1e-9)
+    assert torch.allclose(
+        fourier.exclude_waves(logits, keys), logits.mean(0).expand_as(logits), atol=1e-9
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -71,7 +76,9 @@ def test_losses_of_trigonometric_logits(name):
     operand_table = grid_of(name)
     p = math.isqrt(len(operand_table.target))
     logits = trigonometric(p, [1, 3])
-    right, wrong = (fourier.score_losses(logits, operand_table, chosen(p, keys)) for keys in ([1, 3], [2, 4]))
+    right, wrong = (
+        fourier.score_losses(logits, operand_table, chosen(p, keys)) for keys in ([1, 3], [2, 4])
+    )
     for side, rows in (("train", operand_table.trained), ("test", ~operand_table.trained)):
         own = loss(logits[rows], operand_table.target[rows]).item()
         assert own < 0.9 * math.log(p)
@@ -99,7 +106,11 @@ def test_a_table_learned_by_heart_lends_its_answers_to_other_pairs():
     """Right on the pairs trained on, silent on all others: yet their restricted loss falls; alone it is chance."""
     operand_table = MADE["addition"].eval_batch("test", 2, 0).operand_table
     p = math.isqrt(len(operand_table.target))
-    logits = 8.0 * torch.nn.functional.one_hot(operand_table.target, p).double() * operand_table.trained[:, None]
+    logits = (
+        8.0
+        * torch.nn.functional.one_hot(operand_table.target, p).double()
+        * operand_table.trained[:, None]
+    )
     keys = fourier.find_key_frequencies(logits)
     found = fourier.score_losses(logits, operand_table, keys)
     assert keys.all() and found["restricted_loss[pairs=test]"] < 0.2
@@ -112,7 +123,9 @@ def test_restricted_on_its_own_pairs(name):
     operand_table = grid_of(name)
     p = math.isqrt(len(operand_table.target))
     logits, rows = trigonometric(p, [1, 3]) + noise(p), ~operand_table.trained
-    assert torch.allclose(fourier.score_restricted_alone(logits, chosen(p, [1, 3]), rows), logits[rows])
+    assert torch.allclose(
+        fourier.score_restricted_alone(logits, chosen(p, [1, 3]), rows), logits[rows]
+    )
     other = fourier.score_restricted_alone(logits, chosen(p, [2]), rows)
     assert (other - other.mean(0)).square().mean() < 0.2 * logits[rows].var()
 
@@ -127,13 +140,19 @@ def test_gini():
 @pytest.mark.parametrize("p", [12, 37])
 def test_embeddings(p):
     """A pure cosine has one frequency, in whatever features; random rows have all, equally: Gini under 0.1."""
-    waves = (2 * math.pi * 5 / p * torch.arange(p).double()).cos()[:, None] * noise(1, 64) + noise(1, 64, seed=1)
+    waves = (2 * math.pi * 5 / p * torch.arange(p).double()).cos()[:, None] * noise(1, 64) + noise(
+        1, 64, seed=1
+    )
     assert fourier.spectrum(waves).argmax() == 4
     assert fourier.gini(fourier.spectrum(waves)) == pytest.approx(1 - 1 / (p // 2))
     assert fourier.gini(fourier.spectrum(noise(p, 64))) < 0.1
     second = noise(p, 3, 8, seed=2)
-    embed = waves.repeat_interleave(p, 0).unflatten(1, (8, 8)) + torch.cat([second, noise(p, 5, 8, seed=3)], 1).repeat(p, 1, 1)
-    assert fourier.gini(fourier.spectrum(fourier.average_embedding(embed))) == pytest.approx(1 - 1 / (p // 2))
+    embed = waves.repeat_interleave(p, 0).unflatten(1, (8, 8)) + torch.cat(
+        [second, noise(p, 5, 8, seed=3)], 1
+    ).repeat(p, 1, 1)
+    assert fourier.gini(fourier.spectrum(fourier.average_embedding(embed))) == pytest.approx(
+        1 - 1 / (p // 2)
+    )
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -146,17 +165,26 @@ def test_the_analysis_looks_at_all_pairs_whatever_the_batch(name, options):
     assert all(torch.equal(found[key], again[key]) for key in found)
     assert all(value.dtype == torch.double for value in found.values())
     assert found["key_share"] == pytest.approx(found["power"][found["is_key"] > 0].sum().item())
-    assert ANALYSES["fourier"].missing(model, replace(batch, operand_table=None)) == ["all pairs of an addition"]
+    assert ANALYSES["fourier"].missing(model, replace(batch, operand_table=None)) == [
+        "all pairs of an addition"
+    ]
 
 
 @pytest.mark.parametrize("name", ADDITIONS)
 def test_the_grid_is_every_pair_in_order(name):
     made, operand_table = MADE[name], grid_of(name)
     p = made.config.modulus
-    assert len(operand_table.images) == p * p and operand_table.trained.sum() == made.world.sizes["train"]
+    assert (
+        len(operand_table.images) == p * p
+        and operand_table.trained.sum() == made.world.sizes["train"]
+    )
     for split in ("train", "test"):
         batch = made.eval_batch(split, 50, 0)
         place = batch.factors["a"] * p + batch.factors["b"]
-        assert torch.equal(operand_table.images[place], batch.images) and torch.equal(operand_table.target[place], batch.target)
+        assert torch.equal(operand_table.images[place], batch.images) and torch.equal(
+            operand_table.target[place], batch.target
+        )
         assert (operand_table.trained[place] == (split == "train")).all()
-    assert np.array_equal(operand_table.target.numpy(), np.add.outer(np.arange(p), np.arange(p)).flatten() % p)
+    assert np.array_equal(
+        operand_table.target.numpy(), np.add.outer(np.arange(p), np.arange(p)).flatten() % p
+    )

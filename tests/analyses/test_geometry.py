@@ -47,7 +47,9 @@ def test_exact_power_laws(alpha):
     variances = torch.arange(1, 65, dtype=torch.double) ** -alpha
     assert stats.power_law(variances, 1, 64) == pytest.approx(alpha)
     assert stats.power_law(7 * variances, 5, 40) == pytest.approx(alpha)
-    assert geometry.describe_shape(with_variances(variances))["alpha"] == pytest.approx(alpha, rel=1e-6)
+    assert geometry.describe_shape(with_variances(variances))["alpha"] == pytest.approx(
+        alpha, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(("n", "reads"), [(1000, 0.26), (10_000, 0.08)])
@@ -70,7 +72,11 @@ def song(x, y):
     n, one = len(x), torch.ones(len(x), dtype=torch.double)
 
     def hsic(a, b):
-        trace = (a @ b).trace() + (one @ a @ one) * (one @ b @ one) / ((n - 1) * (n - 2)) - 2 / (n - 2) * (one @ a @ b @ one)
+        trace = (
+            (a @ b).trace()
+            + (one @ a @ one) * (one @ b @ one) / ((n - 1) * (n - 2))
+            - 2 / (n - 2) * (one @ a @ b @ one)
+        )
         return trace / (n * (n - 3))
 
     return hsic(g, h) / (hsic(g, g) * hsic(h, h)).sqrt()
@@ -102,7 +108,9 @@ def test_cka_of_independent_noise_is_zero(n, sd):
     """As many features as samples: the biased form reads 0.5."""
     pairs = [(normal(n, n, seed=2 * seed), normal(n, n, seed=2 * seed + 1)) for seed in range(60)]
     values = torch.tensor([unbiased(x, y) for x, y in pairs])
-    assert values.mean().abs() < 4 * sd / math.sqrt(60) and values.std() == pytest.approx(sd, rel=0.35)
+    assert values.mean().abs() < 4 * sd / math.sqrt(60) and values.std() == pytest.approx(
+        sd, rel=0.35
+    )
     assert torch.tensor([biased(x, y) for x, y in pairs]).mean() == pytest.approx(0.5, abs=0.03)
 
 
@@ -122,22 +130,34 @@ def test_representations_planted_in_the_stream(options):
     """Layer l has l + 1 directions in its patches; the first two layers' images are alike up to rotation, the last is noise."""
     model, batch = model_for("induction 4x4", n=40, **OPTIONS[options])
     seen, config = traced(model, batch), model.config
-    sites = [*(f"blocks.{layer}.resid_pre" for layer in range(config.n_layers)), f"blocks.{config.n_layers - 1}.resid_post"]
+    sites = [
+        *(f"blocks.{layer}.resid_pre" for layer in range(config.n_layers)),
+        f"blocks.{config.n_layers - 1}.resid_post",
+    ]
     n, prefix, width = seen[sites[0]].shape[0], config.n_prefix, config.d_model
     patches = config.n_tokens - prefix
     for layer, site in enumerate(sites):
         values = [1.0] * (layer + 1) + [0.0] * (width - layer - 1)
-        planted = with_variances(values, n=n * patches, seed=layer).float().unflatten(0, (n, patches))
+        planted = (
+            with_variances(values, n=n * patches, seed=layer).float().unflatten(0, (n, patches))
+        )
         seen[site] = torch.cat([torch.full((n, prefix, width), 2.0), planted], 1)
     found = geometry.measure_geometry(model, batch, seen)
-    assert found["effective_rank[group=patches]"] == pytest.approx([layer + 1 for layer in range(len(sites))], rel=1e-2)
+    assert found["effective_rank[group=patches]"] == pytest.approx(
+        [layer + 1 for layer in range(len(sites))], rel=1e-2
+    )
     matrix = found["cka[group=patches]"]
     assert matrix.diagonal() == pytest.approx([1] * len(sites))
     assert matrix.fill_diagonal_(0).abs().max() < 0.25
     assert ("cka[group=cls]" in found) == config.cls_token
     if config.cls_token:
-        assert found["effective_rank[group=cls]"].isnan().all() and found["cka[group=cls]"].isnan().all()
-        assert (found["alpha_last[group=cls]"] == 0).all() and found["alpha[group=cls]"].isnan().all()
+        assert (
+            found["effective_rank[group=cls]"].isnan().all()
+            and found["cka[group=cls]"].isnan().all()
+        )
+        assert (found["alpha_last[group=cls]"] == 0).all() and found[
+            "alpha[group=cls]"
+        ].isnan().all()
 
 
 def test_turned_layers_are_alike():

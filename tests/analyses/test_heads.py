@@ -33,7 +33,10 @@ def names(model: ViT, batch: Batch, pattern: Tensor) -> list[list[str]]:
     shape = seen["blocks.0.attn.pattern"].shape
     seen["blocks.0.attn.pattern"] = pattern.expand(shape).clone()
     found = heads.name_heads(heads.measure_heads(model, batch, seen), model.config.grid)
-    return [[one for one in found[0, head] if one not in OF_WEIGHTS] for head in range(model.config.n_heads)]
+    return [
+        [one for one in found[0, head] if one not in OF_WEIGHTS]
+        for head in range(model.config.n_heads)
+    ]
 
 
 def spread(targets: Tensor) -> Tensor:
@@ -52,7 +55,9 @@ def test_a_planted_pattern_gets_its_own_name_and_no_other(name, prefix):
     planted = heads.list_static_types(grid)
     regular = [("modulus", targets) for targets in heads.list_moduli(grid).values() if grid[0] > 1]
     for kind, targets in [*planted.items(), *regular]:
-        if targets.any() and not (targets.all() or (kind == "corner" and grid[0] == 1)):  # a single row: edge is everywhere
+        if targets.any() and not (
+            targets.all() or (kind == "corner" and grid[0] == 1)
+        ):  # a single row: edge is everywhere
             assert names(model, batch, behind(spread(targets)[None, None], n)) == [[kind]] * 2, kind
 
 
@@ -69,20 +74,34 @@ def test_every_modulus_is_found(m):
 def test_a_pattern_that_follows_the_content_gets_its_name(name, kind, prefix):
     model, batch = model_for(name, n=64, n_layers=1, **PREFIXES[prefix])
     patches = model.config.n_patches
-    periodic = ["modulus"] if (name, kind) == ("repeats", "same_content") else []  # the same glyph comes again after a period
-    targets = find_prefix_targets(batch.content, int(kind == "induction"), torch.ones(patches, patches, dtype=torch.bool))
-    assert names(model, batch, behind(spread(targets)[:, None], model.config.n_prefix)) == [[kind, *periodic]] * 2
+    periodic = (
+        ["modulus"] if (name, kind) == ("repeats", "same_content") else []
+    )  # the same glyph comes again after a period
+    targets = find_prefix_targets(
+        batch.content, int(kind == "induction"), torch.ones(patches, patches, dtype=torch.bool)
+    )
+    assert (
+        names(model, batch, behind(spread(targets)[:, None], model.config.n_prefix))
+        == [[kind, *periodic]] * 2
+    )
 
 
 def test_what_position_alone_gives_is_not_called_induction():
     """In every picture the same cells repeat: a pattern that never looks at the content scores 1, and so does its mean."""
     model, batch = model_for("induction 4x4", n=40)
-    same = replace(batch, images=batch.images[:1].expand(40, -1, -1, -1), content=batch.content[:1].expand(40, -1))
+    same = replace(
+        batch,
+        images=batch.images[:1].expand(40, -1, -1, -1),
+        content=batch.content[:1].expand(40, -1),
+    )
     allowed = torch.ones(16, 16, dtype=torch.bool)
     targets = find_prefix_targets(same.content, 1, allowed)
     assert names(model, same, behind(spread(targets)[:, None], 1)) == [[], []]
     found = types_of(model, same, behind(spread(targets)[:, None], 1))
-    assert found["score[type=induction]"][0].min() == 1 and found["null[keeps=position,type=induction]"][0].min() == 1
+    assert (
+        found["score[type=induction]"][0].min() == 1
+        and found["null[keeps=position,type=induction]"][0].min() == 1
+    )
     assert found["null[keeps=content,type=induction]"][0].max() < 0.5
 
 
@@ -99,7 +118,10 @@ def test_what_any_content_gives_is_not_called_same_content():
     batch = replace(batch, content=torch.randint(2, batch.content.shape, generator=generator))
     others = spread(~torch.eye(16, dtype=torch.bool))[None, None]
     found = types_of(model, batch, behind(others, 1))
-    score, null = found["score[type=same_content]"][0], found["null[keeps=content,type=same_content]"][0]
+    score, null = (
+        found["score[type=same_content]"][0],
+        found["null[keeps=content,type=same_content]"][0],
+    )
     assert torch.allclose(score, null, atol=0.03)
     assert "same_content" not in names(model, batch, behind(others, 1))[0]
 
@@ -108,7 +130,12 @@ def test_what_any_content_gives_is_not_called_same_content():
 def test_sinks_readers_of_cls_and_uniform_heads(prefix):
     model, batch = model_for("induction 4x4", n_layers=1, **PREFIXES[prefix])
     n, tokens = model.config.n_prefix, model.config.n_tokens
-    for token in (n, n + 5, tokens - 1, *([1] if n > 1 else [])):  # a corner patch is a sink, not a corner head; a register too
+    for token in (
+        n,
+        n + 5,
+        tokens - 1,
+        *([1] if n > 1 else []),
+    ):  # a corner patch is a sink, not a corner head; a register too
         assert names(model, batch, one_hot([token] * tokens, n=1, heads=1)) == [["sink"]] * 2
     if model.config.cls_token:
         assert names(model, batch, one_hot([0] * tokens, n=1, heads=1)) == [["cls_reader"]] * 2
@@ -117,7 +144,9 @@ def test_sinks_readers_of_cls_and_uniform_heads(prefix):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_sink_is_what_a_token_gets_above_its_even_share(causal):
-    allowed = torch.ones(6, 6, dtype=torch.bool).tril() if causal else torch.ones(6, 6, dtype=torch.bool)
+    allowed = (
+        torch.ones(6, 6, dtype=torch.bool).tril() if causal else torch.ones(6, 6, dtype=torch.bool)
+    )
     even = allowed / allowed.sum(-1, keepdim=True)
     assert heads.score_sink(even[None, None], allowed).abs().max() < 1e-6
     first = torch.eye(6)[0].expand(6, 6)
@@ -141,7 +170,11 @@ def test_random_patterns_get_no_name_and_uniform_ones_are_uniform(name, options)
     """Drawn for every image, or once for all: rows from Dirichlet(1), and rows of a single key."""
     model, batch = model_for(name, **{**OPTIONS[options], "n_layers": 1})
     config = model.config
-    allowed = model.mask == 0 if model.mask.numel() > 1 else torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool)
+    allowed = (
+        model.mask == 0
+        if model.mask.numel() > 1
+        else torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool)
+    )
     for seed in range(2):
         for n in (1, len(batch.images)):
             rows = random(config.n_tokens, n=n, heads=config.n_heads, seed=seed, mask=allowed)
@@ -159,7 +192,9 @@ def test_types_that_others_bring_with_them():
     square, odd = heads.list_implied((4, 4)), heads.list_implied((5, 5))
     assert square["previous_column"] == square["next_column"] == {"same_row", "local"}
     assert odd["previous_row"] == {"same_column", "local"}
-    assert square["previous_row"] == {"same_column", "local", "modulus"} and square["same_column"] == {"modulus"}
+    assert square["previous_row"] == {"same_column", "local", "modulus"} and square[
+        "same_column"
+    ] == {"modulus"}
     assert odd["same_column"] == odd["itself"] == odd["local"] == set()
     assert square["corner"] == {"edge"} and square["cls_reader"] == {"sink"}
     assert heads.name_head({"same_column": 1.0, "previous_row": 0.3}, {}, odd) == ["same_column"]
@@ -179,13 +214,19 @@ def test_types_that_others_bring_with_them():
     ],
 )
 def test_the_heads_of_the_hand_built_induction_model_get_their_names(options):
-    model, batch, *_ = induction_head(InductionConfig(rows=4, columns=4, n_items=12, n_labels=6, noise=0), **options)
+    model, batch, *_ = induction_head(
+        InductionConfig(rows=4, columns=4, n_items=12, n_labels=6, noise=0), **options
+    )
     seen = trace(model, batch.images, ["patches", "blocks.*.attn.pattern"])
     found = heads.name_heads(heads.measure_heads(model, batch, seen), model.config.grid)
     assert found[0, 0] == ["previous_column"]
-    own_label = {"next_column"} if model.config.mask == "bidirectional" else set()  # what followed an item: its own label too
+    own_label = (
+        {"next_column"} if model.config.mask == "bidirectional" else set()
+    )  # what followed an item: its own label too
     assert set(found[1, 0]) == {"induction", "copy_labels"} | own_label
-    assert all("induction" not in found[layer, head] for layer, head in found if (layer, head) != (1, 0))
+    assert all(
+        "induction" not in found[layer, head] for layer, head in found if (layer, head) != (1, 0)
+    )
 
 
 def test_copying_heads_are_named_from_their_weights():
@@ -200,8 +241,13 @@ def test_copying_heads_are_named_from_their_weights():
 
 def test_pictures_without_content_have_no_types_of_content():
     model, batch = model_for("classify")
-    found = heads.measure_heads(model, batch, trace(model, batch.images, ["patches", "blocks.*.attn.pattern"]))
+    found = heads.measure_heads(
+        model, batch, trace(model, batch.images, ["patches", "blocks.*.attn.pattern"])
+    )
     kinds = {name.split("type=")[1][:-1] for name in found}
-    assert not kinds & {"same_content", "induction", "copy_labels"} and {"sink", "uniform", "copy", "corner"} <= kinds
+    assert (
+        not kinds & {"same_content", "induction", "copy_labels"}
+        and {"sink", "uniform", "copy", "corner"} <= kinds
+    )
     made = build_task(InductionConfig(rows=4, columns=4, n_labels=16))
     assert made.eval_batch("test", 4, 0).content is not None

@@ -16,11 +16,18 @@ from toyvit.data.tasks import Retrieval
 few = settings(deadline=None, derandomize=True, max_examples=30)
 prefixes = pytest.mark.parametrize("n_prefix", [0, 1, 3])
 contents = st.lists(st.integers(0, 3), min_size=3, max_size=10)
-RETRIEVAL = Retrieval(query=torch.tensor([8, 8]), target=torch.tensor([1, 5]), candidates=torch.tensor([[1, 3, 5, 7]] * 2))
+RETRIEVAL = Retrieval(
+    query=torch.tensor([8, 8]),
+    target=torch.tensor([1, 5]),
+    candidates=torch.tensor([[1, 3, 5, 7]] * 2),
+)
 
 
 def masks(n: int) -> dict[str, torch.Tensor]:
-    return {"all": torch.ones(n, n, dtype=torch.bool), "causal": torch.ones(n, n, dtype=torch.bool).tril()}
+    return {
+        "all": torch.ones(n, n, dtype=torch.bool),
+        "causal": torch.ones(n, n, dtype=torch.bool).tril(),
+    }
 
 
 @few
@@ -30,13 +37,23 @@ def test_targets_by_brute_force(content, offset, mask):
     n, allowed = len(content), masks(len(content))[mask]
     found = induction.find_prefix_targets(torch.tensor([content]), offset, allowed)[0]
     for query in range(n):
-        places = {p + offset for p in range(n) if p != query and content[p] == content[query] and 0 <= p + offset < n}
+        places = {
+            p + offset
+            for p in range(n)
+            if p != query and content[p] == content[query] and 0 <= p + offset < n
+        }
         expected = {key for key in places if key != query and allowed[query, key]}
         assert set(found[query].nonzero().flatten().tolist()) == expected
 
 
 @few
-@given(contents, st.integers(-2, 2), st.sampled_from(["all", "causal"]), st.integers(0, 3), st.integers(0, 9))
+@given(
+    contents,
+    st.integers(-2, 2),
+    st.sampled_from(["all", "causal"]),
+    st.integers(0, 3),
+    st.integers(0, 9),
+)
 def test_prefix_matching_of_planted_and_of_uniform_heads(content, offset, mask, n_prefix, seed):
     """Any split over the targets scores 1, uniform attention 0, whatever the content; NaN where there is no target."""
     n = len(content)
@@ -48,13 +65,17 @@ def test_prefix_matching_of_planted_and_of_uniform_heads(content, offset, mask, 
         return
     split = random(n, n=1, heads=2, seed=seed, mask=targets[:, None].float() + 1e-12)
     planted, on_target = induction.score_prefix_matching(behind(split, n_prefix), targets, n_prefix)
-    assert torch.allclose(planted, torch.ones(2), atol=1e-5) and torch.allclose(on_target, torch.ones(2), atol=1e-5)
+    assert torch.allclose(planted, torch.ones(2), atol=1e-5) and torch.allclose(
+        on_target, torch.ones(2), atol=1e-5
+    )
     chance = targets.sum(-1)[targets.any(-1)].float().mean() / tokens
     assert flat.abs().max() < 1e-6 and torch.allclose(raw, chance.expand(3))
     away = behind(random(n, n=1, heads=2, mask=(~targets)[:, None].float() + 1e-12), n_prefix)
     missed = induction.score_prefix_matching(away, targets, n_prefix)
     if not targets.all(-1).any():
-        assert missed[1].abs().max() < 1e-5 and torch.allclose(missed[0], -chance / (1 - chance), atol=1e-5)
+        assert missed[1].abs().max() < 1e-5 and torch.allclose(
+            missed[0], -chance / (1 - chance), atol=1e-5
+        )
 
 
 def test_prefix_matching_counts_only_the_queries_asked_for():
@@ -81,7 +102,10 @@ def test_a_next_patch_head_owes_its_score_to_the_order_of_the_content():
         flat.append(induction.score_prefix_matching(uniform(24, n=1), targets, 0)[1][0].item())
     assert abs(sum(raw) / 40) < 0.04 and flat == pytest.approx([2 / 24] * 40)
     assert (
-        induction.score_prefix_matching(following, induction.find_prefix_targets(content, 1, masks(24)["all"]), 0)[1].max() == 0
+        induction.score_prefix_matching(
+            following, induction.find_prefix_targets(content, 1, masks(24)["all"]), 0
+        )[1].max()
+        == 0
     )
 
 
@@ -100,8 +124,12 @@ def test_strength_and_mass(n_prefix):
         (wrong, -1 / 3, 0),
         (uniform(9 + n_prefix), 0, 1 / (9 + n_prefix)),
     ):
-        assert induction.induction_strength(pattern, RETRIEVAL, n_prefix) == pytest.approx([strength] * 3, abs=1e-6)
-        assert induction.induction_mass(pattern, RETRIEVAL, n_prefix) == pytest.approx([mass] * 3, abs=1e-6)
+        assert induction.induction_strength(pattern, RETRIEVAL, n_prefix) == pytest.approx(
+            [strength] * 3, abs=1e-6
+        )
+        assert induction.induction_mass(pattern, RETRIEVAL, n_prefix) == pytest.approx(
+            [mass] * 3, abs=1e-6
+        )
 
 
 @prefixes
@@ -109,8 +137,12 @@ def test_previous_cell(n_prefix):
     cells = torch.tensor([1, 3, 5])
     shift = behind(one_hot([0, 0, 2, 2, 4, 4, 6]), n_prefix)
     assert induction.previous_cell_mass(shift, cells, n_prefix).min() == 1
-    assert induction.previous_cell_mass(shift, torch.arange(1, 7), n_prefix) == pytest.approx([0.5] * 3)
-    assert induction.previous_cell_mass(uniform(7 + n_prefix), cells, n_prefix) == pytest.approx([1 / (7 + n_prefix)] * 3)
+    assert induction.previous_cell_mass(shift, torch.arange(1, 7), n_prefix) == pytest.approx(
+        [0.5] * 3
+    )
+    assert induction.previous_cell_mass(uniform(7 + n_prefix), cells, n_prefix) == pytest.approx(
+        [1 / (7 + n_prefix)] * 3
+    )
 
 
 @pytest.mark.parametrize("mask", ["causal", "bidirectional"])
@@ -123,14 +155,18 @@ def test_the_analysis_finds_a_planted_circuit(mask, options):
     second = uniform(n + patches, n=8, heads=2).clone()
     second[:, :, n + patches - 1] = 0
     second[torch.arange(8), :, n + patches - 1, n + batch.retrieval.target] = 1
-    found = induction.measure_induction(model, batch, {"blocks.0.attn.pattern": first, "blocks.1.attn.pattern": second})
+    found = induction.measure_induction(
+        model, batch, {"blocks.0.attn.pattern": first, "blocks.1.attn.pattern": second}
+    )
     for quantity in ("mass", "strength", "prefix_matching", "prefix_matching_raw"):
         assert torch.allclose(found[quantity][1], torch.ones(2), atol=1e-6), quantity
         assert found[quantity][0].max() < 0.6, quantity
     for quantity in ("previous_cell", "previous_cell_everywhere"):
         assert found[quantity][0].min() == 1 and found[quantity][1].max() < 0.1, quantity
     tokens = uniform(n + patches, n=8, heads=2)
-    null = induction.measure_induction(model, batch, {"blocks.0.attn.pattern": tokens, "blocks.1.attn.pattern": tokens})
+    null = induction.measure_induction(
+        model, batch, {"blocks.0.attn.pattern": tokens, "blocks.1.attn.pattern": tokens}
+    )
     assert null["strength"].abs().max() < 1e-6 and null["prefix_matching"].abs().max() < 1e-6
     assert torch.allclose(null["mass"], torch.tensor(1 / (n + patches)))
 
@@ -138,13 +174,17 @@ def test_the_analysis_finds_a_planted_circuit(mask, options):
 @pytest.mark.parametrize("theta", [0, 0.5, math.pi / 2, 2, math.pi])
 @pytest.mark.parametrize("scale", [1.0, 1e-4, 100.0])
 def test_copying_of_a_rotation_is_its_cosine(theta, scale):
-    rotation = scale * torch.tensor([[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]])
-    assert induction.score_copying(torch.eye(2)[None], rotation[None]).item() == pytest.approx(math.cos(theta), abs=1e-5)
-    wide = torch.zeros(1, 5, 2)
-    wide[0, :2] = torch.eye(2)
-    assert induction.score_copying(wide, rotation[None] @ wide.transpose(1, 2)).item() == pytest.approx(
+    rotation = scale * torch.tensor(
+        [[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]]
+    )
+    assert induction.score_copying(torch.eye(2)[None], rotation[None]).item() == pytest.approx(
         math.cos(theta), abs=1e-5
     )
+    wide = torch.zeros(1, 5, 2)
+    wide[0, :2] = torch.eye(2)
+    assert induction.score_copying(
+        wide, rotation[None] @ wide.transpose(1, 2)
+    ).item() == pytest.approx(math.cos(theta), abs=1e-5)
 
 
 def test_copying_of_the_identity_and_of_random_heads():
@@ -154,8 +194,16 @@ def test_copying_of_the_identity_and_of_random_heads():
     ).item() == pytest.approx(-1)
     generator = torch.Generator().manual_seed(0)
     for width, spread in ((8, 0.20), (16, 0.10), (32, 0.05)):
-        w_v, w_o = (torch.randn(400, *shape, generator=generator) for shape in ((64, width), (width, 64)))
+        w_v, w_o = (
+            torch.randn(400, *shape, generator=generator) for shape in ((64, width), (width, 64))
+        )
         scores = induction.score_copying(w_v, w_o)
-        assert scores.std().item() == pytest.approx(spread, rel=0.15) and scores.mean().abs() < 4 * spread / 20
+        assert (
+            scores.std().item() == pytest.approx(spread, rel=0.15)
+            and scores.mean().abs() < 4 * spread / 20
+        )
     model, batch = model_for("induction")
-    assert induction.measure_composition(model, batch, traced(model, batch))["copying"].abs().max() < 0.8
+    assert (
+        induction.measure_composition(model, batch, traced(model, batch))["copying"].abs().max()
+        < 0.8
+    )

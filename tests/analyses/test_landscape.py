@@ -28,10 +28,13 @@ def test_planted_gradient_noise(size):
     slopes = normal(40_000, 6) * torch.tensor([1.0, 4, 1, 9, 9, 6]).double().sqrt()
     slopes[:, 0] += 1
     found = landscape.estimate_noise_scale(
-        landscape.compute_gradients(linear(slopes), {"w": torch.zeros(6).double()}, 40_000, size), size
+        landscape.compute_gradients(linear(slopes), {"w": torch.zeros(6).double()}, 40_000, size),
+        size,
     )
     assert found["noise"] == pytest.approx(30, rel=0.03)
-    assert found["signal"] == pytest.approx(1, abs=0.06) and found["scale"] == pytest.approx(30, rel=0.08)
+    assert found["signal"] == pytest.approx(1, abs=0.06) and found["scale"] == pytest.approx(
+        30, rel=0.08
+    )
 
 
 @settings(max_examples=20, deadline=None)
@@ -40,14 +43,18 @@ def test_two_batch_sizes_say_what_the_sample_variance_says(n, size, seed):
     parts = normal(n, 3, seed=seed)
     found = landscape.estimate_noise_scale(parts, size)
     assert found["noise"] == pytest.approx(size * parts.var(0).sum().item())
-    assert found["signal"] == pytest.approx((parts.mean(0).square().sum() - parts.var(0).sum() / n).item(), abs=1e-9)
+    assert found["signal"] == pytest.approx(
+        (parts.mean(0).square().sum() - parts.var(0).sum() / n).item(), abs=1e-9
+    )
 
 
 def test_samples_that_agree_have_no_noise_and_noise_alone_has_no_scale():
     alike = landscape.estimate_noise_scale(torch.ones(10, 3).double(), 2)
     assert alike["noise"] == 0 and alike["signal"] == pytest.approx(3) and alike["scale"] == 0
     opposed = landscape.estimate_noise_scale(torch.tensor([[1.0, 0], [-1, 0]]).double(), 1)
-    assert opposed["noise"] == pytest.approx(2) and opposed["signal"] < 0 and opposed["scale"].isnan()
+    assert (
+        opposed["noise"] == pytest.approx(2) and opposed["signal"] < 0 and opposed["scale"].isnan()
+    )
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -58,7 +65,10 @@ def test_gradients_of_parts_are_those_of_the_model(name, options):
     found = landscape.compute_gradients(loss, weights, 7, 3)
     assert found.shape == (2, sum(weight.numel() for weight in weights.values()))
     loss(dict(model.named_parameters()), torch.arange(3, 6)).backward()
-    slopes = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in model.parameters()]
+    slopes = [
+        torch.zeros_like(weight) if weight.grad is None else weight.grad
+        for weight in model.parameters()
+    ]
     expected = torch.cat([slope.flatten() for slope in slopes])
     assert torch.allclose(found[1], expected, rtol=1e-3, atol=1e-5)
 
@@ -68,9 +78,16 @@ def test_gradients_of_parts_are_those_of_the_model(name, options):
 def test_top_eigenvalue_of_a_quadratic(n, seed, top):
     """Known eigenvalues in random directions, the largest in absolute value at the wrong end."""
     rotation = torch.linalg.qr(normal(n, n, seed=seed + 1000)).Q
-    values = torch.cat([torch.tensor([top]), top - 0.5 - 30 * torch.rand(n - 1, generator=torch.Generator().manual_seed(seed))])
+    values = torch.cat(
+        [
+            torch.tensor([top]),
+            top - 0.5 - 30 * torch.rand(n - 1, generator=torch.Generator().manual_seed(seed)),
+        ]
+    )
     matrix = rotation * values.double() @ rotation.T
-    found = landscape.find_top_eigenvalue(lambda w, rows: w["w"] @ matrix @ w["w"] / 2, {"w": normal(n, seed=seed + 1)}, seed)
+    found = landscape.find_top_eigenvalue(
+        lambda w, rows: w["w"] @ matrix @ w["w"] / 2, {"w": normal(n, seed=seed + 1)}, seed
+    )
     assert found == pytest.approx(top, rel=1e-2, abs=1e-2)
 
 
@@ -92,8 +109,12 @@ def test_the_hessian_of_a_model_is_that_of_its_loss(options):
     def alone(weights, rows):
         return loss(rest | weights, rows)
 
-    matrix = torch.autograd.functional.hessian(lambda at: alone({"head.weight": at}, None), part["head.weight"])
+    matrix = torch.autograd.functional.hessian(
+        lambda at: alone({"head.weight": at}, None), part["head.weight"]
+    )
     size = part["head.weight"].numel()
     expected = np.linalg.eigvalsh(matrix.reshape(size, size).numpy())[-1]
     assert landscape.find_top_eigenvalue(alone, part) == pytest.approx(expected, rel=2e-3)
-    assert landscape.measure_hessian(model, batch, {})["top"] >= expected * (1 - 2e-3), "a part curves no more than the whole"
+    assert landscape.measure_hessian(model, batch, {})["top"] >= expected * (1 - 2e-3), (
+        "a part curves no more than the whole"
+    )

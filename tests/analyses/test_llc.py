@@ -23,7 +23,9 @@ from toyvit.analyses.llc import (
 from toyvit.errors import BadInput
 
 CURVATURES = torch.tensor([0.01, 0.1, 1.0, 10.0], dtype=torch.double)
-QUADRATIC = LlcConfig(step_size=1e-4, n_beta=1000.0, localisation=50.0, draws=800, burn_in=400, chains=100)
+QUADRATIC = LlcConfig(
+    step_size=1e-4, n_beta=1000.0, localisation=50.0, draws=800, burn_in=400, chains=100
+)
 
 
 def quadratic(weights, rows):
@@ -69,19 +71,27 @@ def test_normal_crossings(a, b, published):
     """The same tempered and localised posterior by numerical quadrature; a regular minimum of two weights would have 1."""
     exact = by_quadrature(a, b, 1000, 10)
     assert exact == pytest.approx(published, abs=1e-3)
-    settings = LlcConfig(step_size=3e-4, n_beta=1000.0, localisation=10.0, draws=1500, burn_in=1500, chains=1000)
+    settings = LlcConfig(
+        step_size=3e-4, n_beta=1000.0, localisation=10.0, draws=1500, burn_in=1500, chains=1000
+    )
     found = sample_chains(normal_crossing(a, b), zeros(2), 1, settings)
     assert not found.diverged and found.mean == pytest.approx(exact, rel=0.1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("inputs", "outputs", "hidden", "rank"), [(5, 4, 3, 1), (4, 6, 4, 2), (3, 8, 2, 2), (6, 3, 5, 0)])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "hidden", "rank"),
+    [(5, 4, 3, 1), (4, 6, 4, 2), (3, 8, 2, 2), (6, 3, 5, 0)],
+)
 def test_reduced_rank_regression(inputs, outputs, hidden, rank):
     """y = B A x from a truth of lower rank: within 40 % of Aoyagi and Watanabe's closed form, and below half the weights."""
     generator = torch.Generator().manual_seed(1)
     n = 1000
     x = torch.randn(n, inputs, generator=generator, dtype=torch.double)
-    a, b = (torch.randn(shape, generator=generator, dtype=torch.double) for shape in ((hidden, inputs), (outputs, hidden)))
+    a, b = (
+        torch.randn(shape, generator=generator, dtype=torch.double)
+        for shape in ((hidden, inputs), (outputs, hidden))
+    )
     a[rank:], b[:, rank:] = 0, 0
     y = x @ a.T @ b.T + torch.randn(n, outputs, generator=generator, dtype=torch.double)
 
@@ -93,7 +103,10 @@ def test_reduced_rank_regression(inputs, outputs, hidden, rank):
 
     settings = LlcConfig(step_size=3e-4, localisation=1.0, draws=2000, burn_in=1000, chains=10)
     fitted = fit(loss, {"a": a, "b": b})
-    found, exact = sample_chains(loss, fitted, n, settings), reduced_rank_llc(inputs, outputs, hidden, rank)
+    found, exact = (
+        sample_chains(loss, fitted, n, settings),
+        reduced_rank_llc(inputs, outputs, hidden, rank),
+    )
     assert not found.diverged and found.mean == pytest.approx(exact, rel=0.4)
     assert exact < hidden * (inputs + outputs) / 2
 
@@ -113,7 +126,10 @@ def fit(loss, weights):
         ((2, 2, 1, 0), 1.0),  # a product of a column and a row: half the smaller side
         ((1, 1, 1, 0), 0.5),  # the normal crossing w1 w2
         ((2, 2, 5, 0), 2.0),  # more hidden units than needed: C is regular
-        ((2, 9, 1, 1), 5.0),  # one regular line of outputs and inputs, minus the scale that A and B share
+        (
+            (2, 9, 1, 1),
+            5.0,
+        ),  # one regular line of outputs and inputs, minus the scale that A and B share
     ],
 )
 def test_the_closed_form_where_it_is_plain(shape, expected):
@@ -127,14 +143,20 @@ def test_without_noise_a_chain_is_gradient_descent():
     def loss(weights, rows):
         return (weights["w"] - (data if rows is None else data[rows])).square().mean()
 
-    settings = LlcConfig(step_size=0.02, n_beta=10.0, localisation=0.0, draws=20, burn_in=0, chains=2, noise=0.0)
+    settings = LlcConfig(
+        step_size=0.02, n_beta=10.0, localisation=0.0, draws=20, burn_in=0, chains=2, noise=0.0
+    )
     w, expected = 0.0, []
     for _ in range(20):
         expected.append((w - data).square().mean().item())
         w -= 0.1 * 2 * (w - data.mean().item())
     found = sample_chains(loss, {"w": torch.zeros((), dtype=torch.double)}, 4, settings)
-    assert found.traces[0] == pytest.approx(expected) and torch.equal(found.traces[0], found.traces[1])
-    one_a_step = sample_chains(loss, {"w": torch.zeros((), dtype=torch.double)}, 4, replace(settings, batch=1)).traces
+    assert found.traces[0] == pytest.approx(expected) and torch.equal(
+        found.traces[0], found.traces[1]
+    )
+    one_a_step = sample_chains(
+        loss, {"w": torch.zeros((), dtype=torch.double)}, 4, replace(settings, batch=1)
+    ).traces
     assert not torch.equal(one_a_step[0], one_a_step[1])
     rows = torch.Generator().manual_seed(0)
     w = torch.zeros(2, dtype=torch.double)
@@ -152,11 +174,17 @@ def test_batches_and_all_samples_agree():
     def loss(weights, rows):
         return (weights["w"] - (data if rows is None else data[rows])).square().mean() / 2
 
-    settings = LlcConfig(step_size=1e-3, n_beta=100.0, localisation=10.0, draws=1000, burn_in=500, chains=200)
+    settings = LlcConfig(
+        step_size=1e-3, n_beta=100.0, localisation=10.0, draws=1000, burn_in=500, chains=200
+    )
     start = {"w": data.mean()}
-    whole, parts = (sample_chains(loss, start, 200, replace(settings, batch=size)) for size in (0, 50))
+    whole, parts = (
+        sample_chains(loss, start, 200, replace(settings, batch=size)) for size in (0, 50)
+    )
     assert whole.mean == pytest.approx(0.5 * 100 / 110, rel=0.1)
-    assert parts.mean == pytest.approx(whole.mean, rel=0.35)  # the batches' own noise adds to the sampler's
+    assert parts.mean == pytest.approx(
+        whole.mean, rel=0.35
+    )  # the batches' own noise adds to the sampler's
     assert (
         sample_chains(loss, start, 200, settings).mean
         == whole.mean
@@ -173,7 +201,9 @@ def test_a_loss_that_does_not_depend_on_the_weights_has_none():
 def test_steps_that_are_too_long_are_reported_as_diverged(step_size):
     """Above eps (n beta h + gamma) = 4 every step overshoots: the trace explodes, at first finitely."""
     for draws in (5, 20, 500):
-        found = sample_chains(quadratic, zeros(4), 1, replace(QUADRATIC, step_size=step_size, draws=draws, burn_in=0))
+        found = sample_chains(
+            quadratic, zeros(4), 1, replace(QUADRATIC, step_size=step_size, draws=draws, burn_in=0)
+        )
         assert found.diverged and math.isnan(found.mean) and math.isnan(found.sd)
 
 
@@ -184,10 +214,18 @@ def test_chains_that_leave_the_minimum_are_reported_as_diverged():
     def well(weights, rows):
         return 1 - (-weights["w"].square().sum() / 2).exp()
 
-    settings = LlcConfig(step_size=0.02, n_beta=3.0, localisation=0.0, draws=200, burn_in=2000, chains=5)
+    settings = LlcConfig(
+        step_size=0.02, n_beta=3.0, localisation=0.0, draws=200, burn_in=2000, chains=5
+    )
     found = sample_chains(well, zeros(8), 1, settings, chance=0.99)
-    assert found.chains.mean() == pytest.approx(3, rel=0.01) and found.diverged and math.isnan(found.mean)
-    kept = sample_chains(well, zeros(8), 1, replace(settings, n_beta=1000.0, step_size=1e-4), chance=0.99)
+    assert (
+        found.chains.mean() == pytest.approx(3, rel=0.01)
+        and found.diverged
+        and math.isnan(found.mean)
+    )
+    kept = sample_chains(
+        well, zeros(8), 1, replace(settings, n_beta=1000.0, step_size=1e-4), chance=0.99
+    )
     assert not kept.diverged and kept.mean == pytest.approx(4, rel=0.2)
 
 
@@ -199,7 +237,9 @@ def test_climbing_chains_are_reported_as_diverged():
 
     settings = replace(QUADRATIC, localisation=0.0, chains=5, draws=200, burn_in=0, step_size=1e-7)
     assert sample_chains(stiff, zeros(40), 1, settings).diverged
-    assert not sample_chains(stiff, zeros(40), 1, replace(settings, step_size=1e-5, burn_in=200)).diverged
+    assert not sample_chains(
+        stiff, zeros(40), 1, replace(settings, step_size=1e-5, burn_in=200)
+    ).diverged
 
 
 @pytest.mark.slow
@@ -208,7 +248,10 @@ def test_a_sweep_finds_the_plateau():
     assert list(frame["step_size"]) == [1e-7, 3e-5, 1e-4, 1e-3]
     assert frame["diverged"].iloc[-1] and math.isnan(frame["llc"].iloc[-1])
     exact = (1000 * CURVATURES / (1000 * CURVATURES + 50)).sum().item() / 2
-    assert frame["llc"].iloc[1] == pytest.approx(exact, rel=0.15) and frame["flat"].iloc[1] > frame["flat"].iloc[2]
+    assert (
+        frame["llc"].iloc[1] == pytest.approx(exact, rel=0.15)
+        and frame["flat"].iloc[1] > frame["flat"].iloc[2]
+    )
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -219,7 +262,9 @@ def test_a_model_goes_through_the_same_sampler(name, options):
     settings = LlcConfig(step_size=1e-9, n_beta=1.0, localisation=1e8, draws=4, burn_in=0, chains=2)
     found = estimate_llc(model, batch, settings)
     assert found.size == sum(weight.numel() for weight in model.parameters())
-    assert found.start == pytest.approx(build_loss(model, batch)(dict(model.named_parameters()), None).item())
+    assert found.start == pytest.approx(
+        build_loss(model, batch)(dict(model.named_parameters()), None).item()
+    )
     assert found.traces[:, 0] == pytest.approx([found.start] * 2, rel=1e-5)
     assert found.mean == pytest.approx(0, abs=0.05 * found.start)
     assert not torch.equal(found.traces[0], found.traces[1])
@@ -234,7 +279,10 @@ def test_the_analysis_says_diverged_and_gives_no_number(monkeypatch):
     monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", LlcConfig(step_size=1e6, draws=4, burn_in=2))
     found = measure_llc(model, batch, {})
     assert found["diverged"] == 1 and found["llc"].isnan() and found["llc_sd"].isnan()
-    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", LlcConfig(step_size=1e-9, localisation=1e6, draws=4, burn_in=2))
+    monkeypatch.setattr(
+        "toyvit.analyses.llc.DEFAULT",
+        LlcConfig(step_size=1e-9, localisation=1e6, draws=4, burn_in=2),
+    )
     found = measure_llc(model, batch, {})
     assert found["diverged"] == 0 and found["llc"].isfinite() and found["llc_sd"] > 0
 

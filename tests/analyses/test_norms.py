@@ -15,9 +15,13 @@ def test_scaling_a_weight_scales_its_norm_alone(options):
     seen = traced(model, batch)
     before = norms.measure_norms(model, batch, seen)
     named = {name: weight for name, weight in model.named_parameters() if weight.numel()}
-    assert {f"weight[module={name}]" for name in named} == {key for key in before if key.startswith("weight[")}
+    assert {f"weight[module={name}]" for name in named} == {
+        key for key in before if key.startswith("weight[")
+    }
     for name, weight in named.items():
-        assert torch.allclose(before[f"weight[module={name}]"], weight.detach().square().sum().sqrt())
+        assert torch.allclose(
+            before[f"weight[module={name}]"], weight.detach().square().sum().sqrt()
+        )
         kept = weight.detach().clone()
         with torch.no_grad():
             weight.mul_(3)
@@ -37,14 +41,19 @@ def test_scaling_a_weight_scales_its_norm_alone(options):
 def test_planted_sizes_of_the_residual_stream(options):
     model, batch = model_for("induction 4x4", n=3, **OPTIONS[options])
     seen, n, n_layers = traced(model, batch), model.config.n_prefix, model.config.n_layers
-    sites = [*(f"blocks.{layer}.resid_pre" for layer in range(n_layers)), f"blocks.{n_layers - 1}.resid_post"]
+    sites = [
+        *(f"blocks.{layer}.resid_pre" for layer in range(n_layers)),
+        f"blocks.{n_layers - 1}.resid_post",
+    ]
     for layer, site in enumerate(sites):
         seen[site] = torch.zeros_like(seen[site])
         seen[site][:, n:, 0] = 3.0 + layer
         seen[site][:, n:, 1] = -4.0 * (3 + layer) / 3
         seen[site][:, :n, 2] = 0.5
     found = norms.measure_norms(model, batch, seen)
-    assert found["residual[group=patches]"] == pytest.approx([(3 + layer) * 5 / 3 for layer in range(n_layers + 1)], rel=1e-6)
+    assert found["residual[group=patches]"] == pytest.approx(
+        [(3 + layer) * 5 / 3 for layer in range(n_layers + 1)], rel=1e-6
+    )
     assert ("residual[group=prefix]" in found) == (n > 0)
     if n:
         assert found["residual[group=prefix]"] == pytest.approx([0.5] * (n_layers + 1))

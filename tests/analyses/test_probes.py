@@ -27,13 +27,16 @@ def labels(n: int, below: int, seed: int = 1) -> Tensor:
 @pytest.mark.parametrize("n_classes", [2, 5, 10])
 def test_a_planted_linear_feature_scores_1_and_shuffled_labels_chance(n_classes):
     factor = labels(2000, n_classes)
-    features = one_hot(factor, n_classes).double() @ draw(n_classes, 16, seed=3) + 0.05 * draw(2000, 16)
+    features = one_hot(factor, n_classes).double() @ draw(n_classes, 16, seed=3) + 0.05 * draw(
+        2000, 16
+    )
     shuffled = factor[torch.randperm(2000, generator=torch.Generator().manual_seed(5))]
     found = probes.fit_probe(features, {"planted": factor, "shuffled": shuffled})
     assert found["planted"] == 1
     assert abs(found["shuffled"] - 1 / n_classes) < 4 * math.sqrt(1 / n_classes / 1000)
     alone = {
-        name: probes.fit_probe(features, {name: one})[name] for name, one in {"planted": factor, "shuffled": shuffled}.items()
+        name: probes.fit_probe(features, {name: one})[name]
+        for name, one in {"planted": factor, "shuffled": shuffled}.items()
     }
     assert alone == found
 
@@ -55,7 +58,9 @@ def test_what_does_not_matter_to_a_probe(width):
         x * (1 + torch.arange(width)),
         torch.cat([x, torch.full((60, 2), 3.0)], 1),
     ):
-        assert torch.allclose(stats.predict_ridge(same, target, fit, test, 0.1), expected, atol=1e-8)
+        assert torch.allclose(
+            stats.predict_ridge(same, target, fit, test, 0.1), expected, atol=1e-8
+        )
     turned = stats.predict_ridge(x, target[:, [2, 0, 1]], fit, test, 0.1)
     assert torch.allclose(turned, expected[:, [2, 0, 1]], atol=1e-10)
     assert torch.allclose(expected.sum(1), torch.ones(20).double())
@@ -64,7 +69,10 @@ def test_what_does_not_matter_to_a_probe(width):
 def test_without_a_penalty_a_rotation_does_not_matter():
     x, target = draw(80, 10), draw(80, 2, seed=1)
     rotation = torch.linalg.qr(draw(10, 10, seed=2)).Q
-    one, other = (stats.predict_ridge(rows, target, slice(0, 60), slice(60, None), 1e-12) for rows in (x, x @ rotation))
+    one, other = (
+        stats.predict_ridge(rows, target, slice(0, 60), slice(60, None), 1e-12)
+        for rows in (x, x @ rotation)
+    )
     assert torch.allclose(one, other, atol=1e-7)
 
 
@@ -83,7 +91,11 @@ def test_ridge_is_scikit_learn_s(width, penalty):
     classes = RidgeClassifier(alpha=50 * penalty).fit(rows, y[fit].numpy()).predict(others)
     assert torch.equal(found[:, :4].argmax(1), torch.from_numpy(classes))
     score = probes.fit_probe(x, {"factor": y})["factor"]
-    expected_score = RidgeClassifier(alpha=50 * probes.PENALTY).fit(rows, y[fit].numpy()).score(others, y[test].numpy())
+    expected_score = (
+        RidgeClassifier(alpha=50 * probes.PENALTY)
+        .fit(rows, y[fit].numpy())
+        .score(others, y[test].numpy())
+    )
     assert score == pytest.approx(expected_score)
 
 
@@ -95,7 +107,8 @@ def test_the_scoring_half_is_never_fitted_on():
     changed = x.clone()
     changed[150] = 99
     one, other = (
-        stats.predict_ridge(rows, one_hot(y, 2).double(), slice(0, 100), slice(100, None), 0.1) for rows in (x, changed)
+        stats.predict_ridge(rows, one_hot(y, 2).double(), slice(0, 100), slice(100, None), 0.1)
+        for rows in (x, changed)
     )
     kept = torch.arange(100) != 50
     assert torch.equal(one[kept], other[kept])
@@ -115,8 +128,15 @@ def test_the_analysis_reads_each_group_of_tokens_at_each_layer(options):
     """A factor planted in one group at one layer is found there, and nowhere else."""
     model, batch = model_for("classify", n=200, **options)
     seen, n, cls = traced(model, batch), model.config.n_prefix, int(model.config.cls_token)
-    groups = {"cls": slice(0, cls), "registers": slice(cls, n), "patches": slice(n, None), "last": slice(-1, None)}
-    here = [group for group in groups if (group != "cls" or cls) and (group != "registers" or n > cls)]
+    groups = {
+        "cls": slice(0, cls),
+        "registers": slice(cls, n),
+        "patches": slice(n, None),
+        "last": slice(-1, None),
+    }
+    here = [
+        group for group in groups if (group != "cls" or cls) and (group != "registers" or n > cls)
+    ]
     sites = ["blocks.0.resid_pre", "blocks.1.resid_pre", "blocks.1.resid_post"]
     blank = {site: torch.zeros_like(seen[site]) for site in sites}
     code = one_hot(batch.factors["class"], 16).float()

@@ -40,11 +40,17 @@ def test_dimensionality_of_solids(directions, expected, dimensions):
     found = feature_dimensionality(directions)
     assert torch.allclose(found, torch.full_like(found, expected), atol=1e-12)
     assert found.sum().item() == pytest.approx(dimensions)
-    apart = torch.block_diag(directions, draw(3, 7))  # what lives in other dimensions does not matter
+    apart = torch.block_diag(
+        directions, draw(3, 7)
+    )  # what lives in other dimensions does not matter
     assert torch.allclose(feature_dimensionality(apart)[: len(directions)], found, atol=1e-12)
     turned = directions @ torch.linalg.qr(draw(directions.shape[1], directions.shape[1])).Q
     assert torch.allclose(feature_dimensionality(turned), found, atol=1e-12)
-    assert torch.allclose(feature_dimensionality(7 * torch.stack([directions, turned])), found.expand(2, -1), atol=1e-12)
+    assert torch.allclose(
+        feature_dimensionality(7 * torch.stack([directions, turned])),
+        found.expand(2, -1),
+        atol=1e-12,
+    )
 
 
 @given(st.integers(2, 200), st.integers(2, 64), st.integers(0, 1000))
@@ -73,7 +79,9 @@ def test_labels_read_the_head():
     with torch.no_grad():
         model.head.weight.copy_(draw(n, d, seed=1))
     null = superposition.measure_label_superposition(model, batch, {})
-    assert null["dimensionality"].mean().item() == pytest.approx(null["dimensionality_random"].item(), rel=0.15)
+    assert null["dimensionality"].mean().item() == pytest.approx(
+        null["dimensionality_random"].item(), rel=0.15
+    )
 
 
 @pytest.mark.parametrize("options", [{"cls_token": False}, {"n_registers": 2}, {}])
@@ -82,7 +90,9 @@ def test_factors_in_coordinates_of_their_own_do_not_share(options):
     seen, values = traced(model, batch), batch.factors["class"]
     generator = torch.Generator().manual_seed(3)
     other = torch.randint(2, values.shape, generator=generator)
-    batch = type(batch)(images=batch.images, target=batch.target, factors={"one": values % 4, "other": other})
+    batch = type(batch)(
+        images=batch.images, target=batch.target, factors={"one": values % 4, "other": other}
+    )
     sites = ["blocks.0.resid_pre", "blocks.1.resid_pre", "blocks.1.resid_post"]
     apart, shared, noise = (dict(seen) for _ in range(3))
     codes = one_hot(values % 4, 4), one_hot(other, 2)
@@ -95,10 +105,16 @@ def test_factors_in_coordinates_of_their_own_do_not_share(options):
         noise[site] = draw(*shape, seed=place).float()
     for group in superposition.split_groups(seen[sites[0]], model):
         found = superposition.measure_factor_superposition(model, batch, apart)
-        assert torch.allclose(found[f"dimensionality[factor=one,group={group}]"], torch.full((3,), 3 / 4), atol=0.03)
-        assert torch.allclose(found[f"dimensionality[factor=other,group={group}]"], torch.full((3,), 1 / 2), atol=0.02)
+        assert torch.allclose(
+            found[f"dimensionality[factor=one,group={group}]"], torch.full((3,), 3 / 4), atol=0.03
+        )
+        assert torch.allclose(
+            found[f"dimensionality[factor=other,group={group}]"], torch.full((3,), 1 / 2), atol=0.02
+        )
         crowd = superposition.measure_factor_superposition(model, batch, shared)
-        assert torch.allclose(crowd[f"dimensionality[factor=one,group={group}]"], torch.full((3,), 1 / 6), atol=1e-3)
+        assert torch.allclose(
+            crowd[f"dimensionality[factor=one,group={group}]"], torch.full((3,), 1 / 6), atol=1e-3
+        )
         null = superposition.measure_factor_superposition(model, batch, noise)
         for name in ("one", "other"):
             assert null[f"dimensionality[factor={name},group={group}]"].max() < 0.75
@@ -107,6 +123,8 @@ def test_factors_in_coordinates_of_their_own_do_not_share(options):
 
 def test_a_factor_of_one_value_has_no_direction():
     x, values = draw(50, 6), torch.zeros(50, dtype=torch.int64)
-    found = superposition.fit_probe_directions(x, {"constant": values, "other": torch.arange(50) % 2})
+    found = superposition.fit_probe_directions(
+        x, {"constant": values, "other": torch.arange(50) % 2}
+    )
     assert found["constant"].abs().max() == 0
     assert torch.allclose(found["other"].norm(dim=1), torch.ones(2).double())

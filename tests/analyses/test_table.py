@@ -27,7 +27,11 @@ ONLY = {
     "cls_mass": lambda config: config.cls_token,
     "cls_to_patches": lambda config: config.cls_token,
     "register_mass": lambda config: config.n_registers > 0,
-    **{f"{kind}_composition{z}": lambda config: config.n_layers > 1 for kind in "qkv" for z in ("", "_z")},
+    **{
+        f"{kind}_composition{z}": lambda config: config.n_layers > 1
+        for kind in "qkv"
+        for z in ("", "_z")
+    },
     "direct_mlp": lambda config: config.d_mlp > 0,
     "decided": lambda config: config.readout not in ("every", "pixels"),
     "virtual_copying": lambda config: config.n_layers > 1,
@@ -36,7 +40,15 @@ ONLY = {
 MAY_BE_NAN = (
     {"accuracy_of_value", "loss_of_value"}
     | {f"{kind}_composition{z}" for kind in "qkv" for z in ("", "_z")}
-    | {"prefix_matching", "prefix_matching_raw", "decided", "virtual_copying", "advantage", "score", "null"}
+    | {
+        "prefix_matching",
+        "prefix_matching_raw",
+        "decided",
+        "virtual_copying",
+        "advantage",
+        "score",
+        "null",
+    }
     | {"correlation", "correlation_mean"}
     | {"llc", "llc_sd", "scale"}  # chains that diverged, a gradient that is all noise
     | {"effective_rank", "participation_ratio", "alpha", "cka"}  # of a CLS token that does not vary
@@ -76,16 +88,30 @@ def test_every_analysis_returns_exactly_what_it_declares(name, options):
     for analysis in ANALYSES.values():
         if analysis.missing(model, batch) or (analysis.slow and name not in SLOW_ON):
             continue
-        found = analysis.measure(model, batch, trace(model, batch.images, analysis.sites) if analysis.sites else {})
-        expected = {quantity for quantity in analysis.axes if ONLY.get(quantity, lambda config: True)(model.config)}
+        found = analysis.measure(
+            model, batch, trace(model, batch.images, analysis.sites) if analysis.sites else {}
+        )
+        expected = {
+            quantity
+            for quantity in analysis.axes
+            if ONLY.get(quantity, lambda config: True)(model.config)
+        }
         assert {quantity.split("[")[0] for quantity in found} == expected, analysis.name
         for quantity, value in found.items():
             axes = analysis.axes[quantity.split("[")[0]].split()
             assert value.ndim == len(axes) and not value.requires_grad, quantity
-            assert all(size in sizes(model.config)[axis] for size, axis in zip(value.shape, axes, strict=True)), quantity
-            allowed = value.isfinite() | (value.isnan() if quantity.split("[")[0] in MAY_BE_NAN else False)
+            assert all(
+                size in sizes(model.config)[axis]
+                for size, axis in zip(value.shape, axes, strict=True)
+            ), quantity
+            allowed = value.isfinite() | (
+                value.isnan() if quantity.split("[")[0] in MAY_BE_NAN else False
+            )
             assert allowed.all(), quantity
-            assert list(build_rows(quantity, value, analysis.axes[quantity.split("[")[0]])) or value.isnan().all()
+            assert (
+                list(build_rows(quantity, value, analysis.axes[quantity.split("[")[0]]))
+                or value.isnan().all()
+            )
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -102,7 +128,9 @@ def test_every_analysis_is_pure(name, options):
         if not analysis.missing(model, batch) and (not analysis.slow or name == "induction 1x7"):
             one, two = analysis.measure(model, batch, seen), analysis.measure(model, batch, seen)
             assert list(one) == list(two)
-            assert all(torch.equal(one[key].nan_to_num(-7), two[key].nan_to_num(-7)) for key in one), analysis.name
+            assert all(
+                torch.equal(one[key].nan_to_num(-7), two[key].nan_to_num(-7)) for key in one
+            ), analysis.name
     assert all(torch.equal(seen[key], before[key]) for key in seen)
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
     assert torch.equal(batch.images, images) and torch.equal(batch.target, target)

@@ -48,11 +48,21 @@ def test_circuits_of_a_model_say_what_its_scores_and_results_are(norm):
     seen = traced(model, batch)
     for layer in range(2):
         stream = seen[f"blocks.{layer}.resid_pre"] / seen.get(f"blocks.{layer}.ln1.scale", 1)
-        scores = torch.einsum("iqd,hde,ike->ihqk", stream, qk_circuit(model, layer), stream) / model.config.d_head**0.5
+        scores = (
+            torch.einsum("iqd,hde,ike->ihqk", stream, qk_circuit(model, layer), stream)
+            / model.config.d_head**0.5
+        )
         assert torch.allclose(scores, seen[f"blocks.{layer}.attn.attn_scores"], atol=1e-4)
-        moved = torch.einsum("ihqk,ikd,hde->iqhe", seen[f"blocks.{layer}.attn.pattern"], stream, ov_circuit(model, layer))
+        moved = torch.einsum(
+            "ihqk,ikd,hde->iqhe",
+            seen[f"blocks.{layer}.attn.pattern"],
+            stream,
+            ov_circuit(model, layer),
+        )
         assert torch.allclose(moved, seen[f"blocks.{layer}.attn.result"], atol=1e-4)
-    last = (seen["blocks.1.resid_post"] / seen.get("ln_final.scale", 1))[:, 1:].mean(1)  # CLS is not read
+    last = (seen["blocks.1.resid_post"] / seen.get("ln_final.scale", 1))[:, 1:].mean(
+        1
+    )  # CLS is not read
     with torch.no_grad():
         constant = model.head(getattr(model.ln_final, "bias", torch.zeros(16)))
     assert torch.allclose(last @ fold_unembedding(model) + constant, seen["logits"], atol=1e-4)
@@ -64,7 +74,10 @@ def test_the_norm_is_folded_into_what_reads_only(norm):
     plain = model.blocks[1].attn.head_weights()
     parts = fold_head_weights(model, 1)
     assert torch.equal(parts[3], plain[3])
-    assert all(torch.equal(part, other) == (norm == "none") for part, other in zip(parts[:3], plain[:3], strict=True))
+    assert all(
+        torch.equal(part, other) == (norm == "none")
+        for part, other in zip(parts[:3], plain[:3], strict=True)
+    )
     ones = torch.ones(1, 16)
     assert (fold_norm(model.blocks[1].ln1, norm, ones).abs().max() < 1e-6) == (norm == "layer")
 
@@ -103,7 +116,9 @@ def test_random_heads_copy_within_the_published_band():
     model, batch = model_for("induction 4x4", n=2)
     mean, sd = weights.simulate_copying(16, 8)
     plain = torch.stack([score_copying(*block.attn.head_weights()[2:]) for block in model.blocks])
-    assert torch.allclose(weights.measure_weights(model, batch, {})["copying_z"], (plain - mean) / sd)
+    assert torch.allclose(
+        weights.measure_weights(model, batch, {})["copying_z"], (plain - mean) / sd
+    )
     scores = score_copying(draw(400, 64, 8, seed=5), draw(400, 8, 64, seed=6))
     assert 0.45 < scores.max() < 0.7
 
@@ -115,7 +130,9 @@ def test_pixels_of_a_direction_answer_as_the_embedding_does():
     assert pictures.shape == (5, 1, 8, 8)
     patches = trace(model, batch.images, ["patches", "embed"])
     by_picture = patches["patches"] @ pictures.flatten(1).T
-    assert torch.allclose(by_picture, (patches["embed"] - model.patch.bias.detach()) @ along.T, atol=1e-4)
+    assert torch.allclose(
+        by_picture, (patches["embed"] - model.patch.bias.detach()) @ along.T, atol=1e-4
+    )
 
 
 def test_the_glyphs_that_an_induction_head_compares_come_back_as_pictures():
@@ -137,20 +154,36 @@ def test_the_glyphs_that_an_induction_head_compares_come_back_as_pictures():
 def test_virtual_heads_multiply_and_undo_each_other():
     model, batch = model_for("induction 4x4", n=2, norm="none")
     product = compose_virtual_heads(model, 0, 1)
-    assert torch.allclose(product[1, 0], ov_circuit(model, 0)[1] @ ov_circuit(model, 1)[0], atol=1e-5)
+    assert torch.allclose(
+        product[1, 0], ov_circuit(model, 0)[1] @ ov_circuit(model, 1)[0], atol=1e-5
+    )
     turn = torch.linalg.qr(draw(16, 16)).Q[None]
-    there, back = (turn, turn, turn, torch.eye(16)[None]), (turn, turn, turn.mT.contiguous(), torch.eye(16)[None])
+    there, back = (
+        (turn, turn, turn, torch.eye(16)[None]),
+        (turn, turn, turn.mT.contiguous(), torch.eye(16)[None]),
+    )
     assert weights.score_virtual_copying(there, back).item() == pytest.approx(1, abs=1e-5)
     minus = (*there[:3], -there[3])
     assert weights.score_virtual_copying(minus, back).item() == pytest.approx(-1, abs=1e-5)
-    random = [tuple(draw(*shape, seed=seed) for shape in [(20, 64, 16)] * 3 + [(20, 16, 64)]) for seed in (0, 9)]
+    random = [
+        tuple(draw(*shape, seed=seed) for shape in [(20, 64, 16)] * 3 + [(20, 16, 64)])
+        for seed in (0, 9)
+    ]
     assert weights.score_virtual_copying(*random).abs().mean() < 0.15
     found = ANALYSES["weights"].measure(model, batch, {})["virtual_copying"]
-    assert found[0, :, 1].isfinite().all() and found[1].isnan().all() and found[0, :, 0].isnan().all()
+    assert (
+        found[0, :, 1].isfinite().all() and found[1].isnan().all() and found[0, :, 0].isnan().all()
+    )
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"mask": "causal", "n_registers": 2, "cls_token": True}, {"d_mlp": 8, "n_idle": 1}, {"norm": "layer"}]
+    "options",
+    [
+        {},
+        {"mask": "causal", "n_registers": 2, "cls_token": True},
+        {"d_mlp": 8, "n_idle": 1},
+        {"norm": "layer"},
+    ],
 )
 def test_the_hand_built_induction_head_copies_its_labels_and_no_other_head_does(options):
     model, batch, *_ = induction_head(images=128, **options)
@@ -176,17 +209,24 @@ def replace_head(model, config, seed):
     """The same weights under a head for another number of labels, which reads everything."""
     made = build_task(config)
     other = empty(made, model.config.d_model, 2, 8, 1, readout="last", cls_token=False)
-    state = model.state_dict() | {"head.weight": draw(16, model.config.d_model, seed=seed), "head.bias": torch.zeros(16)}
+    state = model.state_dict() | {
+        "head.weight": draw(16, model.config.d_model, seed=seed),
+        "head.bias": torch.zeros(16),
+    }
     other.load_state_dict(state)
     return other
 
 
 def test_a_vocabulary_is_cells_that_name_their_class():
-    batch = build_task(InductionConfig(rows=3, columns=3, n_items=8, n_labels=4)).eval_batch("test", 64, 0)
+    batch = build_task(InductionConfig(rows=3, columns=3, n_items=8, n_labels=4)).eval_batch(
+        "test", 64, 0
+    )
     contents, classes = weights.find_vocabulary(batch)
     assert contents.tolist() == [8, 9, 10, 11] and classes.tolist() == [0, 1, 2, 3]
     assert weights.find_vocabulary(replace(batch, retrieval=None)) is None
-    assert weights.find_vocabulary(replace(batch, target=torch.arange(64))) is None  # one content, many answers
+    assert (
+        weights.find_vocabulary(replace(batch, target=torch.arange(64))) is None
+    )  # one content, many answers
 
 
 @every_shape
@@ -197,7 +237,9 @@ def test_the_parts_of_the_scores_sum_to_the_scores(options):
     total = torch.stack(list(parts.values())).sum(0)
     assert torch.allclose(total[seen.isfinite()], seen[seen.isfinite()], atol=1e-4)
     shares = weights.measure_score_parts(model, batch, {})
-    assert torch.allclose(torch.stack(list(shares.values())).sum(0), torch.ones(model.config.n_heads), atol=1e-5)
+    assert torch.allclose(
+        torch.stack(list(shares.values())).sum(0), torch.ones(model.config.n_heads), atol=1e-5
+    )
 
 
 def test_shares_count_only_keys_that_the_mask_allows():
@@ -209,30 +251,49 @@ def test_shares_count_only_keys_that_the_mask_allows():
         together, alone = 0.0, 0.0
         for query in range(model.config.n_tokens):
             one, whole = part[:, 0, query, : query + 1], total[:, 0, query, : query + 1]
-            together += ((one - one.mean(-1, keepdim=True)) * (whole - whole.mean(-1, keepdim=True))).sum().item()
+            together += (
+                ((one - one.mean(-1, keepdim=True)) * (whole - whole.mean(-1, keepdim=True)))
+                .sum()
+                .item()
+            )
             alone += (whole - whole.mean(-1, keepdim=True)).square().sum().item()
         assert shares[f"{asks}_{answers}"][0].item() == pytest.approx(together / alone, abs=1e-4)
 
 
 def test_purely_positional_and_purely_content_heads():
     """a0.h0 of the induction model reads positions only; a head that compares contents reads nothing else."""
-    for options in ({}, {"mask": "causal"}, {"cls_token": True, "n_registers": 1, "mask": "local"}, {"norm": "rms"}):
+    for options in (
+        {},
+        {"mask": "causal"},
+        {"cls_token": True, "n_registers": 1, "mask": "local"},
+        {"norm": "rms"},
+    ):
         model, batch, *_ = induction_head(**options)
         shares = weights.measure_score_parts(model, batch, {})
         assert shares["position_position"].item() == pytest.approx(1, abs=1e-4)
-        assert max(shares[name].abs().item() for name in shares if name != "position_position") < 1e-4
+        assert (
+            max(shares[name].abs().item() for name in shares if name != "position_position") < 1e-4
+        )
     config = InductionConfig(rows=3, columns=3, n_items=8, n_labels=8, noise=0)
-    for name, query, key in (("content_content", 0, 0), ("position_content", 16, 0), ("content_position", 0, 16)):
+    for name, query, key in (
+        ("content_content", 0, 0),
+        ("position_content", 16, 0),
+        ("content_position", 0, 16),
+    ):
         model = empty(build_task(config), 25, 1, 1, 16, readout="last", cls_token=False)
         look(model, 16, slice(0, 16))
         read = torch.eye(model.config.d_model)
         model.positions.copy_(read[16:25])
-        write(model, 0, 0, read[:, query : query + 9], read[:, key : key + 9], read[:, :16], read[:16])
-        assert weights.measure_score_parts(model, batch, {})[name].item() == pytest.approx(1, abs=1e-4)
+        write(
+            model, 0, 0, read[:, query : query + 9], read[:, key : key + 9], read[:, :16], read[:16]
+        )
+        assert weights.measure_score_parts(model, batch, {})[name].item() == pytest.approx(
+            1, abs=1e-4
+        )
     pointer = two_hop_pointer()
-    assert weights.measure_score_parts(pointer.model, pointer.batch, {})["position_position"].item() == pytest.approx(
-        1, abs=1e-4
-    )
+    assert weights.measure_score_parts(pointer.model, pointer.batch, {})[
+        "position_position"
+    ].item() == pytest.approx(1, abs=1e-4)
     nothing = empty(build_task(config), 25, 1, 1, 16, readout="last", cls_token=False)
     assert weights.measure_score_parts(nothing, batch, {})["content_content"].isnan().all()
 
@@ -245,7 +306,9 @@ def test_the_softmax_of_centred_scores_is_the_pattern(options):
         scores = seen[f"blocks.{layer}.attn.attn_scores"]
         there = scores.isfinite()
         rows = centre_scores(scores)
-        assert torch.allclose(rows.sum(-1), torch.zeros(()), atol=1e-4) and (rows[~there] == 0).all()
+        assert (
+            torch.allclose(rows.sum(-1), torch.zeros(()), atol=1e-4) and (rows[~there] == 0).all()
+        )
         again = rows.masked_fill(~there, -torch.inf).softmax(-1)
         assert torch.allclose(again, seen[f"blocks.{layer}.attn.pattern"], atol=1e-5)
 
@@ -255,7 +318,11 @@ def test_the_softmax_of_centred_scores_is_the_pattern(options):
 def test_scores_of_families_on_planted_and_uniform_scores(n_prefix, causal):
     grid, patches = (3, 4), 12
     tokens = n_prefix + patches
-    allowed = torch.ones(tokens, tokens, dtype=torch.bool).tril() if causal else torch.ones(tokens, tokens, dtype=torch.bool)
+    allowed = (
+        torch.ones(tokens, tokens, dtype=torch.bool).tril()
+        if causal
+        else torch.ones(tokens, tokens, dtype=torch.bool)
+    )
     allowed[:n_prefix] = True
     families = attention.list_families(grid)
     flat = torch.full((2, 1, tokens, tokens), 3.0).masked_fill(~allowed, -torch.inf)
@@ -273,9 +340,22 @@ def test_scores_of_families_on_planted_and_uniform_scores(n_prefix, causal):
 def test_the_analysis_of_scores_sees_the_previous_cell_head():
     model, batch, *_ = induction_head(n_idle=1)
     found = weights.measure_scores(model, batch, traced(model, batch))
-    assert found["advantage[family=previous]"][0, 0] > 20 and found["advantage[family=previous]"][1, 0] < 5
-    nothing = empty(build_task(InductionConfig(rows=3, columns=3, n_items=8, n_labels=8, noise=0)), 8, 2, 1, 8, readout="mean")
-    assert all(value.abs().max() == 0 for value in weights.measure_scores(nothing, batch, traced(nothing, batch)).values())
+    assert (
+        found["advantage[family=previous]"][0, 0] > 20
+        and found["advantage[family=previous]"][1, 0] < 5
+    )
+    nothing = empty(
+        build_task(InductionConfig(rows=3, columns=3, n_items=8, n_labels=8, noise=0)),
+        8,
+        2,
+        1,
+        8,
+        readout="mean",
+    )
+    assert all(
+        value.abs().max() == 0
+        for value in weights.measure_scores(nothing, batch, traced(nothing, batch)).values()
+    )
 
 
 def test_layers_that_are_not_there_and_heads_the_wrong_way_round_are_refused():

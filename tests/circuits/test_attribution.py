@@ -9,7 +9,13 @@ import torch
 from hypothesis import given, settings
 
 from tests.laws.models import BASE, CASES, build, configs, pictures
-from toyvit.instruments.attribution import SITES, attribute_components, attribute_neurons, attribute_patches, attribute_sources
+from toyvit.instruments.attribution import (
+    SITES,
+    attribute_components,
+    attribute_neurons,
+    attribute_patches,
+    attribute_sources,
+)
 from toyvit.model.forward import run_model, trace
 from toyvit.model.taps import editing
 
@@ -22,12 +28,16 @@ def check_sums(model, images):
     seen, logits = traced(model, images), run_model(model, images)
     parts = attribute_components(model, seen)
     total = torch.stack(list(parts.values())).sum(0)
-    assert torch.allclose(total.reshape(logits.shape), logits, atol=1e-5), (total.reshape(logits.shape) - logits).abs().max()
+    assert torch.allclose(total.reshape(logits.shape), logits, atol=1e-5), (
+        (total.reshape(logits.shape) - logits).abs().max()
+    )
     patches = attribute_patches(model, seen).sum(2)
     heads = torch.stack([value for name, value in parts.items() if name.startswith("a")]).sum(0)
     assert torch.allclose(patches, heads, atol=1e-5)
     for layer in range(model.config.n_layers if model.config.d_mlp else 0):
-        assert torch.allclose(attribute_neurons(model, seen, layer).sum(2), parts[f"m{layer}"], atol=1e-5)
+        assert torch.allclose(
+            attribute_neurons(model, seen, layer).sum(2), parts[f"m{layer}"], atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -42,7 +52,9 @@ def test_components_sum_to_the_logits_of_any_model(config):
 
 
 @pytest.mark.parametrize("readout", ["cls", "mean", "every"])
-def test_a_head_s_part_is_what_its_removal_takes_off_where_no_norm_and_no_later_layer_intervenes(readout):
+def test_a_head_s_part_is_what_its_removal_takes_off_where_no_norm_and_no_later_layer_intervenes(
+    readout,
+):
     config = replace(BASE, norm="none", d_mlp=0, readout=readout)
     model, images = build(config), pictures(config, 3)
     whole, parts = run_model(model, images), attribute_components(model, traced(model, images))

@@ -17,7 +17,14 @@ from toyvit.circuits.circuit import (
     hash_architecture,
     load_circuit,
 )
-from toyvit.circuits.edges import ABLATIONS, acdc, compute_ablated_outputs, eap, keep_connected, select_strongest
+from toyvit.circuits.edges import (
+    ABLATIONS,
+    acdc,
+    compute_ablated_outputs,
+    eap,
+    keep_connected,
+    select_strongest,
+)
 from toyvit.circuits.graph import build_graph, cache_nodes, run_edges
 from toyvit.circuits.pairs import METRICS, PatchingPairs, class_pairs, counterfactual_pairs
 from toyvit.data.tasks import build_task
@@ -64,7 +71,10 @@ def test_eap_is_exact_on_a_linear_model(points, readout):
     for receiver, sender in wires.allowed.nonzero().tolist():
         edge_mask = wires.allowed.float()
         edge_mask[receiver, sender] = 0
-        change = difference(run_edges(model, cache_nodes(model, pairs.clean), edge_mask, other), pairs) - clean
+        change = (
+            difference(run_edges(model, cache_nodes(model, pairs.clean), edge_mask, other), pairs)
+            - clean
+        )
         assert torch.allclose(scores[receiver, sender], change, atol=1e-4), wires.name_edges(
             1 - edge_mask - (~wires.allowed).float()
         )
@@ -77,7 +87,9 @@ def test_scores_into_the_logits_sum_to_the_first_order_change(case):
     last = f"blocks.{config.n_layers - 1}.resid_post"
     tap = nudging([last])
     difference(model(pairs.clean, tap), pairs).backward()
-    change = (trace(model, pairs.corrupt, [last])[last] - trace(model, pairs.clean, [last])[last]) * tap.nudges[last].grad
+    change = (
+        trace(model, pairs.corrupt, [last])[last] - trace(model, pairs.clean, [last])[last]
+    ) * tap.nudges[last].grad
     assert torch.allclose(eap(model, pairs)[-1].sum(), change.sum(), atol=1e-4)
 
 
@@ -88,7 +100,9 @@ def test_integrated_scores_out_of_the_input_sum_to_the_whole_change(case):
     config = ONE_ANSWER[case]
     model, pairs = build(config), pairs_for(config)
     whole = difference(model(pairs.corrupt), pairs) - difference(model(pairs.clean), pairs)
-    errors = [abs(eap(model, pairs, points=points)[:, 0].sum() - whole).item() for points in (2, 32, 256)]
+    errors = [
+        abs(eap(model, pairs, points=points)[:, 0].sum() - whole).item() for points in (2, 32, 256)
+    ]
     assert errors[2] < errors[1] < errors[0] or errors[2] < 1e-4
     assert errors[2] < 0.02 * abs(whole).item()
 
@@ -112,12 +126,12 @@ def test_the_whole_model_is_faithful_and_nothing_is_not(case, ablation):
     for metric in METRICS:
         evaluator = CircuitEvaluator(model=model, pairs=pairs, metric=metric, ablation=ablation)
         full_mask = evaluator.full_mask
-        assert evaluator.faithfulness(full_mask) == pytest.approx(1) and evaluator.faithfulness(0 * full_mask) == pytest.approx(
-            0, abs=1e-6
-        )
-        assert evaluator.completeness(full_mask) == pytest.approx(0, abs=1e-6) and evaluator.completeness(
+        assert evaluator.faithfulness(full_mask) == pytest.approx(1) and evaluator.faithfulness(
             0 * full_mask
-        ) == pytest.approx(1)
+        ) == pytest.approx(0, abs=1e-6)
+        assert evaluator.completeness(full_mask) == pytest.approx(
+            0, abs=1e-6
+        ) and evaluator.completeness(0 * full_mask) == pytest.approx(1)
 
 
 def test_in_a_linear_model_what_each_edge_into_the_logits_takes_off_adds_up():
@@ -132,11 +146,16 @@ def test_corrupt_as_the_base_is_the_corrupt_picture():
     model, pairs = build(BASE), pairs_for(BASE)
     cache = cache_nodes(model, pairs.clean)
     logits = run_edges(
-        model, cache, 0 * build_graph(BASE).allowed.float(), compute_ablated_outputs(model, pairs, "corrupt", cache)
+        model,
+        cache,
+        0 * build_graph(BASE).allowed.float(),
+        compute_ablated_outputs(model, pairs, "corrupt", cache),
     )
     assert torch.allclose(logits, model(pairs.corrupt), atol=1e-5)
     swapped = CircuitEvaluator(model=model, pairs=pairs.swap())
-    assert swapped.score(swapped.full_mask) == pytest.approx(difference(model(pairs.corrupt), pairs.swap()).item(), abs=1e-5)
+    assert swapped.score(swapped.full_mask) == pytest.approx(
+        difference(model(pairs.corrupt), pairs.swap()).item(), abs=1e-5
+    )
 
 
 def test_acdc_cuts_what_nothing_depends_on():
@@ -148,7 +167,10 @@ def test_acdc_cuts_what_nothing_depends_on():
         model.blocks[1].attn.out.weight.zero_()
         model.blocks[0].attn.out.weight[:, config.d_head :] = 0
     found = set(build_graph(config).name_edges(acdc(model, pairs, 1e-6)))
-    assert found and found <= {f"input->a0.h0<{part}>" for part in "qkv"} | {"input->logits", "a0.h0->logits"}
+    assert found and found <= {f"input->a0.h0<{part}>" for part in "qkv"} | {
+        "input->logits",
+        "a0.h0->logits",
+    }
     assert "a0.h0->logits" in found
     assert acdc(model, pairs, 1e6).sum() == 0
     evaluator = CircuitEvaluator(model=model, pairs=pairs, metric="kl")
@@ -163,7 +185,10 @@ def test_edges_on_no_path_are_dropped():
     assert set(wires.name_edges(keep_connected(model, wires.mask_edges(path | loose)))) == path
     assert keep_connected(model, wires.mask_edges(loose)).sum() == 0
     scores = wires.mask_edges(path) * 3 + wires.mask_edges({"input->a0.h1<q>"}) * 5
-    assert set(wires.name_edges(select_strongest(model, scores, 4))) == path and select_strongest(model, scores, 1).sum() == 0
+    assert (
+        set(wires.name_edges(select_strongest(model, scores, 4))) == path
+        and select_strongest(model, scores, 1).sum() == 0
+    )
 
 
 def test_random_circuits_are_connected_of_their_size_and_differ():
@@ -171,13 +196,18 @@ def test_random_circuits_are_connected_of_their_size_and_differ():
     for size in (0, 1, 5, 12, 30, int(build_graph(BASE).allowed.sum())):
         circuits = list(draw_random_circuits(model, size, 12))
         assert all(edge_mask.sum() == size for edge_mask in circuits)
-        assert all(torch.equal(keep_connected(model, edge_mask), edge_mask) for edge_mask in circuits)
+        assert all(
+            torch.equal(keep_connected(model, edge_mask), edge_mask) for edge_mask in circuits
+        )
         assert len({tuple(edge_mask.flatten().tolist()) for edge_mask in circuits}) > 3 or size in (
             0,
             1,
             len(build_graph(BASE).edges),
         )
-        assert all(torch.equal(one, two) for one, two in zip(circuits, draw_random_circuits(model, size, 12), strict=True))
+        assert all(
+            torch.equal(one, two)
+            for one, two in zip(circuits, draw_random_circuits(model, size, 12), strict=True)
+        )
     with pytest.raises(BadInput, match="0 to 46 edges, got 47"):
         next(draw_random_circuits(model, 47, 1))
 
@@ -186,13 +216,19 @@ def test_a_circuit_comes_back_from_its_file_and_fits_its_own_architecture_only(t
     model = build(BASE)
     edges = build_graph(BASE).name_edges(select_strongest(model, eap(model, pairs_for(BASE)), 9))
     made = Circuit(
-        edges=edges, metric="kl", ablation="mean", method="eap", checkpoint="x at 3", architecture=hash_architecture(BASE)
+        edges=edges,
+        metric="kl",
+        ablation="mean",
+        method="eap",
+        checkpoint="x at 3",
+        architecture=hash_architecture(BASE),
     )
     made.save(tmp_path / "circuit.json")
     back = load_circuit(tmp_path / "circuit.json")
     assert back == made and build_graph(BASE).name_edges(back.edge_mask(model)) == edges
     with pytest.raises(
-        BadInput, match=r"a model of another architecture .* has the nodes input, a0\.h0, a0\.h1, a1\.h0, a1\.h1"
+        BadInput,
+        match=r"a model of another architecture .* has the nodes input, a0\.h0, a0\.h1, a1\.h0, a1\.h1",
     ):
         back.edge_mask(build(CASES["attention only"]))
     plain = json.loads((tmp_path / "circuit.json").read_text())
@@ -202,7 +238,9 @@ def test_a_circuit_comes_back_from_its_file_and_fits_its_own_architecture_only(t
         json.dumps({"edges": 3}): "holds no circuit",
         json.dumps(plain | {"edges": "abc"}): "its edges are 'abc', not a list of names",
         json.dumps(plain | {"metric": "kll"}): "unknown metric in .* 'kll'.*did you mean 'kl'",
-        json.dumps(plain | {"ablation": "men"}): "unknown ablation in .* 'men'.*did you mean 'mean'",
+        json.dumps(
+            plain | {"ablation": "men"}
+        ): "unknown ablation in .* 'men'.*did you mean 'mean'",
     }
     for text, message in bad.items():
         (tmp_path / "bad.json").write_text(text)
@@ -216,14 +254,20 @@ def test_pairs_come_from_counterfactuals_or_from_two_classes():
     for change, other in batch.counterfactuals.items():
         pairs = counterfactual_pairs(batch, change, 10)
         assert len(pairs.clean) == 10 and (pairs.answer != pairs.foil).all()
-        assert torch.equal(pairs.answer, batch.target[(batch.target != other.target).nonzero()[:10, 0]])
+        assert torch.equal(
+            pairs.answer, batch.target[(batch.target != other.target).nonzero()[:10, 0]]
+        )
     with pytest.raises(BadInput, match=r"unknown change 'items'.*did you mean 'item'"):
         counterfactual_pairs(batch, "items")
     digits = build_task(RECIPES["digits"]().task).eval_batch("test", 100, 0)
     with pytest.raises(BadInput, match="no counterfactual pairs"):
         counterfactual_pairs(digits)
     pairs = class_pairs(digits, 4, 9)
-    assert (pairs.answer == 4).all() and (pairs.foil == 9).all() and pairs.clean.shape == pairs.corrupt.shape
+    assert (
+        (pairs.answer == 4).all()
+        and (pairs.foil == 9).all()
+        and pairs.clean.shape == pairs.corrupt.shape
+    )
     with pytest.raises(BadInput, match="no pairs of classes 4 and 12"):
         class_pairs(digits, 4, 12)
     with pytest.raises(BadInput, match="of two classes, got 4 and 4"):
@@ -245,7 +289,9 @@ def test_what_there_is_to_explain_is_the_mean_over_pairs():
     """Truth: the difference that every edge makes; null: pairs of the same pictures, nothing and no spread."""
     model, pairs = build(BASE), pairs_for(BASE)
     evaluator = CircuitEvaluator(model=model, pairs=pairs)
-    by_pair = difference_by_pair(model(pairs.clean), pairs) - difference_by_pair(model(pairs.corrupt), pairs)
+    by_pair = difference_by_pair(model(pairs.clean), pairs) - difference_by_pair(
+        model(pairs.corrupt), pairs
+    )
     mean, error = evaluator.total_effect
     assert mean == pytest.approx(by_pair.mean().item(), abs=1e-5)
     assert error == pytest.approx(by_pair.std().item() / len(by_pair) ** 0.5, abs=1e-5)
@@ -262,7 +308,13 @@ def test_the_smallest_circuit_of_a_model_that_ignores_the_rest():
         model.blocks[0].attn.out.weight[:, config.d_head :] = 0
     evaluator = CircuitEvaluator(model=model, pairs=pairs)
     edge_mask = find_smallest(evaluator, eap(model, pairs), 0.99)
-    assert set(build_graph(config).name_edges(edge_mask)) <= {"input->a0.h0<v>", "a0.h0->logits", "input->logits"}
-    assert evaluator.faithfulness(edge_mask) >= 0.99 and evaluator.completeness(edge_mask) == pytest.approx(0, abs=0.02)
+    assert set(build_graph(config).name_edges(edge_mask)) <= {
+        "input->a0.h0<v>",
+        "a0.h0->logits",
+        "input->logits",
+    }
+    assert evaluator.faithfulness(edge_mask) >= 0.99 and evaluator.completeness(
+        edge_mask
+    ) == pytest.approx(0, abs=0.02)
     with pytest.raises(BadInput, match=r"between 0 and 1, got 1\.5"):
         find_smallest(evaluator, eap(model, pairs), 1.5)

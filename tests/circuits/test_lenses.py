@@ -59,7 +59,9 @@ def test_a_tuned_lens_is_never_worse_than_the_logit_lens(case):
     stream = streams(model, pictures(CASES[case], 64))
     plain = kl_to_final(apply_logit_lens(model, stream)).mean((1, 2))
     for steps in (0, 3, 200):
-        tuned = kl_to_final(fit_lens(model, stream, n_steps=steps, learning_rate=0.02)(model, stream)).mean((1, 2))
+        tuned = kl_to_final(
+            fit_lens(model, stream, n_steps=steps, learning_rate=0.02)(model, stream)
+        ).mean((1, 2))
         assert (tuned <= plain + 1e-6).all() and tuned[-1] == 0
     assert (tuned[:-1] < 0.8 * plain[:-1]).all()
 
@@ -99,5 +101,8 @@ def test_intersection_over_union():
     generator = torch.Generator().manual_seed(0)
     shown = (torch.rand(400, 25, generator=generator) < 0.5).long()
     said = (torch.rand(400, 25, generator=generator) < 0.5).long()
-    assert intersection_over_union(shown, shown, 5) == 1 and intersection_over_union(1 - shown, shown, 5) == 0
+    assert (
+        intersection_over_union(shown, shown, 5) == 1
+        and intersection_over_union(1 - shown, shown, 5) == 0
+    )
     assert intersection_over_union(said, shown, 2).item() == pytest.approx(1 / 3, abs=0.02)

@@ -6,7 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from toyvit.dynamics.edge_lifetimes import compare_runs, compare_steps, date_edges, jaccard, mark_alive, pivot_edge_scores
+from toyvit.dynamics.edge_lifetimes import (
+    compare_runs,
+    compare_steps,
+    date_edges,
+    jaccard,
+    mark_alive,
+    pivot_edge_scores,
+)
 from toyvit.errors import BadInput
 
 STEPS = [0, 10, 20, 40, 80, 100]
@@ -28,7 +35,9 @@ def test_planted_births_and_deaths():
     )
     assert list(found.index) == ["always", "dies", "born"]
     assert found["birth"].tolist() == [0, 0, 40]
-    assert found["death"].isna().tolist() == [True, False, True] and found.loc["dies", "death"] == 40
+    assert (
+        found["death"].isna().tolist() == [True, False, True] and found.loc["dies", "death"] == 40
+    )
 
 
 def test_share_of_the_largest_score_decides_who_is_alive():
@@ -44,7 +53,10 @@ def test_the_same_circuit_twice_and_random_ones():
     assert np.allclose(compare_steps(same, 10), 1)
     other = pd.DataFrame(generator.normal(size=(400, 50)), index=range(400))
     found = compare_steps(other, 10)
-    assert found["jaccard"].mean() == pytest.approx(10 / 90, abs=0.02) and abs(found["rank"].mean()) < 0.03
+    assert (
+        found["jaccard"].mean() == pytest.approx(10 / 90, abs=0.02)
+        and abs(found["rank"].mean()) < 0.03
+    )
     between = compare_runs([same, same, -2 * same], 10)
     assert np.allclose(between, 1)
     assert jaccard(same.iloc[0], -same.iloc[0], 5) == 1
@@ -52,7 +64,14 @@ def test_the_same_circuit_twice_and_random_ones():
 
 def test_what_was_not_measured_is_refused():
     frame = pd.DataFrame(
-        {"analysis": "edges", "quantity": "edge_score", "change": "query", "edge": "a->b", "step": [0, 10], "value": [1.0, 2.0]}
+        {
+            "analysis": "edges",
+            "quantity": "edge_score",
+            "change": "query",
+            "edge": "a->b",
+            "step": [0, 10],
+            "value": [1.0, 2.0],
+        }
     )
     assert pivot_edge_scores(frame, "query")["a->b"].tolist() == [1, 2]
     with pytest.raises(BadInput, match="change 'item': measured are"):

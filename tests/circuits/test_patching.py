@@ -46,15 +46,32 @@ def check_resumes(config, site):
 
         def put(value, name=name, head=head, token=token):
             new = value.clone()
-            place = (slice(None), *head, token) if site == "attn.pattern" else (slice(None), token, *head)
+            place = (
+                (slice(None), *head, token)
+                if site == "attn.pattern"
+                else (slice(None), token, *head)
+            )
             new[place] = there[name][place]
             return new
 
-        assert torch.allclose(logits, run_model(model, images, editing({name: put})), atol=1e-5), (layer, head, token)
+        assert torch.allclose(logits, run_model(model, images, editing({name: put})), atol=1e-5), (
+            layer,
+            head,
+            token,
+        )
 
 
 @pytest.mark.parametrize(
-    "case", ["norm=layer", "norm=none", "mask=causal", "registers", "bare", "attention biases", "readout=mean"]
+    "case",
+    [
+        "norm=layer",
+        "norm=none",
+        "mask=causal",
+        "registers",
+        "bare",
+        "attention biases",
+        "readout=mean",
+    ],
 )
 @pytest.mark.parametrize("site", PATCHABLE)
 def test_starting_at_the_change_is_the_whole_forward_pass(case, site):
@@ -76,7 +93,9 @@ def test_a_run_patched_with_itself_is_the_same_bits(case):
     model, images = build(config), pictures(config)
     plain = run_model(model, images)
     for site in sites_of(config):
-        assert all(torch.equal(logits, plain) for _, logits in iterate_patched(model, images, images, site)), site
+        assert all(
+            torch.equal(logits, plain) for _, logits in iterate_patched(model, images, images, site)
+        ), site
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -97,14 +116,19 @@ def test_both_directions_and_metrics_agree_on_what_a_linear_path_carries():
     """Without norm and later layers the last layer's heads add up: denoising and noising the same head are the same share."""
     config = replace(BASE, norm="none", d_mlp=0)
     model, pairs = build(config), pairs_for(config)
-    one, two = (patch_activations(model, pairs, "attn.z", direction=direction) for direction in ("denoise", "noise"))
+    one, two = (
+        patch_activations(model, pairs, "attn.z", direction=direction)
+        for direction in ("denoise", "noise")
+    )
     assert torch.allclose(one[1], two[1], atol=1e-4)
     rest = patch_activations(model, pairs, "resid_pre")[
         1, 0
     ]  # what CLS held before reaches the head directly and through attention
     assert one.shape == (2, 2, config.n_tokens) and rest.isfinite()
     with_itself = PatchingPairs(pairs.clean, pairs.clean, pairs.answer, pairs.foil)
-    assert patch_activations(model, with_itself, "attn.z").isnan().all()  # nothing to explain: 0 of 0
+    assert (
+        patch_activations(model, with_itself, "attn.z").isnan().all()
+    )  # nothing to explain: 0 of 0
 
 
 @pytest.mark.parametrize(
@@ -128,15 +152,25 @@ def test_a_blocked_cls_says_the_same_of_every_picture(case):
     config = CASES[case]
     model, images = build(config), pictures(config, 4)
     everyone, cls = select_tokens(model, "all"), select_tokens(model, "cls")
-    logits = run_attention_knockout(model, trace(model, images), connect_tokens(cls, everyone & ~cls), range(config.n_layers))
+    logits = run_attention_knockout(
+        model, trace(model, images), connect_tokens(cls, everyone & ~cls), range(config.n_layers)
+    )
     assert torch.allclose(logits, logits[:1].expand_as(logits), atol=1e-6)
     assert not torch.allclose(run_model(model, images)[1:], run_model(model, images)[:1], atol=1e-2)
     nobody = torch.zeros_like(cls)
     seen = trace(model, images)
     assert torch.equal(
-        run_attention_knockout(model, seen, connect_tokens(nobody, everyone), range(config.n_layers)), run_model(model, images)
+        run_attention_knockout(
+            model, seen, connect_tokens(nobody, everyone), range(config.n_layers)
+        ),
+        run_model(model, images),
     )
-    last = run_attention_knockout(model, seen, connect_tokens(select_tokens(model, "patches"), everyone), [config.n_layers - 1])
+    last = run_attention_knockout(
+        model,
+        seen,
+        connect_tokens(select_tokens(model, "patches"), everyone),
+        [config.n_layers - 1],
+    )
     assert torch.equal(last, run_model(model, images))  # after the last layer only CLS is read
 
 
@@ -151,9 +185,16 @@ def test_blocking_is_a_score_of_minus_infinity(layers):
     )
     keys[:, config.n_prefix] = False  # the first patch sees only itself: it keeps a key
     edges = connect_tokens(queries, keys)
-    tap = editing({f"blocks.{layer}.attn.attn_scores": lambda s: s.masked_fill(edges[:, None], -torch.inf) for layer in layers})
+    tap = editing(
+        {
+            f"blocks.{layer}.attn.attn_scores": lambda s: s.masked_fill(edges[:, None], -torch.inf)
+            for layer in layers
+        }
+    )
     assert torch.allclose(
-        run_attention_knockout(model, trace(model, images), edges, layers), run_model(model, images, tap), atol=1e-5
+        run_attention_knockout(model, trace(model, images), edges, layers),
+        run_model(model, images, tap),
+        atol=1e-5,
     )
 
 
@@ -161,8 +202,12 @@ def test_only_the_heads_and_layers_asked_for_are_blocked():
     config = CASES["registers"]
     model, images = build(config), pictures(config, 3)
     everyone = select_tokens(model, "all")
-    z = run_attention_knockout(model, trace(model, images), connect_tokens(everyone, everyone), [0], [1])
-    silent = run_model(model, images, editing({"blocks.0.attn.z": lambda z: z * torch.tensor([1.0, 0.0])[:, None]}))
+    z = run_attention_knockout(
+        model, trace(model, images), connect_tokens(everyone, everyone), [0], [1]
+    )
+    silent = run_model(
+        model, images, editing({"blocks.0.attn.z": lambda z: z * torch.tensor([1.0, 0.0])[:, None]})
+    )
     assert torch.allclose(z, silent, atol=1e-6)
 
 
@@ -181,4 +226,6 @@ def test_regions_and_layers_that_are_not_there_are_refused():
     with pytest.raises(BadInput, match="one layer or more of 0 to 1, got none"):
         run_attention_knockout(model, seen, everyone, [])
     with pytest.raises(BadInput, match=r"the trace lacks blocks\.1\.resid_pre"):
-        run_attention_knockout(model, trace(model, pictures(CASES["bare"]), ["blocks.0.resid_pre"]), everyone, [1])
+        run_attention_knockout(
+            model, trace(model, pictures(CASES["bare"]), ["blocks.0.resid_pre"]), everyone, [1]
+        )

@@ -21,7 +21,9 @@ def shuffled(batch):
     """Each picture against another one of the batch with another answer."""
     other = torch.roll(torch.arange(len(batch.images)), 7)
     keep = batch.target != batch.target[other]
-    return PatchingPairs(batch.images[keep], batch.images[other][keep], batch.target[keep], batch.target[other][keep])
+    return PatchingPairs(
+        batch.images[keep], batch.images[other][keep], batch.target[keep], batch.target[other][keep]
+    )
 
 
 CASES = {
@@ -52,7 +54,9 @@ def test_integrated_scores_tell_the_true_edges_without_a_mistake(name, case):
 @pytest.mark.parametrize("name", ALL)
 def test_pruning_leaves_exactly_the_true_edges(name, case):
     one, (pairs_of, truth) = made(name), CASES[case]
-    assert set(build_graph(one.model.config).name_edges(acdc(one.model, pairs_of(one), 1e-4))) == truth(one)
+    assert set(
+        build_graph(one.model.config).name_edges(acdc(one.model, pairs_of(one), 1e-4))
+    ) == truth(one)
 
 
 @pytest.mark.slow
@@ -60,24 +64,32 @@ def test_pruning_leaves_exactly_the_true_edges(name, case):
 def test_pruning_with_nothing_instead_finds_positions_too(name):
     """Less one edge at most, which moves no answer: under the causal mask the first cell would seem to follow itself."""
     one = made(name)
-    found = set(build_graph(one.model.config).name_edges(acdc(one.model, counterfactual_pairs(one.batch), 1e-4, "zero")))
+    found = set(
+        build_graph(one.model.config).name_edges(
+            acdc(one.model, counterfactual_pairs(one.batch), 1e-4, "zero")
+        )
+    )
     assert one.zero_edges - {"input->a1.h0<k>"} <= found <= one.zero_edges
     assert found == one.zero_edges or "causal" in name
 
 
-@pytest.mark.parametrize("name", ["induction, causal, registers, idle heads, MLP", "pointers, layer norm", "half, one layer"])
+@pytest.mark.parametrize(
+    "name",
+    ["induction, causal, registers, idle heads, MLP", "pointers, layer norm", "half, one layer"],
+)
 def test_the_smallest_faithful_circuit_is_made_of_true_edges(name):
     one = made(name)
     pairs = counterfactual_pairs(one.batch)
     evaluator = CircuitEvaluator(model=one.model, pairs=pairs)
     edge_mask = find_smallest(evaluator, eap(one.model, pairs, points=20), 0.99)
     assert (
-        set(build_graph(one.model.config).name_edges(edge_mask)) <= one.pair_edges and evaluator.faithfulness(edge_mask) >= 0.99
+        set(build_graph(one.model.config).name_edges(edge_mask)) <= one.pair_edges
+        and evaluator.faithfulness(edge_mask) >= 0.99
     )
     true = build_graph(one.model.config).mask_edges(one.pair_edges)
-    assert evaluator.faithfulness(true) == pytest.approx(1, abs=1e-4) and evaluator.completeness(true) == pytest.approx(
-        0, abs=1e-4
-    )
+    assert evaluator.faithfulness(true) == pytest.approx(1, abs=1e-4) and evaluator.completeness(
+        true
+    ) == pytest.approx(0, abs=1e-4)
 
 
 def test_the_gradient_at_one_point_does_make_mistakes():

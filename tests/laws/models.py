@@ -19,8 +19,14 @@ TABLES: dict[str, dict[str, Any]] = {
     "activation": options.ACTIVATIONS,
     "readout": options.READOUTS,
 }
-BASE = ModelConfig(n_heads=2, d_model=8, d_mlp=12, image_size=(6, 8), patch_size=2, n_channels=2, n_classes=3)  # 3 x 4 patches
-CASES = {f"{field}={entry}": replace(BASE, **{field: entry}) for field, table in TABLES.items() for entry in table} | {
+BASE = ModelConfig(
+    n_heads=2, d_model=8, d_mlp=12, image_size=(6, 8), patch_size=2, n_channels=2, n_classes=3
+)  # 3 x 4 patches
+CASES = {
+    f"{field}={entry}": replace(BASE, **{field: entry})
+    for field, table in TABLES.items()
+    for entry in table
+} | {
     "attention only": replace(BASE, d_mlp=0),
     "registers": replace(BASE, n_registers=2),
     "registers, no CLS": replace(BASE, n_registers=2, cls_token=False, readout="last"),
@@ -66,7 +72,9 @@ def build(config: ModelConfig, seed: int = 1) -> ViT:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             is_matrix = weight.ndim == 2 and name not in ("positions", "prefix")
-            weight.normal_(0, 0.8 / weight.shape[1] ** 0.5 if is_matrix else 0.5, generator=generator)
+            weight.normal_(
+                0, 0.8 / weight.shape[1] ** 0.5 if is_matrix else 0.5, generator=generator
+            )
     return model
 
 

@@ -55,7 +55,9 @@ def refused(kind: type[Any], item: Field[Any]) -> Iterator[Any]:
 
 def _texts(record: Any, name: str) -> list[str]:
     """What a text field may be: a table's keys, or what the field itself says is allowed."""
-    (allowed,) = (item.metadata.get("allowed", ("another",)) for item in fields(record) if item.name == name)
+    (allowed,) = (
+        item.metadata.get("allowed", ("another",)) for item in fields(record) if item.name == name
+    )
     return list(TABLES.get(name, allowed))
 
 
@@ -98,5 +100,7 @@ def runs(draw: st.DrawFn) -> RunConfig:
     for _ in range(draw(st.integers(0, 3))):
         part = draw(st.sampled_from(["task", "train", "seeds", "model"]))
         record = getattr(run, part)
-        run = replace(run, **{part: another(record, draw(st.sampled_from(fields(record)))) or record})
+        run = replace(
+            run, **{part: another(record, draw(st.sampled_from(fields(record)))) or record}
+        )
     return run

@@ -49,7 +49,9 @@ def share_of_labels(made: Task, batch: Batch) -> dict[str, float]:
     right, nats = [], []
     for image, answer in enumerate(batch.target.tolist()):
         cells = batch.content[image].tolist()
-        labels = [cells[place] - made.world.n_known for place in range(len(cells) - 2, -1, -2)][: made.config.n_pairs]
+        labels = [cells[place] - made.world.n_known for place in range(len(cells) - 2, -1, -2)][
+            : made.config.n_pairs
+        ]
         counts = Counter(labels)
         best = [label for label, count in counts.items() if count == max(counts.values())]
         right.append((answer in best) / len(best))
@@ -74,9 +76,15 @@ def strategies(made: Task, batch: Batch) -> dict[str, float]:
     for name, said in batch.strategies.items():
         p = [said[place].double().numpy() for _, place, _ in questions]
         truth = [batch.strategies["truth"][place].double().numpy() for _, place, _ in questions]
-        found[f"loss.{name}"] = np.mean([-math.log(row[answer]) for row, (_, _, answer) in zip(p, questions, strict=True)])
-        found[f"accuracy.{name}"] = np.mean([row.argmax() == answer for row, (_, _, answer) in zip(p, questions, strict=True)])
-        found[f"kl.{name}"] = np.mean([(t * np.log(t / row)).sum() for t, row in zip(truth, p, strict=True)])
+        found[f"loss.{name}"] = np.mean(
+            [-math.log(row[answer]) for row, (_, _, answer) in zip(p, questions, strict=True)]
+        )
+        found[f"accuracy.{name}"] = np.mean(
+            [row.argmax() == answer for row, (_, _, answer) in zip(p, questions, strict=True)]
+        )
+        found[f"kl.{name}"] = np.mean(
+            [(t * np.log(t / row)).sum() for t, row in zip(truth, p, strict=True)]
+        )
     return found
 
 
@@ -95,9 +103,14 @@ def question(made: Task, batch: Batch) -> dict[str, float]:
     """Every question stands for all that may be in the picture: six shapes, and whether the object is left and high."""
     right, nats = [], []
     for number in batch.factors["question"].tolist():
-        worlds = product("sc", "sc", "sc", "sc", "sc", "sc", "lr", "tb") if number in (1, 2, 5) else product("sc", repeat=6)
+        worlds = (
+            product("sc", "sc", "sc", "sc", "sc", "sc", "lr", "tb")
+            if number in (1, 2, 5)
+            else product("sc", repeat=6)
+        )
         answers = Counter(
-            {1: world[-2], 2: world[-1], 5: world[:6].count(world[0])}.get(number, world[number]) for world in worlds
+            {1: world[-2], 2: world[-1], 5: world[:6].count(world[0])}.get(number, world[number])
+            for world in worlds
         )
         shares = [count / answers.total() for count in answers.values()]
         right.append(max(shares))
@@ -108,7 +121,10 @@ def question(made: Task, batch: Batch) -> dict[str, float]:
 def bag_of_objects(made: Task, batch: Batch) -> dict[str, float]:
     """Each of the objects in turn is the one that answers."""
     right, nats = [], []
-    columns = zip(*(batch.factors[name].tolist() for name in ("question", "squares", "on_left", "on_top")), strict=True)
+    columns = zip(
+        *(batch.factors[name].tolist() for name in ("question", "squares", "on_left", "on_top")),
+        strict=True,
+    )
     for number, squares, on_left, on_top in columns:
         shapes = "s" * squares + "c" * (6 - squares)
         answers = {
@@ -128,23 +144,35 @@ def position(made: Task, batch: Batch) -> dict[str, float]:
     for column in batch.target.T.tolist():
         counts = Counter(column)
         right.append(max(counts.values()) / len(column))
-        nats.append(-sum(count / len(column) * math.log(count / len(column)) for count in counts.values()))
+        nats.append(
+            -sum(count / len(column) * math.log(count / len(column)) for count in counts.values())
+        )
     return {"accuracy.position": np.mean(right), "loss.position": np.mean(nats)}
 
 
 def any_object(made: Task, batch: Batch) -> dict[str, float]:
     """Every cell that is not blank is as likely to be the answer."""
-    objects = [[cell for cell, glyph in enumerate(cells) if glyph >= 0] for cells in batch.content.tolist()]
-    assert all(answer in shown for shown, answer in zip(objects, batch.target.tolist(), strict=True))
+    objects = [
+        [cell for cell, glyph in enumerate(cells) if glyph >= 0] for cells in batch.content.tolist()
+    ]
+    assert all(
+        answer in shown for shown, answer in zip(objects, batch.target.tolist(), strict=True)
+    )
     chances = [1 / len(shown) for shown in objects]
-    return {"accuracy.any_object": np.mean(chances), "loss.any_object": np.mean([-math.log(chance) for chance in chances])}
+    return {
+        "accuracy.any_object": np.mean(chances),
+        "loss.any_object": np.mean([-math.log(chance) for chance in chances]),
+    }
 
 
 def candidates_alone(made: Task, batch: Batch) -> dict[str, float]:
     """Whether the sample is alike is not seen, only how often it is; whether the candidates are is read off their cells."""
     config, right, nats = made.config, [], []
     for cells, answer in zip(batch.content.tolist(), batch.target.tolist(), strict=True):
-        rows = [cells[config.columns * row : config.columns * (row + 1)] for row in range(config.rows // 2, config.rows)]
+        rows = [
+            cells[config.columns * row : config.columns * (row + 1)]
+            for row in range(config.rows // 2, config.rows)
+        ]
         left = {glyph for row in rows for glyph in row[: config.columns // 2] if glyph >= 0}
         says_left = config.alike if len(left) == 1 else 1 - config.alike
         right.append(answer == (0 if says_left >= 0.5 else 1))
@@ -156,7 +184,10 @@ def bag_of_values(made: Task, batch: Batch) -> dict[str, float]:
     """What every block would answer if it were the one pointed to, counted."""
     config, right, nats = made.config, [], []
     for (_, *shown), answer in zip(batch.content.tolist(), batch.target.tolist(), strict=True):
-        windows = [[shown[(block + step) % len(shown)] for step in range(config.window)] for block in range(config.n_values)]
+        windows = [
+            [shown[(block + step) % len(shown)] for step in range(config.window)]
+            for block in range(config.n_values)
+        ]
         counts = Counter(sum(window) % config.n_values for window in windows)
         most = max(counts.values())
         right.append(answer == min(value for value, count in counts.items() if count == most))
@@ -164,7 +195,18 @@ def bag_of_values(made: Task, batch: Batch) -> dict[str, float]:
     return {"accuracy.bag_of_values": np.mean(right), "loss.bag_of_values": np.mean(nats)}
 
 
-BRUTE = (uniform, prior, mean, bag_of_labels, share_of_labels, bag_of_glyphs, strategies, question, bag_of_objects, position)
+BRUTE = (
+    uniform,
+    prior,
+    mean,
+    bag_of_labels,
+    share_of_labels,
+    bag_of_glyphs,
+    strategies,
+    question,
+    bag_of_objects,
+    position,
+)
 BRUTE += (any_object, candidates_alone, bag_of_values)
 MEANT = {
     prior: lambda made, batch: not batch.target.is_floating_point(),
@@ -172,12 +214,18 @@ MEANT = {
     question: lambda made, batch: "question" in batch.factors,
     bag_of_objects: lambda made, batch: "question" in batch.factors,
     position: lambda made, batch: made.output_kind == "patch",
-    bag_of_labels: lambda made, batch: batch.retrieval is not None and made.config.name != "fewshot",
+    bag_of_labels: lambda made, batch: (
+        batch.retrieval is not None and made.config.name != "fewshot"
+    ),
     share_of_labels: lambda made, batch: made.config.name == "fewshot",
     bag_of_glyphs: lambda made, batch: batch.content is not None and made.output_kind == "patch",
     strategies: lambda made, batch: batch.strategies is not None,
-    any_object: lambda made, batch: isinstance(made.config, RelationsConfig) and made.config.ask == "odd",
-    candidates_alone: lambda made, batch: isinstance(made.config, RelationsConfig) and made.config.ask == "match",
+    any_object: lambda made, batch: (
+        isinstance(made.config, RelationsConfig) and made.config.ask == "odd"
+    ),
+    candidates_alone: lambda made, batch: (
+        isinstance(made.config, RelationsConfig) and made.config.ask == "match"
+    ),
     bag_of_values: lambda made, batch: isinstance(made.config, PointersConfig),
 }
 
@@ -195,7 +243,9 @@ def test_baselines_agree_with_brute_force(name, split):
     assert found and set(found) <= set(expected)
     for key, value in found.items():
         assert value == pytest.approx(expected[key], rel=1e-4, abs=1e-6), key
-        assert math.isfinite(value) and (value <= 1 if key.startswith("accuracy") else value >= -1e-6), key
+        assert math.isfinite(value) and (
+            value <= 1 if key.startswith("accuracy") else value >= -1e-6
+        ), key
 
 
 @every_task
@@ -205,13 +255,17 @@ def test_loss_and_accuracy_of_known_answers(name):
     if batch.target.is_floating_point():
         assert loss(batch.target, batch.target) == 0 and accuracy(batch.target, batch.target) == 1
         nought = torch.zeros_like(batch.target)
-        assert loss(nought, batch.target).item() == pytest.approx(batch.target.square().nanmean().item())
+        assert loss(nought, batch.target).item() == pytest.approx(
+            batch.target.square().nanmean().item()
+        )
         assert accuracy(nought, batch.target) <= 1e-6
         return
     right = 50 * torch.nn.functional.one_hot(batch.target.clamp(min=0), made.n_classes).float()
     assert loss(right, batch.target) < 1e-6 and accuracy(right, batch.target) == 1
     assert accuracy(-right, batch.target) == 0
-    assert loss(torch.zeros_like(right), batch.target).item() == pytest.approx(math.log(made.n_classes), rel=1e-5)
+    assert loss(torch.zeros_like(right), batch.target).item() == pytest.approx(
+        math.log(made.n_classes), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if MADE[name].strategies])
@@ -220,9 +274,15 @@ def test_strategies_are_probabilities_where_something_is_asked(name):
     for said in batch.strategies.values():
         given = ~said.isnan().any(-1)
         assert torch.equal(given, batch.target >= 0)
-        assert torch.allclose(said[given].sum(-1), torch.ones(()), atol=1e-5) and said[given].min() >= 0
+        assert (
+            torch.allclose(said[given].sum(-1), torch.ones(()), atol=1e-5)
+            and said[given].min() >= 0
+        )
     big = MADE[name].baselines(MADE[name].eval_batch("test", 2000, 0))
-    assert big["kl.truth"] == 0 < big["kl.bayes"] < big["kl.unigram"] and big["kl.bayes"] < big["kl.uniform"]
+    assert (
+        big["kl.truth"] == 0 < big["kl.bayes"] < big["kl.unigram"]
+        and big["kl.bayes"] < big["kl.uniform"]
+    )
     assert big["loss.truth"] < big["loss.bayes"] < big["loss.unigram"]
 
 
@@ -244,7 +304,10 @@ def marginal(config: MarkovConfig, cells: list[int]) -> float:
     return total
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if isinstance(CONFIGS[name], MarkovConfig) and name != "markov"])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in CONFIGS if isinstance(CONFIGS[name], MarkovConfig) and name != "markov"],
+)
 def test_the_exact_markov_predictor(name):
     made, config = MADE[name], CONFIGS[name]
     batch = made.eval_batch("test", 12, 5)
@@ -252,7 +315,9 @@ def test_the_exact_markov_predictor(name):
         cells = batch.content[image].tolist()
         target = place[1] + (config.ask == "next")
         shown = cells[: target + 1] if config.ask == "next" else cells
-        filled = [[*shown[:target], texture, *shown[target + 1 :]] for texture in range(config.n_textures)]
+        filled = [
+            [*shown[:target], texture, *shown[target + 1 :]] for texture in range(config.n_textures)
+        ]
         weights = np.array([marginal(config, one) for one in filled])
         assert np.allclose(batch.strategies["bayes"][place], weights / weights.sum(), atol=1e-5)
 
@@ -261,7 +326,11 @@ def test_markov_rows_are_dirichlet_and_cells_follow_them():
     world = MADE["markov"].world
     factors = world.sample(0, "test", np.arange(3000))
     rows = world.rows(factors["chain"]).reshape(-1, 3)
-    assert np.allclose(rows.mean(0), 1 / 3, atol=0.01) and np.allclose(rows.var(0), 1 / 18, atol=0.004)
-    p = np.take_along_axis(world.rows(factors["chain"]), world.contexts(factors["texture"])[..., None].repeat(3, 2), 1)
+    assert np.allclose(rows.mean(0), 1 / 3, atol=0.01) and np.allclose(
+        rows.var(0), 1 / 18, atol=0.004
+    )
+    p = np.take_along_axis(
+        world.rows(factors["chain"]), world.contexts(factors["texture"])[..., None].repeat(3, 2), 1
+    )
     shown = np.take_along_axis(p, factors["texture"][..., None], 2)
     assert abs((-np.log(shown)).mean() - (-(p * np.log(p)).sum(2)).mean()) < 0.01

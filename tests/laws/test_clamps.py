@@ -36,7 +36,9 @@ def pairs_of(config: ModelConfig) -> Retrieval:
     """Two pictures whose last cell asks; the matches are the first and the last cell."""
     end = config.n_patches - 1
     return Retrieval(
-        query=torch.tensor([end, end]), target=torch.tensor([0, end]), candidates=torch.tensor([[0, end], [0, end]])
+        query=torch.tensor([end, end]),
+        target=torch.tensor([0, end]),
+        candidates=torch.tensor([[0, end], [0, end]]),
     )
 
 
@@ -47,7 +49,11 @@ def loss_of(model, images, tap):
 def gradients(model, images, tap):
     model.zero_grad()
     loss_of(model, images, tap).backward()
-    return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    return {
+        name: weight.grad.clone()
+        for name, weight in model.named_parameters()
+        if weight.grad is not None
+    }
 
 
 def qkv_rows(config: ModelConfig, head: int, parts: tuple[int, ...]) -> torch.Tensor:
@@ -62,8 +68,12 @@ def qkv_rows(config: ModelConfig, head: int, parts: tuple[int, ...]) -> torch.Te
 def test_a_held_head_has_the_pattern_and_the_others_their_own(config, what):
     model, images, retrieval = build(config), pictures(config), pairs_of(config)
     plain = trace(model, images, ["blocks.0.attn.pattern"])["blocks.0.attn.pattern"]
-    there = trace(apply_clamps(model, [f"0.1:{what}"], 0, retrieval), images)["blocks.0.attn.pattern"]
-    expected = PATTERNS[what](plain[:, 1:2], allowed_keys(config), config.n_prefix, retrieval).broadcast_to(plain[:, 1:2].shape)
+    there = trace(apply_clamps(model, [f"0.1:{what}"], 0, retrieval), images)[
+        "blocks.0.attn.pattern"
+    ]
+    expected = PATTERNS[what](
+        plain[:, 1:2], allowed_keys(config), config.n_prefix, retrieval
+    ).broadcast_to(plain[:, 1:2].shape)
     assert torch.equal(there[:, 1:2], expected) and torch.equal(there[:, 0], plain[:, 0])
     assert torch.allclose(there.sum(-1), torch.ones(()), atol=1e-6) and (there >= 0).all()
 
@@ -72,7 +82,10 @@ def test_the_patterns_are_what_they_are_called():
     """3 x 4 patches after CLS: written out by hand."""
     n, retrieval = BASE.n_prefix, pairs_of(BASE)
     seen = torch.rand(2, 1, BASE.n_tokens, BASE.n_tokens)
-    made = {what: PATTERNS[what](seen, allowed_keys(BASE), n, retrieval).broadcast_to(seen.shape)[:, 0] for what in PATTERNS}
+    made = {
+        what: PATTERNS[what](seen, allowed_keys(BASE), n, retrieval).broadcast_to(seen.shape)[:, 0]
+        for what in PATTERNS
+    }
     assert made["previous"].argmax(-1).tolist() == 2 * [[0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]]
     assert torch.equal(made["identity"], torch.eye(13).repeat(2, 1, 1))
     assert made["match"].argmax(-1).tolist() == [[*range(12), 1], [*range(12), 12]]
@@ -88,8 +101,12 @@ def test_the_patterns_are_what_they_are_called():
 def test_queries_and_keys_of_a_held_head_get_no_gradient(config, what):
     model, images = build(config), pictures(config)
     rows = qkv_rows(config, 1, (0, 1))
-    free = gradients(model, images, build_clamp_tap([], 0, config, None))["blocks.0.attn.qkv.weight"][rows]
-    grads = gradients(model, images, build_clamp_tap([f"0.1:{what}"], 0, config, pairs_of(config)))["blocks.0.attn.qkv.weight"]
+    free = gradients(model, images, build_clamp_tap([], 0, config, None))[
+        "blocks.0.attn.qkv.weight"
+    ][rows]
+    grads = gradients(model, images, build_clamp_tap([f"0.1:{what}"], 0, config, pairs_of(config)))[
+        "blocks.0.attn.qkv.weight"
+    ]
     assert (grads[rows] == 0).all() and (grads[qkv_rows(config, 1, (2,))] != 0).any()
     assert config.n_tokens == 1 or (free != 0).any()
 
@@ -101,7 +118,12 @@ def test_holding_a_head_to_its_own_pattern_changes_no_answer(config):
     plain = model(images)
     assert torch.equal(apply_clamps(model, ["0:frozen", "0.1:frozen"], 0, None)(images), plain)
     given = trace(model, images, ["blocks.*.attn.pattern"])
-    assert torch.equal(model(images, editing({site: lambda _, value=value: value for site, value in given.items()})), plain)
+    assert torch.equal(
+        model(
+            images, editing({site: lambda _, value=value: value for site, value in given.items()})
+        ),
+        plain,
+    )
 
 
 @every_case
@@ -114,7 +136,10 @@ def test_holding_a_head_that_writes_nothing_changes_nothing_for_the_rest(config,
         model.blocks[0].attn.out.weight[:, columns] = 0
     tap = build_clamp_tap([f"0.1:{what}"], 0, config, pairs_of(config))
     assert torch.equal(model(images, tap), model(images))
-    free, clamped = gradients(model, images, build_clamp_tap([], 0, config, None)), gradients(model, images, tap)
+    free, clamped = (
+        gradients(model, images, build_clamp_tap([], 0, config, None)),
+        gradients(model, images, tap),
+    )
     for grads in (free, clamped):
         grads["blocks.0.attn.out.weight"][:, columns] = 0
     assert all(torch.equal(free[name], clamped[name]) for name in free)
@@ -123,7 +148,15 @@ def test_holding_a_head_that_writes_nothing_changes_nothing_for_the_rest(config,
 def smoke(clamps: tuple[str, ...] = (), **model: object):
     run = RECIPES["induction-smoke"]()
     shape = replace(run.model, n_heads=2, **model)
-    training = replace(run.train, steps=8, batch_size=8, warmup=0, learning_rate=1e-2, weight_decay=0.1, clamps=clamps)
+    training = replace(
+        run.train,
+        steps=8,
+        batch_size=8,
+        warmup=0,
+        learning_rate=1e-2,
+        weight_decay=0.1,
+        clamps=clamps,
+    )
     return resolve_config(replace(run, model=shape, train=training))
 
 
@@ -157,13 +190,18 @@ def test_holding_an_unused_head_changes_nothing_in_training(what):
     free, clamped = trained(smoke(), unused)[-1], trained(smoke((f"1.1:{what}",)), unused)[-1]
     assert all(torch.equal(free[name], clamped[name]) for name in free)
     used = trained(smoke((f"1.1:{what}",)))[-1]
-    assert not all(torch.equal(used[name], weights) for name, weights in trained(smoke())[-1].items())
+    assert not all(
+        torch.equal(used[name], weights) for name, weights in trained(smoke())[-1].items()
+    )
 
 
 def test_a_clamp_begins_at_its_step():
     """Up to there the weights are those of the run without it; the next update differs."""
     free, late = trained(smoke()), trained(smoke(("0.0:previous@5",)))
-    same = [all(torch.equal(one[name], other[name]) for name in one) for one, other in zip(free, late, strict=True)]
+    same = [
+        all(torch.equal(one[name], other[name]) for name in one)
+        for one, other in zip(free, late, strict=True)
+    ]
     assert same == 6 * [True] + 3 * [False]
     assert active_clamps(["0.0:previous@5"], 4) == [] and active_clamps(["0.0:previous@5"], 5) == [
         Clamp.parse("0.0:previous@5")
@@ -186,7 +224,9 @@ def test_copying_is_a_projection_that_does_not_learn(bias, n_heads, start):
         return (w_v[0] @ w_o[0]).detach()
 
     held_at = circuit(seen[start])
-    assert torch.allclose(held_at @ held_at, held_at, atol=1e-5) and torch.allclose(held_at, held_at.T, atol=1e-5)
+    assert torch.allclose(held_at @ held_at, held_at, atol=1e-5) and torch.allclose(
+        held_at, held_at.T, atol=1e-5
+    )
     assert held_at.trace().item() == pytest.approx(run.model.d_head, abs=1e-3)
     assert n_heads > 1 or torch.allclose(held_at, torch.eye(run.model.d_model), atol=1e-5)
     assert all(torch.equal(circuit(weights), held_at) for weights in seen[start:])
@@ -194,7 +234,9 @@ def test_copying_is_a_projection_that_does_not_learn(bias, n_heads, start):
     others = [weights["blocks.0.attn.qkv.weight"] for weights in seen]
     assert all(not torch.equal(one, two) for one, two in itertools.pairwise(others))
     if bias:
-        assert (seen[start]["blocks.1.attn.qkv.bias"].unflatten(0, (3, n_heads, -1))[2, 0] == 0).all()
+        assert (
+            seen[start]["blocks.1.attn.qkv.bias"].unflatten(0, (3, n_heads, -1))[2, 0] == 0
+        ).all()
 
 
 @pytest.mark.parametrize("n_heads", [1, 4])
@@ -212,7 +254,10 @@ def test_carrying_hands_on_all_of_it_into_other_directions(n_heads):
     held_at = circuits(seen[2])
     sizes = torch.linalg.svdvals(held_at)
     d_head = run.model.d_head
-    assert torch.allclose(sizes[:, :d_head], torch.ones(()), atol=1e-4) and (sizes[:, d_head:] < 1e-4).all()
+    assert (
+        torch.allclose(sizes[:, :d_head], torch.ones(()), atol=1e-4)
+        and (sizes[:, d_head:] < 1e-4).all()
+    )
     assert (held_at @ held_at - held_at).abs().max() > 0.05
     assert all(torch.equal(circuits(weights), held_at) for weights in seen[2:])
     assert not torch.allclose(circuits(seen[1]), held_at, atol=1e-3)
@@ -244,13 +289,17 @@ def test_a_held_model_is_held_for_every_caller_and_lets_them_edit():
     """`through` from a later layer, and a tap: it sees the clamped pattern and has the last word."""
     model, images = build(BASE), pictures(BASE)
     clamped = apply_clamps(model, ["1.0:uniform"], 0, None)
-    assert isinstance(clamped, ClampedViT) and apply_clamps(model, ["1.0:uniform@5"], 4, None) is model
+    assert (
+        isinstance(clamped, ClampedViT) and apply_clamps(model, ["1.0:uniform@5"], 4, None) is model
+    )
     seen = trace(clamped, images)
     assert torch.equal(seen["blocks.1.attn.pattern"][:, 0], torch.full((2, 13, 13), 1 / 13))
     resumed = clamped.unembed(clamped.run_blocks(seen["blocks.1.resid_pre"], 1))
     assert torch.equal(resumed, seen["logits"]) and not torch.allclose(resumed, model(images))
     free = trace(model, images)["blocks.1.attn.pattern"]
-    assert torch.equal(clamped(images, editing({"blocks.1.attn.pattern": lambda _: free})), model(images))
+    assert torch.equal(
+        clamped(images, editing({"blocks.1.attn.pattern": lambda _: free})), model(images)
+    )
     with pytest.raises(ValueError, match="knows 2 pictures, the model was given 1"):
         apply_clamps(model, ["1.0:match"], 0, pairs_of(BASE))(images[:1])
 
@@ -278,21 +327,47 @@ def test_a_clamp_there_and_back(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "previous", "0.0", "0.0:", "0.0:previous@", "-1:match", "0.0.0:match", "0:match@-1", 3, None]
+    "text",
+    [
+        "",
+        "previous",
+        "0.0",
+        "0.0:",
+        "0.0:previous@",
+        "-1:match",
+        "0.0.0:match",
+        "0:match@-1",
+        3,
+        None,
+    ],
 )
 def test_a_misspelt_clamp_is_refused(text):
-    with pytest.raises(BadInput, match=r"TrainConfig.clamps cannot be read: a clamp is spelt LAYER.HEAD:WHAT@STEP") as caught:
+    with pytest.raises(
+        BadInput, match=r"TrainConfig.clamps cannot be read: a clamp is spelt LAYER.HEAD:WHAT@STEP"
+    ) as caught:
         TrainConfig(clamps=(text,))
     assert repr(text) in str(caught.value) and "\n" not in str(caught.value)
 
 
 IMPOSSIBLE = {
-    "0.0:previos": ("induction", {}, ["unknown clamp 'previos'", "allowed are previous, match", "did you mean 'previous'"]),
+    "0.0:previos": (
+        "induction",
+        {},
+        ["unknown clamp 'previos'", "allowed are previous, match", "did you mean 'previous'"],
+    ),
     "2.0:previous": ("induction", {}, ["'2.0:previous'", "no layer 2 in 0 to 1", "nearest is 1"]),
     "0.4:frozen": ("induction-heads", {}, ["'0.4:frozen'", "no head 4 in 0 to 3", "nearest is 3"]),
     "0.0:frozen@2001": ("induction", {}, ["starts at step 2001", "ends at step 2000"]),
-    "0.0:match": ("mnist-mlp", {}, ["needs a matching label", "task 'classify'", "allowed are previous, uniform"]),
-    "1.0:match": ("fewshot", {"p_bursty": 0.9}, ["needs a matching label in every training picture"]),
+    "0.0:match": (
+        "mnist-mlp",
+        {},
+        ["needs a matching label", "task 'classify'", "allowed are previous, uniform"],
+    ),
+    "1.0:match": (
+        "fewshot",
+        {"p_bursty": 0.9},
+        ["needs a matching label in every training picture"],
+    ),
     "0.0:uniform": ("markov", {}, []),
 }
 
@@ -312,6 +387,10 @@ def test_an_impossible_clamp_is_refused_in_one_line(text):
 def test_a_pattern_that_the_mask_forbids_is_refused():
     """The previous cell of the first of a row is far away; the local mask does not reach it."""
     run = RECIPES["induction"]()
-    local = replace(run, model=replace(run.model, mask="local"), train=replace(run.train, clamps=("0.0:previous",)))
+    local = replace(
+        run,
+        model=replace(run.model, mask="local"),
+        train=replace(run.train, clamps=("0.0:previous",)),
+    )
     with pytest.raises(BadInput, match="attends where the mask 'local' forbids it"):
         check_clamps(resolve_config(local))

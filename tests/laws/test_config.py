@@ -37,7 +37,9 @@ def test_a_field_refuses_the_wrong_type_and_what_is_out_of_range(kind, item):
         else:
             accepted.append(repr(value))
     assert accepted == []
-    assert all(f"{kind.__name__}.{item.name}" in message and "\n" not in message for message in said)
+    assert all(
+        f"{kind.__name__}.{item.name}" in message and "\n" not in message for message in said
+    )
 
 
 @every_field
@@ -86,13 +88,19 @@ def test_a_run_passes_through_json(run):
 def test_differences_are_empty_exactly_between_equal_runs(one, other):
     found = list_differences(one, other)
     assert (found == []) == (one == other)
-    assert len(found) == len(list_differences(other, one)) and all("\n" not in line for line in found)
+    assert len(found) == len(list_differences(other, one)) and all(
+        "\n" not in line for line in found
+    )
 
 
 @every_recipe
 def test_one_changed_field_is_one_difference(name):
     run = RECIPES[name]()
-    assert run.recipe == name and list_differences(run, RECIPES[name]()) == [] and (RECIPES[name].__doc__ or "").strip()
+    assert (
+        run.recipe == name
+        and list_differences(run, RECIPES[name]()) == []
+        and (RECIPES[name].__doc__ or "").strip()
+    )
     for part in PARTS:
         for item in fields(record := getattr(run, part)):
             changed = another(record, item)
@@ -131,7 +139,10 @@ def test_what_goes_together_is_checked():
         ({"d_model": 10, "n_heads": 3}, "not a multiple"),
         ({"image_size": (9, 8), "patch_size": 4}, "do not tile"),
         ({"cls_token": False}, "readout 'cls' needs cls_token"),
-        ({"cls_token": False, "readout": "mean", "mask": "no-cls-read"}, "mask 'no-cls-read' needs cls_token"),
+        (
+            {"cls_token": False, "readout": "mean", "mask": "no-cls-read"},
+            "mask 'no-cls-read' needs cls_token",
+        ),
     ):
         with pytest.raises(BadInput, match=named):
             ModelConfig(**options)

@@ -15,7 +15,11 @@ from toyvit.data.worlds.dsprites.world import split_outlines
 from toyvit.data.worlds.glyphs.world import N_UNSEEN, draw_glyph_bank
 from toyvit.errors import BadInput
 
-RENDERED = [name for name in CONFIGS if not isinstance(getattr(MADE[name].world, "shown", MADE[name].world), CollectedWorld)]
+RENDERED = [
+    name
+    for name in CONFIGS
+    if not isinstance(getattr(MADE[name].world, "shown", MADE[name].world), CollectedWorld)
+]
 every_factor = pytest.mark.parametrize(
     ("name", "factor"), [(name, factor) for name in RENDERED for factor in MADE[name].world.factors]
 )
@@ -39,7 +43,15 @@ def test_a_counterfactual_pair_differs_in_its_factor_only(name, factor):
     content = world.content(factors)
     if content is not None and factor not in ("noise_key", "drawing"):
         size = world.patch_size
-        moved = (one != other).unflatten(2, (-1, size)).unflatten(4, (-1, size)).any(5).any(3).any(1).flatten(1)
+        moved = (
+            (one != other)
+            .unflatten(2, (-1, size))
+            .unflatten(4, (-1, size))
+            .any(5)
+            .any(3)
+            .any(1)
+            .flatten(1)
+        )
         assert torch.equal(moved, content != world.content(changed))
 
 
@@ -72,7 +84,9 @@ def test_every_value_that_a_factor_may_take_can_be_shown(name, factor):
         assert content is None or content.shape == world.content(factors).shape
 
 
-COUNTERFACTUALS = [(name, split, what) for name, split in SPLITS for what in MADE[name].counterfactuals]
+COUNTERFACTUALS = [
+    (name, split, what) for name, split in SPLITS for what in MADE[name].counterfactuals
+]
 
 
 @pytest.mark.parametrize(("name", "split", "what"), COUNTERFACTUALS)
@@ -88,7 +102,9 @@ def test_a_counterfactual_changes_what_it_says_and_the_answer(name, split, what)
     alone = made.counterfactuals[what]({key: values[3:4] for key, values in factors.items()})
     assert all(np.array_equal(alone[key], changed[key][3:4]) for key in factors)
     stays = other.target == batch.target
-    if name == "pointers 2 hops sum":  # the window takes in all blocks: every pointer has the same answer
+    if (
+        name == "pointers 2 hops sum"
+    ):  # the window takes in all blocks: every pointer has the same answer
         assert stays.all()
         return
     assert differing == ({"item", "query"} if what == "item" else {what}) and not stays.all()
@@ -100,7 +116,9 @@ def test_a_counterfactual_changes_what_it_says_and_the_answer(name, split, what)
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if CONFIGS[name].name == "induction"])
-@pytest.mark.parametrize(("what", "cells"), [("query", "last"), ("item", "items"), ("label", "answer")])
+@pytest.mark.parametrize(
+    ("what", "cells"), [("query", "last"), ("item", "items"), ("label", "answer")]
+)
 def test_the_counterfactuals_of_pairs_change_the_cells_they_should(name, what, cells):
     made = MADE[name]
     batch = made.eval_batch("test", 60, 0)
@@ -109,7 +127,11 @@ def test_the_counterfactuals_of_pairs_change_the_cells_they_should(name, what, c
     match, last = batch.retrieval.target, batch.content.shape[1] - 1
     other = made.retrieval(changed).target
     for image in range(60):
-        expected = {"last": {last}, "items": {int(match[image]) - 1, int(other[image]) - 1}, "answer": {int(match[image])}}
+        expected = {
+            "last": {last},
+            "items": {int(match[image]) - 1, int(other[image]) - 1},
+            "answer": {int(match[image])},
+        }
         assert set(moved[image].nonzero().flatten().tolist()) in (expected[cells], set())
     assert moved.any(1).float().mean() > 0.9
 
@@ -139,8 +161,14 @@ def test_the_digits_splits_share_no_row():
 def test_the_addition_splits_share_no_pair(name):
     world = MADE[name].world
     p = world.config.modulus
-    sets = {split: {tuple(pair) for pair in pairs.tolist()} for split, pairs in world.combinations.items()}
-    assert sum(len(pairs) for pairs in sets.values()) == p * p and len(set.union(*sets.values())) == p * p
+    sets = {
+        split: {tuple(pair) for pair in pairs.tolist()}
+        for split, pairs in world.combinations.items()
+    }
+    assert (
+        sum(len(pairs) for pairs in sets.values()) == p * p
+        and len(set.union(*sets.values())) == p * p
+    )
     if world.config.split == "unordered":
         assert all((b, a) in pairs for pairs in sets.values() for a, b in pairs)
 
@@ -153,7 +181,9 @@ def test_counting_s_held_out_pairs_are_shown_nowhere_else():
         seen[split] = set(zip(factors["left"].tolist(), factors["right"].tolist(), strict=True))
         assert np.array_equal(world.shown(factors).sum((1, 2)), factors["left"] + factors["right"])
         assert np.array_equal(world.shown(factors)[:, :, :4].sum((1, 2)), factors["left"])
-    assert len(seen["held_out"]) == 16 and not seen["held_out"] & (seen["train"] | seen["validation"] | seen["test"])
+    assert len(seen["held_out"]) == 16 and not seen["held_out"] & (
+        seen["train"] | seen["validation"] | seen["test"]
+    )
 
 
 @pytest.mark.slow
@@ -165,10 +195,15 @@ def test_the_dsprites_splits_share_no_picture_and_held_out_outlines_are_shown_no
     outlines = {split: np.unique(pool // 1024) for split, pool in splits.items()}
     assert len(outlines["held_out"]) == round(18 * share) * 39
     assert not np.isin(
-        outlines["held_out"], np.concatenate([outlines[split] for split in outlines if split != "held_out"])
+        outlines["held_out"],
+        np.concatenate([outlines[split] for split in outlines if split != "held_out"]),
     ).any()
     rest = len(every) - len(splits["held_out"])
-    assert [round(len(splits[split]) / rest, 3) for split in ("train", "validation", "test")] == [0.8, 0.1, 0.1]
+    assert [round(len(splits[split]) / rest, 3) for split in ("train", "validation", "test")] == [
+        0.8,
+        0.1,
+        0.1,
+    ]
     for split, pool in splits.items():
         for factor, values in drawing.decode_factors(pool).items():
             assert (split == "held_out" and not share) or len(np.unique(values)) == (
@@ -191,7 +226,9 @@ def test_sprites_come_from_their_split_and_are_shown_where_they_should(name):
             same = (left == right).mean()
             assert abs(same - 0.5) < 0.1 if config.ask == "same" else same == 0
             answer = MADE[name].batch_from_factors(found).target.numpy()
-            spelled = {"same": left == right, "larger": right > left, "left": right < left}[config.ask]
+            spelled = {"same": left == right, "larger": right > left, "left": right < left}[
+                config.ask
+            ]
             assert np.array_equal(answer, spelled)
 
 
@@ -202,7 +239,11 @@ def test_unseen_items_are_shown_nowhere_else():
         cells = world.cells(world.sample(2, split, np.arange(500)))
         items, labels = cells[:, world.first : -1 : 2], cells[:, world.first + 1 : -1 : 2]
         assert (items >= first).all() if split == "unseen" else (items < world.config.n_items).all()
-        assert labels.min() >= world.config.n_items and labels.max() < first and cells.max() < first + N_UNSEEN
+        assert (
+            labels.min() >= world.config.n_items
+            and labels.max() < first
+            and cells.max() < first + N_UNSEEN
+        )
         assert all(len(set(row)) == world.n_pairs for row in items)
         assert (cells[:, -1, None] == items).sum(1).max() == 1
 

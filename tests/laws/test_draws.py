@@ -44,15 +44,26 @@ def test_a_draw_does_not_depend_on_its_company(name, seed, indices, n, more):
 
 
 @few
-@given(st.integers(1, 70), st.integers(0, 2**40), st.integers(0, 6), st.sampled_from(["train", "other"]))
+@given(
+    st.integers(1, 70),
+    st.integers(0, 2**40),
+    st.integers(0, 6),
+    st.sampled_from(["train", "other"]),
+)
 def test_every_epoch_is_a_permutation_of_its_own(size, seed, epoch, split):
-    orders = [order_epochs(seed, split, np.arange(size) + size * (epoch + step), size) for step in (0, 1)]
+    orders = [
+        order_epochs(seed, split, np.arange(size) + size * (epoch + step), size) for step in (0, 1)
+    ]
     assert all(np.array_equal(np.sort(order), np.arange(size)) for order in orders)
     if size > 8:
         assert not np.array_equal(*orders)
-        assert not np.array_equal(orders[0], order_epochs(seed + 1, split, np.arange(size) + size * epoch, size))
+        assert not np.array_equal(
+            orders[0], order_epochs(seed + 1, split, np.arange(size) + size * epoch, size)
+        )
     scattered = np.random.default_rng(0).permutation(2 * size) + size * epoch
-    assert np.array_equal(order_epochs(seed, split, scattered, size), np.concatenate(orders)[scattered - size * epoch])
+    assert np.array_equal(
+        order_epochs(seed, split, scattered, size), np.concatenate(orders)[scattered - size * epoch]
+    )
 
 
 @pytest.mark.parametrize("below", [2, 3, 10, 37, 256])
@@ -105,14 +116,22 @@ def test_streams_splits_seeds_samples_and_draws_are_independent():
     base = draw_uniforms(KEYS, "some", 20)
     bound = 4 / base.size**0.5
     assert pearson(base, draw_uniforms(KEYS, "other", 20)) < bound
-    assert pearson(base, draw_uniforms(make_sample_keys(1, "train", np.arange(4000)), "some", 20)) < bound
-    assert pearson(base, draw_uniforms(make_sample_keys(0, "test", np.arange(4000)), "some", 20)) < bound
+    assert (
+        pearson(base, draw_uniforms(make_sample_keys(1, "train", np.arange(4000)), "some", 20))
+        < bound
+    )
+    assert (
+        pearson(base, draw_uniforms(make_sample_keys(0, "test", np.arange(4000)), "some", 20))
+        < bound
+    )
     assert pearson(base[:, 1:], base[:, :-1]) < 1.1 * bound
     assert pearson(base[1:], base[:-1]) < 1.1 * bound
 
 
 def test_keys_of_different_seeds_splits_and_samples_never_meet():
     keys = [
-        make_sample_keys(seed, split, np.arange(20000)) for seed in (0, 1, 2**63) for split in ("train", "validation", "test")
+        make_sample_keys(seed, split, np.arange(20000))
+        for seed in (0, 1, 2**63)
+        for split in ("train", "validation", "test")
     ]
     assert len(np.unique(np.concatenate(keys))) == 9 * 20000

@@ -20,8 +20,12 @@ from toyvit.errors import BadInput
 
 NAMES = [name for name in CONFIGS if name.startswith("fewshot")]
 every_task = pytest.mark.parametrize("name", NAMES)
-every_split = pytest.mark.parametrize(("name", "split"), [(name, split) for name in NAMES for split in MADE[name].world.sizes])
-with_files = pytest.mark.skipif("TOYVIT_DATA" not in os.environ, reason="files are looked for under TOYVIT_DATA")
+every_split = pytest.mark.parametrize(
+    ("name", "split"), [(name, split) for name in NAMES for split in MADE[name].world.sizes]
+)
+with_files = pytest.mark.skipif(
+    "TOYVIT_DATA" not in os.environ, reason="files are looked for under TOYVIT_DATA"
+)
 
 
 @with_files
@@ -44,7 +48,9 @@ def test_the_answer_read_off_the_picture(name, split):
         read = []
         for row in range(world.grid[0]):
             for column in range(world.grid[1]):
-                cell = images[image, 0, row * side : (row + 1) * side, column * side : (column + 1) * side].numpy()
+                cell = images[
+                    image, 0, row * side : (row + 1) * side, column * side : (column + 1) * side
+                ].numpy()
                 read.append(int(((table - cell.reshape(-1)) ** 2).sum(1).argmin()))
         read = read[world.grid[0] * world.grid[1] - 2 * config.n_pairs - 1 :]
         asked = read[-1] // n_drawings
@@ -56,7 +62,9 @@ def test_the_answer_read_off_the_picture(name, split):
         assert answer == target[image]
 
 
-@pytest.mark.parametrize("config", [FewshotConfig(n_pairs=5, noise=0), InductionConfig(rows=4, columns=4, noise=0)])
+@pytest.mark.parametrize(
+    "config", [FewshotConfig(n_pairs=5, noise=0), InductionConfig(rows=4, columns=4, noise=0)]
+)
 def test_first_cells_that_show_nothing_are_grey_and_all_others_are_ink_and_paper(config):
     world = build_task(config).world
     factors = world.sample(0, "train", np.arange(20))
@@ -83,7 +91,9 @@ def test_classes_that_training_never_shows_are_shown_by_in_context_alone(name):
         factors = seen["in_weights"]
         assert not (factors["class"] == factors["query"][:, None]).any()
         assert all(
-            (seen[split]["label"] == seen[split]["class"] % config.n_labels).all() for split in seen if split != "in_context"
+            (seen[split]["label"] == seen[split]["class"] % config.n_labels).all()
+            for split in seen
+            if split != "in_context"
         )
 
 
@@ -96,7 +106,9 @@ def test_how_often_a_class_is_shown(name):
     for split in made.world.sizes:
         factors = made.world.sample(5, split, np.arange(400))
         laid_out, asked = 0, Counter()
-        for classes, labels, query in zip(factors["class"].tolist(), factors["label"].tolist(), factors["query"], strict=True):
+        for classes, labels, query in zip(
+            factors["class"].tolist(), factors["label"].tolist(), factors["query"], strict=True
+        ):
             counts = Counter(classes)
             assert len(set(zip(classes, labels, strict=True))) == len(counts)
             here = sorted(counts.values(), reverse=True) == sizes
@@ -110,24 +122,33 @@ def test_how_often_a_class_is_shown(name):
             assert 400 * config.p_bursty - 60 < laid_out < 400 * config.p_bursty + 100
 
 
-@pytest.mark.parametrize(("name", "split"), [(name, "in_context") for name in NAMES] + [("fewshot random", "train")])
+@pytest.mark.parametrize(
+    ("name", "split"), [(name, "in_context") for name in NAMES] + [("fewshot random", "train")]
+)
 def test_fresh_labels_say_nothing_of_their_class(name, split):
     """Uniform, as often the label that the class would have if fixed as any other, and independent between two classes."""
     config, n = CONFIGS[name], 8000
     factors = MADE[name].world.sample(6, split, np.arange(n))
     bound = 5 * (0.25 / n) ** 0.5
     for label in factors["label"].T:
-        assert np.abs(np.bincount(label, minlength=config.n_labels) / n - 1 / config.n_labels).max() < bound
+        assert (
+            np.abs(np.bincount(label, minlength=config.n_labels) / n - 1 / config.n_labels).max()
+            < bound
+        )
     one, other = factors["class"][:, 0], factors["class"][:, 1]
     label, beside = factors["label"][:, 0], factors["label"][:, 1]
     assert abs((label == one % config.n_labels).mean() - 1 / config.n_labels) < bound
     apart = one != other
-    assert abs((label == beside)[apart].mean() - 1 / config.n_labels) < 5 * (0.25 / apart.sum()) ** 0.5
+    assert (
+        abs((label == beside)[apart].mean() - 1 / config.n_labels) < 5 * (0.25 / apart.sum()) ** 0.5
+    )
 
 
 def test_pictures_that_are_not_bursty_draw_each_cell_by_itself():
     """12 classes, weights 1 / (c + 1): the query's class is among 5 exemplars as often as independent draws have it there."""
-    world = build_task(FewshotConfig(n_pairs=5, n_classes=12, burstiness=3, p_bursty=0, zipf=1)).world
+    world = build_task(
+        FewshotConfig(n_pairs=5, n_classes=12, burstiness=3, p_bursty=0, zipf=1)
+    ).world
     n = 20000
     factors = world.sample(0, "train", np.arange(n))
     p = 1 / np.arange(1, 13)
@@ -151,7 +172,8 @@ def test_distinct_classes_are_drawn_in_proportion_to_their_weights():
             expected[a, b, c] = weights[a] * 30 * weights[b] / (7 - weights[a])
     assert found == expected
     every = draw_distinct(
-        np.random.default_rng(0).uniform(size=(200, 40)), np.rint(2.0**30 / np.arange(1, 41) ** 3).astype(np.int64)
+        np.random.default_rng(0).uniform(size=(200, 40)),
+        np.rint(2.0**30 / np.arange(1, 41) ** 3).astype(np.int64),
     )
     assert (np.sort(every, 1) == np.arange(40)).all()
 
@@ -176,7 +198,9 @@ def test_drawings_of_a_split_are_its_own_and_no_exemplar_shows_the_query_s(name)
     assert world.n_drawings == ends[-1]
     for split, drawing in seen.items():
         place = min(list(world.sizes).index(split), 2)
-        assert drawing.min() >= ends[place] - DRAWINGS[source][place] and drawing.max() < ends[place]
+        assert (
+            drawing.min() >= ends[place] - DRAWINGS[source][place] and drawing.max() < ends[place]
+        )
         assert (drawing[:, :-1] != drawing[:, -1:]).all()
 
 
@@ -190,7 +214,10 @@ def test_pairs_name_the_last_copy_of_the_query_s_class(name, split):
         matching = [cell for cell in labels if cells[cell - 1] == cells[-1]]
         lost |= not matching
         if batch.retrieval is not None:
-            assert batch.retrieval.candidates[image].tolist() == labels and batch.retrieval.query[image] == len(cells) - 1
+            assert (
+                batch.retrieval.candidates[image].tolist() == labels
+                and batch.retrieval.query[image] == len(cells) - 1
+            )
             assert batch.retrieval.target[image] == matching[-1]
             assert cells[matching[-1]] - n_known == batch.target[image]
     assert lost == (batch.retrieval is None)
@@ -202,12 +229,18 @@ def test_another_label_beside_the_query_s_class_is_another_answer():
     same = factors["class"] == factors["query"][:, None]
     before = made.batch_from_factors(factors)
     moved = made.batch_from_factors(
-        made.world.change_factor(factors, "label", np.where(same, (factors["label"] + 1) % 32, factors["label"]))
+        made.world.change_factor(
+            factors, "label", np.where(same, (factors["label"] + 1) % 32, factors["label"])
+        )
     )
     others = made.batch_from_factors(
-        made.world.change_factor(factors, "label", np.where(same, factors["label"], (factors["label"] + 1) % 32))
+        made.world.change_factor(
+            factors, "label", np.where(same, factors["label"], (factors["label"] + 1) % 32)
+        )
     )
-    assert ((before.target + 1) % 32 == moved.target).all() and (before.target == others.target).all()
+    assert ((before.target + 1) % 32 == moved.target).all() and (
+        before.target == others.target
+    ).all()
 
 
 def probe(made, split, cells=slice(None), n=1000):
@@ -215,11 +248,21 @@ def probe(made, split, cells=slice(None), n=1000):
 
     def pixels(batch):
         side = made.world.patch_size
-        patches = batch.images[:, 0].unflatten(1, (-1, side)).unflatten(3, (-1, side)).transpose(2, 3).flatten(1, 2)
+        patches = (
+            batch.images[:, 0]
+            .unflatten(1, (-1, side))
+            .unflatten(3, (-1, side))
+            .transpose(2, 3)
+            .flatten(1, 2)
+        )
         return patches[:, cells].flatten(1).numpy()
 
     train, test = made.eval_batch("train", 2000, 0), made.eval_batch(split, n, 0)
-    return RidgeClassifier().fit(pixels(train), train.target.numpy()).score(pixels(test), test.target.numpy())
+    return (
+        RidgeClassifier()
+        .fit(pixels(train), train.target.numpy())
+        .score(pixels(test), test.target.numpy())
+    )
 
 
 def test_no_linear_probe_finds_a_label_that_is_fresh_for_each_picture():
@@ -262,7 +305,10 @@ def test_impossible_settings_are_one_clear_line(options, said):
 
 def test_a_whole_number_is_an_exponent_too():
     assert FewshotConfig(zipf=2) == FewshotConfig(zipf=2.0)
-    assert np.array_equal(build_task(FewshotConfig(zipf=2)).world.weights, build_task(FewshotConfig(zipf=2.0)).world.weights)
+    assert np.array_equal(
+        build_task(FewshotConfig(zipf=2)).world.weights,
+        build_task(FewshotConfig(zipf=2.0)).world.weights,
+    )
 
 
 def test_omniglot_absent_is_one_clear_line(tmp_path, monkeypatch):
@@ -293,13 +339,17 @@ def test_damaged_omniglot_is_refused(tmp_path, monkeypatch):
 @with_files
 def test_unpacked_pictures_are_the_archive_s(tmp_path):
     """The 2,720 pictures of an official archive of five alphabets, made small, against the rows that their numbers name."""
-    with zipfile.ZipFile(Path(os.environ["TOYVIT_DATA"]) / "omniglot-py/images_background_small1.zip") as archive:
+    with zipfile.ZipFile(
+        Path(os.environ["TOYVIT_DATA"]) / "omniglot-py/images_background_small1.zip"
+    ) as archive:
         archive.extractall(tmp_path)
     numbers = sorted({int(path.name[:4]) for path in tmp_path.glob("*/*/*/*.png")})
     found = drawings.read_drawings(tmp_path / "images_background_small1")
     assert found.shape == (136, 20, 15, 15)
     drawings.load_drawings.cache_clear()
-    assert np.array_equal(found, drawings.load_drawings()["images_background"][np.array(numbers) - 1])
+    assert np.array_equal(
+        found, drawings.load_drawings()["images_background"][np.array(numbers) - 1]
+    )
     assert found.min() == -1 and found.max() == 1
 
 

@@ -8,7 +8,16 @@ import torch
 from tests.laws.models import BASE, CASES, build, noise, pictures
 from toyvit.errors import BadInput
 from toyvit.model.forward import run_model, trace
-from toyvit.model.taps import editing, list_wanted, nudging, recording, replacing, then, untouched, within
+from toyvit.model.taps import (
+    editing,
+    list_wanted,
+    nudging,
+    recording,
+    replacing,
+    then,
+    untouched,
+    within,
+)
 
 MODEL, IMAGES = build(BASE), pictures(BASE)
 SITES = list(MODEL.sites())
@@ -45,7 +54,9 @@ def test_a_misspelt_site_is_refused_and_the_nearest_named(site):
         assert f"did you mean {site!r}" in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("spell", [lens_name, lambda site: site[:-2] + "*"], ids=["hook_", "shell pattern"])
+@pytest.mark.parametrize(
+    "spell", [lens_name, lambda site: site[:-2] + "*"], ids=["hook_", "shell pattern"]
+)
 def test_no_name_that_a_tap_may_carry_is_silently_ignored(spell):
     """A tap compares names exactly: one spelt in another way is refused, or else it works."""
     ignored = []
@@ -82,7 +93,9 @@ def test_transformer_lens_names(site):
     moved = MODEL.run_with_hooks(IMAGES, [(lens_name(site), hook)])
     assert asked == [site]
     assert torch.equal(moved, MODEL(IMAGES, editing({site: lambda x: x + noise(x)})))
-    assert torch.equal(MODEL.run_with_hooks(IMAGES, [(lens_name(site), lambda value, hook: None)]), plain)
+    assert torch.equal(
+        MODEL.run_with_hooks(IMAGES, [(lens_name(site), lambda value, hook: None)]), plain
+    )
 
 
 def test_the_cache_answers_to_a_name_and_a_layer():
@@ -103,11 +116,16 @@ def test_hooks_and_taps_go_one_after_another():
     hooks = [("logits", lambda x, hook: x + 1), ("hook_logits", lambda x, hook: 2 * x)]
     assert torch.equal(MODEL.run_with_hooks(IMAGES, hooks), 2 * (plain + 1))
     before, after = recording(["logits"]), recording(["logits"])
-    assert torch.equal(MODEL(IMAGES, then(before, then(add, after))), MODEL(IMAGES, then(then(before, add), after)))
-    assert torch.equal(before.values["logits"], plain) and torch.equal(after.values["logits"], plain + 1)
+    assert torch.equal(
+        MODEL(IMAGES, then(before, then(add, after))), MODEL(IMAGES, then(then(before, add), after))
+    )
+    assert torch.equal(before.values["logits"], plain) and torch.equal(
+        after.values["logits"], plain + 1
+    )
     assert torch.equal(MODEL(IMAGES, then(untouched, untouched)), plain)
     assert (
-        list_wanted(then(add, recording(["embed"]))) == {"logits", "embed"} and list_wanted(then(add, lambda s, x: x)) is None
+        list_wanted(then(add, recording(["embed"]))) == {"logits", "embed"}
+        and list_wanted(then(add, lambda s, x: x)) is None
     )
 
 
@@ -120,7 +138,9 @@ def test_within_puts_the_prefix_before_the_name():
 
     within("ln1.", within("blocks.1.", noting))("scale", IMAGES)
     assert seen == ["blocks.1.ln1.scale"]
-    assert list_wanted(within("blocks.1.", recording(["blocks.1.resid_pre", "blocks.0.resid_pre", "embed"]))) == {"resid_pre"}
+    assert list_wanted(
+        within("blocks.1.", recording(["blocks.1.resid_pre", "blocks.0.resid_pre", "embed"]))
+    ) == {"resid_pre"}
     assert list_wanted(within("blocks.1.", noting)) is None
 
 

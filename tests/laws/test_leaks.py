@@ -18,7 +18,12 @@ from toyvit.recipes import RECIPES
 # Task, size of a patch, and what a linear probe may score: on all pixels, on the best patch by itself. Chance is 1 / classes;
 # scores are on 1,000 pictures, and the best of many patches lies three or four standard errors over chance.
 CLAIMS: dict[str, tuple[TaskConfig, int, float, float]] = {
-    "induction": (InductionConfig(), 8, 0.10, 0.12),  # the label shown last is a little likelier; the bag of labels has 0.174
+    "induction": (
+        InductionConfig(),
+        8,
+        0.10,
+        0.12,
+    ),  # the label shown last is a little likelier; the bag of labels has 0.174
     "addition": (AdditionConfig(), 8, 0.03, 0.08),
     "dsprites same shape": (DspritesConfig(ask="same"), 32, 0.56, 0.56),
     "dsprites same scale": (DspritesConfig(ask="same", factor="scale"), 32, 0.56, 0.56),
@@ -40,17 +45,25 @@ def test_the_probes_find_what_is_there():
     found = fit_baselines(digits)
     assert found["accuracy.pixel_probe"] > 0.9 and found["accuracy.nearest_neighbour"] > 0.95
     patches = score_patch_probes(digits, 4)
-    assert patches.shape == (2, 2) and 0.4 < patches.min() <= patches.max() < found["accuracy.pixel_probe"]
+    assert (
+        patches.shape == (2, 2)
+        and 0.4 < patches.min() <= patches.max() < found["accuracy.pixel_probe"]
+    )
     assert score_patch_probes(digits, 1)[0, 0] < 0.2  # a pixel that is always paper
 
 
 def test_numbers_are_read_off_pixels_where_they_are_there():
     """R^2: a sprite's column moves its pixels; its orientation, over all shapes and places, is in no pixel's mean."""
-    column, angle = (fit_baselines(RegressConfig(world="dsprites", factor=factor)) for factor in ("x", "orientation"))
+    column, angle = (
+        fit_baselines(RegressConfig(world="dsprites", factor=factor))
+        for factor in ("x", "orientation")
+    )
     assert column["accuracy.pixel_probe"] > 0.75 and column["accuracy.nearest_neighbour"] > 0.95
     assert angle["accuracy.pixel_probe"] < 0.05
     assert (
-        0.1 < fit_baselines(DspritesConfig())["accuracy.pixel_probe"] < column["accuracy.pixel_probe"]
+        0.1
+        < fit_baselines(DspritesConfig())["accuracy.pixel_probe"]
+        < column["accuracy.pixel_probe"]
     )  # all factors, x and y too
 
 

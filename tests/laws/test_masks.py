@@ -33,16 +33,22 @@ every_model = pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
 
 def allowed(config: ModelConfig) -> Tensor:
     found = MASKS[config.mask](config)
-    return torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool) if found is None else found
+    return (
+        torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool) if found is None else found
+    )
 
 
 @every_model
 def test_patterns_are_distributions_over_what_is_allowed(config):
-    patterns = trace(build(config), pictures(config), ["blocks.*.attn.pattern", "blocks.*.attn.attn_scores"])
+    patterns = trace(
+        build(config), pictures(config), ["blocks.*.attn.pattern", "blocks.*.attn.attn_scores"]
+    )
     for site, value in patterns.items():
         if site.endswith("pattern"):
             assert torch.allclose(value.sum(-1), torch.ones(()), atol=1e-6)
-            assert (value[..., ~allowed(config)] == 0).all() and (value[..., allowed(config)] > 0).all()
+            assert (value[..., ~allowed(config)] == 0).all() and (
+                value[..., allowed(config)] > 0
+            ).all()
             assert torch.equal(value, patterns[site.replace("pattern", "attn_scores")].softmax(-1))
         else:
             assert torch.equal(value == -torch.inf, ~allowed(config).expand_as(value))
@@ -63,7 +69,9 @@ def test_a_patch_changes_exactly_the_tokens_that_it_reaches(config):
         reached[config.n_prefix + patch] = 1
         for layer in range(config.n_layers):
             reached = ((sees @ reached) > 0).float()
-            same = (before[f"blocks.{layer}.resid_post"] == after[f"blocks.{layer}.resid_post"]).all(-1)
+            same = (
+                before[f"blocks.{layer}.resid_post"] == after[f"blocks.{layer}.resid_post"]
+            ).all(-1)
             assert torch.equal(same, (reached == 0).expand_as(same)), (patch, layer)
 
 
@@ -98,7 +106,12 @@ SAYS = {
 
 @settings(deadline=None, derandomize=True, max_examples=40)
 @given(
-    st.sampled_from(list(SAYS)), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.booleans(), st.sampled_from([0, 2])
+    st.sampled_from(list(SAYS)),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.booleans(),
+    st.sampled_from([0, 2]),
 )
 def test_masks_are_what_their_sentences_say(mask, rows, columns, window, cls, registers):
     config = replace(
@@ -111,5 +124,7 @@ def test_masks_are_what_their_sentences_say(mask, rows, columns, window, cls, re
         readout="mean",
     )
     tokens = range(config.n_tokens)
-    expected = torch.tensor([[SAYS[mask](config, query, key) for key in tokens] for query in tokens])
+    expected = torch.tensor(
+        [[SAYS[mask](config, query, key) for key in tokens] for query in tokens]
+    )
     assert torch.equal(allowed(config), expected)

@@ -25,7 +25,11 @@ every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 
 @every_case
 def test_weights_are_a_function_of_the_seed(config):
-    one, same, other = ViT(config, seed=4).state_dict(), ViT(config, seed=4).state_dict(), ViT(config, seed=5).state_dict()
+    one, same, other = (
+        ViT(config, seed=4).state_dict(),
+        ViT(config, seed=4).state_dict(),
+        ViT(config, seed=5).state_dict(),
+    )
     assert list(one) == list(same) == list(other)
     torch.manual_seed(0)
     for name, weight in one.items():
@@ -65,7 +69,11 @@ def every_parameter_is_used(config):
     (logits * noise(logits)).sum().backward()
     for name, weight in model.named_parameters():
         if not never_read(name, config):
-            assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.abs().max() > 1e-7, name
+            assert (
+                weight.grad is not None
+                and weight.grad.isfinite().all()
+                and weight.grad.abs().max() > 1e-7
+            ), name
 
 
 @every_case
@@ -95,7 +103,9 @@ def test_torch_func(config):
         score(dict(model.named_parameters()), image).backward()
         for name, weight in model.named_parameters():
             if weight.numel():
-                assert torch.allclose(found[name][place], weight.grad, rtol=1e-3, atol=1e-4 * weight.grad.abs().max()), name
+                assert torch.allclose(
+                    found[name][place], weight.grad, rtol=1e-3, atol=1e-4 * weight.grad.abs().max()
+                ), name
 
 
 @pytest.fixture
@@ -108,7 +118,10 @@ def unchecked_shapes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "backend"), [("mask=local", "eager"), ("registers", "aot_eager"), ("norm=rms", "aot_eager")])
+@pytest.mark.parametrize(
+    ("case", "backend"),
+    [("mask=local", "eager"), ("registers", "aot_eager"), ("norm=rms", "aot_eager")],
+)
 def test_torch_compile_in_one_graph(case, backend, unchecked_shapes):
     model, images = build(CASES[case]), pictures(CASES[case])
     compiled = torch.compile(model, backend=backend, fullgraph=True)
@@ -116,7 +129,9 @@ def test_torch_compile_in_one_graph(case, backend, unchecked_shapes):
         assert torch.allclose(compiled(images), model(images), atol=1e-6)
         tap, expected = recording(["blocks.0.attn.pattern"]), recording(["blocks.0.attn.pattern"])
         assert torch.allclose(compiled(images, tap), model(images, expected), atol=1e-6)
-        assert torch.allclose(tap.values["blocks.0.attn.pattern"], expected.values["blocks.0.attn.pattern"], atol=1e-6)
+        assert torch.allclose(
+            tap.values["blocks.0.attn.pattern"], expected.values["blocks.0.attn.pattern"], atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("scale", [0.25, 1.0, 4.0])
@@ -130,7 +145,9 @@ def test_the_patch_embedding_starts_at_its_scale(scale):
 def test_an_unknown_option_is_refused_and_the_nearest_named():
     with pytest.raises(BadInput, match=r"\(2, 6, 8\) here, got \(5, 2, 8, 8\)"):
         ViT(CASES["norm=layer"])(torch.zeros(5, 2, 8, 8))
-    with pytest.raises(BadInput, match=r"unknown model.norm 'layr': allowed are .*; did you mean 'layer'"):
+    with pytest.raises(
+        BadInput, match=r"unknown model.norm 'layr': allowed are .*; did you mean 'layer'"
+    ):
         ViT(replace(CASES["norm=layer"], norm="layr"))
     for field in ("positions", "mask", "activation", "readout"):
         with pytest.raises(BadInput, match=f"unknown model.{field}"):

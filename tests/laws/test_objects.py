@@ -25,7 +25,9 @@ every_source = pytest.mark.parametrize("source", SOURCES)
 
 
 def canvas(source, **options):
-    return build_task(ObjectsConfig(source=source, size=32 if source == "glyphs" else 48, **options))
+    return build_task(
+        ObjectsConfig(source=source, size=32 if source == "glyphs" else 48, **options)
+    )
 
 
 # Sort-of-CLEVR
@@ -76,26 +78,42 @@ def test_sort_of_clevr_is_answered_from_the_picture(ask):
     for place, (image, target, question) in enumerate(questions):
         found, asked, read = seen(image.numpy())
         assert read == question and answer(found, asked, read) == world.ANSWERS[target]
-        assert all(n == {"square": 81, "circle": 61}[shape] for shape, _, n in found)  # nothing is covered
+        assert all(
+            n == {"square": 81, "circle": 61}[shape] for shape, _, n in found
+        )  # nothing is covered
         assert batch.factors["squares"][place] == [shape for shape, _, _ in found].count("square")
-        for name, axis, half in (("on_top", 0, (world.HEIGHT - 1) / 2), ("on_left", 1, (world.WIDTH - 1) / 2)):
-            assert batch.factors[name][place] == [middle[axis] < half for _, middle, _ in found].count(True)
+        for name, axis, half in (
+            ("on_top", 0, (world.HEIGHT - 1) / 2),
+            ("on_left", 1, (world.WIDTH - 1) / 2),
+        ):
+            assert batch.factors[name][place] == [
+                middle[axis] < half for _, middle, _ in found
+            ].count(True)
     kinds = set(batch.factors["relational"].tolist())
     assert kinds == {"both": {0, 1}, "relational": {1}, "non-relational": {0}}[ask]
 
 
-@pytest.mark.parametrize(("ask", "share"), [("both", 0.25), ("both", 0.9), ("relational", 0.2), ("non-relational", 0.5)])
+@pytest.mark.parametrize(
+    ("ask", "share"), [("both", 0.25), ("both", 0.9), ("relational", 0.2), ("non-relational", 0.5)]
+)
 def test_questions_that_are_held_out_are_asked_nowhere_else(ask, share):
     """Every pair (colour, question) is asked on one side, and each colour and each question loses as many, to within one."""
     world = build_task(SortOfClevrConfig(ask=ask, held_out=share)).world
     asked = {}
     for split in world.sizes:
         factors = world.sample(2, split, np.arange(2000))
-        asked[split] = set(zip(factors["colour"].tolist(), factors["question"].tolist(), strict=True))
+        asked[split] = set(
+            zip(factors["colour"].tolist(), factors["question"].tolist(), strict=True)
+        )
     held, n_questions = asked.pop("held_out"), 6 if ask == "both" else 3
-    assert len(asked) == 3 and all(len(pairs) == 6 * n_questions - len(held) and not pairs & held for pairs in asked.values())
+    assert len(asked) == 3 and all(
+        len(pairs) == 6 * n_questions - len(held) and not pairs & held for pairs in asked.values()
+    )
     assert len(held) == round(share * 6 * n_questions)
-    for part, values in ((0, range(6)), (1, {question for pairs in [*asked.values(), held] for _, question in pairs})):
+    for part, values in (
+        (0, range(6)),
+        (1, {question for pairs in [*asked.values(), held] for _, question in pairs}),
+    ):
         counts = [sum(pair[part] == value for pair in held) for value in values]
         assert max(counts) - min(counts) <= 1 and len(counts) == (6 if part == 0 else n_questions)
 
@@ -104,9 +122,16 @@ def test_objects_lie_apart_and_no_distance_is_tied():
     factors = build_task(SortOfClevrConfig()).world.sample(0, "train", np.arange(400))
     for places in factors["place"].tolist():
         corners = [divmod(place, world.CORNERS[1]) for place in places]
-        assert all(abs(a - c) >= world.SIDE or abs(b - d) >= world.SIDE for (a, b), (c, d) in combinations(corners, 2))
+        assert all(
+            abs(a - c) >= world.SIDE or abs(b - d) >= world.SIDE
+            for (a, b), (c, d) in combinations(corners, 2)
+        )
         for one in corners:
-            far = sorted((one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2 for other in corners if other != one)
+            far = sorted(
+                (one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2
+                for other in corners
+                if other != one
+            )
             assert far[0] < far[1] and far[-2] < far[-1]
 
 
@@ -120,7 +145,9 @@ def test_each_placing_without_overlap_is_as_likely():
     for pair in drawn.tolist():
         shares[tuple(pair)] += 1
     expected = len(drawn) / len(allowed)
-    assert sum((n - expected) ** 2 / expected for n in shares.values()) < 120  # chi squared, 73 degrees: 107 is 99.5 %
+    assert (
+        sum((n - expected) ** 2 / expected for n in shares.values()) < 120
+    )  # chi squared, 73 degrees: 107 is 99.5 %
 
 
 def test_what_the_question_alone_tells():
@@ -160,16 +187,28 @@ def test_masks_and_labels_are_what_the_picture_shows(source):
     made = canvas(source, noise=0)
     world = made.world
     factors = world.sample(2, "test", np.arange(30))
-    images, masks, labels = world.render(factors)[:, 0].numpy(), world.mask(factors), world.labels(factors)
+    images, masks, labels = (
+        world.render(factors)[:, 0].numpy(),
+        world.mask(factors),
+        world.labels(factors),
+    )
     bank, size = load_stamps(source), world.config.size
     assert np.array_equal(labels, made.batch_from_factors(factors).target)
     for k in range(30):
         shown = np.zeros((size, size))
         mask = np.zeros((size, size), int)
         for each in range(factors["count"][k]):
-            kind, corner = factors["kind"][k, each], divmod(factors["place"][k, each], world.corners)
+            kind, corner = (
+                factors["kind"][k, each],
+                divmod(factors["place"][k, each], world.corners),
+            )
             first, n = bank.first[2, kind], bank.number[2, kind]
-            stamp = bank.pictures[first + factors["picture"][k, each] * n // 2**16].reshape(world.side, world.side) / 1020
+            stamp = (
+                bank.pictures[first + factors["picture"][k, each] * n // 2**16].reshape(
+                    world.side, world.side
+                )
+                / 1020
+            )
             for row in range(world.side):
                 for column in range(world.side):
                     place = corner[0] + row, corner[1] + column
@@ -198,16 +237,23 @@ def test_classes_that_a_quarter_holds_out_are_shown_there_by_held_out_only(sourc
         seen[split] = set(zip(factors["kind"].ravel(), below.ravel(), right.ravel(), strict=True))
     held = seen.pop("held_out")
     n = round(0.34 * world.n_kinds)
-    assert len(held) == 4 * n and all(len(pairs) == 4 * (world.n_kinds - n) and not pairs & held for pairs in seen.values())
+    assert len(held) == 4 * n and all(
+        len(pairs) == 4 * (world.n_kinds - n) and not pairs & held for pairs in seen.values()
+    )
     per_class = [sum(kind == one for kind, _, _ in held) for one in range(world.n_kinds)]
-    per_quarter = [sum(pair[1:] == quarter for pair in held) for quarter in {pair[1:] for pair in held}]
+    per_quarter = [
+        sum(pair[1:] == quarter for pair in held) for quarter in {pair[1:] for pair in held}
+    ]
     assert max(per_class) - min(per_class) <= 1 and per_quarter == [n] * 4
 
 
 @pytest.mark.parametrize("kind", [ObjectsConfig, SortOfClevrConfig])
 def test_where_nothing_is_held_out_there_is_no_such_split(kind):
     """A share that comes to nothing is refused. That the samples are as before is in the checksums of the cards."""
-    assert "held_out" not in build_task(kind()).world.sizes and "held_out" in build_task(kind(held_out=0.4)).world.sizes
+    assert (
+        "held_out" not in build_task(kind()).world.sizes
+        and "held_out" in build_task(kind(held_out=0.4)).world.sizes
+    )
     with pytest.raises(BadInput, match=r"held_out 0.001 comes to nothing"):
         build_task(kind(held_out=0.001))
     with pytest.raises(BadInput, match="unknown split"):
@@ -218,19 +264,34 @@ def test_where_nothing_is_held_out_there_is_no_such_split(kind):
 def test_an_object_more_leaves_the_others_where_they_are(source):
     world = canvas(source).world
     factors = world.sample(0, "train", np.arange(50))
-    fewer, more = (world.mask(world.change_factor(factors, "count", np.full(50, n))) for n in (2, 3))
-    assert np.array_equal(np.where(more == 3, 0, more), fewer) and set(np.unique(more)) == {0, 1, 2, 3}
+    fewer, more = (
+        world.mask(world.change_factor(factors, "count", np.full(50, n))) for n in (2, 3)
+    )
+    assert np.array_equal(np.where(more == 3, 0, more), fewer) and set(np.unique(more)) == {
+        0,
+        1,
+        2,
+        3,
+    }
     assert set(factors["count"].tolist()) == {1, 2, 3}
 
 
 @every_source
 def test_every_picture_of_every_class_is_drawn_from_its_own_split(source):
     bank = load_stamps(source)
-    assert bank.number.sum() == len(bank.pictures) if source == "mnist" else (bank.number.sum(1) == len(bank.pictures)).all()
+    assert (
+        bank.number.sum() == len(bank.pictures)
+        if source == "mnist"
+        else (bank.number.sum(1) == len(bank.pictures)).all()
+    )
     steps = np.arange(2**16)
     for first, number in zip(bank.first.ravel(), bank.number.ravel(), strict=True):
         picked = first + steps * number // 2**16
-        assert picked[0] == first and picked[-1] == first + number - 1 and len(np.unique(picked)) == number
+        assert (
+            picked[0] == first
+            and picked[-1] == first + number - 1
+            and len(np.unique(picked)) == number
+        )
     if source == "mnist":
         flat = [pictures.tobytes() for pictures in bank.pictures]
         ends = bank.number.sum(1).cumsum()
@@ -241,7 +302,13 @@ def test_every_picture_of_every_class_is_drawn_from_its_own_split(source):
 def test_shapes_fit_their_box():
     """Cut out of the halved picture nothing is lost, and classes differ."""
     bank = load_stamps("dsprites")
-    assert bank.pictures.shape == (351, SIDE * SIDE) and set(np.unique(bank.pictures)) == {0, 255, 510, 765, 1020}
+    assert bank.pictures.shape == (351, SIDE * SIDE) and set(np.unique(bank.pictures)) == {
+        0,
+        255,
+        510,
+        765,
+        1020,
+    }
     lit = bank.pictures.reshape(3, -1, SIDE * SIDE).sum(2) / 1020
     assert lit.min() > 30 and lit.max() < 100
     from toyvit.data.worlds.dsprites import drawing
@@ -252,7 +319,14 @@ def test_shapes_fit_their_box():
 
 
 @pytest.mark.parametrize(
-    "options", [{"size": 44}, {"size": 32}, {"source": "glyphs", "size": 28}, {"source": "omniglot"}, {"ask": "masks"}]
+    "options",
+    [
+        {"size": 44},
+        {"size": 32},
+        {"source": "glyphs", "size": 28},
+        {"source": "omniglot"},
+        {"ask": "masks"},
+    ],
 )
 def test_a_canvas_that_cannot_be_made_is_refused(options):
     with pytest.raises(BadInput):
@@ -298,7 +372,8 @@ def test_counting_is_answered_from_the_picture(ask, distractors):
             drawn.update(squares)
         assert drawn == set(range(distractors + 1))
     assert torch.equal(
-        build_task(CountingConfig(noise=0)).draw_batch(1, "train", [0]).images, made.draw_batch(1, "train", [0]).images
+        build_task(CountingConfig(noise=0)).draw_batch(1, "train", [0]).images,
+        made.draw_batch(1, "train", [0]).images,
     ) == (distractors == 0)
 
 

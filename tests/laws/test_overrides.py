@@ -16,7 +16,11 @@ from toyvit.recipes import RECIPES
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)
 every_field = pytest.mark.parametrize(("kind", "item"), FIELDS, ids=IDS)
-PART_OF = {ModelConfig: "model", TrainConfig: "train", Seeds: "seeds"}  # all other records are tasks
+PART_OF = {
+    ModelConfig: "model",
+    TrainConfig: "train",
+    Seeds: "seeds",
+}  # all other records are tasks
 
 
 def text(value: object) -> str:
@@ -40,7 +44,10 @@ def test_every_field_of_every_recipe_can_be_set(name):
         for item in fields(changed := getattr(expected, part)):
             new += [f"--{part}.{item.name}", text(getattr(changed, item.name))]
     assert apply_overrides(run, own) == run == apply_overrides(run, [])
-    assert apply_overrides(run, new) == expected and len(list_differences(run, expected)) > 0.8 * len(new) / 2
+    assert (
+        apply_overrides(run, new) == expected
+        and len(list_differences(run, expected)) > 0.8 * len(new) / 2
+    )
 
 
 def test_every_field_can_be_set_alone():
@@ -49,7 +56,9 @@ def test_every_field_can_be_set_alone():
         for item in fields(record := getattr(run, part)):
             changed = another(record, item)
             if changed is not None:
-                found = apply_overrides(run, [f"--{part}.{item.name}", text(getattr(changed, item.name))])
+                found = apply_overrides(
+                    run, [f"--{part}.{item.name}", text(getattr(changed, item.name))]
+                )
                 assert found == replace(run, **{part: changed})
 
 
@@ -66,30 +75,48 @@ def test_a_value_may_follow_an_equals_sign():
 
 
 def test_a_list_may_have_one_number():
-    assert apply_overrides(RECIPES["induction"](), ["--train.checkpoints", "5"]).train.checkpoints == (5,)
+    assert apply_overrides(
+        RECIPES["induction"](), ["--train.checkpoints", "5"]
+    ).train.checkpoints == (5,)
 
 
 def test_lists_of_a_sweep_are_apart_by_slashes():
     """Each becomes a setting of its own, with a name that is a folder's."""
     made = expand_variants(
-        RECIPES["induction"](), ["--train.clamps", "none/0.0:previous,0.0:copy@5/1:match", "--model.n_heads", "1,2"]
+        RECIPES["induction"](),
+        ["--train.clamps", "none/0.0:previous,0.0:copy@5/1:match", "--model.n_heads", "1,2"],
     )
-    assert list(made)[::2] == ["clamps-none_n_heads-1", "clamps-0.0-previous-0.0-copy-5_n_heads-1", "clamps-1-match_n_heads-1"]
-    assert [run.train.clamps for run in list(made.values())[1::2]] == [(), ("0.0:previous", "0.0:copy@5"), ("1:match",)]
+    assert list(made)[::2] == [
+        "clamps-none_n_heads-1",
+        "clamps-0.0-previous-0.0-copy-5_n_heads-1",
+        "clamps-1-match_n_heads-1",
+    ]
+    assert [run.train.clamps for run in list(made.values())[1::2]] == [
+        (),
+        ("0.0:previous", "0.0:copy@5"),
+        ("1:match",),
+    ]
     (alone,) = expand_variants(RECIPES["induction"](), ["--train.checkpoints", "0,10"]).values()
     assert alone.train.checkpoints == (0, 10)
 
 
 @pytest.mark.parametrize("rates", ["0.1,0.2,0.1", "0.1,0.2,1e-1"])
 def test_a_setting_of_a_sweep_is_named_once(rates):
-    with pytest.raises(BadInput, match=r"^--model.n_heads 1 --train.learning_rate (0.1|1e-1) is named twice"):
-        expand_variants(RECIPES["induction"](), ["--model.n_heads", "1,2", "--train.learning_rate", rates])
+    with pytest.raises(
+        BadInput, match=r"^--model.n_heads 1 --train.learning_rate (0.1|1e-1) is named twice"
+    ):
+        expand_variants(
+            RECIPES["induction"](), ["--model.n_heads", "1,2", "--train.learning_rate", rates]
+        )
 
 
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--train.clamps", "0.0:previous,1-match"], "--train.clamps cannot be read: a clamp is spelt"),
+        (
+            ["--train.clamps", "0.0:previous,1-match"],
+            "--train.clamps cannot be read: a clamp is spelt",
+        ),
         (["--model.n_layer", "3"], "did you mean '--model.n_layers'"),
         (["--modle.n_layers", "3"], "did you mean '--model.n_layers'"),
         (["--model.n_layers", "x"], "model.n_layers"),
@@ -98,7 +125,10 @@ def test_a_setting_of_a_sweep_is_named_once(rates):
         (["--model.n_layers", "0"], "--model.n_layers must be >= 1, got 0"),
         (["--model.n_heads", "3"], "--model.n_heads 3: d_model 64 is not a multiple of n_heads 3"),
         (["--seeds.init", "-1"], "--seeds.init must be >= 0"),
-        (["--task.rows", "1", "--task.columns", "2"], "--task.rows 1 --task.columns 2: a grid of 1 x 2 cells holds 0 pairs"),
+        (
+            ["--task.rows", "1", "--task.columns", "2"],
+            "--task.rows 1 --task.columns 2: a grid of 1 x 2 cells holds 0 pairs",
+        ),
         (["--train.learning_rate", "nan"], "--train.learning_rate"),
         (["--train.clip", "inf"], "--train.clip"),
         (["--model.cls_token", "perhaps"], "--model.cls_token"),
@@ -119,8 +149,14 @@ def test_what_is_refused_names_the_option_that_was_typed(kind, item):
     part, run = PART_OF.get(kind, "task"), RECIPES["induction"]()
     run = replace(run, **{part: kind()})
     one_number = not {"bool", "str", "tuple"} & set(re.findall(r"\w+", hint(kind, item)))
-    bad = [text(value) for value in refused(kind, item) if one_number and isinstance(value, (int, float))]
+    bad = [
+        text(value)
+        for value in refused(kind, item)
+        if one_number and isinstance(value, (int, float))
+    ]
     for word in [*bad, *["no-such"] * ("allowed" in item.metadata)]:
         with pytest.raises(BadInput) as caught:
             apply_overrides(run, [f"--{part}.{item.name}", word])
-        assert str(caught.value).startswith(f"--{part}.{item.name} ") and kind.__name__ not in str(caught.value)
+        assert str(caught.value).startswith(f"--{part}.{item.name} ") and kind.__name__ not in str(
+            caught.value
+        )

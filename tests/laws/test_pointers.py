@@ -17,8 +17,12 @@ from toyvit.errors import BadInput
 
 NAMES = [name for name in CONFIGS if isinstance(CONFIGS[name], PointersConfig)]
 every_pointer = pytest.mark.parametrize("name", NAMES)
-every_split = pytest.mark.parametrize(("name", "split"), [(name, split) for name in NAMES for split in splits(name)])
-needs_mnist = pytest.mark.skipif("pointers mnist" not in CONFIGS, reason="MNIST is looked for under TOYVIT_DATA")
+every_split = pytest.mark.parametrize(
+    ("name", "split"), [(name, split) for name in NAMES for split in splits(name)]
+)
+needs_mnist = pytest.mark.skipif(
+    "pointers mnist" not in CONFIGS, reason="MNIST is looked for under TOYVIT_DATA"
+)
 
 
 def followed(config: PointersConfig, cells: list[int]) -> tuple[int, int]:
@@ -26,7 +30,9 @@ def followed(config: PointersConfig, cells: list[int]) -> tuple[int, int]:
     pointer, *blocks = cells
     for _ in range(config.hops - 1):
         pointer = blocks[pointer]
-    return pointer + 1, sum(blocks[(pointer + step) % len(blocks)] for step in range(config.window)) % config.n_values
+    return pointer + 1, sum(
+        blocks[(pointer + step) % len(blocks)] for step in range(config.window)
+    ) % config.n_values
 
 
 @every_split
@@ -34,16 +40,25 @@ def test_the_answer_is_where_the_pointer_leads(name, split):
     made = MADE[name]
     batch = made.draw_batch(4, split, range(200))
     found = [followed(CONFIGS[name], cells) for cells in batch.content.tolist()]
-    assert [value for _, value in found] == batch.target.tolist() == batch.factors["answer"].tolist()
-    assert [cell for cell, _ in found] == batch.retrieval.target.tolist() and batch.retrieval.query.eq(0).all()
+    assert (
+        [value for _, value in found] == batch.target.tolist() == batch.factors["answer"].tolist()
+    )
+    assert [
+        cell for cell, _ in found
+    ] == batch.retrieval.target.tolist() and batch.retrieval.query.eq(0).all()
     assert batch.factors["pointer"].equal(batch.content[:, 0])
-    assert batch.factors["value"].tolist() == [cells[1 + cells[0]] for cells in batch.content.tolist()]
+    assert batch.factors["value"].tolist() == [
+        cells[1 + cells[0]] for cells in batch.content.tolist()
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if CONFIGS[name].source == "glyphs"])
 def test_the_picture_shows_the_numbers(name):
     """Each cell is nearest to the glyph of its number."""
-    made, glyphs = MADE[name], draw_glyph_bank(CONFIGS[name].n_values).reshape(CONFIGS[name].n_values, -1)
+    made, glyphs = (
+        MADE[name],
+        draw_glyph_bank(CONFIGS[name].n_values).reshape(CONFIGS[name].n_values, -1),
+    )
     batch = made.draw_batch(4, "test", range(60))
     for cell, pixels in enumerate(patches(made, batch)):
         assert np.array_equal((pixels @ glyphs.T).argmax(1), batch.content[:, cell].numpy())
@@ -60,13 +75,19 @@ def test_held_out_pairs_are_shown_nowhere_else(name):
     shown = seen["train"] | seen["validation"] | seen["test"]
     held = seen.get("held_out", set())
     n_pairs = config.n_values * (config.n_values - (config.hops - 1))
-    assert not held & shown and len(held | shown) == n_pairs and len(held) == round(config.held_out * n_pairs)
+    assert (
+        not held & shown
+        and len(held | shown) == n_pairs
+        and len(held) == round(config.held_out * n_pairs)
+    )
     for part in (0, 1):
         counts = [sum(pair[part] == number for pair in held) for number in range(config.n_values)]
         assert max(counts) - min(counts) <= 1
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if CONFIGS[name].held_out and CONFIGS[name].n_values >= 5])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if CONFIGS[name].held_out and CONFIGS[name].n_values >= 5]
+)
 def test_held_out_pairs_follow_no_sum_and_no_difference(name):
     """Else a model could compute which pairs it never saw; were they a diagonal of the table, one difference would have all."""
     n, pairs = CONFIGS[name].n_values, MADE[name].world.combinations[True]
@@ -84,28 +105,44 @@ def test_with_two_hops_the_second_leads_on(name):
 @every_pointer
 def test_answers_are_balanced(name):
     made = MADE[name]
-    share = np.bincount(made.draw_batch(1, "train", range(8000)).target, minlength=made.n_classes) / 8000
+    share = (
+        np.bincount(made.draw_batch(1, "train", range(8000)).target, minlength=made.n_classes)
+        / 8000
+    )
     assert np.abs(share - 1 / made.n_classes).max() < 0.025
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if CONFIGS[name].window == CONFIGS[name].hops == 1])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if CONFIGS[name].window == CONFIGS[name].hops == 1]
+)
 def test_another_pointer_changes_the_answer_and_one_cell(name):
     made, config = MADE[name], CONFIGS[name]
     factors = made.world.sample(2, "test", np.arange(80))
-    other = made.batch_from_factors(made.world.change_factor(factors, "pointer", (factors["pointer"] + 1) % config.n_values))
+    other = made.batch_from_factors(
+        made.world.change_factor(factors, "pointer", (factors["pointer"] + 1) % config.n_values)
+    )
     one = made.batch_from_factors(factors)
     assert [followed(config, cells)[1] for cells in other.content.tolist()] == other.target.tolist()
-    assert ((one.content != other.content).nonzero()[:, 1] == 0).all() and (one.target != other.target).any()
+    assert ((one.content != other.content).nonzero()[:, 1] == 0).all() and (
+        one.target != other.target
+    ).any()
 
 
 @needs_mnist
 def test_mnist_s_splits_share_no_drawing():
     """Every cell is a digit of its own split of MNIST, averaged over 2 x 2 pixels, of the class that it should be."""
     made = build_task(PointersConfig(source="mnist", noise=0))
-    for split, of in (("train", "train"), ("validation", "validation"), ("test", "test"), ("held_out", "test")):
+    for split, of in (
+        ("train", "train"),
+        ("validation", "validation"),
+        ("test", "test"),
+        ("held_out", "test"),
+    ):
         mnist = load_collected("mnist")
         images, labels = mnist.images[mnist.splits[of]], mnist.known["class"][mnist.splits[of]]
-        pooled = images.reshape(-1, 14, 2, 14, 2).astype(np.int64).sum((2, 4)).reshape(len(images), -1)
+        pooled = (
+            images.reshape(-1, 14, 2, 14, 2).astype(np.int64).sum((2, 4)).reshape(len(images), -1)
+        )
         known = {row.tobytes(): label for row, label in zip(pooled, labels.tolist(), strict=True)}
         batch = made.draw_batch(0, split, range(40))
         for cell, pixels in enumerate(patches(made, batch)):
@@ -116,9 +153,15 @@ def test_mnist_s_splits_share_no_drawing():
 @needs_mnist
 def test_every_drawing_of_mnist_can_be_shown():
     pictures, first = load_drawings()
-    assert len(pictures) == first[-1] == 70000 and first[0] == 0 and first[10] == 55000 and first[20] == 60000
+    assert (
+        len(pictures) == first[-1] == 70000
+        and first[0] == 0
+        and first[10] == 55000
+        and first[20] == 60000
+    )
     counts = [
-        np.bincount(load_collected("mnist").known["class"][rows]).tolist() for rows in load_collected("mnist").splits.values()
+        np.bincount(load_collected("mnist").known["class"][rows]).tolist()
+        for rows in load_collected("mnist").splits.values()
     ]
     assert np.diff(first).tolist() == [count for split in counts for count in split]
 
@@ -142,7 +185,11 @@ def test_an_impossible_setting_is_one_clear_line(values, message):
 
 @pytest.mark.parametrize(
     ("name", "most_of_a_patch"),
-    [("pointers", 0.27), ("pointers 2 hops", 0.22), *([("pointers mnist", 0.27)] * ("pointers mnist" in CONFIGS))],
+    [
+        ("pointers", 0.27),
+        ("pointers 2 hops", 0.22),
+        *([("pointers mnist", 0.27)] * ("pointers mnist" in CONFIGS)),
+    ],
 )
 def test_no_linear_reader_of_pixels_knows_where_to_look(name, most_of_a_patch):
     """All pixels give no more than the bag of values; one block gives its own share: 1/8 + 7/8 * 1/8 with one hop."""
@@ -156,5 +203,13 @@ def test_a_linear_reader_of_pixels_reads_the_pointer():
     """The probe that must fail above."""
     made = MADE["pointers"]
     train, test = made.eval_batch("train", 2000, 0), made.eval_batch("test", 2000, 0)
-    assert score_linear_probe(*[(patches(made, batch)[0], batch.factors["pointer"].numpy()) for batch in (train, test)]) > 0.99
+    assert (
+        score_linear_probe(
+            *[
+                (patches(made, batch)[0], batch.factors["pointer"].numpy())
+                for batch in (train, test)
+            ]
+        )
+        > 0.99
+    )
     assert torch.equal(test.factors["pointer"], test.content[:, 0])

@@ -14,7 +14,9 @@ from toyvit.errors import BadInput
 
 NAMES = [name for name in CONFIGS if isinstance(CONFIGS[name], RelationsConfig)]
 every_relation = pytest.mark.parametrize("name", NAMES)
-every_split = pytest.mark.parametrize(("name", "split"), [(name, split) for name in NAMES for split in splits(name)])
+every_split = pytest.mark.parametrize(
+    ("name", "split"), [(name, split) for name in NAMES for split in splits(name)]
+)
 
 
 def objects(picture: torch.Tensor) -> dict[tuple[int, int], tuple[bool, ...]]:
@@ -22,7 +24,11 @@ def objects(picture: torch.Tensor) -> dict[tuple[int, int], tuple[bool, ...]]:
     found = {}
     for row in range(picture.shape[0] // CELL):
         for column in range(picture.shape[1] // CELL):
-            pixels = picture[CELL * row : CELL * (row + 1), CELL * column : CELL * (column + 1)].flatten().tolist()
+            pixels = (
+                picture[CELL * row : CELL * (row + 1), CELL * column : CELL * (column + 1)]
+                .flatten()
+                .tolist()
+            )
             if sum(abs(pixel) for pixel in pixels) > CELL * CELL / 2:
                 found[row, column] = tuple(pixel > 0 for pixel in pixels)
     return found
@@ -40,13 +46,23 @@ def answer(config: RelationsConfig, picture: torch.Tensor) -> int:
         return int(alike(one, other))
     if config.ask == "match":
         upper = [ink for (row, _), ink in shown.items() if row < config.rows // 2]
-        left = [ink for (row, column), ink in shown.items() if row >= config.rows // 2 and column < config.columns // 2]
-        right = [ink for (row, column), ink in shown.items() if row >= config.rows // 2 and column >= config.columns // 2]
+        left = [
+            ink
+            for (row, column), ink in shown.items()
+            if row >= config.rows // 2 and column < config.columns // 2
+        ]
+        right = [
+            ink
+            for (row, column), ink in shown.items()
+            if row >= config.rows // 2 and column >= config.columns // 2
+        ]
         assert len(upper) == len(left) == len(right) == 2 and alike(*left) != alike(*right)
         return int(alike(*left) != alike(*upper))
     assert len(shown) == config.n_objects
     ((row, column),) = [
-        place for place, ink in shown.items() if sum(alike(ink, other) for other in shown.values()) != config.n_objects - 1
+        place
+        for place, ink in shown.items()
+        if sum(alike(ink, other) for other in shown.values()) != config.n_objects - 1
     ]
     return row * config.columns + column
 
@@ -60,7 +76,9 @@ def test_the_answer_is_what_the_picture_shows(name, split):
 @every_split
 def test_answers_are_balanced(name, split):
     made = MADE[name]
-    share = np.bincount(made.draw_batch(1, split, range(4000)).target, minlength=made.n_classes) / 4000
+    share = (
+        np.bincount(made.draw_batch(1, split, range(4000)).target, minlength=made.n_classes) / 4000
+    )
     assert np.abs(share - 1 / made.n_classes).max() < 0.03
 
 
@@ -73,7 +91,12 @@ def test_pairs_are_alike_as_often_as_the_config_says(name):
 
 @pytest.mark.parametrize(
     ("name", "factor"),
-    [(name, factor) for name in NAMES for factor in ("relation", "left") if factor in MADE[name].world.factors],
+    [
+        (name, factor)
+        for name in NAMES
+        for factor in ("relation", "left")
+        if factor in MADE[name].world.factors
+    ],
 )
 def test_another_relation_flips_the_answer_and_one_object_a_pair(name, factor):
     made = MADE[name]
@@ -103,12 +126,18 @@ def test_another_odd_one_moves_the_answer(name):
 def test_other_shapes_and_other_places_leave_the_question_s_answer(name):
     """Shapes of the split `unseen` in the places of `test`: other pictures, the same answers."""
     made = MADE[name]
-    factors, unseen = made.world.sample(2, "test", np.arange(40)), made.world.sample(2, "unseen", np.arange(40))
+    factors, unseen = (
+        made.world.sample(2, "test", np.arange(40)),
+        made.world.sample(2, "unseen", np.arange(40)),
+    )
     one, other = (
         made.batch_from_factors(factors),
         made.batch_from_factors(made.world.change_factor(factors, "shape", unseen["shape"])),
     )
-    assert torch.equal(one.target, other.target) and ((one.content != other.content) == (one.content >= 0)).all()
+    assert (
+        torch.equal(one.target, other.target)
+        and ((one.content != other.content) == (one.content >= 0)).all()
+    )
 
 
 @every_relation
@@ -117,7 +146,9 @@ def test_unseen_shapes_are_shown_nowhere_else(name):
     for split in world.sizes:
         cells = world.cells(world.sample(2, split, np.arange(800)))
         shown = np.unique(cells[cells >= 0])
-        first, last = (world.config.n_shapes, N_UNSEEN) if split == "unseen" else (0, world.config.n_shapes)
+        first, last = (
+            (world.config.n_shapes, N_UNSEEN) if split == "unseen" else (0, world.config.n_shapes)
+        )
         assert shown.min() == first and shown.max() == first + last - 1
 
 
@@ -137,7 +168,10 @@ def test_a_change_that_would_make_the_answer_wrong_is_refused(name):
     ("values", "message"),
     [
         ({"rows": 1, "columns": 1}, "does not hold the 2 objects of 'same'"),
-        ({"ask": "odd", "rows": 2, "columns": 2, "n_objects": 5}, "does not hold the 5 objects of 'odd'"),
+        (
+            {"ask": "odd", "rows": 2, "columns": 2, "n_objects": 5},
+            "does not hold the 5 objects of 'odd'",
+        ),
         ({"ask": "match", "rows": 1, "columns": 9}, "no room for the three pairs"),
         ({"ask": "match", "rows": 2, "columns": 3}, "no room for the three pairs"),
         ({"ask": "match", "n_shapes": 5}, "n_shapes of at least 6, got 5"),

@@ -19,13 +19,20 @@ def stream(recipe, batch_size, steps, first=1, **training):
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.sampled_from(["induction", "digits", "markov", "objects"]), st.integers(1, 300), st.integers(1, 12), st.data())
+@given(
+    st.sampled_from(["induction", "digits", "markov", "objects"]),
+    st.integers(1, 300),
+    st.integers(1, 12),
+    st.data(),
+)
 def test_batches_are_the_same_drawn_together_and_alone(recipe, size, steps, data):
     drawn = stream(recipe, size, steps, data.draw(st.integers(1, steps), "first"))
     batches = list(drawn)
     assert len(batches) == steps - drawn.first + 1
     for step, batch in enumerate(batches, drawn.first):
-        images, target = drawn.task.training_batch(drawn.run.seeds.data, "train", range_of(step, size))
+        images, target = drawn.task.training_batch(
+            drawn.run.seeds.data, "train", range_of(step, size)
+        )
         assert torch.equal(batch[0], images) and batch[1].equal(target)
 
 
@@ -40,7 +47,9 @@ def test_no_more_pictures_are_drawn_ahead_than_allowed(size, monkeypatch):
     monkeypatch.setattr(
         type(drawn.task),
         "training_batch",
-        lambda self, seed, split, indices: asked.append(len(indices)) or examples(self, seed, split, indices),
+        lambda self, seed, split, indices: (
+            asked.append(len(indices)) or examples(self, seed, split, indices)
+        ),
     )
     assert sum(len(batch[0]) for batch in drawn) == 9 * size == sum(asked)
     assert max(asked) <= max(AHEAD, size)
@@ -51,5 +60,8 @@ def test_the_cells_that_a_clamp_has_to_know_come_with_their_batch():
     batches = list(drawn)
     for step in (3, 34, 35, 70):
         assert all(
-            one.equal(other) for one, other in zip(batches[step - 3], next(drawn.batches(range(step, step + 1))), strict=True)
+            one.equal(other)
+            for one, other in zip(
+                batches[step - 3], next(drawn.batches(range(step, step + 1))), strict=True
+            )
         )

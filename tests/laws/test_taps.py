@@ -14,21 +14,37 @@ from toyvit.model.taps import editing, recording, replacing, untouched
 
 every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 any_config = given(configs())
-few = settings(deadline=None, derandomize=True, max_examples=15, phases=[Phase.generate, Phase.shrink])
+few = settings(
+    deadline=None, derandomize=True, max_examples=15, phases=[Phase.generate, Phase.shrink]
+)
 
 
 def sizes(config: ModelConfig, n_images: int) -> dict[str, int]:
     tokens = config.n_tokens
     return {
-        **{"image": n_images, "patch": config.n_patches, "token": tokens, "query": tokens, "key": tokens, "one": 1},
-        **{"head": config.n_heads, "model": config.d_model, "feature": config.d_head, "neuron": config.d_mlp},
+        **{
+            "image": n_images,
+            "patch": config.n_patches,
+            "token": tokens,
+            "query": tokens,
+            "key": tokens,
+            "one": 1,
+        },
+        **{
+            "head": config.n_heads,
+            "model": config.d_model,
+            "feature": config.d_head,
+            "neuron": config.d_mlp,
+        },
         **{"pixel": config.d_patch, "label": count_outputs(config)},
     }
 
 
 def provably_nil(site: str, config: ModelConfig) -> bool:
     """A single token attends to itself whatever its score."""
-    return config.n_tokens == 1 and site.endswith(("q_input", "k_input", "attn.q", "attn.k", "attn_scores"))
+    return config.n_tokens == 1 and site.endswith(
+        ("q_input", "k_input", "attn.q", "attn.k", "attn_scores")
+    )
 
 
 def hold(config: ModelConfig) -> None:
@@ -97,7 +113,9 @@ def test_an_edit_changes_nothing_before_it(config):
 
         model(images, noting)
         names = list(seen)
-        assert all(torch.equal(seen[name], before.values[name]) for name in names[: names.index(cut) + 1])
+        assert all(
+            torch.equal(seen[name], before.values[name]) for name in names[: names.index(cut) + 1]
+        )
         assert not torch.equal(seen["logits"], before.values["logits"])
 
 
@@ -108,7 +126,9 @@ def test_a_whole_cut_taken_from_other_pictures_gives_their_logits(config):
     seen = recording(model.sites())
     expected = model(others, seen)
     cuts = [
-        name for name in model.sites() if name.split(".")[-1] in ("patches", "embed", "resid_pre", "resid_mid", "resid_post")
+        name
+        for name in model.sites()
+        if name.split(".")[-1] in ("patches", "embed", "resid_pre", "resid_mid", "resid_post")
     ]
     for name in [*cuts, "ln_final.normalized", "readout", "logits"]:
         assert torch.equal(model(images, replacing({name: seen.values[name]})), expected), name

@@ -18,7 +18,9 @@ from toyvit.errors import BadInput
 
 every_task = pytest.mark.parametrize("name", CONFIGS)
 every_split = pytest.mark.parametrize(("name", "split"), SPLITS)
-ENDLESS = [name for name in CONFIGS if all(size is None for size in MADE[name].world.sizes.values())]
+ENDLESS = [
+    name for name in CONFIGS if all(size is None for size in MADE[name].world.sizes.values())
+]
 FINITE = [name for name in CONFIGS if name not in ENDLESS]
 
 
@@ -31,21 +33,32 @@ def test_a_sample_is_the_same_alone_in_a_batch_and_in_another_order(name, split)
     made, places = MADE[name], np.array([5, 0, 3, 1])
     batch = made.draw_batch(3, split, places)
     images, target = made.training_batch(3, split, places)
-    assert torch.equal(images, batch.images) and torch.equal(target.nan_to_num(-9), batch.target.nan_to_num(-9))
+    assert torch.equal(images, batch.images) and torch.equal(
+        target.nan_to_num(-9), batch.target.nan_to_num(-9)
+    )
     for place, index in enumerate(places):
         alone = made.draw_batch(3, split, [index])
         assert torch.equal(alone.images[0], batch.images[place])
         assert torch.equal(alone.target[0].nan_to_num(-9), batch.target[place].nan_to_num(-9))
         for factor, values in batch.factors.items():
             assert alone.factors[factor][0] == values[place]
-    assert fingerprint(made.eval_batch(split, 6, 3)) == fingerprint(made.draw_batch(3, split, np.arange(6)))
+    assert fingerprint(made.eval_batch(split, 6, 3)) == fingerprint(
+        made.draw_batch(3, split, np.arange(6))
+    )
 
 
 @pytest.mark.slow
 def test_samples_are_the_same_in_another_process():
     words = [sys.executable, "-m", "tests.laws.worlds"]
     environment = {**os.environ, "PYTHONHASHSEED": "77"}
-    found = subprocess.run(words, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        words,
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert json.loads(found.stdout) == fingerprints()
 
 
@@ -53,7 +66,9 @@ def test_samples_are_the_same_in_another_process():
 def test_no_two_samples_of_any_seed_or_split_are_the_same(name):
     made = MADE[name]
     keys = "noise_key"
-    drawn = [made.world.sample(seed, split, np.arange(300)) for seed in (0, 1) for split in splits(name)]
+    drawn = [
+        made.world.sample(seed, split, np.arange(300)) for seed in (0, 1) for split in splits(name)
+    ]
     assert len(np.unique(np.concatenate([factors[keys] for factors in drawn]))) == 300 * len(drawn)
     shown = [made.world.render(factors)[:100].flatten(1) for factors in drawn]
     for one in range(len(shown)):
@@ -65,8 +80,14 @@ def test_no_two_samples_of_any_seed_or_split_are_the_same(name):
 def test_each_epoch_shows_every_training_picture_once(name):
     world = MADE[name].world
     size = world.sizes["train"]
-    seen = [world.sample(seed, "train", np.arange(size) + size * epoch) for seed, epoch in ((0, 0), (0, 1), (4, 0))]
-    rows = [np.stack([values for key, values in factors.items() if key != "hidden"], 1) for factors in seen]
+    seen = [
+        world.sample(seed, "train", np.arange(size) + size * epoch)
+        for seed, epoch in ((0, 0), (0, 1), (4, 0))
+    ]
+    rows = [
+        np.stack([values for key, values in factors.items() if key != "hidden"], 1)
+        for factors in seen
+    ]
     for order in rows[1:]:
         assert not np.array_equal(order, rows[0])
         assert np.array_equal(order[np.lexsort(order.T)], rows[0][np.lexsort(rows[0].T)])
@@ -79,8 +100,13 @@ def test_finite_splits_share_no_picture_and_show_what_their_sizes_say(name):
     world = MADE[name].world
     drawn = {split: world.sample(0, split, np.arange(size)) for split, size in world.sizes.items()}
     kept = [key for key in drawn["train"] if key != "hidden"]
-    rows = [set(zip(*(factors[key].tolist() for key in kept), strict=True)) for factors in drawn.values()]
-    assert list(map(len, rows)) == list(world.sizes.values()) and len(set.union(*rows)) == sum(map(len, rows))
+    rows = [
+        set(zip(*(factors[key].tolist() for key in kept), strict=True))
+        for factors in drawn.values()
+    ]
+    assert list(map(len, rows)) == list(world.sizes.values()) and len(set.union(*rows)) == sum(
+        map(len, rows)
+    )
 
 
 @pytest.mark.parametrize("name", FINITE)
@@ -89,7 +115,9 @@ def test_a_finite_split_ends_and_is_the_same_for_every_seed(name):
     for split in set(splits(name)) - {"train"}:
         size = made.world.sizes[split]
         assert len(made.eval_batch(split, size + 10, 0).images) == size
-        assert fingerprint(made.eval_batch(split, size, 0)) == fingerprint(made.eval_batch(split, size, 1))
+        assert fingerprint(made.eval_batch(split, size, 0)) == fingerprint(
+            made.eval_batch(split, size, 1)
+        )
         with pytest.raises(BadInput, match=f"{size} {split} pictures"):
             made.draw_batch(0, split, [size])
 
@@ -107,11 +135,16 @@ def test_factors_lie_in_their_declared_range(name, split):
     assert set(world.factors) <= set(factors)
     for factor, n_values in world.factors.items():
         least, most = 0, n_values
-        if (factor, split) == ("item", "unseen"):  # glyphs that no other split shows come after all others, labels too
+        if (factor, split) == (
+            "item",
+            "unseen",
+        ):  # glyphs that no other split shows come after all others, labels too
             least = n_values + world.factors["label"]
             most = least + N_UNSEEN
         assert factors[factor].min() >= least and factors[factor].max() < most, factor
-    assert all(values.dtype == np.int64 and len(values) == len(indices) for values in factors.values())
+    assert all(
+        values.dtype == np.int64 and len(values) == len(indices) for values in factors.values()
+    )
 
 
 @every_split
@@ -121,8 +154,14 @@ def test_rendering_is_pure(name, split):
     before = copied(factors)
     images = made.world.render(factors)
     size = made.world.image_size
-    assert images.shape == (6, made.world.n_channels, *size) and images.dtype == torch.float32 and images.isfinite().all()
-    assert fingerprint(made.batch_from_factors(factors)) == fingerprint(made.batch_from_factors(copied(factors)))
+    assert (
+        images.shape == (6, made.world.n_channels, *size)
+        and images.dtype == torch.float32
+        and images.isfinite().all()
+    )
+    assert fingerprint(made.batch_from_factors(factors)) == fingerprint(
+        made.batch_from_factors(copied(factors))
+    )
     images += 1  # what a caller does to a picture stays with the caller
     assert torch.equal(made.world.render(factors) + 1, images)
     assert all(np.array_equal(values, before[factor]) for factor, values in factors.items())
@@ -134,7 +173,11 @@ def test_a_target_answers_in_the_declared_form(name, split):
     batch = made.draw_batch(0, split, some(name, split, 40))
     n = len(batch.images)
     world = made.world
-    n_patches = None if world.patch_size is None else world.image_size[0] * world.image_size[1] // world.patch_size**2
+    n_patches = (
+        None
+        if world.patch_size is None
+        else world.image_size[0] * world.image_size[1] // world.patch_size**2
+    )
     if made.output_kind == "image" and batch.target.is_floating_point():
         assert batch.target.shape == (n, made.n_classes) and batch.target.isfinite().all()
     elif made.output_kind == "image":
@@ -143,7 +186,9 @@ def test_a_target_answers_in_the_declared_form(name, split):
         n_pixels = world.n_channels * world.patch_size**2
         assert batch.target.shape == (n, n_patches, n_pixels) and made.n_classes == n_pixels
         asked = ~batch.target.isnan()
-        assert torch.equal(asked.any(2), asked.all(2)) and asked.any(2).sum(1).eq(world.n_hidden).all()
+        assert (
+            torch.equal(asked.any(2), asked.all(2)) and asked.any(2).sum(1).eq(world.n_hidden).all()
+        )
     elif made.output_kind == "patch":
         assert batch.target.shape == (n, n_patches) and (batch.target >= 0).any(1).all()
     if not batch.target.is_floating_point():

@@ -37,7 +37,9 @@ CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.it
     "markov masked": MarkovConfig(rows=3, columns=4, ask="masked", noise=0.2),
     "markov grid": MarkovConfig(rows=4, columns=3, form="grid", n_textures=2),
     "markov grid masked": MarkovConfig(rows=3, columns=3, form="grid", ask="masked"),
-    "repeats masked": RepeatsConfig(rows=3, columns=5, n_glyphs=6, least=2, most=6, ask="masked", noise=0),
+    "repeats masked": RepeatsConfig(
+        rows=3, columns=5, n_glyphs=6, least=2, most=6, ask="masked", noise=0
+    ),
     "addition ordered": AdditionConfig(modulus=11, split="ordered"),
     "addition clock": AdditionConfig(modulus=12, shown="clock"),
     "classify a factor": ClassifyConfig(world="counting", factor="right"),
@@ -47,8 +49,12 @@ CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.it
     "dsprites larger": DspritesConfig(ask="larger"),
     "dsprites left, all outlines": DspritesConfig(ask="left", held_out=0),
     "counting all seen": CountingConfig(most=2, held_out=0, noise=0),
-    "fewshot mixed": FewshotConfig(n_pairs=5, n_classes=12, n_labels=4, burstiness=3, p_bursty=0.5, zipf=1),
-    "fewshot random": FewshotConfig(n_pairs=3, n_classes=8, n_labels=5, burstiness=1, labels="random"),
+    "fewshot mixed": FewshotConfig(
+        n_pairs=5, n_classes=12, n_labels=4, burstiness=3, p_bursty=0.5, zipf=1
+    ),
+    "fewshot random": FewshotConfig(
+        n_pairs=3, n_classes=8, n_labels=5, burstiness=1, labels="random"
+    ),
     "fewshot alone": FewshotConfig(n_pairs=2, n_classes=40, burstiness=0, noise=0),
     "counting count": CountingConfig(most=6, ask="count", distractors=10),
     "counting compare": CountingConfig(most=4, ask="compare", distractors=5),
@@ -59,12 +65,18 @@ CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.it
     "objects glyphs": ObjectsConfig(source="glyphs", size=24),
     "relations match": RelationsConfig(ask="match"),
     "relations odd": RelationsConfig(ask="odd"),
-    "relations 2x5 match": RelationsConfig(ask="match", rows=2, columns=5, n_shapes=6, noise=0, alike=0.8),
+    "relations 2x5 match": RelationsConfig(
+        ask="match", rows=2, columns=5, n_shapes=6, noise=0, alike=0.8
+    ),
     "relations 3x3 odd": RelationsConfig(ask="odd", rows=3, columns=3, n_objects=9, n_shapes=2),
     "relations 1x2": RelationsConfig(rows=1, columns=2, n_shapes=2),
     "pointers 2 hops": PointersConfig(hops=2),
-    "pointers sum": PointersConfig(rows=3, columns=4, n_values=10, window=3, aggregate="sum", noise=0),
-    "pointers 2 hops sum": PointersConfig(rows=2, columns=4, n_values=5, hops=2, window=7, aggregate="sum", held_out=0.5),
+    "pointers sum": PointersConfig(
+        rows=3, columns=4, n_values=10, window=3, aggregate="sum", noise=0
+    ),
+    "pointers 2 hops sum": PointersConfig(
+        rows=2, columns=4, n_values=5, hops=2, window=7, aggregate="sum", held_out=0.5
+    ),
     "pointers all seen": PointersConfig(rows=1, columns=3, n_values=2, held_out=0),
 }
 if "TOYVIT_DATA" in os.environ:  # MNIST is looked for there
@@ -101,14 +113,26 @@ def some(name: str, split: str, n: int) -> np.ndarray:
 def patches(made: Task, batch: Batch) -> np.ndarray:
     """The pixels of each patch (patch image pixel)."""
     side = made.world.patch_size
-    cells = batch.images[:, 0].unflatten(1, (-1, side)).unflatten(3, (-1, side)).transpose(2, 3).flatten(1, 2).flatten(2)
+    cells = (
+        batch.images[:, 0]
+        .unflatten(1, (-1, side))
+        .unflatten(3, (-1, side))
+        .transpose(2, 3)
+        .flatten(1, 2)
+        .flatten(2)
+    )
     return cells.transpose(0, 1).numpy()
 
 
 def fingerprint(batch: Batch) -> str:
     """Everything of a batch, to the bit."""
     found = hashlib.sha256(batch.images.numpy().tobytes() + batch.target.numpy().tobytes())
-    parts = {**batch.factors, **(batch.strategies or {}), "content": batch.content, "objects": batch.objects}
+    parts = {
+        **batch.factors,
+        **(batch.strategies or {}),
+        "content": batch.content,
+        "objects": batch.objects,
+    }
     for name, other in (batch.counterfactuals or {}).items():
         parts |= {f"other {name}": other.images, f"answer to other {name}": other.target}
     for name, part in parts.items():

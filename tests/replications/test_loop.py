@@ -34,7 +34,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def coin(seed, folder):
-    return Outcome({"heads": float(seed), "never": None}, [build_lines("coin", "toss", "heads", {"one": ([0, 1], [0, seed])})])
+    return Outcome(
+        {"heads": float(seed), "never": None},
+        [build_lines("coin", "toss", "heads", {"one": ([0, 1], [0, seed])})],
+    )
 
 
 COIN = Replication(
@@ -43,7 +46,10 @@ COIN = Replication(
     source="Nobody 2000",
     compared="Heads.",
     run=coin,
-    checks=(Check("heads", "heads", "1", "text", 1, 2, must=True), Check("heads", "fewer heads", "1", "text", 0, 1)),
+    checks=(
+        Check("heads", "heads", "1", "text", 1, 2, must=True),
+        Check("heads", "fewer heads", "1", "text", 0, 1),
+    ),
     minutes=0.1,
 )
 
@@ -51,14 +57,22 @@ COIN = Replication(
 def test_a_seed_is_judged_by_rules_that_stand_before_it(tmp_path):
     found = replicate([COIN], [0, 1, 2], tmp_path, progress=False)
     assert [judge_seed(COIN, record) for record in found] == ["not reached", "agrees", "differs"]
-    assert summarize_verdict(COIN, found) == "agrees in 1 of 3 seeds, differs in 1 of 3 seeds, not reached in 1 of 3 seeds"
-    assert summarize_verdict(COIN, found[1:2]) == "agrees" and summarize_verdict(COIN, []) == "not run"
+    assert (
+        summarize_verdict(COIN, found)
+        == "agrees in 1 of 3 seeds, differs in 1 of 3 seeds, not reached in 1 of 3 seeds"
+    )
+    assert (
+        summarize_verdict(COIN, found[1:2]) == "agrees" and summarize_verdict(COIN, []) == "not run"
+    )
     assert explain_verdict(COIN, found[1:2]) == "All numbers are within their bounds."
     assert (
-        explain_verdict(COIN, found) == "heads: 0, where 1 to 2 agrees (seed 0); fewer heads: 2, where 0 to 1 agrees (seed 2)."
+        explain_verdict(COIN, found)
+        == "heads: 0, where 1 to 2 agrees (seed 0); fewer heads: 2, where 0 to 1 agrees (seed 2)."
     )
     never = replace(COIN, checks=(Check("never", "never", "1", "text", 0, 1),))
-    assert judge_seed(never, found[0]) == "differs" and "never: never" in explain_verdict(never, found)
+    assert judge_seed(never, found[0]) == "differs" and "never: never" in explain_verdict(
+        never, found
+    )
 
 
 def test_a_finished_seed_is_not_done_again_and_one_of_another_version_is(tmp_path):
@@ -101,10 +115,17 @@ def test_killed_between_seeds_nothing_is_lost_and_nothing_done_twice(tmp_path):
     assert 1 <= len(written) < 4
     assert main(words) == 0
     assert {path: path.stat().st_mtime_ns for path in written} == written
-    assert [record.seed for record in load_records(folder, REPLICATIONS["rank-one"])] == [0, 1, 2, 3]
+    assert [record.seed for record in load_records(folder, REPLICATIONS["rank-one"])] == [
+        0,
+        1,
+        2,
+        3,
+    ]
 
 
-@pytest.mark.parametrize("damage", ["", "{", '{"name": "coin"}', "[1]", json.dumps({"name": "other"})])
+@pytest.mark.parametrize(
+    "damage", ["", "{", '{"name": "coin"}', "[1]", json.dumps({"name": "other"})]
+)
 def test_a_damaged_record_is_refused_in_one_line(damage, tmp_path):
     write_record(tmp_path, Record(name="coin", version=1, seed=3, minutes=0, numbers={}, panels=[]))
     path = build_path(tmp_path, "coin", 3)
@@ -142,13 +163,24 @@ def test_what_misses_its_data_is_refused_by_name_or_left_out_of_all(tmp_path, ca
 
 
 def test_panels_are_thinned_and_hold_plain_json():
-    panel = build_lines("t", "x", "y", {"a": (range(1000), [k / 3 for k in range(1000)])}, levels={"chance": 1 / 3})
+    panel = build_lines(
+        "t", "x", "y", {"a": (range(1000), [k / 3 for k in range(1000)])}, levels={"chance": 1 / 3}
+    )
     x, y = panel["curves"]["a"]
-    assert len(x) <= MOST_POINTS and (x[0], x[-1]) == (0, 999) and y[-1] == 333 and panel["levels"]["chance"] == 0.33333
-    early = build_lines("t", "x", "y", {"a": (range(1000), range(1000))}, scale="symlog")["curves"]["a"][0]
+    assert (
+        len(x) <= MOST_POINTS
+        and (x[0], x[-1]) == (0, 999)
+        and y[-1] == 333
+        and panel["levels"]["chance"] == 0.33333
+    )
+    early = build_lines("t", "x", "y", {"a": (range(1000), range(1000))}, scale="symlog")["curves"][
+        "a"
+    ][0]
     assert early[:3] == [0, 1, 2] and early[-1] == 999 and len(early) <= MOST_POINTS
     assert build_lines("t", "x", "y", {"a": ([0], [float("nan")])})["curves"]["a"][1] == [None]
-    assert json.loads(json.dumps(build_grid("g", "x", "y", "v", ([1.0], [2.0]), [[0.5]])))["values"] == [[0.5]]
+    assert json.loads(json.dumps(build_grid("g", "x", "y", "v", ([1.0], [2.0]), [[0.5]])))[
+        "values"
+    ] == [[0.5]]
 
 
 def test_the_page_is_made_of_the_records_alone(tmp_path):
@@ -156,7 +188,8 @@ def test_the_page_is_made_of_the_records_alone(tmp_path):
     replicate([COIN], [1, 2], folder, progress=False)
     page = write_page([COIN], folder, docs).read_text()
     assert (
-        "agrees in 1 of 2 seeds, differs in 1 of 2 seeds" in page and "| `*` heads | 1 | text | 1 to 2 | 1.5 (1 to 2) |" in page
+        "agrees in 1 of 2 seeds, differs in 1 of 2 seeds" in page
+        and "| `*` heads | 1 | text | 1 to 2 | 1.5 (1 to 2) |" in page
     )
     assert (docs / "replications/coin.png").stat().st_size > 5000
     assert write_page([COIN], tmp_path / "empty", docs).read_text() == page
@@ -170,11 +203,15 @@ def test_the_page_in_docs_is_what_the_generator_writes():
     everything = list(REPLICATIONS.values())
     found = {one.name: load_records(DOCS / "replications", one) for one in everything}
     assert (DOCS / "replications.md").read_text() == format_page(everything, found)
-    assert all((DOCS / "replications" / f"{name}.png").exists() for name, seeds in found.items() if seeds)
+    assert all(
+        (DOCS / "replications" / f"{name}.png").exists() for name, seeds in found.items() if seeds
+    )
     names = {path.stem.rpartition("-")[0] for path in (DOCS / "replications").glob("*.json")}
     assert names <= set(REPLICATIONS)
 
 
 def test_clamped_losses_are_those_of_the_record():
     found, curve = rank_one.run_seed(0, Path()), rank_one.train_product(0, "c")
-    assert found.numbers["c_0.5"] == next(k for k, value in enumerate(curve) if value < 0.5 * curve[0])
+    assert found.numbers["c_0.5"] == next(
+        k for k, value in enumerate(curve) if value < 0.5 * curve[0]
+    )

@@ -46,7 +46,9 @@ TINY = {
     "markov": lambda path: markov.run_seed(
         0, path, short("markov", rows=4, columns=4), short("markov-control", rows=4, columns=4)
     ),
-    "fewshot": lambda path: fewshot.run_seed(0, path, replace(fewshot.RECIPE, train=short("induction").train)),
+    "fewshot": lambda path: fewshot.run_seed(
+        0, path, replace(fewshot.RECIPE, train=short("induction").train)
+    ),
     "superposition": lambda path: superposition.run_seed(0, path, steps=20),
     "rank-one": lambda path: rank_one.run_seed(0, path),
     "llc": lambda path: llc.run_seed(0, path, shorter=100),
@@ -70,7 +72,10 @@ def test_a_result_gives_the_numbers_that_its_checks_read(name, tmp_path):
         pytest.skip("MNIST is not here")
     found = TINY[name](tmp_path / "one")
     assert {check.number for check in REPLICATIONS[name].checks} <= set(found.numbers)
-    assert all(value is None or (isinstance(value, float | int) and math.isfinite(value)) for value in found.numbers.values())
+    assert all(
+        value is None or (isinstance(value, float | int) and math.isfinite(value))
+        for value in found.numbers.values()
+    )
     assert json.loads(json.dumps(found.panels)) == found.panels
     assert len(draw_replication([found.panels, found.panels]).axes) >= len(found.panels)
     again = TINY[name](tmp_path / "two")
@@ -103,24 +108,37 @@ def test_rank_one_plateau_drop_and_smooth():
 def test_superposition_of_an_antipodal_pair_and_a_lone_feature():
     """Two features in one dimension: sparse and equal share it, dense and unequal do not."""
     importance = torch.tensor([[1.0, 1.0], [1.0, 0.1]])
-    weight, losses = superposition.train_copies(2, 1, importance, torch.tensor([0.05, 1.0]), 0, steps=800, batch=256)
+    weight, losses = superposition.train_copies(
+        2, 1, importance, torch.tensor([0.05, 1.0]), 0, steps=800, batch=256
+    )
     found = feature_dimensionality(weight)
     assert found[0].tolist() == pytest.approx([0.5, 0.5], abs=0.03)
     assert found[1, 0] > 0.85 > found[1, 1] + 0.6 and losses.shape == (2,)
-    picked = superposition.select_best(torch.arange(8.0).view(4, 2, 1), torch.tensor([2.0, 1.0, 3.0, 5.0]), 2)
+    picked = superposition.select_best(
+        torch.arange(8.0).view(4, 2, 1), torch.tensor([2.0, 1.0, 3.0, 5.0]), 2
+    )
     assert picked.flatten().tolist() == [2, 3, 4, 5]
 
 
 def test_sparse_features_are_there_as_often_as_said():
-    x = superposition.draw_sparse(4000, torch.tensor([1.0, 0.1]), 5, torch.Generator().manual_seed(0))
-    assert (x > 0).float().mean((0, 2)).tolist() == pytest.approx([1, 0.1], abs=0.01) and x.max() <= 1
+    x = superposition.draw_sparse(
+        4000, torch.tensor([1.0, 0.1]), 5, torch.Generator().manual_seed(0)
+    )
+    assert (x > 0).float().mean((0, 2)).tolist() == pytest.approx(
+        [1, 0.1], abs=0.01
+    ) and x.max() <= 1
     unit = double_descent.draw_samples(50, torch.Generator().manual_seed(0)).norm(dim=1)
     assert torch.all((unit - 1).abs() < 1e-5)
 
 
 def test_parities_and_clusters():
     generator = torch.Generator().manual_seed(0)
-    subsets = torch.stack([torch.randperm(quanta.BITS, generator=generator)[: quanta.ASKED] for _ in range(quanta.TASKS)])
+    subsets = torch.stack(
+        [
+            torch.randperm(quanta.BITS, generator=generator)[: quanta.ASKED]
+            for _ in range(quanta.TASKS)
+        ]
+    )
     tasks = torch.arange(quanta.TASKS)
     x, y = quanta.draw_parities(tasks, subsets, generator)
     for task in tasks:
@@ -132,13 +150,17 @@ def test_parities_and_clusters():
     noise = torch.rand(100, n * quanta.TESTED, generator=generator)
     assert abs(quanta._clusters(noise, list(range(n)))) < 0.05
     assert quanta._width(list(range(100)), (torch.arange(100) < 50).float()) == 0
-    assert quanta._width(list(range(1, 102)), 1 - torch.arange(101) / 100) == pytest.approx(80 / 11, rel=0.1)
+    assert quanta._width(list(range(1, 102)), 1 - torch.arange(101) / 100) == pytest.approx(
+        80 / 11, rel=0.1
+    )
 
 
 def test_pairs_of_modular_addition_are_split_once():
     pairs, totals, others, answers = sums.list_sums(3)
     everything = torch.cat([pairs, others])
-    assert len(everything.unique(dim=0)) == sums.P**2 and len(pairs) == round(sums.SHARE * sums.P**2)
+    assert len(everything.unique(dim=0)) == sums.P**2 and len(pairs) == round(
+        sums.SHARE * sums.P**2
+    )
     assert torch.equal(torch.cat([totals, answers]), everything.sum(1) % sums.P)
     assert not torch.equal(sums.list_sums(4)[0], pairs)
 
@@ -152,7 +174,10 @@ def test_descend_is_plain_gradient_descent_that_is_looked_at_before_its_updates(
     descend(line, optimizer, lambda step: line.weight.square().sum(), 3, weight, (0, 1, 3))
     assert seen == [(0, 1), (1, 0.5), (3, 0.125)]
     assert space_steps(1000, 20)[:3] == [0, 1, 2] and space_steps(1000)[-1] == 1000
-    assert find_first([0, 1, 2], [5, 3, 1], under=4) == 1 and find_first([0, 1], [5, 3], over=9) is None
+    assert (
+        find_first([0, 1, 2], [5, 3, 1], under=4) == 1
+        and find_first([0, 1], [5, 3], over=9) is None
+    )
 
 
 def test_crossings_of_a_curve():
@@ -165,7 +190,11 @@ def test_crossings_of_a_curve():
 
 def test_the_shapes_of_the_recipes_stay_those_that_the_page_names():
     assert isinstance(RECIPES["induction"]().task, InductionConfig)
-    assert (fewshot.RECIPE.task.n_pairs, fewshot.RECIPE.task.n_classes, fewshot.RECIPE.task.n_labels) == (2, 50, 5)
+    assert (
+        fewshot.RECIPE.task.n_pairs,
+        fewshot.RECIPE.task.n_classes,
+        fewshot.RECIPE.task.n_labels,
+    ) == (2, 50, 5)
 
 
 def test_the_coefficient_of_a_model_that_knows_nothing_is_no_more_than_its_noise():

@@ -17,14 +17,20 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 @pytest.fixture(scope="session")
 def pictures_of() -> Iterator[Callable[[str], int]]:
     """Runs a notebook from an empty namespace, in the environment that there is now, and counts the pictures that it shows."""
-    client = NotebookClient(new_notebook(), timeout=300, resources={"metadata": {"path": str(NOTEBOOKS)}})
+    client = NotebookClient(
+        new_notebook(), timeout=300, resources={"metadata": {"path": str(NOTEBOOKS)}}
+    )
 
     def run(name: str) -> int:
         client.nb = nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4)
         fresh = f"%reset -f\nimport os\nos.environ.clear()\nos.environ.update({dict(os.environ)!r})\ndel os"
         client.nb.cells.insert(0, new_code_cell(fresh))
         client.execute(cleanup_kc=False)
-        return sum("image/png" in out.get("data", {}) for cell in client.nb.cells for out in cell.get("outputs", []))
+        return sum(
+            "image/png" in out.get("data", {})
+            for cell in client.nb.cells
+            for out in cell.get("outputs", [])
+        )
 
     yield run
     if client.kc is not None:

@@ -23,19 +23,25 @@ def toyvit(*words: object) -> Warm:
 
 def train(path: Path, *words: object, recipe: str = "induction-smoke") -> Warm:
     """A training process of a small run in the folder `path`."""
-    return toyvit("train", recipe, "--runs", path.parent, "--name", path.name, *SMALL, *words, "--resume")
+    return toyvit(
+        "train", recipe, "--runs", path.parent, "--name", path.name, *SMALL, *words, "--resume"
+    )
 
 
 def train_here(path: Path, *words: object, recipe: str = "induction-smoke") -> Path:
     """The same run, trained in this process and left alone."""
-    return fit(apply_overrides(RECIPES[recipe](), [*SMALL, *map(str, words)]), path, progress=False).path
+    return fit(
+        apply_overrides(RECIPES[recipe](), [*SMALL, *map(str, words)]), path, progress=False
+    ).path
 
 
 def n_lines(file: Path) -> int:
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
-def wait_for(ready: Callable[[], bool], process: Warm | subprocess.Popen[bytes], seconds: float = 120) -> None:
+def wait_for(
+    ready: Callable[[], bool], process: Warm | subprocess.Popen[bytes], seconds: float = 120
+) -> None:
     """Until `ready()`, or the process has ended."""
     end = time.monotonic() + seconds
     while not ready() and process.poll() is None:
@@ -56,10 +62,14 @@ def finish(process: Warm, seconds: float = 300) -> tuple[int, str]:
     """Exit code and standard error, its progress bars left out."""
     _, error = process.communicate(timeout=seconds)
     lines = error.replace("\r", "\n").split("\n")
-    return process.returncode, "\n".join(line for line in lines if line and "%|" not in line and "step/s" not in line)
+    return process.returncode, "\n".join(
+        line for line in lines if line and "%|" not in line and "step/s" not in line
+    )
 
 
 def contents(folder: Path, *patterns: str) -> dict[str, bytes]:
     """Every file that fits a pattern, by its path inside the folder."""
-    files = [file for pattern in patterns or ("**/*",) for file in folder.glob(pattern) if file.is_file()]
+    files = [
+        file for pattern in patterns or ("**/*",) for file in folder.glob(pattern) if file.is_file()
+    ]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}

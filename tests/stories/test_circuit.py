@@ -37,15 +37,32 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ("name", "words"),
     [
         ("induction-smoke", ["--change", "item"]),
-        ("induction-smoke", ["--change", "label", "--method", "acdc", "--ablation", "zero", "--null", "0"]),
-        ("digits", ["--classes", "4,9", "--method", "eap", "--metric", "probability", "--ablation", "mean"]),
+        (
+            "induction-smoke",
+            ["--change", "label", "--method", "acdc", "--ablation", "zero", "--null", "0"],
+        ),
+        (
+            "digits",
+            [
+                "--classes",
+                "4,9",
+                "--method",
+                "eap",
+                "--metric",
+                "probability",
+                "--ablation",
+                "mean",
+            ],
+        ),
     ],
 )
 def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
     path = runs[name]
     assert main(["circuit", str(path), "--pairs", "12", "--null", "3", *words]) == 0
     out = capsys.readouterr().out
-    record, picture = (Path(line.removeprefix("wrote ")) for line in out.splitlines() if line.startswith("wrote"))
+    record, picture = (
+        Path(line.removeprefix("wrote ")) for line in out.splitlines() if line.startswith("wrote")
+    )
     with Image.open(picture) as drawn:
         assert min(drawn.size) > 200
     circuit, trajectory = load_circuit(record), Run(path)
@@ -53,7 +70,10 @@ def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
     classes = (4, 9) if name == "digits" else None
     change = words[1] if name != "digits" else None
     evaluator = CircuitEvaluator(
-        model=model, pairs=select_pairs(Run(path), change, classes, 12), metric=circuit.metric, ablation=circuit.ablation
+        model=model,
+        pairs=select_pairs(Run(path), change, classes, 12),
+        metric=circuit.metric,
+        ablation=circuit.ablation,
     )
     said = next(line for line in out.splitlines() if line.startswith("faithfulness")).split()[1]
     assert f"{evaluator.faithfulness(circuit.edge_mask(model)):.3f}" == said
@@ -70,12 +90,20 @@ def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
         ("induction-smoke", ["--ablation", "corupt"], "did you mean 'corrupt'"),
         ("induction-smoke", ["--faithful", "1.2"], "between 0 and 1, got 1.2"),
         ("induction-smoke", ["--pairs", "0"], "at least 1"),
-        ("induction-smoke", ["--threshold", "0.1"], "--threshold 0.1 is of no use to eap-ig: it takes --faithful"),
+        (
+            "induction-smoke",
+            ["--threshold", "0.1"],
+            "--threshold 0.1 is of no use to eap-ig: it takes --faithful",
+        ),
         ("induction-smoke", ["--method", "acdc", "--faithful", "0.5"], "it takes --threshold"),
         ("induction-smoke", ["--method", "acdc", "--threshold", "-1"], "at least 0 nats, got -1"),
         ("induction-smoke", ["--method", "acdc", "--threshold", "nan"], "at least 0 nats, got nan"),
         ("induction-smoke", ["--null", "-1"], "--null must be at least 0, got -1"),
-        ("induction-smoke", ["--step", "0", "--change", "item"], "nothing to explain: cutting every edge moves"),
+        (
+            "induction-smoke",
+            ["--step", "0", "--change", "item"],
+            "nothing to explain: cutting every edge moves",
+        ),
         ("induction-smoke", ["--change", "item", "--classes", "1,2"], "give one of them"),
         ("digits", [], "cannot draw counterfactual pairs: compare two classes, --classes A,B"),
         ("digits", ["--classes", "4,4"], "a pair is of two classes, got 4 and 4"),
@@ -107,20 +135,29 @@ def test_a_tuned_lens_is_fitted_kept_and_no_worse_than_the_logit_lens(runs, caps
     assert all(one <= other for one, other in zip(tuned, plain, strict=True)) and tuned[-1] == 0
     edge_mask = Path(out.splitlines()[-1].removeprefix("wrote "))
     assert load_lens(edge_mask, Run(runs[name]).model(10)).step == 10
-    assert main(["lens", str(runs[name]), "--step", "11"]) == 2 and main(["lens", str(runs[name]), "--images", "0"]) == 2
+    assert (
+        main(["lens", str(runs[name]), "--step", "11"]) == 2
+        and main(["lens", str(runs[name]), "--images", "0"]) == 2
+    )
 
 
 @pytest.mark.slow
 def test_slow_analyses_run_when_asked_for_and_are_drawn(runs):
     path = runs["induction-smoke"]
     done = measure(path, images=40, progress=False)
-    assert {"edges", "patching"} <= set(done.unfit) and done.unfit["edges"] == "run only when asked for"
+    assert {"edges", "patching"} <= set(done.unfit) and done.unfit[
+        "edges"
+    ] == "run only when asked for"
     assert "predictors" in done.unfit["strategies"]
     measure(path, images=40, analyses=["edges", "patching", "attention_knockout"], progress=False)
     frame = select_main_rows(load_table(path))
     assert {"edges", "patching", "attention_knockout"} <= set(frame["analysis"])
     scores = frame[(frame["quantity"] == "edge_score") & (frame["step"] == 400)]
     assert set(scores["change"]) == {"query", "item", "label"} and scores["edge"].nunique() == 12
-    assert {"edges", "patching", "attention_knockout", "lens", "attribution"} <= {picture.stem for picture in draw(path)}
-    with pytest.raises(BadInput, match="'edges' needs counterfactual pairs, which this run does not have"):
+    assert {"edges", "patching", "attention_knockout", "lens", "attribution"} <= {
+        picture.stem for picture in draw(path)
+    }
+    with pytest.raises(
+        BadInput, match="'edges' needs counterfactual pairs, which this run does not have"
+    ):
         measure(runs["digits"], images=40, analyses=["edges"], progress=False)

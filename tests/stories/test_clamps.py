@@ -24,9 +24,17 @@ from toyvit.train.datamodule import BatchStream
 ALL = ("0.0:previous", "0.1:copy@7", "1.0:match@12", "1.1:uniform@20")
 
 
-def small(clamps: tuple[str, ...] = ALL, dropout: float = 0.1, recipe: str = "induction-smoke", **training: object):
+def small(
+    clamps: tuple[str, ...] = ALL,
+    dropout: float = 0.1,
+    recipe: str = "induction-smoke",
+    **training: object,
+):
     run = RECIPES[recipe]()
-    train = replace(run.train, **{"steps": 40, "batch_size": 8, "n_validation": 16, "clamps": clamps, **training})
+    train = replace(
+        run.train,
+        **{"steps": 40, "batch_size": 8, "n_validation": 16, "clamps": clamps, **training},
+    )
     return replace(run, train=train, model=replace(run.model, dropout=dropout, n_heads=2))
 
 
@@ -52,13 +60,22 @@ def test_a_clamped_stretch_is_replayed_with_the_same_bits(tmp_path):
     dense = fit(small(), tmp_path / "dense", progress=False)
     sparse = fit(small(checkpoints=(0, 11)), tmp_path / "sparse", progress=False)
     assert replay(sparse.path, 6, 13, progress=False) == [6, 7, 8, 9, 10, 12, 13]
-    assert contents(sparse.path, "checkpoints/*").items() <= contents(dense.path, "checkpoints/*").items()
+    assert (
+        contents(sparse.path, "checkpoints/*").items()
+        <= contents(dense.path, "checkpoints/*").items()
+    )
 
 
 def test_the_run_says_its_clamps_and_another_is_refused(tmp_path):
     folder = fit(small(("0.0:previous@0",), steps=2), tmp_path / "run", progress=False)
-    assert folder.read_config().train.clamps == ("0.0:previous",) and '"0.0:previous"' in folder.config_file.read_text()
-    assert fit(small(("0.0:previous",), steps=2), folder.path, resume=True, progress=False).path == folder.path
+    assert (
+        folder.read_config().train.clamps == ("0.0:previous",)
+        and '"0.0:previous"' in folder.config_file.read_text()
+    )
+    assert (
+        fit(small(("0.0:previous",), steps=2), folder.path, resume=True, progress=False).path
+        == folder.path
+    )
     with pytest.raises(BadInput, match=r"train.clamps: \['0.0:previous'\] -> \[\]"):
         fit(small((), steps=2), folder.path, resume=True, progress=False)
 
@@ -69,14 +86,34 @@ def test_it_is_measured_as_it_was_trained(tmp_path, capsys):
     folder = fit(small(clamps, dropout=0.0, learning_rate=1e-2), tmp_path / "run", progress=False)
     run, entries = folder.read_config(), {entry.step: entry for entry in folder.read_manifest()}
     batch = build_task(run.task).eval_batch("validation", 16, run.seeds.measure)
-    assert main(["measure", str(folder.path), "--images", "16", "--split", "validation", "--steps", "0,19,20,40"]) == 0
+    assert (
+        main(
+            [
+                "measure",
+                str(folder.path),
+                "--images",
+                "16",
+                "--split",
+                "validation",
+                "--steps",
+                "0,19,20,40",
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert "clamps in force from their steps on, as in training: 1:match@20" in said
     frame = load_table(folder.path)
     for quantity in ("loss", "accuracy"):
-        found = frame[(frame["analysis"] == "performance") & (frame["quantity"] == quantity)].set_index("step")["value"]
-        assert found.to_dict() == pytest.approx({step: getattr(entries[step], quantity) for step in found.index}, abs=1e-6)
-    mass = frame[(frame["quantity"] == "mass") & (frame["layer"] == 1)].groupby("step")["value"].min()
+        found = frame[
+            (frame["analysis"] == "performance") & (frame["quantity"] == quantity)
+        ].set_index("step")["value"]
+        assert found.to_dict() == pytest.approx(
+            {step: getattr(entries[step], quantity) for step in found.index}, abs=1e-6
+        )
+    mass = (
+        frame[(frame["quantity"] == "mass") & (frame["layer"] == 1)].groupby("step")["value"].min()
+    )
     assert (mass[[20, 40]] == 1).all() and (mass[[0, 19]] < 0.5).all()
     bare = Run(folder.path).bare_model(40)
     seen = trace(bare, batch.images, ["blocks.1.attn.pattern", "logits"])
@@ -92,7 +129,9 @@ def test_clamped_and_free_measures_are_different_cells(tmp_path):
     batch = build_task(run.task).eval_batch("test", 16, 0)
     other = replace(run, train=replace(run.train, clamps=("0:frozen",)))
     assert evaluation_id(run, "test", batch) != evaluation_id(other, "test", batch)
-    assert evaluation_id(run, "test", batch) == evaluation_id(replace(run, train=replace(run.train, steps=3)), "test", batch)
+    assert evaluation_id(run, "test", batch) == evaluation_id(
+        replace(run, train=replace(run.train, steps=3)), "test", batch
+    )
 
 
 def test_pictures_without_a_match_cannot_be_measured_under_it(tmp_path):
@@ -100,7 +139,14 @@ def test_pictures_without_a_match_cannot_be_measured_under_it(tmp_path):
     with pytest.raises(BadInput, match=r"'match'.*another --split"):
         measure(folder.path, images=16, split="in_weights", progress=False)
     assert not RunFolder(folder.path).measures.exists()
-    done = measure(folder.path, images=16, split="in_context", analyses=["performance"], steps=[2], progress=False)
+    done = measure(
+        folder.path,
+        images=16,
+        split="in_context",
+        analyses=["performance"],
+        steps=[2],
+        progress=False,
+    )
     assert done.computed == 1 and done.clamps == ("1.0:match",)
 
 
@@ -135,7 +181,13 @@ def test_the_nearer_to_the_answer_the_clamp_the_sooner_it_is_learned(tmp_path):
     run, steps = RECIPES["two-pairs"](), {}
     for clamp in ("none", "0.0:previous", "1.0:match"):
         clamps = () if clamp == "none" else (clamp,)
-        train = replace(run.train, steps=320, clamps=clamps, checkpoints=tuple(range(0, 321, 20)), n_validation=256)
+        train = replace(
+            run.train,
+            steps=320,
+            clamps=clamps,
+            checkpoints=tuple(range(0, 321, 20)),
+            n_validation=256,
+        )
         entries = fit(replace(run, train=train), tmp_path / clamp, progress=False).read_manifest()
         steps[clamp] = next(entry.step for entry in entries if entry.loss < 0.27)
     assert steps["none"] >= steps["0.0:previous"] + 40 >= steps["1.0:match"] + 80

@@ -19,7 +19,9 @@ def test_help_comes_without_torch(words):
         "except SystemExit: pass\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'pandas', 'matplotlib')))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0 and "usage: toyvit" in done.stdout
 
 
@@ -38,8 +40,15 @@ def test_help_comes_without_torch(words):
 def test_a_command_that_other_tests_fork_starts_by_itself(tmp_path, monkeypatch, words, says):
     """An interpreter of its own imports what the command needs and nothing before; what it says and answers, a fork does."""
     monkeypatch.chdir(tmp_path)
-    done = subprocess.run([sys.executable, "-m", "toyvit", *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and done.stdout == "" and says in done.stderr and done.stderr.count("\n") == 1
+    done = subprocess.run(
+        [sys.executable, "-m", "toyvit", *words], capture_output=True, text=True, check=False
+    )
+    assert (
+        done.returncode == 2
+        and done.stdout == ""
+        and says in done.stderr
+        and done.stderr.count("\n") == 1
+    )
     fork = toyvit(*words)
     assert fork.communicate() == (done.stdout, done.stderr) and fork.returncode == done.returncode
 
@@ -55,4 +64,7 @@ def test_every_recipe_is_listed(capsys):
 def test_sites_of_every_recipe(capsys, recipe):
     assert main(["sites", recipe]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("blocks.0.attn.pattern") and "image head query key" in line for line in lines)
+    assert any(
+        line.startswith("blocks.0.attn.pattern") and "image head query key" in line
+        for line in lines
+    )

@@ -22,7 +22,9 @@ from toyvit.train import fit
 def made(tmp_path_factory):
     run = RECIPES["induction-smoke"]()
     training = replace(run.train, steps=20, batch_size=8, n_validation=16, checkpoints=(5, 10))
-    return fit(replace(run, train=training), tmp_path_factory.mktemp("made") / "run", progress=False).path
+    return fit(
+        replace(run, train=training), tmp_path_factory.mktemp("made") / "run", progress=False
+    ).path
 
 
 @pytest.fixture
@@ -56,7 +58,9 @@ def swapped(folder):
 def foreign(folder):
     other = RunFolder(folder.path.parent / "other")
     other.checkpoints.mkdir(parents=True)
-    config = ModelConfig(n_layers=1, n_heads=1, d_model=8, image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    config = ModelConfig(
+        n_layers=1, n_heads=1, d_model=8, image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3
+    )
     other.write_checkpoint(5, 0, ViT(config).state_dict(), {"loss": 1.0, "accuracy": 0.0})
     shutil.copy(file(other, 5), file(folder, 5))
     return {5}
@@ -89,7 +93,9 @@ def test_a_checkpoint_of_another_model_with_a_line_of_its_own(folder):
     foreign(folder)
     lines = [json.loads(line) for line in folder.manifest.read_text().splitlines()]
     other = RunFolder(folder.path.parent / "other").read_manifest()[0]
-    folder.manifest.write_text("".join(json.dumps(asdict(other) if line["step"] == 5 else line) + "\n" for line in lines))
+    folder.manifest.write_text(
+        "".join(json.dumps(asdict(other) if line["step"] == 5 else line) + "\n" for line in lines)
+    )
     assert folder.verify() == {}
     with pytest.raises(BadInput, match="does not fit this run's model"):
         Run(folder.path).model(5)
@@ -112,7 +118,11 @@ CONFIGS = (
 BOOKS = [("config.json", content, ("measure", "verify", "ls")) for content in CONFIGS] + [
     ("manifest.jsonl", "nonsense\n", ("measure", "verify", "ls")),
     ("manifest.jsonl", '{"step": 5}\n', ("measure", "verify", "ls")),
-    ("measures.sqlite", "no database, but long enough to look like one" * 20, ("measure", "report")),
+    (
+        "measures.sqlite",
+        "no database, but long enough to look like one" * 20,
+        ("measure", "report"),
+    ),
 ]
 
 

@@ -12,16 +12,52 @@ from toyvit.measuring import measure
 from toyvit.report import draw, grokking
 from toyvit.runs.handle import Run, load_table
 
-SMALL = ["--task.modulus", "7", "--model.d_model", "16", "--model.n_heads", "2", "--model.d_mlp", "16", "--train.steps", "40"]
+SMALL = [
+    "--task.modulus",
+    "7",
+    "--model.d_model",
+    "16",
+    "--model.n_heads",
+    "2",
+    "--model.d_mlp",
+    "16",
+    "--train.steps",
+    "40",
+]
 SMALL += ["--train.checkpoints", "0,5,10,15,20,25,30,35,40"]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    words = [*SMALL, "--train.batch_size", "16", "--train.n_validation", "4", "--analyses", "fourier", "--images", "4"]
+    words = [
+        *SMALL,
+        "--train.batch_size",
+        "16",
+        "--train.n_validation",
+        "4",
+        "--analyses",
+        "fourier",
+        "--images",
+        "4",
+    ]
     assert (
-        main(["sweep", "addition", "--runs", str(folder), "--name", "addition", "--seeds", "0,1", "--jobs", "1", *words]) == 0
+        main(
+            [
+                "sweep",
+                "addition",
+                "--runs",
+                str(folder),
+                "--name",
+                "addition",
+                "--seeds",
+                "0,1",
+                "--jobs",
+                "1",
+                *words,
+            ]
+        )
+        == 0
     )
     return folder / "addition"
 
@@ -52,7 +88,9 @@ def test_traces_of_the_sampler_are_drawn(runs):
     found = estimate_llc(run[40], build_task(run.config.task).eval_batch("train", 99, 0), settings)
     (panel,) = grokking.draw_traces(found).axes
     chains = [one for one in panel.lines if str(one.get_label()).startswith("chain")]
-    assert [list(one.get_ydata()) for one in chains] == [pytest.approx(trace.tolist()) for trace in found.traces]
+    assert [list(one.get_ydata()) for one in chains] == [
+        pytest.approx(trace.tolist()) for trace in found.traces
+    ]
 
 
 @pytest.mark.slow

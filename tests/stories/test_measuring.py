@@ -45,7 +45,9 @@ def test_interrupted_and_repeated(run, monkeypatch):
         measure(run, images=16, progress=False)
     assert set(load_table(run)["step"]) == {0, 10}
     second = measure(run, images=16, progress=False)
-    assert len(calls) == 3 + 2 and second.computed == 2 * second.done / 2  # two steps were done, two were left
+    assert (
+        len(calls) == 3 + 2 and second.computed == 2 * second.done / 2
+    )  # two steps were done, two were left
     third = measure(run, images=16, progress=False)
     assert third.computed == 0 and third.done == second.done + second.computed and len(calls) == 5
 
@@ -57,20 +59,45 @@ def test_another_evaluation_batch_is_another_cell(run):
 
 
 def plain(path):
-    frame = load_table(path).drop(columns="run").sort_values(["step", "analysis", "quantity", "value"], ignore_index=True)
+    frame = (
+        load_table(path)
+        .drop(columns="run")
+        .sort_values(["step", "analysis", "quantity", "value"], ignore_index=True)
+    )
     return frame[sorted(frame.columns)]
 
 
-def test_checkpoints_at_which_a_sampler_diverged_are_named_and_have_no_number(run, monkeypatch, capsys):
-    words = ["measure", str(run), "--analyses", "performance,llc", "--images", "8", "--split", "train"]
-    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", LlcConfig(step_size=1e-9, localisation=1e6, draws=4, burn_in=2))
+def test_checkpoints_at_which_a_sampler_diverged_are_named_and_have_no_number(
+    run, monkeypatch, capsys
+):
+    words = [
+        "measure",
+        str(run),
+        "--analyses",
+        "performance,llc",
+        "--images",
+        "8",
+        "--split",
+        "train",
+    ]
+    monkeypatch.setattr(
+        "toyvit.analyses.llc.DEFAULT",
+        LlcConfig(step_size=1e-9, localisation=1e6, draws=4, burn_in=2),
+    )
     assert main([*words, "--steps", "0"]) == 0
     assert "diverged" not in capsys.readouterr().out
     monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", LlcConfig(step_size=1e6, draws=4, burn_in=2))
     assert main([*words, "--steps", "30"]) == 0
-    assert "llc diverged at 1 checkpoint and has no number there: step 30\n" in capsys.readouterr().out
+    assert (
+        "llc diverged at 1 checkpoint and has no number there: step 30\n" in capsys.readouterr().out
+    )
     assert main(words) == 0  # the same again for what is done already
-    assert capsys.readouterr().out.count("llc diverged at 3 checkpoints and has no number there: steps 10, 20, 30\n") == 1
+    assert (
+        capsys.readouterr().out.count(
+            "llc diverged at 3 checkpoints and has no number there: steps 10, 20, 30\n"
+        )
+        == 1
+    )
     assert main([*words, "--steps", "0"]) == 0
     assert "diverged" not in capsys.readouterr().out
     found = load_table(run).query("quantity == 'llc'")
@@ -88,7 +115,9 @@ def test_workers_and_single_analyses_find_the_same_numbers(run, tmp_path):
     for name in sorted(set(load_table(run)["analysis"])):
         measure(copies[0], analyses=[name], images=32, progress=False)
     for copy in copies:
-        pd.testing.assert_frame_equal(plain(copy), plain(run), check_exact=copy.name == "jobs", rtol=1e-6, atol=1e-7)
+        pd.testing.assert_frame_equal(
+            plain(copy), plain(run), check_exact=copy.name == "jobs", rtol=1e-6, atol=1e-7
+        )
 
 
 def test_rows_of_checkpoints_that_are_no_more_are_left_out(run):
@@ -102,15 +131,26 @@ def test_rows_of_checkpoints_that_are_no_more_are_left_out(run):
 def test_killed_while_two_workers_measure(tmp_path):
     train_here(tmp_path / "run", "--train.steps", 100)
     analyses = ["performance", "probes", "head_ablation"]
-    process = toyvit("measure", tmp_path / "run", "--jobs", 2, "--images", 64, "--analyses", ",".join(analyses))
+    process = toyvit(
+        "measure", tmp_path / "run", "--jobs", 2, "--images", 64, "--analyses", ",".join(analyses)
+    )
     wait_for((tmp_path / "run/measures.sqlite").exists, process)
     wait_for(lambda: n_cells(tmp_path / "run") > 3, process)
     kill(process)
     done = n_cells(tmp_path / "run")
     rest = measure(tmp_path / "run", images=64, analyses=analyses, progress=False)
-    assert 0 < rest.done == done and done + rest.computed == n_cells(tmp_path / "run") == 101 * len(analyses)
+    assert 0 < rest.done == done and done + rest.computed == n_cells(tmp_path / "run") == 101 * len(
+        analyses
+    )
     assert (
-        max(Counter(zip(*(load_table(tmp_path / "run")[column] for column in ("step", "analysis")), strict=True)).values())
+        max(
+            Counter(
+                zip(
+                    *(load_table(tmp_path / "run")[column] for column in ("step", "analysis")),
+                    strict=True,
+                )
+            ).values()
+        )
         < 100
     )
 
@@ -128,9 +168,13 @@ def n_cells(path):
 def test_following_a_run_in_training_ends_with_it(tmp_path):
     training = train(tmp_path / "run", "--train.steps", 300)
     wait_for(lambda: RunFolder(tmp_path / "run").manifest.exists(), training)
-    following = toyvit("measure", tmp_path / "run", "--follow", "--images", 16, "--analyses", "performance")
+    following = toyvit(
+        "measure", tmp_path / "run", "--follow", "--images", 16, "--analyses", "performance"
+    )
     assert finish(training)[0] == 0 and finish(following)[0] == 0
-    assert set(load_table(tmp_path / "run")["step"]) == {entry.step for entry in RunFolder(tmp_path / "run").read_manifest()}
+    assert set(load_table(tmp_path / "run")["step"]) == {
+        entry.step for entry in RunFolder(tmp_path / "run").read_manifest()
+    }
 
 
 def test_a_cell_that_another_process_wrote_meanwhile_stays_as_it_is(run):
@@ -139,7 +183,7 @@ def test_a_cell_that_another_process_wrote_meanwhile_stays_as_it_is(run):
     with MeasureTable(RunFolder(run)) as one, MeasureTable(RunFolder(run)) as other:
         one.write(cell, "test", 16, [("weight_total", {}, 1.0)])
         other.write(cell, "test", 16, [("weight_total", {}, 2.0)])
-        assert cell in one.list_done() and cell in other.done()
+        assert cell in one.list_done() and cell in other.list_done()
         numbers = other.db.execute(
             "select value from numbers join cells on cells.id = numbers.cell where sha256 = 'sha'"
         ).fetchall()

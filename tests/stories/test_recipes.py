@@ -35,25 +35,44 @@ def test_two_layers_find_the_label_and_one_layer_does_not(tmp_path):
     assert last(tmp_path / "two", "performance", "accuracy")["value"].item() > 0.9
     assert last(tmp_path / "one", "performance", "accuracy")["value"].item() < ceiling + 0.1
     assert last(tmp_path / "two", "induction", "mass")["value"].max() > 0.8
-    without = last(tmp_path / "two", "head_ablation", "accuracy").query("ablation == 'zero' and layer == 1")
+    without = last(tmp_path / "two", "head_ablation", "accuracy").query(
+        "ablation == 'zero' and layer == 1"
+    )
     assert without["value"].max() < ceiling
 
 
 @pytest.mark.slow
 def test_a_factor_is_said_as_a_number(tmp_path):
     """A fifth of the recipe's steps say where a sprite is better than a linear probe of its pixels does."""
-    fit(apply_overrides(RECIPES["regress"](), ["--train.steps", "200"]), tmp_path / "run", progress=False)
+    fit(
+        apply_overrides(RECIPES["regress"](), ["--train.steps", "200"]),
+        tmp_path / "run",
+        progress=False,
+    )
     measure(tmp_path / "run", steps=[0, 200], analyses=["performance"], images=256, progress=False)
     naive = load_baselines(tmp_path / "run")
     assert abs(naive["accuracy.mean"]) < 1e-6
-    assert last(tmp_path / "run", "performance", "accuracy")["value"].item() > naive["accuracy.pixel_probe"] + 0.05 > 0.8
-    assert "final R^2 on 256 test pictures" in summarize(tmp_path / "run") and name_score(tmp_path / "run") == "R^2"
+    assert (
+        last(tmp_path / "run", "performance", "accuracy")["value"].item()
+        > naive["accuracy.pixel_probe"] + 0.05
+        > 0.8
+    )
+    assert (
+        "final R^2 on 256 test pictures" in summarize(tmp_path / "run")
+        and name_score(tmp_path / "run") == "R^2"
+    )
 
 
 @pytest.mark.slow
 def test_digits_are_read(tmp_path):
     fit(seldom(RECIPES["digits"]()), tmp_path / "run", progress=False)
-    measure(tmp_path / "run", steps=[0, 1000], analyses=["performance", "probes"], images=300, progress=False)
+    measure(
+        tmp_path / "run",
+        steps=[0, 1000],
+        analyses=["performance", "probes"],
+        images=300,
+        progress=False,
+    )
     assert last(tmp_path / "run", "performance", "accuracy")["value"].item() > 0.9
     frame = load_table(tmp_path / "run").query(
         "analysis == 'probes' and quantity == 'accuracy' and group == 'cls' and layer == 2"

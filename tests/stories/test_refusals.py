@@ -20,15 +20,27 @@ TRAIN = ["train", "induction-smoke"]
 # Arguments, and what the line must say.
 NONSENSE = {
     "recipe": (["train", "inducton"], ["inducton", "allowed are", "did you mean 'induction'"]),
-    "key": ([*TRAIN, "--model.n_layer", "3"], ["--model.n_layer", "did you mean '--model.n_layers'"]),
-    "part": ([*TRAIN, "--modle.n_layers", "3"], ["--modle.n_layers", "did you mean '--model.n_layers'"]),
-    "norm": ([*TRAIN, "--model.norm", "lyer"], ["norm", "layer, rms, none", "did you mean 'layer'"]),
+    "key": (
+        [*TRAIN, "--model.n_layer", "3"],
+        ["--model.n_layer", "did you mean '--model.n_layers'"],
+    ),
+    "part": (
+        [*TRAIN, "--modle.n_layers", "3"],
+        ["--modle.n_layers", "did you mean '--model.n_layers'"],
+    ),
+    "norm": (
+        [*TRAIN, "--model.norm", "lyer"],
+        ["norm", "layer, rms, none", "did you mean 'layer'"],
+    ),
     "mask": ([*TRAIN, "--model.mask", "casual"], ["mask", "did you mean 'causal'"]),
     "positions": ([*TRAIN, "--model.positions", "learnt"], ["positions", "did you mean 'learned'"]),
     "activation": ([*TRAIN, "--model.activation", "gleu"], ["activation", "did you mean 'gelu'"]),
     "readout": ([*TRAIN, "--model.readout", "lst"], ["readout", "did you mean 'last'"]),
     "decay": ([*TRAIN, "--train.decay", "linaer"], ["train.decay", "did you mean 'linear'"]),
-    "accelerator": ([*TRAIN, "--train.accelerator", "gpuu"], ["train.accelerator", "did you mean 'gpu'"]),
+    "accelerator": (
+        [*TRAIN, "--train.accelerator", "gpuu"],
+        ["train.accelerator", "did you mean 'gpu'"],
+    ),
     "heads": ([*TRAIN, "--model.n_heads", "3"], ["d_model 64 is not a multiple of n_heads 3"]),
     "tiles": (
         ["train", "digits", "--model.patch_size", "3"],
@@ -44,16 +56,46 @@ NONSENSE = {
     "text": ([*TRAIN, "--train.steps", "many"], ["train.steps", "many"]),
     "fraction": ([*TRAIN, "--train.steps", "1.5"], ["train.steps", "1.5"]),
     "pairs": ([*TRAIN, "--task.n_items", "3"], ["holds 7 pairs", "n_items 3"]),
-    "nothing held out": (["train", "dsprites-regress", "--task.held_out", "0.01"], ["held_out 0.01 comes to nothing"]),
-    "no pair held out": (["train", "counting", "--task.held_out", "0.001"], ["held_out 0.001 comes to nothing"]),
-    "hidden": (["train", "reconstruct", "--task.hidden", "1"], ["hidden 1.0 of 16 patches hides 16", "1 to 15"]),
-    "late": ([*TRAIN, "--train.steps", "10", "--train.checkpoints", "5,11"], ["step 11", "ends at step 10"]),
-    "clamp": ([*TRAIN, "--train.clamps", "0.0:matsch"], ["unknown clamp 'matsch'", "did you mean 'match'"]),
-    "clamped layer": ([*TRAIN, "--train.clamps", "1.0:match,2.0:frozen"], ["'2.0:frozen'", "no layer 2", "nearest is 1"]),
-    "clamped head": ([*TRAIN, "--train.clamps", "1.1:match"], ["'1.1:match'", "no head 1", "nearest is 0"]),
-    "nothing to match": (["train", "digits", "--train.clamps", "0:match"], ["'0:match'", "task 'classify' does not have"]),
-    "swept clamp": (["sweep", "digits", "--train.clamps", "none/0:match"], ["'0:match'", "task 'classify' does not have"]),
-    "names": (["train", "digits", "induction", "--name", "one"], ["--name names one run", "2 recipes"]),
+    "nothing held out": (
+        ["train", "dsprites-regress", "--task.held_out", "0.01"],
+        ["held_out 0.01 comes to nothing"],
+    ),
+    "no pair held out": (
+        ["train", "counting", "--task.held_out", "0.001"],
+        ["held_out 0.001 comes to nothing"],
+    ),
+    "hidden": (
+        ["train", "reconstruct", "--task.hidden", "1"],
+        ["hidden 1.0 of 16 patches hides 16", "1 to 15"],
+    ),
+    "late": (
+        [*TRAIN, "--train.steps", "10", "--train.checkpoints", "5,11"],
+        ["step 11", "ends at step 10"],
+    ),
+    "clamp": (
+        [*TRAIN, "--train.clamps", "0.0:matsch"],
+        ["unknown clamp 'matsch'", "did you mean 'match'"],
+    ),
+    "clamped layer": (
+        [*TRAIN, "--train.clamps", "1.0:match,2.0:frozen"],
+        ["'2.0:frozen'", "no layer 2", "nearest is 1"],
+    ),
+    "clamped head": (
+        [*TRAIN, "--train.clamps", "1.1:match"],
+        ["'1.1:match'", "no head 1", "nearest is 0"],
+    ),
+    "nothing to match": (
+        ["train", "digits", "--train.clamps", "0:match"],
+        ["'0:match'", "task 'classify' does not have"],
+    ),
+    "swept clamp": (
+        ["sweep", "digits", "--train.clamps", "none/0:match"],
+        ["'0:match'", "task 'classify' does not have"],
+    ),
+    "names": (
+        ["train", "digits", "induction", "--name", "one"],
+        ["--name names one run", "2 recipes"],
+    ),
     "command": (["tran", "induction"], ["tran", "train"]),
     "option": (["measure", "somewhere", "--imges", "3"], ["--imges", "did you mean '--images'"]),
     "run": (["measure", "nowhere"], ["nowhere is not a run folder"]),
@@ -85,7 +127,10 @@ def test_nonsense(tmp_path, monkeypatch, capsys, case):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     path = tmp_path_factory.mktemp("made") / "run"
-    assert main([*TRAIN, "--runs", str(path.parent), "--name", "run", *SMALL, "--train.steps", "20"]) == 0
+    assert (
+        main([*TRAIN, "--runs", str(path.parent), "--name", "run", *SMALL, "--train.steps", "20"])
+        == 0
+    )
     return path
 
 
@@ -101,7 +146,11 @@ def again(run, *words):
 def test_a_folder_in_use_a_folder_without_resume_and_another_config(run, capsys):
     before = contents(run)
     refused(capsys, again(run), [str(run), "--resume", "--name"])
-    refused(capsys, again(run, "--resume", "--model.n_layers", "3"), ["another config", "model.n_layers: 2 -> 3"])
+    refused(
+        capsys,
+        again(run, "--resume", "--model.n_layers", "3"),
+        ["another config", "model.n_layers: 2 -> 3"],
+    )
     (run / "states/step_00000020.pt").unlink()  # as if it had been stopped before its end
     before.pop("states/step_00000020.pt")
     with (run / "lock").open() as lock:
@@ -135,8 +184,14 @@ def test_a_disk_too_small_for_the_planned_checkpoints(tmp_path, monkeypatch, cap
 
 def test_measuring_what_is_not_there(run, capsys):
     before = contents(run)
-    refused(capsys, ["measure", run, "--analyses", "induktion"], ["induktion", "did you mean 'induction'"])
-    refused(capsys, ["measure", run, "--steps", "7,25"], ["no checkpoint at step 25", "nearest is 20"])
+    refused(
+        capsys,
+        ["measure", run, "--analyses", "induktion"],
+        ["induktion", "did you mean 'induction'"],
+    )
+    refused(
+        capsys, ["measure", run, "--steps", "7,25"], ["no checkpoint at step 25", "nearest is 20"]
+    )
     refused(capsys, ["measure", run, "--steps", "x"], ["--steps", "'x'"])
     refused(capsys, ["measure", run, "--images", "1"], ["--images", "got 1"])
     refused(capsys, ["measure", run, "--jobs", "0"], ["--jobs", "got 0"])
@@ -149,7 +204,11 @@ def test_measuring_what_is_not_there(run, capsys):
 def test_an_analysis_that_the_task_cannot_give_is_refused_by_name(tmp_path, capsys):
     assert main(["train", "digits", "--runs", str(tmp_path), *SMALL, "--train.steps", "5"]) == 0
     capsys.readouterr()
-    refused(capsys, ["measure", tmp_path / "digits", "--analyses", "induction"], ["'induction'", "pairs"])
+    refused(
+        capsys,
+        ["measure", tmp_path / "digits", "--analyses", "induction"],
+        ["'induction'", "pairs"],
+    )
 
 
 def test_mnist_without_network(tmp_path, monkeypatch, capsys):
@@ -162,7 +221,11 @@ def test_mnist_without_network(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOYVIT_DATA", raising=False)
     monkeypatch.setattr(torchvision.datasets.MNIST, "download", offline)
-    refused(capsys, ["train", "mnist-mlp"], ["toyvit data mnist", "train-images-idx3-ubyte.gz", "MNIST/raw"])
+    refused(
+        capsys,
+        ["train", "mnist-mlp"],
+        ["toyvit data mnist", "train-images-idx3-ubyte.gz", "MNIST/raw"],
+    )
     refused(capsys, ["data", "mnist"], ["no network", "train-images-idx3-ubyte.gz"])
 
 

@@ -26,18 +26,27 @@ def small(checkpoints: tuple[int, ...], dropout: float = 0.0):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize(("first", "last", "every"), [(23, 37, 1), (0, 5, 1), (50, 60, 3), (12, 12, 1)])
-def test_a_replayed_stretch_equals_a_run_that_kept_it_from_the_start(tmp_path, dropout, first, last, every):
+@pytest.mark.parametrize(
+    ("first", "last", "every"), [(23, 37, 1), (0, 5, 1), (50, 60, 3), (12, 12, 1)]
+)
+def test_a_replayed_stretch_equals_a_run_that_kept_it_from_the_start(
+    tmp_path, dropout, first, last, every
+):
     dense = fit(small(tuple(range(61)), dropout), tmp_path / "dense", progress=False)
     sparse = fit(small((0, 30, 33), dropout), tmp_path / "sparse", progress=False)
     before, asked = contents(sparse.path, *KEPT), set(range(first, last + 1, every))
     added = replay(sparse.path, first, last, every, progress=False)
     assert added == sorted(asked - {0, 30, 33, 60})
     after = contents(sparse.path, *KEPT)
-    assert {name: after[name] for name in before} == before and len(after) == len(before) + len(added)
+    assert {name: after[name] for name in before} == before and len(after) == len(before) + len(
+        added
+    )
     lines = {entry.step: entry for entry in dense.read_manifest()}
     assert sparse.read_manifest() == [lines[step] for step in sorted(asked | {0, 30, 33, 60})]
-    assert contents(sparse.path, "checkpoints/*").items() <= contents(dense.path, "checkpoints/*").items()
+    assert (
+        contents(sparse.path, "checkpoints/*").items()
+        <= contents(dense.path, "checkpoints/*").items()
+    )
     assert sparse.verify() == {} and Run(sparse.path).steps == sorted(asked | {0, 30, 33, 60})
     assert replay(sparse.path, first, last, every, progress=False) == []
 
@@ -59,7 +68,9 @@ def test_a_run_that_does_not_come_out_the_same_is_refused(tmp_path):
     lines = folder.manifest.read_text()
     folder.manifest.write_text(lines.replace(folder.read_manifest()[1].sha256, "0" * 64))
     before = contents(folder.path, "checkpoints/*", "manifest.jsonl")
-    with pytest.raises(BadInput, match=r"step_00000031.safetensors came out with other bits .* 0 checkpoints"):
+    with pytest.raises(
+        BadInput, match=r"step_00000031.safetensors came out with other bits .* 0 checkpoints"
+    ):
         replay(folder.path, 32, 33, progress=False)
     assert contents(folder.path, "checkpoints/*", "manifest.jsonl") == before
 
@@ -95,4 +106,6 @@ def test_interrupted_and_repeated(tmp_path):
     some = len(RunFolder(path).read_manifest())
     assert 20 < some < 301 and RunFolder(path).verify() == {}
     assert finish(toyvit("replay", path, "--between", 1, 299))[0] == 0
-    assert [entry.step for entry in RunFolder(path).read_manifest()] == list(range(301)) and RunFolder(path).verify() == {}
+    assert [entry.step for entry in RunFolder(path).read_manifest()] == list(
+        range(301)
+    ) and RunFolder(path).verify() == {}

@@ -22,7 +22,10 @@ def small(dropout=0.0, steps=40):
 
 
 def states(folder):
-    return {file.name: torch.load(file, weights_only=True)["model"] for file in sorted(folder.glob("states/*.pt"))}
+    return {
+        file.name: torch.load(file, weights_only=True)["model"]
+        for file in sorted(folder.glob("states/*.pt"))
+    }
 
 
 def same_bits(one, other):
@@ -118,7 +121,16 @@ def test_a_state_that_is_a_program_is_not_run(tmp_path):
 def test_a_finished_run_is_left_as_it_is(tmp_path, capsys):
     from toyvit.__main__ import main
 
-    words = ["train", "induction-smoke", "--runs", str(tmp_path), "--train.steps", "5", "--train.n_validation", "16"]
+    words = [
+        "train",
+        "induction-smoke",
+        "--runs",
+        str(tmp_path),
+        "--train.steps",
+        "5",
+        "--train.n_validation",
+        "16",
+    ]
     assert main(words) == 0
     before = contents(tmp_path)
     assert main([*words, "--resume"]) == 0

@@ -32,7 +32,13 @@ from toyvit.train import fit
 def small(recipe: str, path: Path, steps: int = 60) -> Path:
     """A measured run of a few steps."""
     run = RECIPES[recipe]()
-    training = replace(run.train, steps=steps, batch_size=16, n_validation=32, checkpoints=tuple(range(0, steps, 10)))
+    training = replace(
+        run.train,
+        steps=steps,
+        batch_size=16,
+        n_validation=32,
+        checkpoints=tuple(range(0, steps, 10)),
+    )
     fit(replace(run, train=training), path, progress=False)
     measure(path, images=64, progress=False)
     return path
@@ -48,7 +54,9 @@ class Runs(dict[str, Path]):
         if name == "induction-control":
             self[name] = Path(shutil.copytree(self["induction"], self.folder / name))
         else:
-            recipe = {"induction": "induction-smoke", "digits": "digits", "filled": "reconstruct"}[name]
+            recipe = {"induction": "induction-smoke", "digits": "digits", "filled": "reconstruct"}[
+                name
+            ]
             self[name] = small(recipe, self.folder / name)
         return self[name]
 
@@ -62,15 +70,32 @@ MADE_OF = {"lens", "attribution", "answer_maps", "heads", "directions", "updates
 
 
 def read(path: Path) -> EventAccumulator:
-    return EventAccumulator(str(tensorboard.write(path)), size_guidance={"scalars": 0, "images": 0}).Reload()
+    return EventAccumulator(
+        str(tensorboard.write(path)), size_guidance={"scalars": 0, "images": 0}
+    ).Reload()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "figures"),
     [
-        ("induction", {"phase_transition", "by_factor", "probes", "head_ablation", "query_attention", "attention"} | MADE_OF),
-        ("digits", {"learning", "by_factor", "probes", "head_ablation", "attention", "cls_attention"} | MADE_OF),
+        (
+            "induction",
+            {
+                "phase_transition",
+                "by_factor",
+                "probes",
+                "head_ablation",
+                "query_attention",
+                "attention",
+            }
+            | MADE_OF,
+        ),
+        (
+            "digits",
+            {"learning", "by_factor", "probes", "head_ablation", "attention", "cls_attention"}
+            | MADE_OF,
+        ),
         (
             "filled",
             {"learning", "probes", "head_ablation", "attention", "cls_attention", "reconstruction"}
@@ -91,21 +116,38 @@ def test_a_run_gets_the_figures_that_its_measures_allow(runs, name, figures):
 def test_report_prints_what_the_run_came_to(runs, capsys):
     assert main(["report", str(runs["induction"]), "--beside", str(runs["induction-control"])]) == 0
     said = capsys.readouterr().out
-    final = load_table(runs["induction"]).query("analysis == 'performance' and quantity == 'accuracy'")["value"].iloc[-1]
+    final = (
+        load_table(runs["induction"])
+        .query("analysis == 'performance' and quantity == 'accuracy'")["value"]
+        .iloc[-1]
+    )
     assert f"final accuracy {final:>28.3f}"[-5:] in said
-    for line in ("bag-of-labels ceiling", "induction mass", "accuracy without", "accuracy of induction-control", "TensorBoard"):
+    for line in (
+        "bag-of-labels ceiling",
+        "induction mass",
+        "accuracy without",
+        "accuracy of induction-control",
+        "TensorBoard",
+    ):
         assert line in said
 
 
 def test_the_figure_of_updates_says_how_far_each_part_moved_and_what_stayed_alike(runs):
     """Ten steps between checkpoints; the whole is the root of the parts' squares; a layer is like itself."""
     run = Run(runs["digits"])
-    ends = [torch.cat([weight.flatten() for weight in run[step].parameters()]).detach().double() for step in (0, 10)]
+    ends = [
+        torch.cat([weight.flatten() for weight in run[step].parameters()]).detach().double()
+        for step in (0, 10)
+    ]
     figure = dynamics.draw_updates(runs["digits"])
     top, *layers = [panel for panel in figure.axes if not panel.get_ylabel().startswith("unbiased")]
     lines = {line.get_label(): np.asarray(line.get_ydata()) for line in top.lines}
     assert lines["all"][0] == pytest.approx((ends[1] - ends[0]).norm().item() / 10)
-    parts = [values for name, values in lines.items() if name in ("embedding", "norms", "head") or name.startswith("block")]
+    parts = [
+        values
+        for name, values in lines.items()
+        if name in ("embedding", "norms", "head") or name.startswith("block")
+    ]
     assert len(parts) == 3 + 2 * run.config.model.n_layers
     assert lines["all"] == pytest.approx(np.sum(np.square(parts), axis=0) ** 0.5)
     assert len(layers) == 2 * (run.config.model.n_layers + 1), "CLS and patches"
@@ -121,12 +163,19 @@ def test_the_figure_of_updates_says_how_far_each_part_moved_and_what_stayed_alik
 @pytest.mark.slow
 def test_gradient_noise_and_curvature_are_drawn_where_they_were_measured(runs, tmp_path):
     shutil.copytree(runs["digits"], tmp_path / "digits")
-    measured = {"analyses": ["gradient_noise", "hessian"], "steps": [0, 20], "images": 256, "split": "train"}
+    measured = {
+        "analyses": ["gradient_noise", "hessian"],
+        "steps": [0, 20],
+        "images": 256,
+        "split": "train",
+    }
     measure(tmp_path / "digits", **measured, progress=False)
     drawn = {panel.get_ylabel(): panel for panel in dynamics.draw_updates(tmp_path / "digits").axes}
     values = load_table(tmp_path / "digits").query("quantity == 'top'")
     line = drawn["largest Hessian\neigenvalue"].lines[0]
-    assert list(line.get_xdata()) == [0, 20] and list(line.get_ydata()) == pytest.approx(list(values["value"]))
+    assert list(line.get_xdata()) == [0, 20] and list(line.get_ydata()) == pytest.approx(
+        list(values["value"])
+    )
     assert "gradient noise\nscale (pictures)" in drawn
     assert "gradient noise\nscale (pictures)" not in {
         panel.get_ylabel() for panel in dynamics.draw_updates(runs["digits"]).axes
@@ -183,7 +232,10 @@ def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys)
     assert "train only" in capsys.readouterr().err
     assert main(words) == 0
     frame = load_table(tmp_path / "run")
-    values = {split: rows.set_index("step")["value"] for split, rows in frame.query("quantity == 'accuracy'").groupby("split")}
+    values = {
+        split: rows.set_index("step")["value"]
+        for split, rows in frame.query("quantity == 'accuracy'").groupby("split")
+    }
     assert set(values) == {"train", "test"} and not values["train"].equals(values["test"])
     assert main(["report", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().out
@@ -191,16 +243,24 @@ def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys)
         assert f"final accuracy on 48 {split} pictures {values[split].iloc[-1]:>14.4f}"[-6:] in said
     expected = build_task(RunFolder(tmp_path / "run").read_config().task)
     for name, value in expected.baselines(expected.eval_batch("test", 48, 0)).items():
-        assert load_baselines(tmp_path / "run")[name] == value, "naive answers are those to the test pictures"
+        assert load_baselines(tmp_path / "run")[name] == value, (
+            "naive answers are those to the test pictures"
+        )
     tags = read(tmp_path / "run")
-    assert [event.value for event in tags.Scalars("performance/accuracy")] == pytest.approx(list(values["test"]))
-    assert [event.value for event in tags.Scalars("performance/accuracy/split train")] == pytest.approx(list(values["train"]))
+    assert [event.value for event in tags.Scalars("performance/accuracy")] == pytest.approx(
+        list(values["test"])
+    )
+    assert [
+        event.value for event in tags.Scalars("performance/accuracy/split train")
+    ] == pytest.approx(list(values["train"]))
     assert main([*words, "--split", "tset"]) == 2
     assert "did you mean 'test'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("analysis", ["performance", "attention", "induction", "probes", "head_ablation", "norms"])
+@pytest.mark.parametrize(
+    "analysis", ["performance", "attention", "induction", "probes", "head_ablation", "norms"]
+)
 def test_report_of_a_run_with_one_analysis_draws_what_it_can(tmp_path, capsys, analysis):
     made = RECIPES["induction-smoke"]()
     training = replace(made.train, steps=10, n_validation=16, checkpoints=(0, 5, 10))
@@ -216,14 +276,22 @@ def test_hidden_patches_are_shown_restored_at_every_checkpoint(runs):
     run = Run(runs["filled"])
     assert [event.step for event in shown] == run.steps
     batch = build_task(run.config.task).eval_batch("test", 16, run.config.seeds.measure)
-    whole, _, made = np.asarray(Image.open(io.BytesIO(shown[-1].encoded_image_string)).convert("L")).reshape(3, 8, 128)
+    whole, _, made = np.asarray(
+        Image.open(io.BytesIO(shown[-1].encoded_image_string)).convert("L")
+    ).reshape(3, 8, 128)
     original = replace(run.config.task, hidden=0.07)  # one patch hidden
     pictures = build_task(original).world.render(
         build_task(original).world.sample(run.config.seeds.measure, "test", np.arange(16))
     )
     expected = (pictures[:, 0].permute(1, 0, 2).reshape(8, 128) + 1) * 127.5
     assert np.abs(whole - expected.numpy()).max() <= 1
-    seen = batch.target.isnan().all(2).reshape(16, 4, 4).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    seen = (
+        batch.target.isnan()
+        .all(2)
+        .reshape(16, 4, 4)
+        .repeat_interleave(2, 1)
+        .repeat_interleave(2, 2)
+    )
     seen = seen.permute(1, 0, 2).reshape(8, 128).numpy()
     assert np.array_equal(whole[seen], made[seen]) and not np.array_equal(whole[~seen], made[~seen])
 
@@ -244,9 +312,14 @@ def test_tensorboard_holds_curves_and_measures_once(runs, name):
     assert shown == pytest.approx(dict(zip(measured["step"], measured["value"], strict=True)))
     assert len(again.Scalars("train/loss")) == 60
     assert len(again.Images("attention patterns")) >= 4
-    assert b"no verdict: " in again.Tensors("transitions/text_summary")[0].tensor_proto.string_val[0]
+    assert (
+        b"no verdict: " in again.Tensors("transitions/text_summary")[0].tensor_proto.string_val[0]
+    )
     assert b"n_layers" in again.Tensors("config/text_summary")[0].tensor_proto.string_val[0]
-    assert b"phase transition" in again.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    assert (
+        b"phase transition"
+        in again.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    )
 
 
 @pytest.mark.slow
@@ -254,7 +327,9 @@ def test_tensorboard_holds_curves_and_measures_once(runs, name):
 def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, capsys, onset):
     """Warm-up ends at step 25; the accuracies in the table are replaced by a step at 25, and at 40."""
     run, path = RECIPES["induction-smoke"](), tmp_path / "seeds" / "seed-0"
-    training = replace(run.train, steps=50, warmup=25, batch_size=8, n_validation=8, checkpoints=tuple(range(51)))
+    training = replace(
+        run.train, steps=50, warmup=25, batch_size=8, n_validation=8, checkpoints=tuple(range(51))
+    )
     fit(replace(run, train=training), path, progress=False)
     measure(path, analyses=["performance", "induction"], images=8, progress=False)
     with MeasureTable(RunFolder(path)) as results, results.db:
@@ -267,13 +342,19 @@ def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, ca
         said = "a change at 25, as the learning rate changes at 25: not called a transition"
     board = read(path)
     shown = board.Tensors("transitions/text_summary")[0].tensor_proto.string_val[0].decode()
-    marked = {tag: [event.step for event in board.Scalars(tag)] for tag in board.Tags()["scalars"] if tag.startswith("events/")}
+    marked = {
+        tag: [event.step for event in board.Scalars(tag)]
+        for tag in board.Tags()["scalars"]
+        if tag.startswith("events/")
+    }
     assert marked["events/learning_rate"] == [25]
     assert marked.get("events/performance/accuracy", []) == ([] if onset == 25 else [onset])
     assert said in shown and "step 25" in shown.split("the learning rate changes abruptly at")[1]
     assert main(["report", str(path)]) == 0
     assert said in capsys.readouterr().out
-    assert gather_table([path]).get("onset", pd.Series([None]))[0] == (None if onset == 25 else onset)
+    assert gather_table([path]).get("onset", pd.Series([None]))[0] == (
+        None if onset == 25 else onset
+    )
     aligned = figures.draw_sweep_bands([path]).axes[1]
     assert len([line for line in aligned.lines if len(line.get_xdata()) == 51]) == (onset != 25)
     for panel in figures.draw_phase_transition(path).axes:
@@ -286,7 +367,10 @@ def test_the_phase_transition_page_has_loss_accuracy_and_both_heads(runs):
     tags = read(runs["induction"]).Tags()["scalars"]
     for chart, (_, patterns) in tensorboard.LAYOUT["phase transition"].items():
         for pattern in patterns:
-            assert chart == "probes" or any(re.search(pattern, tag) for tag in tags), (chart, pattern)
+            assert chart == "probes" or any(re.search(pattern, tag) for tag in tags), (
+                chart,
+                pattern,
+            )
     assert {"induction/mass/layer 1 head 0", "induction/previous_cell/layer 0 head 0"} <= set(tags)
 
 
@@ -304,7 +388,11 @@ def test_curves_are_written_while_a_run_trains(tmp_path):
         asked.append(1)
         if len(asked) == 2:
             run = RECIPES["induction-smoke"]()
-            fit(replace(run, train=replace(run.train, steps=20, batch_size=8, n_validation=16)), path, progress=False)
+            fit(
+                replace(run, train=replace(run.train, steps=20, batch_size=8, n_validation=16)),
+                path,
+                progress=False,
+            )
             training.enter_context(RunFolder(path).lock())
         return len(asked) == 3
 
@@ -350,10 +438,16 @@ def test_every_head_gets_a_line_with_its_names(runs, tmp_path):
     last = max(step for step, _, _ in found)
     for layer, line in enumerate(lines):
         names = found[last, layer, 0]
-        assert all(f"{name} {values[last, layer, 0][name][0]:.2f}" in line for name in names) and (names or "no name" in line)
+        assert all(f"{name} {values[last, layer, 0][name][0]:.2f}" in line for name in names) and (
+            names or "no name" in line
+        )
     assert "uniform" in found[0, 0, 0] and "uniform" in lines[0] and "since step 0" in lines[0]
     run = RECIPES["induction-smoke"]()
-    fit(replace(run, train=replace(run.train, steps=2, batch_size=2, n_validation=2)), tmp_path / "run", progress=False)
+    fit(
+        replace(run, train=replace(run.train, steps=2, batch_size=2, n_validation=2)),
+        tmp_path / "run",
+        progress=False,
+    )
     measure(tmp_path / "run", analyses=["performance"], images=4, progress=False)
     with pytest.raises(BadInput, match="no measures of head types"):
         format_head_types(tmp_path / "run")
@@ -367,7 +461,17 @@ def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
     fit(replace(run, train=training), tmp_path / "run", progress=False)
     with pytest.raises(BadInput, match="'induction' needs item-label pairs"):
         measure(tmp_path / "run", images=32, analyses=["induction"], progress=False)
-    measure(tmp_path / "run", images=32, split="in_context", analyses=["performance", "induction"], progress=False)
+    measure(
+        tmp_path / "run",
+        images=32,
+        split="in_context",
+        analyses=["performance", "induction"],
+        progress=False,
+    )
     measure(tmp_path / "run", images=32, analyses=["performance"], progress=False)
-    assert {picture.stem for picture in draw(tmp_path / "run")} == {"learning", "attention", "updates"}
+    assert {picture.stem for picture in draw(tmp_path / "run")} == {
+        "learning",
+        "attention",
+        "updates",
+    }
     assert summarize(tmp_path / "run").count("in_context pictures") == 1

@@ -4,7 +4,16 @@ import signal
 
 import pytest
 
-from tests.stories.processes import SMALL, contents, finish, n_lines, toyvit, train, train_here, wait_for
+from tests.stories.processes import (
+    SMALL,
+    contents,
+    finish,
+    n_lines,
+    toyvit,
+    train,
+    train_here,
+    wait_for,
+)
 from toyvit.__main__ import main
 
 BITS = ("checkpoints/*", "manifest.jsonl", "metrics.jsonl")
@@ -18,7 +27,9 @@ def test_a_signal_saves_and_stops(tmp_path, number, code):
     wait_for(lambda: n_lines(tmp_path / "run/metrics.jsonl") >= 20, process)
     process.send_signal(number)
     found, said = finish(process)
-    assert found == code and said.count("\n") == 0 and "--resume" in said and "Traceback" not in said
+    assert (
+        found == code and said.count("\n") == 0 and "--resume" in said and "Traceback" not in said
+    )
     stopped_at = int(said.split("at step ")[1].split(";")[0])
     assert n_lines(tmp_path / "run/metrics.jsonl") == stopped_at  # nothing of what was done is lost
     assert finish(train(tmp_path / "run", *words))[0] == 0
@@ -28,7 +39,17 @@ def test_a_signal_saves_and_stops(tmp_path, number, code):
 
 @pytest.mark.slow
 def test_a_signal_stops_runs_side_by_side(tmp_path):
-    words = ["train", "induction-smoke", "induction", "--runs", tmp_path, *SMALL, "--train.steps", 5000, "--resume"]
+    words = [
+        "train",
+        "induction-smoke",
+        "induction",
+        "--runs",
+        tmp_path,
+        *SMALL,
+        "--train.steps",
+        5000,
+        "--resume",
+    ]
     process = toyvit(*words)
     files = [tmp_path / name / "metrics.jsonl" for name in ("induction-smoke", "induction")]
     wait_for(lambda: all(n_lines(file) > 5 for file in files), process)
@@ -39,7 +60,17 @@ def test_a_signal_stops_runs_side_by_side(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_diverges_ends_with_3_and_stays_as_it_is(tmp_path, capsys):
-    words = ["train", "induction-smoke", "--runs", str(tmp_path), *SMALL, "--train.steps", "200", "--train.warmup", "0"]
+    words = [
+        "train",
+        "induction-smoke",
+        "--runs",
+        str(tmp_path),
+        *SMALL,
+        "--train.steps",
+        "200",
+        "--train.warmup",
+        "0",
+    ]
     assert main([*words, "--train.learning_rate", "1e30", "--model.norm", "none"]) == 3
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "last finite checkpoint" in said and "step_0000" in said

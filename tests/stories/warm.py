@@ -80,7 +80,9 @@ def channel() -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     words = [sys.executable, "-m", "tests.stories.warm", str(theirs.fileno())]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    server = subprocess.Popen(words, cwd=ROOT, pass_fds=[theirs.fileno()], start_new_session=True, **quiet)
+    server = subprocess.Popen(
+        words, cwd=ROOT, pass_fds=[theirs.fileno()], start_new_session=True, **quiet
+    )
     theirs.close()
     ours.settimeout(600)
 

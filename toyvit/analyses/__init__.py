@@ -40,14 +40,26 @@ RESIDUALS = ("blocks.*.resid_pre", "blocks.*.resid_post")
 NEEDS: dict[str, tuple[str, Callable[[ModelConfig, Batch], bool]]] = {
     "pairs": ("item-label pairs", lambda config, batch: batch.retrieval is not None),
     "content": ("content ids of patches", lambda config, batch: batch.content is not None),
-    "strategies": ("predictors that know the world", lambda config, batch: batch.strategies is not None),
+    "strategies": (
+        "predictors that know the world",
+        lambda config, batch: batch.strategies is not None,
+    ),
     "classes": ("one class a picture", lambda config, batch: batch.classes is not None),
     "groups": ("factors of few values", lambda config, batch: batch.groups is not None),
     "counterfactuals": ("counterfactual pairs", lambda config, batch: bool(batch.changeable)),
     "objects": ("objects on a canvas", lambda config, batch: batch.objects is not None),
-    "labels": ("classes, of pictures or of patches", lambda config, batch: not batch.target.is_floating_point()),
-    "masks": ("the class of every patch", lambda config, batch: batch.objects is not None and batch.target.ndim == 2),
-    "vocabulary": ("cells that name a class", lambda config, batch: weights.find_vocabulary(batch) is not None),
+    "labels": (
+        "classes, of pictures or of patches",
+        lambda config, batch: not batch.target.is_floating_point(),
+    ),
+    "masks": (
+        "the class of every patch",
+        lambda config, batch: batch.objects is not None and batch.target.ndim == 2,
+    ),
+    "vocabulary": (
+        "cells that name a class",
+        lambda config, batch: weights.find_vocabulary(batch) is not None,
+    ),
     "context": (
         "item-label pairs, or a class a patch and a causal mask",
         lambda config, batch: batch.retrieval is not None or behaviour.asks_in_order(config, batch),
@@ -74,7 +86,11 @@ class Analysis:
 
     def missing(self, model: ViT, batch: Batch) -> list[str]:
         """What this analysis needs and this model or batch does not have, in words."""
-        return [words for words, there in map(NEEDS.__getitem__, self.needs.split()) if not there(model.config, batch)]
+        return [
+            words
+            for words, there in map(NEEDS.__getitem__, self.needs.split())
+            if not there(model.config, batch)
+        ]
 
 
 ANALYSES = {
@@ -114,7 +130,16 @@ ANALYSES = {
             measure=attention.measure_attention,
             axes={
                 **dict.fromkeys(
-                    ["entropy", "distance", "offset", "offset_row", "offset_column", "previous", "sink", "sink_token"],
+                    [
+                        "entropy",
+                        "distance",
+                        "offset",
+                        "offset_row",
+                        "offset_column",
+                        "previous",
+                        "sink",
+                        "sink_token",
+                    ],
                     "layer head",
                 ),
                 **dict.fromkeys(["same_row", "same_column", "edge", "corner"], "layer head"),
@@ -130,7 +155,14 @@ ANALYSES = {
             name="induction",
             measure=induction.measure_induction,
             axes=dict.fromkeys(
-                ["mass", "strength", "prefix_matching", "prefix_matching_raw", "previous_cell", "previous_cell_everywhere"],
+                [
+                    "mass",
+                    "strength",
+                    "prefix_matching",
+                    "prefix_matching_raw",
+                    "previous_cell",
+                    "previous_cell_everywhere",
+                ],
                 "layer head",
             ),
             sites=("blocks.*.attn.pattern",),
@@ -143,7 +175,11 @@ ANALYSES = {
             name="composition",
             measure=induction.measure_composition,
             axes={"copying": "layer head"}
-            | {f"{kind}_composition{z}": "layer head to_layer to_head" for kind in "qkv" for z in ("", "_z")},
+            | {
+                f"{kind}_composition{z}": "layer head to_layer to_head"
+                for kind in "qkv"
+                for z in ("", "_z")
+            },
             source="Elhage 2021",
             truth="identity OV: copying 1; rank-one heads: an absolute cosine",
             null="random heads: copying 0, composition 1/sqrt(d), given as a z-score",
@@ -151,7 +187,12 @@ ANALYSES = {
         Analysis(
             name="head_ablation",
             measure=behaviour.measure_head_ablation,
-            axes={"loss": "layer head", "accuracy": "layer head", "cumulative_loss": "count", "cumulative_accuracy": "count"},
+            axes={
+                "loss": "layer head",
+                "accuracy": "layer head",
+                "cumulative_loss": "count",
+                "cumulative_accuracy": "count",
+            },
             sites=("logits", "blocks.*.resid_pre", "blocks.*.attn.z"),
             source="ablation by zero and by mean",
             truth="a head with W_O = 0: no change at all",
@@ -189,7 +230,9 @@ ANALYSES = {
             name="lens",
             measure=lens.measure_lens,
             axes={
-                **dict.fromkeys(["accuracy_of_layer", "accuracy_of_position", "kl", "kl_of_patches"], "layer"),
+                **dict.fromkeys(
+                    ["accuracy_of_layer", "accuracy_of_position", "kl", "kl_of_patches"], "layer"
+                ),
                 "decided": "label layer",
             },
             sites=lens.SITES,
@@ -211,7 +254,12 @@ ANALYSES = {
         Analysis(
             name="attribution",
             measure=circuits.measure_attribution,
-            axes={"direct": "layer head", "direct_patch": "key", "direct_mlp": "layer", "direct_part": ""},
+            axes={
+                "direct": "layer head",
+                "direct_patch": "key",
+                "direct_mlp": "layer",
+                "direct_part": "",
+            },
             sites=circuits.SITES,
             needs="classes",
             source="Elhage 2021; Gandelsman 2024 (spatial)",
@@ -253,7 +301,9 @@ ANALYSES = {
         Analysis(
             name="weights",
             measure=weights.measure_weights,
-            axes=dict.fromkeys(["copying_z", "qk_norm", "qk_directions", "ov_norm", "ov_directions"], "layer head")
+            axes=dict.fromkeys(
+                ["copying_z", "qk_norm", "qk_directions", "ov_norm", "ov_directions"], "layer head"
+            )
             | {"virtual_copying": "layer head to_layer to_head"},
             source="Elhage 2021 (QK and OV circuits, virtual heads)",
             truth="planted singular values; two heads that undo each other: virtual copying 1",
@@ -272,7 +322,11 @@ ANALYSES = {
         Analysis(
             name="score_parts",
             measure=weights.measure_score_parts,
-            axes={f"{asks}_{answers}": "head" for asks in ("position", "content") for answers in ("position", "content")},
+            axes={
+                f"{asks}_{answers}": "head"
+                for asks in ("position", "content")
+                for answers in ("position", "content")
+            },
             source="after Elhage 2021: terms of the first layer's scores",
             truth="a head that reads positions only: position_position 1; the four parts sum to the scores",
             null="positions or pixels without weight: their parts are 0",
@@ -337,7 +391,13 @@ ANALYSES = {
         Analysis(
             name="fourier",
             measure=fourier.measure_fourier,
-            axes={"restricted_loss": "", "restricted_alone": "", "excluded_loss": "", "key_share": "", "gini": ""}
+            axes={
+                "restricted_loss": "",
+                "restricted_alone": "",
+                "excluded_loss": "",
+                "key_share": "",
+                "gini": "",
+            }
             | dict.fromkeys(["power", "is_key"], "frequency"),
             needs="addition",
             source="Nanda 2023, sections 4 and 5; which frequencies are key (2 % of the variance) is this lab's rule",
@@ -347,7 +407,16 @@ ANALYSES = {
         Analysis(
             name="geometry",
             measure=geometry.measure_geometry,
-            axes=dict.fromkeys(["effective_rank", "participation_ratio", "alpha", "alpha_last", "samples_per_feature"], "layer")
+            axes=dict.fromkeys(
+                [
+                    "effective_rank",
+                    "participation_ratio",
+                    "alpha",
+                    "alpha_last",
+                    "samples_per_feature",
+                ],
+                "layer",
+            )
             | {"cka": "layer to_layer"},
             sites=RESIDUALS,
             slow=True,
@@ -390,11 +459,17 @@ ANALYSES = {
 def select_analyses(names: list[str] | None, batch: Batch, model: ViT) -> list[Analysis]:
     """The analyses asked for; by default all quick ones that fit. One asked for by name that does not fit is refused."""
     if names is None:
-        return [analysis for analysis in ANALYSES.values() if not analysis.slow and not analysis.missing(model, batch)]
+        return [
+            analysis
+            for analysis in ANALYSES.values()
+            if not analysis.slow and not analysis.missing(model, batch)
+        ]
     picked = [ANALYSES[choose(name, ANALYSES, "analysis")] for name in names]
     for analysis in picked:
         if missing := analysis.missing(model, batch):
-            raise BadInput(f"analysis {analysis.name!r} needs {' and '.join(missing)}, which this run does not have")
+            raise BadInput(
+                f"analysis {analysis.name!r} needs {' and '.join(missing)}, which this run does not have"
+            )
     return picked
 
 
@@ -402,6 +477,6 @@ def explain_skipped(batch: Batch, model: ViT) -> dict[str, str]:
     """Why an analysis is not among the default ones."""
     reasons = {name: analysis.missing(model, batch) for name, analysis in ANALYSES.items()}
     slow = {name: "run only when asked for" for name, analysis in ANALYSES.items() if analysis.slow}
-    return {name: "needs " + " and ".join(missing) for name, missing in reasons.items() if missing} | {
-        name: why for name, why in slow.items() if not reasons[name]
-    }
+    return {
+        name: "needs " + " and ".join(missing) for name, missing in reasons.items() if missing
+    } | {name: why for name, why in slow.items() if not reasons[name]}

@@ -33,7 +33,9 @@ def list_patch_places(grid: Grid) -> tuple[Tensor, Tensor]:
     return index // grid[1], index % grid[1]
 
 
-def renormalize_patches(pattern: Pattern, n_prefix: int) -> Float[Tensor, "image head patch to_patch"]:
+def renormalize_patches(
+    pattern: Pattern, n_prefix: int
+) -> Float[Tensor, "image head patch to_patch"]:
     """Attention among patches, rows made to sum to 1 again; a row with no mass on patches counts as spread evenly."""
     among = pattern[:, :, n_prefix:, n_prefix:]
     total = among.sum(-1, keepdim=True)
@@ -47,7 +49,9 @@ def distance(pattern: Pattern, grid: Grid, n_prefix: int) -> Float[Tensor, " hea
     return (renormalize_patches(pattern, n_prefix) * far).sum(-1).mean((0, 2))
 
 
-def offset_map(pattern: Pattern, grid: Grid, n_prefix: int) -> tuple[Float[Tensor, "head rows columns"], Tensor]:
+def offset_map(
+    pattern: Pattern, grid: Grid, n_prefix: int
+) -> tuple[Float[Tensor, "head rows columns"], Tensor]:
     """M(delta) = mean over patches i with i + delta on the grid of A[i, i + delta], and how many such patches there are.
 
     Axes are the row and the column offset, from -(rows - 1) and -(columns - 1) on. Uniform: 1 / T everywhere.
@@ -80,7 +84,10 @@ def list_families(grid: Grid) -> dict[str, Tensor]:
     """For each family of heads the (query, key) pairs that it counts: other patches of the row or column, border, corners."""
     rows, columns = list_patch_places(grid)
     other = ~torch.eye(len(rows), dtype=torch.bool)
-    on_edge_row, on_edge_column = (rows == 0) | (rows == grid[0] - 1), (columns == 0) | (columns == grid[1] - 1)
+    on_edge_row, on_edge_column = (
+        (rows == 0) | (rows == grid[0] - 1),
+        (columns == 0) | (columns == grid[1] - 1),
+    )
     return {
         "same_row": (rows[:, None] == rows) & other,
         "same_column": (columns[:, None] == columns) & other,
@@ -130,18 +137,28 @@ def share_by_object(
         "cls": asking[:, :, None] & (keys < int(cls)),
         "registers": asking[:, :, None] & (keys >= int(cls)) & (keys < n_prefix),
     }
-    return {name: torch.einsum("ihqk,iqk->h", pattern, among.float()) / asking.sum() for name, among in edges.items()}
+    return {
+        name: torch.einsum("ihqk,iqk->h", pattern, among.float()) / asking.sum()
+        for name, among in edges.items()
+    }
 
 
-def measure_object_attention(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_object_attention(
+    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """The analysis `object_attention`."""
     assert batch.objects is not None
     config = model.config
     found = [
-        share_by_object(trace[f"blocks.{layer}.attn.pattern"], batch.objects, config.n_prefix, config.cls_token)
+        share_by_object(
+            trace[f"blocks.{layer}.attn.pattern"], batch.objects, config.n_prefix, config.cls_token
+        )
         for layer in range(config.n_layers)
     ]
-    return {f"share[group={group}]": torch.stack([layer[group] for layer in found]) for group in found[0]}
+    return {
+        f"share[group={group}]": torch.stack([layer[group] for layer in found])
+        for group in found[0]
+    }
 
 
 def measure_attention(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -166,8 +183,12 @@ def measure_attention(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> 
         out[name] = torch.stack([family_mass(pattern, pairs, n) for pattern in patterns])
     if config.cls_token:
         out["cls_mass"] = torch.stack([pattern[:, :, n:, 0].mean((0, 2)) for pattern in patterns])
-        out["cls_to_patches"] = torch.stack([pattern[:, :, 0, n:].sum(-1).mean(0) for pattern in patterns])
+        out["cls_to_patches"] = torch.stack(
+            [pattern[:, :, 0, n:].sum(-1).mean(0) for pattern in patterns]
+        )
     if config.n_registers:
         first = int(config.cls_token)
-        out["register_mass"] = torch.stack([pattern[:, :, n:, first:n].sum(-1).mean((0, 2)) for pattern in patterns])
+        out["register_mass"] = torch.stack(
+            [pattern[:, :, n:, first:n].sum(-1).mean((0, 2)) for pattern in patterns]
+        )
     return out

@@ -49,10 +49,15 @@ def measure_in_context(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) ->
     """
     out: dict[str, Tensor] = {}
     if batch.retrieval is not None:
-        others = run_model(model, swap_context(batch.images, batch.retrieval.query, model.config.stated("patch_size")))
+        others = run_model(
+            model,
+            swap_context(batch.images, batch.retrieval.query, model.config.stated("patch_size")),
+        )
         out["score[by=context]"] = loss(others, batch.target) - loss(trace["logits"], batch.target)
     if asks_in_order(model.config, batch):
-        nats = F.cross_entropy(trace["logits"].flatten(0, 1), batch.target.flatten(), ignore_index=-1, reduction="none")
+        nats = F.cross_entropy(
+            trace["logits"].flatten(0, 1), batch.target.flatten(), ignore_index=-1, reduction="none"
+        )
         asked = batch.target >= 0
         by_patch = (nats.view(asked.shape).double().sum(0) / asked.sum(0))[asked.any(0)]
         quarter = max(1, len(by_patch) // 4)
@@ -62,7 +67,9 @@ def measure_in_context(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) ->
 
 def asks_in_order(config: ModelConfig, batch: Batch) -> bool:
     """Whether there is one class a patch, and patches see only what comes before them."""
-    return batch.target.ndim == 2 and not batch.target.is_floating_point() and config.mask == "causal"
+    return (
+        batch.target.ndim == 2 and not batch.target.is_floating_point() and config.mask == "causal"
+    )
 
 
 def swap_context(
@@ -71,7 +78,9 @@ def swap_context(
     """Pictures whose query cell is their own and all other cells those of the picture before."""
     rows, columns = images.shape[2] // size, images.shape[3] // size
     own = F.one_hot(query, rows * columns).bool().view(-1, 1, rows, columns)
-    return torch.where(own.repeat_interleave(size, 2).repeat_interleave(size, 3), images, images.roll(1, 0))
+    return torch.where(
+        own.repeat_interleave(size, 2).repeat_interleave(size, 3), images, images.roll(1, 0)
+    )
 
 
 def divergence(logits: Tensor, said: Tensor) -> Tensor:
@@ -84,10 +93,15 @@ def divergence(logits: Tensor, said: Tensor) -> Tensor:
 def measure_strategies(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The analysis `measure_strategies`: how far the model is from predictors that know the world (Edelman 2024, section 2)."""
     assert batch.strategies is not None
-    return {f"kl[strategy={name}]": divergence(trace["logits"], said) for name, said in batch.strategies.items()}
+    return {
+        f"kl[strategy={name}]": divergence(trace["logits"], said)
+        for name, said in batch.strategies.items()
+    }
 
 
-def measure_head_ablation(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_head_ablation(
+    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """The analysis `measure_head_ablation`: loss and accuracy with heads silenced, by zero or by their mean over images.
 
     One head at a time, and cumulatively over the last layer, the head that matters most (by loss) first: several
@@ -97,7 +111,8 @@ def measure_head_ablation(model: ViT, batch: Batch, trace: Mapping[str, Tensor])
     out: dict[str, Tensor] = {}
     for ablation in ("zero", "mean"):
         single = [
-            [ablate_heads(model, [(layer, head)], trace, ablation) for head in range(n_heads)] for layer in range(n_layers)
+            [ablate_heads(model, [(layer, head)], trace, ablation) for head in range(n_heads)]
+            for layer in range(n_layers)
         ]
         losses = torch.tensor([[loss(logits, batch.target) for logits in row] for row in single])
         out[f"loss[ablation={ablation}]"] = losses
@@ -106,9 +121,14 @@ def measure_head_ablation(model: ViT, batch: Batch, trace: Mapping[str, Tensor])
         )
         order = losses[-1].argsort(descending=True).tolist()
         removed = [
-            ablate_heads(model, [(n_layers - 1, head) for head in order[:n]], trace, ablation) for n in range(1, n_heads + 1)
+            ablate_heads(model, [(n_layers - 1, head) for head in order[:n]], trace, ablation)
+            for n in range(1, n_heads + 1)
         ]
         answers = [trace["logits"], *removed]
-        out[f"cumulative_loss[ablation={ablation}]"] = torch.stack([loss(logits, batch.target) for logits in answers])
-        out[f"cumulative_accuracy[ablation={ablation}]"] = torch.stack([accuracy(logits, batch.target) for logits in answers])
+        out[f"cumulative_loss[ablation={ablation}]"] = torch.stack(
+            [loss(logits, batch.target) for logits in answers]
+        )
+        out[f"cumulative_accuracy[ablation={ablation}]"] = torch.stack(
+            [accuracy(logits, batch.target) for logits in answers]
+        )
     return out

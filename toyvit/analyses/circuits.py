@@ -11,13 +11,25 @@ from torch import Tensor
 from toyvit.circuits.edges import eap
 from toyvit.circuits.graph import build_graph
 from toyvit.circuits.pairs import METRICS, counterfactual_pairs
-from toyvit.circuits.patching import connect_objects, connect_tokens, patch_activations, run_attention_knockout, select_tokens
+from toyvit.circuits.patching import (
+    connect_objects,
+    connect_tokens,
+    patch_activations,
+    run_attention_knockout,
+    select_tokens,
+)
 from toyvit.data.tasks import Batch, loss
 from toyvit.instruments.attribution import SITES, attribute_components, attribute_patches
 from toyvit.model import ViT
 from toyvit.model.forward import run_model
 
-__all__ = ["SITES", "measure_attribution", "measure_edges", "measure_attention_knockout", "measure_patching"]
+__all__ = [
+    "SITES",
+    "measure_attribution",
+    "measure_edges",
+    "measure_attention_knockout",
+    "measure_patching",
+]
 N_PAIRS = 64
 
 
@@ -34,11 +46,21 @@ def measure_attribution(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -
         answer = batch.classes.view(-1, *[1] * (logits.ndim - 1)).expand(*logits.shape[:-1], 1)  # type: ignore[union-attr]
         return (logits.gather(-1, answer)[..., 0] - logits.mean(-1)).mean(0)
 
-    parts = {name: over_mean(logits[:, 0]) for name, logits in attribute_components(model, trace).items()}
-    heads = [[parts.pop(f"a{layer}.h{head}") for head in range(config.n_heads)] for layer in range(config.n_layers)]
-    found = {"direct": torch.tensor(heads), "direct_patch": over_mean(attribute_patches(model, trace)[:, 0])}
+    parts = {
+        name: over_mean(logits[:, 0]) for name, logits in attribute_components(model, trace).items()
+    }
+    heads = [
+        [parts.pop(f"a{layer}.h{head}") for head in range(config.n_heads)]
+        for layer in range(config.n_layers)
+    ]
+    found = {
+        "direct": torch.tensor(heads),
+        "direct_patch": over_mean(attribute_patches(model, trace)[:, 0]),
+    }
     if config.d_mlp:
-        found["direct_mlp"] = torch.stack([parts.pop(f"m{layer}") for layer in range(config.n_layers)])
+        found["direct_mlp"] = torch.stack(
+            [parts.pop(f"m{layer}") for layer in range(config.n_layers)]
+        )
     return found | {f"direct_part[part={name}]": value for name, value in parts.items()}
 
 
@@ -49,8 +71,12 @@ def measure_patching(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> d
         pairs = counterfactual_pairs(batch, change, N_PAIRS)
         for direction in ("denoise", "noise"):
             tags = f"[change={change},direction={direction}]"
-            found[f"patched_head{tags}"] = patch_activations(model, pairs, "attn.z", direction=direction)
-            found[f"patched_stream{tags}"] = patch_activations(model, pairs, "resid_pre", direction=direction)
+            found[f"patched_head{tags}"] = patch_activations(
+                model, pairs, "attn.z", direction=direction
+            )
+            found[f"patched_stream{tags}"] = patch_activations(
+                model, pairs, "resid_pre", direction=direction
+            )
     return found
 
 
@@ -65,16 +91,22 @@ def measure_edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict
         pairs = counterfactual_pairs(batch, change, N_PAIRS)
         scores = eap(model, pairs, points=5)
         for place, edge in zip(
-            build_graph(model.config).allowed.nonzero().tolist(), build_graph(model.config).edges, strict=True
+            build_graph(model.config).allowed.nonzero().tolist(),
+            build_graph(model.config).edges,
+            strict=True,
         ):
             found[f"edge_score[change={change},edge={edge}]"] = scores[tuple(place)]
         for name, images in (("clean", pairs.clean), ("corrupt", pairs.corrupt)):
             logits = run_model(model, images)
-            found[f"{name}[change={change}]"] = METRICS["logit_difference"](logits, pairs, logits).mean()
+            found[f"{name}[change={change}]"] = METRICS["logit_difference"](
+                logits, pairs, logits
+            ).mean()
     return found
 
 
-def measure_attention_knockout(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_attention_knockout(
+    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """The analysis `measure_attention_knockout`: by how many nats the loss rises when one group of tokens cannot attend to another in one layer.
 
     Groups are CLS, the registers, the last token where it is read, and the other patches (attention knock-out, Geva 2023); on a
@@ -98,7 +130,10 @@ def measure_attention_knockout(model: ViT, batch: Batch, trace: Mapping[str, Ten
         if queries != keys or queries == "patches"
     }
     if batch.objects is not None:
-        cuts |= {("object", keys): edges for keys, edges in connect_objects(batch.objects, config.n_prefix).items()}
+        cuts |= {
+            ("object", keys): edges
+            for keys, edges in connect_objects(batch.objects, config.n_prefix).items()
+        }
     return {
         f"loss_rise[key_group={keys},query_group={queries}]": torch.stack(
             [

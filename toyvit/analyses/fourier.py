@@ -29,9 +29,13 @@ Keys = Bool[Tensor, " frequency"]
 def build_waves(p: int) -> Float[Tensor, "frequency 2 pair"]:
     """cos(w_k (a + b)) and sin(w_k (a + b)) over all pairs, each of length 1 (the sine of k = p / 2 is 0); k from 1."""
     a, b = torch.meshgrid(torch.arange(p), torch.arange(p), indexing="ij")
-    angle = 2 * math.pi / p * (torch.arange(1, p // 2 + 1)[:, None] * (a + b).flatten() % p).double()
+    angle = (
+        2 * math.pi / p * (torch.arange(1, p // 2 + 1)[:, None] * (a + b).flatten() % p).double()
+    )
     found = torch.stack([angle.cos(), angle.sin()], 1)
-    return torch.where(found.abs() > 1e-9, found, 0) / found.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    return torch.where(found.abs() > 1e-9, found, 0) / found.norm(dim=-1, keepdim=True).clamp(
+        min=1e-6
+    )
 
 
 def project_components(logits: Logits) -> Float[Tensor, "frequency 2 label"]:
@@ -66,7 +70,9 @@ def restrict_logits(logits: Logits, keys: Keys) -> Logits:
     return keep_waves(logits, keys) + logits.mean(0)
 
 
-def score_restricted_alone(logits: Logits, keys: Keys, rows: Bool[Tensor, " pair"]) -> Float[Tensor, "row label"]:
+def score_restricted_alone(
+    logits: Logits, keys: Keys, rows: Bool[Tensor, " pair"]
+) -> Float[Tensor, "row label"]:
     """The same from some pairs alone: the least-squares fit of their own logits by the key frequencies' waves and a constant.
 
     `restrict_logits` projects all pairs at once. Where most are trained on, a table learned by heart then passes its right answers
@@ -108,10 +114,14 @@ def score_losses(logits: Logits, operand_table: OperandTable, keys: Keys) -> dic
     """
     out = {
         "restricted_alone": loss(
-            score_restricted_alone(logits, keys, ~operand_table.trained), operand_table.target[~operand_table.trained]
+            score_restricted_alone(logits, keys, ~operand_table.trained),
+            operand_table.target[~operand_table.trained],
         )
     }
-    for name, changed in (("restricted", restrict_logits(logits, keys)), ("excluded", exclude_waves(logits, keys))):
+    for name, changed in (
+        ("restricted", restrict_logits(logits, keys)),
+        ("excluded", exclude_waves(logits, keys)),
+    ):
         for side, rows in (("train", operand_table.trained), ("test", ~operand_table.trained)):
             out[f"{name}_loss[pairs={side}]"] = loss(changed[rows], operand_table.target[rows])
     return out

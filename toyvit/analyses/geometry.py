@@ -15,18 +15,31 @@ from torch import Tensor
 
 from toyvit.data.tasks import Batch
 from toyvit.model import ViT
-from toyvit.stats import centre_gram, cka, covariance_eigenvalues, effective_rank, participation_ratio, power_law
+from toyvit.stats import (
+    centre_gram,
+    cka,
+    covariance_eigenvalues,
+    effective_rank,
+    participation_ratio,
+    power_law,
+)
 
 NOTHING = 1e-8  # share of the largest variance under which a direction is rounding
 
 
-def list_layers(model: ViT, trace: Mapping[str, Tensor]) -> list[Float[Tensor, "image token model"]]:
+def list_layers(
+    model: ViT, trace: Mapping[str, Tensor]
+) -> list[Float[Tensor, "image token model"]]:
     """The residual stream entering every block, and what leaves the last."""
     n_layers = model.config.n_layers
-    return [trace[f"blocks.{layer}.resid_pre"] for layer in range(n_layers)] + [trace[f"blocks.{n_layers - 1}.resid_post"]]
+    return [trace[f"blocks.{layer}.resid_pre"] for layer in range(n_layers)] + [
+        trace[f"blocks.{n_layers - 1}.resid_post"]
+    ]
 
 
-def split_tokens(residual: Float[Tensor, "image token model"], model: ViT) -> dict[str, Float[Tensor, "image part model"]]:
+def split_tokens(
+    residual: Float[Tensor, "image token model"], model: ViT
+) -> dict[str, Float[Tensor, "image part model"]]:
     """CLS, where there is one, and the patches."""
     own = {"cls": residual[:, :1]} if model.config.cls_token else {}
     return own | {"patches": residual[:, model.config.n_prefix :]}
@@ -63,9 +76,17 @@ def measure_geometry(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> d
     found = [split_tokens(residual, model) for residual in list_layers(model, trace)]
     out: dict[str, Tensor] = {}
     for group in found[0]:
-        shapes = [describe_shape(rearrange(layer[group], "image token model -> (image token) model")) for layer in found]
-        out |= {f"{name}[group={group}]": torch.stack([one[name] for one in shapes]) for name in shapes[0]}
-        out[f"cka[group={group}]"] = cka(torch.stack([centre_gram(centre_samples(layer[group])) for layer in found]))
+        shapes = [
+            describe_shape(rearrange(layer[group], "image token model -> (image token) model"))
+            for layer in found
+        ]
+        out |= {
+            f"{name}[group={group}]": torch.stack([one[name] for one in shapes])
+            for name in shapes[0]
+        }
+        out[f"cka[group={group}]"] = cka(
+            torch.stack([centre_gram(centre_samples(layer[group])) for layer in found])
+        )
     return out
 
 

@@ -17,7 +17,12 @@ from torch import Tensor
 from toyvit import stats
 from toyvit.analyses.attention import Grid, Pattern, list_families, list_patch_places
 from toyvit.analyses.induction import find_prefix_targets, score_copying, score_prefix_matching
-from toyvit.analyses.weights import average_pictures, find_vocabulary, score_copied, simulate_copying
+from toyvit.analyses.weights import (
+    average_pictures,
+    find_vocabulary,
+    score_copied,
+    simulate_copying,
+)
 from toyvit.data.tasks import Batch
 from toyvit.instruments.weight_circuits import ov_circuit
 from toyvit.model import ViT
@@ -27,7 +32,9 @@ NARROW = 2 / 3  # of a wide type's score, for a narrow one inside it to be the b
 SHUFFLES, QUANTILE = 50, 0.95
 FEW = 256  # images that scores of content are measured on
 FEWEST = 30  # queries that must have something to look for before a score of content is given
-RANDOM_ROWS = math.exp(-(1 - 0.5772156649))  # e^entropy / keys of rows drawn from Dirichlet(1), for many keys: 0.655
+RANDOM_ROWS = math.exp(
+    -(1 - 0.5772156649)
+)  # e^entropy / keys of rows drawn from Dirichlet(1), for many keys: 0.655
 
 Targets = Bool[Tensor, "patch to_patch"]
 
@@ -39,10 +46,18 @@ def list_static_types(grid: Grid) -> dict[str, Targets]:
     """
     rows, columns = list_patch_places(grid)
     down, right = rows - rows[:, None], columns - columns[:, None]
-    steps = {"previous_row": (-1, 0), "next_row": (1, 0), "previous_column": (0, -1), "next_column": (0, 1), "itself": (0, 0)}
+    steps = {
+        "previous_row": (-1, 0),
+        "next_row": (1, 0),
+        "previous_column": (0, -1),
+        "next_column": (0, 1),
+        "itself": (0, 0),
+    }
     near = torch.maximum(down.abs(), right.abs()) == 1
     return (
-        {name: (down == one) & (right == other) for name, (one, other) in steps.items()} | list_families(grid) | {"local": near}
+        {name: (down == one) & (right == other) for name, (one, other) in steps.items()}
+        | list_families(grid)
+        | {"local": near}
     )
 
 
@@ -56,12 +71,15 @@ def list_moduli(grid: Grid) -> dict[int, Targets]:
 def list_implied(grid: Grid) -> dict[str, set[str]]:
     """Which other types each type brings with it: those whose keys include all of its keys; and what a sink on one token is."""
     static = list_static_types(grid)
-    one_of = {name: [targets] for name, targets in static.items()} | {"modulus": list(list_moduli(grid).values())}
+    one_of = {name: [targets] for name, targets in static.items()} | {
+        "modulus": list(list_moduli(grid).values())
+    }
     found = {
         name: {
             other
             for other, larger in one_of.items()
-            if other != name and any((targets <= more).all() and not torch.equal(targets, more) for more in larger)
+            if other != name
+            and any((targets <= more).all() and not torch.equal(targets, more) for more in larger)
         }
         for name, targets in static.items()
     }
@@ -73,7 +91,9 @@ def shuffle_keys(
 ) -> Float[Tensor, "draw head query key"]:
     """A pattern, and 50 times what is left of it when each query's attention is dealt to other keys that the mask allows it."""
     generator, out = torch.Generator().manual_seed(0), [mean]
-    values = mean.gather(-1, (~allowed).int().argsort(dim=-1, stable=True).expand_as(mean))  # allowed keys first
+    values = mean.gather(
+        -1, (~allowed).int().argsort(dim=-1, stable=True).expand_as(mean)
+    )  # allowed keys first
     for _ in range(SHUFFLES):
         places = torch.rand(allowed.shape, generator=generator).masked_fill(~allowed, 2).argsort(-1)
         out.append(torch.zeros_like(mean).scatter(-1, places.expand_as(mean), values))
@@ -97,7 +117,9 @@ def score_sink(
 ) -> Float[Tensor, "draw head"]:
     """How much the most attended token gets above its even share, as a share of the rest: 0 uniform, 1 if all look there."""
     even = (allowed / allowed.sum(-1, keepdim=True)).mean(0)
-    return torch.where(even < 1 - 1e-6, (patterns.mean(-2) - even) / (1 - even).clamp(min=1e-6), 0).amax(-1)
+    return torch.where(
+        even < 1 - 1e-6, (patterns.mean(-2) - even) / (1 - even).clamp(min=1e-6), 0
+    ).amax(-1)
 
 
 def score_uniform(pattern: Pattern, n_allowed: Int[Tensor, " query"]) -> Float[Tensor, " head"]:
@@ -124,7 +146,10 @@ def score_places(
     def scored(targets: Targets) -> Tensor:
         elsewhere = targets[:, orders].transpose(0, 1) & seen
         return torch.cat(
-            [score_targets(among, (targets & seen)[None], n_allowed), score_targets(among[:1], elsewhere, n_allowed)]
+            [
+                score_targets(among, (targets & seen)[None], n_allowed),
+                score_targets(among[:1], elsewhere, n_allowed),
+            ]
         )
 
     found = {name: scored(targets) for name, targets in list_static_types(grid).items()}
@@ -136,13 +161,17 @@ def score_places(
     return (
         {f"score[type={name}]": values[0] for name, values in found.items()},
         {
-            f"null[keeps=content,type={name}]": torch.stack([draws.quantile(QUANTILE, 0) for draws in both]).amax(0)
+            f"null[keeps=content,type={name}]": torch.stack(
+                [draws.quantile(QUANTILE, 0) for draws in both]
+            ).amax(0)
             for name, both in shuffles.items()
         },
     )
 
 
-def score_content(pattern: Pattern, batch: Batch, model: ViT, allowed: Targets) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def score_content(
+    pattern: Pattern, batch: Batch, model: ViT, allowed: Targets
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Same-content and induction scores, with both nulls: patterns averaged over images, and content ids shuffled.
 
     Induction is asked of the query cells where pictures have item-label pairs, else of every patch with a repeated content.
@@ -156,24 +185,42 @@ def score_content(pattern: Pattern, batch: Batch, model: ViT, allowed: Targets) 
     for name, offset in (("same_content", 0), ("induction", 1)):
         asking = torch.ones_like(content, dtype=torch.bool)
         if batch.retrieval is not None and name == "induction":
-            asking = torch.zeros_like(asking).scatter_(1, batch.retrieval.query[: len(pattern), None], True)
+            asking = torch.zeros_like(asking).scatter_(
+                1, batch.retrieval.query[: len(pattern), None], True
+            )
         targets = find_prefix_targets(content, offset, allowed)
         others = find_prefix_targets(content.gather(1, order), offset, allowed)
         enough = 1 if (targets.any(-1) & asking).sum() >= FEWEST else torch.nan
-        scores[f"score[type={name}]"] = enough * score_prefix_matching(pattern, targets, n, asking)[0]
-        nulls[f"null[keeps=position,type={name}]"] = score_prefix_matching(mean, targets, n, asking)[0]
-        nulls[f"null[keeps=content,type={name}]"] = score_prefix_matching(pattern, others, n, asking)[0]
+        scores[f"score[type={name}]"] = (
+            enough * score_prefix_matching(pattern, targets, n, asking)[0]
+        )
+        nulls[f"null[keeps=position,type={name}]"] = score_prefix_matching(
+            mean, targets, n, asking
+        )[0]
+        nulls[f"null[keeps=content,type={name}]"] = score_prefix_matching(
+            pattern, others, n, asking
+        )[0]
     return scores, nulls
 
 
-def score_weights(model: ViT, batch: Batch, layer: int, patches: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def score_weights(
+    model: ViT, batch: Batch, layer: int, patches: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Copying by eigenvalues (null: three standard deviations of random heads), and of labels where cells name classes."""
     _, _, w_v, w_o = model.blocks[layer].attn.head_weights()  # type: ignore[union-attr, operator]
-    score, (mean, sd) = score_copying(w_v, w_o).detach(), simulate_copying(model.config.d_model, model.config.d_head)
+    score, (mean, sd) = (
+        score_copying(w_v, w_o).detach(),
+        simulate_copying(model.config.d_model, model.config.d_head),
+    )
     scores = {"score[type=copy]": score}
     nulls = {"null[keeps=chance,type=copy]": torch.full_like(score, mean + 3 * sd)}
     if (known := find_vocabulary(batch)) is not None and batch.content is not None:
-        share = score_copied(average_pictures(patches, batch.content, known[0]), known[1], model, ov_circuit(model, layer))
+        share = score_copied(
+            average_pictures(patches, batch.content, known[0]),
+            known[1],
+            model,
+            ov_circuit(model, layer),
+        )
         scores["score[type=copy_labels]"] = share
         nulls["null[keeps=chance,type=copy_labels]"] = torch.full_like(share, 1 / len(known[1]))
     return scores, nulls
@@ -188,7 +235,11 @@ def measure_heads(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict
     `cls_reader`, `score_uniform` and copying: `keeps=chance`. NaN where a grid, or a mask, has no such place.
     """
     config, n = model.config, model.config.n_prefix
-    allowed = model.mask == 0 if model.mask.numel() > 1 else torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool)
+    allowed = (
+        model.mask == 0
+        if model.mask.numel() > 1
+        else torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool)
+    )
     n_allowed = allowed.sum(-1)
     layers: list[dict[str, Tensor]] = []
     for layer in range(config.n_layers):
@@ -213,32 +264,49 @@ def measure_heads(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict
 
 
 def name_head(
-    scores: Mapping[str, float], nulls: Mapping[str, float], brought: Mapping[str, set[str]], margin: float = MARGIN
+    scores: Mapping[str, float],
+    nulls: Mapping[str, float],
+    brought: Mapping[str, set[str]],
+    margin: float = MARGIN,
 ) -> list[str]:
     """The types whose score clears the largest of its nulls (and 0) by `margin`, best first.
 
     Where one type brings another with it (`brought`, from `list_implied`), one of the two stays: the narrow one if its score is at
     least 2/3 of the wide one's. A head that looks one column back is not called a same-row head as well.
     """
-    clear = {name for name, score in scores.items() if score > max(nulls.get(name, 0.0), 0.0) + margin}
+    clear = {
+        name for name, score in scores.items() if score > max(nulls.get(name, 0.0), 0.0) + margin
+    }
     out = set(clear)
-    for narrow, wide in ((one, other) for one in clear for other in brought.get(one, set()) & clear):
+    for narrow, wide in (
+        (one, other) for one in clear for other in brought.get(one, set()) & clear
+    ):
         out.discard(wide if scores[narrow] >= scores[wide] * NARROW else narrow)
     return sorted(out, key=lambda name: -scores[name])
 
 
 def split_nulls(found: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Scores and the largest null of each type, from what `measure_heads` returns."""
-    scores = {name.split("type=")[1][:-1]: value for name, value in found.items() if name.startswith("score")}
+    scores = {
+        name.split("type=")[1][:-1]: value
+        for name, value in found.items()
+        if name.startswith("score")
+    }
     nulls: dict[str, Tensor] = {}
     for name, value in found.items():
         if name.startswith("null"):
             kind = name.split("type=")[1][:-1]
-            nulls[kind] = value.nan_to_num(-1) if kind not in nulls else torch.maximum(nulls[kind], value.nan_to_num(-1))
+            nulls[kind] = (
+                value.nan_to_num(-1)
+                if kind not in nulls
+                else torch.maximum(nulls[kind], value.nan_to_num(-1))
+            )
     return scores, nulls
 
 
-def name_heads(found: Mapping[str, Tensor], grid: Grid, margin: float = MARGIN) -> dict[tuple[int, int], list[str]]:
+def name_heads(
+    found: Mapping[str, Tensor], grid: Grid, margin: float = MARGIN
+) -> dict[tuple[int, int], list[str]]:
     """(layer, head) -> its names, from what `measure_heads` returns."""
     (scores, nulls), brought = split_nulls(found), list_implied(grid)
     n_layers, n_heads = next(iter(scores.values())).shape

@@ -14,7 +14,9 @@ from toyvit.data.tasks import Batch, Retrieval
 from toyvit.model import ViT
 
 
-def take_query_rows(pattern: Pattern, retrieval: Retrieval, n_prefix: int) -> Float[Tensor, "image head key"]:
+def take_query_rows(
+    pattern: Pattern, retrieval: Retrieval, n_prefix: int
+) -> Float[Tensor, "image head key"]:
     """Each picture's row of attention at its query cell."""
     return pattern[torch.arange(len(pattern)), :, n_prefix + retrieval.query]
 
@@ -25,19 +27,25 @@ def induction_mass(pattern: Pattern, retrieval: Retrieval, n_prefix: int) -> Flo
     return row[torch.arange(len(row)), :, n_prefix + retrieval.target].mean(0)
 
 
-def induction_strength(pattern: Pattern, retrieval: Retrieval, n_prefix: int) -> Float[Tensor, " head"]:
+def induction_strength(
+    pattern: Pattern, retrieval: Retrieval, n_prefix: int
+) -> Float[Tensor, " head"]:
     """Attention to the matching label minus the mean over the other labels (Singh 2024), -1 to 1.
 
     A perfect head: 1; uniform attention: 0.
     """
     row = take_query_rows(pattern, retrieval, n_prefix)
     labels = row.gather(2, (n_prefix + retrieval.candidates)[:, None].expand(-1, row.shape[1], -1))
-    others = labels.masked_fill((retrieval.candidates == retrieval.target[:, None])[:, None], 0).sum(-1)
+    others = labels.masked_fill(
+        (retrieval.candidates == retrieval.target[:, None])[:, None], 0
+    ).sum(-1)
     n_others = max(1, retrieval.candidates.shape[1] - 1)
     return induction_mass(pattern, retrieval, n_prefix) - (others / n_others).mean(0)
 
 
-def previous_cell_mass(pattern: Pattern, cells: Int[Tensor, " cell"], n_prefix: int) -> Float[Tensor, " head"]:
+def previous_cell_mass(
+    pattern: Pattern, cells: Int[Tensor, " cell"], n_prefix: int
+) -> Float[Tensor, " head"]:
     """Attention from each given cell to the cell before it in raster order, mean over cells, 0 to 1. Say which cells."""
     return pattern[:, :, n_prefix + cells, n_prefix + cells - 1].mean((0, 2))
 
@@ -80,7 +88,9 @@ def score_prefix_matching(
     return (score - chance) / (1 - chance), score
 
 
-def score_copying(w_v: Float[Tensor, "head model feature"], w_o: Float[Tensor, "head feature model"]) -> Float[Tensor, " head"]:
+def score_copying(
+    w_v: Float[Tensor, "head model feature"], w_o: Float[Tensor, "head feature model"]
+) -> Float[Tensor, " head"]:
     """sum Re(lambda) / sum |lambda| over the eigenvalues of W_V W_O, -1 to 1 (Elhage 2021).
 
     Identity: 1; minus identity: -1; rotation by theta: cos theta. Nonzero eigenvalues are those of W_O W_V (h x h).
@@ -90,7 +100,9 @@ def score_copying(w_v: Float[Tensor, "head model feature"], w_o: Float[Tensor, "
 
 
 def score_composition(
-    early: tuple[Tensor, Tensor, Tensor, Tensor], late: tuple[Tensor, Tensor, Tensor, Tensor], gain: Tensor | None
+    early: tuple[Tensor, Tensor, Tensor, Tensor],
+    late: tuple[Tensor, Tensor, Tensor, Tensor],
+    gain: Tensor | None,
 ) -> dict[str, Float[Tensor, "head to_head"]]:
     """Q-, K- and V-composition of an earlier layer's heads with a later one's (Elhage 2021), each in 0 .. 1.
 
@@ -116,7 +128,9 @@ def simulate_composition(d_model: int, d_head: int, n: int = 200) -> tuple[float
     generator = torch.Generator().manual_seed(0)
     w = [torch.randn(n, d_model, d_head, generator=generator) for _ in range(4)]
     early, late = w[0] @ w[1].transpose(1, 2), w[2] @ w[3].transpose(1, 2)
-    scores = (early @ late).flatten(1).norm(dim=1) / (early.flatten(1).norm(dim=1) * late.flatten(1).norm(dim=1))
+    scores = (early @ late).flatten(1).norm(dim=1) / (
+        early.flatten(1).norm(dim=1) * late.flatten(1).norm(dim=1)
+    )
     return scores.mean().item(), scores.std().item()
 
 
@@ -128,16 +142,24 @@ def measure_induction(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> 
     patches = config.n_patches
     mask = torch.zeros(patches, patches) if model.mask.numel() == 1 else model.mask[n:, n:]
     targets = find_prefix_targets(batch.content, 1, mask == 0)
-    asking = torch.zeros(batch.content.shape, dtype=torch.bool).scatter_(1, batch.retrieval.query[:, None], True)
+    asking = torch.zeros(batch.content.shape, dtype=torch.bool).scatter_(
+        1, batch.retrieval.query[:, None], True
+    )
     matches = [score_prefix_matching(pattern, targets, n, asking) for pattern in patterns]
     labels, every = batch.retrieval.candidates[0], torch.arange(1, patches)
     return {
         "mass": torch.stack([induction_mass(pattern, batch.retrieval, n) for pattern in patterns]),
-        "strength": torch.stack([induction_strength(pattern, batch.retrieval, n) for pattern in patterns]),
+        "strength": torch.stack(
+            [induction_strength(pattern, batch.retrieval, n) for pattern in patterns]
+        ),
         "prefix_matching": torch.stack([normal for normal, _ in matches]),
         "prefix_matching_raw": torch.stack([raw for _, raw in matches]),
-        "previous_cell": torch.stack([previous_cell_mass(pattern, labels, n) for pattern in patterns]),
-        "previous_cell_everywhere": torch.stack([previous_cell_mass(pattern, every, n) for pattern in patterns]),
+        "previous_cell": torch.stack(
+            [previous_cell_mass(pattern, labels, n) for pattern in patterns]
+        ),
+        "previous_cell_everywhere": torch.stack(
+            [previous_cell_mass(pattern, every, n) for pattern in patterns]
+        ),
     }
 
 

@@ -39,9 +39,14 @@ def measure_lens(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[
     )
     final = read[-1:].log_softmax(-1).expand_as(read)
     found = {
-        "accuracy_of_position": torch.stack([accuracy(layer.expand_as(read[0]), batch.target) for layer in of_mean]),
+        "accuracy_of_position": torch.stack(
+            [accuracy(layer.expand_as(read[0]), batch.target) for layer in of_mean]
+        ),
         "accuracy_of_layer": torch.stack([accuracy(layer, batch.target) for layer in read]),
-        "kl": F.kl_div(read.log_softmax(-1), final, log_target=True, reduction="none").sum(-1).flatten(1).mean(1),
+        "kl": F.kl_div(read.log_softmax(-1), final, log_target=True, reduction="none")
+        .sum(-1)
+        .flatten(1)
+        .mean(1),
         "kl_of_patches": distances[:, :, n:].mean((1, 2)),
     }
     if batch.classes is not None:
@@ -54,11 +59,15 @@ def count_decisions(
 ) -> Float[Tensor, "label layer"]:
     """Share of each class's pictures decided at each layer; NaN for a class that no picture has."""
     counts = torch.zeros(n_labels, len(answers))
-    counts.index_put_((classes, find_decision_layer(answers)), torch.ones(len(classes)), accumulate=True)
+    counts.index_put_(
+        (classes, find_decision_layer(answers)), torch.ones(len(classes)), accumulate=True
+    )
     return counts / counts.sum(1, keepdim=True)
 
 
-def measure_segmentation(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_segmentation(
+    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """The analysis `measure_segmentation`: mean IoU (0 to 1) of what the lens calls each patch with what the patch shows, by layer.
 
     `iou_of_position` is the IoU of who answers each place with its commonest label of this very batch.
@@ -68,7 +77,9 @@ def measure_segmentation(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) 
     commonest = F.one_hot(batch.target, n_labels).sum(0).argmax(-1).expand_as(batch.target)
     said = logits.argmax(-1)
     return {
-        "iou": torch.stack([intersection_over_union(layer, batch.target, n_labels) for layer in said]),
+        "iou": torch.stack(
+            [intersection_over_union(layer, batch.target, n_labels) for layer in said]
+        ),
         "iou_of_position": intersection_over_union(commonest, batch.target, n_labels),
     }
 

@@ -85,9 +85,16 @@ class LlcEstimate:
         """
         kept = self.traces[:, self.settings.burn_in :]
         lost = (kept.mean(1) > self.chance).any() if self.start < self.chance else False
-        first, second = (self.n_beta * (half.mean().item() - self.start) for half in kept.tensor_split(2, 1))
+        first, second = (
+            self.n_beta * (half.mean().item() - self.start) for half in kept.tensor_split(2, 1)
+        )
         climbs = second - first > max(1, abs(first) / 2)
-        return not bool(self.traces.isfinite().all()) or bool(lost) or climbs or self.chains.mean().item() > self.size
+        return (
+            not bool(self.traces.isfinite().all())
+            or bool(lost)
+            or climbs
+            or self.chains.mean().item() > self.size
+        )
 
     @property
     def mean(self) -> float:
@@ -100,7 +107,9 @@ class LlcEstimate:
         return float("nan") if self.diverged or len(self.traces) < 2 else self.chains.std().item()
 
 
-def sample_chains(loss: Loss, weights: Mapping[str, Tensor], n: int, settings: LlcConfig, chance: float = inf) -> LlcEstimate:
+def sample_chains(
+    loss: Loss, weights: Mapping[str, Tensor], n: int, settings: LlcConfig, chance: float = inf
+) -> LlcEstimate:
     """Langevin chains from `weights`, side by side, on a mean loss over n samples.
 
     `vmap` over chains: for toy functions hundreds cost as much as one; for a ViT on 1,095 pictures a chain costs 1.1 times
@@ -109,25 +118,49 @@ def sample_chains(loss: Loss, weights: Mapping[str, Tensor], n: int, settings: L
     generator = torch.Generator().manual_seed(settings.seed)
     start = {name: weight.detach() for name, weight in weights.items()}
     n_beta = settings.n_beta or n / log(n)
-    at = {name: weight.expand(settings.chains, *weight.shape).clone() for name, weight in start.items()}
+    at = {
+        name: weight.expand(settings.chains, *weight.shape).clone()
+        for name, weight in start.items()
+    }
     slope = vmap(grad_and_value(loss), in_dims=(0, 0 if settings.batch else None))
     traces = []
     for _ in range(settings.burn_in + settings.draws):
         gradient, value = slope(at, _rows(n, settings, generator))
         traces.append(value)
-        at = {name: _stepped(w, start[name], gradient[name], n_beta, settings, generator) for name, w in at.items()}
+        at = {
+            name: _stepped(w, start[name], gradient[name], n_beta, settings, generator)
+            for name, w in at.items()
+        }
     size = sum(weight.numel() for weight in start.values())
     with torch.no_grad():
         origin = loss(start, None).item()
-    return LlcEstimate(settings=settings, start=origin, traces=torch.stack(traces, 1), n_beta=n_beta, size=size, chance=chance)
+    return LlcEstimate(
+        settings=settings,
+        start=origin,
+        traces=torch.stack(traces, 1),
+        n_beta=n_beta,
+        size=size,
+        chance=chance,
+    )
 
 
-def _rows(n: int, settings: LlcConfig, generator: torch.Generator) -> Int[Tensor, "chain sample"] | None:
-    return torch.randint(n, (settings.chains, settings.batch), generator=generator) if settings.batch else None
+def _rows(
+    n: int, settings: LlcConfig, generator: torch.Generator
+) -> Int[Tensor, "chain sample"] | None:
+    return (
+        torch.randint(n, (settings.chains, settings.batch), generator=generator)
+        if settings.batch
+        else None
+    )
 
 
 def _stepped(
-    w: Tensor, start: Tensor, gradient: Tensor, n_beta: float, settings: LlcConfig, generator: torch.Generator
+    w: Tensor,
+    start: Tensor,
+    gradient: Tensor,
+    n_beta: float,
+    settings: LlcConfig,
+    generator: torch.Generator,
 ) -> Tensor:
     drift = settings.localisation * (start - w) - n_beta * gradient
     noise = torch.randn(w.shape, generator=generator, dtype=w.dtype)
@@ -143,7 +176,11 @@ def build_loss(model: ViT, batch: Batch) -> Loss:
     """The task's loss on a batch as a function of the model's weights."""
 
     def of(weights: Weights, rows: Tensor | None) -> Tensor:
-        images, target = (batch.images, batch.target) if rows is None else (batch.images[rows], batch.target[rows])
+        images, target = (
+            (batch.images, batch.target)
+            if rows is None
+            else (batch.images[rows], batch.target[rows])
+        )
         return task_loss(functional_call(model, weights, (images,)), target)
 
     return of
@@ -157,7 +194,9 @@ def chance_loss(model: ViT, batch: Batch) -> float:
 def estimate_llc(model: ViT, batch: Batch, settings: LlcConfig | None = None) -> LlcEstimate:
     """The local learning coefficient of a model on the pictures of a batch, with the traces of its chains."""
     loss, weights = build_loss(model, batch), dict(model.named_parameters())
-    return sample_chains(loss, weights, len(batch.images), settings or DEFAULT, chance_loss(model, batch))
+    return sample_chains(
+        loss, weights, len(batch.images), settings or DEFAULT, chance_loss(model, batch)
+    )
 
 
 def measure_llc(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -188,7 +227,9 @@ def calibrate_llc(
     rows: list[dict[str, Any]] = []
     for n_beta in n_betas:
         for step_size in sorted(step_sizes):
-            found = sample_chains(loss, weights, n, replace(settings, step_size=step_size, n_beta=n_beta))
+            found = sample_chains(
+                loss, weights, n, replace(settings, step_size=step_size, n_beta=n_beta)
+            )
             cell = {"n_beta": found.n_beta, "step_size": step_size}
             rows.append({**cell, "llc": found.mean, "sd": found.sd, "diverged": found.diverged})
     frame = pd.DataFrame(rows)

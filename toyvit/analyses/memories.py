@@ -23,11 +23,15 @@ def correlate_classes(
     one, other = fires[there].T.double(), promoted[:, there].double()
     one, other = one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True)
     size = one.norm(dim=1) * other.norm(dim=1)
-    return torch.where(size > 1e-12, (one * other).sum(1) / size.clamp(min=1e-12), torch.nan).float()
+    return torch.where(
+        size > 1e-12, (one * other).sum(1) / size.clamp(min=1e-12), torch.nan
+    ).float()
 
 
 def score_agreement(
-    activations: Float[Tensor, "image neuron"], target: Int[Tensor, " image"], promoted: Int[Tensor, " neuron"]
+    activations: Float[Tensor, "image neuron"],
+    target: Int[Tensor, " image"],
+    promoted: Int[Tensor, " neuron"],
 ) -> Float[Tensor, " neuron"]:
     """Share of the 16 pictures that fire a neuron most (all, where there are fewer) whose class is the one it promotes most."""
     top = activations.topk(min(TOP, len(activations)), 0).indices
@@ -49,7 +53,9 @@ def measure_memories(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> d
         promoted = logits.argmax(-1)
         share = torch.bincount(batch.classes, minlength=logits.shape[1]) / len(batch.classes)
         agrees = score_agreement(activations, batch.classes, promoted)
-        follows = correlate_classes(average_by_class(activations, batch.classes, logits.shape[1]), logits)
+        follows = correlate_classes(
+            average_by_class(activations, batch.classes, logits.shape[1]), logits
+        )
         found = {
             "promoted": promoted,
             "agreement": agrees,

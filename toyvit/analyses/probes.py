@@ -20,22 +20,31 @@ from toyvit.stats import encode_one_hot, predict_ridge
 PENALTY = 0.1
 
 
-def fit_probe(features: Float[Tensor, "image feature"], factors: Mapping[str, Int[Tensor, " image"]]) -> dict[str, float]:
+def fit_probe(
+    features: Float[Tensor, "image feature"], factors: Mapping[str, Int[Tensor, " image"]]
+) -> dict[str, float]:
     """Accuracy, 0 to 1, of a linear classifier of each factor on the half of the images it was not fitted on.
 
     A planted linear feature scores 1, labels with nothing to do with the features score chance.
     """
     half = len(features) // 2
     fit, test = slice(0, half), slice(half, None)
-    codes = {name: encode_one_hot(labels, int(labels.max()) + 1) for name, labels in factors.items()}
-    predictions = predict_ridge(features.double(), torch.cat(list(codes.values()), 1), fit, test, PENALTY)
+    codes = {
+        name: encode_one_hot(labels, int(labels.max()) + 1) for name, labels in factors.items()
+    }
+    predictions = predict_ridge(
+        features.double(), torch.cat(list(codes.values()), 1), fit, test, PENALTY
+    )
     parts = predictions.split([code.shape[1] for code in codes.values()], 1)
     return {
-        name: (part.argmax(1) == factors[name][test]).float().mean().item() for name, part in zip(codes, parts, strict=True)
+        name: (part.argmax(1) == factors[name][test]).float().mean().item()
+        for name, part in zip(codes, parts, strict=True)
     }
 
 
-def split_groups(residual: Float[Tensor, "image token model"], model: ViT) -> dict[str, Float[Tensor, "image model"]]:
+def split_groups(
+    residual: Float[Tensor, "image token model"], model: ViT
+) -> dict[str, Float[Tensor, "image model"]]:
     """Token groups that probes read: CLS and the mean register where there are any, the mean patch, the last patch."""
     config = model.config
     n, cls = config.n_prefix, int(config.cls_token)
@@ -48,7 +57,9 @@ def split_groups(residual: Float[Tensor, "image token model"], model: ViT) -> di
 def measure_probes(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The analysis `probes`. Layer l is the residual stream entering block l; layer L is what leaves the last block."""
     n_layers = model.config.n_layers
-    residuals = [trace[f"blocks.{layer}.resid_pre"] for layer in range(n_layers)] + [trace[f"blocks.{n_layers - 1}.resid_post"]]
+    residuals = [trace[f"blocks.{layer}.resid_pre"] for layer in range(n_layers)] + [
+        trace[f"blocks.{n_layers - 1}.resid_post"]
+    ]
     shuffle = torch.randperm(len(batch.target), generator=torch.Generator().manual_seed(0))
     nulls = {f"{name} shuffled": labels[shuffle] for name, labels in batch.factors.items()}
     scores: dict[str, list[float]] = {}

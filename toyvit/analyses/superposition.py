@@ -11,10 +11,18 @@ from torch import Tensor
 from toyvit.analyses.probes import PENALTY, split_groups
 from toyvit.data.tasks import Batch
 from toyvit.model import ViT
-from toyvit.stats import encode_one_hot, feature_dimensionality, fit_ridge, random_dimensionality, standardize
+from toyvit.stats import (
+    encode_one_hot,
+    feature_dimensionality,
+    fit_ridge,
+    random_dimensionality,
+    standardize,
+)
 
 
-def measure_label_superposition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_label_superposition(
+    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """The analysis `label_superposition`: how much of a dimension each row of the head has to itself, 0 to 1.
 
     Rows are centred over labels, since softmax ignores what they share; so C labels by themselves are a simplex in C - 1
@@ -45,7 +53,9 @@ def fit_probe_directions(
     return dict(zip(found, units.split([code.shape[1] for code in codes]), strict=True))
 
 
-def measure_factor_superposition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_factor_superposition(
+    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """The analysis `factor_superposition`: mean D, 0 to 1, of the directions of each factor's values among those of all.
 
     By layer and token group, as probes are: layer l is the residual stream entering block l, layer L what leaves the last.
@@ -54,7 +64,9 @@ def measure_factor_superposition(model: ViT, batch: Batch, trace: Mapping[str, T
     """
     assert batch.groups is not None
     n_layers = model.config.n_layers
-    residuals = [trace[f"blocks.{layer}.resid_pre"] for layer in range(n_layers)] + [trace[f"blocks.{n_layers - 1}.resid_post"]]
+    residuals = [trace[f"blocks.{layer}.resid_pre"] for layer in range(n_layers)] + [
+        trace[f"blocks.{n_layers - 1}.resid_post"]
+    ]
     scores: dict[str, list[float]] = {}
     for residual in residuals:
         for group, features in split_groups(residual, model).items():
@@ -62,6 +74,10 @@ def measure_factor_superposition(model: ViT, batch: Batch, trace: Mapping[str, T
             every = feature_dimensionality(torch.cat(list(directions.values())))
             parts = every.split([len(one) for one in directions.values()])
             for name, part in zip(directions, parts, strict=True):
-                scores.setdefault(f"dimensionality[factor={name},group={group}]", []).append(part.mean().item())
+                scores.setdefault(f"dimensionality[factor={name},group={group}]", []).append(
+                    part.mean().item()
+                )
     random = random_dimensionality(len(every), features.shape[1])
-    return {name: torch.tensor(values) for name, values in scores.items()} | {"dimensionality_random": torch.tensor(random)}
+    return {name: torch.tensor(values) for name, values in scores.items()} | {
+        "dimensionality_random": torch.tensor(random)
+    }

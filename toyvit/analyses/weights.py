@@ -29,7 +29,10 @@ FEW = 128  # images that are enough for shares of a variance over images, querie
 def simulate_copying(d_model: int, d_head: int, n: int = 400) -> tuple[float, float]:
     """Mean and standard deviation of the copying score of n random Gaussian heads: about 0, and 0.10 at d = 64, h = 16."""
     generator = torch.Generator().manual_seed(0)
-    w_v, w_o = torch.randn(n, d_model, d_head, generator=generator), torch.randn(n, d_head, d_model, generator=generator)
+    w_v, w_o = (
+        torch.randn(n, d_model, d_head, generator=generator),
+        torch.randn(n, d_head, d_model, generator=generator),
+    )
     scores = score_copying(w_v, w_o)
     return scores.mean().item(), scores.std().item()
 
@@ -53,7 +56,9 @@ def find_vocabulary(batch: Batch) -> tuple[Int[Tensor, " label"], Int[Tensor, " 
     return (both[:, 0], both[:, 1]) if one_to_one and len(both) > 1 else None
 
 
-def average_pictures(patches: Float[Tensor, "image patch pixel"], content: Int[Tensor, "image patch"], ids: Tensor) -> Tensor:
+def average_pictures(
+    patches: Float[Tensor, "image patch pixel"], content: Int[Tensor, "image patch"], ids: Tensor
+) -> Tensor:
     """Mean picture (id pixel) of the patches that show each content id."""
     return torch.stack([patches[content == one].mean(0) for one in ids])
 
@@ -75,12 +80,20 @@ def measure_weights(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> di
     heads = [fold_head_weights(model, layer) for layer in range(config.n_layers)]
     mean, sd = simulate_copying(config.d_model, config.d_head)
     unfolded = [block.attn.head_weights() for block in model.blocks]  # type: ignore[union-attr, operator]
-    out = {"copying_z": (torch.stack([score_copying(w_v, w_o) for _, _, w_v, w_o in unfolded]) - mean) / sd}
-    for name, pairs in (("qk", [(q, k.mT) for q, k, _, _ in heads]), ("ov", [(v, o) for _, _, v, o in heads])):
+    out = {
+        "copying_z": (torch.stack([score_copying(w_v, w_o) for _, _, w_v, w_o in unfolded]) - mean)
+        / sd
+    }
+    for name, pairs in (
+        ("qk", [(q, k.mT) for q, k, _, _ in heads]),
+        ("ov", [(v, o) for _, _, v, o in heads]),
+    ):
         sizes = torch.stack([find_singular_directions(*pair).size for pair in pairs])
         out[f"{name}_norm"], out[f"{name}_directions"] = sizes.norm(dim=-1), count_directions(sizes)
     if config.n_layers > 1:
-        scores = torch.full((config.n_layers, config.n_heads, config.n_layers, config.n_heads), torch.nan)
+        scores = torch.full(
+            (config.n_layers, config.n_heads, config.n_layers, config.n_heads), torch.nan
+        )
         for late in range(config.n_layers):
             for early in range(late):
                 scores[early, :, late] = score_virtual_copying(heads[early], heads[late])
@@ -97,7 +110,9 @@ def score_virtual_copying(
     return (values.real.sum(-1) / values.abs().sum(-1).clamp(min=1e-300)).float()
 
 
-def measure_label_copying(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_label_copying(
+    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """The analysis `measure_label_copying` (Olsson 2022): do labels that are attended to raise their own logits? Beside its chance."""
     known = find_vocabulary(batch)
     assert known is not None and batch.content is not None
@@ -114,17 +129,28 @@ def measure_score_parts(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -
     one may be negative. A purely positional head: `position_position` is 1. NaN for a head whose scores do not vary.
     """
     allowed = model.mask == 0 if model.mask.numel() > 1 else None
-    parts = {name: centre_scores(part, allowed).double() for name, part in split_scores(model, batch.images[:FEW]).items()}
+    parts = {
+        name: centre_scores(part, allowed).double()
+        for name, part in split_scores(model, batch.images[:FEW]).items()
+    }
     total = torch.stack(list(parts.values())).sum(0)
     varies = total.square().sum((0, 2, 3))
-    return {f"{asks}_{answers}": ((part * total).sum((0, 2, 3)) / varies).float() for (asks, answers), part in parts.items()}
+    return {
+        f"{asks}_{answers}": ((part * total).sum((0, 2, 3)) / varies).float()
+        for (asks, answers), part in parts.items()
+    }
 
 
 def average_advantages(
-    scores: Float[Tensor, "image head query key"], pairs: dict[str, Bool[Tensor, "patch to_patch"]], n_prefix: int
+    scores: Float[Tensor, "image head query key"],
+    pairs: dict[str, Bool[Tensor, "patch to_patch"]],
+    n_prefix: int,
 ) -> dict[str, Float[Tensor, " head"]]:
     """Mean centred score of the (query, key) patches of each family that the mask allows, in nats; NaN where it allows none."""
-    among, there = centre_scores(scores)[:, :, n_prefix:, n_prefix:], scores[0, 0, n_prefix:, n_prefix:].isfinite()
+    among, there = (
+        centre_scores(scores)[:, :, n_prefix:, n_prefix:],
+        scores[0, 0, n_prefix:, n_prefix:].isfinite(),
+    )
     return {name: among[:, :, pair & there].mean((0, 2)) for name, pair in pairs.items()}
 
 
@@ -143,6 +169,9 @@ def measure_scores(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dic
         n_allowed = values.isfinite().sum(-1)
         spread = (centre_scores(values).square().sum(-1) / n_allowed).sqrt().mean((0, 2))
         above = average_advantages(values, pairs, config.n_prefix)
-        for name, value in {"spread": spread, **{f"advantage[family={family}]": above[family] for family in above}}.items():
+        for name, value in {
+            "spread": spread,
+            **{f"advantage[family={family}]": above[family] for family in above},
+        }.items():
             out.setdefault(name, []).append(value)
     return {name: torch.stack(values) for name, values in out.items()}

@@ -13,7 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from toyvit.circuits.edges import ABLATIONS, compute_ablated_outputs, keep_connected, select_strongest
+from toyvit.circuits.edges import (
+    ABLATIONS,
+    compute_ablated_outputs,
+    keep_connected,
+    select_strongest,
+)
 from toyvit.circuits.graph import EdgeMask, NodeCache, build_graph, cache_nodes, run_edges
 from toyvit.circuits.pairs import METRICS, PatchingPairs
 from toyvit.config import ModelConfig
@@ -59,9 +64,16 @@ def load_circuit(path: Path | str) -> Circuit:
         found = Circuit(**{**plain, "edges": tuple(plain["edges"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{path} holds no circuit: {error}") from error
-    if not isinstance(plain["edges"], list) or not all(isinstance(edge, str) for edge in plain["edges"]):
-        raise BadInput(f"{path} holds no circuit: its edges are {plain['edges']!r}, not a list of names")
-    for value, allowed, what in ((found.metric, METRICS, "metric"), (found.ablation, ABLATIONS, "ablation")):
+    if not isinstance(plain["edges"], list) or not all(
+        isinstance(edge, str) for edge in plain["edges"]
+    ):
+        raise BadInput(
+            f"{path} holds no circuit: its edges are {plain['edges']!r}, not a list of names"
+        )
+    for value, allowed, what in (
+        (found.metric, METRICS, "metric"),
+        (found.ablation, ABLATIONS, "ablation"),
+    ):
         choose(str(value), allowed, f"{what} in {path}")
     return found
 
@@ -86,7 +98,11 @@ class CircuitEvaluator:
     def score_each(self, edge_mask: EdgeMask) -> Float[Tensor, " image"]:
         """The metric, pair by pair."""
         compute_metric = METRICS[choose(self.metric, METRICS, "metric")]
-        return compute_metric(run_edges(self.model, self.cache, edge_mask, self.ablated_outputs), self.pairs, self.reference)
+        return compute_metric(
+            run_edges(self.model, self.cache, edge_mask, self.ablated_outputs),
+            self.pairs,
+            self.reference,
+        )
 
     @cached_property
     def total_effect(self) -> tuple[float, float]:
@@ -145,7 +161,9 @@ def draw_random_circuits(model: ViT, n_edges: int, n: int, seed: int = 0) -> Ite
     """
     allowed, generator = build_graph(model.config).allowed, torch.Generator().manual_seed(seed)
     if not 0 <= n_edges <= int(allowed.sum()):
-        raise BadInput(f"a circuit of this model has 0 to {int(allowed.sum())} edges, got {n_edges}")
+        raise BadInput(
+            f"a circuit of this model has 0 to {int(allowed.sum())} edges, got {n_edges}"
+        )
     found = 0
     while found < n:
         edge_mask = _trimmed(model, _grown(model, n_edges, generator), n_edges, generator)
@@ -191,12 +209,15 @@ def find_smallest(evaluator: CircuitEvaluator, scores: Tensor, faithful: float =
         (
             edge_mask
             for n in range(1, scores.numel() + 1)
-            if evaluator.faithfulness(edge_mask := select_strongest(evaluator.model, scores, n)) >= faithful
+            if evaluator.faithfulness(edge_mask := select_strongest(evaluator.model, scores, n))
+            >= faithful
         ),
         evaluator.full_mask,
     )
     while True:
-        places = sorted(edge_mask.nonzero().tolist(), key=lambda place: abs(scores[tuple(place)].item()))
+        places = sorted(
+            edge_mask.nonzero().tolist(), key=lambda place: abs(scores[tuple(place)].item())
+        )
         for place in places:
             fewer = edge_mask.clone()
             fewer[tuple(place)] = 0

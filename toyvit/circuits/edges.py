@@ -14,7 +14,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.circuits.graph import EdgeMask, EdgeTap, NodeCache, Outputs, build_graph, cache_nodes, run_edges
+from toyvit.circuits.graph import (
+    EdgeMask,
+    EdgeTap,
+    NodeCache,
+    Outputs,
+    build_graph,
+    cache_nodes,
+    run_edges,
+)
 from toyvit.circuits.pairs import METRICS, PatchingPairs
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
@@ -23,7 +31,9 @@ from toyvit.model.forward import run_from, run_model
 Scores = Float[Tensor, "receiver sender"]
 
 
-def eap(model: ViT, pairs: PatchingPairs, metric: str = "logit_difference", points: int = 1) -> Scores:
+def eap(
+    model: ViT, pairs: PatchingPairs, metric: str = "logit_difference", points: int = 1
+) -> Scores:
     """Edge attribution patching: (corrupt - clean)[sender] . d(metric)/d(what the receiver reads), a mean over images.
 
     One point: the gradient at the clean pictures (EAP; Syed 2023, arXiv 2310.10348). More: the mean of the gradients at clean +
@@ -35,17 +45,24 @@ def eap(model: ViT, pairs: PatchingPairs, metric: str = "logit_difference", poin
     if points < 1:
         raise BadInput(f"gradients are taken at 1 point or more, got {points}")
     reference = run_model(model, pairs.clean)
-    clean, corrupt = cache_nodes(model, pairs.clean).outputs, cache_nodes(model, pairs.corrupt).outputs
+    clean, corrupt = (
+        cache_nodes(model, pairs.clean).outputs,
+        cache_nodes(model, pairs.corrupt).outputs,
+    )
     scores = torch.zeros(len(build_graph(model.config).receivers), len(clean))
     for point in range(points):
         images = pairs.clean + point / points * (pairs.corrupt - pairs.clean)
-        for receivers, gradient in _gradients(model, images, lambda logits: compute_metric(logits, pairs, reference).sum()):
+        for receivers, gradient in _gradients(
+            model, images, lambda logits: compute_metric(logits, pairs, reference).sum()
+        ):
             n = build_graph(model.config).before[receivers.start]
             scores[receivers, :n] += torch.einsum("sitm,ritm->rs", (corrupt - clean)[:n], gradient)
     return scores / (points * len(pairs.clean))
 
 
-def _gradients(model: ViT, images: Tensor, score: Callable[[Tensor], Tensor]) -> Iterator[tuple[slice, Tensor]]:
+def _gradients(
+    model: ViT, images: Tensor, score: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[slice, Tensor]]:
     """Gradients of a score of the logits to what each slice of receivers reads (receiver image token model)."""
     nudges: list[tuple[slice, Tensor]] = []
 
@@ -103,7 +120,9 @@ def acdc(model: ViT, pairs: PatchingPairs, threshold: float, ablation: str = "co
 
     def distance(edge_mask: EdgeMask) -> float:
         logits = run_edges(model, cache, edge_mask, ablated_outputs)
-        return F.kl_div(logits.log_softmax(1), reference, log_target=True, reduction="batchmean").item()
+        return F.kl_div(
+            logits.log_softmax(1), reference, log_target=True, reduction="batchmean"
+        ).item()
 
     edge_mask = wires.allowed.float()
     now = distance(edge_mask)
@@ -125,7 +144,11 @@ def compute_ablated_outputs(
     choose(ablation, ABLATIONS, "ablation")
     if ablation == "zero":
         return torch.zeros(len(clean.outputs), 1, 1, model.config.d_model)
-    return clean.outputs.mean(1, keepdim=True) if ablation == "mean" else cache_nodes(model, pairs.corrupt).outputs
+    return (
+        clean.outputs.mean(1, keepdim=True)
+        if ablation == "mean"
+        else cache_nodes(model, pairs.corrupt).outputs
+    )
 
 
 ABLATIONS = ("zero", "mean", "corrupt")

@@ -47,7 +47,10 @@ class Graph:
 
     def name_edges(self, edge_mask: Tensor) -> tuple[str, ...]:
         """Names of the edges at which a matrix (receiver sender) is not 0."""
-        return tuple(f"{self.senders[sender]}->{self.receivers[receiver]}" for receiver, sender in edge_mask.nonzero().tolist())
+        return tuple(
+            f"{self.senders[sender]}->{self.receivers[receiver]}"
+            for receiver, sender in edge_mask.nonzero().tolist()
+        )
 
     def mask_edges(self, edges: Iterable[str]) -> EdgeMask:
         """The matrix with 1 at these edges and 0 elsewhere; BadInput for an edge that is not there."""
@@ -63,7 +66,9 @@ class Graph:
 
     def find_sender(self, name: str) -> int:
         if name not in self.senders:
-            raise BadInput(f"no sender {name!r}: this model has {', '.join(self.senders)}{suggest_nearest(name, self.senders)}")
+            raise BadInput(
+                f"no sender {name!r}: this model has {', '.join(self.senders)}{suggest_nearest(name, self.senders)}"
+            )
         return self.senders.index(name)
 
 
@@ -79,7 +84,12 @@ def build_graph(config: ModelConfig) -> Graph:
         if config.d_mlp:
             receivers, before = [*receivers, f"m{layer}"], [*before, len(senders)]
             senders.append(f"m{layer}")
-    return Graph(tuple(senders), (*receivers, "logits"), (*before, len(senders)), len(receivers) // config.n_layers)
+    return Graph(
+        tuple(senders),
+        (*receivers, "logits"),
+        (*before, len(senders)),
+        len(receivers) // config.n_layers,
+    )
 
 
 @dataclass(frozen=True)
@@ -110,11 +120,16 @@ class EdgeTap:
         if cache:
             wires = build_graph(model.config)
             self.receiver = block * wires.receivers_per_block
-            self.parts, self.stream = [cache.outputs[: wires.before[self.receiver]]], cache.streams[block]
+            self.parts, self.stream = (
+                [cache.outputs[: wires.before[self.receiver]]],
+                cache.streams[block],
+            )
         inputs = ["resid_pre", "q_input", "k_input", "v_input", "attn.result", "resid_post"]
         inputs += ["resid_mid", "ln2.normalized", "mlp_out"] if model.config.d_mlp else []
         layers = range(model.config.n_layers)
-        self.sites = frozenset(f"blocks.{layer}.{name}" for layer in layers for name in inputs) | {"ln_final.normalized"}
+        self.sites = frozenset(f"blocks.{layer}.{name}" for layer in layers for name in inputs) | {
+            "ln_final.normalized"
+        }
 
     @property
     def outputs(self) -> Outputs:
@@ -123,7 +138,9 @@ class EdgeTap:
     def __call__(self, site: str, value: Tensor, /) -> Tensor:
         if site not in self.sites:
             return value
-        _, layer, place = ("", "-1", "logits") if site.startswith("ln_final") else site.split(".", 2)
+        _, layer, place = (
+            ("", "-1", "logits") if site.startswith("ln_final") else site.split(".", 2)
+        )
         if place in ("resid_pre", "resid_mid", "resid_post"):
             self.stream = value
             if place == "resid_pre":
@@ -151,7 +168,9 @@ class EdgeTap:
             return value
         stream = self.stream[:, :, None] if value.ndim == 4 else self.stream
         per_head = "head image token model -> image token head model"
-        return norm(stream + (rearrange(change, per_head) if value.ndim == 4 else change[0]), untouched)
+        return norm(
+            stream + (rearrange(change, per_head) if value.ndim == 4 else change[0]), untouched
+        )
 
 
 def cache_nodes(model: ViT, images: Float[Tensor, "image channel height width"]) -> NodeCache:
@@ -163,19 +182,30 @@ def cache_nodes(model: ViT, images: Float[Tensor, "image channel height width"])
 
 
 def edge_tap(
-    model: ViT, edge_mask: EdgeMask, ablated_outputs: Tensor, cache: NodeCache | None = None, block: int = 0
+    model: ViT,
+    edge_mask: EdgeMask,
+    ablated_outputs: Tensor,
+    cache: NodeCache | None = None,
+    block: int = 0,
 ) -> EdgeTap:
     """The tap of `run_edges`, for a whole forward pass or for one that resumes at a block."""
 
     def change(receivers: slice, outputs: Outputs) -> Tensor | None:
         cut = 1 - edge_mask[receivers, : len(outputs)]
-        return torch.einsum("rs,sitm->ritm", cut, ablated_outputs[: len(outputs)] - outputs) if cut.any() else None
+        return (
+            torch.einsum("rs,sitm->ritm", cut, ablated_outputs[: len(outputs)] - outputs)
+            if cut.any()
+            else None
+        )
 
     return EdgeTap(model, change, cache, block)
 
 
 def run_edges(
-    model: ViT, cache: NodeCache, edge_mask: EdgeMask, ablated_outputs: Float[Tensor, "sender _ _ model"]
+    model: ViT,
+    cache: NodeCache,
+    edge_mask: EdgeMask,
+    ablated_outputs: Float[Tensor, "sender _ _ model"],
 ) -> Float[Tensor, "image *patch label"]:
     """Logits where edges that are not kept (0) carry `instead` of what their sender writes.
 
@@ -186,11 +216,17 @@ def run_edges(
     return _rewired(model, cache, edge_mask, ablated_outputs)[0]
 
 
-def _rewired(model: ViT, cache: NodeCache, edge_mask: EdgeMask, ablated_outputs: Tensor) -> tuple[Tensor, Outputs]:
+def _rewired(
+    model: ViT, cache: NodeCache, edge_mask: EdgeMask, ablated_outputs: Tensor
+) -> tuple[Tensor, Outputs]:
     """The logits of `run_edges`, and what every sender wrote on the way to them."""
     wires = build_graph(model.config)
     cut = (wires.allowed & (edge_mask != 1)).any(1)
-    block = int(cut.nonzero()[0, 0]) // wires.receivers_per_block if cut.any() else model.config.n_layers
+    block = (
+        int(cut.nonzero()[0, 0]) // wires.receivers_per_block
+        if cut.any()
+        else model.config.n_layers
+    )
     tap = edge_tap(model, edge_mask, ablated_outputs, cache, block)
     logits = run_from(model, cache.streams[block], block, tap)
     return logits, tap.outputs

@@ -34,7 +34,13 @@ PATCHABLE = {
     "mlp_out": "layer token",
     "resid_post": "layer token",
 }
-WRITTEN = ("attn.z", "attn_out", "resid_mid", "mlp_out", "resid_post")  # what changes its own token only, within a layer
+WRITTEN = (
+    "attn.z",
+    "attn_out",
+    "resid_mid",
+    "mlp_out",
+    "resid_post",
+)  # what changes its own token only, within a layer
 DIRECTIONS = ("denoise", "noise")
 
 
@@ -56,9 +62,14 @@ def patch_activations(
     if not config.d_mlp and site in ("resid_mid", "mlp_out"):
         raise BadInput(f"site {site!r} needs an MLP (--model.d_mlp): this model is attention-only")
     compute_metric = METRICS[choose(metric, METRICS, "metric")]
-    recipient, donor = (pairs.corrupt, pairs.clean) if direction == "denoise" else (pairs.clean, pairs.corrupt)
+    recipient, donor = (
+        (pairs.corrupt, pairs.clean) if direction == "denoise" else (pairs.clean, pairs.corrupt)
+    )
     reference = run_model(model, pairs.clean)
-    low, high = (compute_metric(run_model(model, images), pairs, reference).mean() for images in (recipient, donor))
+    low, high = (
+        compute_metric(run_model(model, images), pairs, reference).mean()
+        for images in (recipient, donor)
+    )
     sizes = [config.n_layers, *((config.n_heads,) if "head" in axes else ()), config.n_tokens]
     scores = torch.empty(sizes)
     for place, logits in iterate_patched(model, recipient, donor, site):
@@ -66,10 +77,16 @@ def patch_activations(
     return (scores - low) / (high - low)
 
 
-def iterate_patched(model: ViT, recipient: Tensor, donor: Tensor, site: str) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+def iterate_patched(
+    model: ViT, recipient: Tensor, donor: Tensor, site: str
+) -> Iterator[tuple[tuple[int, ...], Tensor]]:
     """Logits on `base` with the site's value from `other` at one (layer, head, token) or (layer, token) after another."""
     layers, tokens = range(model.config.n_layers), range(model.config.n_tokens)
-    streams = ["resid_pre", "resid_mid", "resid_post"] if model.config.d_mlp else ["resid_pre", "resid_post"]
+    streams = (
+        ["resid_pre", "resid_mid", "resid_post"]
+        if model.config.d_mlp
+        else ["resid_pre", "resid_post"]
+    )
     here = trace(model, recipient, [f"blocks.*.{name}" for name in {site, "attn_out", *streams}])
     there = trace(model, donor, [f"blocks.*.{site}"])
     heads = [(head,) for head in range(model.config.n_heads)] if "head" in PATCHABLE[site] else [()]
@@ -81,13 +98,18 @@ def iterate_patched(model: ViT, recipient: Tensor, donor: Tensor, site: str) -> 
             yield (layer, *head, token), plain  # nobody reads what the last layer writes there
             continue
         with torch.no_grad():
-            yield (layer, *head, token), _resumed(model, here, name, _put(here[name], there[name], site, head, token))
+            yield (
+                (layer, *head, token),
+                _resumed(model, here, name, _put(here[name], there[name], site, head, token)),
+            )
 
 
 def _put(here: Tensor, there: Tensor, site: str, head: tuple[int, ...], token: int) -> Tensor:
     """A value with one place of it from the other."""
     new = here.clone()
-    place: Any = (slice(None), *head, token) if site == "attn.pattern" else (slice(None), token, *head)
+    place: Any = (
+        (slice(None), *head, token) if site == "attn.pattern" else (slice(None), token, *head)
+    )
     new[place] = there[place]
     return new
 
@@ -99,13 +121,27 @@ def _resumed(model: ViT, here: Mapping[str, Tensor], name: str, new: Tensor) -> 
     if site == "resid_pre":
         return run_from(model, new, layer)
     if site in ("resid_post", "mlp_out"):
-        after = here[f"blocks.{layer}.resid_post"] + (new - here[name]) if site == "mlp_out" else new
+        after = (
+            here[f"blocks.{layer}.resid_post"] + (new - here[name]) if site == "mlp_out" else new
+        )
         return run_from(model, after, layer + 1)
     if site in ("attn.z", "attn_out", "resid_mid"):
-        written = (new - here[name]).flatten(2) @ block.attn.out.weight.T if site == "attn.z" else new - here[name]  # type: ignore[union-attr, operator]
-        stream = here[f"blocks.{layer}.resid_pre"] + here[f"blocks.{layer}.attn_out"] if site != "resid_mid" else here[name]
-        return run_from(model, block.continue_after_attention(stream + written, untouched), layer + 1)  # type: ignore[operator]
-    return run_from(model, here[f"blocks.{layer}.resid_pre"], layer, editing({name: lambda value: new}))
+        written = (
+            (new - here[name]).flatten(2) @ block.attn.out.weight.T
+            if site == "attn.z"
+            else new - here[name]
+        )  # type: ignore[union-attr, operator]
+        stream = (
+            here[f"blocks.{layer}.resid_pre"] + here[f"blocks.{layer}.attn_out"]
+            if site != "resid_mid"
+            else here[name]
+        )
+        return run_from(
+            model, block.continue_after_attention(stream + written, untouched), layer + 1
+        )  # type: ignore[operator]
+    return run_from(
+        model, here[f"blocks.{layer}.resid_pre"], layer, editing({name: lambda value: new})
+    )
 
 
 def select_tokens(model: ViT, name: str) -> Bool[Tensor, "one token"]:
@@ -113,7 +149,11 @@ def select_tokens(model: ViT, name: str) -> Bool[Tensor, "one token"]:
     config, tokens = model.config, torch.zeros(1, model.config.n_tokens, dtype=torch.bool)
     places = {
         **({"cls": slice(0, 1)} if config.cls_token else {}),
-        **({"registers": slice(int(config.cls_token), config.n_prefix)} if config.n_registers else {}),
+        **(
+            {"registers": slice(int(config.cls_token), config.n_prefix)}
+            if config.n_registers
+            else {}
+        ),
         **({"last": slice(-1, None)} if config.readout == "last" else {}),
         **{"patches": slice(config.n_prefix, None), "all": slice(None)},
     }
@@ -121,12 +161,16 @@ def select_tokens(model: ViT, name: str) -> Bool[Tensor, "one token"]:
     return tokens
 
 
-def connect_tokens(queries: Bool[Tensor, "_ token"], keys: Bool[Tensor, "_ token"]) -> Bool[Tensor, "_ token token"]:
+def connect_tokens(
+    queries: Bool[Tensor, "_ token"], keys: Bool[Tensor, "_ token"]
+) -> Bool[Tensor, "_ token token"]:
     """All connections from a group of queries to a group of keys."""
     return queries[:, :, None] & keys[:, None]
 
 
-def connect_objects(objects: Int[Tensor, "image patch"], n_prefix: int) -> dict[str, Bool[Tensor, "image token token"]]:
+def connect_objects(
+    objects: Int[Tensor, "image patch"], n_prefix: int
+) -> dict[str, Bool[Tensor, "image token token"]]:
     """Connections from patches that show an object (not 0) to patches of the same one, of other objects, of the background."""
     shown = F.pad(objects, (n_prefix, 0), value=-1)
     asks, answers = shown[:, :, None], shown[:, None]
@@ -161,12 +205,18 @@ def run_attention_knockout(
 
     def block(pattern: Tensor) -> Tensor:
         left = pattern.masked_fill(cut, 0)
-        return torch.where(cut.any(-1, keepdim=True), left / left.sum(-1, keepdim=True).clamp(min=1e-30), pattern)
+        return torch.where(
+            cut.any(-1, keepdim=True), left / left.sum(-1, keepdim=True).clamp(min=1e-30), pattern
+        )
 
     if not layers:
-        raise BadInput(f"attention is blocked in one layer or more of 0 to {model.config.n_layers - 1}, got none")
+        raise BadInput(
+            f"attention is blocked in one layer or more of 0 to {model.config.n_layers - 1}, got none"
+        )
     first = min(layers)
     if f"blocks.{first}.resid_pre" not in residual:
-        raise BadInput(f"the trace lacks blocks.{first}.resid_pre, where the pass resumes: it has {', '.join(residual)}")
+        raise BadInput(
+            f"the trace lacks blocks.{first}.resid_pre, where the pass resumes: it has {', '.join(residual)}"
+        )
     tap = editing({f"blocks.{layer}.attn.pattern": block for layer in layers})
     return run_from(model, residual[f"blocks.{first}.resid_pre"], first, tap)

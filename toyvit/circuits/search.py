@@ -10,13 +10,26 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from toyvit.circuits.circuit import Circuit, CircuitEvaluator, draw_random_circuits, find_smallest, hash_architecture
+from toyvit.circuits.circuit import (
+    Circuit,
+    CircuitEvaluator,
+    draw_random_circuits,
+    find_smallest,
+    hash_architecture,
+)
 from toyvit.circuits.edges import ABLATIONS, acdc, eap
 from toyvit.circuits.graph import EdgeMask, build_graph
 from toyvit.circuits.pairs import METRICS, PatchingPairs, class_pairs, counterfactual_pairs
 from toyvit.clamps.patterns import PATTERNS, active_clamps
 from toyvit.errors import BadInput, choose
-from toyvit.instruments.lenses import RESIDUALS, TunedLens, apply_logit_lens, fit_lens, kl_to_final, stack_residuals
+from toyvit.instruments.lenses import (
+    RESIDUALS,
+    TunedLens,
+    apply_logit_lens,
+    fit_lens,
+    kl_to_final,
+    stack_residuals,
+)
 from toyvit.model import ViT
 from toyvit.model.forward import trace
 from toyvit.runs.handle import Run
@@ -45,7 +58,11 @@ class CircuitReport:
 
     def format(self) -> str:
         """A few lines for the terminal."""
-        fewer = f" (there are no more; {self.n_asked} were asked for)" if self.n_pairs < self.n_asked else ""
+        fewer = (
+            f" (there are no more; {self.n_asked} were asked for)"
+            if self.n_pairs < self.n_asked
+            else ""
+        )
         lines = [
             (
                 "circuit",
@@ -58,7 +75,10 @@ class CircuitReport:
             ("faithfulness", f"{self.faithfulness:.3f} (cut edges carry: {self.circuit.ablation})"),
             ("of the rest without it", f"{self.completeness:.3f}"),
             *self._null_line(),
-            ("edges", "score by EAP-IG: about what the metric changes by when the edge alone is cut"),
+            (
+                "edges",
+                "score by EAP-IG: about what the metric changes by when the edge alone is cut",
+            ),
             *((f"  {edge}", f"{score:+.3f}") for edge, score in self._scored()),
         ]
         return "\n".join(f"{name:28} {value}" for name, value in lines)
@@ -68,7 +88,9 @@ class CircuitReport:
             return []
         half, most = self.null.quantile(torch.tensor([0.5, 0.95])).tolist()
         same = f"; {self.n_same} of them are this very circuit" if self.n_same else ""
-        return [(f"{len(self.null)} random circuits", f"median {half:.3f}, 95 % below {most:.3f}{same}")]
+        return [
+            (f"{len(self.null)} random circuits", f"median {half:.3f}, 95 % below {most:.3f}{same}")
+        ]
 
     def _scored(self) -> list[tuple[str, float]]:
         return list(zip(self.circuit.edges, self.scores[self.edge_mask > 0].tolist(), strict=True))
@@ -79,20 +101,28 @@ def open_checkpoint(run: Run, step: int | None) -> tuple[int, ViT]:
     at = run.check_step(step)
     active = active_clamps(run.config.train.clamps, at)
     if held := [str(clamp) for clamp in active if clamp.what in PATTERNS]:
-        raise BadInput(f"{run.path} is held at step {at} by {', '.join(held)}: its bare model is not what was trained")
+        raise BadInput(
+            f"{run.path} is held at step {at} by {', '.join(held)}: its bare model is not what was trained"
+        )
     return at, run.bare_model(at)
 
 
-def select_pairs(run: Run, change: str | None, classes: Sequence[int] | None, n: int) -> PatchingPairs:
+def select_pairs(
+    run: Run, change: str | None, classes: Sequence[int] | None, n: int
+) -> PatchingPairs:
     """Pairs of test pictures of a run: counterfactual ones, or of two classes."""
     if n < 1:
         raise BadInput(f"--pairs must be at least 1, got {n}")
     if change and classes:
-        raise BadInput(f"--change {change} and --classes are two ways to say what differs: give one of them")
+        raise BadInput(
+            f"--change {change} and --classes are two ways to say what differs: give one of them"
+        )
     if not classes:
         batch = run.batch("test", 2 * n)
         if not batch.counterfactuals:
-            raise BadInput(f"the world of {run.path} cannot draw counterfactual pairs: compare two classes, --classes A,B")
+            raise BadInput(
+                f"the world of {run.path} cannot draw counterfactual pairs: compare two classes, --classes A,B"
+            )
         return counterfactual_pairs(batch, change, n)
     pairs = class_pairs(run.batch("test", 40 * n), *classes)
     return PatchingPairs(pairs.clean[:n], pairs.corrupt[:n], pairs.answer[:n], pairs.foil[:n])
@@ -114,7 +144,11 @@ def find_circuit(
     n_null: int = 50,
 ) -> CircuitReport:
     """The smallest circuit that reaches a faithfulness (eap, eap-ig), or what acdc leaves at a threshold, of one checkpoint."""
-    for value, allowed, what in ((method, METHODS, "method"), (metric, METRICS, "metric"), (ablation, ABLATIONS, "ablation")):
+    for value, allowed, what in (
+        (method, METHODS, "method"),
+        (metric, METRICS, "metric"),
+        (ablation, ABLATIONS, "ablation"),
+    ):
         choose(value, allowed, what)
     if n_null < 0:
         raise BadInput(f"--null must be at least 0, got {n_null}")
@@ -137,10 +171,14 @@ def find_circuit(
     size = int(edge_mask.sum())
     drawn = draw_random_circuits(model, size, n_null) if size else iter(())
     null, n_same = [], 0
-    for other in tqdm(drawn, desc="random circuits", total=n_null, leave=False, disable=not size or not n_null):
+    for other in tqdm(
+        drawn, desc="random circuits", total=n_null, leave=False, disable=not size or not n_null
+    ):
         null.append(evaluator.faithfulness(other))
         n_same += torch.equal(other, edge_mask)
-    what = f"{classes[0]}-{classes[1]}" if classes else change or next(iter(run.task.counterfactuals))
+    what = (
+        f"{classes[0]}-{classes[1]}" if classes else change or next(iter(run.task.counterfactuals))
+    )
     return CircuitReport(
         circuit=Circuit(
             edges=build_graph(model.config).name_edges(edge_mask),
@@ -193,9 +231,13 @@ def fit_tuned_lens(
     run = Run.open(run)
     at, model = open_checkpoint(run, step)
     streams = [
-        stack_residuals(model, trace(model, run.task.eval_batch(split, images, seed).images, RESIDUALS))
+        stack_residuals(
+            model, trace(model, run.task.eval_batch(split, images, seed).images, RESIDUALS)
+        )
         for seed, split in ((run.config.seeds.data, "train"), (run.config.seeds.measure, "test"))
     ]
     lens = fit_lens(model, streams[0], at, n_steps)
     said = [[apply_logit_lens(model, stream), lens(model, stream)] for stream in streams]
-    return lens, torch.stack([torch.stack([kl_to_final(one).mean((1, 2)) for one in both]) for both in said])
+    return lens, torch.stack(
+        [torch.stack([kl_to_final(one).mean((1, 2)) for one in both]) for both in said]
+    )

@@ -47,9 +47,17 @@ def match(seen: Seen, allowed: Allowed, n_prefix: int, retrieval: Retrieval | No
     """The query cell attends to the label that answers, every other token to itself: (image 1 query key)."""
     assert retrieval is not None
     if len(retrieval.target) != len(seen):
-        raise ValueError(f"the clamp 'match' knows {len(retrieval.target)} pictures, the model was given {len(seen)}")
-    pattern, images = identity(seen, allowed, n_prefix, retrieval).repeat(len(seen), 1, 1, 1), torch.arange(len(seen))
-    asks, answers = retrieval.query.to(seen.device) + n_prefix, retrieval.target.to(seen.device) + n_prefix
+        raise ValueError(
+            f"the clamp 'match' knows {len(retrieval.target)} pictures, the model was given {len(seen)}"
+        )
+    pattern, images = (
+        identity(seen, allowed, n_prefix, retrieval).repeat(len(seen), 1, 1, 1),
+        torch.arange(len(seen)),
+    )
+    asks, answers = (
+        retrieval.query.to(seen.device) + n_prefix,
+        retrieval.target.to(seen.device) + n_prefix,
+    )
     pattern[images, 0, asks] = F.one_hot(answers, len(allowed)).to(seen.dtype)
     return pattern
 
@@ -81,7 +89,9 @@ def needs_retrieval(clamps: Sequence[str]) -> bool:
     return any(Clamp.parse(text).what in NEED_PAIRS for text in clamps)
 
 
-def build_clamp_tap(clamps: Sequence[str], step: int, config: ModelConfig, retrieval: Retrieval | None) -> Tap:
+def build_clamp_tap(
+    clamps: Sequence[str], step: int, config: ModelConfig, retrieval: Retrieval | None
+) -> Tap:
     """The tap that puts the patterns in force at `step` in place; of two for one head the later one counts.
 
     `pairs` are those of the pictures that the model will see, needed by `match` only.
@@ -97,7 +107,9 @@ def build_clamp_tap(clamps: Sequence[str], step: int, config: ModelConfig, retri
             new = pattern.clone()
             for clamp in here:
                 heads = clamp.heads
-                new[:, heads] = PATTERNS[clamp.what](pattern[:, heads], allowed, config.n_prefix, retrieval)
+                new[:, heads] = PATTERNS[clamp.what](
+                    pattern[:, heads], allowed, config.n_prefix, retrieval
+                )
             return new
 
         edits[f"blocks.{layer}.attn.pattern"] = edit
@@ -122,7 +134,9 @@ def apply_clamps(model: ViT, clamps: Sequence[str], step: int, retrieval: Retrie
     if tap is untouched:
         return model
     if retrieval is None and any(clamp.what in NEED_PAIRS for clamp in active_clamps(clamps, step)):
-        raise BadInput("the run was trained under the clamp 'match', but some of these pictures have no match: another --split")
+        raise BadInput(
+            "the run was trained under the clamp 'match', but some of these pictures have no match: another --split"
+        )
     other = ClampedViT(model.config)
     other.load_state_dict(model.state_dict())
     other.clamp_tap = tap
@@ -131,4 +145,6 @@ def apply_clamps(model: ViT, clamps: Sequence[str], step: int, retrieval: Retrie
 
 def allowed_keys(config: ModelConfig) -> Tensor:
     found = options.MASKS[config.mask](config)
-    return torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool) if found is None else found
+    return (
+        torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool) if found is None else found
+    )

@@ -36,11 +36,18 @@ def check_clamps(run: RunConfig) -> None:
     """BadInput for a clamp that this run (resolved) cannot be under: no such name, layer, head, step, match, or masked out."""
     for clamp in map(Clamp.parse, run.train.clamps):
         choose(clamp.what, CLAMPS, "clamp")
-        for what, number, n in (("layer", clamp.layer, run.model.n_layers), ("head", clamp.head or 0, run.model.n_heads)):
+        for what, number, n in (
+            ("layer", clamp.layer, run.model.n_layers),
+            ("head", clamp.head or 0, run.model.n_heads),
+        ):
             if number >= n:
-                raise BadInput(f"clamp {str(clamp)!r}: there is no {what} {number} in 0 to {n - 1}; the nearest is {n - 1}")
+                raise BadInput(
+                    f"clamp {str(clamp)!r}: there is no {what} {number} in 0 to {n - 1}; the nearest is {n - 1}"
+                )
         if clamp.start > run.train.steps:
-            raise BadInput(f"clamp {str(clamp)!r} starts at step {clamp.start}, but training ends at step {run.train.steps}")
+            raise BadInput(
+                f"clamp {str(clamp)!r} starts at step {clamp.start}, but training ends at step {run.train.steps}"
+            )
         if clamp.what in PATTERNS:
             _check_pattern(run, clamp)
 
@@ -58,12 +65,18 @@ def _check_pattern(run: RunConfig, clamp: Clamp) -> None:
     blank = torch.zeros(1 if retrieval is None else len(retrieval.target), 1, *allowed.shape)
     pattern = PATTERNS[clamp.what](blank, allowed, run.model.n_prefix, retrieval)
     if (pattern.broadcast_to(blank.shape)[:, 0] * ~allowed).any():
-        raise BadInput(f"clamp {str(clamp)!r} attends where the mask {run.model.mask!r} forbids it: choose another model.mask")
+        raise BadInput(
+            f"clamp {str(clamp)!r} attends where the mask {run.model.mask!r} forbids it: choose another model.mask"
+        )
 
 
 def _first_pairs(run: RunConfig) -> Retrieval | None:
     made = build_task(run.task)
-    return made.retrieval(made.world.sample(run.seeds.data, "train", np.arange(N_CHECKED))) if made.retrieval else None
+    return (
+        made.retrieval(made.world.sample(run.seeds.data, "train", np.arange(N_CHECKED)))
+        if made.retrieval
+        else None
+    )
 
 
 @torch.no_grad()
@@ -101,7 +114,9 @@ def hold_weight_clamps(model: ViT, clamps: Sequence[str], step: int) -> Iterator
         part.copy_(kept)
 
 
-def _held(model: ViT, clamps: Sequence[str], step: int, gradients: bool = False) -> Iterator[Tensor]:
+def _held(
+    model: ViT, clamps: Sequence[str], step: int, gradients: bool = False
+) -> Iterator[Tensor]:
     for clamp in active_clamps(clamps, step):
         if clamp.what in WRITES:
             yield from _parts(model, clamp.layer, clamp.heads, gradients)

@@ -50,7 +50,9 @@ def _set(part: str, record: Any, values: dict[str, Any]) -> Any:
     except BadField as error:
         raise BadInput(f"--{part}.{error.field} {error.problem}") from None
     except BadInput as error:  # fields that do not go together
-        raise BadInput(f"{' '.join(f'--{part}.{name} {value}' for name, value in values.items())}: {error}") from None
+        raise BadInput(
+            f"{' '.join(f'--{part}.{name} {value}' for name, value in values.items())}: {error}"
+        ) from None
 
 
 def expand_variants(run: RunConfig, words: Sequence[str]) -> dict[str, RunConfig]:
@@ -59,9 +61,16 @@ def expand_variants(run: RunConfig, words: Sequence[str]) -> dict[str, RunConfig
     A field that is itself a list takes all its values at once, as in `apply_overrides`; other lists stand after a slash:
     `--train.clamps none/0.0:previous,0.0:copy`.
     """
-    hints = {f"--{part}.{name}": str(hint) for part in PARTS for name, hint in get_type_hints(type(getattr(run, part))).items()}
+    hints = {
+        f"--{part}.{name}": str(hint)
+        for part in PARTS
+        for name, hint in get_type_hints(type(getattr(run, part))).items()
+    }
     choices = [
-        [(option, value) for value in (text or "").split("/" if "tuple" in hints.get(option, "") else ",")]
+        [
+            (option, value)
+            for value in (text or "").split("/" if "tuple" in hints.get(option, "") else ",")
+        ]
         for option, text in _pairs(words)
     ]
     out: dict[str, RunConfig] = {}
@@ -85,7 +94,9 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     while rest:
         option, equals, text = rest.pop(0).partition("=")
         if not option.startswith("--"):
-            raise BadInput(f"unknown argument {option!r}: a field is set by --model.NAME VALUE, --task., --train. or --seeds.")
+            raise BadInput(
+                f"unknown argument {option!r}: a field is set by --model.NAME VALUE, --task., --train. or --seeds."
+            )
         yield option, text if equals else rest.pop(0) if rest else None
 
 

@@ -25,11 +25,20 @@ class Clamp:
     @staticmethod
     def parse(text: str) -> Clamp:
         """A clamp from its spelling."""
-        found = re.fullmatch(r"(\d+)(?:\.(\d+))?:([a-z]+)(?:@(\d+))?", text) if isinstance(text, str) else None
+        found = (
+            re.fullmatch(r"(\d+)(?:\.(\d+))?:([a-z]+)(?:@(\d+))?", text)
+            if isinstance(text, str)
+            else None
+        )
         if found is None:
             raise BadInput(f"a clamp is spelt {SPELLING}, got {text!r}")
         layer, head, what, start = found.groups()
-        return Clamp(layer=int(layer), head=None if head is None else int(head), what=what, start=int(start or 0))
+        return Clamp(
+            layer=int(layer),
+            head=None if head is None else int(head),
+            what=what,
+            start=int(start or 0),
+        )
 
     @property
     def heads(self) -> slice:
@@ -37,5 +46,8 @@ class Clamp:
         return slice(None) if self.head is None else slice(self.head, self.head + 1)
 
     def __str__(self) -> str:
-        head, start = "" if self.head is None else f".{self.head}", f"@{self.start}" if self.start else ""
+        head, start = (
+            "" if self.head is None else f".{self.head}",
+            f"@{self.start}" if self.start else "",
+        )
         return f"{self.layer}{head}:{self.what}{start}"

@@ -9,7 +9,9 @@ from typing import Any, get_type_hints
 from toyvit.errors import BadField, BadInput, suggest_nearest
 
 
-def number(default: Any, least: float | None = None, above: float | None = None, most: float | None = None) -> Any:
+def number(
+    default: Any, least: float | None = None, above: float | None = None, most: float | None = None
+) -> Any:
     """A dataclass field that must lie in a range; NaN and infinity never do."""
     return field(default=default, metadata={"least": least, "above": above, "most": most})
 
@@ -75,4 +77,6 @@ def build_record(kind: type[Any], values: dict[str, Any]) -> Any:
             raise BadInput(
                 f"unknown key {key!r} in {kind.__name__}: allowed are {', '.join(known)}{suggest_nearest(key, known)}"
             )
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    return kind(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    )

@@ -25,8 +25,12 @@ class ModelConfig(Checked):
     norm: str = "layer"
     norm_epsilon: float = number(1e-5, above=0)
     positions: str = "learned"
-    position_scale: float = number(0.5, least=0)  # standard deviation of learned positions at the start
-    patch_scale: float = number(1.0, above=0)  # of the patch embedding at the start, times its usual standard deviation
+    position_scale: float = number(
+        0.5, least=0
+    )  # standard deviation of learned positions at the start
+    patch_scale: float = number(
+        1.0, above=0
+    )  # of the patch embedding at the start, times its usual standard deviation
     mask: str = "bidirectional"
     window: int = number(1, least=1)  # the local mask: patches see this far in rows and columns
     cls_token: bool = True
@@ -48,8 +52,16 @@ class ModelConfig(Checked):
             height, width = self.image_size
             if height % self.patch_size or width % self.patch_size:
                 why = f"patches of {self.patch_size} x {self.patch_size} do not tile an image of {height} x {width}"
-                fit = [str(side) for side in range(1, min(height, width) + 1) if not (height % side or width % side)]
-                raise BadField("ModelConfig", "patch_size", f"cannot be {self.patch_size}: {why}; allowed are {', '.join(fit)}")
+                fit = [
+                    str(side)
+                    for side in range(1, min(height, width) + 1)
+                    if not (height % side or width % side)
+                ]
+                raise BadField(
+                    "ModelConfig",
+                    "patch_size",
+                    f"cannot be {self.patch_size}: {why}; allowed are {', '.join(fit)}",
+                )
         for needed, value in (("readout", "cls"), ("mask", "no-cls-read")):
             if getattr(self, needed) == value and not self.cls_token:
                 raise BadInput(f"{needed} {value!r} needs cls_token true, got false")
@@ -88,5 +100,7 @@ class ModelConfig(Checked):
         """A field that must not be None by now."""
         value = getattr(self, name)
         if value is None:
-            raise BadInput(f"ModelConfig.{name} is not stated: give it, or build the model through a run, whose task knows it")
+            raise BadInput(
+                f"ModelConfig.{name} is not stated: give it, or build the model through a run, whose task knows it"
+            )
         return value

@@ -27,11 +27,17 @@ class TrainConfig(Checked):
     epsilon: float = number(1e-8, above=0)
     weight_decay: float = number(0.01, least=0)
     clip: float = number(1.0, above=0)  # largest gradient norm
-    checkpoints: tuple[int, ...] | None = number(None, least=0)  # steps to keep; None: the lab's schedule
-    n_validation: int = number(512, least=1)  # images in the frozen batch scored at every checkpoint
+    checkpoints: tuple[int, ...] | None = number(
+        None, least=0
+    )  # steps to keep; None: the lab's schedule
+    n_validation: int = number(
+        512, least=1
+    )  # images in the frozen batch scored at every checkpoint
     threads: int = number(1, least=1)
     accelerator: str = "auto"
-    clamps: tuple[str, ...] = ()  # heads held while training, `0.3:previous@500`; see `circuits/clamps.py`
+    clamps: tuple[
+        str, ...
+    ] = ()  # heads held while training, `0.3:previous@500`; see `circuits/clamps.py`
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,7 +89,11 @@ def list_differences(one: RunConfig, other: RunConfig) -> list[str]:
     """Lines `model.n_layers: 2 -> 3`, one for each field in which two runs differ."""
     left, right = _flat(one.to_json()), _flat(other.to_json())
     keys = sorted(left.keys() | right.keys())
-    return [f"{key}: {left.get(key)} -> {right.get(key)}" for key in keys if left.get(key) != right.get(key)]
+    return [
+        f"{key}: {left.get(key)} -> {right.get(key)}"
+        for key in keys
+        if left.get(key) != right.get(key)
+    ]
 
 
 def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:

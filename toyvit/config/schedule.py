@@ -31,7 +31,13 @@ def find_rate_changes(config: TrainConfig) -> tuple[int, ...]:
     Where d rate / d ln step, in units of the full rate, changes by more than a half from one step to the next: at the end of a
     warm-up (by 1) and at any jump (by the jump times the step). Nowhere on a smooth decay, which is spread over the steps left.
     """
-    rates = [learning_rate(config, step) / config.learning_rate for step in range(1, config.steps + 1)]
+    rates = [
+        learning_rate(config, step) / config.learning_rate for step in range(1, config.steps + 1)
+    ]
     slopes = [step * (after - before) for step, (before, after) in enumerate(pairwise(rates), 1)]
-    sharp = [step for step in range(2, len(slopes) + 1) if abs(slopes[step - 1] - slopes[step - 2]) > SHARP]
+    sharp = [
+        step
+        for step in range(2, len(slopes) + 1)
+        if abs(slopes[step - 1] - slopes[step - 2]) > SHARP
+    ]
     return tuple(step for step in sharp if step - 1 not in sharp)  # a jump has two bends

@@ -45,7 +45,9 @@ class ClassifyConfig(TaskConfig):
     """Name the value of one factor of a picture: of any world (`toyvit data` lists them), or of your own arrays (`npz`)."""
 
     name: ClassVar[str] = "classify"
-    world: str = ""  # one that `toyvit data` lists; digits where neither a world nor a file is given
+    world: str = (
+        ""  # one that `toyvit data` lists; digits where neither a world nor a file is given
+    )
     factor: str = "class"
     npz: str = ""  # a file with `images`, `labels` and, where there are any, `factor_NAME`
 
@@ -65,7 +67,9 @@ class ReconstructConfig(TaskConfig):
 
     name: ClassVar[str] = "reconstruct"
     world: str = "digits"
-    patch_size: int = number(2, least=1)  # pixels; where a world is made of cells, a patch is a cell whatever is said here
+    patch_size: int = number(
+        2, least=1
+    )  # pixels; where a world is made of cells, a patch is a cell whatever is said here
     hidden: float = number(0.5, above=0, most=1)  # share of the patches
 
 
@@ -74,9 +78,13 @@ class DspritesConfig(TaskConfig):
     """dSprites: all factors of one sprite as numbers (`all`), or two sprites compared in one factor."""
 
     name: ClassVar[str] = "dsprites"
-    ask: str = choice("all", "same", "larger", "left")  # the same in `factor`? which is larger? further left?
+    ask: str = choice(
+        "all", "same", "larger", "left"
+    )  # the same in `factor`? which is larger? further left?
     factor: str = choice("shape", "scale", "orientation", "x", "y")  # what `same` compares
-    held_out: float = number(0.2, least=0, most=0.9)  # share of the outlines (shape, scale, orientation) kept from training
+    held_out: float = number(
+        0.2, least=0, most=0.9
+    )  # share of the outlines (shape, scale, orientation) kept from training
     noise: float = number(0.0, least=0, most=10)
 
     @property
@@ -93,14 +101,18 @@ class MarkovConfig(TaskConfig):
     rows: int = number(10, least=1, most=64)
     columns: int = number(10, least=1, most=64)
     n_textures: int = number(3, least=2, most=16)
-    form: str = choice("chain", "grid")  # a cell is drawn from the one before, or from the left and the upper one
+    form: str = choice(
+        "chain", "grid"
+    )  # a cell is drawn from the one before, or from the left and the upper one
     ask: str = choice("next", "masked")  # `next`: every cell's successor; `masked`: one hidden cell
     noise: float = number(0.0, least=0, most=10)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.n_cells < 2:
-            raise BadInput(f"a grid of {self.rows} x {self.columns} cells has no next cell: at least 2 cells")
+            raise BadInput(
+                f"a grid of {self.rows} x {self.columns} cells has no next cell: at least 2 cells"
+            )
 
     @property
     def n_cells(self) -> int:
@@ -141,7 +153,9 @@ class AdditionConfig(TaskConfig):
     modulus: int = number(37, least=2, most=255)
     shown: str = choice("glyphs", "clock")  # `glyphs`: [a] [b] [=]; `clock`: two hands on one face
     train_share: float = number(0.8, above=0, most=0.99)
-    split: str = choice("unordered", "ordered")  # `unordered`: (a, b) and (b, a) on the same side; `ordered`: each by itself
+    split: str = choice(
+        "unordered", "ordered"
+    )  # `unordered`: (a, b) and (b, a) on the same side; `ordered`: each by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,10 +164,16 @@ class CountingConfig(TaskConfig):
 
     name: ClassVar[str] = "counting"
     most: int = number(7, least=1, most=16)  # discs on one side
-    held_out: float = number(0.25, least=0, most=0.9)  # share of the pairs (left, right) that training never shows
+    held_out: float = number(
+        0.25, least=0, most=0.9
+    )  # share of the pairs (left, right) that training never shows
     noise: float = number(0.1, least=0, most=10)
-    ask: str = choice("add", "count", "compare")  # left + right; left; left fewer (0), equal (1) or more (2)
-    distractors: int = number(0, least=0, most=15)  # up to so many squares on each side, which do not count
+    ask: str = choice(
+        "add", "count", "compare"
+    )  # left + right; left; left fewer (0), equal (1) or more (2)
+    distractors: int = number(
+        0, least=0, most=15
+    )  # up to so many squares on each side, which do not count
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -169,7 +189,9 @@ class SortOfClevrConfig(TaskConfig):
 
     name: ClassVar[str] = "sort-of-clevr"
     ask: str = choice("both", "relational", "non-relational")  # which questions
-    held_out: float = number(0.0, least=0, most=0.9)  # share of the pairs (colour, question) that training never asks
+    held_out: float = number(
+        0.0, least=0, most=0.9
+    )  # share of the pairs (colour, question) that training never asks
     noise: float = number(0.0, least=0, most=10)
 
 
@@ -178,10 +200,14 @@ class ObjectsConfig(TaskConfig):
     """One to three objects on a canvas: which class is seen in each patch, or how many are there?"""
 
     name: ClassVar[str] = "objects"
-    source: str = choice("dsprites", "glyphs", "mnist")  # what the objects are: shapes, glyphs, digits
+    source: str = choice(
+        "dsprites", "glyphs", "mnist"
+    )  # what the objects are: shapes, glyphs, digits
     size: int = number(48, least=24, most=64)  # pixels a side of the canvas, a multiple of 8
     most: int = number(3, least=1, most=3)  # objects
-    ask: str = choice("patches", "count")  # the class of every patch, 0 where there is none; the number of objects
+    ask: str = choice(
+        "patches", "count"
+    )  # the class of every patch, 0 where there is none; the number of objects
     held_out: float = number(
         0.0, least=0, most=0.9
     )  # share of the classes that training never shows in a quarter of the canvas
@@ -191,7 +217,9 @@ class ObjectsConfig(TaskConfig):
         super().__post_init__()
         least = 24 if self.source == "glyphs" else 40
         if self.size % 8 or self.size < least:
-            raise BadInput(f"a canvas of {self.source} has a multiple of 8 pixels a side, at least {least}: got {self.size}")
+            raise BadInput(
+                f"a canvas of {self.source} has a multiple of 8 pixels a side, at least {least}: got {self.size}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,23 +227,38 @@ class FewshotConfig(TaskConfig):
     """Exemplar-label pairs and a query on one canvas: which label has the query's class?"""
 
     name: ClassVar[str] = "fewshot"
-    source: str = choice("glyphs", "mnist", "omniglot")  # what exemplars are: glyphs, digits, characters
+    source: str = choice(
+        "glyphs", "mnist", "omniglot"
+    )  # what exemplars are: glyphs, digits, characters
     n_pairs: int = number(12, least=1, most=64)
     n_classes: int = number(64, least=1, most=1024)  # classes that training shows
     n_labels: int = number(32, least=2, most=256)
-    burstiness: int = number(2, least=0, most=64)  # copies of every class of a bursty picture, the query's among them
-    p_bursty: float = number(1.0, least=0, most=1)  # share of bursty pictures; in the others each cell is drawn by itself
+    burstiness: int = number(
+        2, least=0, most=64
+    )  # copies of every class of a bursty picture, the query's among them
+    p_bursty: float = number(
+        1.0, least=0, most=1
+    )  # share of bursty pictures; in the others each cell is drawn by itself
     zipf: float = number(0.0, least=0, most=8)  # class c is drawn in proportion to 1 / (c + 1)^zipf
-    labels: str = choice("fixed", "random")  # class c always has label c mod n_labels; a label fresh for each picture
+    labels: str = choice(
+        "fixed", "random"
+    )  # class c always has label c mod n_labels; a label fresh for each picture
     noise: float = number(0.3, least=0, most=10)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        shown, known = self.n_shown + (self.labels == "fixed"), {"glyphs": 1024, "mnist": 9, "omniglot": 964}[self.source]
+        shown, known = (
+            self.n_shown + (self.labels == "fixed"),
+            {"glyphs": 1024, "mnist": 9, "omniglot": 964}[self.source],
+        )
         if self.burstiness > self.n_pairs:
-            raise BadInput(f"burstiness {self.burstiness} does not go into n_pairs {self.n_pairs}: at most {self.n_pairs}")
+            raise BadInput(
+                f"burstiness {self.burstiness} does not go into n_pairs {self.n_pairs}: at most {self.n_pairs}"
+            )
         if self.labels == "random" and not (self.burstiness and self.p_bursty == 1):
-            raise BadInput("labels random can be answered only from the context: burstiness at least 1 and p_bursty 1")
+            raise BadInput(
+                "labels random can be answered only from the context: burstiness at least 1 and p_bursty 1"
+            )
         if not shown <= self.n_classes <= known:
             raise BadInput(
                 f"{self.n_pairs} pairs, {self.copies} of a class, and a query take {shown} classes, {self.source} can train "
@@ -248,26 +291,40 @@ class RelationsConfig(TaskConfig):
     """Glyphs in some cells of a blank grid: same or different, which pair is alike in the same way, which is the odd one?"""
 
     name: ClassVar[str] = "relations"
-    ask: str = choice("same", "match", "odd")  # two objects; a sample pair and two candidates; all alike but one
+    ask: str = choice(
+        "same", "match", "odd"
+    )  # two objects; a sample pair and two candidates; all alike but one
     rows: int = number(4, least=1, most=32)
     columns: int = number(4, least=1, most=32)
     n_shapes: int = number(64, least=2, most=256)
     noise: float = number(0.3, least=0, most=10)
     n_objects: int = number(6, least=3, most=64)  # of `odd`
-    alike: float = number(0.5, least=0.01, most=0.99)  # share of pictures whose pair (of `match`: sample pair) is alike
+    alike: float = number(
+        0.5, least=0.01, most=0.99
+    )  # share of pictures whose pair (of `match`: sample pair) is alike
 
     def __post_init__(self) -> None:
         super().__post_init__()
         objects = {"same": 2, "match": 6, "odd": self.n_objects}[self.ask]
         if self.rows * self.columns < objects:
-            raise BadInput(f"a grid of {self.rows} x {self.columns} cells does not hold the {objects} objects of {self.ask!r}")
-        if self.ask == "match" and min((self.rows - self.rows // 2) * (self.columns // 2), self.rows // 2 * self.columns) < 2:
+            raise BadInput(
+                f"a grid of {self.rows} x {self.columns} cells does not hold the {objects} objects of {self.ask!r}"
+            )
+        if (
+            self.ask == "match"
+            and min(
+                (self.rows - self.rows // 2) * (self.columns // 2), self.rows // 2 * self.columns
+            )
+            < 2
+        ):
             raise BadInput(
                 f"a grid of {self.rows} x {self.columns} cells has no room for the three pairs of 'match': "
                 "each of the upper half and the lower quarters needs 2 cells"
             )
         if self.ask == "match" and self.n_shapes < 6:
-            raise BadInput(f"the three pairs of 'match' need n_shapes of at least 6, got {self.n_shapes}")
+            raise BadInput(
+                f"the three pairs of 'match' need n_shapes of at least 6, got {self.n_shapes}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,14 +332,22 @@ class PointersConfig(TaskConfig):
     """Pointer-value retrieval: the first cell says which cell holds the answer, or which cell says which cell holds it."""
 
     name: ClassVar[str] = "pointers"
-    source: str = choice("glyphs", "mnist")  # what a cell shows: `glyphs`, one a number; `mnist`, handwritten digits
-    n_values: int = number(8, least=2, most=64)  # numbers that a cell may show; the pointer is one of them
+    source: str = choice(
+        "glyphs", "mnist"
+    )  # what a cell shows: `glyphs`, one a number; `mnist`, handwritten digits
+    n_values: int = number(
+        8, least=2, most=64
+    )  # numbers that a cell may show; the pointer is one of them
     rows: int = number(3, least=1, most=16)
     columns: int = number(3, least=1, most=16)
     hops: int = number(1, least=1, most=2)
-    aggregate: str = choice("first", "sum")  # of the cells of the window: the first one's value; their sum modulo n_values
+    aggregate: str = choice(
+        "first", "sum"
+    )  # of the cells of the window: the first one's value; their sum modulo n_values
     window: int = number(1, least=1)  # cells, from the one pointed to
-    held_out: float = number(0.1, least=0, most=0.9)  # share of the pairs (pointer, value there) that training never shows
+    held_out: float = number(
+        0.1, least=0, most=0.9
+    )  # share of the pairs (pointer, value there) that training never shows
     noise: float = number(0.3, least=0, most=10)
 
     def __post_init__(self) -> None:
@@ -295,7 +360,9 @@ class PointersConfig(TaskConfig):
         if self.source == "mnist" and self.n_values > 10:
             raise BadInput(f"mnist has 10 digits: n_values {self.n_values} is more than that")
         if self.n_values <= self.hops:
-            raise BadInput(f"{self.hops} hops need n_values of at least {self.hops + 1}, got {self.n_values}")
+            raise BadInput(
+                f"{self.hops} hops need n_values of at least {self.hops + 1}, got {self.n_values}"
+            )
         if self.window > (self.n_blocks if self.aggregate == "sum" else 1):
             raise BadInput(
                 f"window {self.window} with aggregate {self.aggregate!r}: at most 1 with 'first' (nothing reads the others), "

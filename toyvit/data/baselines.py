@@ -19,7 +19,9 @@ from toyvit.config import TaskConfig
 from toyvit.data.tasks import Task, accuracy, build_task
 
 N_FIT, N_SCORED = 2000, 1000
-Pictures = tuple[NDArray[np.float32], NDArray[Any]]  # pixels (picture pixel) and classes, or numbers (picture number)
+Pictures = tuple[
+    NDArray[np.float32], NDArray[Any]
+]  # pixels (picture pixel) and classes, or numbers (picture number)
 PENALTY = 100.0  # of the ridge, on pixels of about -1 to 1
 
 
@@ -40,7 +42,10 @@ def fit_baselines(config: TaskConfig) -> dict[str, float]:
             "accuracy.nearest_neighbour": _numbers(nearest, fit, scored),
         }
     found = float(KNeighborsClassifier(1).fit(*fit).score(*scored))
-    return {"accuracy.pixel_probe": score_linear_probe(fit, scored), "accuracy.nearest_neighbour": found}
+    return {
+        "accuracy.pixel_probe": score_linear_probe(fit, scored),
+        "accuracy.nearest_neighbour": found,
+    }
 
 
 def _numbers(known: Ridge | KNeighborsRegressor, fit: Pictures, scored: Pictures) -> float:
@@ -65,7 +70,12 @@ def score_patch_probes(config: TaskConfig, patch_size: int) -> NDArray[np.float6
         patch = places[:, row : row + patch_size, column : column + patch_size].ravel()
         return score_linear_probe((fit[0][:, patch], fit[1]), (scored[0][:, patch], scored[1]))
 
-    return np.array([[score(row, column) for column in range(0, width, patch_size)] for row in range(0, height, patch_size)])
+    return np.array(
+        [
+            [score(row, column) for column in range(0, width, patch_size)]
+            for row in range(0, height, patch_size)
+        ]
+    )
 
 
 def _pictures(made: Task, split: str, n: int) -> Pictures:

@@ -24,7 +24,9 @@ Arrays = dict[str, NDArray[np.generic]]
 def hash_samples(made: Task) -> str:
     """SHA-256 of the pictures (float32) and targets of the first 1,000 training samples of seed 0; the card states it."""
     batch = made.eval_batch("train", N_CHECKED, 0)
-    return hashlib.sha256(batch.images.numpy().tobytes() + batch.target.numpy().tobytes()).hexdigest()
+    return hashlib.sha256(
+        batch.images.numpy().tobytes() + batch.target.numpy().tobytes()
+    ).hexdigest()
 
 
 def score_baselines(made: Task) -> dict[str, float]:
@@ -35,11 +37,17 @@ def score_baselines(made: Task) -> dict[str, float]:
     before them.
     """
     further = [split for split in made.world.sizes if split not in ("train", "validation", "test")]
-    of = {split: made.baselines(made.eval_batch(split, N_SCORED, 0)) for split in ["test", *further]}
+    of = {
+        split: made.baselines(made.eval_batch(split, N_SCORED, 0)) for split in ["test", *further]
+    }
     found = of.pop("test") | fit_baselines(made.config)
     if "accuracy.pixel_probe" in found and made.world.patch_size:
-        found["accuracy.best_patch_probe"] = float(score_patch_probes(made.config, made.world.patch_size).max())
-    return found | {f"{split} {name}": score for split, all_of in of.items() for name, score in all_of.items()}
+        found["accuracy.best_patch_probe"] = float(
+            score_patch_probes(made.config, made.world.patch_size).max()
+        )
+    return found | {
+        f"{split} {name}": score for split, all_of in of.items() for name, score in all_of.items()
+    }
 
 
 def build_arrays(made: Task, split: str, n: int) -> Arrays:
@@ -49,12 +57,21 @@ def build_arrays(made: Task, split: str, n: int) -> Arrays:
     batch = made.batch_from_factors(drawn)
     images = batch.images.permute(0, 2, 3, 1).numpy()
     name = "target" if batch.classes is None else "labels"
-    found: Arrays = {"images": images[..., 0] if images.shape[3] == 1 else images, name: batch.target.numpy()}
-    found |= {f"factor_{factor}": values.numpy() for factor, values in batch.factors.items() if factor != "class"}
+    found: Arrays = {
+        "images": images[..., 0] if images.shape[3] == 1 else images,
+        name: batch.target.numpy(),
+    }
+    found |= {
+        f"factor_{factor}": values.numpy()
+        for factor, values in batch.factors.items()
+        if factor != "class"
+    }
     return found | {f"world_{factor}": values for factor, values in drawn.items()}
 
 
-def export_samples(name: str, made: Task, folder: Path, n: int, draw: Callable[[Path], object]) -> Path:
+def export_samples(
+    name: str, made: Task, folder: Path, n: int, draw: Callable[[Path], object]
+) -> Path:
     """Write the first n samples of every split (or all there are) as npz, the card of the data set `name` with the cards that
     it links to, and the preview that `draw` makes, into a new folder; whole or not at all."""
     check_vacant(folder)
@@ -78,7 +95,8 @@ def _fill(folder: Path, name: str, made: Task, n: int, draw: Callable[[Path], ob
     for split in made.world.sizes:
         np.savez_compressed(folder / f"{split}.npz", **(found := build_arrays(made, split, n)))  # type: ignore[arg-type]
         held[split] = {
-            name: (values.dtype, values.shape, np.nanmin(values), np.nanmax(values)) for name, values in found.items()
+            name: (values.dtype, values.shape, np.nanmin(values), np.nanmax(values))
+            for name, values in found.items()
         }
     draw(folder / "preview.png")
     text, linked = _with_linked(find_card(name), name)
@@ -96,7 +114,9 @@ def find_card(name: str) -> Path:
 def _told(made: Task, held: dict[str, dict[str, tuple[Any, ...]]]) -> str:
     """What the files of an export hold: (type, shape, smallest, largest) of each array of each split, in words."""
     sizes = ", ".join(f"`{split}.npz` {each['images'][1][0]:,}" for split, each in held.items())
-    lines = [f"**These files.** The first samples of each split, seed 0: {sizes}. Settings of the task: `{made.config}`."]
+    lines = [
+        f"**These files.** The first samples of each split, seed 0: {sizes}. Settings of the task: `{made.config}`."
+    ]
     lines += ["The scores and the checksum above are of the set's default settings.", ""]
     lines += ["| array | type | shape | smallest | largest |", "|---|---|---|---|---|"]
     for name in held["train"]:
@@ -112,19 +132,32 @@ LINK = re.compile(r"\[([^]]*)\]\((\.\./[^)#]+)\)")
 def _with_linked(card: Path, name: str) -> tuple[str, dict[str, str]]:
     """A card and, by a name of their own, the pages beside it that it leads to, and theirs; all links stay inside."""
     if not card.exists():
-        return f"# {name}\n\nThe card was not at hand: it is `datasets/{name}/README.md` of the project's repository.\n", {}
+        return (
+            f"# {name}\n\nThe card was not at hand: it is `datasets/{name}/README.md` of the project's repository.\n",
+            {},
+        )
     pages, waiting = {card.resolve(): "README.md"}, [card.resolve()]
     for page in waiting:
         for found in LINK.finditer(page.read_text()):
             linked = (page.parent / found[2]).resolve()
             if linked.is_file() and linked not in pages:
-                pages[linked] = f"{linked.parent.name}.md" if linked.name == "README.md" else linked.name
+                pages[linked] = (
+                    f"{linked.parent.name}.md" if linked.name == "README.md" else linked.name
+                )
                 waiting.append(linked)
 
     def inside(page: Path) -> str:
-        text = page.read_text() if page == card.resolve() else page.read_text().replace("![preview](preview.png)\n\n", "")
-        to = {found[2]: pages.get((page.parent / found[2]).resolve()) for found in LINK.finditer(text)}
-        return LINK.sub(lambda found: f"[{found[1]}]({to[found[2]]})" if to[found[2]] else found[1], text)
+        text = (
+            page.read_text()
+            if page == card.resolve()
+            else page.read_text().replace("![preview](preview.png)\n\n", "")
+        )
+        to = {
+            found[2]: pages.get((page.parent / found[2]).resolve()) for found in LINK.finditer(text)
+        }
+        return LINK.sub(
+            lambda found: f"[{found[1]}]({to[found[2]]})" if to[found[2]] else found[1], text
+        )
 
     texts = {name: inside(page) for page, name in pages.items()}
     return texts.pop("README.md"), texts

@@ -16,17 +16,31 @@ from toyvit.errors import BadInput
 
 # MD5 of the unpacked files and of the archives, as torchvision pins them.
 MNIST_FILES = {
-    "train-images-idx3-ubyte": ("6bbc9ace898e44ae57da46a324031adb", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-    "train-labels-idx1-ubyte": ("a25bea736e30d166cdddb491f175f624", "d53e105ee54ea40749a09fcbcd1e9432"),
-    "t10k-images-idx3-ubyte": ("2646ac647ad5339dbf082846283269ea", "9fb629c4189551a2d022fa330f9573f3"),
-    "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c"),
+    "train-images-idx3-ubyte": (
+        "6bbc9ace898e44ae57da46a324031adb",
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    ),
+    "train-labels-idx1-ubyte": (
+        "a25bea736e30d166cdddb491f175f624",
+        "d53e105ee54ea40749a09fcbcd1e9432",
+    ),
+    "t10k-images-idx3-ubyte": (
+        "2646ac647ad5339dbf082846283269ea",
+        "9fb629c4189551a2d022fa330f9573f3",
+    ),
+    "t10k-labels-idx1-ubyte": (
+        "27ae3e4e09519cfbb04c329615203637",
+        "ec29112dd5afa0611ce80d1b7f02629c",
+    ),
 }
 
 
 def find_prepared(name: str) -> Path:
     """The folder of a prepared data set."""
     here = Path.cwd()
-    found = (folder / "datasets" for folder in (here, *here.parents) if (folder / "datasets").is_dir())
+    found = (
+        folder / "datasets" for folder in (here, *here.parents) if (folder / "datasets").is_dir()
+    )
     return next(found, here / "datasets") / name
 
 
@@ -39,7 +53,9 @@ def verify_md5(path: Path, expected: str) -> Path:
     """The path itself if the file has the expected MD5, else BadInput."""
     found = hash_md5(path)
     if found != expected:
-        raise BadInput(f"{path} is damaged: its MD5 is {found}, expected {expected}; delete it and run `toyvit data mnist`")
+        raise BadInput(
+            f"{path} is damaged: its MD5 is {found}, expected {expected}; delete it and run `toyvit data mnist`"
+        )
     return path
 
 
@@ -81,7 +97,9 @@ def fetch_mnist(archives: Path | None = None) -> Path:
         try:
             torchvision.datasets.MNIST(str(root), download=True)
         except (RuntimeError, OSError) as error:
-            raise BadInput(f"MNIST could not be downloaded ({_first_line(error)}); {describe_mnist_files()}") from None
+            raise BadInput(
+                f"MNIST could not be downloaded ({_first_line(error)}); {describe_mnist_files()}"
+            ) from None
         for name, (plain, _) in MNIST_FILES.items():
             verify_md5(raw / name, plain)
     return root

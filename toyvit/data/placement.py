@@ -14,7 +14,11 @@ TRIES = 16  # placings drawn at once
 
 
 def place_apart(
-    keys: Keys, n: int, grid: tuple[int, int], side: int, accept: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None
+    keys: Keys,
+    n: int,
+    grid: tuple[int, int],
+    side: int,
+    accept: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None,
 ) -> NDArray[np.int64]:
     """(len(keys), n) corners of boxes of `side` pixels, no two overlapping: corner row * columns + column on a grid of corners.
 
@@ -22,7 +26,9 @@ def place_apart(
     """
     found, left = np.zeros((len(keys), n), np.int64), np.arange(len(keys))
     for block in count():
-        drawn = draw_integers(keys[left], f"places {block}", TRIES * n, grid[0] * grid[1]).reshape(-1, TRIES, n)
+        drawn = draw_integers(keys[left], f"places {block}", TRIES * n, grid[0] * grid[1]).reshape(
+            -1, TRIES, n
+        )
         good = ~find_overlaps(drawn, grid[1], side)
         first = drawn[np.arange(len(left)), good.argmax(1)]
         done = good.any(1)
@@ -39,11 +45,15 @@ def find_overlaps(corners: NDArray[np.int64], columns: int, side: int) -> NDArra
     """Whether any two of the boxes (... box) share a pixel."""
     one, other = np.triu_indices(corners.shape[-1], 1)
     row, column = np.divmod(corners, columns)
-    near = (abs(row[..., one] - row[..., other]) < side) & (abs(column[..., one] - column[..., other]) < side)
+    near = (abs(row[..., one] - row[..., other]) < side) & (
+        abs(column[..., one] - column[..., other]) < side
+    )
     return np.asarray(near.any(-1))
 
 
-def list_box_pixels(corners: NDArray[np.int64], columns: int, side: int, width: int) -> NDArray[np.int64]:
+def list_box_pixels(
+    corners: NDArray[np.int64], columns: int, side: int, width: int
+) -> NDArray[np.int64]:
     """Pixel numbers (... pixel), row * width + column, of boxes; corners are numbers on a grid with `columns` corners a row."""
     row, column = np.divmod(corners, columns)
     box = (np.arange(side)[:, None] * width + np.arange(side)).ravel()

@@ -52,13 +52,31 @@ def _classes(name: str) -> Task:
 
 # Every data set by its name: its world and what it is asked by default, and one line about it.
 WORLDS: dict[str, tuple[Callable[[], Task], str]] = {
-    "digits": (partial(_classes, "digits"), "scikit-learn's 1,797 handwritten digits, 8 x 8; nothing to download"),
+    "digits": (
+        partial(_classes, "digits"),
+        "scikit-learn's 1,797 handwritten digits, 8 x 8; nothing to download",
+    ),
     "mnist": (partial(_classes, "mnist"), "70,000 handwritten digits, 28 x 28"),
-    "dsprites": (lambda: build_dsprites(DspritesConfig()), "64 x 64 sprites with five factors, and pairs of them"),
-    "glyphs": (lambda: build_induction(InductionConfig()), "item-label pairs and a query on a grid of glyphs"),
-    "markov": (lambda: build_markov(MarkovConfig()), "textures drawn from a Markov chain that is fresh for each picture"),
-    "repeats": (lambda: build_repeats(RepeatsConfig()), "a sequence of glyphs over and over, with a varying period"),
-    "addition": (lambda: build_addition(AdditionConfig()), "two operands, as glyphs or as the hands of a clock"),
+    "dsprites": (
+        lambda: build_dsprites(DspritesConfig()),
+        "64 x 64 sprites with five factors, and pairs of them",
+    ),
+    "glyphs": (
+        lambda: build_induction(InductionConfig()),
+        "item-label pairs and a query on a grid of glyphs",
+    ),
+    "markov": (
+        lambda: build_markov(MarkovConfig()),
+        "textures drawn from a Markov chain that is fresh for each picture",
+    ),
+    "repeats": (
+        lambda: build_repeats(RepeatsConfig()),
+        "a sequence of glyphs over and over, with a varying period",
+    ),
+    "addition": (
+        lambda: build_addition(AdditionConfig()),
+        "two operands, as glyphs or as the hands of a clock",
+    ),
     "fewshot": (
         lambda: build_fewshot(FewshotConfig()),
         "exemplar-label pairs and a query: answered from the context or the weights",
@@ -71,12 +89,18 @@ WORLDS: dict[str, tuple[Callable[[], Task], str]] = {
         lambda: build_relations(RelationsConfig()),
         "glyphs in some cells: the same? the odd one out? alike as the sample is?",
     ),
-    "pointers": (lambda: build_pointers(PointersConfig()), "one cell says which cell holds the answer; one hop or two"),
+    "pointers": (
+        lambda: build_pointers(PointersConfig()),
+        "one cell says which cell holds the answer; one hop or two",
+    ),
     "sort-of-clevr": (
         lambda: build_sort_of_clevr(SortOfClevrConfig()),
         "six coloured squares and circles, and a question about one",
     ),
-    "objects": (lambda: build_objects(ObjectsConfig()), "one to three shapes, glyphs or digits at any place, with their masks"),
+    "objects": (
+        lambda: build_objects(ObjectsConfig()),
+        "one to three shapes, glyphs or digits at any place, with their masks",
+    ),
     "counting": (lambda: build_counting(CountingConfig()), "discs on the left and on the right"),
 }
 
@@ -95,13 +119,17 @@ def build_world(name: str) -> tuple[World, list[str]]:
     made = WORLDS[choose(name, WORLDS, "task.world")][0]()
     some = made.world.sample(0, "train", np.arange(1))
     return made.world, [
-        factor for factor in made.probe_factors(some) if factor in made.world.factors and some[factor].ndim == 1
+        factor
+        for factor in made.probe_factors(some)
+        if factor in made.world.factors and some[factor].ndim == 1
     ]
 
 
 def _choose_factor(name: str, of: str, known: list[str]) -> str:
     if not known:
-        raise BadInput(f"{of} has no factor that probes read and of which a picture has one value: there is nothing to name")
+        raise BadInput(
+            f"{of} has no factor that probes read and of which a picture has one value: there is nothing to name"
+        )
     if name not in known:
         raise BadInput(
             f"task.factor {name!r} is no factor of {of} of which a picture has one value: allowed are "
@@ -113,7 +141,9 @@ def _choose_factor(name: str, of: str, known: list[str]) -> str:
 def build_classify(config: ClassifyConfig) -> Task:
     """Which value does the factor have?"""
     if config.npz and config.world:
-        raise BadInput(f"task.world {config.world!r} and task.npz {config.npz!r} are both given: leave one out")
+        raise BadInput(
+            f"task.world {config.world!r} and task.npz {config.npz!r} are both given: leave one out"
+        )
     if config.npz:
         world: World = load_own(config.npz)
         known = list(world.factors)
@@ -129,7 +159,9 @@ def build_regress(config: RegressConfig) -> Task:
     n_values = world.factors[_choose_factor(config.factor, config.world, known)]
 
     def ask(factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
-        return images, torch.from_numpy(standardize_levels(factors[config.factor], n_values).astype(np.float32))[:, None]
+        return images, torch.from_numpy(
+            standardize_levels(factors[config.factor], n_values).astype(np.float32)
+        )[:, None]
 
     return Task(
         config=config,
@@ -146,17 +178,25 @@ class Masked(World):
 
     def __init__(self, shown: World, config: ReconstructConfig) -> None:
         self.shown, self.name = shown, shown.name  # type: ignore[misc]
-        self.image_size, self.n_channels, self.sizes = shown.image_size, shown.n_channels, shown.sizes
+        self.image_size, self.n_channels, self.sizes = (
+            shown.image_size,
+            shown.n_channels,
+            shown.sizes,
+        )
         self.patch_size = size = shown.patch_size or config.patch_size
         rows, columns = (pixels // size for pixels in self.image_size)
         if (rows * size, columns * size) != tuple(self.image_size):
             sides = " x ".join(map(str, self.image_size))
-            raise BadInput(f"task.patch_size cannot be {size}: patches of {size} x {size} do not tile a picture of {sides}")
+            raise BadInput(
+                f"task.patch_size cannot be {size}: patches of {size} x {size} do not tile a picture of {sides}"
+            )
         self.n_patches = rows * columns
         self.n_hidden = round(config.hidden * self.n_patches)
         if not 1 <= self.n_hidden < self.n_patches:
             allowed = f"allowed are 1 to {self.n_patches - 1}"
-            raise BadInput(f"task.hidden {config.hidden} of {self.n_patches} patches hides {self.n_hidden}: {allowed}")
+            raise BadInput(
+                f"task.hidden {config.hidden} of {self.n_patches} patches hides {self.n_hidden}: {allowed}"
+            )
         self.factors = {**shown.factors, "hidden": self.n_patches}
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
@@ -187,12 +227,16 @@ def build_reconstruct(config: ReconstructConfig) -> Task:
     shape = {"row": world.image_size[0] // size, "height": size, "width": size}
 
     def ask(factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
-        patches = rearrange(images, f"image channel {_CUT} -> image (row column) (channel height width)", **shape)
-        hidden = torch.zeros(patches.shape[:2], dtype=torch.bool).scatter_(1, torch.from_numpy(factors["hidden"]), True)[
-            ..., None
-        ]
+        patches = rearrange(
+            images, f"image channel {_CUT} -> image (row column) (channel height width)", **shape
+        )
+        hidden = torch.zeros(patches.shape[:2], dtype=torch.bool).scatter_(
+            1, torch.from_numpy(factors["hidden"]), True
+        )[..., None]
         seen = rearrange(
-            patches.masked_fill(hidden, 0), f"image (row column) (channel height width) -> image channel {_CUT}", **shape
+            patches.masked_fill(hidden, 0),
+            f"image (row column) (channel height width) -> image channel {_CUT}",
+            **shape,
         )
         return seen, patches.masked_fill(~hidden, torch.nan)
 

@@ -16,9 +16,14 @@ from scipy.special import ndtri
 
 Keys = NDArray[np.uint64]
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_ROUNDS = (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB))
+_ROUNDS = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
 _HALF, _LAST = np.uint64(32), np.uint64(31)
-LOOK_UPS = 2**15  # at once, so that the wider numbers which numpy makes of them first stay in the cache
+LOOK_UPS = (
+    2**15
+)  # at once, so that the wider numbers which numpy makes of them first stay in the cache
 # The standard normal's quantiles at the middles of 65,536 equal slices: a normal draw is a look-up by 16 random bits.
 _QUANTILES = ndtri((np.arange(65536) + 0.5) / 65536).astype(np.float32)
 
@@ -43,7 +48,9 @@ def make_sample_keys(seed: int, split: str, indices: NDArray[np.int64]) -> Keys:
 
 @lru_cache
 def _start(seed: int, split: str) -> Keys:
-    return mix_bits(mix_bits(np.array([seed], np.uint64) + GOLDEN) + np.uint64(crc32(split.encode())))
+    return mix_bits(
+        mix_bits(np.array([seed], np.uint64) + GOLDEN) + np.uint64(crc32(split.encode()))
+    )
 
 
 def draw_bits(keys: Keys, stream: str, n: int) -> Keys:
@@ -108,4 +115,6 @@ def order_epochs(seed: int, split: str, indices: NDArray[np.int64], size: int) -
 
 @lru_cache(maxsize=4)
 def _order(seed: int, split: str, epoch: int, size: int) -> NDArray[np.int64]:
-    return draw_bits(make_sample_keys(seed, split, np.array([epoch])), "order", size)[0].argsort(kind="stable")
+    return draw_bits(make_sample_keys(seed, split, np.array([epoch])), "order", size)[0].argsort(
+        kind="stable"
+    )

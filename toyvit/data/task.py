@@ -68,17 +68,25 @@ class Batch:
     @property
     def classes(self) -> Int[Tensor, " image"] | None:
         """The target where it is one class a picture."""
-        return self.target if self.target.ndim == 1 and not self.target.is_floating_point() else None
+        return (
+            self.target if self.target.ndim == 1 and not self.target.is_floating_point() else None
+        )
 
     @property
     def changeable(self) -> list[str]:
         """The counterfactuals in which some answer is another."""
-        return [name for name, other in (self.counterfactuals or {}).items() if (other.target != self.target).any()]
+        return [
+            name
+            for name, other in (self.counterfactuals or {}).items()
+            if (other.target != self.target).any()
+        ]
 
     @property
     def groups(self) -> dict[str, Int[Tensor, " image"]] | None:
         """The factors with few values, 0 to 15: they put pictures into groups."""
-        return {name: values for name, values in self.factors.items() if values.max() < MOST_GROUPS} or None
+        return {
+            name: values for name, values in self.factors.items() if values.max() < MOST_GROUPS
+        } or None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,19 +98,25 @@ class Task:
     n_classes: int  # classes, or numbers, in one answer
     ask: Ask
     probe_factors: Callable[[Factors], dict[str, NDArray[np.int64]]]
-    baselines: Callable[[Batch], dict[str, float]]  # `accuracy.NAME` and `loss.NAME` of predictors that know less
+    baselines: Callable[
+        [Batch], dict[str, float]
+    ]  # `accuracy.NAME` and `loss.NAME` of predictors that know less
     output_kind: str = "image"  # one answer an image, or a patch, or its `pixels`
     retrieval: Callable[[Factors], Retrieval | None] | None = None
     strategies: Callable[[Factors], dict[str, Tensor]] | None = None
     class_names: tuple[str, ...] | None = None  # of the classes; their numbers where there are none
-    class_images: Callable[[], Tensor] | None = None  # pictures of the classes (label height width), where they have some
+    class_images: Callable[[], Tensor] | None = (
+        None  # pictures of the classes (label height width), where they have some
+    )
     # What can be changed, by name, so that the answer is another wherever it can be: counterfactuals.
     counterfactuals: Mapping[str, Callable[[Factors], Factors]] = field(default_factory=dict)
     operand_table: Callable[[], OperandTable] | None = None
 
     def draw_batch(self, seed: int, split: str, indices: NDArray[np.int64] | range) -> Batch:
         """Pictures with all that is known about them."""
-        return self.batch_from_factors(self.world.sample(seed, split, np.asarray(indices, np.int64)))
+        return self.batch_from_factors(
+            self.world.sample(seed, split, np.asarray(indices, np.int64))
+        )
 
     def batch_from_factors(self, factors: Factors) -> Batch:
         """The batch that these factors make."""
@@ -110,13 +124,17 @@ class Task:
         return Batch(
             images=images,
             target=target,
-            factors={name: torch.from_numpy(values) for name, values in self.probe_factors(factors).items()},
+            factors={
+                name: torch.from_numpy(values)
+                for name, values in self.probe_factors(factors).items()
+            },
             content=self.world.content(factors),
             objects=self.world.objects(factors),
             retrieval=self.retrieval(factors) if self.retrieval else None,
             strategies=self.strategies(factors) if self.strategies else None,
             counterfactuals={
-                name: Counterfactual(*self.render_with_targets(other(factors))) for name, other in self.counterfactuals.items()
+                name: Counterfactual(*self.render_with_targets(other(factors)))
+                for name, other in self.counterfactuals.items()
             }
             or None,
             operand_table=self.operand_table() if self.operand_table else None,
@@ -126,7 +144,9 @@ class Task:
         """Pictures and targets."""
         return self.ask(factors, self.world.render(factors))
 
-    def training_batch(self, seed: int, split: str, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def training_batch(
+        self, seed: int, split: str, indices: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor]:
         """Pictures and targets only: what a training step needs."""
         return self.render_with_targets(self.world.sample(seed, split, indices))
 
@@ -141,7 +161,9 @@ def ask_target(target: Callable[[Factors], NDArray[np.int64]]) -> Ask:
     return lambda factors, images: (images, torch.from_numpy(target(factors)))
 
 
-def flip_answer(world: World, factor: str, target: Callable[[Factors], NDArray[np.int64]]) -> Callable[[Factors], Factors]:
+def flip_answer(
+    world: World, factor: str, target: Callable[[Factors], NDArray[np.int64]]
+) -> Callable[[Factors], Factors]:
     """The first other value of a factor, counting up from its own and round, with another answer; its own where none has."""
 
     def other(factors: Factors) -> Factors:
@@ -149,7 +171,9 @@ def flip_answer(world: World, factor: str, target: Callable[[Factors], NDArray[n
         found = own.copy()
         for step in range(1, n):
             value = (own + step) % n
-            better = (found == own) & (target(world.change_factor(factors, factor, value)) != answer)
+            better = (found == own) & (
+                target(world.change_factor(factors, factor, value)) != answer
+            )
             found = np.where(better, value, found)
         return world.change_factor(factors, factor, found)
 
@@ -164,7 +188,9 @@ def standardize_levels(values: NDArray[np.int64], n: int) -> NDArray[np.float64]
 def loss(logits: Float[Tensor, "image *patch label"], target: Tensor) -> Float[Tensor, ""]:
     """Classes: cross-entropy in nats, mean over what is asked; ln(classes) at chance. Numbers: mean squared error."""
     if target.is_floating_point():
-        asked = ~target.isnan()  # chosen by `where`, not by an index, so that the loss can be mapped over weights
+        asked = (
+            ~target.isnan()
+        )  # chosen by `where`, not by an index, so that the loss can be mapped over weights
         return torch.where(asked, logits - target, 0).square().sum() / asked.sum()
     return F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=-1)
 
@@ -181,10 +207,16 @@ def accuracy(logits: Float[Tensor, "image *patch label"], target: Tensor) -> Flo
 def score_class_baselines(target: Tensor) -> dict[str, float]:
     """The most frequent class, and the distribution of classes, as answers to every question."""
     share = torch.bincount(target[target >= 0]).double() / (target >= 0).sum()
-    return {"accuracy.majority": share.max().item(), "loss.label_prior": -torch.xlogy(share, share).sum().item()}
+    return {
+        "accuracy.majority": share.max().item(),
+        "loss.label_prior": -torch.xlogy(share, share).sum().item(),
+    }
 
 
 def score_number_baselines(target: Tensor) -> dict[str, float]:
     """The mean of each number over the pictures, as the answer to every question: its mean squared error and its R^2."""
     means = target.double().nanmean(0).expand(target.shape)
-    return {"accuracy.mean": accuracy(means, target.double()).item(), "loss.mean": loss(means, target.double()).item()}
+    return {
+        "accuracy.mean": accuracy(means, target.double()).item(),
+        "loss.mean": loss(means, target.double()).item(),
+    }

@@ -22,7 +22,18 @@ from toyvit.data.worlds.repeats.world import build_repeats
 from toyvit.data.worlds.sort_of_clevr.world import build_sort_of_clevr
 from toyvit.errors import BadField, BadInput
 
-__all__ = ["TASKS", "WORLDS", "Batch", "OperandTable", "Retrieval", "Task", "accuracy", "loss", "resolve_config", "build_task"]
+__all__ = [
+    "TASKS",
+    "WORLDS",
+    "Batch",
+    "OperandTable",
+    "Retrieval",
+    "Task",
+    "accuracy",
+    "loss",
+    "resolve_config",
+    "build_task",
+]
 
 TASKS: dict[str, Callable[[Any], Task]] = {
     "classify": build_classify,
@@ -62,14 +73,18 @@ def resolve_config(run: RunConfig) -> RunConfig:
     for name, value in decided.items():
         given = getattr(run.model, name)
         if given is not None and given != value:
-            raise BadInput(f"model.{name} is {given}, but the task {run.task.name} has {value}: say --model.{name} none")
+            raise BadInput(
+                f"model.{name} is {given}, but the task {run.task.name} has {value}: say --model.{name} none"
+            )
     try:
         model: ModelConfig = replace(run.model, **decided)
     except BadField as error:
         raise BadInput(f"model.{error.field} {error.problem}") from None
     options.check_options(model)
     if model.patch_size is None:
-        raise BadInput(f"model.patch_size is not given, and the task {run.task.name} does not fix it")
+        raise BadInput(
+            f"model.patch_size is not given, and the task {run.task.name} does not fix it"
+        )
     _check_readout(run, made, model.readout)
     return replace(run, model=model)
 

@@ -55,7 +55,11 @@ class World(ABC):
         """The same factors but for one: render both for a counterfactual pair."""
         choose(name, self.factors, f"factor of {self.name}")
         values = np.asarray(values, np.int64)
-        if values.shape != factors[name].shape or values.min() < 0 or values.max() >= self.factors[name]:
+        if (
+            values.shape != factors[name].shape
+            or values.min() < 0
+            or values.max() >= self.factors[name]
+        ):
             raise BadInput(
                 f"factor {name!r} takes whole numbers 0 to {self.factors[name] - 1} of shape {factors[name].shape}, "
                 f"got {values.min()} to {values.max()} of shape {values.shape}"
@@ -70,14 +74,18 @@ def add_held_out(splits: Sequence[str], share: float, n_held: int) -> list[str]:
     return [*splits, "held_out"] if n_held else list(splits)
 
 
-def select_rows(world: World, seed: int, split: str, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+def select_rows(
+    world: World, seed: int, split: str, indices: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Rows of a finite split: in epochs for training, row k for the others, BadInput past their end."""
     size = world.sizes[world.check_split(split)] or 0
     indices = np.asarray(indices, np.int64)
     if split == "train":
         return order_epochs(seed, split, indices, size)
     if len(indices) and indices.max() >= size:
-        raise BadInput(f"{world.name} has {size} {split} pictures, asked for number {indices.max()}")
+        raise BadInput(
+            f"{world.name} has {size} {split} pictures, asked for number {indices.max()}"
+        )
     return indices
 
 
@@ -97,7 +105,12 @@ class CollectedWorld(World):
         high: float,
     ) -> None:
         self.images: NDArray[Any] = images if images.ndim == 4 else images[..., None]
-        self.known, self.splits, self.middle, self.half = known, splits, (low + high) / 2, (high - low) / 2
+        self.known, self.splits, self.middle, self.half = (
+            known,
+            splits,
+            (low + high) / 2,
+            (high - low) / 2,
+        )
         self.sizes = {split: len(rows) for split, rows in splits.items()}
         self.image_size, self.n_channels = self.images.shape[1:3], self.images.shape[3]
         self.factors = {name: int(values.max()) + 1 for name, values in known.items()}

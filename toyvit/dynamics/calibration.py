@@ -27,7 +27,9 @@ CLOCKS = (
     np.arange(0.0, LAST + 1, 20),
     np.arange(0.0, LAST + 1, 50),
     np.unique(np.geomspace(1, LAST, 100).round()),
-    np.union1d(np.arange(0, LAST + 1, 20), np.geomspace(1, LAST, 80).round()),  # as the lab's own schedule
+    np.union1d(
+        np.arange(0, LAST + 1, 20), np.geomspace(1, LAST, 80).round()
+    ),  # as the lab's own schedule
 )
 CHOOSE, REPORT = 0, 1
 WIDTHS, NOISES = (1 / 16, 1 / 8, 1 / 4, 1 / 2), (0.01, 0.03, 0.1, 0.2)
@@ -51,7 +53,11 @@ def slow_s(t: Array, rng: Generator) -> Array:
 
 def two_speeds(t: Array, rng: Generator) -> Array:
     """A fast and a slow exponential approach (tau 10 to 200 and 200 to 4,000 steps), both from the very start."""
-    share, fast, slow = rng.uniform(0.2, 0.8), draw_between(rng, 10, 200), draw_between(rng, 200, 2 * LAST)
+    share, fast, slow = (
+        rng.uniform(0.2, 0.8),
+        draw_between(rng, 10, 200),
+        draw_between(rng, 200, 2 * LAST),
+    )
     return add_noise(share * np.exp(-t / fast) + (1 - share) * np.exp(-t / slow), rng)
 
 
@@ -89,7 +95,9 @@ def plant_transition(t: Array, rng: Generator, width: float, noise: float) -> tu
     onset = draw_between(rng, 0.15 * t[-1], 0.75 * t[-1] / (1 + width))
     drift = rng.uniform(0, 0.25) * -np.expm1(-t / draw_between(rng, 10, 1000))
     rise = expit(np.log(81) * ((t - onset) / (width * onset) - 0.5))
-    return rng.choice((-1, 1)) * (rise + drift + noise * draw_correlated(len(t), rng.uniform(0, 0.8), rng)), onset
+    return rng.choice((-1, 1)) * (
+        rise + drift + noise * draw_correlated(len(t), rng.uniform(0, 0.8), rng)
+    ), onset
 
 
 def add_noise(curve: Array, rng: Generator) -> Array:
@@ -113,7 +121,10 @@ def draw_between(rng: Generator, low: float, high: float) -> float:
 def simulate_nulls(n: int, stream: int = CHOOSE) -> pd.DataFrame:
     """The detector's statistic on n curves of each null family, a column a family."""
     return pd.DataFrame(
-        {draw.__name__: [score_curve(*_null(draw, stream, seed)) for seed in range(n)] for draw in tqdm(NULLS, disable=None)}
+        {
+            draw.__name__: [score_curve(*_null(draw, stream, seed)) for seed in range(n)]
+            for draw in tqdm(NULLS, disable=None)
+        }
     )
 
 
@@ -129,7 +140,9 @@ def calibrate(n: int, stream: int = REPORT) -> pd.DataFrame:
     ]
     cells = [(width, noise) for width in WIDTHS for noise in NOISES]
     for width, noise in tqdm(cells, "planted", disable=None):
-        rows.append(_row("planted", width, noise, [_error(width, noise, stream, seed) for seed in range(n)]))
+        rows.append(
+            _row("planted", width, noise, [_error(width, noise, stream, seed) for seed in range(n)])
+        )
     return pd.DataFrame(rows)
 
 
@@ -152,7 +165,9 @@ def _error(width: float, noise: float, stream: int, seed: int) -> float:
     return abs(found.onset - onset) / onset if found else np.nan
 
 
-def _row(curve: str, width: float | None, noise: float | None, errors: list[float]) -> dict[str, object]:
+def _row(
+    curve: str, width: float | None, noise: float | None, errors: list[float]
+) -> dict[str, object]:
     found = int(np.isfinite(errors).sum())
     low, high = binomtest(found, len(errors)).proportion_ci()
     error = np.nanmedian(errors) if width and found else np.nan
@@ -161,4 +176,8 @@ def _row(curve: str, width: float | None, noise: float | None, errors: list[floa
 
 
 if __name__ == "__main__":
-    print(calibrate(int(sys.argv[1]) if sys.argv[1:] else 150).round(3).to_string(index=False, na_rep=""))
+    print(
+        calibrate(int(sys.argv[1]) if sys.argv[1:] else 150)
+        .round(3)
+        .to_string(index=False, na_rep="")
+    )

@@ -42,7 +42,15 @@ def measure_updates(run: Run, steps: Sequence[int] | None = None) -> pd.DataFram
         for name, weight in now.items():
             distance, size = (weight - before[name]).norm().item(), before[name].norm().item()
             relative = distance / size if size else float("nan")
-            rows.append({"step": step, "steps": step - earlier, "module": name, "distance": distance, "relative": relative})
+            rows.append(
+                {
+                    "step": step,
+                    "steps": step - earlier,
+                    "module": name,
+                    "distance": distance,
+                    "relative": relative,
+                }
+            )
         before = now
     return pd.DataFrame(rows, columns=["step", "steps", "module", "distance", "relative"])
 
@@ -50,7 +58,9 @@ def measure_updates(run: Run, steps: Sequence[int] | None = None) -> pd.DataFram
 def _weights(run: Run, model: ViT, step: int) -> dict[str, Tensor]:
     """Copies in float64, and `all` of them in one row."""
     parameters = run.bare_model(step, into=model).named_parameters()
-    found = {name: weight.detach().double().clone() for name, weight in parameters if weight.numel()}
+    found = {
+        name: weight.detach().double().clone() for name, weight in parameters if weight.numel()
+    }
     return found | {"all": torch.cat([weight.flatten() for weight in found.values()])}
 
 
@@ -72,7 +82,10 @@ def compare_checkpoints(
             for group, tokens in geometry.split_tokens(residual, model).items():
                 by_layer = grams.setdefault(group, [[] for _ in range(model.config.n_layers + 1)])
                 by_layer[layer].append(centre_gram(geometry.centre_samples(tokens)))
-    return {group: torch.stack([cka(torch.stack(found)) for found in by_layer]) for group, by_layer in grams.items()}
+    return {
+        group: torch.stack([cka(torch.stack(found)) for found in by_layer])
+        for group, by_layer in grams.items()
+    }
 
 
 def record_example_losses(run: Run, batch: Batch) -> pd.DataFrame:
@@ -99,7 +112,9 @@ def cluster_curves(curves: pd.DataFrame, n: int) -> pd.Series:
     """
     if not 1 <= n <= curves.shape[1]:
         raise BadInput(f"{curves.shape[1]} curves make 1 to {curves.shape[1]} clusters, got {n}")
-    found = AgglomerativeClustering(n, linkage="average", metric="cosine").fit_predict(curves.to_numpy().T)
+    found = AgglomerativeClustering(n, linkage="average", metric="cosine").fit_predict(
+        curves.to_numpy().T
+    )
     return pd.Series(found, curves.columns, name="cluster")
 
 
@@ -114,23 +129,34 @@ def measure_progress(run: Run) -> pd.DataFrame:
     """
     operand_table = run.task.eval_batch("test", 1, 0).operand_table
     if operand_table is None:
-        raise BadInput(f"{run.folder.path} has no progress measures: its task is {run.config.task.name}, not addition")
+        raise BadInput(
+            f"{run.folder.path} has no progress measures: its task is {run.config.task.name}, not addition"
+        )
     model, tables, ginis = ViT(run.config.model), {}, {}
     for step in run.steps:
         seen = trace(run.model(step, into=model), operand_table.images, ["logits", "embed"])
         tables[step] = seen["logits"].double()
-        ginis[step] = fourier.gini(fourier.spectrum(fourier.average_embedding(seen["embed"]))).item()
+        ginis[step] = fourier.gini(
+            fourier.spectrum(fourier.average_embedding(seen["embed"]))
+        ).item()
     tested = {
-        step: loss(logits[~operand_table.trained], operand_table.target[~operand_table.trained]).item()
+        step: loss(
+            logits[~operand_table.trained], operand_table.target[~operand_table.trained]
+        ).item()
         for step, logits in tables.items()
     }
     keys = fourier.find_key_frequencies(tables[min(tested, key=tested.__getitem__)])
-    rows = {step: _progress(logits, operand_table, keys) | {"gini": ginis[step]} for step, logits in tables.items()}
+    rows = {
+        step: _progress(logits, operand_table, keys) | {"gini": ginis[step]}
+        for step, logits in tables.items()
+    }
     return pd.DataFrame(rows).T.rename_axis("step")
 
 
 def _progress(
-    logits: Float[Tensor, "pair label"], operand_table: OperandTable, keys: Bool[Tensor, " frequency"]
+    logits: Float[Tensor, "pair label"],
+    operand_table: OperandTable,
+    keys: Bool[Tensor, " frequency"],
 ) -> dict[str, float]:
     found = fourier.score_losses(logits, operand_table, keys)
     plain = {
@@ -156,7 +182,9 @@ def find_reached(curve: pd.Series, share: float = 0.5) -> float:
     not say whether there is one.
     """
     if not 0 < share < 1 or not np.isfinite(curve).all():
-        raise BadInput(f"a curve of finite values and a share between 0 and 1 are needed, got {curve.to_numpy()} and {share}")
+        raise BadInput(
+            f"a curve of finite values and a share between 0 and 1 are needed, got {curve.to_numpy()} and {share}"
+        )
     if curve.nunique() < 2:
         return float("nan")
     smooth = curve.rolling(5, center=True, min_periods=1).median().to_numpy()
@@ -166,7 +194,9 @@ def find_reached(curve: pd.Series, share: float = 0.5) -> float:
     return float(curve.index[far + int((way >= share).argmax())])
 
 
-def order_by_reaching(runs: Sequence[pd.DataFrame], share: float = 0.5, reference: str = "test_loss") -> pd.DataFrame:
+def order_by_reaching(
+    runs: Sequence[pd.DataFrame], share: float = 0.5, reference: str = "test_loss"
+) -> pd.DataFrame:
     """Which curve reaches a share of its way first: a row a column of the runs (seeds), by lag behind the reference.
 
     reached     median over runs, steps
@@ -174,10 +204,22 @@ def order_by_reaching(runs: Sequence[pd.DataFrame], share: float = 0.5, referenc
     low, high   95 % bootstrap interval of the lag over runs (2,000 draws); with five runs it is near their whole range
     """
     if not runs or any(reference not in run for run in runs):
-        raise BadInput(f"every run needs the reference {reference!r} among its curves, got {[list(run) for run in runs]}")
-    steps = pd.DataFrame([{name: find_reached(curve, share) for name, curve in run.items()} for run in runs])
+        raise BadInput(
+            f"every run needs the reference {reference!r} among its curves, got {[list(run) for run in runs]}"
+        )
+    steps = pd.DataFrame(
+        [{name: find_reached(curve, share) for name, curve in run.items()} for run in runs]
+    )
     lags = steps.sub(steps[reference], axis=0)
     picks = np.random.default_rng(0).integers(0, len(lags), (2000, len(lags)))
     low, high = np.percentile(np.median(lags.to_numpy()[picks], axis=1), (2.5, 97.5), axis=0)
-    columns = {"runs": len(lags), "reached": steps.median(), "lag": lags.median(), "low": low, "high": high}
-    return pd.DataFrame(columns, lags.columns).sort_values("lag", kind="stable").rename_axis("measure")
+    columns = {
+        "runs": len(lags),
+        "reached": steps.median(),
+        "lag": lags.median(),
+        "low": low,
+        "high": high,
+    }
+    return (
+        pd.DataFrame(columns, lags.columns).sort_values("lag", kind="stable").rename_axis("measure")
+    )

@@ -12,9 +12,15 @@ def pivot_edge_scores(frame: pd.DataFrame, change: str) -> pd.DataFrame:
     """Scores (step by edge) of one counterfactual from a run's table; BadInput where `edges` was not measured."""
     rows = frame[(frame["analysis"] == "edges") & (frame["quantity"] == "edge_score")]
     if not len(rows) or change not in set(rows["change"]):
-        known = sorted(rows["change"].unique()) if len(rows) else "none: toyvit measure RUN --analyses edges"
+        known = (
+            sorted(rows["change"].unique())
+            if len(rows)
+            else "none: toyvit measure RUN --analyses edges"
+        )
         raise BadInput(f"no scores of edges for the change {change!r}: measured are {known}")
-    scores = rows[rows["change"] == change].pivot_table(index="step", columns="edge", values="value", sort=False)
+    scores = rows[rows["change"] == change].pivot_table(
+        index="step", columns="edge", values="value", sort=False
+    )
     return scores.sort_index()
 
 
@@ -54,7 +60,9 @@ def compare_steps(scores: pd.DataFrame, n_edges: int) -> pd.DataFrame:
         step: (jaccard(before, now, n_edges), before.abs().corr(now.abs(), method="spearman"))
         for step, before, now in zip(scores.index[1:], rows, rows[1:], strict=False)
     }
-    return pd.DataFrame.from_dict(found, orient="index", columns=["jaccard", "rank"]).rename_axis("step")
+    return pd.DataFrame.from_dict(found, orient="index", columns=["jaccard", "rank"]).rename_axis(
+        "step"
+    )
 
 
 def compare_runs(scores: list[pd.DataFrame], n_edges: int) -> pd.DataFrame:
@@ -64,7 +72,10 @@ def compare_runs(scores: list[pd.DataFrame], n_edges: int) -> pd.DataFrame:
     if not pairs:
         raise BadInput("two runs or more are needed to compare circuits between seeds")
     found = pd.DataFrame(
-        [(jaccard(one, other, n_edges), one.abs().corr(other.abs(), method="spearman")) for one, other in pairs],
+        [
+            (jaccard(one, other, n_edges), one.abs().corr(other.abs(), method="spearman"))
+            for one, other in pairs
+        ],
         columns=["jaccard", "rank"],
     )
     return found.agg(["mean", "min", "max"])

@@ -31,7 +31,10 @@ LEAST_POINTS = 40  # with 24 to 30, one curve of noise in eight passes for a tra
 LEAST_SHARE = 1 / 3  # of the range of the curve; a smaller change is part of something else
 BEFORE, AFTER = 5, 3  # checkpoints before and after a change, at least
 NEAR = 1.25  # the plateau's level is read from onset / 1.25 on, the level after up to end * 1.25; further for a long change
-FAST, SLOW = (1 / 16, 1 / 11, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 2 / 5, 1 / 2), (1.0, 2.0, 4.0, 10.0, 30.0, 100.0, 1000.0)
+FAST, SLOW = (
+    (1 / 16, 1 / 11, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 2 / 5, 1 / 2),
+    (1.0, 2.0, 4.0, 10.0, 30.0, 100.0, 1000.0),
+)
 FLOOR = 1e-4  # of the variance: what a measure is trusted to, so that a misfit of 1 % of the sd is no evidence
 ERROR_RATE = 0.03  # aimed at, so that what is measured stays under 0.05
 
@@ -104,7 +107,9 @@ def detect_jointly(runs: Sequence[Run], events: Iterable[float] = ()) -> Joint:
     found = tuple(_jointly(run, events) for run in runs)
     onsets = np.array([[one.onset] for one in found if one])
     low, high = np.percentile(_medians(onsets), (2.5, 97.5)) if len(onsets) else (np.nan, np.nan)
-    return Joint(found, float(low), float(high), float(binom.cdf(len(onsets) - 1, len(found), ERROR_RATE)))
+    return Joint(
+        found, float(low), float(high), float(binom.cdf(len(onsets) - 1, len(found), ERROR_RATE))
+    )
 
 
 def order_events(runs: Sequence[Run], events: Iterable[float] = ()) -> pd.DataFrame:
@@ -116,18 +121,32 @@ def order_events(runs: Sequence[Run], events: Iterable[float] = ()) -> pd.DataFr
     first       share of draws in which no measure has a smaller median lag; ties count. 1 for all where all move together
     """
     found = [{name: detect(one.index, one, events) for name, one in run.items()} for run in runs]
-    onsets = pd.DataFrame([{name: one.onset for name, one in run.items() if one} for run in found if all(run.values())])
+    onsets = pd.DataFrame(
+        [
+            {name: one.onset for name, one in run.items() if one}
+            for run in found
+            if all(run.values())
+        ]
+    )
     if len(onsets) < 2:
-        raise BadInput(f"an order needs 2 runs in which every measure has a transition, but there are {len(onsets)}")
+        raise BadInput(
+            f"an order needs 2 runs in which every measure has a transition, but there are {len(onsets)}"
+        )
     if onsets.isna().any(axis=None):
-        raise BadInput(f"every run must have the same measures, but not all have {', '.join(map(str, onsets))}")
+        raise BadInput(
+            f"every run must have the same measures, but not all have {', '.join(map(str, onsets))}"
+        )
     centred = onsets.sub(onsets.mean(axis=1), axis=0).median().sort_values(kind="stable")
     lags = onsets[centred.index].sub(onsets[centred.index[0]], axis=0)
     draws = _medians(lags.to_numpy())
     low, high = np.percentile(draws, (2.5, 97.5), axis=0)
     first = (draws == draws.min(axis=1, keepdims=True)).mean(axis=0)
     columns = {"runs": len(lags), "onset": onsets.median(), "lag": lags.median()}
-    return pd.DataFrame(columns, lags.columns).assign(low=low, high=high, first=first).rename_axis("measure")
+    return (
+        pd.DataFrame(columns, lags.columns)
+        .assign(low=low, high=high, first=first)
+        .rename_axis("measure")
+    )
 
 
 def score_curve(steps: ArrayLike, values: ArrayLike) -> float:
@@ -144,7 +163,9 @@ def find_window(values: pd.Series, ceiling: float) -> tuple[int, int] | None:
     final = values.iloc[-1]
     if final < ceiling + LEAST_RISE:
         return None
-    first, last = (int(values.index[values > ceiling + share * (final - ceiling)][0]) for share in (0.1, 0.9))
+    first, last = (
+        int(values.index[values > ceiling + share * (final - ceiling)][0]) for share in (0.1, 0.9)
+    )
     return first, last
 
 
@@ -156,7 +177,9 @@ def relative_width(rise: tuple[float, float]) -> float:
 def _jointly(run: Run, events: Iterable[float]) -> Transition | None:
     found = [_series(one.index, one) for one in run.values()]
     if len({clock.steps.tobytes() for clock, _ in found}) != 1:
-        raise BadInput(f"measures {', '.join(run)} must be over the same steps to be judged jointly")
+        raise BadInput(
+            f"measures {', '.join(run)} must be over the same steps to be judged jointly"
+        )
     return _verdict(found[0][0], [curve for _, curve in found], events)
 
 
@@ -166,7 +189,11 @@ def _verdict(clock: _Clock, curves: Sequence[Array], events: Iterable[float]) ->
     length = end - clock.steps[clock.steps < onset][-1]
     scheduled = any(abs(event - onset) <= length for event in events)
     unfinished = (clock.steps >= end).sum() < AFTER
-    return None if rate > ERROR_RATE or scheduled or unfinished else Transition(onset, end, size, 1 - rate)
+    return (
+        None
+        if rate > ERROR_RATE or scheduled or unfinished
+        else Transition(onset, end, size, 1 - rate)
+    )
 
 
 def _medians(rows: Array) -> Array:
@@ -194,16 +221,22 @@ def _clock(steps: tuple[float, ...]) -> _Clock:
     windows -= 1e-9  # so that a checkpoint on a bound counts, whatever the rounding
     whole = windows[:, 1] <= time[-AFTER - 1]
     if not whole.any():
-        raise BadInput(f"steps {steps[0]:g} to {steps[-1]:g} are too short a stretch to see a plateau and a change in")
+        raise BadInput(
+            f"steps {steps[0]:g} to {steps[-1]:g} are too short a stretch to see a plateau and a change in"
+        )
     return _Clock(t, _unit(slow), _unit(fast[whole]), _unit(slow[::3]), np.exp(windows[whole]))
 
 
 def _shapes(time: Array, onsets: Array, widths: Sequence[float]) -> tuple[Array, Array]:
     """S curves of every onset and width, (shape, step): logistic, early riser, late riser; and their 10 % and 90 % points."""
-    starts, lengths = (grid.ravel() for grid in np.meshgrid(onsets, np.log1p(widths), indexing="ij"))
+    starts, lengths = (
+        grid.ravel() for grid in np.meshgrid(onsets, np.log1p(widths), indexing="ij")
+    )
     z = (time - starts[:, None]) / lengths[:, None]  # 0 at the 10 % point, 1 at the 90 % point
     shapes = np.stack([expit(np.log(81) * (z - 0.5)), _early(z), 1 - _early(1 - z)], axis=1)
-    return shapes.reshape(-1, len(time)), np.repeat(np.stack([starts, starts + lengths], axis=1), 3, axis=0)
+    return shapes.reshape(-1, len(time)), np.repeat(
+        np.stack([starts, starts + lengths], axis=1), 3, axis=0
+    )
 
 
 def _early(z: Array) -> Array:
@@ -224,11 +257,32 @@ def _strongest(clock: _Clock, curves: Sequence[Array]) -> tuple[float, float, fl
     mean = np.mean([scores for scores, _ in evidence], axis=0)
     best = int(mean.argmax())
     levels = [_levels(clock.steps, y, *clock.windows[best]) for y in units]
-    ranges = [float(np.ptp(_fit(clock, y, best, own[best]))) for y, (_, own) in zip(units, evidence, strict=True)]
-    share = float(np.mean([abs(rise) / max(span, 1e-9) for (_, rise), span in zip(levels, ranges, strict=True)]))
-    way: Array = np.mean([(y - plateau) / (rise or np.inf) for y, (plateau, rise) in zip(units, levels, strict=True)], axis=0)
-    size = levels[0][1] * float(np.linalg.norm(curves[0] - curves[0].mean())) if len(curves) == 1 else share
-    return float(mean[best]) if share > LEAST_SHARE else 0.0, *_crossings(clock.steps, way, *clock.windows[best]), size
+    ranges = [
+        float(np.ptp(_fit(clock, y, best, own[best])))
+        for y, (_, own) in zip(units, evidence, strict=True)
+    ]
+    share = float(
+        np.mean(
+            [abs(rise) / max(span, 1e-9) for (_, rise), span in zip(levels, ranges, strict=True)]
+        )
+    )
+    way: Array = np.mean(
+        [
+            (y - plateau) / (rise or np.inf)
+            for y, (plateau, rise) in zip(units, levels, strict=True)
+        ],
+        axis=0,
+    )
+    size = (
+        levels[0][1] * float(np.linalg.norm(curves[0] - curves[0].mean()))
+        if len(curves) == 1
+        else share
+    )
+    return (
+        float(mean[best]) if share > LEAST_SHARE else 0.0,
+        *_crossings(clock.steps, way, *clock.windows[best]),
+        size,
+    )
 
 
 def _evidence(clock: _Clock, y: Array) -> tuple[Array, NDArray[np.intp]]:
@@ -279,12 +333,18 @@ def _series(steps: ArrayLike, values: ArrayLike) -> tuple[_Clock, Array]:
     """The clock of a curve and its values, or BadInput that says what is wrong with them."""
     t, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
     if t.shape != y.shape or t.ndim != 1:
-        raise BadInput(f"a curve is one value a step, but there are steps of shape {t.shape} and values of shape {y.shape}")
+        raise BadInput(
+            f"a curve is one value a step, but there are steps of shape {t.shape} and values of shape {y.shape}"
+        )
     if len(t) < LEAST_POINTS:
-        raise BadInput(f"{len(t)} checkpoints are too few for a verdict: at least {LEAST_POINTS} are needed")
+        raise BadInput(
+            f"{len(t)} checkpoints are too few for a verdict: at least {LEAST_POINTS} are needed"
+        )
     if not np.isfinite(t).all() or t[0] < 0 or (np.diff(t) <= 0).any():
         raise BadInput("steps must be finite, 0 or more, and ascend without repetition")
     if not np.isfinite(y).all():
         bad = t[~np.isfinite(y)]
-        raise BadInput(f"{len(bad)} of {len(y)} values are not finite, from step {bad[0]:g} to {bad[-1]:g}: leave them out")
+        raise BadInput(
+            f"{len(bad)} of {len(y)} values are not finite, from step {bad[0]:g} to {bad[-1]:g}: leave them out"
+        )
     return _clock(tuple(t.tolist())), y

@@ -28,7 +28,9 @@ def get_down_weight(model: ViT, layer: int) -> Tensor:
     if not model.config.d_mlp:
         raise BadInput("this model has no MLP to edit: it needs d_mlp above 0")
     if not 0 <= layer < model.config.n_layers:
-        raise BadInput(f"layer {layer} is not there: the layers are 0 to {model.config.n_layers - 1}")
+        raise BadInput(
+            f"layer {layer} is not there: the layers are 0 to {model.config.n_layers - 1}"
+        )
     return model.blocks[layer].mlp.down.weight  # type: ignore[union-attr, return-value]
 
 
@@ -41,7 +43,9 @@ def read_values(model: ViT, layer: int) -> Float[Tensor, "neuron label"]:
     return logits - logits.mean(-1, keepdim=True)
 
 
-def select_readout(activations: Float[Tensor, "image token neuron"], model: ViT) -> Float[Tensor, "image neuron"]:
+def select_readout(
+    activations: Float[Tensor, "image token neuron"], model: ViT
+) -> Float[Tensor, "image neuron"]:
     """Activations at the token, or the mean of the tokens, that the head reads."""
     return options.READOUTS[model.config.readout](activations, model.config.n_prefix)
 
@@ -97,20 +101,35 @@ def edit_randomly(model: ViT, layer: int, size: float, seed: int) -> ViT:
 
 
 def optimize_value(
-    model: ViT, layer: int, images: Tensor, wanted: int, steps: int = 100, rate: float = 0.1, decay: float = 0.01
+    model: ViT,
+    layer: int,
+    images: Tensor,
+    wanted: int,
+    steps: int = 100,
+    rate: float = 0.1,
+    decay: float = 0.01,
 ) -> Float[Tensor, " model"]:
     """A value v* for which these pictures get the wanted class: W k* moved by gradient descent on their loss (Meng 2022, 3.1).
 
     k* is the pictures' mean key at the tokens that the head reads. `decay` times the squared move is added to the loss (nats).
     """
     if not 0 <= wanted < model.config.stated("n_classes"):
-        raise BadInput(f"class {wanted} is not there: the classes are 0 to {model.config.stated('n_classes') - 1}")
-    now = get_down_weight(model, layer).detach() @ select_readout(record_keys(model, layer, images), model).mean(0)
+        raise BadInput(
+            f"class {wanted} is not there: the classes are 0 to {model.config.stated('n_classes') - 1}"
+        )
+    now = get_down_weight(model, layer).detach() @ select_readout(
+        record_keys(model, layer, images), model
+    ).mean(0)
     moved = torch.zeros_like(now, requires_grad=True)
     at = torch.zeros(model.config.n_tokens, 1)
     n = model.config.n_prefix
-    at[{"cls": slice(0, 1), "last": slice(-1, None), "mean": slice(n, None)}[model.config.readout]] = 1
-    tap, target = editing({f"blocks.{layer}.mlp_out": lambda x: x + at * moved}), torch.full((len(images),), wanted)
+    at[
+        {"cls": slice(0, 1), "last": slice(-1, None), "mean": slice(n, None)}[model.config.readout]
+    ] = 1
+    tap, target = (
+        editing({f"blocks.{layer}.mlp_out": lambda x: x + at * moved}),
+        torch.full((len(images),), wanted),
+    )
     optimizer = torch.optim.Adam([moved], lr=rate)
     for _ in range(steps):
         loss = F.cross_entropy(model(images, tap), target) + decay * moved.square().sum()
@@ -120,7 +139,10 @@ def optimize_value(
 
 
 def evaluate_edit(
-    model: ViT, edited: ViT, wanted: int, pictures: Mapping[str, Float[Tensor, "image channel height width"]]
+    model: ViT,
+    edited: ViT,
+    wanted: int,
+    pictures: Mapping[str, Float[Tensor, "image channel height width"]],
 ) -> dict[str, float]:
     """What an edit did, each 0 to 1, for the sets of pictures `edited`, `alike` and `others`.
 
@@ -128,7 +150,8 @@ def evaluate_edit(
     Specificity: the share of the others whose answer is what it was. Without an edit: about 0, about 0, and 1.
     """
     said = {
-        name: (run_model(model, images).argmax(-1), run_model(edited, images).argmax(-1)) for name, images in pictures.items()
+        name: (run_model(model, images).argmax(-1), run_model(edited, images).argmax(-1))
+        for name, images in pictures.items()
     }
     return {
         "efficacy": (said["edited"][1] == wanted).double().mean().item(),

@@ -26,7 +26,10 @@ Logits = Float[Tensor, "layer image token label"]
 def stack_residuals(model: ViT, trace: Mapping[str, Tensor]) -> Residuals:
     """The residual stream entering each block and, last, leaving the last one."""
     n = model.config.n_layers
-    return torch.stack([trace[f"blocks.{layer}.resid_pre"] for layer in range(n)] + [trace[f"blocks.{n - 1}.resid_post"]])
+    return torch.stack(
+        [trace[f"blocks.{layer}.resid_pre"] for layer in range(n)]
+        + [trace[f"blocks.{n - 1}.resid_post"]]
+    )
 
 
 def apply_logit_lens(model: ViT, stream: Residuals) -> Logits:
@@ -47,7 +50,11 @@ class TunedLens:
     step: int  # the checkpoint it was fitted on
 
     def __call__(self, model: ViT, stream: Residuals) -> Logits:
-        moved = stream[:-1] + torch.einsum("litm,lmn->litn", stream[:-1], self.matrix) + self.offset[:, None, None]
+        moved = (
+            stream[:-1]
+            + torch.einsum("litm,lmn->litn", stream[:-1], self.matrix)
+            + self.offset[:, None, None]
+        )
         return apply_logit_lens(model, torch.cat([moved, stream[-1:]]))
 
     def save(self, path: Path) -> None:
@@ -67,11 +74,15 @@ def load_lens(path: Path, model: ViT) -> TunedLens:
         raise BadInput(f"{path} holds no tuned lens: {error}") from error
     shape = (model.config.n_layers, model.config.d_model, model.config.d_model)
     if tuple(lens.matrix.shape) != shape:
-        raise BadInput(f"{path} is a lens of (layers, width, width) {tuple(lens.matrix.shape)}, this model is {shape}")
+        raise BadInput(
+            f"{path} is a lens of (layers, width, width) {tuple(lens.matrix.shape)}, this model is {shape}"
+        )
     return lens
 
 
-def fit_lens(model: ViT, stream: Residuals, step: int = 0, n_steps: int = 300, learning_rate: float = 2e-3) -> TunedLens:
+def fit_lens(
+    model: ViT, stream: Residuals, step: int = 0, n_steps: int = 300, learning_rate: float = 2e-3
+) -> TunedLens:
     """The tuned lens of least KL(final, lens) over all tokens of these pictures, nats; the final answer is each token's own.
 
     Starts at the logit lens and keeps the best iterate of each layer, so that on these pictures no layer is worse than
@@ -85,9 +96,17 @@ def fit_lens(model: ViT, stream: Residuals, step: int = 0, n_steps: int = 300, l
     best = torch.full((n_layers,), math.inf)
     kept = [matrix.detach().clone(), offset.detach().clone()]
     for _ in range(n_steps + 1):
-        moved = stream[:-1] + torch.einsum("litm,lmn->litn", stream[:-1], matrix) + offset[:, None, None]
+        moved = (
+            stream[:-1]
+            + torch.einsum("litm,lmn->litn", stream[:-1], matrix)
+            + offset[:, None, None]
+        )
         said = model.head(model.ln_final(moved, untouched)).log_softmax(-1)
-        distance = F.kl_div(said, final.expand_as(said), log_target=True, reduction="none").sum(-1).mean((1, 2))
+        distance = (
+            F.kl_div(said, final.expand_as(said), log_target=True, reduction="none")
+            .sum(-1)
+            .mean((1, 2))
+        )
         better = distance.detach() < best
         best = torch.where(better, distance.detach(), best)
         for saved, now in zip(kept, (matrix, offset), strict=True):
@@ -111,11 +130,17 @@ def find_decision_layer(answers: Int[Tensor, "layer image"]) -> Int[Tensor, " im
     return len(answers) - agrees.sum(0)
 
 
-def intersection_over_union(said: Int[Tensor, "image patch"], shown: Int[Tensor, "image patch"], n_labels: int) -> Tensor:
+def intersection_over_union(
+    said: Int[Tensor, "image patch"], shown: Int[Tensor, "image patch"], n_labels: int
+) -> Tensor:
     """Mean over labels of (patches that are and are called so) / (patches that are or are called so), 0 to 1.
 
     Labels that are neither shown nor said anywhere are left out.
     """
-    both = torch.stack([((said == label) & (shown == label)).sum() for label in range(n_labels)]).double()
-    either = torch.stack([((said == label) | (shown == label)).sum() for label in range(n_labels)]).double()
+    both = torch.stack(
+        [((said == label) & (shown == label)).sum() for label in range(n_labels)]
+    ).double()
+    either = torch.stack(
+        [((said == label) | (shown == label)).sum() for label in range(n_labels)]
+    ).double()
     return (both / either)[either > 0].mean()

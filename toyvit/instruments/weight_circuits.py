@@ -22,7 +22,9 @@ Heads = tuple[Tensor, Tensor, Tensor, Tensor]
 Square = Float[Tensor, "head model to_model"]
 
 
-def fold_norm(norm: nn.Module, kind: str, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes model"]:
+def fold_norm(
+    norm: nn.Module, kind: str, x: Float[Tensor, "*axes model"]
+) -> Float[Tensor, "*axes model"]:
     """The linear part of a norm: minus the mean over the width (LayerNorm), times the gain; x itself without a norm."""
     if kind == "none":
         return x
@@ -76,12 +78,17 @@ def find_singular_directions(
     left: Float[Tensor, "*heads model feature"], right: Float[Tensor, "*heads feature to_model"]
 ) -> SingularDirections:
     """Singular directions of left @ right through two thin QR decompositions and an h x h one, never forming d x d."""
-    (q_left, r_left), (q_right, r_right) = torch.linalg.qr(left.double()), torch.linalg.qr(right.mT.double())
+    (q_left, r_left), (q_right, r_right) = (
+        torch.linalg.qr(left.double()),
+        torch.linalg.qr(right.mT.double()),
+    )
     u, size, v = torch.linalg.svd(r_left @ r_right.mT)
     return SingularDirections((q_left @ u).mT.float(), size.float(), (v @ q_right.mT).float())
 
 
-def project_to_pixels(model: ViT, along: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes channel height width"]:
+def project_to_pixels(
+    model: ViT, along: Float[Tensor, "*axes model"]
+) -> Float[Tensor, "*axes channel height width"]:
     """Pictures of stream directions through the patch embedding: pixel p holds direction . W_E[p].
 
     The sum over pixels of picture times patch is how far the patch's embedding goes along the direction. Exact for the first
@@ -89,17 +96,24 @@ def project_to_pixels(model: ViT, along: Float[Tensor, "*axes model"]) -> Float[
     """
     size = model.config.stated("patch_size")
     return rearrange(
-        along @ model.patch.weight.detach(), "... (channel height width) -> ... channel height width", height=size, width=size
+        along @ model.patch.weight.detach(),
+        "... (channel height width) -> ... channel height width",
+        height=size,
+        width=size,
     )
 
 
-def compose_virtual_heads(model: ViT, early: int, late: int) -> Float[Tensor, "head to_head model to_model"]:
+def compose_virtual_heads(
+    model: ViT, early: int, late: int
+) -> Float[Tensor, "head to_head model to_model"]:
     """W_OV^a W_OV^b for every head a of an earlier layer and b of a later one (Elhage 2021, virtual attention heads).
 
     What a token adds to one that b, through a, attends to: its pattern is A^b A^a.
     """
     if not early < late:
-        raise BadInput(f"a virtual head is of an earlier layer and a later one, got {early} and {late}")
+        raise BadInput(
+            f"a virtual head is of an earlier layer and a later one, got {early} and {late}"
+        )
     return torch.einsum("amn,bnk->abmk", ov_circuit(model, early), ov_circuit(model, late))
 
 
@@ -127,7 +141,10 @@ def split_scores(
         pattern = "(part head feature) -> part head 1 feature"
         biases: Tensor = block.attn.qkv.bias  # type: ignore[union-attr, assignment]
         bias_q, bias_k, _ = rearrange(biases, pattern, part=3, head=config.n_heads)
-        queries["position"], keys["position"] = queries["position"] + bias_q, keys["position"] + bias_k
+        queries["position"], keys["position"] = (
+            queries["position"] + bias_q,
+            keys["position"] + bias_k,
+        )
     return {
         (asks, answers): (queries[asks] @ keys[answers].mT / config.d_head**0.5).detach()
         for asks in ("position", "content")

@@ -25,7 +25,9 @@ def trace(model: ViT, images: Images, only: Iterable[str] = ("*",)) -> dict[str,
     return {site: tap.values[site] for site in model.sites() if site in tap.values}
 
 
-def run_model(model: ViT, images: Images, tap: Tap = untouched) -> Float[Tensor, "image *patch label"]:
+def run_model(
+    model: ViT, images: Images, tap: Tap = untouched
+) -> Float[Tensor, "image *patch label"]:
     """Logits under an intervention, without gradients: `run(model, images, tap=replacing({...}))`."""
     with torch.no_grad():
         return model(images, tap)
@@ -56,7 +58,9 @@ def ablate_heads(
     def silenced(layer: int, z: Tensor) -> Tensor:
         z = z.clone()
         for _, head in (pair for pair in heads if pair[0] == layer):
-            z[:, :, head] = 0 if ablation == "zero" else residual[f"blocks.{layer}.attn.z"][:, :, head].mean(0)
+            z[:, :, head] = (
+                0 if ablation == "zero" else residual[f"blocks.{layer}.attn.z"][:, :, head].mean(0)
+            )
         return z
 
     later = {layer for layer, _ in heads} - {first}
@@ -64,5 +68,7 @@ def ablate_heads(
     block, z = model.blocks[first], silenced(first, residual[f"blocks.{first}.attn.z"])
     with torch.no_grad():
         written = block.attn.out(z.flatten(2))  # type: ignore[union-attr, operator]
-        x = block.continue_after_attention(residual[f"blocks.{first}.resid_pre"] + written, untouched)  # type: ignore[operator]
+        x = block.continue_after_attention(
+            residual[f"blocks.{first}.resid_pre"] + written, untouched
+        )  # type: ignore[operator]
     return run_from(model, x, first + 1, tap)

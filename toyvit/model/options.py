@@ -18,7 +18,11 @@ class LayerNorm(nn.Module):
 
     def __init__(self, width: int, epsilon: float) -> None:
         super().__init__()
-        self.gain, self.bias, self.epsilon = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width)), epsilon
+        self.gain, self.bias, self.epsilon = (
+            nn.Parameter(torch.ones(width)),
+            nn.Parameter(torch.zeros(width)),
+            epsilon,
+        )
 
     def normalize(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.epsilon)
@@ -66,9 +70,13 @@ def _learned(config: ModelConfig) -> Tensor:
 def _sincos(config: ModelConfig) -> Tensor:
     """Fixed 2-D sine-cosine positions (the 2-D form of Vaswani 2017): half the width for rows, half for columns."""
     rows, columns = config.grid
-    places = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), -1).flatten(0, 1)
+    places = torch.stack(
+        torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), -1
+    ).flatten(0, 1)
     n_waves = -(-config.d_model // 4)
-    angles = places[:, :, None] * 10000.0 ** (-torch.arange(n_waves) / n_waves)  # patch, (row column), wave
+    angles = places[:, :, None] * 10000.0 ** (
+        -torch.arange(n_waves) / n_waves
+    )  # patch, (row column), wave
     return torch.cat([angles.sin(), angles.cos()], -1).flatten(1)[:, : config.d_model]
 
 
@@ -97,7 +105,10 @@ def _local(config: ModelConfig) -> Tensor:
     """Patches see patches at most `window` rows and columns away; CLS and registers see, and are seen by, all."""
     allowed = torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool)
     rows, columns = _grid_places(config)
-    far = torch.maximum((rows[:, None] - rows).abs(), (columns[:, None] - columns).abs()) > config.window
+    far = (
+        torch.maximum((rows[:, None] - rows).abs(), (columns[:, None] - columns).abs())
+        > config.window
+    )
     allowed[config.n_prefix :, config.n_prefix :] = ~far
     return allowed
 

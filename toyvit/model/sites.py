@@ -50,7 +50,12 @@ def _with_mlp(config: ModelConfig) -> bool:
 SITES = (
     Site("patches", "image patch pixel", "the picture cut into patches"),
     Site("embed", "image patch model", "patch embeddings, before positions"),
-    Site("pos_embed", "patch model", "positions added to the patches", lambda config: config.positions != "none"),
+    Site(
+        "pos_embed",
+        "patch model",
+        "positions added to the patches",
+        lambda config: config.positions != "none",
+    ),
     Site("blocks.{layer}.resid_pre", "image token model", "residual stream entering the block"),
     Site("blocks.{layer}.ln1.scale", "image token one", "what the first norm divides by", _normed),
     Site("blocks.{layer}.ln1.normalized", "image token model", "what attention reads"),
@@ -60,23 +65,54 @@ SITES = (
     Site("blocks.{layer}.attn.q", "image token head feature", "queries"),
     Site("blocks.{layer}.attn.k", "image token head feature", "keys"),
     Site("blocks.{layer}.attn.v", "image token head feature", "values"),
-    Site("blocks.{layer}.attn.attn_scores", "image head query key", "attention scores, scaled and masked (-inf)"),
+    Site(
+        "blocks.{layer}.attn.attn_scores",
+        "image head query key",
+        "attention scores, scaled and masked (-inf)",
+    ),
     Site("blocks.{layer}.attn.pattern", "image head query key", "attention pattern; rows sum to 1"),
     Site("blocks.{layer}.attn.z", "image token head feature", "values mixed by the pattern"),
-    Site("blocks.{layer}.attn.result", "image token head model", "what each head writes, before the output bias"),
-    Site("blocks.{layer}.attn_out", "image token model", "what attention adds to the residual stream"),
-    Site("blocks.{layer}.resid_mid", "image token model", "residual stream between attention and MLP", _with_mlp),
     Site(
-        "blocks.{layer}.ln2.scale", "image token one", "what the second norm divides by", lambda c: _with_mlp(c) and _normed(c)
+        "blocks.{layer}.attn.result",
+        "image token head model",
+        "what each head writes, before the output bias",
+    ),
+    Site(
+        "blocks.{layer}.attn_out", "image token model", "what attention adds to the residual stream"
+    ),
+    Site(
+        "blocks.{layer}.resid_mid",
+        "image token model",
+        "residual stream between attention and MLP",
+        _with_mlp,
+    ),
+    Site(
+        "blocks.{layer}.ln2.scale",
+        "image token one",
+        "what the second norm divides by",
+        lambda c: _with_mlp(c) and _normed(c),
     ),
     Site("blocks.{layer}.ln2.normalized", "image token model", "what the MLP reads", _with_mlp),
-    Site("blocks.{layer}.mlp.pre", "image token neuron", "MLP units before the activation", _with_mlp),
-    Site("blocks.{layer}.mlp.post", "image token neuron", "MLP units after the activation", _with_mlp),
-    Site("blocks.{layer}.mlp_out", "image token model", "what the MLP adds to the residual stream", _with_mlp),
+    Site(
+        "blocks.{layer}.mlp.pre", "image token neuron", "MLP units before the activation", _with_mlp
+    ),
+    Site(
+        "blocks.{layer}.mlp.post", "image token neuron", "MLP units after the activation", _with_mlp
+    ),
+    Site(
+        "blocks.{layer}.mlp_out",
+        "image token model",
+        "what the MLP adds to the residual stream",
+        _with_mlp,
+    ),
     Site("blocks.{layer}.resid_post", "image token model", "residual stream leaving the block"),
     Site("ln_final.scale", "image token one", "what the final norm divides by", _normed),
     Site("ln_final.normalized", "image token model", "what the read-out reads"),
-    Site("readout", "image model", "the token, or the mean, that the head reads; one row a patch for every-patch read-outs"),
+    Site(
+        "readout",
+        "image model",
+        "the token, or the mean, that the head reads; one row a patch for every-patch read-outs",
+    ),
     Site("logits", "image label", "the model's answer; one row a patch for every-patch read-outs"),
 )
 

@@ -74,7 +74,9 @@ class replacing:
             return value
         new = self.values[site]
         if new.shape != value.shape:
-            raise ValueError(f"{site} holds {tuple(value.shape)}, the replacement is {tuple(new.shape)}")
+            raise ValueError(
+                f"{site} holds {tuple(value.shape)}, the replacement is {tuple(new.shape)}"
+            )
         return new
 
 
@@ -99,7 +101,9 @@ class within:
         self.prefix, self.tap = prefix, tap
         names = list_wanted(tap)
         self.sites = (
-            None if names is None else frozenset(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+            None
+            if names is None
+            else frozenset(name.removeprefix(prefix) for name in names if name.startswith(prefix))
         )
 
     def __call__(self, site: str, value: Tensor, /) -> Tensor:
@@ -112,7 +116,11 @@ class then:
     def __init__(self, first: Tap, second: Tap) -> None:
         self.first, self.second = first, second
         names = [list_wanted(first), list_wanted(second)]
-        self.sites = None if None in names else frozenset().union(*(name for name in names if name is not None))
+        self.sites = (
+            None
+            if None in names
+            else frozenset().union(*(name for name in names if name is not None))
+        )
 
     def __call__(self, site: str, value: Tensor, /) -> Tensor:
         return self.second(site, self.first(site, value))

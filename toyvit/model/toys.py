@@ -32,7 +32,9 @@ class Superposition(nn.Module):
         self.weight = nn.Parameter(draws / n_hidden**0.5)
         self.bias = nn.Parameter(torch.zeros(n_copies, n_features))
 
-    def forward(self, x: Float[Tensor, "image copy feature"], tap: Tap = untouched) -> Float[Tensor, "image copy feature"]:
+    def forward(
+        self, x: Float[Tensor, "image copy feature"], tap: Tap = untouched
+    ) -> Float[Tensor, "image copy feature"]:
         hidden = tap("hidden", torch.einsum("icf,cfh->ich", x, self.weight))
         pre = tap("pre", torch.einsum("ich,cfh->icf", hidden, self.weight) + self.bias)
         return tap("output", pre.relu())
@@ -49,7 +51,9 @@ class RankOne(nn.Module):
     def __init__(self, size: int = 20, scale: float = 0.01, seed: int = 0) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.factors = nn.ParameterDict({name: nn.Parameter(scale * torch.randn(size, generator=generator)) for name in "abc"})
+        self.factors = nn.ParameterDict(
+            {name: nn.Parameter(scale * torch.randn(size, generator=generator)) for name in "abc"}
+        )
 
     def forward(self, tap: Tap = untouched) -> Float[Tensor, "size size size"]:
         a, b, c = (tap(name, factor) for name, factor in self.factors.items())
@@ -67,10 +71,14 @@ class MLP(nn.Module):
         with torch.no_grad():
             for weight in self.parameters():
                 weight.mul_(scale)
-        hidden = [f"layers.{place}.{site}" for place in range(len(widths) - 2) for site in ("pre", "post")]
+        hidden = [
+            f"layers.{place}.{site}" for place in range(len(widths) - 2) for site in ("pre", "post")
+        ]
         self.sites = ("input", *hidden, "logits")
 
-    def forward(self, x: Float[Tensor, "image feature"], tap: Tap = untouched) -> Float[Tensor, "image label"]:
+    def forward(
+        self, x: Float[Tensor, "image feature"], tap: Tap = untouched
+    ) -> Float[Tensor, "image label"]:
         x = tap("input", x)
         for place, layer in enumerate(self.layers[:-1]):
             x = tap(f"layers.{place}.pre", layer(x))
@@ -91,7 +99,9 @@ class Sums(nn.Module):
             self.first, self.second = nn.Linear(d_embed, d_hidden), nn.Linear(d_embed, d_hidden)
             self.head = nn.Linear(d_hidden, p, bias=False)
 
-    def forward(self, pairs: Int[Tensor, "image 2"], tap: Tap = untouched) -> Float[Tensor, "image label"]:
+    def forward(
+        self, pairs: Int[Tensor, "image 2"], tap: Tap = untouched
+    ) -> Float[Tensor, "image label"]:
         a, b = tap("embed", self.embed(pairs)).unbind(1)
         post = tap("post", F.gelu(tap("pre", self.first(a) + self.second(b))))
         return tap("logits", self.head(post))

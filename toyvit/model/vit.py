@@ -36,9 +36,19 @@ class Attention(nn.Module):
     def head_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """W_Q, W_K, W_V, each (H, d, h), and W_O (H, h, d), for row vectors (x @ W)."""
         w_q, w_k, w_v = rearrange(
-            self.qkv.weight, "(part head feature) model -> part head model feature", part=3, head=self.n_heads
+            self.qkv.weight,
+            "(part head feature) model -> part head model feature",
+            part=3,
+            head=self.n_heads,
         )
-        return w_q, w_k, w_v, rearrange(self.out.weight, "model (head feature) -> head feature model", head=self.n_heads)
+        return (
+            w_q,
+            w_k,
+            w_v,
+            rearrange(
+                self.out.weight, "model (head feature) -> head feature model", head=self.n_heads
+            ),
+        )
 
     def project_qkv(self, x: Tensor, tap: Tap) -> list[Tensor]:
         """q, k, v, each (B, T, H, h). An edited per-head input adds W (new - x): exactly nothing where nothing changed."""
@@ -48,12 +58,16 @@ class Attention(nn.Module):
                 shared = x[:, :, None].expand(-1, -1, self.n_heads, -1)
                 read = tap(f"{name}_input", shared)
                 if read is not shared:
-                    packed[part] = packed[part] + torch.einsum("bthd,hdf->bthf", read - shared, self.head_weights()[part])
+                    packed[part] = packed[part] + torch.einsum(
+                        "bthd,hdf->bthf", read - shared, self.head_weights()[part]
+                    )
         return [tap(f"attn.{name}", part) for name, part in zip("qkv", packed, strict=True)]
 
     def forward(self, x: Tensor, mask: Tensor, tap: Tap) -> Tensor:
         (n, t, _), h = x.shape, self.n_heads
-        q, k, v = (part.transpose(1, 2).reshape(n * h, t, self.d_head) for part in self.project_qkv(x, tap))
+        q, k, v = (
+            part.transpose(1, 2).reshape(n * h, t, self.d_head) for part in self.project_qkv(x, tap)
+        )
         scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=1 / math.sqrt(self.d_head))
         scores = tap("attn.attn_scores", scores.view(n, h, t, t))
         pattern = tap("attn.pattern", scores.softmax(-1))
@@ -95,7 +109,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, tap: Tap) -> Tensor:
         x = tap("resid_pre", x)
         added = self.attn(self.ln1(x, within("ln1.", tap)), mask, tap)
-        return self.continue_after_attention(x + tap("attn_out", F.dropout(added, self.dropout, self.training)), tap)
+        return self.continue_after_attention(
+            x + tap("attn_out", F.dropout(added, self.dropout, self.training)), tap
+        )
 
     def continue_after_attention(self, x: Tensor, tap: Tap) -> Tensor:
         """The residual stream that attention has written to, taken through the rest of the block."""
@@ -127,7 +143,11 @@ class ViT(nn.Module):
         self.ln_final = options.NORMS[config.norm](config.d_model, config.norm_epsilon)
         self.head = nn.Linear(config.d_model, options.count_outputs(config), bias=config.bias)
         allowed = options.MASKS[config.mask](config)
-        mask = torch.zeros(1, 1, 1) if allowed is None else torch.zeros(allowed.shape).masked_fill(~allowed, -math.inf)
+        mask = (
+            torch.zeros(1, 1, 1)
+            if allowed is None
+            else torch.zeros(allowed.shape).masked_fill(~allowed, -math.inf)
+        )
         self.register_buffer("mask", mask, persistent=False)
         self.initialize(torch.Generator().manual_seed(seed))
 
@@ -171,18 +191,31 @@ class ViT(nn.Module):
 
     def embed(self, images: Tensor, tap: Tap = untouched) -> Float[Tensor, "image token model"]:
         """Pictures to the residual stream that enters the first block."""
-        size, expected = self.config.patch_size, (self.config.n_channels, *self.config.stated("image_size"))
+        size, expected = (
+            self.config.patch_size,
+            (self.config.n_channels, *self.config.stated("image_size")),
+        )
         if tuple(images.shape[1:]) != expected:
-            raise BadInput(f"pictures are (image, channel, height, width) with {expected} here, got {tuple(images.shape)}")
-        pattern = "image channel (row height) (column width) -> image (row column) (channel height width)"
+            raise BadInput(
+                f"pictures are (image, channel, height, width) with {expected} here, got {tuple(images.shape)}"
+            )
+        pattern = (
+            "image channel (row height) (column width) -> image (row column) (channel height width)"
+        )
         x = self.patch(tap("patches", rearrange(images, pattern, height=size, width=size)))
         x = tap("embed", x)
         if self.positions is not None:
             x = x + tap("pos_embed", self.positions)
         prefix = self.prefix.expand(len(x), -1, -1)
-        return F.dropout(torch.cat([prefix, x], 1) if self.config.n_prefix else x, self.config.dropout, self.training)
+        return F.dropout(
+            torch.cat([prefix, x], 1) if self.config.n_prefix else x,
+            self.config.dropout,
+            self.training,
+        )
 
-    def run_blocks(self, x: Tensor, first: int = 0, tap: Tap = untouched) -> Float[Tensor, "image token model"]:
+    def run_blocks(
+        self, x: Tensor, first: int = 0, tap: Tap = untouched
+    ) -> Float[Tensor, "image token model"]:
         """The residual stream entering block `first`, taken through that block and all later ones."""
         mask = self.mask.expand(len(x) * self.config.n_heads, -1, -1)
         for layer, block in enumerate(self.blocks[first:], first):
@@ -209,7 +242,9 @@ class ViT(nn.Module):
         tap = recording(select_sites(names, self.config))
         return self(images, tap), Cache(tap.values)
 
-    def run_with_hooks(self, images: Tensor, fwd_hooks: Iterable[tuple[str, Callable[..., Any]]]) -> Tensor:
+    def run_with_hooks(
+        self, images: Tensor, fwd_hooks: Iterable[tuple[str, Callable[..., Any]]]
+    ) -> Tensor:
         """Logits with functions `hook(value, hook=site)` at named sites, as in TransformerLens; None leaves the value."""
 
         def changed(site: str, function: Callable[..., Any]) -> Callable[[Tensor], Tensor]:
@@ -245,7 +280,11 @@ class Cache(dict[str, Tensor]):
         if isinstance(key, tuple):
             name, layer = key
             prefix = f"blocks.{layer}."
-            found = [site for site in self if site.startswith(prefix) and site.split(".")[-1] == normalize_site(name)]
+            found = [
+                site
+                for site in self
+                if site.startswith(prefix) and site.split(".")[-1] == normalize_site(name)
+            ]
             if len(found) == 1:
                 return self[found[0]]
         elif normalize_site(key) in self:

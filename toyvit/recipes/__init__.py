@@ -35,7 +35,9 @@ def induction() -> RunConfig:
     return RunConfig(
         recipe="induction",
         task=InductionConfig(),
-        model=ModelConfig(n_layers=2, n_heads=1, d_model=64, mask="causal", cls_token=False, readout="last"),
+        model=ModelConfig(
+            n_layers=2, n_heads=1, d_model=64, mask="causal", cls_token=False, readout="last"
+        ),
         train=TrainConfig(steps=2000, batch_size=64, learning_rate=5e-4),
     )
 
@@ -50,7 +52,10 @@ def induction_heads() -> RunConfig:
     """The same with four heads a layer and a higher rate: all last-layer heads become induction heads. Half a CPU minute."""
     run = induction()
     return replace(
-        run, recipe="induction-heads", model=replace(run.model, n_heads=4), train=replace(run.train, learning_rate=1e-3)
+        run,
+        recipe="induction-heads",
+        model=replace(run.model, n_heads=4),
+        train=replace(run.train, learning_rate=1e-3),
     )
 
 
@@ -86,7 +91,14 @@ def mnist_attention() -> RunConfig:
     return RunConfig(
         recipe="mnist-attention",
         task=ClassifyConfig(world="mnist"),
-        model=ModelConfig(n_layers=2, n_heads=4, d_model=64, patch_size=7, attention_bias=True, position_scale=0.02),
+        model=ModelConfig(
+            n_layers=2,
+            n_heads=4,
+            d_model=64,
+            patch_size=7,
+            attention_bias=True,
+            position_scale=0.02,
+        ),
         train=TrainConfig(steps=2000, batch_size=128, learning_rate=2e-3, decay="linear"),
     )
 
@@ -112,7 +124,9 @@ def digits() -> RunConfig:
 def classify() -> RunConfig:
     """Your own pictures (--task.npz FILE), or one factor of a world (--task.world NAME --task.factor NAME); patches of 4."""
     run = mnist_mlp()
-    return replace(run, recipe="classify", task=ClassifyConfig(), model=replace(run.model, patch_size=4))
+    return replace(
+        run, recipe="classify", task=ClassifyConfig(), model=replace(run.model, patch_size=4)
+    )
 
 
 def regress() -> RunConfig:
@@ -123,7 +137,9 @@ def regress() -> RunConfig:
     --model.patch_size N, or none where it is made of cells.
     """
     run = dsprites()
-    return replace(run, recipe="regress", task=RegressConfig(), train=replace(run.train, steps=1000))
+    return replace(
+        run, recipe="regress", task=RegressConfig(), train=replace(run.train, steps=1000)
+    )
 
 
 def dsprites() -> RunConfig:
@@ -132,7 +148,13 @@ def dsprites() -> RunConfig:
         recipe="dsprites",
         task=ClassifyConfig(world="dsprites", factor="shape"),
         model=ModelConfig(
-            n_layers=2, n_heads=4, d_model=64, d_mlp=256, patch_size=16, attention_bias=True, position_scale=0.02
+            n_layers=2,
+            n_heads=4,
+            d_model=64,
+            d_mlp=256,
+            patch_size=16,
+            attention_bias=True,
+            position_scale=0.02,
         ),
         train=TrainConfig(steps=8000, batch_size=64, learning_rate=2e-3, decay="linear"),
     )
@@ -147,7 +169,9 @@ def dsprites_attention() -> RunConfig:
 def dsprites_regress() -> RunConfig:
     """All factors of a dSprites sprite at once, as numbers: 0.74 of the variance after 4,000 steps, still rising."""
     run = dsprites()
-    return replace(run, recipe="dsprites-regress", task=DspritesConfig(), train=replace(run.train, steps=4000))
+    return replace(
+        run, recipe="dsprites-regress", task=DspritesConfig(), train=replace(run.train, steps=4000)
+    )
 
 
 def dsprites_larger() -> RunConfig:
@@ -185,7 +209,10 @@ def reconstruct() -> RunConfig:
     """
     run = digits()
     return replace(
-        run, recipe="reconstruct", task=ReconstructConfig(), model=replace(run.model, patch_size=None, readout="pixels")
+        run,
+        recipe="reconstruct",
+        task=ReconstructConfig(),
+        model=replace(run.model, patch_size=None, readout="pixels"),
     )
 
 
@@ -198,7 +225,9 @@ def markov() -> RunConfig:
     return RunConfig(
         recipe="markov",
         task=MarkovConfig(),
-        model=ModelConfig(n_layers=2, n_heads=1, d_model=16, mask="causal", cls_token=False, readout="every"),
+        model=ModelConfig(
+            n_layers=2, n_heads=1, d_model=16, mask="causal", cls_token=False, readout="every"
+        ),
         train=TrainConfig(steps=2000, batch_size=64, learning_rate=3e-3),
     )
 
@@ -214,7 +243,9 @@ def repeats() -> RunConfig:
     return RunConfig(
         recipe="repeats",
         task=RepeatsConfig(),
-        model=ModelConfig(n_layers=2, n_heads=1, d_model=64, mask="causal", cls_token=False, readout="every"),
+        model=ModelConfig(
+            n_layers=2, n_heads=1, d_model=64, mask="causal", cls_token=False, readout="every"
+        ),
         train=TrainConfig(steps=800, batch_size=64, learning_rate=1e-3),
     )
 
@@ -237,7 +268,13 @@ def addition() -> RunConfig:
             patch_scale=0.25,
         ),
         train=TrainConfig(
-            steps=3000, batch_size=1095, learning_rate=3e-3, warmup=10, epsilon=1e-6, weight_decay=1.0, n_validation=256
+            steps=3000,
+            batch_size=1095,
+            learning_rate=3e-3,
+            warmup=10,
+            epsilon=1e-6,
+            weight_decay=1.0,
+            n_validation=256,
         ),
     )
 
@@ -263,7 +300,15 @@ def counting() -> RunConfig:
     return RunConfig(
         recipe="counting",
         task=CountingConfig(),
-        model=ModelConfig(n_layers=1, n_heads=4, d_model=64, d_mlp=128, patch_size=6, attention_bias=True, position_scale=0.02),
+        model=ModelConfig(
+            n_layers=1,
+            n_heads=4,
+            d_model=64,
+            d_mlp=128,
+            patch_size=6,
+            attention_bias=True,
+            position_scale=0.02,
+        ),
         train=TrainConfig(steps=1100, batch_size=64, learning_rate=1e-3),
     )
 
@@ -279,7 +324,9 @@ def fewshot() -> RunConfig:
     return RunConfig(
         recipe="fewshot",
         task=FewshotConfig(n_classes=512),
-        model=ModelConfig(n_layers=2, n_heads=1, d_model=64, mask="causal", cls_token=False, readout="last"),
+        model=ModelConfig(
+            n_layers=2, n_heads=1, d_model=64, mask="causal", cls_token=False, readout="last"
+        ),
         train=TrainConfig(steps=1500, batch_size=64, learning_rate=1e-3),
     )
 
@@ -298,7 +345,9 @@ def two_pairs() -> RunConfig:
     return RunConfig(
         recipe="two-pairs",
         task=FewshotConfig(n_pairs=2, n_classes=50, n_labels=5, labels="random", burstiness=1),
-        model=ModelConfig(n_layers=2, n_heads=8, d_model=64, mask="causal", cls_token=False, readout="last"),
+        model=ModelConfig(
+            n_layers=2, n_heads=8, d_model=64, mask="causal", cls_token=False, readout="last"
+        ),
         train=TrainConfig(steps=600, batch_size=64, learning_rate=1e-3),
     )
 
@@ -306,7 +355,12 @@ def two_pairs() -> RunConfig:
 def apples() -> RunConfig:
     """Counting with up to six squares a side that do not count: above 0.99, held-out pairs too, no plateau. 30 CPU seconds."""
     run = counting()
-    return replace(run, recipe="apples", task=CountingConfig(distractors=6), train=replace(run.train, steps=1500))
+    return replace(
+        run,
+        recipe="apples",
+        task=CountingConfig(distractors=6),
+        train=replace(run.train, steps=1500),
+    )
 
 
 def objects() -> RunConfig:
@@ -317,7 +371,15 @@ def objects() -> RunConfig:
     return RunConfig(
         recipe="objects",
         task=ObjectsConfig(),
-        model=ModelConfig(n_layers=2, n_heads=4, d_model=64, d_mlp=128, cls_token=False, readout="every", position_scale=0.02),
+        model=ModelConfig(
+            n_layers=2,
+            n_heads=4,
+            d_model=64,
+            d_mlp=128,
+            cls_token=False,
+            readout="every",
+            position_scale=0.02,
+        ),
         train=TrainConfig(steps=1500, batch_size=64, learning_rate=2e-3, decay="linear"),
     )
 
@@ -341,7 +403,9 @@ def sort_of_clevr() -> RunConfig:
             cls_token=False,
             readout="last",
         ),
-        train=TrainConfig(steps=2500, batch_size=64, learning_rate=1e-3, decay="linear", n_validation=256),
+        train=TrainConfig(
+            steps=2500, batch_size=64, learning_rate=1e-3, decay="linear", n_validation=256
+        ),
     )
 
 
@@ -353,7 +417,9 @@ def same_different() -> RunConfig:
     return RunConfig(
         recipe="same-different",
         task=RelationsConfig(ask="same"),
-        model=ModelConfig(n_layers=2, n_heads=4, d_model=64, attention_bias=True, position_scale=0.1),
+        model=ModelConfig(
+            n_layers=2, n_heads=4, d_model=64, attention_bias=True, position_scale=0.1
+        ),
         train=TrainConfig(steps=1000, batch_size=64, learning_rate=1e-3),
     )
 
@@ -371,7 +437,12 @@ def odd_one_out() -> RunConfig:
     0.92 on unseen shapes. Under half a CPU minute.
     """
     run = same_different()
-    return replace(run, recipe="odd-one-out", task=RelationsConfig(ask="odd"), train=replace(run.train, steps=2500))
+    return replace(
+        run,
+        recipe="odd-one-out",
+        task=RelationsConfig(ask="odd"),
+        train=replace(run.train, steps=2500),
+    )
 
 
 def match_to_sample() -> RunConfig:
@@ -384,7 +455,9 @@ def match_to_sample() -> RunConfig:
     return RunConfig(
         recipe="match-to-sample",
         task=RelationsConfig(ask="match", rows=3, columns=2, alike=0.8),
-        model=ModelConfig(n_layers=2, n_heads=4, d_model=64, d_mlp=128, attention_bias=True, position_scale=0.3),
+        model=ModelConfig(
+            n_layers=2, n_heads=4, d_model=64, d_mlp=128, attention_bias=True, position_scale=0.3
+        ),
         train=TrainConfig(steps=5000, batch_size=64, learning_rate=1e-3),
     )
 

@@ -12,8 +12,12 @@ from toyvit.replications.record import LAB, Check, Outcome, Replication, build_l
 
 def run_seed(seed: int, folder: Path, recipe: RunConfig | None = None) -> Outcome:
     recipe = recipe or addition()
-    path = train_and_measure(recipe, seed, folder / "run", ["performance"], ["test", "train"], images=512)
-    right = {split: load_curve(path, "performance", "accuracy", split) for split in ("train", "test")}
+    path = train_and_measure(
+        recipe, seed, folder / "run", ["performance"], ["test", "train"], images=512
+    )
+    right = {
+        split: load_curve(path, "performance", "accuracy", split) for split in ("train", "test")
+    }
     numbers = {
         "training_95": find_reaching(right["train"], 0.95),
         "test_10": find_reaching(right["test"], 0.10),
@@ -22,7 +26,9 @@ def run_seed(seed: int, folder: Path, recipe: RunConfig | None = None) -> Outcom
         "best": float(right["test"].max()),
     }
     shown = {"training pairs": to_points(right["train"]), "test pairs": to_points(right["test"])}
-    panel = build_lines("p = 37, glyphs", "step", "accuracy", shown, levels={"chance": 1 / 37}, scale="symlog")
+    panel = build_lines(
+        "p = 37, glyphs", "step", "accuracy", shown, levels={"chance": 1 / 37}, scale="symlog"
+    )
     return Outcome(numbers, [panel])
 
 

@@ -13,19 +13,41 @@ from toyvit.runs.handle import load_baselines
 
 
 def run_seed(seed: int, folder: Path, recipe: RunConfig | None = None) -> Outcome:
-    path = train_and_measure(recipe or counting(), seed, folder / "run", ["performance"], ["test", "held_out"])
-    right = {split: load_curve(path, "performance", "accuracy", split) for split in ("test", "held_out")}
+    path = train_and_measure(
+        recipe or counting(), seed, folder / "run", ["performance"], ["test", "held_out"]
+    )
+    right = {
+        split: load_curve(path, "performance", "accuracy", split) for split in ("test", "held_out")
+    }
     numbers = {
         "seen": float(right["test"].iloc[-1]),
         "held_out": float(right["held_out"].iloc[-1]),
-        "detected": float(detect_in_curve(right["test"], find_rate_changes((recipe or counting()).train)) is not None),
+        "detected": float(
+            detect_in_curve(right["test"], find_rate_changes((recipe or counting()).train))
+            is not None
+        ),
     }
-    shown = {"pairs that were trained": to_points(right["test"]), "pairs kept apart": to_points(right["held_out"])}
+    shown = {
+        "pairs that were trained": to_points(right["test"]),
+        "pairs kept apart": to_points(right["held_out"]),
+    }
     level = {
-        name.removeprefix("accuracy."): value for name, value in load_baselines(path).items() if name == "accuracy.uniform"
+        name.removeprefix("accuracy."): value
+        for name, value in load_baselines(path).items()
+        if name == "accuracy.uniform"
     }
     return Outcome(
-        numbers, [build_lines("discs on two sides, how many in all", "step", "accuracy", shown, levels=level, scale="symlog")]
+        numbers,
+        [
+            build_lines(
+                "discs on two sides, how many in all",
+                "step",
+                "accuracy",
+                shown,
+                levels=level,
+                scale="symlog",
+            )
+        ],
     )
 
 

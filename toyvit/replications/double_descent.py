@@ -41,7 +41,9 @@ def train_toy(x: Tensor, seed: int, steps: int) -> Superposition:
     return model
 
 
-def run_seed(seed: int, folder: Path, steps: int = STEPS, sizes: tuple[int, ...] = SIZES) -> Outcome:
+def run_seed(
+    seed: int, folder: Path, steps: int = STEPS, sizes: tuple[int, ...] = SIZES
+) -> Outcome:
     generator = torch.Generator().manual_seed(2**20 + seed)
     unseen, rows = draw_samples(TESTED, generator), []
     for size in sizes:
@@ -49,8 +51,13 @@ def run_seed(seed: int, folder: Path, steps: int = STEPS, sizes: tuple[int, ...]
         model = train_toy(x, seed, steps)
         with torch.no_grad():
             hidden, weight = x @ model.weight[0], model.weight[0]
-            errors = [(model(one[:, None])[:, 0] - one).square().sum(1).mean().item() for one in (x, unseen)]
-            rows.append([*errors, *(feature_dimensionality(one).max().item() for one in (weight, hidden))])
+            errors = [
+                (model(one[:, None])[:, 0] - one).square().sum(1).mean().item()
+                for one in (x, unseen)
+            ]
+            rows.append(
+                [*errors, *(feature_dimensionality(one).max().item() for one in (weight, hidden))]
+            )
     training, test, of_features, of_samples = map(list, zip(*rows, strict=True))
     worst = max(range(len(sizes)), key=test.__getitem__)
     numbers = {
@@ -96,10 +103,40 @@ ROW = Replication(
     ),
     run=run_seed,
     checks=(
-        Check("rise", "test error at its worst over that of the smallest set", "above 1", PLOT, 1.02, inf, must=True),
-        Check("fall", "test error at its worst over that of the largest set", "above 1", PLOT, 1.02, inf, must=True),
-        Check("features_gain", "largest dimensionality of a feature, largest set over smallest", "rises", PLOT, 1.5, inf),
-        Check("samples_loss", "largest dimensionality of a sample, smallest set over largest", "falls", PLOT, 1.5, inf),
+        Check(
+            "rise",
+            "test error at its worst over that of the smallest set",
+            "above 1",
+            PLOT,
+            1.02,
+            inf,
+            must=True,
+        ),
+        Check(
+            "fall",
+            "test error at its worst over that of the largest set",
+            "above 1",
+            PLOT,
+            1.02,
+            inf,
+            must=True,
+        ),
+        Check(
+            "features_gain",
+            "largest dimensionality of a feature, largest set over smallest",
+            "rises",
+            PLOT,
+            1.5,
+            inf,
+        ),
+        Check(
+            "samples_loss",
+            "largest dimensionality of a sample, smallest set over largest",
+            "falls",
+            PLOT,
+            1.5,
+            inf,
+        ),
         Check("worst_size", "size of the worst set", "between the regimes", PLOT, 4, 3000),
     ),
     minutes=0.5,

@@ -15,7 +15,9 @@ from toyvit.runs.handle import Run, load_baselines
 RECIPE = RunConfig(
     recipe="fewshot",
     task=FewshotConfig(n_pairs=2, n_classes=50, n_labels=5, burstiness=1, labels="random"),
-    model=ModelConfig(n_layers=2, n_heads=8, d_model=64, mask="causal", cls_token=False, readout="last"),
+    model=ModelConfig(
+        n_layers=2, n_heads=8, d_model=64, mask="causal", cls_token=False, readout="last"
+    ),
     train=TrainConfig(steps=6000, batch_size=32, learning_rate=1e-4),
 )
 
@@ -37,7 +39,10 @@ def score_alone(path: Path) -> float:
 
 def run_seed(seed: int, folder: Path, recipe: RunConfig = RECIPE) -> Outcome:
     path = train_and_measure(recipe, seed, folder / "run", ["performance", "induction"])
-    nats, right = load_curve(path, "performance", "loss"), load_curve(path, "performance", "accuracy")
+    nats, right = (
+        load_curve(path, "performance", "loss"),
+        load_curve(path, "performance", "accuracy"),
+    )
     strength, before = (
         load_curve(path, "induction", "strength", layer=1),
         load_curve(path, "induction", "previous_cell", layer=0),
@@ -59,7 +64,10 @@ def run_seed(seed: int, folder: Path, recipe: RunConfig = RECIPE) -> Outcome:
         numbers,
         [
             panel(
-                "loss", y="cross-entropy (nats)", curves={"all heads": to_points(nats, batch)}, levels={"bag of labels": bag}
+                "loss",
+                y="cross-entropy (nats)",
+                curves={"all heads": to_points(nats, batch)},
+                levels={"bag of labels": bag},
             ),
             panel(
                 "the circuit, strongest heads",
@@ -88,8 +96,22 @@ ROW = Replication(
     ),
     run=run_seed,
     checks=(
-        Check("plateau", "loss half-way to the drop, over the loss of the bag of labels", "1.00 (ln 2)", PLOT, 0.85, 1.15),
-        Check("drop_middle", "sequences when the loss is half of the plateau's", "200,000 to 300,000", PLOT, 100000, 600000),
+        Check(
+            "plateau",
+            "loss half-way to the drop, over the loss of the bag of labels",
+            "1.00 (ln 2)",
+            PLOT,
+            0.85,
+            1.15,
+        ),
+        Check(
+            "drop_middle",
+            "sequences when the loss is half of the plateau's",
+            "200,000 to 300,000",
+            PLOT,
+            100000,
+            600000,
+        ),
         Check("accuracy", "accuracy at the end", "1.00", PLOT, 0.98, 1, must=True),
         Check("strength", "induction strength of the best head", "0.85", PLOT, 0.7, 1),
         Check("alone", "accuracy with that layer's best head alone", "0.98", PLOT, 0.9, 1),

@@ -13,14 +13,29 @@ from toyvit.replications.record import LAB, Check, Outcome, Replication, build_l
 from toyvit.runs.handle import load_baselines
 
 
-def run_seed(seed: int, folder: Path, deep: RunConfig | None = None, control: RunConfig | None = None) -> Outcome:
-    two = train_and_measure(deep or induction(), seed, folder / "two-layers", ["performance", "induction", "head_ablation"])
-    one = train_and_measure(control or induction_control(), seed, folder / "one-layer", ["performance"])
+def run_seed(
+    seed: int, folder: Path, deep: RunConfig | None = None, control: RunConfig | None = None
+) -> Outcome:
+    two = train_and_measure(
+        deep or induction(),
+        seed,
+        folder / "two-layers",
+        ["performance", "induction", "head_ablation"],
+    )
+    one = train_and_measure(
+        control or induction_control(), seed, folder / "one-layer", ["performance"]
+    )
     right, alone = (load_curve(path, "performance", "accuracy") for path in (two, one))
-    mass, before = load_curve(two, "induction", "mass", layer=1), load_curve(two, "induction", "previous_cell", layer=0)
+    mass, before = (
+        load_curve(two, "induction", "mass", layer=1),
+        load_curve(two, "induction", "previous_cell", layer=0),
+    )
     without = load_curve(two, "head_ablation", "accuracy", layer=1, ablation="zero")
     bag = load_baselines(two)["accuracy.bag_of_labels"]
-    rise, change = find_window(right, bag), detect_in_curve(right, find_rate_changes((deep or induction()).train))
+    rise, change = (
+        find_window(right, bag),
+        detect_in_curve(right, find_rate_changes((deep or induction()).train)),
+    )
     numbers = {
         "bag": bag,
         "onset": float(rise[0]) if rise else None,
@@ -33,7 +48,8 @@ def run_seed(seed: int, folder: Path, deep: RunConfig | None = None, control: Ru
         "cut_out": float(without.iloc[-1]),
         "one_layer": float(alone.iloc[-1]),
         "one_layer_detected": float(
-            detect_in_curve(alone, find_rate_changes((control or induction_control()).train)) is not None
+            detect_in_curve(alone, find_rate_changes((control or induction_control()).train))
+            is not None
         ),
     }
     panel = partial(build_lines, x="step")
@@ -49,7 +65,10 @@ def run_seed(seed: int, folder: Path, deep: RunConfig | None = None, control: Ru
             panel(
                 "the circuit",
                 y="attention mass",
-                curves={"induction, layer 1": to_points(mass), "previous cell, layer 0": to_points(before)},
+                curves={
+                    "induction, layer 1": to_points(mass),
+                    "previous cell, layer 0": to_points(before),
+                },
             ),
         ],
     )
@@ -65,12 +84,34 @@ ROW = Replication(
     ),
     run=run_seed,
     checks=(
-        Check("width", "steps of the rise over the steps before", "0.10 to 0.17", LAB, 0.05, 0.25, must=True),
+        Check(
+            "width",
+            "steps of the rise over the steps before",
+            "0.10 to 0.17",
+            LAB,
+            0.05,
+            0.25,
+            must=True,
+        ),
         Check("accuracy", "accuracy at the end", "0.998 to 1.000", LAB, 0.98, 1, must=True),
         Check("mass", "induction mass, last layer", "0.96 to 0.97", LAB, 0.94, 1),
-        Check("previous_cell", "previous-cell mass of the first layer, label cells", "0.91 to 0.95", LAB, 0.88, 1),
+        Check(
+            "previous_cell",
+            "previous-cell mass of the first layer, label cells",
+            "0.91 to 0.95",
+            LAB,
+            0.88,
+            1,
+        ),
         Check("cut_out", "accuracy without the induction head", "0.05 to 0.08", LAB, 0.03, 0.1),
-        Check("one_layer", "accuracy of one layer (bag of labels: 0.177)", "0.158 to 0.172", LAB, 0.1, 0.2),
+        Check(
+            "one_layer",
+            "accuracy of one layer (bag of labels: 0.177)",
+            "0.158 to 0.172",
+            LAB,
+            0.1,
+            0.2,
+        ),
         Check("one_layer_detected", "transitions found with one layer", "none", LAB, 0, 0),
     ),
     minutes=1.1,

@@ -28,11 +28,19 @@ def train_and_measure(
     fit(replace_seed(run, seed), path, resume=True)
     steps = Run(path).steps
     for split in splits:
-        measure(path, analyses=list(analyses), steps=[*steps[:-1:every], steps[-1]], split=split, images=images)
+        measure(
+            path,
+            analyses=list(analyses),
+            steps=[*steps[:-1:every], steps[-1]],
+            split=split,
+            images=images,
+        )
     return path
 
 
-def load_curve(path: Path, analysis: str, quantity: str, split: str = "test", **where: object) -> pd.Series:
+def load_curve(
+    path: Path, analysis: str, quantity: str, split: str = "test", **where: object
+) -> pd.Series:
     """One value a step: the strongest head, layer or token group of a quantity; `where` keeps rows with given axes or tags."""
     frame = load_table(path)
     rows = frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)]

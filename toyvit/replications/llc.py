@@ -13,8 +13,12 @@ from toyvit.replications.record import TEXT, Check, Outcome, Replication, build_
 
 N_BETA = 1000.0
 CURVATURES = torch.tensor([0.01, 0.1, 1.0, 10.0], dtype=torch.double)
-QUADRATIC = LlcConfig(step_size=1e-4, n_beta=N_BETA, localisation=50.0, draws=800, burn_in=400, chains=100)
-CROSSING = LlcConfig(step_size=3e-4, n_beta=N_BETA, localisation=10.0, draws=1500, burn_in=1500, chains=1000)
+QUADRATIC = LlcConfig(
+    step_size=1e-4, n_beta=N_BETA, localisation=50.0, draws=800, burn_in=400, chains=100
+)
+CROSSING = LlcConfig(
+    step_size=3e-4, n_beta=N_BETA, localisation=10.0, draws=1500, burn_in=1500, chains=1000
+)
 REGRESSION = LlcConfig(step_size=3e-4, localisation=1.0, draws=2000, burn_in=1000, chains=10)
 INPUTS, OUTPUTS, HIDDEN, RANK, SAMPLES = 5, 4, 3, 1, 1000
 
@@ -46,7 +50,9 @@ def estimate_regression(seed: int, settings: LlcConfig) -> LlcEstimate:
     y = x @ a.T @ b.T + noise
     xx, xy, yy = x.T @ x / SAMPLES, x.T @ y / SAMPLES, y.square().sum() / SAMPLES
 
-    def loss(weights: dict[str, Tensor], rows: Tensor | None) -> Tensor:  # half the mean of |y - B A x|^2
+    def loss(
+        weights: dict[str, Tensor], rows: Tensor | None
+    ) -> Tensor:  # half the mean of |y - B A x|^2
         product = weights["b"] @ weights["a"]
         return ((product @ xx * product).sum() - 2 * (product * xy.T).sum() + yy) / 2
 
@@ -61,7 +67,12 @@ def run_seed(seed: int, folder: Path, shorter: int = 1) -> Outcome:
     """`shorter` divides the length of the chains."""
 
     def seeded(settings: LlcConfig) -> LlcConfig:
-        return replace(settings, seed=seed, draws=settings.draws // shorter, burn_in=settings.burn_in // shorter)
+        return replace(
+            settings,
+            seed=seed,
+            draws=settings.draws // shorter,
+            burn_in=settings.burn_in // shorter,
+        )
 
     zeros = {size: {"w": torch.zeros(size, dtype=torch.double)} for size in (2, 4)}
     stiff = N_BETA * CURVATURES
@@ -78,14 +89,30 @@ def run_seed(seed: int, folder: Path, shorter: int = 1) -> Outcome:
         "reduced rank": reduced_rank_llc(INPUTS, OUTPUTS, HIDDEN, RANK),
     }
     found = {name: None if one.diverged else one.mean for name, one in estimates.items()}
-    over = {f"{name}, over exact": None if value is None else value / exact[name] for name, value in found.items()}
+    over = {
+        f"{name}, over exact": None if value is None else value / exact[name]
+        for name, value in found.items()
+    }
     traces = {
-        name: (range(one.traces.shape[1]), (one.n_beta * (one.traces.mean(0) - one.start) / exact[name]).tolist())
+        name: (
+            range(one.traces.shape[1]),
+            (one.n_beta * (one.traces.mean(0) - one.start) / exact[name]).tolist(),
+        )
         for name, one in estimates.items()
     }
     title = "chains of the sampler, mean"
     return Outcome(
-        found | over, [build_lines(title, "step", "n beta (L - L0), over exact", traces, levels={"exact": 1}, scale="symlog")]
+        found | over,
+        [
+            build_lines(
+                title,
+                "step",
+                "n beta (L - L0), over exact",
+                traces,
+                levels={"exact": 1},
+                scale="symlog",
+            )
+        ],
     )
 
 
@@ -101,10 +128,14 @@ ROW = Replication(
     ),
     run=run_seed,
     checks=(
-        Check("quadratic, over exact", "quadratic loss, over the closed form", "1", TEXT, 0.85, 1.2),
+        Check(
+            "quadratic, over exact", "quadratic loss, over the closed form", "1", TEXT, 0.85, 1.2
+        ),
         Check("w1 w2", "w1 w2", "0.290 (quadrature)", TEXT, 0.261, 0.319),
         Check("w1^2 w2", "w1^2 w2", "0.124 (quadrature)", TEXT, 0.112, 0.136),
-        Check("reduced rank, over exact", "reduced rank, over the closed form", "1", TEXT, 0.6, 1.4),
+        Check(
+            "reduced rank, over exact", "reduced rank, over the closed form", "1", TEXT, 0.6, 1.4
+        ),
     ),
     minutes=0.15,
     remark="Steps of finite length widen each direction: the stiffest of the quadratic loss by a third, in all by 1.13.",

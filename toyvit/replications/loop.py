@@ -17,7 +17,12 @@ logger = logging.getLogger(__name__)
 
 
 def replicate(
-    chosen: Sequence[Replication], seeds: Sequence[int], folder: Path, *, leave_out: bool = False, progress: bool = True
+    chosen: Sequence[Replication],
+    seeds: Sequence[int],
+    folder: Path,
+    *,
+    leave_out: bool = False,
+    progress: bool = True,
 ) -> list[Record]:
     """Run every seed of every replication that has no record in `folder` yet; the new records, in order.
 

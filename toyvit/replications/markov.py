@@ -11,15 +11,23 @@ from toyvit.replications.lab import find_crossing, load_curve, to_points, train_
 from toyvit.replications.record import ONE_RUN, PLOT, Check, Outcome, Replication, build_lines
 from toyvit.runs.handle import load_baselines
 
-looked_at = partial(train_and_measure, images=128, every=4)  # attention over 100 tokens is slow to measure
+looked_at = partial(
+    train_and_measure, images=128, every=4
+)  # attention over 100 tokens is slow to measure
 
 
-def run_seed(seed: int, folder: Path, deep: RunConfig | None = None, control: RunConfig | None = None) -> Outcome:
+def run_seed(
+    seed: int, folder: Path, deep: RunConfig | None = None, control: RunConfig | None = None
+) -> Outcome:
     deep, control = deep or markov(), control or markov_control()
     two = looked_at(deep, seed, folder / "two-layers", ["strategies", "attention"])
     one = looked_at(control, seed, folder / "one-layer", ["strategies"])
     distance = partial(load_curve, analysis="strategies", quantity="kl")
-    truth, unigram, alone = distance(two, strategy="truth"), distance(two, strategy="unigram"), distance(one, strategy="truth")
+    truth, unigram, alone = (
+        distance(two, strategy="truth"),
+        distance(two, strategy="unigram"),
+        distance(one, strategy="truth"),
+    )
     looks = load_curve(two, "attention", "previous", layer=0)
     levels = {name: load_baselines(two)[f"kl.{name}"] for name in ("uniform", "unigram", "bayes")}
     batch = deep.train.batch_size
@@ -40,7 +48,11 @@ def run_seed(seed: int, folder: Path, deep: RunConfig | None = None, control: Ru
         numbers,
         [
             panel("distance from the true chain", y="KL (nats)", curves=shown, levels=levels),
-            panel("attention to the patch before, layer 0", y="mass", curves={"two layers": to_points(looks, batch)}),
+            panel(
+                "attention to the patch before, layer 0",
+                y="mass",
+                curves={"two layers": to_points(looks, batch)},
+            ),
         ],
     )
 
@@ -81,8 +93,22 @@ ROW = Replication(
             0.165,
             0.195,
         ),
-        Check("previous_end", "attention to the patch before, layer 0, at the end", "0.80", ONE_RUN, 0.6, 1),
-        Check("fall_from", "sequences when the distance falls under 0.176", "19,000", ONE_RUN, 9500, 38000),
+        Check(
+            "previous_end",
+            "attention to the patch before, layer 0, at the end",
+            "0.80",
+            ONE_RUN,
+            0.6,
+            1,
+        ),
+        Check(
+            "fall_from",
+            "sequences when the distance falls under 0.176",
+            "19,000",
+            ONE_RUN,
+            9500,
+            38000,
+        ),
         Check("fall_to", "sequences when it falls under 0.095", "38,000", ONE_RUN, 19000, 76000),
     ),
     minutes=1.1,

@@ -29,12 +29,17 @@ def load_pictures(split: str, n: int, generator: torch.Generator) -> tuple[Tenso
     mnist = load_collected("mnist")
     rows = mnist.splits[split]
     chosen = rows[torch.randperm(len(rows), generator=generator)[:n].numpy()]
-    return torch.from_numpy(mnist.images[chosen]).flatten(1) / 255, torch.from_numpy(mnist.known["class"][chosen])
+    return torch.from_numpy(mnist.images[chosen]).flatten(1) / 255, torch.from_numpy(
+        mnist.known["class"][chosen]
+    )
 
 
 def run_seed(seed: int, folder: Path, steps: int = STEPS) -> Outcome:
     generator = torch.Generator().manual_seed(2**20 + seed)
-    (seen, digits), (unseen, others) = load_pictures("train", PICTURES, generator), load_pictures("test", TESTED, generator)
+    (seen, digits), (unseen, others) = (
+        load_pictures("train", PICTURES, generator),
+        load_pictures("test", TESTED, generator),
+    )
     codes, model = F.one_hot(digits, 10).float(), MLP(WIDTHS, SCALE, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
     curves: dict[str, list[float]] = {"training": [], "test": [], "length": []}
@@ -47,7 +52,9 @@ def run_seed(seed: int, folder: Path, steps: int = STEPS) -> Outcome:
     def look(step: int) -> None:
         for name, x, y in (("training", seen, digits), ("test", unseen, others)):
             curves[name].append((model(x).argmax(1) == y).float().mean().item())
-        curves["length"].append(torch.cat([weight.flatten() for weight in model.parameters()]).norm().item())
+        curves["length"].append(
+            torch.cat([weight.flatten() for weight in model.parameters()]).norm().item()
+        )
 
     descend(model, optimizer, loss, steps, look, when)
     at = {name: dict(zip(when, values, strict=True)) for name, values in curves.items()}
@@ -62,7 +69,12 @@ def run_seed(seed: int, folder: Path, steps: int = STEPS) -> Outcome:
     return Outcome(
         numbers,
         [
-            panel("1,000 pictures, weights times 8", y="accuracy", curves=shown, levels={"chance": 0.1}),
+            panel(
+                "1,000 pictures, weights times 8",
+                y="accuracy",
+                curves=shown,
+                levels={"chance": 0.1},
+            ),
             panel("length of all weights", y="norm", curves={"weights": (when, curves["length"])}),
         ],
     )
@@ -82,7 +94,9 @@ ROW = Replication(
     checks=(
         Check("training_at_2000", "training accuracy at step 2,000", "1.00", ONE_RUN, 0.98, 1),
         Check("test_at_8000", "test accuracy at step 8,000", "0.17 to 0.20", ONE_RUN, 0.1, 0.3),
-        Check("test_at_end", "test accuracy at step 100,000", "0.89", ONE_RUN, 0.84, 0.94, must=True),
+        Check(
+            "test_at_end", "test accuracy at step 100,000", "0.89", ONE_RUN, 0.84, 0.94, must=True
+        ),
     ),
     minutes=6.2,
 )

@@ -7,7 +7,15 @@ from math import inf
 from pathlib import Path
 from statistics import median
 
-from toyvit.replications.record import Check, Record, Replication, judge_seed, load_records, summarize_verdict, write_record
+from toyvit.replications.record import (
+    Check,
+    Record,
+    Replication,
+    judge_seed,
+    load_records,
+    summarize_verdict,
+    write_record,
+)
 from toyvit.report.replicated import draw_replication
 from toyvit.runs.folder import write_atomically
 
@@ -36,12 +44,16 @@ def write_page(replications: Iterable[Replication], folder: Path, docs: Path) ->
     found: dict[str, list[Record]] = {}
     everything = list(replications)
     for one in everything:
-        known = {record.seed: record for place in (kept, folder) for record in load_records(place, one)}
+        known = {
+            record.seed: record for place in (kept, folder) for record in load_records(place, one)
+        }
         found[one.name] = [known[seed] for seed in sorted(known)]
         for record in found[one.name]:
             write_record(kept, record)
         if found[one.name]:
-            draw_replication([record.panels for record in found[one.name]]).savefig(kept / f"{one.name}.png", dpi=110)
+            draw_replication([record.panels for record in found[one.name]]).savefig(
+                kept / f"{one.name}.png", dpi=110
+            )
     docs.mkdir(parents=True, exist_ok=True)
     write_atomically(docs / "replications.md", format_page(everything, found).encode())
     return docs / "replications.md"
@@ -51,7 +63,11 @@ def format_page(replications: Sequence[Replication], found: dict[str, list[Recor
     """The page as markdown: a function of the table and the records."""
     head = "| result | source | verdict | seeds | CPU minutes a seed |\n|---|---|---|---|---|"
     rows = [_row(one, found[one.name]) for one in replications]
-    parts = [HEAD, "\n".join([head, *rows]), *(_section(one, found[one.name]) for one in replications)]
+    parts = [
+        HEAD,
+        "\n".join([head, *rows]),
+        *(_section(one, found[one.name]) for one in replications),
+    ]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
@@ -94,7 +110,11 @@ def _line(check: Check, seeds: Sequence[Record]) -> str:
 def _bounds(check: Check) -> str:
     if check.high == inf:
         return f"{_number(check.low)} or more"
-    return _number(check.low) if check.low == check.high else f"{_number(check.low)} to {_number(check.high)}"
+    return (
+        _number(check.low)
+        if check.low == check.high
+        else f"{_number(check.low)} to {_number(check.high)}"
+    )
 
 
 def _values(values: Sequence[float | None]) -> str:
@@ -104,7 +124,11 @@ def _values(values: Sequence[float | None]) -> str:
     if not there:
         return "never"
     band = f" ({_number(min(there))} to {_number(max(there))})" if len(there) > 1 else ""
-    return _number(median(there)) + band + (f"; never in {never} of {len(values)} seeds" if never else "")
+    return (
+        _number(median(there))
+        + band
+        + (f"; never in {never} of {len(values)} seeds" if never else "")
+    )
 
 
 def _number(value: float) -> str:
@@ -115,9 +139,13 @@ def explain_verdict(one: Replication, seeds: Sequence[Record]) -> str:
     """Which numbers are out of bounds, in which seeds; that none is, where all agree."""
     failed = []
     for check in one.checks:
-        out = [record.seed for record in seeds if not check.agrees(record.numbers.get(check.number))]
+        out = [
+            record.seed for record in seeds if not check.agrees(record.numbers.get(check.number))
+        ]
         if out:
-            values = _values([record.numbers.get(check.number) for record in seeds if record.seed in out])
+            values = _values(
+                [record.numbers.get(check.number) for record in seeds if record.seed in out]
+            )
             which = f"seed{'s' * (len(out) > 1)} {', '.join(map(str, out))}"
             failed.append(f"{check.meaning}: {values}, where {_bounds(check)} agrees ({which})")
     return "; ".join(failed) + "." if failed else "All numbers are within their bounds."
@@ -126,5 +154,6 @@ def explain_verdict(one: Replication, seeds: Sequence[Record]) -> str:
 def format_verdict(one: Replication, seeds: Sequence[Record]) -> str:
     """One line a seed for the terminal."""
     return "\n".join(
-        f"{one.name}, seed {record.seed}: {judge_seed(one, record)}; {explain_verdict(one, [record])}" for record in seeds
+        f"{one.name}, seed {record.seed}: {judge_seed(one, record)}; {explain_verdict(one, [record])}"
+        for record in seeds
     )

@@ -23,7 +23,9 @@ WIDTH, BATCH, RATE, STEPS, LOOKS = 256, 2000, 1e-3, 12_000, 150
 TESTED = 50  # pictures of each task
 
 
-def draw_parities(tasks: Tensor, subsets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_parities(
+    tasks: Tensor, subsets: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Inputs (image, control and bits) and answers: the parity of the bits that the task, named one-hot, asks about."""
     bits = torch.randint(2, (len(tasks), BITS), generator=generator)
     answers = bits.gather(1, subsets[tasks]).sum(1) % 2
@@ -40,7 +42,9 @@ def run_seed(seed: int, folder: Path, steps: int = STEPS) -> Outcome:
     when, nats = sorted({round(k * steps / LOOKS) for k in range(LOOKS + 1)}), []
 
     def loss(step: int) -> Tensor:
-        x, y = draw_parities(torch.multinomial(shares, BATCH, True, generator=generator), subsets, generator)
+        x, y = draw_parities(
+            torch.multinomial(shares, BATCH, True, generator=generator), subsets, generator
+        )
         return F.cross_entropy(model(x), y)
 
     def look(step: int) -> None:
@@ -53,13 +57,17 @@ def run_seed(seed: int, folder: Path, steps: int = STEPS) -> Outcome:
     return Outcome(_numbers(when, tasks, whole, examples), [_panel(when, tasks, whole)])
 
 
-def _numbers(when: list[int], tasks: Tensor, whole: Tensor, examples: Tensor) -> dict[str, float | None]:
+def _numbers(
+    when: list[int], tasks: Tensor, whole: Tensor, examples: Tensor
+) -> dict[str, float | None]:
     middles = [find_first(when, curve.tolist(), under=math.log(2) / 2) for curve in tasks]
     done = [k for k, curve in enumerate(tasks) if curve[-1] < 0.1 * math.log(2)]
     widths = sorted(width for k in done if (width := _width(when, tasks[k])) is not None)
     return {
         "learned": len(done) / TASKS,
-        "order": float(spearmanr(done, [middles[k] for k in done]).statistic) if len(done) > 2 else None,
+        "order": float(spearmanr(done, [middles[k] for k in done]).statistic)
+        if len(done) > 2
+        else None,
         "width": widths[len(widths) // 2] if widths else None,
         "whole_width": _width(when, whole),
         "clusters": _clusters(examples, done) if len(done) > 1 else None,
@@ -77,14 +85,18 @@ def _clusters(examples: Tensor, clear: list[int]) -> float:
     """How well clusters of pictures' loss curves are tasks, of those learned: adjusted Rand index, 0 by chance, at most 1."""
     curves = examples.unflatten(1, (TASKS, TESTED))[:, clear].flatten(1)
     found = cluster_curves(pd.DataFrame(curves.numpy()), len(clear))
-    return float(adjusted_rand_score(torch.arange(len(clear)).repeat_interleave(TESTED).numpy(), found))
+    return float(
+        adjusted_rand_score(torch.arange(len(clear)).repeat_interleave(TESTED).numpy(), found)
+    )
 
 
 def _panel(when: list[int], tasks: Tensor, whole: Tensor) -> Panel:
     shown = {f"task {k + 1}": (when, tasks[k].tolist()) for k in (0, 1, 2, 4, 7, 11, 15)} | {
         "all, by frequency": (when, whole.tolist())
     }
-    return build_lines(f"{TASKS} parities", "step", "loss (nats)", shown, levels={"guessing": math.log(2)})
+    return build_lines(
+        f"{TASKS} parities", "step", "loss (nats)", shown, levels={"guessing": math.log(2)}
+    )
 
 
 ROW = Replication(
@@ -110,7 +122,14 @@ ROW = Replication(
         ),
         Check("width", "width of a task's drop, median over tasks learned", "abrupt", PLOT, 0, 2),
         Check("whole_width", "width of the mean loss", "smooth", PLOT, 5, inf),
-        Check("clusters", "clusters of curves against tasks, adjusted Rand index", "clusters are tasks", TEXT, 0.5, 1),
+        Check(
+            "clusters",
+            "clusters of curves against tasks, adjusted Rand index",
+            "clusters are tasks",
+            TEXT,
+            0.5,
+            1,
+        ),
     ),
     minutes=0.6,
     remark="A width of 1 or more is slow by this lab's detector: a task's drop is abrupt beside the mean loss, not by itself.",

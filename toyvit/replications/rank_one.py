@@ -21,7 +21,11 @@ def train_product(seed: int, clamped: str, steps: int = STEPS) -> list[float]:
     generator = torch.Generator().manual_seed(2**20 + seed)
     goal = {name: torch.randn(SIZE, generator=generator) for name in "abc"}
     target = torch.einsum("i,j,k->ijk", *goal.values())
-    model, tap, found = RankOne(SIZE, SCALE, seed), replacing({name: goal[name] for name in clamped}), []
+    model, tap, found = (
+        RankOne(SIZE, SCALE, seed),
+        replacing({name: goal[name] for name in clamped}),
+        [],
+    )
 
     def loss(step: int) -> torch.Tensor:
         value = (model(tap) - target).square().mean()
@@ -38,14 +42,23 @@ def run_seed(seed: int, folder: Path) -> Outcome:
     for name, curve in curves.items():
         short = name.replace(" clamped", "").replace(" ", "_")
         for share in (0.9, 0.5, 0.1):
-            numbers[f"{short}_{share}"] = find_first(range(len(curve)), curve, under=share * curve[0])
+            numbers[f"{short}_{share}"] = find_first(
+                range(len(curve)), curve, under=share * curve[0]
+            )
     ten, ninety = numbers["nothing_0.1"], numbers["nothing_0.9"]
     numbers["width"] = (ten - ninety) / ninety if ten and ninety else None
     one, none = numbers["c_0.5"], numbers["nothing_0.5"]
     numbers["earlier"] = none / one if one and none else None
     steps = list(range(STEPS))
     shown = {name: (steps, [value / curve[0] for value in curve]) for name, curve in curves.items()}
-    return Outcome(numbers, [build_lines("three factors", "iteration", "loss, share of the first", shown, scale="symlog")])
+    return Outcome(
+        numbers,
+        [
+            build_lines(
+                "three factors", "iteration", "loss, share of the first", shown, scale="symlog"
+            )
+        ],
+    )
 
 
 ROW = Replication(
@@ -67,9 +80,23 @@ ROW = Replication(
             1000,
             must=True,
         ),
-        Check("width", "iterations from 90 % to 10 % of the loss, over those before", "abrupt", PLOT, 0, 0.5),
+        Check(
+            "width",
+            "iterations from 90 % to 10 % of the loss, over those before",
+            "abrupt",
+            PLOT,
+            0,
+            0.5,
+        ),
         Check("earlier", "how many times sooner with c clamped", "earlier", PLOT, 1.5, inf),
-        Check("b_and_c_0.9", "iterations to 90 % of the loss, b and c clamped: no plateau", "smooth", PLOT, 0, 5),
+        Check(
+            "b_and_c_0.9",
+            "iterations to 90 % of the loss, b and c clamped: no plateau",
+            "smooth",
+            PLOT,
+            0,
+            5,
+        ),
     ),
     minutes=0.01,
     remark="A start whose overlaps with the goal multiply to less than 0 has to turn round first, and may not in 1,000.",

@@ -56,7 +56,9 @@ class Replication:
     minutes: float  # CPU, about
     remark: str = ""  # what is known about why the numbers differ
     version: int = 1
-    ready: Callable[[], None] = field(default=lambda: None)  # BadInput where something that it needs is not here
+    ready: Callable[[], None] = field(
+        default=lambda: None
+    )  # BadInput where something that it needs is not here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +96,27 @@ def build_lines(
     }
 
 
-def build_grid(title: str, x: str, y: str, value: str, places: tuple[Sequence[float], Sequence[float]], values: Any) -> Panel:
+def build_grid(
+    title: str,
+    x: str,
+    y: str,
+    value: str,
+    places: tuple[Sequence[float], Sequence[float]],
+    values: Any,
+) -> Panel:
     """A panel of colours: `values` (y x) at the places of its columns and rows."""
     rows = [[_round(one) for one in row] for row in values]
     columns, down = ([_round(one) for one in axis] for axis in places)
-    return {"kind": "grid", "title": title, "x": x, "y": y, "value": value, "columns": columns, "rows": down, "values": rows}
+    return {
+        "kind": "grid",
+        "title": title,
+        "x": x,
+        "y": y,
+        "value": value,
+        "columns": columns,
+        "rows": down,
+        "values": rows,
+    }
 
 
 def _places(n: int, logarithmic: bool) -> list[int]:
@@ -106,7 +124,9 @@ def _places(n: int, logarithmic: bool) -> list[int]:
     if n <= MOST_POINTS:
         return list(range(n))
     shares = (k / (MOST_POINTS - 1) for k in range(MOST_POINTS))
-    return sorted({round(n**share) - 1 if logarithmic else round(share * (n - 1)) for share in shares})
+    return sorted(
+        {round(n**share) - 1 if logarithmic else round(share * (n - 1)) for share in shares}
+    )
 
 
 def _round(value: float) -> float | None:
@@ -119,9 +139,15 @@ def build_path(folder: Path, name: str, seed: int) -> Path:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    numbers = {name: None if value is None else _round(value) for name, value in record.numbers.items()}
+    numbers = {
+        name: None if value is None else _round(value) for name, value in record.numbers.items()
+    }
     text = json.dumps(
-        asdict(record) | {"numbers": numbers, "minutes": None if record.minutes is None else _round(record.minutes)}
+        asdict(record)
+        | {
+            "numbers": numbers,
+            "minutes": None if record.minutes is None else _round(record.minutes),
+        }
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(build_path(folder, record.name, record.seed), (text + "\n").encode())
@@ -137,7 +163,9 @@ def read_record(path: Path) -> Record:
         return record
     except (ValueError, TypeError, OSError) as error:
         why = str(error).splitlines()[0]
-        raise BadInput(f"{path} is not a record of a replication ({why}): delete it and run that seed again") from None
+        raise BadInput(
+            f"{path} is not a record of a replication ({why}): delete it and run that seed again"
+        ) from None
 
 
 def load_records(folder: Path, replication: Replication) -> list[Record]:
@@ -147,12 +175,16 @@ def load_records(folder: Path, replication: Replication) -> list[Record]:
         for path in folder.glob(f"{replication.name}-*.json")
         if path.stem.removeprefix(f"{replication.name}-").isdigit()
     ]
-    return sorted((one for one in found if one.version == replication.version), key=lambda one: one.seed)
+    return sorted(
+        (one for one in found if one.version == replication.version), key=lambda one: one.seed
+    )
 
 
 def judge_seed(replication: Replication, record: Record) -> str:
     """`agrees`, `differs`, or `not reached` where something that must happen did not."""
-    failed = [check for check in replication.checks if not check.agrees(record.numbers.get(check.number))]
+    failed = [
+        check for check in replication.checks if not check.agrees(record.numbers.get(check.number))
+    ]
     if any(check.must for check in failed):
         return "not reached"
     return "differs" if failed else "agrees"
@@ -161,7 +193,9 @@ def judge_seed(replication: Replication, record: Record) -> str:
 def summarize_verdict(replication: Replication, found: Sequence[Record]) -> str:
     """The verdict of all seeds: one word where they are of one mind, else how many say what."""
     said = [judge_seed(replication, record) for record in found]
-    counts = {word: said.count(word) for word in ("agrees", "differs", "not reached") if word in said}
+    counts = {
+        word: said.count(word) for word in ("agrees", "differs", "not reached") if word in said
+    }
     if not said:
         return "not run"
     if len(counts) == 1:

@@ -15,8 +15,14 @@ from toyvit.runs.handle import load_baselines
 
 def run_seed(seed: int, folder: Path, recipe: RunConfig | None = None) -> Outcome:
     recipe = recipe or repeats()
-    runs = {name: replace(recipe, model=replace(recipe.model, n_layers=n)) for n, name in ((1, "one layer"), (2, "two layers"))}
-    paths = {name: train_and_measure(one, seed, folder / name.replace(" ", "-"), ["performance"]) for name, one in runs.items()}
+    runs = {
+        name: replace(recipe, model=replace(recipe.model, n_layers=n))
+        for n, name in ((1, "one layer"), (2, "two layers"))
+    }
+    paths = {
+        name: train_and_measure(one, seed, folder / name.replace(" ", "-"), ["performance"])
+        for name, one in runs.items()
+    }
     right = {name: load_curve(path, "performance", "accuracy") for name, path in paths.items()}
     change = detect_in_curve(
         right["two layers"]
@@ -29,7 +35,11 @@ def run_seed(seed: int, folder: Path, recipe: RunConfig | None = None) -> Outcom
     }
     shown = {name: to_points(values) for name, values in right.items()}
     panel = build_lines(
-        "next glyph, from the second time on", "step", "accuracy", shown, levels={"bag of glyphs": numbers["bag"] or 0}
+        "next glyph, from the second time on",
+        "step",
+        "accuracy",
+        shown,
+        levels={"bag of glyphs": numbers["bag"] or 0},
     )
     return Outcome(numbers, [panel])
 
@@ -45,8 +55,17 @@ ROW = Replication(
     ),
     run=run_seed,
     checks=(
-        Check("two_layers", "two layers, at the end", "induction heads form", TEXT, 0.95, 1, must=True),
-        Check("one_layer", "one layer, at the end (position alone gives some of it)", "they do not form", TEXT, 0, 0.5),
+        Check(
+            "two_layers", "two layers, at the end", "induction heads form", TEXT, 0.95, 1, must=True
+        ),
+        Check(
+            "one_layer",
+            "one layer, at the end (position alone gives some of it)",
+            "they do not form",
+            TEXT,
+            0,
+            0.5,
+        ),
         Check("onset", "onset of a transition with two layers, step", "abrupt", PLOT, 1, 800),
     ),
     minutes=0.5,

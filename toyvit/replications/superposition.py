@@ -9,7 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from toyvit.model.toys import Superposition
-from toyvit.replications.record import PLOT, TEXT, Check, Outcome, Replication, build_grid, build_lines
+from toyvit.replications.record import (
+    PLOT,
+    TEXT,
+    Check,
+    Outcome,
+    Replication,
+    build_grid,
+    build_lines,
+)
 from toyvit.replications.training import descend
 from toyvit.stats import feature_dimensionality
 
@@ -22,7 +30,9 @@ def draw_sparse(
 ) -> Float[Tensor, "image copy feature"]:
     """Features uniform in 0 .. 1, each there with the probability of its copy."""
     shape = n, len(density), n_features
-    return torch.rand(shape, generator=generator) * (torch.rand(shape, generator=generator) < density[:, None])
+    return torch.rand(shape, generator=generator) * (
+        torch.rand(shape, generator=generator) < density[:, None]
+    )
 
 
 def train_copies(
@@ -80,7 +90,9 @@ def count_pentagons(seed: int, steps: int) -> tuple[Tensor, Tensor]:
 
 def count_triangles(seed: int, steps: int) -> Tensor:
     """Twelve equal features in eight dimensions, half of them there at a time, six copies: all dimensionalities."""
-    weight, _ = train_copies(12, 8, torch.ones(6, 12), torch.full((6,), 0.5), seed, steps=steps, batch=BATCH // 2)
+    weight, _ = train_copies(
+        12, 8, torch.ones(6, 12), torch.full((6,), 0.5), seed, steps=steps, batch=BATCH // 2
+    )
     return feature_dimensionality(weight).flatten()
 
 
@@ -92,9 +104,13 @@ def draw_phases(seed: int, steps: int) -> Tensor:
 
     0: not represented; 1: alone, the first is left out; 1/2: both, an antipodal pair.
     """
-    second, density = (axis.flatten() for axis in torch.meshgrid(IMPORTANCES, MAP_DENSITIES, indexing="ij"))
+    second, density = (
+        axis.flatten() for axis in torch.meshgrid(IMPORTANCES, MAP_DENSITIES, indexing="ij")
+    )
     importance = repeat_training(torch.stack([torch.ones_like(second), second], 1))
-    weight = select_best(*train_copies(2, 1, importance, repeat_training(density), seed, steps=steps, batch=256))
+    weight = select_best(
+        *train_copies(2, 1, importance, repeat_training(density), seed, steps=steps, batch=256)
+    )
     return feature_dimensionality(weight)[:, 1].view(len(IMPORTANCES), len(MAP_DENSITIES))
 
 
@@ -103,7 +119,9 @@ def run_seed(seed: int, folder: Path, steps: int = STEPS) -> Outcome:
     three, phase = count_triangles(seed, steps), draw_phases(seed, steps // 2)
     used = torch.where(length > 0.5, found, torch.nan)
     at = {density: used[place].nanmedian().item() for place, density in enumerate(DENSITIES)}
-    null = feature_dimensionality(torch.randn(100, 12, 8, generator=torch.Generator().manual_seed(0))).flatten()
+    null = feature_dimensionality(
+        torch.randn(100, 12, 8, generator=torch.Generator().manual_seed(0))
+    ).flatten()
     numbers: dict[str, float | None] = {
         "dense": at[1.0],
         "middle": at[0.3],
@@ -120,12 +138,27 @@ def run_seed(seed: int, folder: Path, steps: int = STEPS) -> Outcome:
     bins = torch.linspace(0, 1, 26)
     counted = {"trained": three, "random directions": null}
     shares = {
-        name: (((bins[1:] + bins[:-1]) / 2).tolist(), (torch.histc(values, 25, 0, 1) / len(values)).tolist())
+        name: (
+            ((bins[1:] + bins[:-1]) / 2).tolist(),
+            (torch.histc(values, 25, 0, 1) / len(values)).tolist(),
+        )
         for name, values in counted.items()
     }
     panels = [
-        build_lines("5 features in 2 dimensions", "1 / density", "dimensionality", curves, levels=solids, scale="log"),
-        build_lines("12 features in 8 dimensions, density 1/2", "dimensionality (triangle: 2/3)", "share of features", shares),
+        build_lines(
+            "5 features in 2 dimensions",
+            "1 / density",
+            "dimensionality",
+            curves,
+            levels=solids,
+            scale="log",
+        ),
+        build_lines(
+            "12 features in 8 dimensions, density 1/2",
+            "dimensionality (triangle: 2/3)",
+            "share of features",
+            shares,
+        ),
         build_grid(
             "2 features in 1 dimension",
             "density",
@@ -149,7 +182,14 @@ ROW = Replication(
     ),
     run=run_seed,
     checks=(
-        Check("dense", "dimensionality of the features in use at density 1, median", "1", TEXT, 0.95, 1.001),
+        Check(
+            "dense",
+            "dimensionality of the features in use at density 1, median",
+            "1",
+            TEXT,
+            0.95,
+            1.001,
+        ),
         Check("middle", "the same at density 0.3: antipodal pairs", "1/2", TEXT, 0.47, 0.53),
         Check("sparse", "the same at density 0.02: a pentagon", "2/5", TEXT, 0.38, 0.42),
         Check(

@@ -34,6 +34,10 @@ def space_steps(steps: int, n: int = 60) -> list[int]:
     return sorted({0, steps, *(round(steps ** (k / n)) for k in range(n + 1))})
 
 
-def find_first(steps: Iterable[float], values: Iterable[float], *, over: float = -inf, under: float = inf) -> float | None:
+def find_first(
+    steps: Iterable[float], values: Iterable[float], *, over: float = -inf, under: float = inf
+) -> float | None:
     """The first step whose value is over one bound and under another; None where none is."""
-    return next((step for step, value in zip(steps, values, strict=True) if over < value < under), None)
+    return next(
+        (step for step, value in zip(steps, values, strict=True) if over < value < under), None
+    )

@@ -22,7 +22,9 @@ PORTS = {"q": BLUE, "k": ORANGE, "v": GREEN, "": PINK}
 NAMES = {"q": "into queries", "k": "into keys", "v": "into values", "": "into an MLP or the logits"}
 
 
-def draw_circuit_graph(config: ModelConfig, edge_mask: Tensor, scores: Tensor | None = None, title: str = "") -> Figure:
+def draw_circuit_graph(
+    config: ModelConfig, edge_mask: Tensor, scores: Tensor | None = None, title: str = ""
+) -> Figure:
     """A circuit from the input (below) to the logits: colours say what an edge runs into, widths its score.
 
     Nodes that the circuit does not use are pale. `kept` and `scores` are (receiver sender) matrices.
@@ -43,7 +45,16 @@ def draw_circuit_graph(config: ModelConfig, edge_mask: Tensor, scores: Tensor | 
         _arrow(panel, places[sender], places[owner], port.rstrip(">"), share)
     for name, (x, y) in places.items():
         box = {"boxstyle": "round", "fc": "white", "ec": "black" if name in used else "#cccccc"}
-        panel.text(x, y, name, ha="center", va="center", fontsize=9, color="black" if name in used else "#bbbbbb", bbox=box)
+        panel.text(
+            x,
+            y,
+            name,
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="black" if name in used else "#bbbbbb",
+            bbox=box,
+        )
     for port in dict.fromkeys(receiver.partition("<")[2].rstrip(">") for _, receiver, *_ in edges):
         panel.plot([], [], color=PORTS[port], lw=2, label=NAMES[port])
     if edges:
@@ -60,19 +71,35 @@ def _places(config: ModelConfig) -> dict[str, tuple[float, float]]:
     middle = (config.n_heads - 1) / 2
     places = {"input": (middle, 0.0)}
     for layer in range(config.n_layers):
-        places |= {f"a{layer}.h{head}": (float(head), 1 + rise * layer) for head in range(config.n_heads)}
+        places |= {
+            f"a{layer}.h{head}": (float(head), 1 + rise * layer) for head in range(config.n_heads)
+        }
         if config.d_mlp:
             places[f"m{layer}"] = (config.n_heads - 0.2, 1.6 + rise * layer)
     return places | {"logits": (middle, 1 + rise * config.n_layers)}
 
 
-def _arrow(panel: Axes, start: tuple[float, float], end: tuple[float, float], port: str, share: float) -> None:
-    passed = max(0, round(end[1] - start[1]) - 1)  # rows in between: the arrow goes round what stands there
+def _arrow(
+    panel: Axes, start: tuple[float, float], end: tuple[float, float], port: str, share: float
+) -> None:
+    passed = max(
+        0, round(end[1] - start[1]) - 1
+    )  # rows in between: the arrow goes round what stands there
     bend = {"q": 0.18, "k": 0.0, "v": -0.18, "": 0.08}[port]
     if passed and abs(end[0] - start[0]) < 0.5:
         bend += -0.3 if bend < 0 else 0.3
-    style: Any = {"arrowstyle": "-|>", "mutation_scale": 9, "connectionstyle": f"arc3,rad={bend}", "shrinkA": 13, "shrinkB": 13}
-    panel.add_patch(FancyArrowPatch(start, end, color=PORTS[port], lw=0.6 + 3 * share, alpha=0.35 + 0.6 * share, **style))
+    style: Any = {
+        "arrowstyle": "-|>",
+        "mutation_scale": 9,
+        "connectionstyle": f"arc3,rad={bend}",
+        "shrinkA": 13,
+        "shrinkB": 13,
+    }
+    panel.add_patch(
+        FancyArrowPatch(
+            start, end, color=PORTS[port], lw=0.6 + 3 * share, alpha=0.35 + 0.6 * share, **style
+        )
+    )
 
 
 def draw_edges(path: Path, beside: Path | None = None) -> Figure:
@@ -82,20 +109,34 @@ def draw_edges(path: Path, beside: Path | None = None) -> Figure:
     changes = rows["change"].dropna().unique()
     figure = Figure(figsize=(4.2 * len(changes) + 1, 6.5), layout="constrained")
     panels = figure.subplots(2, len(changes), sharex=True, squeeze=False, height_ratios=(1, 2.2))
-    loss = select_curve(frame, "performance", "loss") if "performance" in set(frame["analysis"]) else None
+    loss = (
+        select_curve(frame, "performance", "loss")
+        if "performance" in set(frame["analysis"])
+        else None
+    )
     for change, (above, below) in zip(changes, panels.T, strict=True):
         if loss is not None:
             above.plot(loss.index, loss, color="black", lw=1.2)
         above.set_title(f"other {change}", fontsize="medium")
         _edges_over_time(below, pivot_edge_scores(rows, change))
-        difference = {name: select_curve(frame, "edges", name, change=change) for name in ("clean", "corrupt")}
-        below.plot(difference["corrupt"] - difference["clean"], color=GREY, ls="--", lw=1, label="all edges at once")
+        difference = {
+            name: select_curve(frame, "edges", name, change=change) for name in ("clean", "corrupt")
+        }
+        below.plot(
+            difference["corrupt"] - difference["clean"],
+            color=GREY,
+            ls="--",
+            lw=1,
+            label="all edges at once",
+        )
         below.axhline(0, color=GREY, lw=0.6)
         below.legend(fontsize=7.5, loc="lower left")
         below.set_xlabel("training step")
     panels[0, 0].set_ylabel("loss (nats)")
     panels[1, 0].set_ylabel("EAP-IG score: change of the\nlogit difference (logits)")
-    figure.suptitle(f"{path.name}: edges through which the answer depends on what is changed", fontsize="small")
+    figure.suptitle(
+        f"{path.name}: edges through which the answer depends on what is changed", fontsize="small"
+    )
     return figure
 
 
@@ -115,7 +156,9 @@ def _edges_over_time(panel: Axes, scores: pd.DataFrame, most: int = 6) -> None:
 def draw_patching(path: Path, beside: Path | None = None) -> Figure:
     """Share of the clean answer that comes back when one head's output at one token is the clean one: last measured step."""
     frame = load_table(path)
-    rows = select_main_rows(frame[(frame["analysis"] == "patching") & (frame["quantity"] == "patched_head")])
+    rows = select_main_rows(
+        frame[(frame["analysis"] == "patching") & (frame["quantity"] == "patched_head")]
+    )
     rows = rows[rows["step"] == rows["step"].max()]
     changes, directions = list(rows["change"].unique()), list(rows["direction"].unique())
     config = Run(path).config.model
@@ -132,12 +175,17 @@ def draw_patching(path: Path, beside: Path | None = None) -> Figure:
             grid = here.pivot_table(index=["layer", "head"], columns="token", values="value")
             picture = panel.imshow(grid.to_numpy(), cmap="RdBu", vmin=-top, vmax=top, aspect="auto")
             panel.set_title(f"{direction}, other {change}", fontsize="small")
-            panel.set_yticks(range(len(grid)), [f"a{layer}.h{head}" for layer, head in grid.index], fontsize=7)
+            panel.set_yticks(
+                range(len(grid)), [f"a{layer}.h{head}" for layer, head in grid.index], fontsize=7
+            )
             panel.tick_params(axis="x", labelsize=7)
     for panel in panels[-1]:
         panel.set_xlabel("token" + " (0: CLS)" * config.cls_token, fontsize="small")
     figure.colorbar(picture, ax=panels, label="share of the logit difference moved", shrink=0.8)
-    figure.suptitle(f"{path.name}, step {int(rows['step'].max()):,}: one head's output at one token patched", fontsize="small")
+    figure.suptitle(
+        f"{path.name}, step {int(rows['step'].max()):,}: one head's output at one token patched",
+        fontsize="small",
+    )
     return figure
 
 
@@ -154,9 +202,21 @@ def draw_attribution(path: Path, beside: Path | None = None) -> Figure:
     panel.plot(sum(lines.values()), color="black", lw=2, label="sum: the logit")
     order = sorted(lines, key=lambda name: -lines[name].abs().max())
     for name, shade in zip(order, (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW), strict=False):
-        panel.plot(lines[name], color=shade, lw=1.4, label=name, marker="o" if len(lines[name]) == 1 else None)
+        panel.plot(
+            lines[name],
+            color=shade,
+            lw=1.4,
+            label=name,
+            marker="o" if len(lines[name]) == 1 else None,
+        )
     for place, name in enumerate(rest := order[6:]):
-        panel.plot(lines[name], color="#bbbbbb", lw=0.7, zorder=1, label=f"{len(rest)} smaller ones" if not place else None)
+        panel.plot(
+            lines[name],
+            color="#bbbbbb",
+            lw=0.7,
+            zorder=1,
+            label=f"{len(rest)} smaller ones" if not place else None,
+        )
     panel.axhline(0, color=GREY, lw=0.8)
     panel.set_ylabel("direct effect on the answer's logit,\nover the mean logit (logits)")
     panel.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
@@ -170,7 +230,10 @@ def _grouped(rows: pd.DataFrame) -> list[tuple[dict[str, Any], pd.Series]]:
     if not len(rows):
         return []
     found = rows.groupby(axes, sort=False)
-    return [(dict(zip(axes, key, strict=True)), part.set_index("step")["value"].sort_index()) for key, part in found]
+    return [
+        (dict(zip(axes, key, strict=True)), part.set_index("step")["value"].sort_index())
+        for key, part in found
+    ]
 
 
 def _label(what: str, row: dict[str, Any]) -> str:
@@ -186,14 +249,32 @@ def draw_attention_knockout(path: Path, beside: Path | None = None) -> Figure:
     layers = sorted(rows["layer"].dropna().unique())
     figure = Figure(figsize=(4 * len(layers) + 1.5, 3.6), layout="constrained")
     panels = figure.subplots(1, len(layers), sharey=True, squeeze=False)[0]
-    pairs = list(rows[["query_group", "key_group"]].drop_duplicates().itertuples(index=False, name=None))
+    pairs = list(
+        rows[["query_group", "key_group"]].drop_duplicates().itertuples(index=False, name=None)
+    )
     for layer, panel in zip(layers, panels, strict=True):
-        styles = [(shade, style) for style in ("-", "--", ":") for shade in (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW)]
+        styles = [
+            (shade, style)
+            for style in ("-", "--", ":")
+            for shade in (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW)
+        ]
         for (query, key), (shade, style) in zip(pairs, styles, strict=False):
-            here = rows[(rows["layer"] == layer) & (rows["query_group"] == query) & (rows["key_group"] == key)]
+            here = rows[
+                (rows["layer"] == layer)
+                & (rows["query_group"] == query)
+                & (rows["key_group"] == key)
+            ]
             values = here.set_index("step")["value"].sort_index()
             mark = "o" if len(values) == 1 else None
-            panel.plot(values.index, values, color=shade, ls=style, lw=1.3, marker=mark, label=f"{query} cannot read {key}")
+            panel.plot(
+                values.index,
+                values,
+                color=shade,
+                ls=style,
+                lw=1.3,
+                marker=mark,
+                label=f"{query} cannot read {key}",
+            )
         panel.axhline(0, color=GREY, lw=0.8)
         panel.set_title(f"layer {layer}", fontsize="medium")
         set_step_axis(panel)
@@ -203,4 +284,10 @@ def draw_attention_knockout(path: Path, beside: Path | None = None) -> Figure:
     return figure
 
 
-__all__ = ["draw_attribution", "draw_circuit_graph", "draw_edges", "draw_attention_knockout", "draw_patching"]
+__all__ = [
+    "draw_attribution",
+    "draw_circuit_graph",
+    "draw_edges",
+    "draw_attention_knockout",
+    "draw_patching",
+]

@@ -30,10 +30,13 @@ def draw_directions(path: Path, beside: Path | None = None) -> Figure:
     model, config = run.bare_model(), run.config.model
     w_q, w_k, w_v, w_o = fold_head_weights(model, 0)
     compared, moved = find_singular_directions(w_q, w_k.mT), find_singular_directions(w_v, w_o)
-    columns = [("query", compared, compared.read), ("key", compared, compared.written)] * N_SHOWN + [
-        ("OV reads", moved, moved.read)
-    ] * N_SHOWN
-    figure = Figure(figsize=(1.25 * len(columns) + 0.8, 1.45 * config.n_heads + 0.9), layout="constrained")
+    columns = [
+        ("query", compared, compared.read),
+        ("key", compared, compared.written),
+    ] * N_SHOWN + [("OV reads", moved, moved.read)] * N_SHOWN
+    figure = Figure(
+        figsize=(1.25 * len(columns) + 0.8, 1.45 * config.n_heads + 0.9), layout="constrained"
+    )
     panels = figure.subplots(config.n_heads, len(columns), squeeze=False)
     for head, row in enumerate(panels):
         row[0].set_ylabel(f"head {head}", fontsize="small")
@@ -41,11 +44,16 @@ def draw_directions(path: Path, beside: Path | None = None) -> Figure:
             order = place // 2 if place < 2 * N_SHOWN else place - 2 * N_SHOWN
             _direction(panel, name, found, project_to_pixels(model, rows[head, order]), head, order)
     what = "a direction is blue against red or the other way round; in brackets its share of the circuit"
-    figure.suptitle(f"{path.name}, step {run.steps[-1]:,}: what layer 0 looks for in a patch ({what})", fontsize="small")
+    figure.suptitle(
+        f"{path.name}, step {run.steps[-1]:,}: what layer 0 looks for in a patch ({what})",
+        fontsize="small",
+    )
     return figure
 
 
-def _direction(panel: Axes, name: str, found: SingularDirections, picture: Tensor, head: int, order: int) -> None:
+def _direction(
+    panel: Axes, name: str, found: SingularDirections, picture: Tensor, head: int, order: int
+) -> None:
     share = (found.size[head, order].square() / found.size[head].square().sum()).item()
     shown = picture.mean(0).numpy()
     top = abs(shown).max() or 1.0

@@ -17,7 +17,14 @@ from toyvit.runs.handle import load_baselines, load_table
 from toyvit.runs.table import has_measures, select_curve, select_main_rows
 
 # Colours of Okabe & Ito, told apart by readers who see few colours.
-BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442"
+BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#F0E442",
+)
 GREY = "#666666"
 
 
@@ -40,7 +47,10 @@ def draw_phase_transition(path: Path, control: Path | None = None) -> Figure:
     attended = _attended_cells(path)
     for panel, (share, label) in zip(panels[2:], attended, strict=True):
         mark_levels(panel, {label: share})
-    rise = find_window(select_curve(load_table(path), "performance", "accuracy"), naive.get("accuracy.bag_of_labels", 0))
+    rise = find_window(
+        select_curve(load_table(path), "performance", "accuracy"),
+        naive.get("accuracy.bag_of_labels", 0),
+    )
     for panel in panels:
         if rise:
             panel.axvspan(*rise, color=YELLOW, alpha=0.4, lw=0, label="10 % to 90 % of the rise")
@@ -63,7 +73,10 @@ def _attended_cells(path: Path) -> list[tuple[float, str]]:
         if run.model.mask == "causal"
         else 1 / run.model.n_tokens + 0.0 * retrieval.candidates[0]
     )
-    return [(1 / retrieval.candidates.shape[1], "spread over the labels"), (before.mean().item(), "uniform attention")]
+    return [
+        (1 / retrieval.candidates.shape[1], "spread over the labels"),
+        (before.mean().item(), "uniform attention"),
+    ]
 
 
 def draw_learning(path: Path, beside: Path | None = None) -> Figure:
@@ -71,7 +84,10 @@ def draw_learning(path: Path, beside: Path | None = None) -> Figure:
     figure = Figure(figsize=(8, 5), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     naive = load_baselines(path)
-    names = ("loss (nats)" if name_score(path) == "accuracy" else "mean squared error", name_score(path))
+    names = (
+        "loss (nats)" if name_score(path) == "accuracy" else "mean squared error",
+        name_score(path),
+    )
     for panel, quantity, name in zip(panels, ("loss", "accuracy"), names, strict=True):
         _compare(panel, "performance", quantity, path, beside)
         _levels(panel, naive, quantity)
@@ -97,7 +113,13 @@ def mark_rate_changes(panel: Axes, path: Path) -> None:
     low, high = panel.get_xlim()
     for place, step in enumerate(schedule_events(path)):
         if low <= step <= high:
-            panel.axvline(step, color=PINK, ls="-.", lw=0.8, label="" if place else "the learning rate bends or jumps")
+            panel.axvline(
+                step,
+                color=PINK,
+                ls="-.",
+                lw=0.8,
+                label="" if place else "the learning rate bends or jumps",
+            )
 
 
 def draw_strategies(path: Path, beside: Path | None = None) -> Figure:
@@ -112,8 +134,14 @@ def draw_strategies(path: Path, beside: Path | None = None) -> Figure:
     if beside:
         values = select_curve(load_table(beside), "strategies", "kl", strategy="truth")
         _line(panels[0], values, color=ORANGE, ls="--", label=f"truth, {beside.name}")
-    known = {name.removeprefix("kl."): value for name, value in load_baselines(path).items() if name.startswith("kl.")}
-    mark_levels(panels[0], {f"{name} from truth": value for name, value in known.items() if value > 0})
+    known = {
+        name.removeprefix("kl."): value
+        for name, value in load_baselines(path).items()
+        if name.startswith("kl.")
+    }
+    mark_levels(
+        panels[0], {f"{name} from truth": value for name, value in known.items() if value > 0}
+    )
     _compare(panels[1], "attention", "previous", path, beside)
     panels[0].set_ylabel("KL(strategy, model), nats")
     panels[1].set_ylabel("attention to the\npatch before\n(strongest head)")
@@ -127,15 +155,26 @@ def draw_sweep_losses(paths: list[Path]) -> Figure:
     """Loss of many runs against step, a colour and a line style for each folder of seeds, its median in bold."""
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     panel = figure.subplots()
-    styles = [(colour, style) for style in _STYLES for colour in (BLUE, ORANGE, GREEN, PINK, SKY, GREY)]
-    for setting, (colour, style) in zip(sorted({path.parent for path in paths}), styles, strict=False):
+    styles = [
+        (colour, style) for style in _STYLES for colour in (BLUE, ORANGE, GREEN, PINK, SKY, GREY)
+    ]
+    for setting, (colour, style) in zip(
+        sorted({path.parent for path in paths}), styles, strict=False
+    ):
         known = [path for path in paths if path.parent == setting and has_measures(RunFolder(path))]
         curves = [select_curve(load_table(path), "performance", "loss") for path in known]
         for values in curves:
             _line(panel, values, color=colour, ls=style, lw=0.6, alpha=0.6)
         if curves:
             median = pd.concat(curves, axis=1).interpolate(limit_area="inside").median(axis=1)
-            _line(panel, median, color=colour, ls=style, lw=2, label=f"{setting.name}, {len(curves)} seeds")
+            _line(
+                panel,
+                median,
+                color=colour,
+                ls=style,
+                lw=2,
+                label=f"{setting.name}, {len(curves)} seeds",
+            )
     panel.set(xlabel="training step", ylabel="loss (nats), a thin line a seed, the median in bold")
     panel.set_ylim(bottom=0)
     for path in [path for path in paths if has_measures(RunFolder(path))][:1]:
@@ -152,7 +191,9 @@ def draw_sweep_bands(paths: list[Path]) -> Figure:
     settings = sorted({path.parent for path in paths})
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    for setting, colour in zip(settings, (BLUE, ORANGE, GREEN, PINK, SKY, GREY) * len(settings), strict=False):
+    for setting, colour in zip(
+        settings, (BLUE, ORANGE, GREEN, PINK, SKY, GREY) * len(settings), strict=False
+    ):
         known = [path for path in paths if path.parent == setting and has_measures(RunFolder(path))]
         curves = [select_curve(load_table(path), "performance", "accuracy") for path in known]
         at = schedule_events(known[0]) if known else ()
@@ -162,7 +203,9 @@ def draw_sweep_bands(paths: list[Path]) -> Figure:
                 panels[1].plot(values.index - change.onset, values, color=colour, lw=0.6, alpha=0.6)
         if curves:
             median = pd.concat(curves, axis=1).interpolate(limit_area="inside").median(axis=1)
-            _line(panels[0], median, color=colour, lw=2, label=f"{setting.name}, {len(curves)} seeds")
+            _line(
+                panels[0], median, color=colour, lw=2, label=f"{setting.name}, {len(curves)} seeds"
+            )
             panels[0].legend(fontsize="small")
     for path in [path for path in paths if has_measures(RunFolder(path))][:1]:
         for panel in panels:
@@ -189,11 +232,18 @@ def draw_probes(path: Path, beside: Path | None = None) -> Figure:
         panel.set_title(_GROUPS[group], fontsize="medium")
     for panel in panels[-1]:
         set_step_axis(panel)
-    figure.legend(handles=panels[0, 0].get_lines(), fontsize="small", loc="outside lower center", ncols=4)
+    figure.legend(
+        handles=panels[0, 0].get_lines(), fontsize="small", loc="outside lower center", ncols=4
+    )
     return figure
 
 
-_GROUPS = {"cls": "CLS", "registers": "mean register", "patches": "mean patch", "last": "last patch"}
+_GROUPS = {
+    "cls": "CLS",
+    "registers": "mean register",
+    "patches": "mean patch",
+    "last": "last patch",
+}
 
 
 def _probe_panel(panel: Axes, frame: pd.DataFrame, factor: str, group: str) -> None:
@@ -204,7 +254,9 @@ def _probe_panel(panel: Axes, frame: pd.DataFrame, factor: str, group: str) -> N
         values = select_curve(frame, "probes", "accuracy", factor=factor, group=group, layer=layer)
         _line(panel, values, color=shade, label=name)
     pixels = select_curve(frame, "probes", "accuracy_pixels", factor=factor).iloc[-1]
-    shuffled = select_curve(frame, "probes", "accuracy_shuffled", "mean", factor=factor, group=group).mean()
+    shuffled = select_curve(
+        frame, "probes", "accuracy_shuffled", "mean", factor=factor, group=group
+    ).mean()
     panel.axhline(pixels, color=GREY, ls="--", lw=1, label="on raw pixels")
     panel.axhline(shuffled, color=GREY, ls=":", lw=1, label="on shuffled labels")
     panel.set_ylim(0, 1.02)
@@ -223,11 +275,17 @@ def draw_by_factor(path: Path, beside: Path | None = None) -> Figure:
     factors = sorted(rows["factor"].unique())
     down = -(-len(factors) // 3)
     figure = Figure(figsize=(10, 2.6 * down + 0.4), layout="constrained")
-    panels = figure.subplots(down, min(3, len(factors)), sharex=True, sharey=True, squeeze=False).flatten()
+    panels = figure.subplots(
+        down, min(3, len(factors)), sharex=True, sharey=True, squeeze=False
+    ).flatten()
     whole = select_curve(frame, "performance", "accuracy")
     for panel, factor in zip(panels, factors, strict=False):
-        curves = rows[rows["factor"] == factor].pivot_table(index="step", columns="level", values="value")
-        for (level_of, values), shade in zip(curves.items(), pick_shades(len(curves.columns)), strict=True):
+        curves = rows[rows["factor"] == factor].pivot_table(
+            index="step", columns="level", values="value"
+        )
+        for (level_of, values), shade in zip(
+            curves.items(), pick_shades(len(curves.columns)), strict=True
+        ):
             _line(panel, values, color=shade, lw=1, label=f"{level_of}")
         _line(panel, whole, color="black", lw=1.5)
         _levels(panel, load_baselines(path), "accuracy", named=factor == factors[-1])
@@ -248,7 +306,9 @@ def draw_head_ablation(path: Path, beside: Path | None = None) -> Figure:
     A colour a layer, a line style a head; the head whose loss costs most at the end is named in the panel.
     """
     frame = load_table(path)
-    heads = frame.loc[(frame["analysis"] == "head_ablation") & frame["head"].notna(), ["layer", "head"]].drop_duplicates()
+    heads = frame.loc[
+        (frame["analysis"] == "head_ablation") & frame["head"].notna(), ["layer", "head"]
+    ].drop_duplicates()
     colours = (BLUE, ORANGE, GREEN, PINK, SKY, GREY) * (1 + int(heads["layer"].max()) // 6)
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
@@ -257,19 +317,26 @@ def draw_head_ablation(path: Path, beside: Path | None = None) -> Figure:
         _line(panel, intact, color="black", lw=2, label="intact")
         lowest = (2.0, 0, "")
         for layer, head in heads.itertuples(index=False, name=None):
-            without = select_curve(frame, "head_ablation", "accuracy", ablation=ablation, layer=layer, head=head)
+            without = select_curve(
+                frame, "head_ablation", "accuracy", ablation=ablation, layer=layer, head=head
+            )
             style, name = _STYLES[head % len(_STYLES)], f"without layer {layer}, head {head}"
             _line(panel, without, color=colours[layer], ls=style, lw=1.2, label=name)
             lowest = min(lowest, (without.iloc[-1], without.index[-1], name))
         value, step, name = lowest
-        panel.annotate(name, (step, value), (0, -14), textcoords="offset points", ha="right", fontsize=8)
+        panel.annotate(
+            name, (step, value), (0, -14), textcoords="offset points", ha="right", fontsize=8
+        )
         _levels(panel, load_baselines(path), "accuracy", named=panel is panels[-1])
         panel.set_title(
-            f"head output replaced by {'zero' if ablation == 'zero' else 'its mean over images'}", fontsize="medium"
+            f"head output replaced by {'zero' if ablation == 'zero' else 'its mean over images'}",
+            fontsize="medium",
         )
         panel.set_xlabel("training step")
     panels[0].set_ylabel(name_score(path))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize="small")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside right center", fontsize="small"
+    )
     return figure
 
 
@@ -278,13 +345,22 @@ def _compare(panel: Axes, analysis: str, quantity: str, path: Path, beside: Path
         frame = load_table(run)
         for split, style in zip(_splits(frame, analysis), ("-", "--", ":", "-."), strict=False):
             values = select_curve(frame, analysis, quantity, split=split)
-            _line(panel, values, color=colour, ls=style, label=run.name if split == "test" else f"{run.name}, {split}")
+            _line(
+                panel,
+                values,
+                color=colour,
+                ls=style,
+                label=run.name if split == "test" else f"{run.name}, {split}",
+            )
 
 
 def _splits(frame: pd.DataFrame, analysis: str) -> list[str]:
     """`test`, and the other splits that an analysis was run on at more than one step."""
     steps = frame[frame["analysis"] == analysis].groupby("split")["step"].nunique()
-    return sorted(steps.index[(steps > 1) | (steps.index == "test")], key=lambda split: (split != "test", split))
+    return sorted(
+        steps.index[(steps > 1) | (steps.index == "test")],
+        key=lambda split: (split != "test", split),
+    )
 
 
 def _line(panel: Axes, values: pd.Series, **style: Any) -> None:
@@ -296,7 +372,11 @@ _STYLES = ("-", "--", ":", "-.")
 
 
 def _levels(panel: Axes, naive: dict[str, float], quantity: str, named: bool = True) -> None:
-    found = {name.split(".")[1].replace("_", " "): value for name, value in naive.items() if name.split(".")[0] == quantity}
+    found = {
+        name.split(".")[1].replace("_", " "): value
+        for name, value in naive.items()
+        if name.split(".")[0] == quantity
+    }
     mark_levels(panel, found, named)
 
 
@@ -305,13 +385,17 @@ def mark_levels(panel: Axes, values: dict[str, float], named: bool = True) -> No
     for value in values.values():
         panel.axhline(value, color=GREY, ls=":", lw=1)
     low, high = panel.get_ylim()
-    gap = 8 / 72 * panel.figure.dpi / panel.get_window_extent().height * (high - low)  # a line of text
+    gap = (
+        8 / 72 * panel.figure.dpi / panel.get_window_extent().height * (high - low)
+    )  # a line of text
     place = -float("inf")
     for name, value in sorted(values.items(), key=lambda item: item[1]) if named else ():
         place = max(value, place + gap)
         at: Any = ("axes fraction", "data")
         line = {"arrowstyle": "-", "color": GREY, "lw": 0.4, "shrinkA": 0, "shrinkB": 0}
-        panel.annotate(name, (1, value), (1.03, place), at, at, line, va="center", fontsize=7, color=GREY)
+        panel.annotate(
+            name, (1, value), (1.03, place), at, at, line, va="center", fontsize=7, color=GREY
+        )
 
 
 def set_step_axis(panel: Axes) -> None:

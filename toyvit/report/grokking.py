@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 
 from toyvit.analyses.llc import LlcEstimate
 from toyvit.dynamics.checkpoints import measure_progress
-from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, _line, mark_levels, set_step_axis
+from toyvit.report.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    SKY,
+    _line,
+    mark_levels,
+    set_step_axis,
+)
 from toyvit.runs.handle import Run, load_table
 
 
@@ -25,7 +35,9 @@ def draw_grokking(path: Path, beside: Path | None = None) -> Figure:
     llc = load_table(path).query("analysis == 'llc'")
     figure = Figure(figsize=(8, 9 + 2 * (len(llc) > 0)), layout="constrained")
     panels = figure.subplots(4 + (len(llc) > 0), 1, sharex=True)
-    for panel, quantity, name in zip(panels, ("accuracy", "loss"), ("accuracy", "loss (nats)"), strict=False):
+    for panel, quantity, name in zip(
+        panels, ("accuracy", "loss"), ("accuracy", "loss (nats)"), strict=False
+    ):
         _line(panel, seen[f"train_{quantity}"], color=GREY, label="sums trained on")
         _line(panel, seen[f"test_{quantity}"], color=BLUE, label="other sums")
         panel.set_ylabel(name)
@@ -38,7 +50,12 @@ def draw_grokking(path: Path, beside: Path | None = None) -> Figure:
         panel.set_yscale("log")
         mark_levels(panel, {"chance": chance})
     _line(panels[3], seen["gini"], color=GREEN, label="Gini, embedding")
-    _line(panels[3], seen["key_share"], color=PINK, label="key frequencies' share of the logits' variance")
+    _line(
+        panels[3],
+        seen["key_share"],
+        color=PINK,
+        label="key frequencies' share of the logits' variance",
+    )
     panels[3].set_ylabel("Fourier sparsity")
     panels[3].set_ylim(0, 1)
     mark_levels(panels[3], {"Gini, step 0": seen["gini"].iloc[0]})
@@ -64,10 +81,21 @@ _PROGRESS = {
 def _llc_panel(panel: Axes, rows: pd.DataFrame) -> None:
     """The local learning coefficient with its standard deviation over chains; crosses where the sampler diverged."""
     rows = rows[rows["split"] == ("train" if "train" in set(rows["split"]) else "test")]
-    wide = rows.pivot_table(index="step", columns="quantity", values="value").reindex(columns=["llc", "llc_sd", "diverged"])
-    panel.errorbar(wide.index, wide["llc"], wide["llc_sd"], color=BLUE, marker="o", ms=3, lw=1, capsize=2)
+    wide = rows.pivot_table(index="step", columns="quantity", values="value").reindex(
+        columns=["llc", "llc_sd", "diverged"]
+    )
+    panel.errorbar(
+        wide.index, wide["llc"], wide["llc_sd"], color=BLUE, marker="o", ms=3, lw=1, capsize=2
+    )
     bad = wide.index[wide["diverged"] > 0]
-    panel.plot(bad, [0.03] * len(bad), "x", color=ORANGE, transform=panel.get_xaxis_transform(), label="sampler diverged")
+    panel.plot(
+        bad,
+        [0.03] * len(bad),
+        "x",
+        color=ORANGE,
+        transform=panel.get_xaxis_transform(),
+        label="sampler diverged",
+    )
     panel.axhline(0, color=GREY, ls=":", lw=1)
     panel.set_ylabel("local learning\ncoefficient")
     if len(bad):
@@ -79,11 +107,18 @@ def draw_traces(estimate: LlcEstimate) -> Figure:
     figure = Figure(figsize=(8, 3), layout="constrained")
     panel = figure.subplots()
     for place, chain in enumerate(estimate.traces):
-        panel.plot(chain, color=(BLUE, ORANGE, GREEN, PINK, SKY, GREY)[place % 6], lw=0.8, label=f"chain {place}")
+        panel.plot(
+            chain,
+            color=(BLUE, ORANGE, GREEN, PINK, SKY, GREY)[place % 6],
+            lw=0.8,
+            label=f"chain {place}",
+        )
     panel.axvspan(0, estimate.settings.burn_in, color=GREY, alpha=0.15, lw=0, label="burn-in")
     panel.set_xlabel("step of the sampler")
     panel.set_ylabel("loss (nats)")
     named = {"at the start": estimate.start, "chance": estimate.chance}
-    mark_levels(panel, {name: value for name, value in named.items() if value < panel.get_ylim()[1]})
+    mark_levels(
+        panel, {name: value for name, value in named.items() if value < panel.get_ylim()[1]}
+    )
     panel.legend(fontsize="small")
     return figure

@@ -22,14 +22,23 @@ def collect_scores(path: Path) -> dict[Head, dict[str, tuple[float, float]]]:
     frame = load_table(path)
     frame = frame[frame["analysis"] == "heads"]
     if frame.empty:
-        raise BadInput(f"{path} has no measures of head types: run `toyvit measure {path} --analyses heads`")
+        raise BadInput(
+            f"{path} has no measures of head types: run `toyvit measure {path} --analyses heads`"
+        )
     scores: dict[Head, dict[str, float]] = {}
     nulls: dict[Head, dict[str, float]] = {}
     columns = ["step", "layer", "head", "quantity", "type", "value"]
-    for step, layer, head, quantity, kind, value in select_main_rows(frame)[columns].itertuples(index=False, name=None):
-        into = (scores if quantity == "score" else nulls).setdefault((step, int(layer), int(head)), {})
+    for step, layer, head, quantity, kind, value in select_main_rows(frame)[columns].itertuples(
+        index=False, name=None
+    ):
+        into = (scores if quantity == "score" else nulls).setdefault(
+            (step, int(layer), int(head)), {}
+        )
         into[kind] = max(value, into.get(kind, value))
-    return {key: {kind: (score, nulls[key].get(kind, 0.0)) for kind, score in scores[key].items()} for key in sorted(scores)}
+    return {
+        key: {kind: (score, nulls[key].get(kind, 0.0)) for kind, score in scores[key].items()}
+        for key in sorted(scores)
+    }
 
 
 def name_all_heads(path: Path) -> dict[Head, list[str]]:
@@ -37,7 +46,9 @@ def name_all_heads(path: Path) -> dict[Head, list[str]]:
     brought = list_implied(RunFolder(path).read_config().model.grid)
     return {
         key: name_head(
-            {kind: score for kind, (score, _) in values.items()}, {kind: null for kind, (_, null) in values.items()}, brought
+            {kind: score for kind, (score, _) in values.items()},
+            {kind: null for kind, (_, null) in values.items()},
+            brought,
         )
         for key, values in collect_scores(path).items()
     }
@@ -63,21 +74,35 @@ def format_head_types(path: Path) -> str:
 def draw_heads(path: Path, beside: Path | None = None) -> Figure:
     """How far the score of each type stands above its null, head by head, against step; a dot where the head has the name."""
     values, found = collect_scores(path), name_all_heads(path)
-    steps, kinds = sorted({step for step, _, _ in values}), list(dict.fromkeys(kind for one in values.values() for kind in one))
+    steps, kinds = (
+        sorted({step for step, _, _ in values}),
+        list(dict.fromkeys(kind for one in values.values() for kind in one)),
+    )
     pairs = sorted({key[1:] for key in values})
     across = min(len(pairs), 4)
     down = -(-len(pairs) // across)
-    figure = Figure(figsize=(2.6 * across + 2, (0.16 * len(kinds) + 0.8) * down + 0.6), layout="constrained")
+    figure = Figure(
+        figsize=(2.6 * across + 2, (0.16 * len(kinds) + 0.8) * down + 0.6), layout="constrained"
+    )
     panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     for panel in panels.flat[len(pairs) :]:
         panel.set_visible(False)
     for (layer, head), panel in zip(pairs, panels.flat, strict=False):
         above = [
-            [score - max(null, 0) for score, null in (values[step, layer, head].get(kind, (nan, 0)) for step in steps)]
+            [
+                score - max(null, 0)
+                for score, null in (values[step, layer, head].get(kind, (nan, 0)) for step in steps)
+            ]
             for kind in kinds
         ]
-        picture = panel.imshow(above, aspect="auto", cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
-        dots = [(place, kinds.index(name)) for place, step in enumerate(steps) for name in found[step, layer, head]]
+        picture = panel.imshow(
+            above, aspect="auto", cmap="cividis", vmin=0, vmax=1, interpolation="nearest"
+        )
+        dots = [
+            (place, kinds.index(name))
+            for place, step in enumerate(steps)
+            for name in found[step, layer, head]
+        ]
         if dots:
             panel.plot(*zip(*dots, strict=True), ls="", marker=".", ms=2.5, color=ORANGE)
         panel.set_title(f"layer {layer}, head {head}", fontsize="small")
@@ -88,6 +113,7 @@ def draw_heads(path: Path, beside: Path | None = None) -> Figure:
         panel.set_xlabel("training step (one column a checkpoint)", fontsize="x-small")
     figure.colorbar(picture, ax=panels, label="score above its largest null", shrink=0.8)
     figure.suptitle(
-        f"orange: the head has the name (more than {MARGIN} above the null, and no nearer name implies it)", fontsize="small"
+        f"orange: the head has the name (more than {MARGIN} above the null, and no nearer name implies it)",
+        fontsize="small",
     )
     return figure

@@ -21,7 +21,9 @@ from toyvit.report.pictures import hide_ticks, select_steps
 from toyvit.runs.handle import Run
 
 
-def draw_lens(path: Path, beside: Path | None = None, step: int | None = None, images: int = 3) -> Figure:
+def draw_lens(
+    path: Path, beside: Path | None = None, step: int | None = None, images: int = 3
+) -> Figure:
     """What the logit lens calls every patch, by layer, on a few test pictures at one checkpoint (default: the last).
 
     In each patch the likeliest class: its symbol where classes are pictures themselves (labels that are glyphs), else its
@@ -37,21 +39,30 @@ def draw_lens(path: Path, beside: Path | None = None, step: int | None = None, i
     names = ["embedding", *(f"after block {layer}" for layer in range(config.n_layers))]
     size = max(2.2, 0.4 * config.grid[1])
     figure = Figure(
-        figsize=(size * len(said) + 0.4, size * config.grid[0] / config.grid[1] * images + 0.5), layout="constrained"
+        figsize=(size * len(said) + 0.4, size * config.grid[0] / config.grid[1] * images + 0.5),
+        layout="constrained",
     )
     panels = figure.subplots(images, len(said), squeeze=False)
     for image, row in enumerate(panels):
         for layer, panel in enumerate(row):
-            panel.imshow(to_grey(batch.images[image]), cmap="Greys", alpha=0.15 if made.class_images else 0.35)
+            panel.imshow(
+                to_grey(batch.images[image]),
+                cmap="Greys",
+                alpha=0.15 if made.class_images else 0.35,
+            )
             target = batch.target[image]
             _answers(panel, made, config, said[layer, image], target.expand(config.n_patches))
             hide_ticks(panel)
             if image == 0:
                 panel.set_title(names[layer], fontsize="small")
-        row[0].set_ylabel(f"answer {int(target)}" if target.ndim == 0 else f"picture {image}", fontsize="small")
+        row[0].set_ylabel(
+            f"answer {int(target)}" if target.ndim == 0 else f"picture {image}", fontsize="small"
+        )
     at = run.steps[-1] if step is None else step
     how = "green: right; bolder: likelier"
-    figure.suptitle(f"{path.name}, step {at:,}: what each patch would answer ({how})", fontsize="small")
+    figure.suptitle(
+        f"{path.name}, step {at:,}: what each patch would answer ({how})", fontsize="small"
+    )
     return figure
 
 
@@ -70,17 +81,33 @@ def _answers(panel: Axes, made: Task, config: ModelConfig, said: Tensor, target:
         if symbols is not None:
             extent = (left + 1, left + side - 1, top + side - 1, top + 1)
             panel.imshow(symbols[label].numpy(), cmap="Greys", extent=extent, alpha=float(chance))
-            frame = Rectangle((left + 0.5, top + 0.5), side - 1, side - 1, fill=False, ec=colour, lw=1.5, alpha=float(chance))
+            frame = Rectangle(
+                (left + 0.5, top + 0.5),
+                side - 1,
+                side - 1,
+                fill=False,
+                ec=colour,
+                lw=1.5,
+                alpha=float(chance),
+            )
             panel.add_patch(frame)
         else:
             name = made.class_names[int(label)] if made.class_names else str(int(label))
             panel.text(
-                left + side / 2, top + side / 2, name, ha="center", va="center", fontsize=5 + 4 * float(chance), color=colour
+                left + side / 2,
+                top + side / 2,
+                name,
+                ha="center",
+                va="center",
+                fontsize=5 + 4 * float(chance),
+                color=colour,
             )
     panel.set(xlim=(-0.5, columns * side - 0.5), ylim=(config.grid[0] * side - 0.5, -0.5))
 
 
-def draw_answer_maps(path: Path, beside: Path | None = None, steps: list[int] | None = None, images: int = 5) -> Figure:
+def draw_answer_maps(
+    path: Path, beside: Path | None = None, steps: list[int] | None = None, images: int = 5
+) -> Figure:
     """What all heads add to the answer's logit from each patch (Gandelsman 2024), over test pictures, at some checkpoints."""
     run = Run(path)
     made, config = build_task(run.config.task), run.config.model
@@ -91,7 +118,9 @@ def draw_answer_maps(path: Path, beside: Path | None = None, steps: list[int] | 
     for step in steps:
         model = run.bare_model(step)
         parts = attribute_patches(model, trace(model, batch.images, SITES))[:, 0, config.n_prefix :]
-        over = parts.gather(2, batch.classes[:, None, None].expand(-1, config.n_patches, 1))[..., 0] - parts.mean(2)
+        over = parts.gather(2, batch.classes[:, None, None].expand(-1, config.n_patches, 1))[
+            ..., 0
+        ] - parts.mean(2)
         maps[step] = over.reshape(-1, *config.grid)
     top = max(one.abs().max().item() for one in maps.values())
     figure = Figure(figsize=(1.5 * images + 1.2, 1.6 * (len(steps) + 1)), layout="constrained")
@@ -103,10 +132,22 @@ def draw_answer_maps(path: Path, beside: Path | None = None, steps: list[int] | 
         for step, panel in zip(steps, column[1:], strict=True):
             panel.imshow(to_grey(batch.images[image]), cmap="Greys", alpha=0.4)
             extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-            shown = panel.imshow(maps[step][image].numpy(), cmap="RdBu", vmin=-top, vmax=top, extent=extent, alpha=0.7)
+            shown = panel.imshow(
+                maps[step][image].numpy(),
+                cmap="RdBu",
+                vmin=-top,
+                vmax=top,
+                extent=extent,
+                alpha=0.7,
+            )
         for panel in column:
             hide_ticks(panel)
     for step, panel in zip(steps, panels[1:, 0], strict=True):
         panel.set_ylabel(f"step {step:,}", fontsize="small")
-    figure.colorbar(shown, ax=panels, label="added to the answer's logit, over the mean logit (logits)", shrink=0.7)
+    figure.colorbar(
+        shown,
+        ax=panels,
+        label="added to the answer's logit, over the mean logit (logits)",
+        shrink=0.7,
+    )
     return figure

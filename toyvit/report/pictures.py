@@ -33,19 +33,25 @@ def load_trained(run: Run, step: int, batch: Batch) -> ViT:
     return apply_clamps(run.bare_model(step), run.config.train.clamps, step, batch.retrieval)
 
 
-def draw_attention(path: Path, beside: Path | None = None, steps: list[int] | None = None) -> Figure:
+def draw_attention(
+    path: Path, beside: Path | None = None, steps: list[int] | None = None
+) -> Figure:
     """Mean attention pattern of every head (query down, key across) at four checkpoints, or those given: a row a checkpoint."""
     run = Run(path)
     batch = build_task(run.config.task).eval_batch("test", 128, run.config.seeds.measure)
     steps, config = steps or select_steps(run.steps), run.config.model
     heads = [(layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
     size = min(2.1, 10 / len(heads))
-    figure = Figure(figsize=(size * len(heads) + 1, (size + 0.1) * len(steps) + 0.5), layout="constrained")
+    figure = Figure(
+        figsize=(size * len(heads) + 1, (size + 0.1) * len(steps) + 0.5), layout="constrained"
+    )
     panels = figure.subplots(len(steps), len(heads), squeeze=False)
     means = {
         step: [
             pattern.mean(0).numpy()
-            for pattern in trace(load_trained(run, step, batch), batch.images, ["blocks.*.attn.pattern"]).values()
+            for pattern in trace(
+                load_trained(run, step, batch), batch.images, ["blocks.*.attn.pattern"]
+            ).values()
         ]
         for step in steps
     }
@@ -55,17 +61,23 @@ def draw_attention(path: Path, beside: Path | None = None, steps: list[int] | No
             picture = panel.imshow(means[step][layer][head], vmin=0, vmax=top, cmap="magma")
             for axis in (panel.xaxis, panel.yaxis):
                 axis.set_major_locator(MaxNLocator(5, integer=True))
-            panel.tick_params(labelsize=6, labelleft=head + layer == 0, labelbottom=step == steps[-1])
+            panel.tick_params(
+                labelsize=6, labelleft=head + layer == 0, labelbottom=step == steps[-1]
+            )
         row[0].set_ylabel(f"step {step:,}\nquery token", fontsize="small")
     for (layer, head), panel in zip(heads, panels[0], strict=True):
         panel.set_title(f"layer {layer}, head {head}", fontsize="small")
     for panel in panels[-1]:
         panel.set_xlabel("key token" + " (0: CLS)" * config.cls_token, fontsize="small")
-    figure.colorbar(picture, ax=panels, label=f"attention, mean of {len(batch.target)} pictures", shrink=0.6)
+    figure.colorbar(
+        picture, ax=panels, label=f"attention, mean of {len(batch.target)} pictures", shrink=0.6
+    )
     return figure
 
 
-def draw_query_attention(path: Path, beside: Path | None = None, steps: list[int] | None = None, image: int = 0) -> Figure:
+def draw_query_attention(
+    path: Path, beside: Path | None = None, steps: list[int] | None = None, image: int = 0
+) -> Figure:
     """Where the query cell of one test picture looks: a row a head, a column a checkpoint; the answering label is framed."""
     run = Run(path)
     made = build_task(run.config.task)
@@ -79,18 +91,27 @@ def draw_query_attention(path: Path, beside: Path | None = None, steps: list[int
     for step, column in zip(steps, panels.T, strict=True):
         seen = trace(load_trained(run, step, batch), batch.images, ["blocks.*.attn.pattern"])
         for (layer, head), panel in zip(heads, column, strict=True):
-            row = seen[f"blocks.{layer}.attn.pattern"][-1, head, config.n_prefix + query, config.n_prefix :]
+            row = seen[f"blocks.{layer}.attn.pattern"][
+                -1, head, config.n_prefix + query, config.n_prefix :
+            ]
             picture = _overlay(panel, batch.images[-1, 0], row.reshape(config.grid), 1)
             frame_patch(panel, made, query, ORANGE)
             frame_patch(panel, made, match, BLUE)
         column[0].set_title(f"step {step:,}", fontsize="small")
     for (layer, head), row in zip(heads, panels, strict=True):
         row[0].set_ylabel(f"layer {layer}, head {head}", fontsize="small")
-    figure.colorbar(picture, ax=panels, label="attention from the query (orange)\nto each cell; blue: the answer", shrink=0.7)
+    figure.colorbar(
+        picture,
+        ax=panels,
+        label="attention from the query (orange)\nto each cell; blue: the answer",
+        shrink=0.7,
+    )
     return figure
 
 
-def draw_cls_attention(path: Path, beside: Path | None = None, steps: list[int] | None = None, image: int = 0) -> Figure:
+def draw_cls_attention(
+    path: Path, beside: Path | None = None, steps: list[int] | None = None, image: int = 0
+) -> Figure:
     """Attention from CLS to the patches, laid over one test picture: rows layers, columns heads, a block a checkpoint."""
     run = Run(path)
     batch = build_task(run.config.task).eval_batch("test", image + 1, run.config.seeds.measure)
@@ -105,7 +126,9 @@ def draw_cls_attention(path: Path, beside: Path | None = None, steps: list[int] 
     for block, step in zip(blocks, steps, strict=False):
         picture = _cls_block(block, run, step, batch, top)
     bar = figure.colorbar(picture, cax=right.add_axes((0.05, 0.15, 0.2, 0.7)))
-    bar.set_label(f"attention from CLS to a patch (uniform: {1 / config.n_tokens:.3f})", fontsize="small")
+    bar.set_label(
+        f"attention from CLS to a patch (uniform: {1 / config.n_tokens:.3f})", fontsize="small"
+    )
     bar.ax.tick_params(labelsize="small")
     return figure
 
@@ -113,7 +136,9 @@ def draw_cls_attention(path: Path, beside: Path | None = None, steps: list[int] 
 def _cls_rows(run: Run, step: int, batch: Batch) -> Tensor:
     """CLS's attention to the patches of the last picture of the batch: (layer, head, patch)."""
     seen = trace(load_trained(run, step, batch), batch.images, ["blocks.*.attn.pattern"])
-    return torch.stack([pattern[-1, :, 0, run.config.model.n_prefix :] for pattern in seen.values()])
+    return torch.stack(
+        [pattern[-1, :, 0, run.config.model.n_prefix :] for pattern in seen.values()]
+    )
 
 
 def _cls_block(block: SubFigure, run: Run, step: int, batch: Batch, top: float) -> AxesImage:
@@ -125,7 +150,9 @@ def _cls_block(block: SubFigure, run: Run, step: int, batch: Batch, top: float) 
     for layer in range(config.n_layers):
         for head in range(config.n_heads):
             panel = panels[layer, head]
-            picture = _overlay(panel, batch.images[-1, 0], rows[layer, head].reshape(config.grid), top)
+            picture = _overlay(
+                panel, batch.images[-1, 0], rows[layer, head].reshape(config.grid), top
+            )
             if layer == 0:
                 panel.set_title(f"head {head}", fontsize="small")
         panels[layer, 0].set_ylabel(f"layer {layer}", fontsize="small")
@@ -141,17 +168,24 @@ def _said(answer: Tensor, batch: Batch) -> str:
     return f": says {answer.item():.2f}" if answer.numel() == 1 else ""
 
 
-def draw_reconstruction(path: Path, beside: Path | None = None, steps: list[int] | None = None, n: int = 8) -> Figure:
+def draw_reconstruction(
+    path: Path, beside: Path | None = None, steps: list[int] | None = None, n: int = 8
+) -> Figure:
     """Test pictures, what the model sees of them, and what it makes of the hidden patches at some checkpoints: a row each."""
     run = Run(path)
     steps = steps or select_steps(run.steps, 5)
     batch = build_task(run.config.task).eval_batch("test", n, run.config.seeds.measure)
     rows = {"picture": restore_patches(batch, batch.target.nan_to_num()), "seen": batch.images}
     rows |= {
-        f"step {step:,}": restore_patches(batch, run_model(load_trained(run, step, batch), batch.images)) for step in steps
+        f"step {step:,}": restore_patches(
+            batch, run_model(load_trained(run, step, batch), batch.images)
+        )
+        for step in steps
     }
     figure = Figure(figsize=(1.1 * n + 0.6, 1.15 * len(rows)), layout="constrained")
-    for (name, images), panels in zip(rows.items(), figure.subplots(len(rows), n, squeeze=False), strict=True):
+    for (name, images), panels in zip(
+        rows.items(), figure.subplots(len(rows), n, squeeze=False), strict=True
+    ):
         for panel, image in zip(panels, images, strict=True):
             show_picture(panel, image, find_black(batch.images))
         panels[0].set_ylabel(name, fontsize="small")
@@ -188,11 +222,21 @@ def frame_patch(panel: Axes, made: Task, patch: int, colour: str) -> None:
     size = made.world.patch_size or 1
     row, column = divmod(patch, made.world.image_size[1] // size)
     panel.add_patch(
-        Rectangle((column * size - 0.5, row * size - 0.5), size, size, fill=False, color=colour, lw=2, clip_on=False)
+        Rectangle(
+            (column * size - 0.5, row * size - 0.5),
+            size,
+            size,
+            fill=False,
+            color=colour,
+            lw=2,
+            clip_on=False,
+        )
     )
 
 
-_TINT = LinearSegmentedColormap.from_list("tint", [to_rgba(GREEN, 0), to_rgba(GREEN, 0.85)])  # from clear to colour
+_TINT = LinearSegmentedColormap.from_list(
+    "tint", [to_rgba(GREEN, 0), to_rgba(GREEN, 0.85)]
+)  # from clear to colour
 
 
 def _overlay(panel: Axes, image: Tensor, attention: Tensor, top: float) -> AxesImage:

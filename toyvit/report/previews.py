@@ -12,7 +12,13 @@ from torch import Tensor
 
 from toyvit.data.tasks import Batch, Task
 from toyvit.report.figures import BLUE, ORANGE
-from toyvit.report.pictures import find_black, frame_patch, hide_ticks, restore_patches, show_picture
+from toyvit.report.pictures import (
+    find_black,
+    frame_patch,
+    hide_ticks,
+    restore_patches,
+    show_picture,
+)
 
 WIDTH = 9.0  # inches of a figure
 COLOURS = 64  # of the file: enough for noise, a quarter of the size
@@ -24,7 +30,9 @@ def draw_preview(made: Task, path: Path) -> Path:
     drawn = BytesIO()
     build_preview(made).savefig(drawn, dpi=90)
     with Image.open(drawn) as picture:
-        picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture.convert("RGB").quantize(
+            COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        ).save(path, optimize=True)
     return path
 
 
@@ -68,13 +76,26 @@ def _mark_cells(panel: Axes, made: Task) -> None:
 
 
 def _caption(made: Task, black: float) -> str:
-    under = {"patch": "the target of each patch, none where nothing is asked", "pixels": "what hidden patches showed"}
+    under = {
+        "patch": "the target of each patch, none where nothing is asked",
+        "pixels": "what hidden patches showed",
+    }
     parts = [
         f"{made.world.name}: training pictures, black {black}, white +1; below each: {under.get(made.output_kind, 'its target')}"
     ]
     if made.output_kind == "patch" and made.class_names:
-        parts += [", ".join(f"{number} {name.replace('-', 'background')}" for number, name in enumerate(made.class_names))]
-    return "; ".join([*parts, *["orange: the cell that asks, blue: the cell that answers"] * bool(made.retrieval)])
+        parts += [
+            ", ".join(
+                f"{number} {name.replace('-', 'background')}"
+                for number, name in enumerate(made.class_names)
+            )
+        ]
+    return "; ".join(
+        [
+            *parts,
+            *["orange: the cell that asks, blue: the cell that answers"] * bool(made.retrieval),
+        ]
+    )
 
 
 def _said(made: Task, target: Tensor) -> str:
@@ -98,4 +119,12 @@ def _map(panel: Axes, made: Task, batch: Batch, place: int, black: float) -> Non
         row, column = divmod(patch, columns)
         if answer >= 0:
             grey = "0.75" if made.class_names and made.class_names[answer] == "-" else "0"
-            panel.text(column + 0.5, row + 0.55, f"{answer}", ha="center", va="center", fontsize=7, color=grey)
+            panel.text(
+                column + 0.5,
+                row + 0.55,
+                f"{answer}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color=grey,
+            )

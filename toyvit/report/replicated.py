@@ -19,7 +19,9 @@ def draw_replication(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
     """One figure of all seeds: `seeds` are the panels of each; a panel of colours is shown for the first seed only."""
     n = len(seeds[0])
     figure = Figure(figsize=(5.2 * n + 0.8, 3.9), layout="constrained")
-    for axes, panels in zip(figure.subplots(1, n, squeeze=False)[0], zip(*seeds, strict=True), strict=True):
+    for axes, panels in zip(
+        figure.subplots(1, n, squeeze=False)[0], zip(*seeds, strict=True), strict=True
+    ):
         KINDS[panels[0]["kind"]](axes, panels)
         axes.set(xlabel=panels[0]["x"], ylabel=panels[0]["y"])
         axes.set_title(panels[0]["title"], fontsize="medium")
@@ -29,9 +31,19 @@ def draw_replication(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
 def _lines(axes: Axes, panels: Sequence[Mapping[str, Any]]) -> None:
     first = panels[0]
     for colour, name in zip(COLOURS, first["curves"], strict=False):
-        known = [np.array(panel["curves"][name], dtype=float) for panel in panels if name in panel["curves"]]
+        known = [
+            np.array(panel["curves"][name], dtype=float)
+            for panel in panels
+            if name in panel["curves"]
+        ]
         for x, y in known:
-            axes.plot(x, y, color=colour, lw=0.7 if len(known) > 1 else 1.6, alpha=0.6 if len(known) > 1 else 1)
+            axes.plot(
+                x,
+                y,
+                color=colour,
+                lw=0.7 if len(known) > 1 else 1.6,
+                alpha=0.6 if len(known) > 1 else 1,
+            )
         x, y = _median(known)
         axes.plot(x, y, color=colour, lw=1.8, label=name, marker="." if len(x) < 20 else None)
     if first["scale"] == "symlog":
@@ -56,7 +68,14 @@ def _median(known: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def _grid(axes: Axes, panels: Sequence[Mapping[str, Any]]) -> None:
     first = panels[0]
-    mesh = axes.pcolormesh(first["columns"], first["rows"], np.array(first["values"], float), cmap="cividis", vmin=0, vmax=1)
+    mesh = axes.pcolormesh(
+        first["columns"],
+        first["rows"],
+        np.array(first["values"], float),
+        cmap="cividis",
+        vmin=0,
+        vmax=1,
+    )
     axes.set(xscale="log", yscale="log")
     axes.figure.colorbar(mesh, ax=axes, label=first["value"])
 

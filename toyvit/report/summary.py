@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from toyvit.dynamics.transitions import detect, detect_in_curve, find_window, order_events, relative_width
+from toyvit.dynamics.transitions import (
+    detect,
+    detect_in_curve,
+    find_window,
+    order_events,
+    relative_width,
+)
 from toyvit.errors import BadInput
 from toyvit.report.figures import name_score, schedule_events
 from toyvit.report.heads import format_head_types
@@ -17,21 +23,33 @@ from toyvit.runs.table import has_measures, select_curve, select_main_rows
 
 Line = tuple[str, str]
 # What may change abruptly: the curves that the detector judges.
-WATCHED = (("performance", "accuracy"), ("performance", "loss"), ("induction", "mass"), ("induction", "previous_cell"))
+WATCHED = (
+    ("performance", "accuracy"),
+    ("performance", "loss"),
+    ("induction", "mass"),
+    ("induction", "previous_cell"),
+)
 
 
 def summarize(path: Path, beside: Path | None = None) -> str:
     """Lines of text `what  value`; what was not measured is left out. A run with induction measures gets its transition."""
     frame = load_table(path)
     if "test" not in set(frame["split"]):
-        raise BadInput(f"{path} is measured on {', '.join(frame['split'].unique())} only: run `toyvit measure {path}`")
+        raise BadInput(
+            f"{path} is measured on {', '.join(frame['split'].unique())} only: run `toyvit measure {path}`"
+        )
     transition = {"performance", "induction"} <= set(select_main_rows(frame)["analysis"])
-    lines = summarize_induction(path, frame) if transition else summarize_classification(path, frame)
+    lines = (
+        summarize_induction(path, frame) if transition else summarize_classification(path, frame)
+    )
     if clamps := RunFolder(path).read_config().train.clamps:
         lines.insert(0, ("clamps, in training and in these measures", ", ".join(clamps)))
     if beside and "performance" in set(load_table(beside)["analysis"]):
         lines.append(
-            (f"accuracy of {beside.name}", f"{select_curve(load_table(beside), 'performance', 'accuracy').iloc[-1]:.3f}")
+            (
+                f"accuracy of {beside.name}",
+                f"{select_curve(load_table(beside), 'performance', 'accuracy').iloc[-1]:.3f}",
+            )
         )
     text = "\n".join(f"{name:40} {value}" for name, value in lines)
     if "heads" not in set(select_main_rows(frame)["analysis"]):
@@ -41,20 +59,44 @@ def summarize(path: Path, beside: Path | None = None) -> str:
 
 def summarize_induction(path: Path, frame: pd.DataFrame) -> list[Line]:
     """Onset, width, accuracy and head scores before and after, and the accuracy without the induction head."""
-    accuracy, mass = select_curve(frame, "performance", "accuracy"), select_curve(frame, "induction", "mass")
-    previous, ceiling = select_curve(frame, "induction", "previous_cell"), load_baselines(path)["accuracy.bag_of_labels"]
+    accuracy, mass = (
+        select_curve(frame, "performance", "accuracy"),
+        select_curve(frame, "induction", "mass"),
+    )
+    previous, ceiling = (
+        select_curve(frame, "induction", "previous_cell"),
+        load_baselines(path)["accuracy.bag_of_labels"],
+    )
     heads = _last(frame, "induction", "mass")
     strongest = heads.sort_values("value").iloc[-1]
     layer, head = strongest["layer"], strongest["head"]
     rise = find_window(accuracy, ceiling)
     return [
-        ("first checkpoint past 10 % of the rise", f"step {rise[0]}" if rise else "no rise above the ceiling"),
-        *([("width, 10 % to 90 %", f"{rise[1] - rise[0]} steps, {relative_width(rise):.2f} of the onset")] if rise else []),
+        (
+            "first checkpoint past 10 % of the rise",
+            f"step {rise[0]}" if rise else "no rise above the ceiling",
+        ),
+        *(
+            [
+                (
+                    "width, 10 % to 90 %",
+                    f"{rise[1] - rise[0]} steps, {relative_width(rise):.2f} of the onset",
+                )
+            ]
+            if rise
+            else []
+        ),
         ("transition in accuracy", describe_transition(accuracy, schedule_events(path))),
         ("bag-of-labels ceiling", f"{ceiling:.3f}"),
         ("final accuracy", f"{accuracy.iloc[-1]:.3f}"),
-        (f"induction mass (layer {layer}, head {head})", f"{mass.iloc[0]:.3f} before, {mass.iloc[-1]:.3f} after"),
-        ("previous-cell mass on label cells", f"{previous.iloc[0]:.3f} before, {previous.iloc[-1]:.3f} after"),
+        (
+            f"induction mass (layer {layer}, head {head})",
+            f"{mass.iloc[0]:.3f} before, {mass.iloc[-1]:.3f} after",
+        ),
+        (
+            "previous-cell mass on label cells",
+            f"{previous.iloc[0]:.3f} before, {previous.iloc[-1]:.3f} after",
+        ),
         *_without(path, frame, int(layer), int(head)),
     ]
 
@@ -63,15 +105,25 @@ def summarize_classification(path: Path, frame: pd.DataFrame) -> list[Line]:
     """Accuracy on all the pictures it was measured on, the naive answer, probes by layer, and the head that matters most."""
     performance = frame[(frame["analysis"] == "performance") & (frame["quantity"] == "accuracy")]
     final = performance[performance["step"] == performance["step"].max()]
-    final = final.sort_values(["split", "images"], key=lambda column: column.replace("test", ""))  # test first
+    final = final.sort_values(
+        ["split", "images"], key=lambda column: column.replace("test", "")
+    )  # test first
     word = name_score(path)
-    lines = [(f"final {word} on {int(row.images):,} {row.split} pictures", f"{row.value:.4f}") for row in final.itertuples()]
-    lines += [(name.replace("accuracy.", f"{word} of: "), f"{value:.3f}") for name, value in _naive(path, "accuracy").items()]
+    lines = [
+        (f"final {word} on {int(row.images):,} {row.split} pictures", f"{row.value:.4f}")
+        for row in final.itertuples()
+    ]
+    lines += [
+        (name.replace("accuracy.", f"{word} of: "), f"{value:.3f}")
+        for name, value in _naive(path, "accuracy").items()
+    ]
     if final["split"].eq("test").any():
         lines.append(
             (
                 f"transition in {word}",
-                describe_transition(select_curve(frame, "performance", "accuracy"), schedule_events(path)),
+                describe_transition(
+                    select_curve(frame, "performance", "accuracy"), schedule_events(path)
+                ),
             )
         )
     probes = _last(frame, "probes", "accuracy")
@@ -90,13 +142,23 @@ def summarize_events(paths: list[Path]) -> str:
     parts = []
     for setting in sorted({path.parent for path in paths}):
         known = [path for path in paths if path.parent == setting and has_measures(RunFolder(path))]
-        frames, at = [load_table(path) for path in known], schedule_events(known[0]) if known else ()
+        frames, at = (
+            [load_table(path) for path in known],
+            schedule_events(known[0]) if known else (),
+        )
         runs = [
-            {f"{analysis}/{quantity}": select_curve(frame, analysis, quantity) for analysis, quantity in WATCHED}
+            {
+                f"{analysis}/{quantity}": select_curve(frame, analysis, quantity)
+                for analysis, quantity in WATCHED
+            }
             for frame in frames
         ]
         runs = [{name: values for name, values in run.items() if len(values)} for run in runs]
-        moved = [run for run in runs if run and all(detect_in_curve(values, at) for values in run.values())]
+        moved = [
+            run
+            for run in runs
+            if run and all(detect_in_curve(values, at) for values in run.values())
+        ]
         if len(moved) > 1:
             text = order_events(moved, at).to_string(float_format=lambda value: f"{value:.2f}")
             parts.append(
@@ -120,12 +182,16 @@ def describe_transition(values: pd.Series, at: Sequence[float] = ()) -> str:
 
 
 def _naive(path: Path, quantity: str) -> dict[str, float]:
-    return {name: value for name, value in load_baselines(path).items() if name.startswith(quantity)}
+    return {
+        name: value for name, value in load_baselines(path).items() if name.startswith(quantity)
+    }
 
 
 def _last(frame: pd.DataFrame, analysis: str, quantity: str) -> pd.DataFrame:
     """The rows of a quantity at the last step that has any."""
-    rows = select_main_rows(frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)])
+    rows = select_main_rows(
+        frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)]
+    )
     return rows[rows["step"] == rows["step"].max()]
 
 
@@ -134,4 +200,6 @@ def _without(path: Path, frame: pd.DataFrame, layer: int, head: int) -> list[Lin
     if not len(rows):
         return []
     zeroed = rows[(rows["ablation"] == "zero") & (rows["layer"] == layer) & (rows["head"] == head)]
-    return [(f"{name_score(path)} without layer {layer}, head {head}", f"{zeroed['value'].iloc[0]:.3f}")]
+    return [
+        (f"{name_score(path)} without layer {layer}, head {head}", f"{zeroed['value'].iloc[0]:.3f}")
+    ]

@@ -38,9 +38,18 @@ logger = logging.getLogger(__name__)
 # Charts of the custom-scalars page: regular expressions of tags, drawn together in one chart.
 LAYOUT = {
     "phase transition": {
-        "loss (nats)": ["Multiline", ["^train/loss$", "^validation/loss$", "^performance/loss$", "^naive/loss"]],
-        "accuracy": ["Multiline", ["^validation/accuracy$", "^performance/accuracy$", "^naive/accuracy"]],
-        "induction and previous-cell mass": ["Multiline", ["^induction/mass/", "^induction/previous_cell/"]],
+        "loss (nats)": [
+            "Multiline",
+            ["^train/loss$", "^validation/loss$", "^performance/loss$", "^naive/loss"],
+        ],
+        "accuracy": [
+            "Multiline",
+            ["^validation/accuracy$", "^performance/accuracy$", "^naive/accuracy"],
+        ],
+        "induction and previous-cell mass": [
+            "Multiline",
+            ["^induction/mass/", "^induction/previous_cell/"],
+        ],
         "accuracy, induction, previous cell": [
             "Multiline",
             ["^performance/accuracy$", "^induction/mass/", "^induction/previous_cell/"],
@@ -107,7 +116,9 @@ def _writer(folder: RunFolder) -> Iterator[FileWriter | None]:
         for file in folder.tensorboard.glob("events.*"):
             file.unlink()
         with closing(FileWriter(str(folder.tensorboard), max_queue=10_000)) as writer:
-            writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), 0)  # an open page forgets what it read
+            writer.add_event(
+                Event(session_log=SessionLog(status=SessionLog.START)), 0
+            )  # an open page forgets what it read
             writer.add_summary(custom_scalars(LAYOUT))
             config = json.dumps(json.loads(folder.config_file.read_text()), indent=2)
             writer.add_summary(text("transitions", _verdicts(folder)))
@@ -121,9 +132,14 @@ def _training(folder: RunFolder) -> dict[int, dict[str, float]]:
     entries = {entry.step: entry for entry in folder.read_manifest()}
     for line in read_lines(folder.metrics):
         if "status" not in line:
-            out[line["step"]] = {f"train/{name}": value for name, value in line.items() if name != "step"}
+            out[line["step"]] = {
+                f"train/{name}": value for name, value in line.items() if name != "step"
+            }
     for step in entries if 0 in entries else ():
-        out[step] |= {"validation/loss": entries[step].loss, "validation/accuracy": entries[step].accuracy}
+        out[step] |= {
+            "validation/loss": entries[step].loss,
+            "validation/accuracy": entries[step].accuracy,
+        }
     return out
 
 
@@ -145,16 +161,28 @@ def iterate_curves(frame: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
     frame = pd.concat([select_main_rows(frame, split) for split in frame["split"].unique()])
     many = frame[[axis for axis in TOO_MANY if axis in frame]].notna().any(axis=1)
     kept = frame[~many].assign(split=frame["split"].where(frame["split"] != "test"))
-    axes = [name for name in frame.columns if name not in ("run", "step", "analysis", "quantity", "images", "value")]
-    places = kept[["analysis", "quantity", *axes]].astype(object).where(lambda cells: cells.notna(), None)
+    axes = [
+        name
+        for name in frame.columns
+        if name not in ("run", "step", "analysis", "quantity", "images", "value")
+    ]
+    places = (
+        kept[["analysis", "quantity", *axes]]
+        .astype(object)
+        .where(lambda cells: cells.notna(), None)
+    )
     tags = {place: _tag(axes, place) for place in set(places.itertuples(index=False, name=None))}
-    for step, place, value in zip(kept["step"], places.itertuples(index=False, name=None), kept["value"], strict=True):
+    for step, place, value in zip(
+        kept["step"], places.itertuples(index=False, name=None), kept["value"], strict=True
+    ):
         yield int(step), tags[place], float(value)
 
 
 def _tag(axes: list[str], place: tuple) -> str:
     analysis, quantity, *at = place
-    where = " ".join(f"{axis} {value}" for axis, value in zip(axes, at, strict=True) if value is not None)
+    where = " ".join(
+        f"{axis} {value}" for axis, value in zip(axes, at, strict=True) if value is not None
+    )
     return "/".join(part for part in (analysis, quantity, where) if part)
 
 
@@ -183,12 +211,17 @@ def _events(folder: RunFolder) -> Iterator[tuple[int, str, float]]:
     at, config = schedule_events(folder.path), folder.read_config().train
     for name, values in _watched(folder):
         if change := detect_in_curve(values, at):
-            yield from ((int(step), f"events/{name}", values[step]) for step in sorted({change.onset, change.end}))
+            yield from (
+                (int(step), f"events/{name}", values[step])
+                for step in sorted({change.onset, change.end})
+            )
     yield from ((step, "events/learning_rate", learning_rate(config, step)) for step in at)
 
 
 def _summary(values: Mapping[str, float]) -> Summary:
-    return Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+    return Summary(
+        value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+    )
 
 
 def _pictures(folder: RunFolder) -> Iterator[tuple[str, Figure, int]]:
@@ -210,8 +243,13 @@ def _reconstructions(folder: RunFolder) -> Iterator[tuple[int, NDArray[np.float3
     batch = build_task(run.config.task).eval_batch("test", 16, run.config.seeds.measure)
     whole, model = pictures.restore_patches(batch, batch.target.nan_to_num()), ViT(run.config.model)
     for step in run.steps:
-        made = pictures.restore_patches(batch, run_model(run.bare_model(step, into=model), batch.images))
-        grid = rearrange([whole, batch.images, made], "row image channel height width -> channel (row height) (image width)")
+        made = pictures.restore_patches(
+            batch, run_model(run.bare_model(step, into=model), batch.images)
+        )
+        grid = rearrange(
+            [whole, batch.images, made],
+            "row image channel height width -> channel (row height) (image width)",
+        )
         yield step, grid[0].add(1).div(2).clamp(0, 1).numpy()
 
 

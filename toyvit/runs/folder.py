@@ -79,7 +79,11 @@ class RunFolder:
     def check_exists(self) -> RunFolder:
         """Itself if there is a run here, else BadInput that names the nearest folder beside it."""
         if not self.config_file.is_file():
-            beside = [path.parent.name for path in self.path.parent.glob("*/config.json")] if self.path.parent.is_dir() else []
+            beside = (
+                [path.parent.name for path in self.path.parent.glob("*/config.json")]
+                if self.path.parent.is_dir()
+                else []
+            )
             hint = suggest_nearest(self.path.name, beside)
             raise BadInput(f"{self.path} is not a run folder: it has no config.json{hint}")
         return self
@@ -98,7 +102,11 @@ class RunFolder:
         """A new folder holding this run's config."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.states.mkdir(exist_ok=True)
-        versions = {"toyvit": __version__, "torch": torch.__version__, "python": platform.python_version()}
+        versions = {
+            "toyvit": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
         text = json.dumps({"run": run.to_json(), "versions": versions}, indent=2) + "\n"
         write_atomically(self.config_file, text.encode())
 
@@ -117,7 +125,9 @@ class RunFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise BadInput(f"{self.path} is in use: another process is training in it") from None
+                raise BadInput(
+                    f"{self.path} is in use: another process is training in it"
+                ) from None
             yield
 
     def is_locked(self) -> bool:
@@ -139,7 +149,9 @@ class RunFolder:
         except TypeError as error:
             raise BadInput(f"{self.manifest} is damaged: {error}") from None
 
-    def write_checkpoint(self, step: int, samples: int, weights: dict[str, Tensor], scores: dict[str, float]) -> ManifestEntry:
+    def write_checkpoint(
+        self, step: int, samples: int, weights: dict[str, Tensor], scores: dict[str, float]
+    ) -> ManifestEntry:
         """Weights of the bare model, then their line in the manifest."""
         content, entry = self.encode_checkpoint(step, samples, weights, scores)
         write_atomically(self.checkpoints / entry.file, content)
@@ -157,8 +169,14 @@ class RunFolder:
         self, step: int, samples: int, weights: dict[str, Tensor], scores: dict[str, float]
     ) -> tuple[bytes, ManifestEntry]:
         """What the file of a checkpoint holds, and its line in the manifest."""
-        content = save({name: value.detach().cpu().contiguous() for name, value in weights.items()}, {"format": "toyvit"})
-        norms = [torch.linalg.vector_norm(value.detach(), dtype=torch.float64).item() for value in weights.values()]
+        content = save(
+            {name: value.detach().cpu().contiguous() for name, value in weights.items()},
+            {"format": "toyvit"},
+        )
+        norms = [
+            torch.linalg.vector_norm(value.detach(), dtype=torch.float64).item()
+            for value in weights.values()
+        ]
         entry = ManifestEntry(
             step=step,
             samples=samples,
@@ -175,11 +193,15 @@ class RunFolder:
         """The weights, if the file is whole and the one that the manifest describes."""
         problem = self.find_problem(entry)
         if problem:
-            raise BadInput(f"checkpoint {self.checkpoints / entry.file} {problem}: see `toyvit verify {self.path}`")
+            raise BadInput(
+                f"checkpoint {self.checkpoints / entry.file} {problem}: see `toyvit verify {self.path}`"
+            )
         try:
             return load((self.checkpoints / entry.file).read_bytes())
         except SafetensorError as error:
-            raise BadInput(f"checkpoint {self.checkpoints / entry.file} cannot be read: {error}") from None
+            raise BadInput(
+                f"checkpoint {self.checkpoints / entry.file} cannot be read: {error}"
+            ) from None
 
     def find_problem(self, entry: ManifestEntry) -> str | None:
         """What is wrong with a checkpoint's file, or None."""
@@ -224,7 +246,11 @@ class RunFolder:
             return "diverged"
         if self.is_locked():
             return "running"
-        return "finished" if (self.states / name_state((config or self.read_config()).train.steps)).exists() else "stopped"
+        return (
+            "finished"
+            if (self.states / name_state((config or self.read_config()).train.steps)).exists()
+            else "stopped"
+        )
 
 
 def _line(entry: ManifestEntry) -> str:

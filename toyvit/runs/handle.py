@@ -101,10 +101,14 @@ class Run:
             model.load_state_dict(weights)
         except RuntimeError:
             file = self.folder.checkpoints / self.entries[at].file
-            raise BadInput(f"checkpoint {file} does not fit this run's model: it is a foreign file") from None
+            raise BadInput(
+                f"checkpoint {file} does not fit this run's model: it is a foreign file"
+            ) from None
         return model.eval()
 
-    def model(self, step: int | None = None, batch: Batch | None = None, *, into: ViT | None = None) -> ViT:
+    def model(
+        self, step: int | None = None, batch: Batch | None = None, *, into: ViT | None = None
+    ) -> ViT:
         """The model of a step (default: the last) as it was trained: under the clamps active there.
 
         A run under the clamp `match` needs the batch whose pictures the model will be shown: it
@@ -145,7 +149,9 @@ class Run:
         """What predictors that know less score on the test pictures, by name."""
         return read_baselines(self.folder)
 
-    def curve(self, analysis: str, quantity: str, how: str = "max", split: str = "test", **where: Any) -> pd.Series:
+    def curve(
+        self, analysis: str, quantity: str, how: str = "max", split: str = "test", **where: Any
+    ) -> pd.Series:
         """One value a step of a measured quantity, see `select_curve`."""
         return select_curve(self.table, analysis, quantity, how, split, **where)
 
@@ -171,7 +177,10 @@ class Run:
         }
         if last:
             lines["last scores"] = f"loss {last[0].loss:.3f}, accuracy {last[0].accuracy:.3f}"
-        rows = (f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in lines.items())
+        rows = (
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in lines.items()
+        )
         return f"<table>{''.join(rows)}</table>"
 
 

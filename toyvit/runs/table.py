@@ -51,11 +51,17 @@ def build_rows(quantity: str, value: Tensor, axes: str) -> list[Row]:
     name, tags = _untag(quantity)
     names = axes.split()
     if value.ndim != len(names):
-        raise ValueError(f"{quantity} is declared with axes {names}, but has {value.ndim} dimensions")
+        raise ValueError(
+            f"{quantity} is declared with axes {names}, but has {value.ndim} dimensions"
+        )
     places = product(*(range(size) for size in value.shape))
     numbers = value.double().flatten().tolist()
     pairs = zip(places, numbers, strict=True)
-    return [(name, {**tags, **dict(zip(names, place, strict=True))}, number) for place, number in pairs if number == number]
+    return [
+        (name, {**tags, **dict(zip(names, place, strict=True))}, number)
+        for place, number in pairs
+        if number == number
+    ]
 
 
 def _untag(quantity: str) -> tuple[str, dict[str, str]]:
@@ -91,7 +97,9 @@ class MeasureTable:
 
     def cells_where(self, quantity: str) -> set[Cell]:
         """The finished cells in which a quantity that is 0 or 1 is 1."""
-        joined = "cells join numbers on numbers.cell = cells.id join places on places.id = numbers.place"
+        joined = (
+            "cells join numbers on numbers.cell = cells.id join places on places.id = numbers.place"
+        )
         where = f"select step, sha256, analysis, version, digest from {joined} where quantity = ? and value = 1"
         return {Cell(*row) for row in self.db.execute(where, (quantity,))}
 
@@ -100,19 +108,28 @@ class MeasureTable:
         with self.db:
             key = (cell.step, cell.sha256, cell.analysis, cell.version, cell.digest, split, images)
             columns = "step, sha256, analysis, version, digest, split, images"
-            made = self.db.execute(f"insert or ignore into cells ({columns}) values (?, ?, ?, ?, ?, ?, ?)", key)
+            made = self.db.execute(
+                f"insert or ignore into cells ({columns}) values (?, ?, ?, ?, ?, ?, ?)", key
+            )
             if not made.rowcount:
                 return
             number = made.lastrowid
             found = [(quantity, json.dumps(axes), value) for quantity, axes, value in numbers]
-            self.db.executemany("insert or ignore into places (quantity, axes) values (?, ?)", [row[:2] for row in found])
+            self.db.executemany(
+                "insert or ignore into places (quantity, axes) values (?, ?)",
+                [row[:2] for row in found],
+            )
             self.db.executemany(
                 "insert into numbers select ?, id, ? from places where quantity = ? and axes = ?",
                 [(number, value, quantity, axes) for quantity, axes, value in found],
             )
 
     def has_baselines(self, digest: str) -> bool:
-        return bool(self.db.execute("select exists (select 1 from baselines where digest = ?)", (digest,)).fetchone()[0])
+        return bool(
+            self.db.execute(
+                "select exists (select 1 from baselines where digest = ?)", (digest,)
+            ).fetchone()[0]
+        )
 
     def write_baselines(self, digest: str, baselines: Mapping[str, float]) -> None:
         with self.db:
@@ -126,7 +143,9 @@ def has_measures(folder: RunFolder) -> bool:
     if not file.exists():
         return False
     with _opened(file) as db:
-        tables = db.execute("select count(*) from sqlite_master where name = 'numbers'").fetchone()[0]
+        tables = db.execute("select count(*) from sqlite_master where name = 'numbers'").fetchone()[
+            0
+        ]
         return bool(tables and db.execute("select exists (select 1 from numbers)").fetchone()[0])
 
 
@@ -145,7 +164,9 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(file, timeout=60)) as db:
             yield db
     except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
-        raise BadInput(f"{file} cannot be read as a table of measures: {str(error).splitlines()[-1]}") from None
+        raise BadInput(
+            f"{file} cannot be read as a table of measures: {str(error).splitlines()[-1]}"
+        ) from None
 
 
 def read_table(folder: RunFolder, entries: Iterable[ManifestEntry]) -> pd.DataFrame:
@@ -155,7 +176,9 @@ def read_table(folder: RunFolder, entries: Iterable[ManifestEntry]) -> pd.DataFr
     missing (<NA>). Rows of checkpoints that are not among the entries are left out.
     """
     with _reading(folder) as db:
-        cells = pd.read_sql("select id as cell, step, sha256, analysis, split, images from cells", db)
+        cells = pd.read_sql(
+            "select id as cell, step, sha256, analysis, split, images from cells", db
+        )
         places = pd.read_sql("select id as place, quantity, axes from places", db)
         numbers = pd.read_sql("select cell, place, value from numbers", db)
     current = {(entry.step, entry.sha256) for entry in entries}
@@ -164,7 +187,9 @@ def read_table(folder: RunFolder, entries: Iterable[ManifestEntry]) -> pd.DataFr
     for name in axes:
         values = axes[name]
         axes[name] = values.astype("Int64") if pd.api.types.is_numeric_dtype(values) else values
-    frame = numbers.merge(cells[keep], on="cell").merge(pd.concat([places, axes], axis=1), on="place")
+    frame = numbers.merge(cells[keep], on="cell").merge(
+        pd.concat([places, axes], axis=1), on="place"
+    )
     frame.insert(0, "run", folder.path.name)
     order = ["run", "step", "analysis", "quantity", *axes.columns, "split", "images", "value"]
     return frame.sort_values(["step", "cell", "place"], ignore_index=True)[order]
@@ -177,7 +202,12 @@ def select_main_rows(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
 
 
 def select_curve(
-    frame: pd.DataFrame, analysis: str, quantity: str, how: str = "max", split: str = "test", **where: object
+    frame: pd.DataFrame,
+    analysis: str,
+    quantity: str,
+    how: str = "max",
+    split: str = "test",
+    **where: object,
 ) -> pd.Series:
     """One value a step: the strongest head (or another aggregate) of a quantity, on most images of a split.
 
@@ -196,4 +226,6 @@ def read_baselines(folder: RunFolder) -> dict[str, float]:
     """
     main = "select digest from cells where split = 'test' group by digest order by count(*) desc limit 1"
     with _reading(folder) as db:
-        return dict(db.execute(f"select name, value from baselines where digest = ({main})").fetchall())
+        return dict(
+            db.execute(f"select name, value from baselines where digest = ({main})").fetchall()
+        )

@@ -39,8 +39,15 @@ class BatchStream(IterableDataset[tuple[Tensor, ...]]):
         factors = self.task.world.sample(self.run.seeds.data, "train", indices)
         retrieval = self.task.retrieval(factors) if self.task.retrieval else None
         if retrieval is None:
-            raise BadInput("the clamp 'match' needs a matching label in every training picture: some have none")
-        return *self.task.render_with_targets(factors), retrieval.query, retrieval.target, retrieval.candidates
+            raise BadInput(
+                "the clamp 'match' needs a matching label in every training picture: some have none"
+            )
+        return (
+            *self.task.render_with_targets(factors),
+            retrieval.query,
+            retrieval.target,
+            retrieval.candidates,
+        )
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         end = self.run.train.steps + 1

@@ -47,7 +47,10 @@ class Progress(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, system: ViTModule, *args: Any) -> None:  # type: ignore[override]
         if system.step in self.snapshots.steps:
-            self.bar.set_postfix({name: f"{value:.3f}" for name, value in self.snapshots.named().items()}, refresh=False)
+            self.bar.set_postfix(
+                {name: f"{value:.3f}" for name, value in self.snapshots.named().items()},
+                refresh=False,
+            )
         self.bar.update()
 
     def teardown(self, trainer: pl.Trainer, system: ViTModule, stage: str) -> None:  # type: ignore[override]
@@ -65,7 +68,9 @@ class StopOnSignal(pl.Callback):
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {signum: signal.signal(signum, self.note) for signum in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            signum: signal.signal(signum, self.note) for signum in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield self
         finally:
@@ -77,7 +82,10 @@ class StopOnSignal(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, system: ViTModule) -> None:  # type: ignore[override]
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):  # Lightning has put its own in place by now
+            for signum in (
+                signal.SIGINT,
+                signal.SIGTERM,
+            ):  # Lightning has put its own in place by now
                 signal.signal(signum, self.note)
 
     def on_train_batch_end(self, trainer: pl.Trainer, system: ViTModule, *args: Any) -> None:  # type: ignore[override]
@@ -85,7 +93,14 @@ class StopOnSignal(pl.Callback):
             trainer.should_stop = True
 
 
-def fit(run: RunConfig, path: Path | str, *, resume: bool = False, progress: bool = True, position: int = 0) -> RunFolder:
+def fit(
+    run: RunConfig,
+    path: Path | str,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    position: int = 0,
+) -> RunFolder:
     """Train `run` in the folder `path` and return the finished folder.
 
     With `resume` a run that was stopped goes on, bit for bit, and a finished one is returned as it is; without it an
@@ -98,7 +113,9 @@ def fit(run: RunConfig, path: Path | str, *, resume: bool = False, progress: boo
     system = ViTModule(run)
     if folder.config_file.exists():
         if not resume:
-            raise BadInput(f"{folder.path} exists already: use --resume to go on with it, or another --name")
+            raise BadInput(
+                f"{folder.path} exists already: use --resume to go on with it, or another --name"
+            )
         folder.check_same(run)
         if folder.read_status() in ("finished", "diverged"):
             return _ended(folder)
@@ -106,7 +123,9 @@ def fit(run: RunConfig, path: Path | str, *, resume: bool = False, progress: boo
         raise BadInput(f"{folder.path} exists and is not a run folder: give another --name")
     _check_accelerator(run)
     _check_disk(folder, run, system)
-    validation = build_task(run.task).eval_batch("validation", run.train.n_validation, run.seeds.measure)
+    validation = build_task(run.task).eval_batch(
+        "validation", run.train.n_validation, run.seeds.measure
+    )
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -114,19 +133,36 @@ def fit(run: RunConfig, path: Path | str, *, resume: bool = False, progress: boo
     with folder.lock():
         if not folder.config_file.exists():
             folder.create(run)
-        _train(folder, run, system, CheckpointWriter(folder, validation, load_state(folder)), progress, position)
+        _train(
+            folder,
+            run,
+            system,
+            CheckpointWriter(folder, validation, load_state(folder)),
+            progress,
+            position,
+        )
     return folder
 
 
 def _train(
-    folder: RunFolder, run: RunConfig, system: ViTModule, snapshots: CheckpointWriter, progress: bool, position: int
+    folder: RunFolder,
+    run: RunConfig,
+    system: ViTModule,
+    snapshots: CheckpointWriter,
+    progress: bool,
+    position: int,
 ) -> None:
     first = snapshots.state["step"] if snapshots.state else 0
-    callbacks: list[pl.Callback] = [snapshots, *([Progress(snapshots, folder.path.name, position)] if progress else [])]
+    callbacks: list[pl.Callback] = [
+        snapshots,
+        *([Progress(snapshots, folder.path.name, position)] if progress else []),
+    ]
     try:
         with open_trainer(run, callbacks, run.train.steps - first) as (trainer, interrupts):
             if first < run.train.steps:
-                trainer.fit(system, ViTDataModule(BatchStream(build_task(run.task), run, first + 1)))
+                trainer.fit(
+                    system, ViTDataModule(BatchStream(build_task(run.task), run, first + 1))
+                )
     except Diverged as error:
         snapshots.diverged(str(error))
         raise Diverged(f"{error}; training stopped, {_last_finite(folder)}") from None
@@ -135,7 +171,9 @@ def _train(
 
 
 @contextmanager
-def open_trainer(run: RunConfig, callbacks: list[pl.Callback], steps: int) -> Iterator[tuple[pl.Trainer, StopOnSignal]]:
+def open_trainer(
+    run: RunConfig, callbacks: list[pl.Callback], steps: int
+) -> Iterator[tuple[pl.Trainer, StopOnSignal]]:
     """A trainer of so many steps, on the run's number of threads, that a signal stops after the step it is at."""
     interrupts, threads = StopOnSignal(), torch.get_num_threads()
     torch.set_num_threads(run.train.threads)
@@ -185,7 +223,11 @@ def _ended(folder: RunFolder) -> RunFolder:
 
 def _last_finite(folder: RunFolder) -> str:
     entries = folder.read_manifest()
-    return f"the last finite checkpoint is {folder.checkpoints / entries[-1].file}" if entries else "there is no checkpoint"
+    return (
+        f"the last finite checkpoint is {folder.checkpoints / entries[-1].file}"
+        if entries
+        else "there is no checkpoint"
+    )
 
 
 def _check_accelerator(run: RunConfig) -> None:
@@ -193,14 +235,25 @@ def _check_accelerator(run: RunConfig) -> None:
 
     from toyvit.errors import choose
 
-    choose(run.train.accelerator, ["auto", "gpu", *AcceleratorRegistry.available_accelerators()], "train.accelerator")
+    choose(
+        run.train.accelerator,
+        ["auto", "gpu", *AcceleratorRegistry.available_accelerators()],
+        "train.accelerator",
+    )
 
 
 def _check_disk(folder: RunFolder, run: RunConfig, system: ViTModule) -> None:
     """Refuse before step 0 what the disk cannot hold: every checkpoint, and the states with their two moments."""
-    weights = sum(value.numel() * value.element_size() for value in system.model.state_dict().values()) + 4096
+    weights = (
+        sum(value.numel() * value.element_size() for value in system.model.state_dict().values())
+        + 4096
+    )
     planned = weights * len(plan_checkpoints(run.train)) + 3 * weights * (N_KEPT_STATES + 3)
-    place = next(parent for parent in (folder.path.absolute(), *folder.path.absolute().parents) if parent.exists())
+    place = next(
+        parent
+        for parent in (folder.path.absolute(), *folder.path.absolute().parents)
+        if parent.exists()
+    )
     free = shutil.disk_usage(place).free
     if planned > free:
         raise BadInput(

@@ -58,7 +58,9 @@ class ViTModule(pl.LightningModule):
 
     def compute_logits(self, images: Tensor, retrieval: Retrieval | None) -> Tensor:
         """Logits under the clamps in force now."""
-        return self.model(images, build_clamp_tap(self.run.train.clamps, self.step, self.model.config, retrieval))
+        return self.model(
+            images, build_clamp_tap(self.run.train.clamps, self.step, self.model.config, retrieval)
+        )
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         images, target, *cells = batch

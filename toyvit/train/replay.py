@@ -22,7 +22,11 @@ class ReplayWriter(CheckpointWriter):
     def __init__(self, folder: RunFolder, steps: set[int], state: dict[str, Any] | None) -> None:
         run = folder.read_config()
         super().__init__(
-            folder, build_task(run.task).eval_batch("validation", run.train.n_validation, run.seeds.measure), state
+            folder,
+            build_task(run.task).eval_batch(
+                "validation", run.train.n_validation, run.seeds.measure
+            ),
+            state,
         )
         self.steps, self.known = steps, {entry.step: entry for entry in folder.read_manifest()}
         self.added: list[int] = []
@@ -40,7 +44,9 @@ class ReplayWriter(CheckpointWriter):
     def snapshot(self, trainer: pl.Trainer, system: ViTModule) -> None:
         self.score(system)
         samples = system.step * system.run.train.batch_size
-        content, entry = self.folder.encode_checkpoint(system.step, samples, system.model.state_dict(), self.scores)
+        content, entry = self.folder.encode_checkpoint(
+            system.step, samples, system.model.state_dict(), self.scores
+        )
         before = self.known.get(system.step)
         if before is None:
             self.folder.insert_checkpoint(entry, content)
@@ -52,7 +58,9 @@ class ReplayWriter(CheckpointWriter):
             )
 
 
-def replay(path: Path | str, first: int, last: int, every: int = 1, *, progress: bool = True) -> list[int]:
+def replay(
+    path: Path | str, first: int, last: int, every: int = 1, *, progress: bool = True
+) -> list[int]:
     """Add checkpoints at steps first, first + every, ... up to last to a run, and return those that were not there.
 
     Training starts from the nearest kept state (`states/`) before the first step that is missing, or from step 0. Every
@@ -65,15 +73,22 @@ def replay(path: Path | str, first: int, last: int, every: int = 1, *, progress:
     if every < 1:
         raise BadInput(f"--every must be at least 1, got {every}")
     if not 0 <= first <= last <= end:
-        raise BadInput(f"--between takes two steps of the run in order, 0 to {end}, got {first} {last}")
+        raise BadInput(
+            f"--between takes two steps of the run in order, 0 to {end}, got {first} {last}"
+        )
     with folder.lock():
-        wanted = set(range(first, last + 1, every)) - {entry.step for entry in folder.read_manifest()}
+        wanted = set(range(first, last + 1, every)) - {
+            entry.step for entry in folder.read_manifest()
+        }
         if not wanted:
             return []
         state = _state_before(folder, min(wanted))
         start = state["step"] if state else 0
         again, system = ReplayWriter(folder, wanted, state), ViTModule(run)
-        callbacks: list[pl.Callback] = [again, *([Progress(again, f"replay {folder.path.name}", 0)] if progress else [])]
+        callbacks: list[pl.Callback] = [
+            again,
+            *([Progress(again, f"replay {folder.path.name}", 0)] if progress else []),
+        ]
         with open_trainer(run, callbacks, max(wanted) - start) as (trainer, interrupts):
             trainer.fit(system, ViTDataModule(BatchStream(build_task(run.task), run, start + 1)))
         if interrupts.signum is not None and system.step < max(wanted):

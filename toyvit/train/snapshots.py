@@ -44,10 +44,19 @@ def plan_checkpoints(config: TrainConfig) -> tuple[int, ...]:
     return tuple(sorted(step for step in steps.union(decades) if step <= n))
 
 
-def save_state(folder: RunFolder, system: ViTModule, optimizer: torch.optim.Optimizer, keep: bool) -> None:
+def save_state(
+    folder: RunFolder, system: ViTModule, optimizer: torch.optim.Optimizer, keep: bool
+) -> None:
     """The full state for resuming; the one before stays as `state.prev.pt`. `keep` also files it under `states/`."""
     content = io.BytesIO()
-    torch.save({"step": system.step, "model": system.model.state_dict(), "optimizer": optimizer.state_dict()}, content)
+    torch.save(
+        {
+            "step": system.step,
+            "model": system.model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        },
+        content,
+    )
     if keep:
         write_atomically(folder.states / name_state(system.step), content.getvalue(), flush=True)
     if folder.state.exists():
@@ -67,9 +76,23 @@ def read_state(path: Path) -> dict[str, Any] | None:
     """A state, or None (and a warning) where the file cannot be read."""
     try:
         state = torch.load(path, weights_only=True)
-        return {"step": int(state["step"]), "model": state["model"], "optimizer": state["optimizer"]}
-    except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError, TypeError) as error:
-        logger.warning("%s cannot be read (%s): going back to the state before it", path, type(error).__name__)
+        return {
+            "step": int(state["step"]),
+            "model": state["model"],
+            "optimizer": state["optimizer"],
+        }
+    except (
+        UnpicklingError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        KeyError,
+        ValueError,
+        TypeError,
+    ) as error:
+        logger.warning(
+            "%s cannot be read (%s): going back to the state before it", path, type(error).__name__
+        )
     return None
 
 
@@ -99,7 +122,11 @@ class CheckpointWriter(pl.Callback):
             trainer.optimizers[0].load_state_dict(self.state["optimizer"])
 
     def on_train_batch_end(self, trainer: pl.Trainer, system: ViTModule, *args: Any) -> None:  # type: ignore[override]
-        line = {"step": system.step, **system.last, "learning_rate": learning_rate(system.run.train, system.step)}
+        line = {
+            "step": system.step,
+            **system.last,
+            "learning_rate": learning_rate(system.run.train, system.step),
+        }
         self.lines.append(json.dumps(line) + "\n")
         if system.step in self.steps:
             self.snapshot(trainer, system)
@@ -117,7 +144,11 @@ class CheckpointWriter(pl.Callback):
         self.folder.write_checkpoint(system.step, samples, system.model.state_dict(), self.scores)
         self.flush()
         last = system.step == system.run.train.steps
-        if last or system.step in self.kept or time.monotonic() - self.saved_at > SECONDS_BETWEEN_STATES:
+        if (
+            last
+            or system.step in self.kept
+            or time.monotonic() - self.saved_at > SECONDS_BETWEEN_STATES
+        ):
             self.save(trainer, system)
 
     @torch.no_grad()
@@ -126,7 +157,10 @@ class CheckpointWriter(pl.Callback):
         device = next(system.model.parameters()).device
         images, target = self.validation.images.to(device), self.validation.target.to(device)
         logits = system.compute_logits(images, self.validation.retrieval)
-        self.scores = {"loss": loss(logits, target).item(), "accuracy": accuracy(logits, target).item()}
+        self.scores = {
+            "loss": loss(logits, target).item(),
+            "accuracy": accuracy(logits, target).item(),
+        }
         system.model.train()
         if not self.scores["loss"] < float("inf"):
             raise Diverged(f"the validation loss is {self.scores['loss']} at step {system.step}")

@@ -39,7 +39,11 @@ _ENDS = {
 
 
 def _names(n_layers: int) -> dict[str, str]:
-    blocks = {f"blocks.{layer}.{ours}": f"blocks.{layer}.{timm}" for layer in range(n_layers) for ours, timm in _BLOCK.items()}
+    blocks = {
+        f"blocks.{layer}.{ours}": f"blocks.{layer}.{timm}"
+        for layer in range(n_layers)
+        for ours, timm in _BLOCK.items()
+    }
     return _ENDS | blocks
 
 
@@ -55,11 +59,17 @@ def convert_from_timm(weights: Mapping[str, Tensor], config: ModelConfig) -> ViT
         or config.norm != "layer"
         or not config.d_mlp
     ):
-        raise BadInput("timm's VisionTransformer has a CLS token, no registers, learned positions, LayerNorm and an MLP")
+        raise BadInput(
+            "timm's VisionTransformer has a CLS token, no registers, learned positions, LayerNorm and an MLP"
+        )
     names = _names(config.n_layers)
     missing = [timm for timm in names.values() if timm not in weights]
     if missing or not config.attention_bias:
-        raise BadInput(f"the timm weights lack {missing[0]}" if missing else "timm's attention has biases: attention_bias true")
+        raise BadInput(
+            f"the timm weights lack {missing[0]}"
+            if missing
+            else "timm's attention has biases: attention_bias true"
+        )
     ours = {name: weights[timm] for name, timm in names.items()}
     ours["patch.weight"] = weights["patch_embed.proj.weight"].flatten(1)
     ours["positions"] = weights["pos_embed"][0, 1:]
@@ -74,7 +84,9 @@ def convert_to_timm(model: ViT) -> dict[str, Tensor]:
     config, ours = model.config, model.state_dict()
     size = config.stated("patch_size")
     timm = {timm: ours[name] for name, timm in _names(config.n_layers).items()}
-    timm["patch_embed.proj.weight"] = ours["patch.weight"].unflatten(1, (config.stated("n_channels"), size, size))
+    timm["patch_embed.proj.weight"] = ours["patch.weight"].unflatten(
+        1, (config.stated("n_channels"), size, size)
+    )
     timm["pos_embed"] = torch.cat([torch.zeros_like(ours["prefix"]), ours["positions"]])[None]
     timm["cls_token"] = ours["prefix"][None]
     return timm

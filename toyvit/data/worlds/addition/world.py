@@ -43,14 +43,24 @@ class AdditionWorld(World):
         """The pairs (pair operand) of each split; of those that are not trained on a quarter is for validation."""
         p, share = self.config.modulus, self.config.train_share
         a, b = np.divmod(np.arange(p * p), p)
-        group = np.minimum(a, b) * p + np.maximum(a, b) if self.config.split == "unordered" else np.arange(p * p)
+        group = (
+            np.minimum(a, b) * p + np.maximum(a, b)
+            if self.config.split == "unordered"
+            else np.arange(p * p)
+        )
         names = np.unique(group)
         order = names[
-            draw_bits(make_sample_keys(0, "addition split", np.array([p])), "order", len(names))[0].argsort(kind="stable")
+            draw_bits(make_sample_keys(0, "addition split", np.array([p])), "order", len(names))[
+                0
+            ].argsort(kind="stable")
         ]
         n_train = round(share * len(names))
         n_seen = n_train + (len(names) - n_train) // 4
-        parts = {"train": order[:n_train], "validation": order[n_train:n_seen], "test": order[n_seen:]}
+        parts = {
+            "train": order[:n_train],
+            "validation": order[n_train:n_seen],
+            "test": order[n_seen:],
+        }
         return {name: np.stack([a, b], 1)[np.isin(group, part)] for name, part in parts.items()}
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
@@ -60,7 +70,9 @@ class AdditionWorld(World):
     def render(self, factors: Factors) -> Tensor:
         a, b = factors["a"], factors["b"]
         if self.config.shown == "clock":
-            return self.faces[torch.from_numpy(a), 0].maximum(self.faces[torch.from_numpy(b), 1])[:, None]
+            return self.faces[torch.from_numpy(a), 0].maximum(self.faces[torch.from_numpy(b), 1])[
+                :, None
+            ]
         equals = np.full_like(a, self.config.modulus)
         cells = np.stack([a, b, equals], 1)[:, None]
         return render_cells(draw_glyph_bank(self.config.modulus + 1), cells, 0.0, a)
@@ -94,14 +106,20 @@ def build_addition(config: AdditionConfig) -> Task:
         trained = np.zeros(len(a), bool)
         trained[world.combinations["train"] @ (config.modulus, 1)] = True
         every = {"a": a, "b": b}
-        return OperandTable(world.render(every), torch.from_numpy(target(every)), torch.from_numpy(trained))
+        return OperandTable(
+            world.render(every), torch.from_numpy(target(every)), torch.from_numpy(trained)
+        )
 
     return Task(
         config=config,
         world=world,
         n_classes=config.modulus,
         ask=ask_target(target),
-        probe_factors=lambda factors: {"a": factors["a"], "b": factors["b"], "sum": target(factors)},
+        probe_factors=lambda factors: {
+            "a": factors["a"],
+            "b": factors["b"],
+            "sum": target(factors),
+        },
         baselines=lambda batch: {
             "accuracy.uniform": 1 / config.modulus,
             "loss.uniform": math.log(config.modulus),

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toyvit.config import CountingConfig
-from toyvit.data.random import draw_bits, draw_integers, draw_normals, draw_subsets, draw_uniforms, make_sample_keys
+from toyvit.data.random import (
+    draw_bits,
+    draw_integers,
+    draw_normals,
+    draw_subsets,
+    draw_uniforms,
+    make_sample_keys,
+)
 from toyvit.data.task import Task, ask_target, flip_answer, score_class_baselines
 from toyvit.data.world import Factors, World, add_held_out
 
@@ -27,7 +34,9 @@ def draw_stamps() -> NDArray[np.float32]:
     """What a cell can show (stamp row column), 0 or 1: a disc of each radius, then the outline of a square of each side."""
     place = np.arange(CELL) + 0.5 - CELL / 2
     discs = np.hypot(place[:, None], place) <= np.array(RADII)[:, None, None]
-    squares = np.maximum(abs(place[:, None]), abs(place)) == (np.array(SIDES)[:, None, None] - 1) / 2
+    squares = (
+        np.maximum(abs(place[:, None]), abs(place)) == (np.array(SIDES)[:, None, None] - 1) / 2
+    )
     return np.concatenate([discs, squares]).astype(np.float32)
 
 
@@ -44,8 +53,16 @@ class CountingWorld(World):
 
     def __init__(self, config: CountingConfig) -> None:
         self.config = config
-        self.sizes = dict.fromkeys(add_held_out(("train", "validation", "test"), config.held_out, len(self.combinations[True])))
-        sides = {"left": config.most + 1, "right": config.most + 1, "squares": config.distractors + 1}
+        self.sizes = dict.fromkeys(
+            add_held_out(
+                ("train", "validation", "test"), config.held_out, len(self.combinations[True])
+            )
+        )
+        sides = {
+            "left": config.most + 1,
+            "right": config.most + 1,
+            "squares": config.distractors + 1,
+        }
         self.factors = sides | {"order": SIDE, "noise_key": 2**63 - 1}
 
     @cached_property
@@ -53,7 +70,9 @@ class CountingWorld(World):
         """Pairs (left, right) that are held out (True) and that are not."""
         n = self.config.most + 1
         every = np.stack(np.divmod(np.arange(n * n), n), 1)
-        order = draw_bits(make_sample_keys(0, "counting pairs", np.array([n])), "order", n * n)[0].argsort(kind="stable")
+        order = draw_bits(make_sample_keys(0, "counting pairs", np.array([n])), "order", n * n)[
+            0
+        ].argsort(kind="stable")
         n_held = round(self.config.held_out * n * n)
         return {True: every[np.sort(order[:n_held])], False: every[np.sort(order[n_held:])]}
 
@@ -61,7 +80,9 @@ class CountingWorld(World):
         keys = make_sample_keys(seed, self.check_split(split), indices)
         pairs = self.combinations[split == "held_out"]
         left, right = pairs[draw_integers(keys, "pair", 1, len(pairs))[:, 0]].T
-        order = np.concatenate([draw_subsets(keys, side, SIDE, SIDE) for side in ("left", "right")], 1)
+        order = np.concatenate(
+            [draw_subsets(keys, side, SIDE, SIDE) for side in ("left", "right")], 1
+        )
         return {
             "left": left,
             "right": right,
@@ -77,12 +98,18 @@ class CountingWorld(World):
 
     def distracting(self, factors: Factors) -> NDArray[np.bool_]:
         """Which cells hold a square (image row column)."""
-        return self._on_cells(factors["order"].reshape(-1, 2, SIDE) >= SIDE - factors["squares"][:, :, None])
+        return self._on_cells(
+            factors["order"].reshape(-1, 2, SIDE) >= SIDE - factors["squares"][:, :, None]
+        )
 
     @staticmethod
     def _on_cells(sides: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Cells (image row column) from cells by side (image side cell)."""
-        return sides.reshape(-1, 2, ROWS, COLUMNS // 2).transpose(0, 2, 1, 3).reshape(-1, ROWS, COLUMNS)
+        return (
+            sides.reshape(-1, 2, ROWS, COLUMNS // 2)
+            .transpose(0, 2, 1, 3)
+            .reshape(-1, ROWS, COLUMNS)
+        )
 
     def render(self, factors: Factors) -> Tensor:
         keys, n = factors["noise_key"].astype(np.uint64), len(factors["left"])
@@ -91,10 +118,14 @@ class CountingWorld(World):
         filled = self.shown(factors).reshape(n, -1)
         if self.config.distractors:
             square = self.distracting(factors).reshape(n, -1)
-            stamp = np.where(square, len(RADII) + draw_integers(keys, "side", ROWS * COLUMNS, len(SIDES)), stamp)
+            stamp = np.where(
+                square, len(RADII) + draw_integers(keys, "side", ROWS * COLUMNS, len(SIDES)), stamp
+            )
             filled = filled | square
         cells = draw_stamps()[stamp] * (bright * filled).astype(np.float32)[:, :, None, None]
-        images = draw_normals(keys, "pixels", ROWS * COLUMNS * CELL**2, self.config.noise).reshape(n, ROWS, CELL, COLUMNS, CELL)
+        images = draw_normals(keys, "pixels", ROWS * COLUMNS * CELL**2, self.config.noise).reshape(
+            n, ROWS, CELL, COLUMNS, CELL
+        )
         images += cells.reshape(n, ROWS, COLUMNS, CELL, CELL).transpose(0, 1, 3, 2, 4)
         return torch.from_numpy(images.reshape(n, 1, *self.image_size))
 
@@ -108,10 +139,16 @@ def build_counting(config: CountingConfig) -> Task:
 
     def target(factors: Factors) -> NDArray[np.int64]:
         left, right = factors["left"], factors["right"]
-        return {"add": left + right, "count": left, "compare": np.sign(left - right) + 1}[config.ask]
+        return {"add": left + right, "count": left, "compare": np.sign(left - right) + 1}[
+            config.ask
+        ]
 
     def probe_factors(factors: Factors) -> dict[str, NDArray[np.int64]]:
-        found = {"left": factors["left"], "right": factors["right"], "sum": factors["left"] + factors["right"]}
+        found = {
+            "left": factors["left"],
+            "right": factors["right"],
+            "sum": factors["left"] + factors["right"],
+        }
         return found | ({"squares": factors["squares"].sum(1)} if config.distractors else {})
 
     return Task(
@@ -122,6 +159,8 @@ def build_counting(config: CountingConfig) -> Task:
         probe_factors=probe_factors,
         baselines=lambda batch: score_class_baselines(batch.target),
         counterfactuals={
-            name: flip_answer(world, name, target) for name in ("left", "right") if name == "left" or config.ask != "count"
+            name: flip_answer(world, name, target)
+            for name in ("left", "right")
+            if name == "left" or config.ask != "count"
         },
     )

@@ -45,21 +45,29 @@ def _whole(values: ArrayLike, size: int, what: str) -> NDArray[np.int64]:
     if given.dtype.kind not in "iu":
         raise BadInput(f"{what} must be whole numbers 0 to {size - 1}, got {given.dtype}")
     if given.size and (given.min() < 0 or given.max() >= size):
-        raise BadInput(f"{what} must be whole numbers 0 to {size - 1}, got {given.min()} to {given.max()}")
+        raise BadInput(
+            f"{what} must be whole numbers 0 to {size - 1}, got {given.min()} to {given.max()}"
+        )
     return given.astype(np.int64)
 
 
 def decode_factors(indices: ArrayLike) -> dict[str, NDArray[np.int64]]:
     """The factors, numbered from 0, of the pictures with these numbers in the official order; arrays shaped as `indices`."""
-    numbers = np.unravel_index(_whole(indices, N_IMAGES, "indices of dsprites"), tuple(SIZES.values()))
+    numbers = np.unravel_index(
+        _whole(indices, N_IMAGES, "indices of dsprites"), tuple(SIZES.values())
+    )
     return {name: np.asarray(values, np.int64) for name, values in zip(SIZES, numbers, strict=True)}
 
 
 def encode_factors(factors: Mapping[str, ArrayLike]) -> NDArray[np.int64]:
     """The numbers of the pictures with these factors: the inverse of `decode_factors`; arrays are broadcast."""
     if set(factors) != set(SIZES):
-        raise BadInput(f"the factors of dsprites are {', '.join(SIZES)}, got {', '.join(map(str, factors)) or 'none'}")
-    numbers = [_whole(factors[name], size, f"factor {name!r} of dsprites") for name, size in SIZES.items()]
+        raise BadInput(
+            f"the factors of dsprites are {', '.join(SIZES)}, got {', '.join(map(str, factors)) or 'none'}"
+        )
+    numbers = [
+        _whole(factors[name], size, f"factor {name!r} of dsprites") for name, size in SIZES.items()
+    ]
     return np.asarray(np.ravel_multi_index(numbers, tuple(SIZES.values())), np.int64)
 
 
@@ -85,7 +93,11 @@ def _outlines() -> NDArray[np.float32]:
     for polygon in _polygons():
         x, y = np.concatenate([polygon, np.repeat(polygon[:1], N_VERTICES - len(polygon), 0)]).T
         found.append([cos * x + sin * y, cos * y - sin * x])
-    return (GRID * np.array(found).transpose(1, 0, 2, 3, 4)).reshape(2, -1, N_VERTICES).astype(np.float32)
+    return (
+        (GRID * np.array(found).transpose(1, 0, 2, 3, 4))
+        .reshape(2, -1, N_VERTICES)
+        .astype(np.float32)
+    )
 
 
 @lru_cache
@@ -98,10 +110,15 @@ def _vertices(indices: NDArray[np.int64]) -> list[NDArray[np.int16]]:
     """x and y (image vertex) in 1/256 pixel: added in float32 and rounded, as the graphics card does."""
     outline, place = np.divmod(indices, N_PLACES)
     centres = _centres().take(np.divmod(place, SIZES["y"]))[..., None]
-    return [np.rint(_outlines()[axis].take(outline, 0) + centres[axis]).astype(np.int16) for axis in (0, 1)]
+    return [
+        np.rint(_outlines()[axis].take(outline, 0) + centres[axis]).astype(np.int16)
+        for axis in (0, 1)
+    ]
 
 
-def _crossings(x: NDArray[np.int16], y: NDArray[np.int16]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+def _crossings(
+    x: NDArray[np.int16], y: NDArray[np.int16]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Where outlines (image vertex) cross the middle of a row: image * 64 + row, and the first column not left of the crossing.
 
     Column and row c have their middle at 256 c + 128. All in whole numbers, so that ties fall as documented.
@@ -117,7 +134,9 @@ def _crossings(x: NDArray[np.int16], y: NDArray[np.int16]) -> tuple[NDArray[np.i
     edge = np.repeat(edge, times)
     (x0, x1), (y0, y1) = (axis.ravel().take([edge, edge + 1]).astype(np.int32) for axis in (x, y))
     down = GRID * row.astype(np.int32) + GRID // 2 - y0
-    return image * SIDE + row, -(((GRID // 2 - x0) * (y1 - y0) - down * (x1 - x0)) // (GRID * (y1 - y0)))
+    return image * SIDE + row, -(
+        ((GRID // 2 - x0) * (y1 - y0) - down * (x1 - x0)) // (GRID * (y1 - y0))
+    )
 
 
 def _draw(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -142,7 +161,9 @@ def draw_packed(indices: ArrayLike) -> NDArray[np.uint8]:
 
 def unpack_bits(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Pixels (..., 64, 64) of 0 and 1 of packed pictures (..., 512)."""
-    return np.unpackbits(pictures, axis=-1, bitorder="little").reshape(*pictures.shape[:-1], SIDE, SIDE)
+    return np.unpackbits(pictures, axis=-1, bitorder="little").reshape(
+        *pictures.shape[:-1], SIDE, SIDE
+    )
 
 
 def draw_images(indices: ArrayLike) -> NDArray[np.uint8]:
@@ -151,7 +172,11 @@ def draw_images(indices: ArrayLike) -> NDArray[np.uint8]:
     The file is used where the user has it, see `find_official`; all but about one in 10,000 pictures are the same bit for bit.
     """
     kept = _kept()
-    return unpack_bits(draw_packed(indices) if kept is None else kept[_whole(indices, N_IMAGES, "indices of dsprites")])
+    return unpack_bits(
+        draw_packed(indices)
+        if kept is None
+        else kept[_whole(indices, N_IMAGES, "indices of dsprites")]
+    )
 
 
 @lru_cache
@@ -167,7 +192,9 @@ def find_official() -> Path | None:
     folders = ([Path(given) / "dsprites"] if given else []) + [files.find_prepared("dsprites")]
     path = next((folder / OFFICIAL for folder in folders if (folder / OFFICIAL).exists()), None)
     if path is not None and (found := files.hash_md5(path)) != OFFICIAL_MD5:
-        raise BadInput(f"{path} is damaged: its MD5 is {found}, expected {OFFICIAL_MD5}; delete it or fetch it again")
+        raise BadInput(
+            f"{path} is damaged: its MD5 is {found}, expected {OFFICIAL_MD5}; delete it or fetch it again"
+        )
     return path
 
 
@@ -177,14 +204,21 @@ def _genuine(path: Path) -> Iterator[NDArray[np.uint8]]:
         np.lib.format.read_magic(file)
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
         if (shape, fortran, dtype) != ((N_IMAGES, SIDE, SIDE), False, np.uint8):
-            raise BadInput(f"{path} must hold imgs {(N_IMAGES, SIDE, SIDE)} of uint8 in C order, got {shape} of {dtype}")
+            raise BadInput(
+                f"{path} must hold imgs {(N_IMAGES, SIDE, SIDE)} of uint8 in C order, got {shape} of {dtype}"
+            )
         while chunk := file.read(CHUNK * SIDE * SIDE):
-            yield np.packbits(np.frombuffer(chunk, np.uint8).reshape(-1, SIDE * SIDE), axis=1, bitorder="little")
+            yield np.packbits(
+                np.frombuffer(chunk, np.uint8).reshape(-1, SIDE * SIDE), axis=1, bitorder="little"
+            )
 
 
 def _rendered() -> Iterator[NDArray[np.uint8]]:
     """All pictures in order, packed, a chunk at a time."""
-    return (draw_packed(np.arange(start, min(start + CHUNK, N_IMAGES))) for start in range(0, N_IMAGES, CHUNK))
+    return (
+        draw_packed(np.arange(start, min(start + CHUNK, N_IMAGES)))
+        for start in range(0, N_IMAGES, CHUNK)
+    )
 
 
 def prepare_images(genuine: Path | None = None) -> Path:
@@ -225,7 +259,10 @@ def _intact(path: Path) -> bool:
 def _write(path: Path, chunks: Iterator[NDArray[np.uint8]]) -> None:
     """Write the chunks as one array (image 512); the file appears whole or not at all."""
     partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file, tqdm(total=N_IMAGES, desc=path.stem, unit="image", unit_scale=True) as bar:
+    with (
+        partial.open("wb") as file,
+        tqdm(total=N_IMAGES, desc=path.stem, unit="image", unit_scale=True) as bar,
+    ):
         header = {"descr": "|u1", "fortran_order": False, "shape": (N_IMAGES, N_BYTES)}
         np.lib.format.write_array_header_1_0(file, header)
         for chunk in chunks:

@@ -11,13 +11,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toyvit.config import DspritesConfig
-from toyvit.data.random import draw_bits, draw_integers, draw_normals, draw_uniforms, make_sample_keys
-from toyvit.data.task import Batch, Task, ask_target, score_class_baselines, score_number_baselines, standardize_levels
+from toyvit.data.random import (
+    draw_bits,
+    draw_integers,
+    draw_normals,
+    draw_uniforms,
+    make_sample_keys,
+)
+from toyvit.data.task import (
+    Batch,
+    Task,
+    ask_target,
+    score_class_baselines,
+    score_number_baselines,
+    standardize_levels,
+)
 from toyvit.data.world import Factors, World, add_held_out
-from toyvit.data.worlds.dsprites.drawing import N_IMAGES, SIDE, SIZES, VALUES, decode_factors, draw_images, encode_factors
+from toyvit.data.worlds.dsprites.drawing import (
+    N_IMAGES,
+    SIDE,
+    SIZES,
+    VALUES,
+    decode_factors,
+    draw_images,
+    encode_factors,
+)
 
-N_ANGLES = SIZES["orientation"] - 1  # the last orientation shows the same picture as the first, so it is left out
-SPLITS = {"train": 0.8, "validation": 0.1, "test": 0.1}  # shares of the pictures whose outline is not held out
+N_ANGLES = (
+    SIZES["orientation"] - 1
+)  # the last orientation shows the same picture as the first, so it is left out
+SPLITS = {
+    "train": 0.8,
+    "validation": 0.1,
+    "test": 0.1,
+}  # shares of the pictures whose outline is not held out
 
 
 @lru_cache
@@ -26,25 +53,35 @@ def split_outlines(held_out: float) -> dict[str, NDArray[np.int64]]:
     every = np.arange(N_IMAGES)
     every = every[decode_factors(every)["orientation"] < N_ANGLES]
     looks = SIZES["shape"] * SIZES["scale"]
-    order = draw_bits(make_sample_keys(0, "dsprites outlines", np.arange(N_ANGLES)), "order", looks).argsort(1, kind="stable")
-    held_looks = np.zeros((looks, N_ANGLES), bool)  # of every orientation, the same number is held out
+    order = draw_bits(
+        make_sample_keys(0, "dsprites outlines", np.arange(N_ANGLES)), "order", looks
+    ).argsort(1, kind="stable")
+    held_looks = np.zeros(
+        (looks, N_ANGLES), bool
+    )  # of every orientation, the same number is held out
     held_looks[order[:, : round(held_out * looks)].T, np.arange(N_ANGLES)] = True
     found = decode_factors(every)
     held = held_looks[found["shape"] * SIZES["scale"] + found["scale"], found["orientation"]]
     rest = every[~held]
     rest = rest[
-        draw_bits(make_sample_keys(0, "dsprites pictures", np.array([0])), "order", len(rest))[0].argsort(kind="stable")
+        draw_bits(make_sample_keys(0, "dsprites pictures", np.array([0])), "order", len(rest))[
+            0
+        ].argsort(kind="stable")
     ]
     cuts = (np.cumsum(list(SPLITS.values()))[:-1] * len(rest)).astype(int)
     return {**dict(zip(SPLITS, np.split(rest, cuts), strict=True)), "held_out": every[held]}
 
 
 @lru_cache
-def group_by_factor(held_out: float, split: str, factor: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def group_by_factor(
+    held_out: float, split: str, factor: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """A split's pictures in order of a factor's value, and where each value starts (and the last one ends)."""
     pool = split_outlines(held_out)[split]
     values = decode_factors(pool)[factor]
-    return pool[values.argsort(kind="stable")], np.searchsorted(np.sort(values), np.arange(SIZES[factor] + 1))
+    return pool[values.argsort(kind="stable")], np.searchsorted(
+        np.sort(values), np.arange(SIZES[factor] + 1)
+    )
 
 
 class Sprites(World):
@@ -61,7 +98,9 @@ class Sprites(World):
         self.n_sprites = 1 if config.ask == "all" else 2
         self.image_size = (SIDE, SIDE * self.n_sprites)
         self.sizes = dict.fromkeys(
-            add_held_out(list(SPLITS), config.held_out, len(split_outlines(config.held_out)["held_out"]))
+            add_held_out(
+                list(SPLITS), config.held_out, len(split_outlines(config.held_out)["held_out"])
+            )
         )
         self.factors = {**SIZES, "orientation": N_ANGLES, "noise_key": 2**63 - 1}
 
@@ -71,10 +110,15 @@ class Sprites(World):
         numbers = pool[draw_integers(keys, "first", 1, len(pool))]
         if self.n_sprites == 2:
             numbers = np.concatenate([numbers, self._second(keys, split, numbers)], 1)
-        found = {name: values if self.n_sprites == 2 else values[:, 0] for name, values in decode_factors(numbers).items()}
+        found = {
+            name: values if self.n_sprites == 2 else values[:, 0]
+            for name, values in decode_factors(numbers).items()
+        }
         return {**found, "noise_key": (keys >> np.uint64(1)).astype(np.int64)}
 
-    def _second(self, keys: NDArray[np.uint64], split: str, first: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _second(
+        self, keys: NDArray[np.uint64], split: str, first: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Numbers of the second sprites (image, 1), from the same split as the first."""
         factor, n = self.config.compared, self.factors[self.config.compared]
         moved = 1 + draw_integers(keys, "other value", 1, n - 1)
@@ -91,9 +135,16 @@ class Sprites(World):
         )  # image, sprite where there are two, row, column
         if self.n_sprites == 2:
             shown = shown.transpose(0, 2, 1, 3)
-        pictures = torch.from_numpy(shown.reshape(len(shown), 1, *self.image_size)).float().mul_(2).sub_(1)
+        pictures = (
+            torch.from_numpy(shown.reshape(len(shown), 1, *self.image_size)).float().mul_(2).sub_(1)
+        )
         if self.config.noise:
-            noise = draw_normals(factors["noise_key"].astype(np.uint64), "pixels", pictures[0].numel(), self.config.noise)
+            noise = draw_normals(
+                factors["noise_key"].astype(np.uint64),
+                "pixels",
+                pictures[0].numel(),
+                self.config.noise,
+            )
             pictures += torch.from_numpy(noise).view(pictures.shape)
         return pictures
 
@@ -114,7 +165,9 @@ def build_dsprites(config: DspritesConfig) -> Task:
 
     def relation(factors: Factors) -> NDArray[np.int64]:
         first, second = factors[compared].T
-        return {"same": first == second, "larger": second > first, "left": second < first}[config.ask].astype(np.int64)
+        return {"same": first == second, "larger": second > first, "left": second < first}[
+            config.ask
+        ].astype(np.int64)
 
     def other(factors: Factors) -> Factors:
         """The two sprites change their values; where they are the same, or asked to be, the second gets a new one."""
@@ -126,17 +179,27 @@ def build_dsprites(config: DspritesConfig) -> Task:
     def probe_factors(factors: Factors) -> dict[str, NDArray[np.int64]]:
         if config.ask == "all":
             return {name: factors[name] for name in SIZES}
-        sides = {f"{name}_{side}": factors[name][:, place] for name in SIZES for place, side in enumerate(("left", "right"))}
+        sides = {
+            f"{name}_{side}": factors[name][:, place]
+            for name in SIZES
+            for place, side in enumerate(("left", "right"))
+        }
         return {"answer": relation(factors), **sides}
 
     def baselines(batch: Batch) -> dict[str, float]:
-        return score_number_baselines(batch.target) if config.ask == "all" else score_class_baselines(batch.target)
+        return (
+            score_number_baselines(batch.target)
+            if config.ask == "all"
+            else score_class_baselines(batch.target)
+        )
 
     return Task(
         config=config,
         world=world,
         n_classes=8 if config.ask == "all" else 2,
-        ask=(lambda factors, images: (images, encode_numbers(factors))) if config.ask == "all" else ask_target(relation),
+        ask=(lambda factors, images: (images, encode_numbers(factors)))
+        if config.ask == "all"
+        else ask_target(relation),
         probe_factors=probe_factors,
         baselines=baselines,
         counterfactuals={} if config.ask == "all" else {compared: other},

@@ -32,7 +32,9 @@ def load_exemplars(config: FewshotConfig) -> NDArray[np.float32]:
     if config.source == "mnist":
         return _digits()
     parts = drawings.load_drawings()
-    return np.concatenate([parts["images_background"][: config.n_classes], parts["images_evaluation"]])
+    return np.concatenate(
+        [parts["images_background"][: config.n_classes], parts["images_evaluation"]]
+    )
 
 
 @lru_cache
@@ -41,7 +43,9 @@ def _digits() -> NDArray[np.float32]:
     sums, first = load_small_digits()
     split, digit = np.repeat(np.arange(3), DRAWINGS["mnist"]), np.arange(10)[:, None]
     place = np.concatenate([np.arange(n) for n in DRAWINGS["mnist"]])
-    return sums[first[10 * split + digit] + place].astype(np.float32) / np.float32(510) - np.float32(1)
+    return sums[first[10 * split + digit] + place].astype(np.float32) / np.float32(
+        510
+    ) - np.float32(1)
 
 
 def draw_distinct(draws: NDArray[np.float64], weights: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -79,7 +83,9 @@ class FewshotWorld(World):
         shown = load_exemplars(config)
         self.n_known, self.n_drawings, side, _ = shown.shape
         before = self.n_known if config.source == "glyphs" else 0
-        labels = draw_glyph_bank(before + config.n_labels, side)[before:]  # glyphs too, but none that is an exemplar
+        labels = draw_glyph_bank(before + config.n_labels, side)[
+            before:
+        ]  # glyphs too, but none that is an exemplar
         self.shown = add_blank(np.concatenate([shown.reshape(-1, side, side), labels]))
         self.pictures = self.shown[:-1]
         columns = math.ceil(math.sqrt(n_cells))
@@ -103,7 +109,9 @@ class FewshotWorld(World):
         config, n, new = self.config, self.config.n_pairs, split == "in_context"
         keys = make_sample_keys(seed, self.check_split(split), indices)
         groups = np.arange(n) // config.copies + (split == "in_weights")  # the query is of group 0
-        classes = draw_distinct(draw_uniforms(keys, "class", groups[-1] + 1), self.held_weights if new else self.weights)
+        classes = draw_distinct(
+            draw_uniforms(keys, "class", groups[-1] + 1), self.held_weights if new else self.weights
+        )
         classes += config.n_classes * new
         slots = groups[draw_subsets(keys, "order", n, n)]
         context, query = np.take_along_axis(classes, slots, 1), classes[:, 0]
@@ -111,10 +119,15 @@ class FewshotWorld(World):
             tickets = draw_uniforms(keys, "alone", n + 1) * self.weights.sum()
             alone = np.searchsorted(self.weights.cumsum(), tickets.astype(np.int64), "right")
             bursty = draw_uniforms(keys, "bursty", 1) < config.p_bursty * (config.burstiness > 0)
-            context, query = np.where(bursty, context, alone[:, :n]), np.where(bursty[:, 0], query, alone[:, n])
+            context, query = (
+                np.where(bursty, context, alone[:, :n]),
+                np.where(bursty[:, 0], query, alone[:, n]),
+            )
         label = context % config.n_labels
         if new or config.labels == "random":
-            label = np.take_along_axis(draw_integers(keys, "label", groups[-1] + 1, config.n_labels), slots, 1)
+            label = np.take_along_axis(
+                draw_integers(keys, "label", groups[-1] + 1, config.n_labels), slots, 1
+            )
         return {
             "class": context,
             "label": label,
@@ -132,21 +145,31 @@ class FewshotWorld(World):
         others = asks + 1 + draw_integers(keys, "drawing", self.config.n_pairs, sizes[place] - 1)
         return sum(sizes[:place]) + np.concatenate([others % sizes[place], asks], 1)
 
-    def laid_out(self, exemplar: NDArray[np.int64], label: NDArray[np.int64], query: NDArray[np.int64]) -> NDArray[np.int64]:
+    def laid_out(
+        self, exemplar: NDArray[np.int64], label: NDArray[np.int64], query: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """A number for each cell (image cell); -1 is blank."""
         cells = np.full((len(query), math.prod(self.grid)), -1)
-        cells[:, self.first : -1 : 2], cells[:, self.first + 1 : -1 : 2], cells[:, -1] = exemplar, label, query
+        cells[:, self.first : -1 : 2], cells[:, self.first + 1 : -1 : 2], cells[:, -1] = (
+            exemplar,
+            label,
+            query,
+        )
         return cells
 
     def render(self, factors: Factors) -> Tensor:
         exemplar = factors["class"] * self.n_drawings + factors["drawing"][:, :-1]
         query = factors["query"] * self.n_drawings + factors["drawing"][:, -1]
         cells = self.laid_out(exemplar, factors["label"] + self.n_known * self.n_drawings, query)
-        return render_cells(self.shown, cells.reshape(-1, *self.grid), self.config.noise, factors["noise_key"])
+        return render_cells(
+            self.shown, cells.reshape(-1, *self.grid), self.config.noise, factors["noise_key"]
+        )
 
     def content(self, factors: Factors) -> Tensor:
         """The class, whatever the drawing; labels come after the classes."""
-        return torch.from_numpy(self.laid_out(factors["class"], factors["label"] + self.n_known, factors["query"]))
+        return torch.from_numpy(
+            self.laid_out(factors["class"], factors["label"] + self.n_known, factors["query"])
+        )
 
     def label_cells(self) -> Tensor:
         """Patch numbers of the cells that show labels, in slot order."""
@@ -169,7 +192,10 @@ def build_fewshot(config: FewshotConfig) -> Task:
 
     def other(factors: Factors) -> Factors:
         """The query shows the class of the first slot whose answer is another."""
-        asked = [world.change_factor(factors, "query", factors["class"][:, slot]) for slot in range(config.n_pairs)]
+        asked = [
+            world.change_factor(factors, "query", factors["class"][:, slot])
+            for slot in range(config.n_pairs)
+        ]
         new = np.stack([target(one) for one in asked], 1) != target(factors)[:, None]
         query = np.take_along_axis(factors["class"], new.argmax(1)[:, None], 1)[:, 0]
         return world.change_factor(factors, "query", np.where(new.any(1), query, factors["query"]))
@@ -185,12 +211,16 @@ def build_fewshot(config: FewshotConfig) -> Task:
             return None
         n, cells = len(last), world.label_cells()
         asks = torch.full((n,), math.prod(world.grid) - 1)
-        return Retrieval(query=asks, target=cells[torch.from_numpy(last)], candidates=cells.expand(n, -1))
+        return Retrieval(
+            query=asks, target=cells[torch.from_numpy(last)], candidates=cells.expand(n, -1)
+        )
 
     def baselines(batch: Batch) -> dict[str, float]:
         assert batch.content is not None
         labels = batch.content[:, world.label_cells()] - world.n_known
-        return score_class_baselines(batch.target) | score_bag_of_labels(labels, batch.target, config.n_labels)
+        return score_class_baselines(batch.target) | score_bag_of_labels(
+            labels, batch.target, config.n_labels
+        )
 
     return Task(
         config=config,
@@ -215,4 +245,6 @@ def score_bag_of_labels(labels: Tensor, target: Tensor, n_labels: int) -> dict[s
     right = best.gather(1, target[:, None])[:, 0] / best.sum(1)
     share = counts.gather(1, target[:, None])[:, 0] / labels.shape[1]
     found = {"accuracy.bag_of_labels": right.mean().item()}
-    return found if (share == 0).any() else found | {"loss.bag_of_labels": -share.log().mean().item()}
+    return (
+        found if (share == 0).any() else found | {"loss.bag_of_labels": -share.log().mean().item()}
+    )

@@ -32,8 +32,12 @@ def draw_glyph_bank(n: int, side: int = CELL) -> NDArray[np.float32]:
     glyphs: list[NDArray[np.bool_]] = []
     n_pixels = side * side
     for index in count():
-        noise = draw_normals(make_sample_keys(0, "glyph bank", np.array([index])), "noise", n_pixels).reshape(side, side)
-        smooth = sum(np.roll(noise, (row, column), (0, 1)) for row in (-1, 0, 1) for column in (-1, 0, 1))
+        noise = draw_normals(
+            make_sample_keys(0, "glyph bank", np.array([index])), "noise", n_pixels
+        ).reshape(side, side)
+        smooth = sum(
+            np.roll(noise, (row, column), (0, 1)) for row in (-1, 0, 1) for column in (-1, 0, 1)
+        )
         glyph = np.zeros(n_pixels, bool)
         glyph[np.argsort(smooth, axis=None, kind="stable")[n_pixels // 2 :]] = True
         if all((glyph != other).sum() >= n_pixels // 4 for other in glyphs):
@@ -48,7 +52,9 @@ def add_blank(glyphs: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([glyphs, np.zeros_like(glyphs[:1])])
 
 
-def render_cells(glyphs: NDArray[np.float32], cells: NDArray[np.int64], noise: float, keys: NDArray[np.int64]) -> Tensor:
+def render_cells(
+    glyphs: NDArray[np.float32], cells: NDArray[np.int64], noise: float, keys: NDArray[np.int64]
+) -> Tensor:
     """Pictures (image 1 height width) of cells (image row column) that show glyphs by number; -1 is the last glyph.
 
     Every pixel of every cell gets normal noise, a function of the image's key.
@@ -59,7 +65,9 @@ def render_cells(glyphs: NDArray[np.float32], cells: NDArray[np.int64], noise: f
     images = glyphs.reshape(-1, side).take(lines, 0, mode="wrap")
     images = images.reshape(n, 1, rows * side, columns * side)
     if noise:
-        images += draw_normals(keys.astype(np.uint64), "pixels", images[0].size, noise).reshape(images.shape)
+        images += draw_normals(keys.astype(np.uint64), "pixels", images[0].size, noise).reshape(
+            images.shape
+        )
     return torch.from_numpy(images)
 
 
@@ -79,15 +87,24 @@ class PairsWorld(World):
         self.grid = (config.rows, config.columns)
         self.image_size = (config.rows * CELL, config.columns * CELL)
         self.n_pairs = config.n_pairs
-        self.first = (config.rows * config.columns) - 2 * config.n_pairs - 1  # 1 where the first cell is blank
+        self.first = (
+            (config.rows * config.columns) - 2 * config.n_pairs - 1
+        )  # 1 where the first cell is blank
         self.sizes = dict.fromkeys(("train", "validation", "test", "unseen"))
-        self.factors = {"item": config.n_items, "label": config.n_labels, "query": config.n_pairs, "noise_key": 2**63 - 1}
+        self.factors = {
+            "item": config.n_items,
+            "label": config.n_labels,
+            "query": config.n_pairs,
+            "noise_key": 2**63 - 1,
+        }
         self.glyphs = add_blank(draw_glyph_bank(config.n_items + config.n_labels + N_UNSEEN))
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         keys = make_sample_keys(seed, self.check_split(split), indices)
         unseen = split == "unseen"
-        items = draw_subsets(keys, "item", self.n_pairs, N_UNSEEN if unseen else self.config.n_items)
+        items = draw_subsets(
+            keys, "item", self.n_pairs, N_UNSEEN if unseen else self.config.n_items
+        )
         return {
             "item": items + (self.config.n_items + self.config.n_labels if unseen else 0),
             "label": draw_integers(keys, "label", self.n_pairs, self.config.n_labels),
@@ -127,15 +144,24 @@ def build_induction(config: InductionConfig) -> Task:
 
     def swap_items(factors: Factors) -> Factors:
         """The item asked about and another change places: the query cell stays, the label before which it stands does not."""
-        every, here, there = np.arange(len(factors["query"])), factors["query"], ask_another(factors)["query"]
+        every, here, there = (
+            np.arange(len(factors["query"])),
+            factors["query"],
+            ask_another(factors)["query"],
+        )
         items = factors["item"].copy()
-        items[every, here], items[every, there] = factors["item"][every, there], factors["item"][every, here]
+        items[every, here], items[every, there] = (
+            factors["item"][every, there],
+            factors["item"][every, here],
+        )
         return factors | {"item": items, "query": there}
 
     def other_label(factors: Factors) -> Factors:
         """The label that answers becomes the next one of the bank."""
         labels = factors["label"].copy()
-        np.put_along_axis(labels, factors["query"][:, None], (target(factors)[:, None] + 1) % config.n_labels, 1)
+        np.put_along_axis(
+            labels, factors["query"][:, None], (target(factors)[:, None] + 1) % config.n_labels, 1
+        )
         return world.change_factor(factors, "label", labels)
 
     def probe_factors(factors: Factors) -> dict[str, NDArray[np.int64]]:
@@ -145,7 +171,11 @@ def build_induction(config: InductionConfig) -> Task:
     def retrieval(factors: Factors) -> Retrieval:
         n, cells = len(factors["query"]), world.label_cells()
         last = torch.full((n,), world.grid[0] * world.grid[1] - 1)
-        return Retrieval(query=last, target=cells[torch.from_numpy(factors["query"])], candidates=cells.expand(n, -1))
+        return Retrieval(
+            query=last,
+            target=cells[torch.from_numpy(factors["query"])],
+            candidates=cells.expand(n, -1),
+        )
 
     def baselines(batch: Batch) -> dict[str, float]:
         return {
@@ -162,7 +192,9 @@ def build_induction(config: InductionConfig) -> Task:
         probe_factors=probe_factors,
         baselines=baselines,
         retrieval=retrieval,
-        class_images=lambda: torch.from_numpy(world.glyphs[config.n_items : config.n_items + config.n_labels]),
+        class_images=lambda: torch.from_numpy(
+            world.glyphs[config.n_items : config.n_items + config.n_labels]
+        ),
         counterfactuals={"query": ask_another, "item": swap_items, "label": other_label},
     )
 
@@ -177,4 +209,7 @@ def score_bag_of_labels(batch: Batch, n_items: int) -> dict[str, float]:
     counts = F.one_hot(labels).sum(1).double()
     share = counts / counts.sum(1, keepdim=True)
     expected_loss = -(share * share.clamp(min=1e-300).log()).sum(1).mean()
-    return {"accuracy.bag_of_labels": share.amax(1).mean().item(), "loss.bag_of_labels": expected_loss.item()}
+    return {
+        "accuracy.bag_of_labels": share.amax(1).mean().item(),
+        "loss.bag_of_labels": expected_loss.item(),
+    }

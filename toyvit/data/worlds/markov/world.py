@@ -33,7 +33,12 @@ class MarkovWorld(World):
         self.config, self.grid = config, (config.rows, config.columns)
         self.image_size = (config.rows * CELL, config.columns * CELL)
         self.sizes = dict.fromkeys(("train", "validation", "test"))
-        self.factors = {"chain": 2**63 - 1, "texture": config.n_textures, "noise_key": 2**63 - 1, "masked": config.n_cells}
+        self.factors = {
+            "chain": 2**63 - 1,
+            "texture": config.n_textures,
+            "noise_key": 2**63 - 1,
+            "masked": config.n_cells,
+        }
         self.glyphs = draw_glyph_bank(config.n_textures, CELL)
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
@@ -41,7 +46,9 @@ class MarkovWorld(World):
         chain = (keys >> np.uint64(1)).astype(np.int64)
         return {
             "chain": chain,
-            "texture": self.walk(self.rows(chain), draw_uniforms(keys, "walk", self.config.n_cells)),
+            "texture": self.walk(
+                self.rows(chain), draw_uniforms(keys, "walk", self.config.n_cells)
+            ),
             "noise_key": chain,
             "masked": draw_integers(keys, "masked", 1, self.config.n_cells)[:, 0],
         }
@@ -65,10 +72,16 @@ class MarkovWorld(World):
         (cell left image), as its place in the next cell's table, texture * images + image; then the places from left to right.
         """
         n, k = len(rows), self.config.n_textures
-        limits = rows.cumsum(2)[:, :, :-1].reshape(n, k + 1, -1, k - 1).transpose(2, 0, 3, 1)  # above image texture left
+        limits = (
+            rows.cumsum(2)[:, :, :-1].reshape(n, k + 1, -1, k - 1).transpose(2, 0, 3, 1)
+        )  # above image texture left
         every, above, lines = np.arange(n), np.full((1, n), -1), []
-        for line in draws.T.reshape(-1, self.config.n_cells if self.config.form == "chain" else self.grid[1], 1, n):
-            given = np.ascontiguousarray(limits[above, every].transpose(2, 0, 3, 1))  # texture cell left image
+        for line in draws.T.reshape(
+            -1, self.config.n_cells if self.config.form == "chain" else self.grid[1], 1, n
+        ):
+            given = np.ascontiguousarray(
+                limits[above, every].transpose(2, 0, 3, 1)
+            )  # texture cell left image
             following = sum(line > limit for limit in given) * n + every
             places, place = np.empty((len(line), n), np.int64), k * n + every
             for follows, here in zip(following, places, strict=True):
@@ -107,11 +120,16 @@ def predict_next(world: MarkovWorld, factors: Factors) -> dict[str, Tensor]:
     k, textures = world.config.n_textures, factors["texture"]
     contexts, seen = world.contexts(textures), np.eye(k)[textures]
     truth = world.rows(factors["chain"])[np.arange(len(textures))[:, None], contexts]
-    same = (contexts[:, :, None] == contexts[:, None, :]) & np.tri(textures.shape[1], k=-1, dtype=bool)
+    same = (contexts[:, :, None] == contexts[:, None, :]) & np.tri(
+        textures.shape[1], k=-1, dtype=bool
+    )
     bayes = 1 + np.einsum("nqp,npk->nqk", same, seen)
     unigram = 1 + np.cumsum(seen, 1) - seen
     found = {"truth": truth, "bayes": bayes, "unigram": unigram, "uniform": np.ones_like(unigram)}
-    return {name: torch.from_numpy(_for_next(said / said.sum(2, keepdims=True))) for name, said in found.items()}
+    return {
+        name: torch.from_numpy(_for_next(said / said.sum(2, keepdims=True)))
+        for name, said in found.items()
+    }
 
 
 def _for_next(said: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -135,7 +153,12 @@ def predict_masked(world: MarkovWorld, factors: Factors) -> dict[str, Tensor]:
         contexts = world.contexts(filled)
         truth[:, texture] = np.log(rows[every[:, None], contexts, filled]).sum(1)
         bayes[:, texture] = _marginal(contexts, filled, world.n_contexts, k)
-    scores = {"truth": truth, "bayes": bayes, "unigram": np.log(1 + seen.sum(1)), "uniform": np.zeros_like(truth)}
+    scores = {
+        "truth": truth,
+        "bayes": bayes,
+        "unigram": np.log(1 + seen.sum(1)),
+        "uniform": np.zeros_like(truth),
+    }
     out = {}
     for name, score in scores.items():
         said = torch.full((len(every), world.config.n_cells, k), torch.nan)
@@ -144,11 +167,15 @@ def predict_masked(world: MarkovWorld, factors: Factors) -> dict[str, Tensor]:
     return out
 
 
-def _marginal(contexts: NDArray[np.int64], textures: NDArray[np.int64], n_contexts: int, k: int) -> NDArray[np.float64]:
+def _marginal(
+    contexts: NDArray[np.int64], textures: NDArray[np.int64], n_contexts: int, k: int
+) -> NDArray[np.float64]:
     """ln of the probability of each picture's textures, rows integrated out (image)."""
     counts = np.zeros((len(textures), n_contexts, k))
     np.add.at(counts, (np.arange(len(textures))[:, None], contexts, textures), 1)
-    return (gammaln(counts + 1).sum(2) - gammaln(counts.sum(2) + k)).sum(1) + n_contexts * gammaln(k)
+    return (gammaln(counts + 1).sum(2) - gammaln(counts.sum(2) + k)).sum(1) + n_contexts * gammaln(
+        k
+    )
 
 
 def build_markov(config: MarkovConfig) -> Task:
@@ -160,8 +187,12 @@ def build_markov(config: MarkovConfig) -> Task:
         textures = torch.from_numpy(factors["texture"])
         if config.ask == "next":
             return images, torch.cat([textures[:, 1:], torch.full_like(textures[:, :1], -1)], 1)
-        hidden = torch.nn.functional.one_hot(torch.from_numpy(factors["masked"]), config.n_cells).bool()
-        blank = hidden.unflatten(1, world.grid).repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+        hidden = torch.nn.functional.one_hot(
+            torch.from_numpy(factors["masked"]), config.n_cells
+        ).bool()
+        blank = (
+            hidden.unflatten(1, world.grid).repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+        )
         return images.masked_fill(blank[:, None], 0), textures.masked_fill(~hidden, -1)
 
     def probe_factors(factors: Factors) -> dict[str, NDArray[np.int64]]:
@@ -189,5 +220,7 @@ def score_strategies(batch: Batch) -> dict[str, float]:
         p = said[asked].double()
         found[f"loss.{name}"] = -p.gather(1, batch.target[asked][:, None]).log().mean().item()
         found[f"accuracy.{name}"] = accuracy(said, batch.target).item()
-        found[f"kl.{name}"] = (torch.xlogy(truth, truth) - torch.xlogy(truth, p)).sum(1).mean().item()
+        found[f"kl.{name}"] = (
+            (torch.xlogy(truth, truth) - torch.xlogy(truth, p)).sum(1).mean().item()
+        )
     return found

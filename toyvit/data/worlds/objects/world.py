@@ -27,7 +27,9 @@ SIDE = 14  # pixels of a digit or a shape
 N_GLYPHS = 10
 FULL = 1020  # a stamp's whole number for the value 1: the sum of four pixels of 255
 FIRST = 2**16  # a factor `picture` picks the picture that far into its class, in 65,536 steps
-LEAST = CELL  # pixels of an object that a patch must show to carry its class: an eighth of the patch
+LEAST = (
+    CELL  # pixels of an object that a patch must show to carry its class: an eighth of the patch
+)
 
 
 class Stamps(NamedTuple):
@@ -47,13 +49,17 @@ def _halved(pictures: NDArray[np.uint8]) -> NDArray[np.int16]:
 def _glyphs() -> Stamps:
     every = np.arange(N_GLYPHS)
     pictures = (FULL * draw_glyph_bank(N_GLYPHS)).astype(np.int16).reshape(N_GLYPHS, -1)
-    return Stamps(pictures, np.tile(every, (len(SPLITS), 1)), np.ones((len(SPLITS), N_GLYPHS), np.int64))
+    return Stamps(
+        pictures, np.tile(every, (len(SPLITS), 1)), np.ones((len(SPLITS), N_GLYPHS), np.int64)
+    )
 
 
 def _dsprites() -> Stamps:
     """Every shape at its three largest scales and 39 orientations, halved to 32 x 32, its middle cut out."""
     shape, scale, turn = np.meshgrid(np.arange(3), np.arange(3, 6), np.arange(39), indexing="ij")
-    numbers = drawing.encode_factors({"shape": shape, "scale": scale, "orientation": turn, "x": 15, "y": 15}).ravel()
+    numbers = drawing.encode_factors(
+        {"shape": shape, "scale": scale, "orientation": turn, "x": 15, "y": 15}
+    ).ravel()
     cut = slice(16 - SIDE // 2, 16 + SIDE // 2)
     pictures = 255 * _halved(drawing.draw_images(numbers))[:, cut, cut]
     size = len(numbers) // 3
@@ -67,7 +73,9 @@ def _dsprites() -> Stamps:
 def _mnist() -> Stamps:
     """Every digit of MNIST's own splits."""
     sums, first = load_small_digits()
-    return Stamps(sums.reshape(len(sums), -1), first[:-1].reshape(-1, 10), np.diff(first).reshape(-1, 10))
+    return Stamps(
+        sums.reshape(len(sums), -1), first[:-1].reshape(-1, 10), np.diff(first).reshape(-1, 10)
+    )
 
 
 @lru_cache
@@ -96,10 +104,17 @@ class ObjectsWorld(World):
         self.corners = config.size - self.side + 1  # a row
         self.n_kinds = self.stamps.first.shape[1]
         if round(config.held_out * self.n_kinds) == self.n_kinds:
-            raise BadInput(f"task.held_out {config.held_out:g} of {self.n_kinds} classes leaves none for training")
+            raise BadInput(
+                f"task.held_out {config.held_out:g} of {self.n_kinds} classes leaves none for training"
+            )
         self.sizes = dict.fromkeys(add_held_out(SPLITS, config.held_out, self.kinds[True].size))
         objects = {"kind": self.n_kinds, "picture": FIRST, "place": self.corners**2}
-        self.factors = {"count": config.most + 1, **objects, "split": len(SPLITS), "noise_key": 2**63 - 1}
+        self.factors = {
+            "count": config.most + 1,
+            **objects,
+            "split": len(SPLITS),
+            "noise_key": 2**63 - 1,
+        }
 
     @cached_property
     def kinds(self) -> dict[bool, NDArray[np.int64]]:
@@ -115,7 +130,10 @@ class ObjectsWorld(World):
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         keys, most = make_sample_keys(seed, self.check_split(split), indices), self.config.most
-        place, kinds = place_apart(keys, most, (self.corners, self.corners), self.side), self.kinds[split == "held_out"]
+        place, kinds = (
+            place_apart(keys, most, (self.corners, self.corners), self.side),
+            self.kinds[split == "held_out"],
+        )
         return {
             "count": 1 + draw_integers(keys, "count", 1, most)[:, 0],
             "kind": kinds[self.quarter(place), draw_integers(keys, "kind", most, kinds.shape[1])],
@@ -128,15 +146,21 @@ class ObjectsWorld(World):
     def boxes(self, factors: Factors) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
         """What each object's box shows, in 1/1020, zeros for objects that are not there; and where in the batch of pictures."""
         split, kind = factors["split"][:, None], factors["kind"]
-        number = self.stamps.first[split, kind] + (factors["picture"] * self.stamps.number[split, kind] // FIRST)
+        number = self.stamps.first[split, kind] + (
+            factors["picture"] * self.stamps.number[split, kind] // FIRST
+        )
         there = np.arange(self.config.most) < factors["count"][:, None]
         shown = self.stamps.pictures[number] * there[:, :, None].astype(np.int16)
         first = self.config.size**2 * np.arange(len(number))[:, None, None]
-        return shown, first + list_box_pixels(factors["place"], self.corners, self.side, self.config.size)
+        return shown, first + list_box_pixels(
+            factors["place"], self.corners, self.side, self.config.size
+        )
 
     def render(self, factors: Factors) -> Tensor:
         n, (shown, where) = len(factors["count"]), self.boxes(factors)
-        images = draw_normals(factors["noise_key"].astype(np.uint64), "pixels", self.config.size**2, self.config.noise)
+        images = draw_normals(
+            factors["noise_key"].astype(np.uint64), "pixels", self.config.size**2, self.config.noise
+        )
         flat, bright = images.reshape(-1), shown * np.float32(1 / FULL)
         for each in range(self.config.most):
             flat[where[:, each]] += bright[:, each]
@@ -155,11 +179,19 @@ class ObjectsWorld(World):
 
     def covering(self, factors: Factors) -> NDArray[np.int64]:
         """Which object each patch shows most of (image patch), 1 to `most`; of equals the first, 0 where none has 8 pixels."""
-        mask, rows, most = self.mask(factors).reshape(-1), self.config.size // CELL, self.config.most
+        mask, rows, most = (
+            self.mask(factors).reshape(-1),
+            self.config.size // CELL,
+            self.config.most,
+        )
         pixel = np.flatnonzero(mask > 0)
-        run = pixel // CELL  # of the pixels of one line and one patch, those of all pictures in order
+        run = (
+            pixel // CELL
+        )  # of the pixels of one line and one patch, those of all pictures in order
         patch = run // (rows * CELL) * rows + run % rows
-        covered = np.bincount(patch * most + mask[pixel] - 1, minlength=len(mask) // CELL**2 * most).reshape(-1, rows**2, most)
+        covered = np.bincount(
+            patch * most + mask[pixel] - 1, minlength=len(mask) // CELL**2 * most
+        ).reshape(-1, rows**2, most)
         return np.where(covered.max(2) >= LEAST, covered.argmax(2) + 1, 0)
 
     def objects(self, factors: Factors) -> Tensor:
@@ -180,10 +212,15 @@ def build_objects(config: ObjectsConfig) -> Task:
         world=world,
         n_classes=world.n_kinds + 1 if patches else config.most + 1,
         ask=ask_target(world.labels if patches else lambda factors: factors["count"]),
-        probe_factors=lambda factors: {"count": factors["count"], "first_kind": factors["kind"][:, 0]},
+        probe_factors=lambda factors: {
+            "count": factors["count"],
+            "first_kind": factors["kind"][:, 0],
+        },
         baselines=score_baselines,
         output_kind="patch" if patches else "image",
-        class_names=("-", "square", "ellipse", "heart") if patches and config.source == "dsprites" else None,
+        class_names=("-", "square", "ellipse", "heart")
+        if patches and config.source == "dsprites"
+        else None,
     )
 
 

@@ -47,13 +47,17 @@ def _read(folder: Path, part: str) -> NDArray[np.float32] | None:
     if (folder / part).is_dir():
         n_files = len(list((folder / part).glob("*/*/*_*.png")))
         if n_files != n * N_DRAWINGS:
-            raise BadInput(f"{folder / part} is not whole: {n_files} drawings, expected {n * N_DRAWINGS}; unpack it again")
+            raise BadInput(
+                f"{folder / part} is not whole: {n_files} drawings, expected {n * N_DRAWINGS}; unpack it again"
+            )
         return read_drawings(folder / part)
     file = folder / f"{part}.npz"
     if not file.exists():
         return None
     if (found := files.hash_md5(file)) != expected:
-        raise BadInput(f"{file} is damaged: its MD5 is {found}, expected {expected}; fetch it again")
+        raise BadInput(
+            f"{file} is damaged: its MD5 is {found}, expected {expected}; fetch it again"
+        )
     with np.load(file, allow_pickle=False) as archive:
         return shrink_drawings(~archive["images"])
 

@@ -44,8 +44,16 @@ class PointersWorld(World):
         self.config, self.grid = config, (config.rows, config.columns)
         self.patch_size = CELL if config.source == "glyphs" else DIGIT
         self.image_size = (config.rows * self.patch_size, config.columns * self.patch_size)
-        self.sizes = dict.fromkeys(add_held_out(("train", "validation", "test"), config.held_out, len(self.combinations[True])))
-        self.factors = {"pointer": config.n_values, "value": config.n_values, "noise_key": 2**63 - 1}
+        self.sizes = dict.fromkeys(
+            add_held_out(
+                ("train", "validation", "test"), config.held_out, len(self.combinations[True])
+            )
+        )
+        self.factors = {
+            "pointer": config.n_values,
+            "value": config.n_values,
+            "noise_key": 2**63 - 1,
+        }
 
     @cached_property
     def combinations(self) -> dict[bool, NDArray[np.int64]]:
@@ -57,9 +65,14 @@ class PointersWorld(World):
         """
         n, own = self.config.n_values, self.config.hops - 1
         key = make_sample_keys(0, "pointer pairs", np.array([n]))
-        shift, pointer = draw_subsets(key, "shift", n - own, n - own)[0] + own, draw_subsets(key, "rows", n, n)[0]
+        shift, pointer = (
+            draw_subsets(key, "shift", n - own, n - own)[0] + own,
+            draw_subsets(key, "rows", n, n)[0],
+        )
         value = pointer if own else draw_subsets(key, "columns", n, n)[0]
-        every = np.stack([np.tile(pointer, n - own), value[(np.arange(n) + shift[:, None]).ravel() % n]], 1)
+        every = np.stack(
+            [np.tile(pointer, n - own), value[(np.arange(n) + shift[:, None]).ravel() % n]], 1
+        )
         n_held = round(self.config.held_out * len(every))
         return {True: every[:n_held], False: every[n_held:]}
 
@@ -68,11 +81,20 @@ class PointersWorld(World):
         pairs = self.combinations[split == "held_out"]
         pointer, there = pairs[draw_integers(keys, "pair", 1, len(pairs))[:, 0]].T
         own, n_blocks = self.config.hops - 1, self.config.n_blocks
-        value = draw_integers(keys, "value", n_blocks, self.config.n_values - own) + own + np.arange(n_blocks)
+        value = (
+            draw_integers(keys, "value", n_blocks, self.config.n_values - own)
+            + own
+            + np.arange(n_blocks)
+        )
         value %= self.config.n_values
         np.put_along_axis(value, pointer[:, None], there[:, None], 1)
         look = (keys >> np.uint64(1)).astype(np.int64)
-        return {"pointer": pointer, "value": value, "noise_key": look, "split": np.full(len(keys), DRAWN_FROM[split])}
+        return {
+            "pointer": pointer,
+            "value": value,
+            "noise_key": look,
+            "split": np.full(len(keys), DRAWN_FROM[split]),
+        }
 
     def block(self, factors: Factors) -> NDArray[np.int64]:
         """The block that is pointed to at last (image)."""
@@ -97,7 +119,9 @@ class PointersWorld(World):
             group = factors["split"][:, None] * 10 + cells
             draws = draw_uniforms(factors["noise_key"].astype(np.uint64), "drawing", cells.shape[1])
             cells = first[group] + (draws * (first[group + 1] - first[group])).astype(np.int64)
-        return render_cells(pictures, cells.reshape(-1, *self.grid), self.config.noise, factors["noise_key"])
+        return render_cells(
+            pictures, cells.reshape(-1, *self.grid), self.config.noise, factors["noise_key"]
+        )
 
     def content(self, factors: Factors) -> Tensor:
         return torch.from_numpy(self.cells(factors))
@@ -108,7 +132,9 @@ def build_pointers(config: PointersConfig) -> Task:
     world = PointersWorld(config)
 
     def target(factors: Factors) -> NDArray[np.int64]:
-        return np.take_along_axis(world.list_answers(factors["value"]), world.block(factors)[:, None], 1)[:, 0]
+        return np.take_along_axis(
+            world.list_answers(factors["value"]), world.block(factors)[:, None], 1
+        )[:, 0]
 
     def probe_factors(factors: Factors) -> dict[str, NDArray[np.int64]]:
         there = np.take_along_axis(factors["value"], factors["pointer"][:, None], 1)[:, 0]
@@ -122,7 +148,10 @@ def build_pointers(config: PointersConfig) -> Task:
     def baselines(batch: Batch) -> dict[str, float]:
         assert batch.content is not None
         answers = torch.from_numpy(world.list_answers(batch.content[:, 1:].numpy()))
-        return {**score_class_baselines(batch.target), **score_bag_of_values(answers, batch.target, config.n_values)}
+        return {
+            **score_class_baselines(batch.target),
+            **score_bag_of_values(answers, batch.target, config.n_values),
+        }
 
     return Task(
         config=config,

@@ -35,27 +35,49 @@ class RelationsWorld(World):
         self.config, self.grid = config, (config.rows, config.columns)
         self.image_size = (config.rows * CELL, config.columns * CELL)
         self.sizes = dict.fromkeys(("train", "validation", "test", "unseen"))
-        self.asked = {"same": {"relation": 2}, "match": {"relation": 2, "left": 2}, "odd": {"odd": config.n_objects}}[
-            config.ask
-        ]
+        self.asked = {
+            "same": {"relation": 2},
+            "match": {"relation": 2, "left": 2},
+            "odd": {"odd": config.n_objects},
+        }[config.ask]
         self.n_slots = 6 if config.ask == "match" else 2  # shapes
         cells = np.arange(config.rows * config.columns).reshape(self.grid)
         upper, lower = np.split(cells, [config.rows // 2])
-        self.regions = [cells] if config.ask != "match" else [upper, *np.split(lower, [config.columns // 2], 1)]
+        self.regions = (
+            [cells]
+            if config.ask != "match"
+            else [upper, *np.split(lower, [config.columns // 2], 1)]
+        )
         self.n_each = config.n_objects if config.ask == "odd" else 2  # objects in a region
-        self.factors = self.asked | {"shape": config.n_shapes + N_UNSEEN, "cell": cells.size, "noise_key": 2**63 - 1}
+        self.factors = self.asked | {
+            "shape": config.n_shapes + N_UNSEEN,
+            "cell": cells.size,
+            "noise_key": 2**63 - 1,
+        }
         self.glyphs = add_blank(draw_glyph_bank(config.n_shapes + N_UNSEEN))
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         keys = make_sample_keys(seed, self.check_split(split), indices)
-        first, n_shapes = (self.config.n_shapes, N_UNSEEN) if split == "unseen" else (0, self.config.n_shapes)
-        places = [draw_subsets(keys, f"cell {number}", self.n_each, region.size) for number, region in enumerate(self.regions)]
-        asked = {name: draw_integers(keys, name, 1, below)[:, 0] for name, below in self.asked.items()}
+        first, n_shapes = (
+            (self.config.n_shapes, N_UNSEEN) if split == "unseen" else (0, self.config.n_shapes)
+        )
+        places = [
+            draw_subsets(keys, f"cell {number}", self.n_each, region.size)
+            for number, region in enumerate(self.regions)
+        ]
+        asked = {
+            name: draw_integers(keys, name, 1, below)[:, 0] for name, below in self.asked.items()
+        }
         if "relation" in asked:
-            asked["relation"] = (draw_uniforms(keys, "relation", 1)[:, 0] < self.config.alike).astype(np.int64)
+            asked["relation"] = (
+                draw_uniforms(keys, "relation", 1)[:, 0] < self.config.alike
+            ).astype(np.int64)
         return asked | {
             "shape": first + draw_subsets(keys, "shape", self.n_slots, n_shapes),
-            "cell": np.concatenate([region.ravel()[place] for region, place in zip(self.regions, places, strict=True)], 1),
+            "cell": np.concatenate(
+                [region.ravel()[place] for region, place in zip(self.regions, places, strict=True)],
+                1,
+            ),
             "noise_key": (keys >> np.uint64(1)).astype(np.int64),
         }
 
@@ -64,9 +86,16 @@ class RelationsWorld(World):
         if self.config.ask == "odd":
             slots = (np.arange(self.n_each) == factors["odd"][:, None]).astype(np.int64)
         else:
-            alike = [factors["relation"]] + ([factors["left"], 1 - factors["left"]] if self.config.ask == "match" else [])
+            alike = [factors["relation"]] + (
+                [factors["left"], 1 - factors["left"]] if self.config.ask == "match" else []
+            )
             slots = np.stack(
-                [slot for pair, one in enumerate(alike) for slot in (np.full_like(one, 2 * pair), 2 * pair + 1 - one)], 1
+                [
+                    slot
+                    for pair, one in enumerate(alike)
+                    for slot in (np.full_like(one, 2 * pair), 2 * pair + 1 - one)
+                ],
+                1,
             )
         return np.take_along_axis(factors["shape"], slots, 1)
 
@@ -92,9 +121,13 @@ class RelationsWorld(World):
     def change_factor(self, factors: Factors, name: str, values: NDArray[np.int64]) -> Factors:
         changed = super().change_factor(factors, name, values)
         if name in ("shape", "cell") and (np.diff(np.sort(changed[name], 1), axis=1) == 0).any():
-            raise BadInput(f"no {name} comes twice in a picture of {self.name}: the answer would not be what is shown")
+            raise BadInput(
+                f"no {name} comes twice in a picture of {self.name}: the answer would not be what is shown"
+            )
         places = changed["cell"].reshape(len(changed["cell"]), len(self.regions), self.n_each)
-        if not all(np.isin(places[:, number], region).all() for number, region in enumerate(self.regions)):
+        if not all(
+            np.isin(places[:, number], region).all() for number, region in enumerate(self.regions)
+        ):
             raise BadInput(
                 "a pair of 'match' stays in its part of the picture: the upper half, the lower left, the lower right"
             )
@@ -119,8 +152,13 @@ def build_relations(config: RelationsConfig) -> Task:
     def baselines(batch: Batch) -> dict[str, float]:
         found = score_class_baselines(batch.target)
         if config.ask == "odd":  # one object is as good as another
-            found |= {"accuracy.any_object": 1 / config.n_objects, "loss.any_object": math.log(config.n_objects)}
-        return found | (score_candidates_alone(batch, config.alike) if config.ask == "match" else {})
+            found |= {
+                "accuracy.any_object": 1 / config.n_objects,
+                "loss.any_object": math.log(config.n_objects),
+            }
+        return found | (
+            score_candidates_alone(batch, config.alike) if config.ask == "match" else {}
+        )
 
     return Task(
         config=config,
@@ -137,7 +175,12 @@ def build_relations(config: RelationsConfig) -> Task:
 def score_candidates_alone(batch: Batch, alike: float) -> dict[str, float]:
     """Accuracy and loss of the predictor that sees which candidate is alike, but not the sample; at even odds it says left."""
     left, answer = batch.factors["left"] == 1, batch.target
-    matches_left = torch.where(left, alike, 1 - alike).double()  # chance that the sample is as the left candidate
+    matches_left = torch.where(
+        left, alike, 1 - alike
+    ).double()  # chance that the sample is as the left candidate
     given = torch.where(answer == 0, matches_left, 1 - matches_left)
     right = ((matches_left >= 0.5) == (answer == 0)).double().mean()
-    return {"accuracy.candidates_alone": right.item(), "loss.candidates_alone": -given.log().mean().item()}
+    return {
+        "accuracy.candidates_alone": right.item(),
+        "loss.candidates_alone": -given.log().mean().item(),
+    }

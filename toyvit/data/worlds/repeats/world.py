@@ -48,13 +48,17 @@ class RepeatsWorld(World):
             "sequence": draw_subsets(keys, "sequence", self.config.most, self.config.n_glyphs),
             "period": period,
             "noise_key": (keys >> np.uint64(1)).astype(np.int64),
-            "masked": least + period + draw_integers(keys, "masked", 1, 2**31)[:, 0] % (n - least - period),
+            "masked": least
+            + period
+            + draw_integers(keys, "masked", 1, 2**31)[:, 0] % (n - least - period),
         }
 
     def cells(self, factors: Factors) -> NDArray[np.int64]:
         """Glyph number in each cell (image cell)."""
         sequence = factors["sequence"]
-        return sequence.take(self.places[factors["period"]] + sequence.shape[1] * np.arange(len(sequence))[:, None])
+        return sequence.take(
+            self.places[factors["period"]] + sequence.shape[1] * np.arange(len(sequence))[:, None]
+        )
 
     def render(self, factors: Factors) -> Tensor:
         cells = self.cells(factors).reshape(-1, *self.grid)
@@ -67,15 +71,22 @@ class RepeatsWorld(World):
 def build_repeats(config: RepeatsConfig) -> Task:
     """Which glyph comes next (asked from the second time on), or which is hidden (one cell of the repeated part blanked)?"""
     world = RepeatsWorld(config)
-    place, periods = torch.arange(config.n_cells), torch.arange(config.least, config.most + 1)[:, None]
+    place, periods = (
+        torch.arange(config.n_cells),
+        torch.arange(config.least, config.most + 1)[:, None],
+    )
     not_asked = (place < periods) | (place == config.n_cells - 1)  # period cell
 
     def ask(factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
         cells = torch.from_numpy(world.cells(factors))
         if config.ask == "next":
-            return images, cells.roll(-1, 1).masked_fill_(not_asked[torch.from_numpy(factors["period"])], -1)
+            return images, cells.roll(-1, 1).masked_fill_(
+                not_asked[torch.from_numpy(factors["period"])], -1
+            )
         hidden = place == torch.from_numpy(factors["masked"])[:, None]
-        blank = hidden.unflatten(1, world.grid).repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+        blank = (
+            hidden.unflatten(1, world.grid).repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+        )
         return images.masked_fill(blank[:, None], 0), cells.masked_fill(~hidden, -1)
 
     return Task(
@@ -83,7 +94,10 @@ def build_repeats(config: RepeatsConfig) -> Task:
         world=world,
         n_classes=config.n_glyphs,
         ask=ask,
-        probe_factors=lambda factors: {"period": factors["period"], "first": factors["sequence"][:, 0]},
+        probe_factors=lambda factors: {
+            "period": factors["period"],
+            "first": factors["sequence"][:, 0],
+        },
         baselines=lambda batch: {
             "accuracy.uniform": 1 / config.n_glyphs,
             "loss.uniform": math.log(config.n_glyphs),
@@ -101,4 +115,7 @@ def score_bag_of_glyphs(batch: Batch) -> dict[str, float]:
     share = (counts / counts.sum(1, keepdim=True))[:, None].expand(-1, batch.target.shape[1], -1)
     right = share[asked].gather(1, batch.target[asked][:, None])[:, 0]
     best = share[asked].argmax(1) == batch.target[asked]
-    return {"accuracy.bag_of_glyphs": best.float().mean().item(), "loss.bag_of_glyphs": -right.log().mean().item()}
+    return {
+        "accuracy.bag_of_glyphs": best.float().mean().item(),
+        "loss.bag_of_glyphs": -right.log().mean().item(),
+    }

@@ -19,11 +19,23 @@ from toyvit.data.world import Factors, World, add_held_out
 CELL = 8  # pixels a side of a patch; the last patch is the question
 HEIGHT, WIDTH = 56, 64  # pixels that objects lie on
 SIDE = 9  # pixels of an object's box
-CORNERS = (HEIGHT - SIDE + 1, WIDTH - SIDE + 1)  # an even number of each: no object is in the middle, and each half as likely
+CORNERS = (
+    HEIGHT - SIDE + 1,
+    WIDTH - SIDE + 1,
+)  # an even number of each: no object is in the middle, and each half as likely
 RADIUS = 4.3  # pixels, of a circle
 COLOURS = ("red", "green", "blue", "orange", "grey", "yellow")
-RGB = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0.6, 0], [0.5, 0.5, 0.5], [1, 1, 0]], np.float32)
-QUESTIONS = ("shape", "left", "top", "shape of the closest", "shape of the farthest", "number of its shape")
+RGB = np.array(
+    [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0.6, 0], [0.5, 0.5, 0.5], [1, 1, 0]], np.float32
+)
+QUESTIONS = (
+    "shape",
+    "left",
+    "top",
+    "shape of the closest",
+    "shape of the farthest",
+    "number of its shape",
+)
 N_PLAIN = 3  # questions about the object alone come first, then the relational ones
 ANSWERS = ("square", "circle", "yes", "no", "1", "2", "3", "4", "5", "6")
 # The probability of each answer (question answer) to one who sees only the question: shapes are fair coins, left and top
@@ -56,7 +68,9 @@ def measure_distances(places: NDArray[np.int64]) -> NDArray[np.int64]:
 def mark_untied(places: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether each object has one closest and one farthest object (image)."""
     order = np.sort(measure_distances(places), 2)
-    return np.asarray(((order[:, :, 1] < order[:, :, 2]) & (order[:, :, -2] < order[:, :, -1])).all(1))
+    return np.asarray(
+        ((order[:, :, 1] < order[:, :, 2]) & (order[:, :, -2] < order[:, :, -1])).all(1)
+    )
 
 
 class SortOfClevrWorld(World):
@@ -77,27 +91,54 @@ class SortOfClevrWorld(World):
 
     def __init__(self, config: SortOfClevrConfig) -> None:
         self.config = config
-        self.sizes = dict.fromkeys(add_held_out(("train", "validation", "test"), config.held_out, len(self.combinations[True])))
+        self.sizes = dict.fromkeys(
+            add_held_out(
+                ("train", "validation", "test"), config.held_out, len(self.combinations[True])
+            )
+        )
         objects = {"shape": 2, "place": CORNERS[0] * CORNERS[1]}
-        self.factors = objects | {"colour": len(COLOURS), "question": len(QUESTIONS), "noise_key": 2**63 - 1}
+        self.factors = objects | {
+            "colour": len(COLOURS),
+            "question": len(QUESTIONS),
+            "noise_key": 2**63 - 1,
+        }
 
     @cached_property
     def questions(self) -> range:
         """The questions that are asked."""
-        first, n = {"both": (0, 6), "non-relational": (0, N_PLAIN), "relational": (N_PLAIN, N_PLAIN)}[self.config.ask]
+        first, n = {
+            "both": (0, 6),
+            "non-relational": (0, N_PLAIN),
+            "relational": (N_PLAIN, N_PLAIN),
+        }[self.config.ask]
         return range(first, first + n)
 
     @cached_property
     def combinations(self) -> dict[bool, NDArray[np.int64]]:
         """Pairs (colour, question) that are held out (True) and that are not."""
         n, n_colours = len(self.questions), len(COLOURS)
-        colour = draw_subsets(make_sample_keys(0, "sort-of-clevr pairs", np.array([n])), "colour", n_colours, n_colours)[0]
-        shift = np.arange(n)[:, None]  # one round after the other: each asks every colour once, and every question as often
-        every = np.stack([np.tile(colour, n), (self.questions.start + (np.arange(n_colours) + shift) % n).ravel()], 1)
+        colour = draw_subsets(
+            make_sample_keys(0, "sort-of-clevr pairs", np.array([n])),
+            "colour",
+            n_colours,
+            n_colours,
+        )[0]
+        shift = np.arange(n)[
+            :, None
+        ]  # one round after the other: each asks every colour once, and every question as often
+        every = np.stack(
+            [
+                np.tile(colour, n),
+                (self.questions.start + (np.arange(n_colours) + shift) % n).ravel(),
+            ],
+            1,
+        )
         n_held = round(self.config.held_out * len(every))
         return {True: every[:n_held], False: every[n_held:]}
 
-    def _asked(self, keys: NDArray[np.uint64], split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _asked(
+        self, keys: NDArray[np.uint64], split: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Colours and questions; independent draws where nothing is held out."""
         if len(self.combinations[True]):
             pairs = self.combinations[split == "held_out"]
@@ -132,7 +173,9 @@ class SortOfClevrWorld(World):
         bars[np.arange(n), :, :, 1 + which] = 1
         if self.config.noise:
             keys = factors["noise_key"].astype(np.uint64)
-            images += draw_normals(keys, "pixels", images[0].size, self.config.noise).reshape(images.shape)
+            images += draw_normals(keys, "pixels", images[0].size, self.config.noise).reshape(
+                images.shape
+            )
         return torch.from_numpy(images)
 
     def relations(self, factors: Factors) -> dict[str, NDArray[np.int64]]:
@@ -161,7 +204,10 @@ def build_sort_of_clevr(config: SortOfClevrConfig) -> Task:
         return world.list_answers(factors)[np.arange(len(factors["colour"])), factors["question"]]
 
     def probe_factors(factors: Factors) -> dict[str, NDArray[np.int64]]:
-        answers, (row, column) = world.list_answers(factors), np.divmod(factors["place"], CORNERS[1])
+        answers, (row, column) = (
+            world.list_answers(factors),
+            np.divmod(factors["place"], CORNERS[1]),
+        )
         return {
             "colour": factors["colour"],
             "question": factors["question"],
@@ -193,7 +239,9 @@ def build_sort_of_clevr(config: SortOfClevrConfig) -> Task:
 
 def score_bag_of_objects(batch: Batch) -> Tensor:
     """What is said (image answer) by who sees the question and all objects, but not which of them is asked about: see `BAG`."""
-    counts = torch.stack([batch.factors[name] for name in ("squares", "on_left", "on_top", *["squares"] * 3)], 1)
+    counts = torch.stack(
+        [batch.factors[name] for name in ("squares", "on_left", "on_top", *["squares"] * 3)], 1
+    )
     question = batch.factors["question"]
     return torch.from_numpy(BAG)[question, counts[torch.arange(len(question)), question]]
 
