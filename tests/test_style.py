@@ -1,4 +1,4 @@
-"""What `bench.style` counts, in planted sources whose number is known, and in some where it is 0."""
+"""What `bench.style` counts, in planted sources whose number is known; in some of them it is 0."""
 
 from __future__ import annotations
 
