@@ -278,7 +278,7 @@ def is_text(node: ast.expr) -> bool:
 def find_mutations(path: str, text: str) -> list[Mutation]:
     """Every mutation of a file, in no particular order; some may not compile.
 
-    >>> [mutation.replacement for mutation in find_mutations("a.py", "a < b and c")]
+    >>> [mutation.replacement for mutation in find_mutations("a.py", "x = a < b and c")]
     ['or', '<=', '>=']
     """
     finder = MutationFinder(path, text)

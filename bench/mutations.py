@@ -14,114 +14,41 @@ Every run of tests is a fork of this process, which has the heavy libraries impo
 from __future__ import annotations
 
 import argparse
-import gc
 import hashlib
-import importlib
 import json
-import os
-import re
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
-from importlib.metadata import entry_points
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, NoReturn
-
-import pytest
+from typing import NoReturn
 
 from bench.mutants import Mutation, draw_mutations
 from bench.tested_by import TESTED_BY, list_tests
+from bench.trials import (
+    PACKAGE,
+    SURVIVED,
+    TIMED_OUT,
+    Ending,
+    Failure,
+    Pool,
+    Trial,
+    copy_tree,
+    list_files,
+    preload,
+)
 
-PACKAGE = "toyvit"
 BAR = 0.90
-KILLED = "killed"
-TIMED_OUT = "timed out"
-SURVIVED = "survived"
 QUICK = "not slow"
 SLOW = "slow"
-NO_TESTS = 5  # pytest's exit code where a marker leaves none
-
-# Imported before the forks, with these parts, where the tree names them. Not pytorch_lightning: the
-# package sees to how torchvision is imported before it.
-PRELOADED = {
-    "beartype": ("beartype.door", "beartype.claw"),
-    "einops": (),
-    "hypothesis": ("hypothesis.extra.numpy",),
-    "jaxtyping": (),
-    "joblib": (),
-    "matplotlib": ("matplotlib.figure",),
-    "numpy": (),
-    "pandas": (),
-    "safetensors": ("safetensors.torch",),
-    "scipy": ("scipy.optimize", "scipy.stats"),
-    "sklearn": ("sklearn.linear_model",),
-    "torch": ("torch.fx.experimental.symbolic_shapes", "torch._dynamo"),
-}
-
-
-class Failure(Exception):
-    """What a user has to know, in one line."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Tests to run in a copy of the tree, with a fault or without one."""
-
-    tests: tuple[str, ...]
-    marker: str
-    seconds: float
-    mutation: Mutation | None = None
-
-
-class Ending(NamedTuple):
-    """How a trial ended: pytest's exit code, None where it was stopped; what it wrote."""
-
-    code: int | None
-    seconds: float
-    output: str
-
-    @property
-    def outcome(self) -> str:
-        if self.code is None:
-            return TIMED_OUT
-        return SURVIVED if self.code in (0, NO_TESTS) else KILLED
-
-    @property
-    def killer(self) -> str:
-        """The test that failed, as pytest names it in its last lines."""
-        names = re.findall(r"^(?:FAILED|ERROR) (\S+)", self.output, flags=re.MULTILINE)
-        return names[-1] if names else ""
-
-
-# ---- the tree ----
-
-
-def list_files(root: Path) -> list[str]:
-    """Files of the working tree that git tracks or would track."""
-    words = ["git", "-C", str(root), "ls-files", "-z", "-co", "--exclude-standard"]
-    listing = subprocess.run(words, capture_output=True, text=True, check=False)
-    if listing.returncode:
-        raise Failure(f"--root must be a git checkout, got {str(root)!r}")
-    return [name for name in listing.stdout.split("\0") if name and (root / name).is_file()]
 
 
 def name_commit(root: Path) -> str:
     words = ["git", "-C", str(root), "describe", "--always", "--dirty"]
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def copy_tree(root: Path, folder: Path) -> None:
-    for name in list_files(root):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(root / name, folder / name)
 
 
 def read_sources(root: Path, pattern: str) -> dict[str, str]:
@@ -149,154 +76,6 @@ def hash_tests(root: Path) -> str:
 
 def hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-# ---- one trial: a fork in a copy ----
-
-
-def preload(root: Path) -> None:
-    """Import pytest's plugins, and the heavy libraries that some file of the tree names."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported; a fork keeps no threads
-    names = [name for name in list_files(root) if name.endswith(".py")]
-    text = "\n".join((root / name).read_text() for name in names if not name.startswith("bench/"))
-
-    for library, parts in PRELOADED.items():
-        if re.search(rf"\b{library}\b", text):
-            for module in (library, *parts):
-                with suppress(ImportError):
-                    importlib.import_module(module)
-
-    if not os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
-        for plugin in entry_points(group="pytest11"):
-            importlib.import_module(plugin.module)
-    gc.freeze()  # a fork need not walk, and so copy, what was here before it
-
-
-def plant(mutation: Mutation, folder: Path) -> None:
-    """Write the fault into a copy; what was compiled of the file is no longer true."""
-    path = folder / mutation.path
-    path.write_text(mutation.apply(path.read_text()))
-    for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
-        compiled.unlink()
-
-
-def start_tests(trial: Trial, folder: Path, log: Path) -> int:
-    """Fork; the child runs the trial's tests in the folder, in a session of its own."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid:
-        return pid
-
-    code = 3
-    try:
-        become_tester(folder, log)
-        words = ["-x", "-q", "-p", "no:cacheprovider", "-m", trial.marker, *trial.tests]
-        # Plugins are imported already, so pytest cannot rewrite their assertions, and says so.
-        code = int(pytest.main(["-W", "ignore::pytest.PytestAssertRewriteWarning", *words]))
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def become_tester(folder: Path, log: Path) -> None:
-    """A process that knows the copy and nothing of the tree that this one was started in."""
-    os.setsid()
-    for descriptor, place, flags in ((0, os.devnull, os.O_RDONLY), (1, log, os.O_WRONLY)):
-        opened = os.open(place, flags | (os.O_CREAT if flags else 0))
-        os.dup2(opened, descriptor)
-        os.close(opened)
-    os.dup2(1, 2)
-
-    os.chdir(folder)
-    os.environ["PYTHONPATH"] = str(folder)
-    here = Path(__file__).parents[1]
-    sys.path[:] = [str(folder), *(part for part in sys.path if part and Path(part) != here)]
-    sys.argv[:] = ["pytest"]
-    for name in list(sys.modules):
-        if name.partition(".")[0] in (PACKAGE, "bench", "tests"):
-            del sys.modules[name]
-    importlib.invalidate_caches()
-
-
-@dataclass
-class Running:
-    """A trial under way."""
-
-    trial: Trial
-    folder: Path
-    log: Path
-    start: float
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.start
-
-
-class Pool:
-    """Runs trials, some side by side, each fault in a fresh copy of the pristine tree.
-
-    The copies take over what is compiled in the pristine tree, where trials without a fault run.
-    """
-
-    def __init__(self, pristine: Path, jobs: int) -> None:
-        self.pristine = pristine
-        self.jobs = jobs
-        self.running: dict[int, Running] = {}
-
-    def run(self, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Ending]]:
-        """Every trial with its ending, as they end."""
-        waiting = list(reversed(trials))
-        try:
-            while waiting or self.running:
-                while waiting and len(self.running) < self.jobs:
-                    self.start(waiting.pop())
-                yield from self.collect()
-                time.sleep(0.02)
-        finally:
-            for pid in list(self.running):
-                self.stop(pid)
-
-    def start(self, trial: Trial) -> None:
-        folder = self.pristine
-        if trial.mutation is not None:
-            folder = Path(tempfile.mkdtemp(prefix="fault-", dir=self.pristine.parent))
-            shutil.copytree(self.pristine, folder, dirs_exist_ok=True)
-            plant(trial.mutation, folder)
-
-        descriptor, log = tempfile.mkstemp(suffix=".log", dir=self.pristine.parent)
-        os.close(descriptor)
-        pid = start_tests(trial, folder, Path(log))
-        self.running[pid] = Running(trial, folder, Path(log), time.monotonic())
-
-    def collect(self) -> Iterator[tuple[Trial, Ending]]:
-        """The trials that have ended by themselves, or whose time is over."""
-        for pid, running in list(self.running.items()):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            late = running.seconds > running.trial.seconds
-            if not ended and not late:
-                continue
-
-            code = os.waitstatus_to_exitcode(status) if ended else None
-            seconds = running.seconds
-            output = running.log.read_text(errors="replace")
-            self.stop(pid, reaped=bool(ended))
-            yield running.trial, Ending(code, seconds, output)
-
-    def stop(self, pid: int, reaped: bool = False) -> None:
-        """End a trial and what it has started, and remove its copy."""
-        running = self.running.pop(pid)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
-        if not reaped:
-            os.waitpid(pid, 0)
-
-        running.log.unlink(missing_ok=True)
-        if running.trial.mutation is not None:
-            shutil.rmtree(running.folder, ignore_errors=True)
 
 
 # ---- outcomes that are kept ----
@@ -380,7 +159,7 @@ class Plan:
     table: Mapping[str, tuple[str, ...]]
 
 
-def report_progress(text: str) -> None:
+def show_progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
@@ -392,7 +171,7 @@ def time_tests(pool: Pool, tests: Sequence[str], marker: str, limit: float) -> d
         if ending.outcome != SURVIVED:
             raise Failure(f"{test} fails without any fault: {ending.killer or ending.outcome}")
         seconds[test] = ending.seconds
-        report_progress(f"without a fault: {ending.seconds:6.1f} s  {test} ({marker})")
+        show_progress(f"without a fault: {ending.seconds:6.1f} s  {test} ({marker})")
     return seconds
 
 
@@ -457,7 +236,7 @@ def try_mutations(
     if not mutations:
         return
     tests = {mutation: list_tests(get_module(mutation.path), plan.table) for mutation in mutations}
-    needed = list(dict.fromkeys(test for row in tests.values() for test in row))
+    needed = list(dict.fromkeys(chain.from_iterable(tests.values())))
     seconds = time_tests(pool, needed, marker, limit=1800)
     if marker == QUICK:
         text = (plan.root / PACKAGE / "__init__.py").read_text()
@@ -473,7 +252,7 @@ def try_mutations(
         record.add(trial.mutation, sources[trial.mutation.path], trial, ending)
         record.write(facts)
         place = f"{trial.mutation.path}:{trial.mutation.line}"
-        report_progress(
+        show_progress(
             f"[{number}/{len(trials)}] {ending.outcome} {ending.seconds:6.1f} s  {place} "
             f"{trial.mutation.operator}  {ending.killer}"
         )
@@ -576,6 +355,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Failure as error:
         print(f"mutations: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"mutations: stopped; {arguments.out} keeps the outcomes so far", file=sys.stderr)
+        return 130
 
     print(format_outcomes(outcomes, plan.seed, name_commit(plan.root)))
     print(f"every outcome: {plan.out}")

@@ -232,6 +232,7 @@ def test_what_a_test_sees_is_killed_and_what_none_sees_survives(plant):
     outcomes = planted.read()
     assert outcomes[2] == "killed"
     assert outcomes[6] == "survived"
+    assert "sums.py:2 " in run.stderr and "  tests/test_sums.py::test_add\n" in run.stderr
     assert {outcomes[11], outcomes[13]} <= {"killed", "timed out"}
     assert "toyvit/sums.py:6:" in run.stdout and "-    return a - b\n" in run.stdout
     assert "toyvit/sums.py:2:" not in run.stdout

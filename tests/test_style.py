@@ -4,18 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.style import (
-    FIGURES,
-    Checkout,
-    Source,
-    begins_with_verb,
-    find_missed,
-    format_table,
-    list_overrides,
-    main,
-    measure_style,
-    read_checkout,
-)
+from bench.counters import Checkout, Source, begins_with_verb, list_overrides, read_checkout
+from bench.style import FIGURES, find_missed, format_table, main, measure_style
 
 COUNT = {figure.key: figure.count for figure in FIGURES}
 FIGURE = {figure.key: figure for figure in FIGURES}
