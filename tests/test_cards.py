@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from toyvit.cli.overrides import apply_task_overrides
+from toyvit.data import worlds
 from toyvit.data.cards import build_arrays, hash_samples, score_baselines
-from toyvit.data.questions import name_data_set
-from toyvit.data.tasks import WORLDS, Task, build_task
+from toyvit.data.task import Task, build_task
 from toyvit.recipes import RECIPES
 from toyvit.report.previews import build_preview, draw_preview
 
@@ -27,7 +27,7 @@ SECTIONS = (
     "To make it again.",
 )
 COLLECTED = ("mnist", "omniglot")  # their files are looked for under TOYVIT_DATA
-every_card = pytest.mark.parametrize("name", WORLDS)
+every_card = pytest.mark.parametrize("name", worlds.NAMES)
 
 
 def card(name: str) -> str:
@@ -39,8 +39,7 @@ def made(name: str, options: str = "") -> Task:
         name in COLLECTED or any(word in options for word in COLLECTED)
     ) and "TOYVIT_DATA" not in os.environ:
         pytest.skip("its files are looked for under TOYVIT_DATA")
-    default = WORLDS[name][0]()
-    return build_task(apply_task_overrides(default.config, options.split())) if options else default
+    return build_task(apply_task_overrides(worlds.find(name).default, options.split()))
 
 
 def rows(text: str) -> list[list[str]]:
@@ -64,9 +63,9 @@ def stated(name: str) -> dict[str, dict[str, str]]:
 
 
 def test_every_card_has_its_data_set():
-    assert {path.parent.name for path in CARDS.glob("*/README.md")} == set(WORLDS)
+    assert {path.parent.name for path in CARDS.glob("*/README.md")} == set(worlds.NAMES)
     index = (CARDS / "README.md").read_text()
-    assert all(f"]({name}/README.md)" in index for name in WORLDS)
+    assert all(f"]({name}/README.md)" in index for name in worlds.NAMES)
 
 
 @every_card
@@ -119,7 +118,7 @@ def test_the_naive_scores_of_a_card_are_what_its_command_prints(name):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
-    [(name, head) for name in WORLDS for head in stated(name) if head != "default"],
+    [(name, head) for name in worlds.NAMES for head in stated(name) if head != "default"],
 )
 def test_the_naive_scores_of_other_forms_are_true_too(name, options):
     check_scores(name, options)
@@ -183,6 +182,6 @@ def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_is_told_its_data_set(recipe):
     config = RECIPES[recipe]().task
-    name = name_data_set(config)
+    name = config.data_set
     if name not in COLLECTED or "TOYVIT_DATA" in os.environ:
         assert made(name).world.name == build_task(config).world.name

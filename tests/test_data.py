@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from toyvit.config import InductionConfig
-from toyvit.data.collected import Mnist
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
+from toyvit.data.worlds.mnist.world import Mnist
 from toyvit.errors import BadInput
 
 

@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from toyvit.config import (
-    AdditionConfig,
-    ClassifyConfig,
-    CountingConfig,
-    DspritesConfig,
-    FewshotConfig,
-    InductionConfig,
-    MarkovConfig,
-    ModelConfig,
-    ObjectsConfig,
-    PointersConfig,
-    ReconstructConfig,
-    RegressConfig,
-    RelationsConfig,
-    RepeatsConfig,
-    RunConfig,
-    SortOfClevrConfig,
-    TrainConfig,
-)
+from toyvit.config import ModelConfig, RunConfig, TrainConfig
+from toyvit.data.question_configs import ClassifyConfig, ReconstructConfig, RegressConfig
+from toyvit.data.worlds.addition.config import AdditionConfig
+from toyvit.data.worlds.counting.config import CountingConfig
+from toyvit.data.worlds.dsprites.config import DspritesConfig
+from toyvit.data.worlds.fewshot.config import FewshotConfig
+from toyvit.data.worlds.glyphs.config import InductionConfig
+from toyvit.data.worlds.markov.config import MarkovConfig
+from toyvit.data.worlds.objects.config import ObjectsConfig
+from toyvit.data.worlds.pointers.config import PointersConfig
+from toyvit.data.worlds.relations.config import RelationsConfig
+from toyvit.data.worlds.repeats.config import RepeatsConfig
+from toyvit.data.worlds.sort_of_clevr.config import SortOfClevrConfig
 
 
 def induction() -> RunConfig:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from functools import cache, cached_property
-from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toyvit.config import AdditionConfig
 from toyvit.data.random import draw_bits, make_sample_keys
 from toyvit.data.task import OperandTable, Task, ask_target, flip_answer, score_class_baselines
 from toyvit.data.world import Factors, World, select_rows
+from toyvit.data.worlds.addition.config import AdditionConfig
 from toyvit.data.worlds.glyphs.world import CELL, draw_glyph_bank, render_cells
 
 CLOCK = 32  # pixels a side of the clock's face
@@ -28,7 +27,7 @@ class AdditionWorld(World):
     three cells, [a] [b] [=]; as a clock, one face with two hands at a and b parts of a turn. Factors: `a`, `b`.
     """
 
-    name: ClassVar[str] = "addition"
+    name = "addition"
 
     def __init__(self, config: AdditionConfig) -> None:
         self.config = config

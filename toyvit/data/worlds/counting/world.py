@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
-from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toyvit.config import CountingConfig
 from toyvit.data.random import (
     draw_bits,
     draw_integers,
@@ -21,6 +19,7 @@ from toyvit.data.random import (
 )
 from toyvit.data.task import Task, ask_target, flip_answer, score_class_baselines
 from toyvit.data.world import Factors, World, add_held_out
+from toyvit.data.worlds.counting.config import CountingConfig
 
 CELL = 6  # pixels a side; a disc sits in the middle of a cell
 ROWS, COLUMNS = 4, 8  # cells; half of the columns are the left side
@@ -48,7 +47,7 @@ class CountingWorld(World):
     side, squares to the last), `noise_key` (key of sizes, brightness and noise).
     """
 
-    name: ClassVar[str] = "counting"
+    name = "counting"
     image_size = (ROWS * CELL, COLUMNS * CELL)
 
     def __init__(self, config: CountingConfig) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from itertools import count
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.config import InductionConfig
 from toyvit.data.random import draw_integers, draw_normals, draw_subsets, make_sample_keys
 from toyvit.data.task import Batch, Retrieval, Task, ask_target, flip_answer
 from toyvit.data.world import Factors, World
+from toyvit.data.worlds.glyphs.config import InductionConfig
 
 CELL = 8  # pixels a side
 N_UNSEEN = 64  # item glyphs kept for the split `unseen`, after items and labels in the bank
@@ -79,7 +78,7 @@ class PairsWorld(World):
     that no other split shows.
     """
 
-    name: ClassVar[str] = "glyphs"
+    name = "glyphs"
     patch_size = CELL
 
     def __init__(self, config: InductionConfig) -> None:
