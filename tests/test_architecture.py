@@ -234,7 +234,7 @@ def test_the_check_can_fail(module, source):
         ("model.vit", "from . import choices"),
         ("config.run", "from toyvit.data import worlds"),
         ("data.worlds.omniglot.config", "from ..fewshot.config import FewshotConfig"),
-        ("data.worlds.glyphs.config", "from toyvit.config.task import TaskConfig\nimport math"),
+        ("data.worlds.glyphs.config", "from toyvit.config.tasks import TaskConfig\nimport math"),
     ],
 )
 def test_the_check_lets_good_sources_pass(module, source):

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from toyvit.config.fields import number
-from toyvit.config.task import TaskConfig
+from toyvit.config.tasks import TaskConfig
 from toyvit.data.worlds import WorldEntry
 
 

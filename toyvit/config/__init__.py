@@ -10,7 +10,7 @@ from toyvit.config.clamps import Clamp
 from toyvit.config.model import ModelConfig
 from toyvit.config.run import RunConfig, Seeds, TrainConfig, list_differences, replace_seed
 from toyvit.config.schedule import DECAYS, find_rate_changes, learning_rate
-from toyvit.config.task import TaskConfig
+from toyvit.config.tasks import TaskConfig
 from toyvit.data import worlds
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any
 from toyvit.config.clamps import Clamp
 from toyvit.config.fields import Checked, build_record, number
 from toyvit.config.model import ModelConfig
-from toyvit.config.task import TaskConfig
+from toyvit.config.tasks import TaskConfig
 from toyvit.data import worlds
 from toyvit.errors import BadField, BadInput, choose
 

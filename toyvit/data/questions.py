@@ -13,7 +13,6 @@ from torch import Tensor
 from toyvit.data import worlds
 from toyvit.data.own_arrays import load_own_arrays
 from toyvit.data.question_configs import (
-    DEFAULT_WORLD,
     ClassifyConfig,
     ReconstructConfig,
     RegressConfig,

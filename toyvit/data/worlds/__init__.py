@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from toyvit.errors import choose
 
 if TYPE_CHECKING:  # `toyvit.config` looks its tasks up here
-    from toyvit.config.task import TaskConfig
+    from toyvit.config.tasks import TaskConfig
 
 NAMES = (
     "digits",

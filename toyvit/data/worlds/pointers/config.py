@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from toyvit.config.fields import choice, number
-from toyvit.config.task import TaskConfig
+from toyvit.config.tasks import TaskConfig
 from toyvit.data.worlds import WorldEntry
 from toyvit.errors import BadInput
 
