@@ -7,7 +7,7 @@ from itertools import cycle
 
 from bench.lightning import update
 from bench.timing import Result, interleave
-from toyvit.data.tasks import build_task, resolve_config
+from toyvit.data.task import build_task, resolve_config
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
 from toyvit.train.datamodule import BatchStream

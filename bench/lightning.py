@@ -14,7 +14,7 @@ import torch
 
 from bench.timing import Result, interleave
 from toyvit.config import RunConfig, learning_rate
-from toyvit.data.tasks import Batch, accuracy, build_task, loss, resolve_config
+from toyvit.data.task import Batch, accuracy, build_task, loss, resolve_config
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder

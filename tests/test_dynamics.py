@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from tests.analyses.test_fourier import chosen, trigonometric
 from toyvit.config import AdditionConfig
-from toyvit.data.tasks import build_task, loss, resolve_config
+from toyvit.data.task import build_task, loss, resolve_config
 from toyvit.dynamics import checkpoints
 from toyvit.errors import BadInput
 from toyvit.model import ViT

@@ -13,7 +13,7 @@ from tests.handmade import empty, half_ignored, induction_head, look, two_hop_po
 from toyvit.analyses import ANALYSES, attention, weights
 from toyvit.analyses.induction import score_copying
 from toyvit.config import InductionConfig
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.errors import BadInput
 from toyvit.instruments.weight_circuits import (
     centre_scores,

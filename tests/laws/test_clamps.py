@@ -21,7 +21,7 @@ from toyvit.clamps.patterns import (
 )
 from toyvit.clamps.weights import check_clamps, hold_weight_clamps, start_weight_clamps
 from toyvit.config import Clamp, ModelConfig, TrainConfig
-from toyvit.data.tasks import Retrieval, build_task, resolve_config
+from toyvit.data.task import Retrieval, build_task, resolve_config
 from toyvit.errors import BadInput
 from toyvit.model.forward import trace
 from toyvit.model.taps import editing

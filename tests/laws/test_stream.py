@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toyvit.data.tasks import build_task, resolve_config
+from toyvit.data.task import build_task, resolve_config
 from toyvit.recipes import RECIPES
 from toyvit.train.datamodule import AHEAD, BatchStream
 

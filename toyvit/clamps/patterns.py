@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toyvit.config import Clamp, ModelConfig
-from toyvit.data.tasks import Retrieval
+from toyvit.data.task import Retrieval
 from toyvit.errors import BadInput
 from toyvit.model import ViT, options
 from toyvit.model.taps import Tap, editing, then, untouched

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from toyvit.clamps.patterns import CLAMPS, NEED_PAIRS, PATTERNS, active_clamps, allowed_keys
 from toyvit.config import Clamp, RunConfig
-from toyvit.data.tasks import Retrieval, build_task
+from toyvit.data.task import Retrieval, build_task
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
 from toyvit.model.vit import Attention

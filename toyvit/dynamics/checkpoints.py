@@ -17,7 +17,7 @@ from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor
 
 from toyvit.analyses import fourier, geometry
-from toyvit.data.tasks import Batch, OperandTable, accuracy, loss
+from toyvit.data.task import Batch, OperandTable, accuracy, loss
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.forward import run_model, trace

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from toyvit.clamps.patterns import apply_clamps
 from toyvit.config import RunConfig
-from toyvit.data.task import Batch, Task
-from toyvit.data.tasks import build_task
+from toyvit.data.task import Batch, Task, build_task
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.runs.folder import ManifestEntry, RunFolder

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from toyvit.clamps.patterns import needs_retrieval
 from toyvit.config import RunConfig
-from toyvit.data.tasks import Task
+from toyvit.data.task import Task
 from toyvit.errors import BadInput
 
 AHEAD = 256  # pictures drawn at once: enough to share what a draw costs whatever its size, few enough to stay in the cache

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from toyvit.clamps.weights import check_clamps
 from toyvit.config import RunConfig
-from toyvit.data.tasks import build_task, resolve_config
+from toyvit.data.task import build_task, resolve_config
 from toyvit.errors import BadInput, Diverged, Stopped
 from toyvit.runs.folder import RunFolder, read_lines
 from toyvit.train.datamodule import BatchStream, ViTDataModule

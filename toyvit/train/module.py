@@ -12,7 +12,7 @@ from torch import Tensor
 from toyvit.clamps.patterns import build_clamp_tap
 from toyvit.clamps.weights import clear_clamped_gradients, hold_weight_clamps, start_weight_clamps
 from toyvit.config import DECAYS, RunConfig, TrainConfig, learning_rate
-from toyvit.data.tasks import Retrieval, loss
+from toyvit.data.task import Retrieval, loss
 from toyvit.errors import Diverged, choose
 from toyvit.model import ViT
 

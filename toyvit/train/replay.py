@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.errors import BadInput, Stopped
 from toyvit.runs.folder import RunFolder, name_checkpoint, name_state
 from toyvit.train.datamodule import BatchStream, ViTDataModule

@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 
 from toyvit.config import TrainConfig, learning_rate
-from toyvit.data.tasks import Batch, accuracy, loss
+from toyvit.data.task import Batch, accuracy, loss
 from toyvit.errors import BadInput, Diverged
 from toyvit.runs.folder import RunFolder, name_state, write_atomically
 from toyvit.train.module import ViTModule
