@@ -1,4 +1,4 @@
-"""TransformerLens's names and shapes: the model by hand with them is the model, option by option."""
+"""TransformerLens's names and shapes: with them the model by hand is the model, every option."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from toyvit.errors import BadInput
 from toyvit.model.forward import trace
 
 every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 MLP_VIEWS = ("W_in", "W_out", "b_in", "b_out")
 
 
@@ -48,21 +49,20 @@ def test_the_forward_pass_by_hand_is_the_model_s(config):
     """Embedding, queries, keys, values, scores, what heads write, MLPs and head, from each tap."""
     model, images = build(config), pictures(config)
     cache = trace(model, images)
-    close = dict(rtol=1e-4, atol=1e-5)
 
     embedded = cache["patches"] @ model.W_E + model.b_E
-    assert torch.allclose(embedded, cache["embed"], **close)
+    assert torch.allclose(embedded, cache["embed"], **CLOSE)
     first = cache["blocks.0.resid_pre"][:, config.n_prefix :]
-    assert torch.allclose(embedded + model.W_pos, first, **close)
+    assert torch.allclose(embedded + model.W_pos, first, **CLOSE)
 
     for layer in range(config.n_layers):
-        check_attention(model, cache, layer, close)
+        check_attention(model, cache, layer)
         if config.d_mlp:
-            check_mlp(model, cache, layer, close)
-    assert torch.allclose(cache["readout"] @ model.W_U + model.b_U, cache["logits"], **close)
+            check_mlp(model, cache, layer)
+    assert torch.allclose(cache["readout"] @ model.W_U + model.b_U, cache["logits"], **CLOSE)
 
 
-def check_attention(model, cache, layer, close):
+def check_attention(model, cache, layer):
     here = {name.split(".")[-1]: value for name, value in cache.items() if f"s.{layer}." in name}
     read = cache[f"blocks.{layer}.ln1.normalized"]
     parts = {}
@@ -70,25 +70,25 @@ def check_attention(model, cache, layer, close):
         weight = getattr(model, f"W_{name.upper()}")[layer]
         bias = getattr(model, f"b_{name.upper()}")[layer]
         parts[name] = torch.einsum("itm,hmf->ithf", read, weight) + bias
-        assert torch.allclose(parts[name], here[name], **close), name
+        assert torch.allclose(parts[name], here[name], **CLOSE), name
 
     scores = torch.einsum("iqhf,ikhf->ihqk", parts["q"], parts["k"])
     scores = scores / model.config.d_head**0.5 + model.mask
-    assert torch.allclose(scores, here["attn_scores"], **close)
+    assert torch.allclose(scores, here["attn_scores"], **CLOSE)
     z = torch.einsum("ihqk,ikhf->iqhf", scores.softmax(-1), parts["v"])
-    assert torch.allclose(z, here["z"], **close)
+    assert torch.allclose(z, here["z"], **CLOSE)
     result = torch.einsum("ithf,hfm->ithm", z, model.W_O[layer])
-    assert torch.allclose(result, here["result"], **close)
-    assert torch.allclose(result.sum(2) + model.b_O[layer], here["attn_out"], **close)
+    assert torch.allclose(result, here["result"], **CLOSE)
+    assert torch.allclose(result.sum(2) + model.b_O[layer], here["attn_out"], **CLOSE)
 
 
-def check_mlp(model, cache, layer, close):
+def check_mlp(model, cache, layer):
     read = cache[f"blocks.{layer}.ln2.normalized"]
     pre = read @ model.W_in[layer] + model.b_in[layer]
-    assert torch.allclose(pre, cache[f"blocks.{layer}.mlp.pre"], **close)
+    assert torch.allclose(pre, cache[f"blocks.{layer}.mlp.pre"], **CLOSE)
     post = cache[f"blocks.{layer}.mlp.post"]
     written = post @ model.W_out[layer] + model.b_out[layer]
-    assert torch.allclose(written, cache[f"blocks.{layer}.mlp_out"], **close)
+    assert torch.allclose(written, cache[f"blocks.{layer}.mlp_out"], **CLOSE)
 
 
 @every_case
