@@ -14,7 +14,6 @@ from toyvit.clamps.patterns import (
     PATTERNS,
     ClampedViT,
     active_clamps,
-    allowed_keys,
     apply_clamps,
     build_clamp_tap,
     needs_retrieval,
@@ -24,6 +23,7 @@ from toyvit.config import Clamp, ModelConfig, TrainConfig
 from toyvit.data.task import Retrieval, build_task, resolve_config
 from toyvit.errors import BadInput
 from toyvit.model.forward import trace
+from toyvit.model.options import allowed_keys
 from toyvit.model.taps import editing
 from toyvit.recipes import RECIPES
 from toyvit.train.datamodule import BatchStream
