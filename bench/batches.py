@@ -25,12 +25,12 @@ def timed(name: str, repeats: int) -> Result:
     """The batches of a recipe that are drawn together, against the updates they feed."""
     run = resolve_config(RECIPES[name]())
     model, stream = ViT(run.model), BatchStream(build_task(run.task), run)
-    adam, n = build_optimizer(model, run.train), stream.at_once
-    starts, latest = cycle(range(1, 10_001, n)), list(stream.batches(range(1, n + 1)))
+    adam, n = build_optimizer(model, run.train), stream.n_together
+    starts, latest = cycle(range(1, 10_001, n)), list(stream.draw_batches(range(1, n + 1)))
 
     def draw() -> None:
         start = next(starts)
-        latest[:] = stream.batches(range(start, start + n))
+        latest[:] = stream.draw_batches(range(start, start + n))
 
     def step() -> None:
         for batch in latest:

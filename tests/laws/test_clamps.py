@@ -168,7 +168,7 @@ def trained(run, prepare=lambda model: None):
     seen = [{name: weight.clone() for name, weight in system.model.state_dict().items()}]
     for step in range(1, run.train.steps + 1):
         adam.zero_grad()
-        system.training_step(next(stream.batches(range(step, step + 1))), 0).backward()
+        system.training_step(next(stream.draw_batches(range(step, step + 1))), 0).backward()
         system.configure_gradient_clipping(adam)
         with hold_weight_clamps(system.model, run.train.clamps, system.step):
             adam.step()
