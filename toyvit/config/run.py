@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from toyvit.config.clamps import Clamp
+from toyvit.config.extensions import Origin
 from toyvit.config.fields import Checked, build_record, number
 from toyvit.config.model import ModelConfig
-from toyvit.config.tasks import TaskConfig
+from toyvit.config.tasks import MissingTaskConfig, TaskConfig
 from toyvit.data import worlds
 from toyvit.errors import BadField, BadInput, choose
 
@@ -70,21 +72,36 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` gives an equal Run back."""
-        plain = asdict(self) | {"task": {"name": self.task.name} | asdict(self.task)}
+        plain = asdict(self) | {"task": self.task.to_json()}
         return json.loads(json.dumps(plain))
 
     @staticmethod
-    def from_json(plain: dict[str, Any]) -> RunConfig:
+    def from_json(plain: dict[str, Any], origins: Mapping[str, Origin] | None = None) -> RunConfig:
+        """The config that `to_json` described; BadInput for what it cannot be.
+
+        `origins` says where tasks that may not be known here come from, by name.
+        """
         parts = dict(plain)
-        task = dict(parts.pop("task", {}))
-        tasks = worlds.list_task_configs()
-        name = choose(str(task.pop("name", "")), tasks, "task")
+        task = _read_task(dict(parts.pop("task", {})), origins or {})
         recipe = str(parts.pop("recipe", ""))
         kinds: dict[str, Any] = {"model": ModelConfig, "train": TrainConfig, "seeds": Seeds}
         for key in parts:
             choose(key, kinds, "part of a run")
         records = {key: build_record(kind, parts.get(key, {})) for key, kind in kinds.items()}
-        return RunConfig(recipe=recipe, task=build_record(tasks[name], task), **records)
+        return RunConfig(recipe=recipe, task=task, **records)
+
+
+def _read_task(options: dict[str, Any], origins: Mapping[str, Origin]) -> TaskConfig:
+    """The record of a task's options; one whose world is not here keeps them as they are."""
+    name = str(options.pop("name", ""))
+    try:
+        kind = worlds.find_task_config(name)
+    except BadInput:
+        if name not in origins:
+            raise
+        return MissingTaskConfig(task=name, origin=origins[name], options=options)
+    record: TaskConfig = build_record(kind, options)
+    return record
 
 
 def list_differences(one: RunConfig, other: RunConfig) -> list[str]:
