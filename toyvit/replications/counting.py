@@ -32,7 +32,6 @@ def run_seed(seed: int, folder: Path, recipe: RunConfig | None = None) -> Outcom
             "pairs that were trained": to_points(trained),
             "pairs kept apart": to_points(apart),
         },
-        levels={"uniform": run.baselines["accuracy.uniform"]},
         scale="symlog",
     )
     return Outcome(numbers, [panel])
