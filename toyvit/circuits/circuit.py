@@ -26,6 +26,8 @@ from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
 from toyvit.model.forward import run_from
 
+OLD_FIELDS = {"base": "ablation", "found": "method"}  # of circuits that version 0.1 saved
+
 
 def hash_architecture(config: ModelConfig) -> str:
     """A digest of the shape of a model: circuits of another shape do not fit."""
@@ -58,9 +60,10 @@ class Circuit:
 
 
 def load_circuit(path: Path | str) -> Circuit:
-    """A saved circuit; BadInput for a file that holds none."""
+    """A saved circuit, of version 0.1 too; BadInput for a file that holds none."""
     try:
         plain = json.loads(Path(path).read_text())
+        plain = {OLD_FIELDS.get(name, name): value for name, value in dict(plain).items()}
         found = Circuit(**{**plain, "edges": tuple(plain["edges"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{path} holds no circuit: {error}") from error
