@@ -1,4 +1,4 @@
-"""How a run says that heads are clamped while it trains: `0.3:previous@500`, in a config and typed."""
+"""How a run says that heads are held while it trains: `0.3:previous@500`, in a config or typed."""
 
 from __future__ import annotations
 
