@@ -254,7 +254,7 @@ def test_the_mean_over_pictures_is_the_loss(recipe):
     curves = checkpoints.record_example_losses(trajectory, batch)
     assert curves.shape == (2, 12) and list(curves.index) == [0, 2]
     for step in (0, 2):
-        logits = run_model(trajectory.load(ViT(trajectory.config.model), step), batch.images)
+        logits = run_model(trajectory.bare_model(step), batch.images)
         assert curves.loc[step].mean() == pytest.approx(loss(logits, batch.target).item(), rel=1e-5)
 
 

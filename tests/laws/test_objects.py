@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from itertools import combinations
 
 import numpy as np
@@ -20,7 +19,7 @@ from toyvit.data.worlds.objects.world import LEAST, SIDE, load_stamps
 from toyvit.data.worlds.sort_of_clevr import world
 from toyvit.errors import BadInput
 
-SOURCES = ["glyphs", "dsprites", *(["mnist"] if "TOYVIT_DATA" in os.environ else [])]
+SOURCES = ["glyphs", "dsprites", "mnist"]
 every_source = pytest.mark.parametrize("source", SOURCES)
 
 

@@ -20,9 +20,6 @@ every_pointer = pytest.mark.parametrize("name", NAMES)
 every_split = pytest.mark.parametrize(
     ("name", "split"), [(name, split) for name in NAMES for split in splits(name)]
 )
-needs_mnist = pytest.mark.skipif(
-    "pointers mnist" not in CONFIGS, reason="MNIST is looked for under TOYVIT_DATA"
-)
 
 
 def followed(config: PointersConfig, cells: list[int]) -> tuple[int, int]:
@@ -128,7 +125,6 @@ def test_another_pointer_changes_the_answer_and_one_cell(name):
     ).any()
 
 
-@needs_mnist
 def test_mnist_s_splits_share_no_drawing():
     """Every cell is a digit of its own split of MNIST, averaged over 2 x 2 pixels, of the class that it should be."""
     made = build_task(PointersConfig(source="mnist", noise=0))
@@ -150,7 +146,6 @@ def test_mnist_s_splits_share_no_drawing():
             assert [known[row.tobytes()] for row in shown] == batch.content[:, cell].tolist()
 
 
-@needs_mnist
 def test_every_drawing_of_mnist_can_be_shown():
     pictures, first = load_drawings()
     assert (
@@ -185,11 +180,7 @@ def test_an_impossible_setting_is_one_clear_line(values, message):
 
 @pytest.mark.parametrize(
     ("name", "most_of_a_patch"),
-    [
-        ("pointers", 0.27),
-        ("pointers 2 hops", 0.22),
-        *([("pointers mnist", 0.27)] * ("pointers mnist" in CONFIGS)),
-    ],
+    [("pointers", 0.27), ("pointers 2 hops", 0.22), ("pointers mnist", 0.27)],
 )
 def test_no_linear_reader_of_pixels_knows_where_to_look(name, most_of_a_patch):
     """All pixels give no more than the bag of values; one block gives its own share: 1/8 + 7/8 * 1/8 with one hop."""

@@ -18,7 +18,7 @@ def stream(recipe, batch_size, steps, first=1, **training):
     return BatchStream(build_task(run.task), run, first)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.sampled_from(["induction", "digits", "markov", "objects"]),
     st.integers(1, 300),

@@ -68,8 +68,6 @@ TINY = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REPLICATIONS)
 def test_a_result_gives_the_numbers_that_its_checks_read(name, tmp_path):
-    if name == "omnigrok" and files.find_mnist() is None:
-        pytest.skip("MNIST is not here")
     found = TINY[name](tmp_path / "one")
     assert {check.number for check in REPLICATIONS[name].checks} <= set(found.numbers)
     assert all(

@@ -20,7 +20,16 @@ from toyvit.config import ModelConfig
 from toyvit.errors import BadInput, suggest_nearest
 from toyvit.model import options
 from toyvit.model.sites import Site, list_sites, normalize_site, select_sites
-from toyvit.model.taps import Tap, editing, list_wanted, recording, untouched, wants, within
+from toyvit.model.taps import (
+    Tap,
+    editing,
+    list_wanted,
+    recording,
+    settling,
+    untouched,
+    wants,
+    within,
+)
 
 
 class Attention(nn.Module):
@@ -191,6 +200,7 @@ class ViT(nn.Module):
 
     def embed(self, images: Tensor, tap: Tap = untouched) -> Float[Tensor, "image token model"]:
         """Pictures to the residual stream that enters the first block."""
+        tap = settling(tap)
         size, expected = (
             self.config.patch_size,
             (self.config.n_channels, *self.config.stated("image_size")),
@@ -217,6 +227,7 @@ class ViT(nn.Module):
         self, x: Tensor, first: int = 0, tap: Tap = untouched
     ) -> Float[Tensor, "image token model"]:
         """The residual stream entering block `first`, taken through that block and all later ones."""
+        tap = settling(tap)
         mask = self.mask.expand(len(x) * self.config.n_heads, -1, -1)
         for layer, block in enumerate(self.blocks[first:], first):
             x = block(x, mask, within(f"blocks.{layer}.", tap))
@@ -224,6 +235,7 @@ class ViT(nn.Module):
 
     def unembed(self, x: Tensor, tap: Tap = untouched) -> Float[Tensor, "image *patch label"]:
         """The last residual stream to logits."""
+        tap = settling(tap)
         x = self.ln_final(x, within("ln_final.", tap))
         x = tap("readout", options.READOUTS[self.config.readout](x, self.config.n_prefix))
         return tap("logits", self.head(x))

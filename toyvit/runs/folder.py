@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from toyvit import __version__
+from toyvit.version import VERSION
 from toyvit.config import RunConfig, list_differences
 from toyvit.errors import BadInput, suggest_nearest
 
