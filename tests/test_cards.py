@@ -11,9 +11,9 @@ from _pytest.mark import ParameterSet
 from PIL import Image
 
 from toyvit.cli.overrides import apply_task_overrides
+from toyvit.data import worlds
 from toyvit.data.cards import build_arrays, hash_samples, score_baselines
-from toyvit.data.questions import name_data_set
-from toyvit.data.tasks import WORLDS, Task, build_task
+from toyvit.data.task import Task, build_task
 from toyvit.recipes import RECIPES
 from toyvit.report.previews import build_preview, draw_preview
 
@@ -27,7 +27,7 @@ SECTIONS = (
     "To make it again.",
 )
 COLLECTED = ("mnist", "omniglot")
-every_card = pytest.mark.parametrize("name", WORLDS)
+every_card = pytest.mark.parametrize("name", worlds.NAMES)
 
 
 def genuine(name: str, options: str = "") -> ParameterSet:
@@ -37,7 +37,7 @@ def genuine(name: str, options: str = "") -> ParameterSet:
 
 
 every_card_and_its_data = pytest.mark.parametrize(
-    ("name", "options"), [genuine(name) for name in WORLDS]
+    ("name", "options"), [genuine(name) for name in worlds.NAMES]
 )
 
 
@@ -46,8 +46,7 @@ def card(name: str) -> str:
 
 
 def made(name: str, options: str = "") -> Task:
-    default = WORLDS[name][0]()
-    return build_task(apply_task_overrides(default.config, options.split())) if options else default
+    return build_task(apply_task_overrides(worlds.find(name).default, options.split()))
 
 
 def rows(text: str) -> list[list[str]]:
@@ -71,9 +70,9 @@ def stated(name: str) -> dict[str, dict[str, str]]:
 
 
 def test_every_card_has_its_data_set():
-    assert {path.parent.name for path in CARDS.glob("*/README.md")} == set(WORLDS)
+    assert {path.parent.name for path in CARDS.glob("*/README.md")} == set(worlds.NAMES)
     index = (CARDS / "README.md").read_text()
-    assert all(f"]({name}/README.md)" in index for name in WORLDS)
+    assert all(f"]({name}/README.md)" in index for name in worlds.NAMES)
 
 
 @every_card
@@ -126,7 +125,7 @@ def test_the_naive_scores_of_a_card_are_what_its_command_prints(name, options):
     check_scores(name, options)
 
 
-OTHER_FORMS = [genuine(name, head) for name in WORLDS for head in stated(name) if head != "default"]
+OTHER_FORMS = [genuine(name, head) for name in worlds.NAMES for head in stated(name) if head != "default"]
 
 
 @pytest.mark.slow
@@ -201,4 +200,4 @@ def test_the_preview_of_a_card_is_kept_and_small(name, options, tmp_path):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_is_told_its_data_set(recipe):
     config = RECIPES[recipe]().task
-    assert made(name_data_set(config)).world.name == build_task(config).world.name
+    assert made(config.data_set).world.name == build_task(config).world.name

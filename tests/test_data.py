@@ -7,9 +7,9 @@ import pytest
 
 from tests import standins
 from toyvit.config import InductionConfig
-from toyvit.data.collected import Mnist
 from toyvit.data.files import MNIST_FILES
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
+from toyvit.data.worlds.mnist.world import Mnist
 from toyvit.errors import BadInput
 from toyvit.torchvision_guard import torchvision
 

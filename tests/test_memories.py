@@ -14,7 +14,7 @@ from tests.analyses.planted import model_for
 from tests.handmade import GAIN, empty, look, with_norm
 from toyvit.analyses import ANALYSES
 from toyvit.config import InductionConfig
-from toyvit.data.tasks import Batch, accuracy, build_task
+from toyvit.data.task import Batch, accuracy, build_task
 from toyvit.errors import BadInput
 from toyvit.instruments.key_value import (
     average_by_class,

@@ -15,7 +15,7 @@ from tests.analyses.planted import OPTIONS, model_for
 from tests.laws.worlds import CONFIGS, MADE
 from toyvit.analyses import ANALYSES, fourier
 from toyvit.config import AdditionConfig
-from toyvit.data.tasks import loss
+from toyvit.data.task import loss
 
 ADDITIONS = [name for name, config in CONFIGS.items() if isinstance(config, AdditionConfig)]
 

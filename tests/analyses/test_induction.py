@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.analyses.planted import behind, model_for, one_hot, random, traced, uniform
 from toyvit.analyses import induction
-from toyvit.data.tasks import Retrieval
+from toyvit.data.task import Retrieval
 
 few = settings(max_examples=30)
 prefixes = pytest.mark.parametrize("n_prefix", [0, 1, 3])

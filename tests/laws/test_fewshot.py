@@ -13,7 +13,7 @@ from sklearn.linear_model import RidgeClassifier
 
 from tests.laws.worlds import CONFIGS, MADE
 from toyvit.config import FewshotConfig, InductionConfig
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.data.worlds.fewshot.world import DRAWINGS, draw_distinct
 from toyvit.data.worlds.omniglot import drawings
 from toyvit.errors import BadInput

@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch.func import functional_call, grad, vmap
 
 from tests.laws.models import CASES, build, configs, noise, pictures
-from toyvit.data.tasks import build_task, loss, resolve_config
+from toyvit.data.task import build_task, loss, resolve_config
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.taps import editing, recording

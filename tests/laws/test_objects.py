@@ -14,7 +14,7 @@ from sklearn.linear_model import RidgeClassifier
 from toyvit.config import CountingConfig, ObjectsConfig, SortOfClevrConfig
 from toyvit.data.placement import find_overlaps, place_apart
 from toyvit.data.random import make_sample_keys
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.data.worlds.objects.world import LEAST, SIDE, load_stamps
 from toyvit.data.worlds.sort_of_clevr import world
 from toyvit.errors import BadInput

@@ -9,9 +9,9 @@ import torch
 from tests.laws.worlds import CONFIGS, MADE, patches, splits
 from toyvit.config import PointersConfig
 from toyvit.data.baselines import fit_baselines, score_linear_probe, score_patch_probes
-from toyvit.data.collected import load_collected
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.data.worlds.glyphs.world import draw_glyph_bank
+from toyvit.data.worlds.mnist.world import load_mnist
 from toyvit.data.worlds.pointers.world import load_drawings
 from toyvit.errors import BadInput
 
@@ -134,7 +134,7 @@ def test_mnist_s_splits_share_no_drawing():
         ("test", "test"),
         ("held_out", "test"),
     ):
-        mnist = load_collected("mnist")
+        mnist = load_mnist()
         images, labels = mnist.images[mnist.splits[of]], mnist.known["class"][mnist.splits[of]]
         pooled = (
             images.reshape(-1, 14, 2, 14, 2).astype(np.int64).sum((2, 4)).reshape(len(images), -1)
@@ -155,8 +155,8 @@ def test_every_drawing_of_mnist_can_be_shown():
         and first[20] == 60000
     )
     counts = [
-        np.bincount(load_collected("mnist").known["class"][rows]).tolist()
-        for rows in load_collected("mnist").splits.values()
+        np.bincount(load_mnist().known["class"][rows]).tolist()
+        for rows in load_mnist().splits.values()
     ]
     assert np.diff(first).tolist() == [count for split in counts for count in split]
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from tests import standins
 from toyvit.config import (
-    TASK_CONFIGS,
     AdditionConfig,
     ClassifyConfig,
     CountingConfig,
@@ -27,9 +26,12 @@ from toyvit.config import (
     SortOfClevrConfig,
     TaskConfig,
 )
-from toyvit.data.tasks import Batch, Task, build_task
+from toyvit.data import worlds
+from toyvit.data.task import Batch, Task, build_task
 
-CONFIGS: dict[str, TaskConfig] = {name: kind() for name, kind in TASK_CONFIGS.items()} | {
+CONFIGS: dict[str, TaskConfig] = {
+    name: kind() for name, kind in worlds.list_task_configs().items()
+} | {
     "induction 4x4": InductionConfig(rows=4, columns=4, n_labels=16, noise=0),
     "induction 1x7": InductionConfig(rows=1, columns=7, n_labels=4),
     "markov masked": MarkovConfig(rows=3, columns=4, ask="masked", noise=0.2),

@@ -90,7 +90,7 @@ def test_a_row_says_what_it_compares_and_where_from(name):
 
 def test_without_mnist_omnigrok_is_refused_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "find_mnist", lambda: None)
-    omnigrok.load_collected.cache_clear()
+    omnigrok.load_mnist.cache_clear()
     with pytest.raises(BadInput, match="MNIST is not here"):
         omnigrok.check_ready()
 

@@ -33,11 +33,11 @@ def offer_recipes(prefix: str) -> list[str]:
     return list(RECIPES)
 
 
-def offer_worlds(prefix: str) -> list[str]:
+def offer_worlds(prefix: str) -> tuple[str, ...]:
     """Every data set."""
-    from toyvit.data.questions import WORLDS
+    from toyvit.data.worlds import NAMES
 
-    return list(WORLDS)
+    return NAMES
 
 
 def offer_analyses(prefix: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_worlds
-from toyvit.errors import BadInput, choose
+from toyvit.errors import BadInput
 
 if TYPE_CHECKING:
     from toyvit.data.task import Task
@@ -45,13 +45,12 @@ def prepare_data(options: argparse.Namespace) -> int:
             raise BadInput(f"--{option} needs the NAME of a data set")
         return list_data_sets()
 
-    from toyvit.data import files
+    from toyvit.data import files, worlds
     from toyvit.data.baselines import N_FIT, N_SCORED
     from toyvit.data.cards import check_vacant, export_samples, hash_samples, score_baselines
-    from toyvit.data.tasks import WORLDS
     from toyvit.report.previews import draw_preview
 
-    choose(options.name, WORLDS, "data set")
+    worlds.find(options.name)
     if options.samples < 1:
         raise BadInput(f"--samples must be at least 1, got {options.samples}")
     if options.export:
@@ -86,13 +85,13 @@ def prepare_data(options: argparse.Namespace) -> int:
 
 def list_data_sets() -> int:
     """Print every data set in a line, with the recipes that train on it."""
-    from toyvit.data.questions import WORLDS, name_data_set
+    from toyvit.data import worlds
     from toyvit.recipes import RECIPES
 
-    trained = {recipe: name_data_set(build().task) for recipe, build in RECIPES.items()}
-    for name, (_, what) in WORLDS.items():
-        recipes = ", ".join(recipe for recipe, data_set in trained.items() if data_set == name)
-        print(f"{name:14} {what}" + (f" (train {recipes})" if recipes else ""))
+    data_sets = {recipe: build().task.data_set for recipe, build in RECIPES.items()}
+    for name, entry in worlds.list_worlds().items():
+        recipes = ", ".join(recipe for recipe, data_set in data_sets.items() if data_set == name)
+        print(f"{name:14} {entry.summary}" + (f" (train {recipes})" if recipes else ""))
     print(
         "by a factor of which a picture has one value: "
         "toyvit train classify or regress --task.world NAME --task.factor NAME; "
@@ -105,15 +104,14 @@ def list_data_sets() -> int:
 def build_with_options(name: str, words: list[str]) -> Task:
     """The task of a data set, its options set by words such as `--task.hops 2`."""
     from toyvit.cli.overrides import apply_task_overrides
-    from toyvit.config import ClassifyConfig
-    from toyvit.data.tasks import WORLDS, build_task
+    from toyvit.data import worlds
+    from toyvit.data.question_configs import ClassifyConfig
+    from toyvit.data.task import build_task
 
-    task = WORLDS[name][0]()
-    if not words:
-        return task
-    if isinstance(task.config, ClassifyConfig):
+    config = worlds.find(name).default
+    if words and isinstance(config, ClassifyConfig):
         raise BadInput(f"{name} is collected data without settings, got {words[0]}")
-    return build_task(apply_task_overrides(task.config, words))
+    return build_task(apply_task_overrides(config, words))
 
 
 COMMANDS = (

@@ -9,7 +9,8 @@ from typing import Any
 from toyvit.config.clamps import Clamp
 from toyvit.config.fields import Checked, build_record, number
 from toyvit.config.model import ModelConfig
-from toyvit.config.tasks import TASK_CONFIGS, TaskConfig
+from toyvit.config.tasks import TaskConfig
+from toyvit.data import worlds
 from toyvit.errors import BadField, BadInput, choose
 
 
@@ -90,7 +91,8 @@ class RunConfig:
         parts = dict(plain)
         recipe = str(parts.pop("recipe", ""))
         task = dict(parts.pop("task", {}))
-        kind = TASK_CONFIGS[choose(str(task.pop("name", "")), TASK_CONFIGS, "task")]
+        tasks = worlds.list_task_configs()
+        kind = tasks[choose(str(task.pop("name", "")), tasks, "task")]
         for key in parts:
             choose(key, RECORDS, "part of a run")
 
