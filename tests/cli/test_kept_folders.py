@@ -1,4 +1,4 @@
-"""Run folders of version 0.1 are read: config, status, checkpoints, states, circuits and measures."""
+"""Run folders of version 0.1 are read: config, status, checkpoints, states, circuits, measures."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from toyvit.circuits.circuit import load_circuit
 from toyvit.__main__ import main
+from toyvit.circuits.circuit import load_circuit
 from toyvit.config import Clamp
 from toyvit.runs.handle import Run
 from toyvit.train import fit
-from toyvit.train.snapshots import read_state
+from toyvit.train.states import read_state
 
 KEPT = Path(__file__).parents[1] / "kept"
 MIDDLE = {"induction": 10, "digits": 5, "addition": 5}
@@ -36,7 +36,7 @@ def test_config_status_and_checkpoints(run, name, capsys):
         weights = model.state_dict()
         saved = read_state(run.folder.states / f"step_{step:08d}.pt") if step else None
         assert saved is None or all(
-            torch.equal(weight, saved["model"][key]) for key, weight in weights.items()
+            torch.equal(weight, saved.model[key]) for key, weight in weights.items()
         )
 
     assert main(["verify", str(run.path)]) == 0

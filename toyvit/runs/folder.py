@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from toyvit.config import RunConfig, list_differences
 from toyvit.errors import BadInput, suggest_nearest
 from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_state
+from toyvit.version import VERSION
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,7 +132,7 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.states.mkdir(exist_ok=True)
         versions = {
-            "toyvit": __version__,
+            "toyvit": VERSION,
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
