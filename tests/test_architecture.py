@@ -14,7 +14,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "toyvit"
 RUNGS = (
-    ("errors", "config", "stats", "threads", "torchvision_guard"),
+    ("errors", "config", "stats", "threads", "torchvision_guard", "version"),
     ("model",),
     ("data",),
     ("recipes",),

@@ -71,10 +71,10 @@ def read_seeds(text: str) -> list[int]:
 
 def describe_recipes() -> str:
     """Every recipe with the first line of what it says of itself, for the end of a help."""
-    from toyvit.recipes import RECIPES
+    from toyvit.recipes import list_recipes
 
     lines = ["recipes:"]
-    for name, build in RECIPES.items():
+    for name, build in list_recipes().items():
         lines.append(f"  {name:18} {(build.__doc__ or '').splitlines()[0]}")
     lines += ["", "Any field can be set: --model.n_layers 3 --train.steps 500 --task.noise 0"]
     return "\n".join(lines)

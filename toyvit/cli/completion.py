@@ -26,18 +26,18 @@ def complete(action: argparse.Action, offer: Offer) -> None:
     action.completer = list_words  # type: ignore[attr-defined]  # read by argcomplete
 
 
-def offer_recipes(prefix: str) -> list[str]:
+def offer_recipes(prefix: str) -> Iterable[str]:
     """Every recipe."""
-    from toyvit.recipes import RECIPES
+    from toyvit.recipes import list_recipes
 
-    return list(RECIPES)
+    return list_recipes()
 
 
-def offer_worlds(prefix: str) -> tuple[str, ...]:
+def offer_worlds(prefix: str) -> Iterable[str]:
     """Every data set."""
-    from toyvit.data.worlds import NAMES
+    from toyvit.data.worlds import list_worlds
 
-    return NAMES
+    return list_worlds()
 
 
 def offer_analyses(prefix: str) -> list[str]:

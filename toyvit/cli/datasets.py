@@ -86,9 +86,9 @@ def prepare_data(options: argparse.Namespace) -> int:
 def list_data_sets() -> int:
     """Print every data set in a line, with the recipes that train on it."""
     from toyvit.data import worlds
-    from toyvit.recipes import RECIPES
+    from toyvit.recipes import list_recipes
 
-    data_sets = {recipe: build().task.data_set for recipe, build in RECIPES.items()}
+    data_sets = {recipe: build().task.data_set for recipe, build in list_recipes().items()}
     for name, entry in worlds.list_worlds().items():
         recipes = ", ".join(recipe for recipe, data_set in data_sets.items() if data_set == name)
         print(f"{name:14} {entry.summary}" + (f" (train {recipes})" if recipes else ""))

@@ -45,18 +45,16 @@ def train(options: argparse.Namespace) -> int:
     """Train a recipe into its run folder, beside a process that writes TensorBoard files."""
     from toyvit.cli.overrides import apply_overrides
     from toyvit.config import replace_seed
-    from toyvit.recipes import RECIPES
+    from toyvit.recipes import find_recipe
 
-    for name in options.recipes:
-        choose(name, RECIPES, "recipe")
-    if len(options.recipes) > 1:
+    recipes = [find_recipe(name) for name in options.recipes]
+    if len(recipes) > 1:
         return train_side_by_side(options)
 
-    name = options.recipes[0]
-    config = apply_overrides(RECIPES[name](), options.words)
+    config = apply_overrides(recipes[0](), options.words)
     if options.seed is not None:
         config = replace_seed(config, options.seed)
-    path = options.runs / (options.name or name)
+    path = options.runs / (options.name or options.recipes[0])
 
     from toyvit.train import fit  # imports torch: seconds, after all that can be refused without
 
@@ -147,9 +145,9 @@ def sweep(options: argparse.Namespace) -> int:
     """Train and measure every setting with every seed; print their table and draw their curves."""
     from toyvit.cli.overrides import expand_variants
     from toyvit.config import replace_seed
-    from toyvit.recipes import RECIPES
+    from toyvit.recipes import find_recipe
 
-    recipe = RECIPES[choose(options.recipe, RECIPES, "recipe")]()
+    recipe = find_recipe(options.recipe)()
     folder = options.runs / (options.name or options.recipe)
     variants = expand_variants(recipe, options.words)
     plan = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from toyvit.cli.arguments import add_run
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_recipes
-from toyvit.errors import BadInput, choose
+from toyvit.errors import BadInput
 
 if TYPE_CHECKING:
     from toyvit.runs.folder import RunFolder
@@ -70,9 +70,9 @@ def add_sites_arguments(parser: Parser) -> None:
 def list_sites(options: argparse.Namespace) -> int:
     """Print every site of a recipe's model, with its axes and its meaning."""
     from toyvit.model.sites import list_sites as list_model_sites
-    from toyvit.recipes import RECIPES
+    from toyvit.recipes import find_recipe
 
-    config = RECIPES[choose(options.recipe, RECIPES, "recipe")]()
+    config = find_recipe(options.recipe)()
     for name, site in list_model_sites(config.model).items():
         print(f"{name:28} {site.axes:24} {site.meaning}")
     return 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from toyvit.config.clamps import Clamp
+from toyvit.config.extensions import Origin
 from toyvit.config.fields import Checked, build_record, number
 from toyvit.config.model import ModelConfig
-from toyvit.config.tasks import TaskConfig
+from toyvit.config.tasks import MissingTaskConfig, TaskConfig
 from toyvit.data import worlds
 from toyvit.errors import BadField, BadInput, choose
 
@@ -82,22 +84,36 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` gives an equal record back."""
-        plain = asdict(self) | {"task": {"name": self.task.name} | asdict(self.task)}
+        plain = asdict(self) | {"task": self.task.to_json()}
         return json.loads(json.dumps(plain, default=str))
 
     @staticmethod
-    def from_json(plain: dict[str, Any]) -> RunConfig:
-        """The record that `to_json` wrote; BadInput for one that cannot be."""
+    def from_json(plain: dict[str, Any], origins: Mapping[str, Origin] | None = None) -> RunConfig:
+        """The config that `to_json` described; BadInput for what it cannot be.
+
+        `origins` says where tasks that may not be known here come from, by name.
+        """
         parts = dict(plain)
         recipe = str(parts.pop("recipe", ""))
-        task = dict(parts.pop("task", {}))
-        tasks = worlds.list_task_configs()
-        kind = tasks[choose(str(task.pop("name", "")), tasks, "task")]
+        task = _read_task(dict(parts.pop("task", {})), origins or {})
         for key in parts:
             choose(key, RECORDS, "part of a run")
 
         records = {key: build_record(RECORDS[key], parts.get(key, {})) for key in RECORDS}
-        return RunConfig(recipe=recipe, task=build_record(kind, task), **records)
+        return RunConfig(recipe=recipe, task=task, **records)
+
+
+def _read_task(options: dict[str, Any], origins: Mapping[str, Origin]) -> TaskConfig:
+    """The record of a task's options; one whose world is not here keeps them as they are."""
+    name = str(options.pop("name", ""))
+    try:
+        kind = worlds.find_task_config(name)
+    except BadInput:
+        if name not in origins:
+            raise
+        return MissingTaskConfig(task=name, origin=origins[name], options=options)
+    record: TaskConfig = build_record(kind, options)
+    return record
 
 
 def list_differences(run: RunConfig, other: RunConfig) -> list[str]:
