@@ -22,7 +22,7 @@ def verify(options: argparse.Namespace) -> int:
     folder = RunFolder(options.run)
     folder.read_config()  # config.json is whole
     entries = folder.read_manifest()
-    bad = folder.verify()
+    bad = folder.verify(entries)
     for name, problem in bad.items():
         print(f"{folder.checkpoints / name} {problem}")
     if bad:

@@ -8,11 +8,15 @@ from toyvit.cli.renamed import add_old_options
 from toyvit.version import VERSION
 
 DESCRIPTION = "Train tiny vision transformers, keep dense checkpoints, measure every one."
+COMPLETION = """\
+The tab key completes commands, recipes, analyses and runs after
+  eval "$(register-python-argcomplete toyvit)"
+"""
 
 
 def build_parser() -> Parser:
     """The parser; what it gives has `command` (None where none is typed) and its `parser`."""
-    top = Parser(prog="toyvit", description=DESCRIPTION)
+    top = Parser(prog="toyvit", description=DESCRIPTION, write_epilog=lambda: COMPLETION)
     top.add_argument("--version", action="version", version=f"toyvit {VERSION}")
     top.set_defaults(command=None)
     commands = top.add_subparsers(metavar="COMMAND", parser_class=Parser)
