@@ -20,6 +20,7 @@ from toyvit.config.extensions import Origin
 from toyvit.data import worlds
 from toyvit.errors import BadInput, suggest_nearest
 from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_state
+from toyvit.version import VERSION
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,7 +139,7 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.states.mkdir(exist_ok=True)
         versions = {
-            "toyvit": __version__,
+            "toyvit": VERSION,
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
