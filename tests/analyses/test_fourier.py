@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.analyses.planted import OPTIONS, model_for
 from tests.laws.worlds import CONFIGS, MADE
 from toyvit.analyses import ANALYSES, fourier
+from toyvit.analyses.analysis import Tagged
 from toyvit.config import AdditionConfig
 from toyvit.data.tasks import loss
 
@@ -82,10 +83,10 @@ def test_losses_of_trigonometric_logits(name):
     for side, rows in (("train", operand_table.trained), ("test", ~operand_table.trained)):
         own = loss(logits[rows], operand_table.target[rows]).item()
         assert own < 0.9 * math.log(p)
-        assert right[f"restricted_loss[pairs={side}]"] == pytest.approx(own)
-        assert right[f"excluded_loss[pairs={side}]"] == pytest.approx(math.log(p))
-        assert wrong[f"restricted_loss[pairs={side}]"] == pytest.approx(math.log(p))
-        assert wrong[f"excluded_loss[pairs={side}]"] == pytest.approx(own)
+        assert right[Tagged("restricted_loss", pairs=side)] == pytest.approx(own)
+        assert right[Tagged("excluded_loss", pairs=side)] == pytest.approx(math.log(p))
+        assert wrong[Tagged("restricted_loss", pairs=side)] == pytest.approx(math.log(p))
+        assert wrong[Tagged("excluded_loss", pairs=side)] == pytest.approx(own)
     assert right["restricted_alone"] == pytest.approx(
         loss(logits[~operand_table.trained], operand_table.target[~operand_table.trained]).item()
     )
@@ -113,7 +114,7 @@ def test_a_table_learned_by_heart_lends_its_answers_to_other_pairs():
     )
     keys = fourier.find_key_frequencies(logits)
     found = fourier.score_losses(logits, operand_table, keys)
-    assert keys.all() and found["restricted_loss[pairs=test]"] < 0.2
+    assert keys.all() and found[Tagged("restricted_loss", pairs="test")] < 0.2
     assert found["restricted_alone"] == pytest.approx(math.log(p))
 
 

@@ -11,6 +11,7 @@ import torch
 from tests.analyses.planted import MODELS, OPTIONS, model_for, traced
 from tests.laws.worlds import CONFIGS
 from toyvit.analyses import ANALYSES, llc, select_analyses
+from toyvit.analyses.analysis import split_key
 from toyvit.config import AdditionConfig
 from toyvit.data.task import MOST_GROUPS
 from toyvit.errors import BadInput
@@ -96,20 +97,19 @@ def test_every_analysis_returns_exactly_what_it_declares(name, options):
             for quantity in analysis.axes
             if ONLY.get(quantity, lambda config: True)(model.config)
         }
-        assert {quantity.split("[")[0] for quantity in found} == expected, analysis.name
-        for quantity, value in found.items():
-            axes = analysis.axes[quantity.split("[")[0]].split()
+        assert {split_key(key)[0] for key in found} == expected, analysis.name
+        for key, value in found.items():
+            quantity, tags = split_key(key)
+            axes = analysis.axes[quantity].split()
             assert value.ndim == len(axes) and not value.requires_grad, quantity
             assert all(
                 size in sizes(model.config)[axis]
                 for size, axis in zip(value.shape, axes, strict=True)
             ), quantity
-            allowed = value.isfinite() | (
-                value.isnan() if quantity.split("[")[0] in MAY_BE_NAN else False
-            )
+            allowed = value.isfinite() | (value.isnan() if quantity in MAY_BE_NAN else False)
             assert allowed.all(), quantity
             assert (
-                list(build_rows(quantity, value, analysis.axes[quantity.split("[")[0]]))
+                list(build_rows(quantity, value, analysis.axes[quantity], tags))
                 or value.isnan().all()
             )
 

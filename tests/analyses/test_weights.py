@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.analyses.planted import OPTIONS, model_for, traced
 from tests.handmade import empty, half_ignored, induction_head, look, two_hop_pointer, write
 from toyvit.analyses import ANALYSES, attention, weights
+from toyvit.analyses.analysis import Tagged
 from toyvit.analyses.induction import score_copying
 from toyvit.config import InductionConfig
 from toyvit.data.tasks import build_task
@@ -341,8 +342,8 @@ def test_the_analysis_of_scores_sees_the_previous_cell_head():
     model, batch, *_ = induction_head(n_idle=1)
     found = weights.measure_scores(model, batch, traced(model, batch))
     assert (
-        found["advantage[family=previous]"][0, 0] > 20
-        and found["advantage[family=previous]"][1, 0] < 5
+        found[Tagged("advantage", family="previous")][0, 0] > 20
+        and found[Tagged("advantage", family="previous")][1, 0] < 5
     )
     nothing = empty(
         build_task(InductionConfig(rows=3, columns=3, n_items=8, n_labels=8, noise=0)),

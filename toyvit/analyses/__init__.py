@@ -1,7 +1,7 @@
 """The measures of the lab: one frozen record each, one literal table.
 
 To add a measure, write a pure function `(model, batch, trace) -> {quantity: tensor}` and add one row. A quantity may carry
-tags, `accuracy[factor=label,group=cls]`, which become columns of the table of results.
+tags, `Tagged("accuracy", factor="label", group="cls")`, which become columns of the table of results.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from toyvit.analyses import (
     superposition,
     weights,
 )
+from toyvit.analyses.analysis import Measures
 from toyvit.config import ModelConfig
 from toyvit.data.tasks import Batch
 from toyvit.errors import BadInput, choose
@@ -74,7 +75,7 @@ class Analysis:
     """A measure: what it computes, the axes of each quantity, the sites it reads, what it needs, its source, truth and null."""
 
     name: str
-    measure: Callable[[ViT, Batch, Mapping[str, Tensor]], dict[str, Tensor]]
+    measure: Callable[[ViT, Batch, Mapping[str, Tensor]], Measures]
     axes: dict[str, str]  # quantity (without tags) -> axes of its tensor; "" is a single number
     sites: tuple[str, ...] = ()
     needs: str = ""  # names in NEEDS

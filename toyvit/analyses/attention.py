@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toyvit import stats
+from toyvit.analyses.analysis import Measures, Tagged
 from toyvit.circuits.patching import connect_objects
 from toyvit.data.tasks import Batch
 from toyvit.model import ViT
@@ -143,9 +144,7 @@ def share_by_object(
     }
 
 
-def measure_object_attention(
-    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def measure_object_attention(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `object_attention`."""
     assert batch.objects is not None
     config = model.config
@@ -156,12 +155,12 @@ def measure_object_attention(
         for layer in range(config.n_layers)
     ]
     return {
-        f"share[group={group}]": torch.stack([layer[group] for layer in found])
+        Tagged("share", group=group): torch.stack([layer[group] for layer in found])
         for group in found[0]
     }
 
 
-def measure_attention(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_attention(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `attention`."""
     config = model.config
     grid, n = config.grid, config.n_prefix

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from toyvit.analyses.analysis import Measures, Tagged
 from toyvit.circuits.edges import eap
 from toyvit.circuits.graph import build_graph
 from toyvit.circuits.pairs import METRICS, counterfactual_pairs
@@ -25,15 +26,15 @@ from toyvit.model.forward import run_model
 
 __all__ = [
     "SITES",
+    "measure_attention_knockout",
     "measure_attribution",
     "measure_edges",
-    "measure_attention_knockout",
     "measure_patching",
 ]
 N_PAIRS = 64
 
 
-def measure_attribution(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_attribution(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `measure_attribution`: what each part adds to the answer's logit over the mean logit, a mean over pictures.
 
     `direct` by head, `direct_mlp` by MLP, `direct_part` of the embedding, the positions, CLS and registers, the biases: they
@@ -53,7 +54,7 @@ def measure_attribution(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -
         [parts.pop(f"a{layer}.h{head}") for head in range(config.n_heads)]
         for layer in range(config.n_layers)
     ]
-    found = {
+    found: Measures = {
         "direct": torch.tensor(heads),
         "direct_patch": over_mean(attribute_patches(model, trace)[:, 0]),
     }
@@ -61,32 +62,31 @@ def measure_attribution(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -
         found["direct_mlp"] = torch.stack(
             [parts.pop(f"m{layer}") for layer in range(config.n_layers)]
         )
-    return found | {f"direct_part[part={name}]": value for name, value in parts.items()}
+    return found | {Tagged("direct_part", part=name): value for name, value in parts.items()}
 
 
-def measure_patching(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_patching(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `patch_activations`: `circuits.patching` of heads and of the stream, logit difference, 64 pairs a counterfactual."""
-    found = {}
+    found: Measures = {}
     for change in batch.changeable:
         pairs = counterfactual_pairs(batch, change, N_PAIRS)
         for direction in ("denoise", "noise"):
-            tags = f"[change={change},direction={direction}]"
-            found[f"patched_head{tags}"] = patch_activations(
+            found[Tagged("patched_head", change=change, direction=direction)] = patch_activations(
                 model, pairs, "attn.z", direction=direction
             )
-            found[f"patched_stream{tags}"] = patch_activations(
+            found[Tagged("patched_stream", change=change, direction=direction)] = patch_activations(
                 model, pairs, "resid_pre", direction=direction
             )
     return found
 
 
-def measure_edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `measure_edges`: EAP-IG with 5 points on the first 64 pairs of each counterfactual; logit difference, in logits.
 
     `edge_score` is about what the difference changes by when the edge alone carries the corrupt pictures; `clean` and
     `corrupt` are the differences themselves, so that a score can be read as a share of what there is to explain.
     """
-    found: dict[str, Tensor] = {}
+    found: Measures = {}
     for change in batch.changeable:
         pairs = counterfactual_pairs(batch, change, N_PAIRS)
         scores = eap(model, pairs, points=5)
@@ -95,18 +95,16 @@ def measure_edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict
             build_graph(model.config).edges,
             strict=True,
         ):
-            found[f"edge_score[change={change},edge={edge}]"] = scores[tuple(place)]
+            found[Tagged("edge_score", change=change, edge=edge)] = scores[tuple(place)]
         for name, images in (("clean", pairs.clean), ("corrupt", pairs.corrupt)):
             logits = run_model(model, images)
-            found[f"{name}[change={change}]"] = METRICS["logit_difference"](
+            found[Tagged(name, change=change)] = METRICS["logit_difference"](
                 logits, pairs, logits
             ).mean()
     return found
 
 
-def measure_attention_knockout(
-    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def measure_attention_knockout(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `measure_attention_knockout`: by how many nats the loss rises when one group of tokens cannot attend to another in one layer.
 
     Groups are CLS, the registers, the last token where it is read, and the other patches (attention knock-out, Geva 2023); on a
@@ -135,7 +133,7 @@ def measure_attention_knockout(
             for keys, edges in connect_objects(batch.objects, config.n_prefix).items()
         }
     return {
-        f"loss_rise[key_group={keys},query_group={queries}]": torch.stack(
+        Tagged("loss_rise", key_group=keys, query_group=queries): torch.stack(
             [
                 loss(run_attention_knockout(model, trace, edges, [layer]), batch.target) - whole
                 for layer in range(config.n_layers)

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from toyvit.analyses.analysis import Measures, Tagged
 from toyvit.data.tasks import Batch, OperandTable, loss
 from toyvit.model import ViT
 from toyvit.model.forward import trace as traced
@@ -107,12 +108,12 @@ def average_embedding(embed: Float[Tensor, "pair token model"]) -> Float[Tensor,
     return embed.double().unflatten(0, (p, p)).mean(1).flatten(1)
 
 
-def score_losses(logits: Logits, operand_table: OperandTable, keys: Keys) -> dict[str, Tensor]:
+def score_losses(logits: Logits, operand_table: OperandTable, keys: Keys) -> Measures:
     """Cross-entropy (nats) of the restricted and of the excluded logits, on the pairs trained on and on all others.
 
     `score_restricted_alone` is on the pairs not trained on, the waves fitted on these alone.
     """
-    out = {
+    out: Measures = {
         "restricted_alone": loss(
             score_restricted_alone(logits, keys, ~operand_table.trained),
             operand_table.target[~operand_table.trained],
@@ -123,11 +124,13 @@ def score_losses(logits: Logits, operand_table: OperandTable, keys: Keys) -> dic
         ("excluded", exclude_waves(logits, keys)),
     ):
         for side, rows in (("train", operand_table.trained), ("test", ~operand_table.trained)):
-            out[f"{name}_loss[pairs={side}]"] = loss(changed[rows], operand_table.target[rows])
+            out[Tagged(f"{name}_loss", pairs=side)] = loss(
+                changed[rows], operand_table.target[rows]
+            )
     return out
 
 
-def measure_fourier(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_fourier(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `measure_fourier`, on all pairs whatever the batch, with the checkpoint's own key frequencies.
 
     restricted_loss, excluded_loss    nats, chance is ln p; tagged by the pairs they are taken on
@@ -145,6 +148,6 @@ def measure_fourier(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> di
         "power": shares,
         "is_key": keys.double(),
         "key_share": shares[keys].sum(),
-        "gini[of=logits]": gini(shares.sqrt()),
-        "gini[of=embedding]": gini(spectrum(average_embedding(seen["embed"]))),
+        Tagged("gini", of="logits"): gini(shares.sqrt()),
+        Tagged("gini", of="embedding"): gini(spectrum(average_embedding(seen["embed"]))),
     }

@@ -13,6 +13,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from toyvit.analyses.analysis import Measures, Tagged
 from toyvit.data.tasks import Batch
 from toyvit.model import ViT
 from toyvit.stats import (
@@ -67,24 +68,24 @@ def describe_shape(samples: Float[Tensor, "sample feature"]) -> dict[str, Float[
     }
 
 
-def measure_geometry(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_geometry(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `measure_geometry`: `describe_shape` of every layer, tagged by group, and the unbiased CKA of every two layers.
 
     For CKA a sample is an image, its features all its patches, or CLS; `cka` takes (layer, to_layer). 1 with itself, 0 for
     independent ones.
     """
     found = [split_tokens(residual, model) for residual in list_layers(model, trace)]
-    out: dict[str, Tensor] = {}
+    out: Measures = {}
     for group in found[0]:
         shapes = [
             describe_shape(rearrange(layer[group], "image token model -> (image token) model"))
             for layer in found
         ]
         out |= {
-            f"{name}[group={group}]": torch.stack([one[name] for one in shapes])
+            Tagged(name, group=group): torch.stack([one[name] for one in shapes])
             for name in shapes[0]
         }
-        out[f"cka[group={group}]"] = cka(
+        out[Tagged("cka", group=group)] = cka(
             torch.stack([centre_gram(centre_samples(layer[group])) for layer in found])
         )
     return out

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from toyvit import stats
+from toyvit.analyses.analysis import Measures, Tagged, split_key, stack_layers
 from toyvit.analyses.attention import Grid, Pattern, list_families, list_patch_places
 from toyvit.analyses.induction import find_prefix_targets, score_copying, score_prefix_matching
 from toyvit.analyses.weights import (
@@ -133,7 +134,7 @@ def score_uniform(pattern: Pattern, n_allowed: Int[Tensor, " query"]) -> Float[T
 
 def score_places(
     patterns: Tensor, model: ViT, allowed: Bool[Tensor, "query key"]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+) -> tuple[Measures, Measures]:
     """Scores and nulls of the types that are places: keys dealt to other places, for each query on its own and for all alike.
 
     Of each kind of shuffle the 95th percentile counts, and of the two the larger.
@@ -159,9 +160,9 @@ def score_places(
     found["sink"] = score_sink(patterns, allowed)
     shuffles = {name: values[1:].nan_to_num(-1).split(SHUFFLES) for name, values in found.items()}
     return (
-        {f"score[type={name}]": values[0] for name, values in found.items()},
+        {Tagged("score", type=name): values[0] for name, values in found.items()},
         {
-            f"null[keeps=content,type={name}]": torch.stack(
+            Tagged("null", keeps="content", type=name): torch.stack(
                 [draws.quantile(QUANTILE, 0) for draws in both]
             ).amax(0)
             for name, both in shuffles.items()
@@ -171,7 +172,7 @@ def score_places(
 
 def score_content(
     pattern: Pattern, batch: Batch, model: ViT, allowed: Targets
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+) -> tuple[Measures, Measures]:
     """Same-content and induction scores, with both nulls: patterns averaged over images, and content ids shuffled.
 
     Induction is asked of the query cells where pictures have item-label pairs, else of every patch with a repeated content.
@@ -181,7 +182,8 @@ def score_content(
     content, n = batch.content[: len(pattern)], model.config.n_prefix
     order = torch.rand(content.shape, generator=torch.Generator().manual_seed(0)).argsort(-1)
     mean = pattern.mean(0, keepdim=True).expand_as(pattern)
-    scores, nulls = {}, {}
+    scores: Measures = {}
+    nulls: Measures = {}
     for name, offset in (("same_content", 0), ("induction", 1)):
         asking = torch.ones_like(content, dtype=torch.bool)
         if batch.retrieval is not None and name == "induction":
@@ -191,13 +193,13 @@ def score_content(
         targets = find_prefix_targets(content, offset, allowed)
         others = find_prefix_targets(content.gather(1, order), offset, allowed)
         enough = 1 if (targets.any(-1) & asking).sum() >= FEWEST else torch.nan
-        scores[f"score[type={name}]"] = (
+        scores[Tagged("score", type=name)] = (
             enough * score_prefix_matching(pattern, targets, n, asking)[0]
         )
-        nulls[f"null[keeps=position,type={name}]"] = score_prefix_matching(
+        nulls[Tagged("null", keeps="position", type=name)] = score_prefix_matching(
             mean, targets, n, asking
         )[0]
-        nulls[f"null[keeps=content,type={name}]"] = score_prefix_matching(
+        nulls[Tagged("null", keeps="content", type=name)] = score_prefix_matching(
             pattern, others, n, asking
         )[0]
     return scores, nulls
@@ -205,15 +207,17 @@ def score_content(
 
 def score_weights(
     model: ViT, batch: Batch, layer: int, patches: Tensor
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+) -> tuple[Measures, Measures]:
     """Copying by eigenvalues (null: three standard deviations of random heads), and of labels where cells name classes."""
     _, _, w_v, w_o = model.blocks[layer].attn.head_weights()  # type: ignore[union-attr, operator]
     score, (mean, sd) = (
         score_copying(w_v, w_o).detach(),
         simulate_copying(model.config.d_model, model.config.d_head),
     )
-    scores = {"score[type=copy]": score}
-    nulls = {"null[keeps=chance,type=copy]": torch.full_like(score, mean + 3 * sd)}
+    scores: Measures = {Tagged("score", type="copy"): score}
+    nulls: Measures = {
+        Tagged("null", keeps="chance", type="copy"): torch.full_like(score, mean + 3 * sd)
+    }
     if (known := find_vocabulary(batch)) is not None and batch.content is not None:
         share = score_copied(
             average_pictures(patches, batch.content, known[0]),
@@ -221,12 +225,14 @@ def score_weights(
             model,
             ov_circuit(model, layer),
         )
-        scores["score[type=copy_labels]"] = share
-        nulls["null[keeps=chance,type=copy_labels]"] = torch.full_like(share, 1 / len(known[1]))
+        scores[Tagged("score", type="copy_labels")] = share
+        nulls[Tagged("null", keeps="chance", type="copy_labels")] = torch.full_like(
+            share, 1 / len(known[1])
+        )
     return scores, nulls
 
 
-def measure_heads(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_heads(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `heads`: the score of every head for every type, and its nulls.
 
     Types of place: what the pattern gives when keys are dealt to other places, for each query on its own and for all of them
@@ -241,7 +247,7 @@ def measure_heads(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict
         else torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool)
     )
     n_allowed = allowed.sum(-1)
-    layers: list[dict[str, Tensor]] = []
+    layers: list[Measures] = []
     for layer in range(config.n_layers):
         pattern = trace[f"blocks.{layer}.attn.pattern"]
         mean = pattern.mean(0)
@@ -251,16 +257,20 @@ def measure_heads(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict
             scores, nulls = scores | more, nulls | beside
         more, beside = score_weights(model, batch, layer, trace["patches"])
         scores, nulls = scores | more, nulls | beside
-        scores["score[type=uniform]"] = score_uniform(pattern, n_allowed)
-        nulls["null[keeps=chance,type=uniform]"] = torch.full((config.n_heads,), RANDOM_ROWS)
+        scores[Tagged("score", type="uniform")] = score_uniform(pattern, n_allowed)
+        nulls[Tagged("null", keeps="chance", type="uniform")] = torch.full(
+            (config.n_heads,), RANDOM_ROWS
+        )
         if config.cls_token:
             tokens = mean[:, n:].mean(1)
             even = (allowed[n:] / n_allowed[n:, None]).mean(0)
             above = (tokens - even) / (1 - even).clamp(min=1e-6)
-            scores["score[type=cls_reader]"] = above[:, 0]
-            nulls["null[keeps=chance,type=cls_reader]"] = above[:, 1:].amax(-1).clamp(min=0)
+            scores[Tagged("score", type="cls_reader")] = above[:, 0]
+            nulls[Tagged("null", keeps="chance", type="cls_reader")] = (
+                above[:, 1:].amax(-1).clamp(min=0)
+            )
         layers.append(scores | nulls)
-    return {name: torch.stack([found[name] for found in layers]) for name in layers[0]}
+    return stack_layers(layers)
 
 
 def name_head(
@@ -285,30 +295,26 @@ def name_head(
     return sorted(out, key=lambda name: -scores[name])
 
 
-def split_nulls(found: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def split_nulls(measures: Measures) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Scores and the largest null of each type, from what `measure_heads` returns."""
-    scores = {
-        name.split("type=")[1][:-1]: value
-        for name, value in found.items()
-        if name.startswith("score")
-    }
+    scores: dict[str, Tensor] = {}
     nulls: dict[str, Tensor] = {}
-    for name, value in found.items():
-        if name.startswith("null"):
-            kind = name.split("type=")[1][:-1]
-            nulls[kind] = (
-                value.nan_to_num(-1)
-                if kind not in nulls
-                else torch.maximum(nulls[kind], value.nan_to_num(-1))
-            )
+    for key, value in measures.items():
+        quantity, tags = split_key(key)
+        kind = tags["type"]
+        if quantity == "score":
+            scores[kind] = value
+        else:
+            null = value.nan_to_num(-1)
+            nulls[kind] = torch.maximum(nulls[kind], null) if kind in nulls else null
     return scores, nulls
 
 
 def name_heads(
-    found: Mapping[str, Tensor], grid: Grid, margin: float = MARGIN
+    measures: Measures, grid: Grid, margin: float = MARGIN
 ) -> dict[tuple[int, int], list[str]]:
     """(layer, head) -> its names, from what `measure_heads` returns."""
-    (scores, nulls), brought = split_nulls(found), list_implied(grid)
+    (scores, nulls), brought = split_nulls(measures), list_implied(grid)
     n_layers, n_heads = next(iter(scores.values())).shape
     return {
         (layer, head): name_head(

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from toyvit.analyses.analysis import Measures
 from toyvit.analyses.attention import Pattern
 from toyvit.data.tasks import Batch, Retrieval
 from toyvit.model import ViT
@@ -134,7 +135,7 @@ def simulate_composition(d_model: int, d_head: int, n: int = 200) -> tuple[float
     return scores.mean().item(), scores.std().item()
 
 
-def measure_induction(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_induction(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `induction`: needs pictures of item-label pairs."""
     assert batch.retrieval is not None and batch.content is not None
     config, n = model.config, model.config.n_prefix
@@ -163,7 +164,7 @@ def measure_induction(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> 
     }
 
 
-def measure_composition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_composition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `score_composition`: copying and composition read off the weights."""
     heads = [block.attn.head_weights() for block in model.blocks]  # type: ignore[union-attr, operator]
     n_layers, n_heads = model.config.n_layers, model.config.n_heads

@@ -12,6 +12,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.func import grad, vmap
 
+from toyvit.analyses.analysis import Measures
 from toyvit.analyses.llc import Loss, Weights, build_loss
 from toyvit.data.tasks import Batch
 from toyvit.model import ViT
@@ -49,9 +50,7 @@ def compute_gradients(
     return torch.cat([gradient.flatten(1) for gradient in found.values()], 1)
 
 
-def measure_gradient_noise(
-    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def measure_gradient_noise(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `measure_gradient_noise`: `estimate_noise_scale` of the batch's pictures, in parts of 8; the scale is in pictures."""
     size = min(SMALL, len(batch.images) // 2)
     return estimate_noise_scale(
@@ -100,7 +99,7 @@ def find_top_eigenvalue(loss: Loss, weights: Weights, seed: int = 0) -> float:
     )
 
 
-def measure_hessian(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_hessian(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `measure_hessian`: the largest eigenvalue, loss per squared weight, on the batch's pictures."""
     return {
         "top": torch.tensor(find_top_eigenvalue(build_loss(model, batch), detach_parameters(model)))

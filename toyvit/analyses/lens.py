@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from toyvit.analyses.analysis import Measures
 from toyvit.data.tasks import Batch, accuracy
 from toyvit.instruments import lenses
 from toyvit.instruments.lenses import (
@@ -22,7 +23,7 @@ from toyvit.model import ViT
 from toyvit.model.options import READOUTS
 
 
-def measure_lens(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_lens(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `measure_lens`. Layer l is the stream entering block l, layer L what leaves the last one.
 
     `accuracy_of_layer` (0 to 1) and `kl` (KL(final, lens), nats, 0 at the last layer) where the model reads out its answer,
@@ -65,9 +66,7 @@ def count_decisions(
     return counts / counts.sum(1, keepdim=True)
 
 
-def measure_segmentation(
-    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def measure_segmentation(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `measure_segmentation`: mean IoU (0 to 1) of what the lens calls each patch with what the patch shows, by layer.
 
     `iou_of_position` is the IoU of who answers each place with its commonest label of this very batch.

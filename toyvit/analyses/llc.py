@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
+from toyvit.analyses.analysis import Measures
 from toyvit.config.fields import Checked, number
 from toyvit.data.tasks import Batch
 from toyvit.data.tasks import loss as task_loss
@@ -199,7 +200,7 @@ def estimate_llc(model: ViT, batch: Batch, settings: LlcConfig | None = None) ->
     )
 
 
-def measure_llc(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_llc(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `llc`, with the settings DEFAULT; meant for the training pictures (`--split train`).
 
     llc       mean over chains; missing where they diverged; below 0 where the weights are no minimum

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from toyvit.analyses.analysis import Measures
 from toyvit.data.tasks import Batch
 from toyvit.instruments.key_value import average_by_class, read_values, select_readout
 from toyvit.model import ViT
@@ -38,7 +39,7 @@ def score_agreement(
     return (target[top] == promoted).float().mean(0)
 
 
-def measure_memories(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_memories(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `measure_memories`, for models with an MLP, at the tokens that the head reads.
 
     `promoted`: the class whose logit a neuron's value raises most. `score_agreement`: share of the pictures that fire it most that

@@ -7,22 +7,25 @@ among images, and (step 0 of any run) on the untrained network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from toyvit.analyses.analysis import Measures, Tagged
 from toyvit.data.tasks import Batch
 from toyvit.model import ViT
 from toyvit.stats import encode_one_hot, predict_ridge
 
 PENALTY = 0.1
+Name = TypeVar("Name", bound=Hashable)
 
 
 def fit_probe(
-    features: Float[Tensor, "image feature"], factors: Mapping[str, Int[Tensor, " image"]]
-) -> dict[str, float]:
+    features: Float[Tensor, "image feature"], factors: Mapping[Name, Int[Tensor, " image"]]
+) -> dict[Name, float]:
     """Accuracy, 0 to 1, of a linear classifier of each factor on the half of the images it was not fitted on.
 
     A planted linear feature scores 1, labels with nothing to do with the features score chance.
@@ -54,22 +57,25 @@ def split_groups(
     return out | {"patches": residual[:, n:].mean(1), "last": residual[:, -1]}
 
 
-def measure_probes(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_probes(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `probes`. Layer l is the residual stream entering block l; layer L is what leaves the last block."""
     n_layers = model.config.n_layers
     residuals = [trace[f"blocks.{layer}.resid_pre"] for layer in range(n_layers)] + [
         trace[f"blocks.{n_layers - 1}.resid_post"]
     ]
     shuffle = torch.randperm(len(batch.target), generator=torch.Generator().manual_seed(0))
-    nulls = {f"{name} shuffled": labels[shuffle] for name, labels in batch.factors.items()}
-    scores: dict[str, list[float]] = {}
+    labels = {("accuracy", name): values for name, values in batch.factors.items()}
+    labels |= {
+        ("accuracy_shuffled", name): values[shuffle] for name, values in batch.factors.items()
+    }
+    scores: dict[Tagged, list[float]] = {}
     for residual in residuals:
         for group, features in split_groups(residual, model).items():
-            for name, score in fit_probe(features, {**batch.factors, **nulls}).items():
-                quantity = "accuracy_shuffled" if name.endswith(" shuffled") else "accuracy"
-                factor = name.removesuffix(" shuffled")
-                scores.setdefault(f"{quantity}[factor={factor},group={group}]", []).append(score)
-    pixels = fit_probe(batch.images.flatten(1), batch.factors)
-    return {name: torch.tensor(values) for name, values in scores.items()} | {
-        f"accuracy_pixels[factor={name}]": torch.tensor(score) for name, score in pixels.items()
-    }
+            for (quantity, factor), score in fit_probe(features, labels).items():
+                key = Tagged(quantity, factor=factor, group=group)
+                scores.setdefault(key, []).append(score)
+
+    out: Measures = {key: torch.tensor(values) for key, values in scores.items()}
+    for factor, score in fit_probe(batch.images.flatten(1), batch.factors).items():
+        out[Tagged("accuracy_pixels", factor=factor)] = torch.tensor(score)
+    return out

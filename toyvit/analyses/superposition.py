@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from toyvit.analyses.analysis import Key, Measures, Tagged
 from toyvit.analyses.probes import PENALTY, split_groups
 from toyvit.data.tasks import Batch
 from toyvit.model import ViT
@@ -20,9 +21,7 @@ from toyvit.stats import (
 )
 
 
-def measure_label_superposition(
-    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def measure_label_superposition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `label_superposition`: how much of a dimension each row of the head has to itself, 0 to 1.
 
     Rows are centred over labels, since softmax ignores what they share; so C labels by themselves are a simplex in C - 1
@@ -53,9 +52,7 @@ def fit_probe_directions(
     return dict(zip(found, units.split([code.shape[1] for code in codes]), strict=True))
 
 
-def measure_factor_superposition(
-    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def measure_factor_superposition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `factor_superposition`: mean D, 0 to 1, of the directions of each factor's values among those of all.
 
     By layer and token group, as probes are: layer l is the residual stream entering block l, layer L what leaves the last.
@@ -67,14 +64,14 @@ def measure_factor_superposition(
     residuals = [trace[f"blocks.{layer}.resid_pre"] for layer in range(n_layers)] + [
         trace[f"blocks.{n_layers - 1}.resid_post"]
     ]
-    scores: dict[str, list[float]] = {}
+    scores: dict[Key, list[float]] = {}
     for residual in residuals:
         for group, features in split_groups(residual, model).items():
             directions = fit_probe_directions(features, batch.groups)
             every = feature_dimensionality(torch.cat(list(directions.values())))
             parts = every.split([len(one) for one in directions.values()])
             for name, part in zip(directions, parts, strict=True):
-                scores.setdefault(f"dimensionality[factor={name},group={group}]", []).append(
+                scores.setdefault(Tagged("dimensionality", factor=name, group=group), []).append(
                     part.mean().item()
                 )
     random = random_dimensionality(len(every), features.shape[1])

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from toyvit.analyses.analysis import Measures, Tagged, stack_layers
 from toyvit.analyses.attention import list_families
 from toyvit.analyses.induction import score_copying
 from toyvit.data.tasks import Batch
@@ -74,7 +75,7 @@ def score_copied(
     return (logits.argmax(-1) == torch.arange(len(classes))).float().mean(-1)
 
 
-def measure_weights(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_weights(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `weights`: size and number of directions of QK and OV, copying as z-scores, virtual heads."""
     config = model.config
     heads = [fold_head_weights(model, layer) for layer in range(config.n_layers)]
@@ -110,9 +111,7 @@ def score_virtual_copying(
     return (values.real.sum(-1) / values.abs().sum(-1).clamp(min=1e-300)).float()
 
 
-def measure_label_copying(
-    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def measure_label_copying(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `measure_label_copying` (Olsson 2022): do labels that are attended to raise their own logits? Beside its chance."""
     known = find_vocabulary(batch)
     assert known is not None and batch.content is not None
@@ -122,7 +121,7 @@ def measure_label_copying(
     return {"copied": torch.stack(shares), "copied_chance": torch.tensor(1 / len(known[1]))}
 
 
-def measure_score_parts(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_score_parts(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `split_scores`: shares of the variance of the first layer's scores by what query and key are read for.
 
     Cov(part, score) / Var(score) over the first 128 images, queries and allowed keys, rows centred; the four sum to 1, and
@@ -154,7 +153,7 @@ def average_advantages(
     return {name: among[:, :, pair & there].mean((0, 2)) for name, pair in pairs.items()}
 
 
-def measure_scores(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def measure_scores(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `measure_scores`: the families of `attention` again on scores before the softmax, each row centred over its keys.
 
     `advantage` is the mean score of a family's pairs (NaN where the grid or the mask has none), in nats. `spread` is the
@@ -163,15 +162,13 @@ def measure_scores(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dic
     config = model.config
     one = torch.eye(config.n_patches, dtype=torch.bool)
     pairs = {**list_families(config.grid), "itself": one, "previous": one.roll(-1, 1).tril(-1)}
-    out: dict[str, list[Tensor]] = {}
+    layers: list[Measures] = []
     for layer in range(config.n_layers):
         values = trace[f"blocks.{layer}.attn.attn_scores"]
         n_allowed = values.isfinite().sum(-1)
         spread = (centre_scores(values).square().sum(-1) / n_allowed).sqrt().mean((0, 2))
-        above = average_advantages(values, pairs, config.n_prefix)
-        for name, value in {
-            "spread": spread,
-            **{f"advantage[family={family}]": above[family] for family in above},
-        }.items():
-            out.setdefault(name, []).append(value)
-    return {name: torch.stack(values) for name, values in out.items()}
+        measures: Measures = {"spread": spread}
+        for family, advantage in average_advantages(values, pairs, config.n_prefix).items():
+            measures[Tagged("advantage", family=family)] = advantage
+        layers.append(measures)
+    return stack_layers(layers)

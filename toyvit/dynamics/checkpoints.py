@@ -17,6 +17,7 @@ from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor
 
 from toyvit.analyses import fourier, geometry
+from toyvit.analyses.analysis import Tagged
 from toyvit.data.tasks import Batch, OperandTable, accuracy, loss
 from toyvit.errors import BadInput
 from toyvit.model import ViT
@@ -165,9 +166,9 @@ def _progress(
         for name, score in (("loss", loss), ("accuracy", accuracy))
     }
     chosen = {
-        "restricted": found["restricted_loss[pairs=test]"],
+        "restricted": found[Tagged("restricted_loss", pairs="test")],
         "restricted_alone": found["restricted_alone"],
-        "excluded": found["excluded_loss[pairs=train]"],
+        "excluded": found[Tagged("excluded_loss", pairs="train")],
     }
     share = fourier.wave_power(logits)[keys].sum()
     return {name: value.item() for name, value in (plain | chosen | {"key_share": share}).items()}
