@@ -61,7 +61,9 @@ def run_analyses(model: ViT, batch: Batch, analyses: Sequence[Analysis]) -> dict
         rows[analysis.name] = []
         for key, value in analysis.measure(model, batch, cache).items():
             quantity, tags = split_key(key)
-            rows[analysis.name] += build_rows(quantity, value, analysis.axes[quantity], tags)
+            rows[analysis.name] += build_rows(
+                quantity, value, analysis.quantities[quantity].axes, tags
+            )
     return rows
 
 

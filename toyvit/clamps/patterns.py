@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from toyvit.config import Clamp, ModelConfig
 from toyvit.data.tasks import Retrieval
 from toyvit.errors import BadInput
-from toyvit.model import ViT, options
+from toyvit.model import ViT
+from toyvit.model.options import allowed_keys
 from toyvit.model.taps import Tap, editing, then, untouched
 
 Seen = Float[Tensor, "image head query key"]
@@ -141,10 +142,3 @@ def apply_clamps(model: ViT, clamps: Sequence[str], step: int, retrieval: Retrie
     other.load_state_dict(model.state_dict())
     other.clamp_tap = tap
     return other.eval()
-
-
-def allowed_keys(config: ModelConfig) -> Tensor:
-    found = options.MASKS[config.mask](config)
-    return (
-        torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool) if found is None else found
-    )

@@ -20,6 +20,7 @@ from toyvit.analyses import fourier, geometry
 from toyvit.analyses.analysis import Tagged
 from toyvit.data.tasks import Batch, OperandTable, accuracy, loss
 from toyvit.errors import BadInput
+from toyvit.instruments.lenses import stack_residuals
 from toyvit.model import ViT
 from toyvit.model.forward import run_model, trace
 from toyvit.runs.handle import Run
@@ -79,8 +80,8 @@ def compare_checkpoints(
     for step in run.steps if steps is None else steps:
         shown = run.model(step, batch, into=model)
         seen = trace(shown, batch.images, sites)
-        for layer, residual in enumerate(geometry.list_layers(model, seen)):
-            for group, tokens in geometry.split_tokens(residual, model).items():
+        for layer, residual in enumerate(stack_residuals(model, seen)):
+            for group, tokens in geometry.select_groups(residual, model.config).items():
                 by_layer = grams.setdefault(group, [[] for _ in range(model.config.n_layers + 1)])
                 by_layer[layer].append(centre_gram(geometry.centre_samples(tokens)))
     return {

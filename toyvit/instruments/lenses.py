@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.taps import untouched
+from toyvit.stats import kl_between
 
 RESIDUALS = ("blocks.*.resid_pre", "blocks.*.resid_post")
 Residuals = Float[Tensor, "layer image token model"]
@@ -117,11 +118,9 @@ def fit_lens(
     return TunedLens(kept[0], kept[1], step)
 
 
-def kl_to_final(logits: Logits) -> Float[Tensor, "layer image token"]:
-    """KL(final, lens) of every token's own final answer, nats: 0 at the last layer."""
-    final = logits[-1:].log_softmax(-1)
-    said = logits.log_softmax(-1)
-    return F.kl_div(said, final.expand_as(said), log_target=True, reduction="none").sum(-1)
+def kl_to_final(logits: Float[Tensor, "layer *place label"]) -> Float[Tensor, "layer *place"]:
+    """KL(final, lens) of every place's own final answer, nats: 0 at the last layer."""
+    return kl_between(logits[-1:], logits)
 
 
 def find_decision_layer(answers: Int[Tensor, "layer image"]) -> Int[Tensor, " image"]:

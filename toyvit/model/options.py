@@ -128,6 +128,20 @@ MASKS: dict[str, Callable[[ModelConfig], Tensor | None]] = {
 }
 
 
+def allowed_keys(config: ModelConfig) -> Tensor:
+    """Which keys the mask lets each query see, (query key) of all tokens.
+
+    >>> config = ModelConfig(image_size=(1, 2), patch_size=1, cls_token=False, mask="causal")
+    >>> allowed_keys(config)
+    tensor([[ True, False],
+            [ True,  True]])
+    """
+    allowed = MASKS[config.mask](config)
+    if allowed is None:
+        return torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool)
+    return allowed
+
+
 def solu(x: Tensor) -> Tensor:
     """x * softmax(x) over the neurons (Elhage 2022, Softmax Linear Units)."""
     return x * x.softmax(-1)

@@ -63,8 +63,8 @@ def build_rows(
     ValueError where the tensor has not the axes, or a tag has the name of an axis or of a column.
 
     >>> import torch
-    >>> build_rows("accuracy", torch.tensor([0.5, torch.nan, 1]), "layer", {"factor": "a, b"})
-    [('accuracy', {'factor': 'a, b', 'layer': 0}, 0.5), ('accuracy', {'factor': 'a, b', 'layer': 2}, 1.0)]
+    >>> build_rows("accuracy", torch.tensor([torch.nan, 0.5]), "layer", {"factor": "a, b"})
+    [('accuracy', {'factor': 'a, b', 'layer': 1}, 0.5)]
     """
     tags = dict(tags or {})
     names = axes.split()
@@ -242,7 +242,7 @@ def select_curve(
     """
     rows = frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)]
     for axis, value in where.items():
-        choose(axis, [name for name in frame if name not in COLUMNS], "axis or tag")
+        choose(axis, [name for name in frame.columns if name not in COLUMNS], "axis or tag")
         rows = rows[rows[axis] == value]
     return select_main_rows(rows, split).groupby("step")["value"].agg(how)
 
