@@ -353,10 +353,9 @@ def sites(options: argparse.Namespace) -> int:
 
 
 def data(options: argparse.Namespace, words: list[str]) -> int:
-    from toyvit.data import files
+    from toyvit.data import files, worlds
     from toyvit.data.baselines import N_FIT, N_SCORED
     from toyvit.data.cards import check_vacant, export_samples, hash_samples, score_baselines
-    from toyvit.data.tasks import WORLDS
     from toyvit.report.previews import draw_preview
 
     if words and not (options.name and words[0].startswith("--task.")):
@@ -367,7 +366,7 @@ def data(options: argparse.Namespace, words: list[str]) -> int:
                 f"--{'preview' if options.preview else 'export'} needs the NAME of a data set"
             )
         return _list_data()
-    choose(options.name, WORLDS, "data set")
+    worlds.find(options.name)
     if options.samples < 1:
         raise BadInput(f"--samples must be at least 1, got {options.samples}")
     if options.export:
@@ -401,14 +400,12 @@ def data(options: argparse.Namespace, words: list[str]) -> int:
 
 def _list_data() -> int:
     """Every data set in a line, with the recipes that train on it."""
-    from toyvit.data.questions import WORLDS, name_data_set
+    from toyvit.data import worlds
 
-    trained = {
-        name: [recipe for recipe, made in RECIPES.items() if name_data_set(made().task) == name]
-        for name in WORLDS
-    }
-    for name, (_, what) in WORLDS.items():
-        print(f"{name:14} {what}" + f" (train {', '.join(trained[name])})" * bool(trained[name]))
+    data_sets = {recipe: build().task.data_set for recipe, build in RECIPES.items()}
+    for name, entry in worlds.list_worlds().items():
+        recipes = ", ".join(recipe for recipe, of in data_sets.items() if of == name)
+        print(f"{name:14} {entry.summary}" + f" (train {recipes})" * bool(recipes))
     print(
         "by a factor of which a picture has one value: toyvit train classify or regress --task.world NAME --task.factor NAME; "
         "to restore pictures: toyvit train reconstruct --task.world NAME; more of one: toyvit data NAME"
@@ -419,13 +416,14 @@ def _list_data() -> int:
 def _with_settings(name: str, words: list[str]) -> Task:
     """The task of a data set, its options set by words such as `--task.hops 2`."""
     from toyvit.cli.overrides import apply_task_overrides
-    from toyvit.config import ClassifyConfig
-    from toyvit.data.tasks import WORLDS, build_task
+    from toyvit.data import worlds
+    from toyvit.data.question_configs import ClassifyConfig
+    from toyvit.data.task import build_task
 
-    made = WORLDS[name][0]()
-    if words and isinstance(made.config, ClassifyConfig):
+    config = worlds.find(name).default
+    if words and isinstance(config, ClassifyConfig):
         raise BadInput(f"{name} is collected data without settings, got {words[0]}")
-    return build_task(apply_task_overrides(made.config, words)) if words else made
+    return build_task(apply_task_overrides(config, words))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

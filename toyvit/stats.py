@@ -17,18 +17,19 @@ def entropy(p: Float[Tensor, "*batch key"]) -> Float[Tensor, "*batch"]:
     return -torch.xlogy(p, p).sum(-1)
 
 
-def kl_between(
-    final: Float[Tensor, "*broadcastable label"], other: Float[Tensor, "*batch label"]
+def kl_divergence(
+    other: Float[Tensor, "*batch label"], final: Float[Tensor, "*final label"]
 ) -> Float[Tensor, "*batch"]:
-    """KL(softmax(final), softmax(other)) of logits, nats: 0 where they say the same.
+    """KL(final, other) of log-probabilities, nats: 0 where they say the same.
 
-    `final` is broadcast to the shape of the other.
+    `final` is expanded to the shape of the other.
 
-    >>> kl_between(torch.zeros(3), torch.tensor([[5.0, 5.0, 5.0], [9.0, 0.0, 0.0]])).round()
-    tensor([0., 5.])
+    >>> uniform = torch.zeros(1, 2).log_softmax(-1)
+    >>> kl_divergence(torch.tensor([[0.0, 0.0], [9.0, 0.0]]).log_softmax(-1), uniform)
+    tensor([0.0000, 3.8070])
     """
-    target = final.log_softmax(-1).expand_as(other)
-    return F.kl_div(other.log_softmax(-1), target, log_target=True, reduction="none").sum(-1)
+    target = final.expand_as(other)
+    return F.kl_div(other, target, log_target=True, reduction="none").sum(-1)
 
 
 def standardize(x: Float[Tensor, "image feature"], fit: slice) -> Float[Tensor, "image feature"]:

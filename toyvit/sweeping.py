@@ -13,7 +13,7 @@ from tqdm import tqdm
 from toyvit.analyses import select_analyses
 from toyvit.clamps.weights import check_clamps
 from toyvit.config import RunConfig, find_rate_changes, list_differences
-from toyvit.data.tasks import build_task, resolve_config
+from toyvit.data.task import build_task, resolve_config
 from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.errors import BadInput, Diverged
 from toyvit.measuring import measure

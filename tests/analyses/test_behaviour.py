@@ -13,7 +13,7 @@ from tests.laws.models import BASE
 from tests.laws.worlds import CONFIGS, MADE
 from toyvit.analyses import ANALYSES, behaviour
 from toyvit.analyses.analysis import Tagged
-from toyvit.data.tasks import accuracy, loss
+from toyvit.data.task import accuracy, loss
 from toyvit.model import ViT
 from toyvit.model.forward import ablate_heads, run_model
 from toyvit.model.taps import editing, replacing
@@ -45,7 +45,7 @@ def test_performance_of_right_and_of_empty_answers(name):
     [
         name
         for name in CONFIGS
-        if not ANALYSES["by_factor"].missing(ANY, MADE[name].eval_batch("test", 60, 0))
+        if not ANALYSES["by_factor"].list_missing(ANY, MADE[name].eval_batch("test", 60, 0))
     ],
 )
 def test_scores_by_value_average_to_the_score(name):
@@ -87,7 +87,7 @@ def test_strategies(name):
         assert found[Tagged("kl", strategy=strategy)].abs() < 1e-5
         assert all(distance > -1e-6 for distance in found.values())
         rows = said[~said.isnan().any(-1)]
-        empty = behaviour.divergence(torch.zeros_like(said), said)
+        empty = behaviour.compute_divergence(torch.zeros_like(said), said)
         expected = math.log(rows.shape[-1]) + torch.xlogy(rows, rows).sum(-1).mean()
         assert torch.allclose(empty, expected, atol=1e-5)
 

@@ -14,7 +14,7 @@ from toyvit.analyses import heads
 from toyvit.analyses.analysis import Tagged
 from toyvit.analyses.induction import find_prefix_targets
 from toyvit.config import InductionConfig
-from toyvit.data.tasks import Batch, build_task
+from toyvit.data.task import Batch, build_task
 from toyvit.model import ViT
 from toyvit.model.forward import trace
 

@@ -27,7 +27,7 @@ from toyvit.circuits.edges import (
 )
 from toyvit.circuits.graph import build_graph, cache_nodes, run_edges
 from toyvit.circuits.pairs import METRICS, PatchingPairs, class_pairs, counterfactual_pairs
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.errors import BadInput
 from toyvit.model.forward import trace
 from toyvit.model.taps import nudging

@@ -10,11 +10,12 @@ from typing import Any, get_type_hints
 from hypothesis import strategies as st
 
 from tests.laws.models import TABLES, configs
-from toyvit.config import TASK_CONFIGS, ModelConfig, RunConfig, Seeds, TrainConfig
+from toyvit.config import ModelConfig, RunConfig, Seeds, TrainConfig
+from toyvit.data import worlds
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 
-KINDS: list[type[Any]] = [ModelConfig, TrainConfig, Seeds, *TASK_CONFIGS.values()]
+KINDS: list[type[Any]] = [ModelConfig, TrainConfig, Seeds, *worlds.list_task_configs().values()]
 FIELDS = [(kind, item) for kind in KINDS for item in fields(kind)]
 IDS = [f"{kind.__name__}.{item.name}" for kind, item in FIELDS]
 

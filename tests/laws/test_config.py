@@ -18,7 +18,7 @@ from toyvit.data.random import make_sample_keys
 from toyvit.errors import BadField, BadInput
 from toyvit.recipes import RECIPES
 
-few = settings(deadline=None, derandomize=True, max_examples=60)
+few = settings(max_examples=60)
 every_field = pytest.mark.parametrize(("kind", "item"), FIELDS, ids=IDS)
 every_recipe = pytest.mark.parametrize("name", RECIPES)
 

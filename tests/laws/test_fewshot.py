@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeClassifier
 
-from tests.laws.worlds import CONFIGS, FOUND, MADE
+from tests.laws.worlds import CONFIGS, MADE
 from toyvit.config import FewshotConfig, InductionConfig
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.data.worlds.fewshot.world import DRAWINGS, draw_distinct
 from toyvit.data.worlds.omniglot import drawings
 from toyvit.errors import BadInput
@@ -23,14 +23,6 @@ every_task = pytest.mark.parametrize("name", NAMES)
 every_split = pytest.mark.parametrize(
     ("name", "split"), [(name, split) for name in NAMES for split in MADE[name].world.sizes]
 )
-with_files = pytest.mark.skipif(
-    "TOYVIT_DATA" not in os.environ, reason="files are looked for under TOYVIT_DATA"
-)
-
-
-@with_files
-def test_the_tasks_that_need_files_are_among_the_tasks():
-    assert set(FOUND) <= set(CONFIGS)
 
 
 @pytest.mark.slow
@@ -320,7 +312,6 @@ def test_omniglot_absent_is_one_clear_line(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-@with_files
 def test_damaged_omniglot_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOYVIT_DATA")
@@ -336,7 +327,7 @@ def test_damaged_omniglot_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@with_files
+@pytest.mark.data
 def test_unpacked_pictures_are_the_archive_s(tmp_path):
     """The 2,720 pictures of an official archive of five alphabets, made small, against the rows that their numbers name."""
     with zipfile.ZipFile(

@@ -68,8 +68,6 @@ TINY = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REPLICATIONS)
 def test_a_result_gives_the_numbers_that_its_checks_read(name, tmp_path):
-    if name == "omnigrok" and files.find_mnist() is None:
-        pytest.skip("MNIST is not here")
     found = TINY[name](tmp_path / "one")
     assert {check.number for check in REPLICATIONS[name].checks} <= set(found.numbers)
     assert all(
@@ -92,7 +90,7 @@ def test_a_row_says_what_it_compares_and_where_from(name):
 
 def test_without_mnist_omnigrok_is_refused_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "find_mnist", lambda: None)
-    omnigrok.load_collected.cache_clear()
+    omnigrok.load_mnist.cache_clear()
     with pytest.raises(BadInput, match="MNIST is not here"):
         omnigrok.check_ready()
 

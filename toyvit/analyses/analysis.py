@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from toyvit.config import ModelConfig
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.model import ViT
 from toyvit.model.options import count_outputs
 
@@ -154,8 +154,8 @@ class Quantity:
 
     axes: str = ""
     unit: str = ""
-    least: float = -inf
-    most: float = inf
+    least: int | float = -inf
+    most: int | float = inf
     may_be_nan: bool = False
     only_with: Need | None = None
 
@@ -193,7 +193,7 @@ class Analysis:
     sites: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
     slow: bool = False
-    cost: float
+    cost: int | float
     source: str
     truth: str
     null: str

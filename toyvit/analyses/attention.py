@@ -27,7 +27,7 @@ from toyvit.analyses.analysis import (
 )
 from toyvit.circuits.patching import connect_objects
 from toyvit.config import ModelConfig
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.model import ViT
 
 Pattern = Float[Tensor, "image head query key"]

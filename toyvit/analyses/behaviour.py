@@ -21,8 +21,7 @@ from toyvit.analyses.analysis import (
     Tagged,
 )
 from toyvit.config import ModelConfig
-from toyvit.data.task import MOST_GROUPS
-from toyvit.data.tasks import Batch, accuracy, loss
+from toyvit.data.task import MOST_GROUPS, Batch, accuracy, loss
 from toyvit.model import ViT
 from toyvit.model.forward import ablate_heads, run_model
 

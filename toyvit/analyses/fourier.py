@@ -18,7 +18,7 @@ from torch import Tensor
 
 from toyvit.analyses.analysis import Analysis, Axis, Measures, Need, Quantity, Tagged
 from toyvit.config import ModelConfig
-from toyvit.data.tasks import Batch, OperandTable, loss
+from toyvit.data.task import Batch, OperandTable, loss
 from toyvit.model import ViT
 from toyvit.model.forward import trace as record_sites
 

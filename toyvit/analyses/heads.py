@@ -27,7 +27,6 @@ from toyvit.analyses.analysis import (
 from toyvit.analyses.attention import Grid, Pattern, list_families, list_patch_places
 from toyvit.analyses.induction import (
     find_prefix_targets,
-    list_head_weights,
     mark_queries,
     score_copying,
     score_prefix_matching,
@@ -38,7 +37,7 @@ from toyvit.analyses.weights import (
     score_copied,
     simulate_copying,
 )
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.instruments.weight_circuits import ov_circuit
 from toyvit.model import ViT
 from toyvit.model.options import allowed_keys
@@ -276,8 +275,8 @@ def score_weights(
 
     Nulls: three standard deviations of random heads, and 1 / labels.
     """
-    _, _, w_v, w_o = list_head_weights(model)[layer]
-    score = score_copying(w_v, w_o).detach()
+    weights = model.layers[layer].attn.head_weights()
+    score = score_copying(weights.v, weights.o).detach()
     mean, sd = simulate_copying(model.config.d_model, model.config.d_head)
     scores: Measures = {Tagged("score", type="copy"): score}
     null = torch.full_like(score, mean + 3 * sd)

@@ -21,10 +21,10 @@ from toyvit.analyses.analysis import (
     stack_layers,
 )
 from toyvit.analyses.attention import SHARE, SITES, Pattern, list_patterns
-from toyvit.data.tasks import Batch, Retrieval
-from toyvit.instruments.weight_circuits import Heads
+from toyvit.data.task import Batch, Retrieval
 from toyvit.model import ViT
 from toyvit.model.options import allowed_keys
+from toyvit.model.vit import HeadWeights
 
 
 def take_query_rows(
@@ -205,24 +205,24 @@ def score_copying(
 
 
 def score_composition(
-    early: Heads, late: Heads, gain: Tensor | None
+    early: HeadWeights, late: HeadWeights, gain: Tensor | None
 ) -> dict[str, Float[Tensor, "head to_head"]]:
     """Q-, K- and V-composition of an earlier layer's heads with a later one's, each 0 to 1.
 
     |W_OV^a W^b| / (|W_OV^a| |W^b|), Frobenius norms, W^b = W_QK, its transpose, or W_OV (Elhage
-    2021). Heads are W_Q, W_K, W_V, W_O; the later norm's gain is folded into what the later head
-    reads. Rank one: an absolute cosine; orthogonal subspaces: 0; random heads: about 1 / sqrt(d).
+    2021). The later norm's gain is folded into what the later head reads. Rank one: an absolute
+    cosine; orthogonal subspaces: 0; random heads: about 1 / sqrt(d).
 
     >>> w = torch.eye(3)[None, :, :1]  # reads and writes the first coordinate alone
-    >>> head = (w, w, w, w.mT)
+    >>> head = HeadWeights(w, w, w, w.mT)
     >>> score_composition(head, head, None)
     {'q': tensor([[1.]]), 'k': tensor([[1.]]), 'v': tensor([[1.]])}
     """
     fold = torch.ones(early[0].shape[1]) if gain is None else gain
     reads = fold[:, None]
-    w_ov = early[2] @ early[3]
-    w_qk = (reads * late[0]) @ (reads * late[1]).transpose(1, 2)
-    reading = {"q": w_qk, "k": w_qk.transpose(1, 2), "v": (reads * late[2]) @ late[3]}
+    w_ov = early.v @ early.o
+    w_qk = (reads * late.q) @ (reads * late.k).transpose(1, 2)
+    reading = {"q": w_qk, "k": w_qk.transpose(1, 2), "v": (reads * late.v) @ late.o}
 
     norms = w_ov.flatten(1).norm(dim=1)
     scores = {}
@@ -251,29 +251,22 @@ def simulate_composition(d_model: int, d_head: int, n: int = 200) -> tuple[float
     return scores.mean().item(), scores.std().item()
 
 
-def list_head_weights(model: ViT) -> list[Heads]:
-    """W_Q, W_K, W_V (each H, d, h) and W_O (H, h, d) of every layer, as they are."""
-    return [block.attn.head_weights() for block in model.blocks]  # type: ignore[union-attr, operator]
-
-
 def measure_composition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `composition`: copying (layer head), composition of every two heads.
 
     Composition has the axes (layer head to_layer to_head), NaN where the second layer does not come
     after the first; `_z` is in standard deviations above random heads of the same shape.
     """
-    heads = list_head_weights(model)
+    heads = [block.attn.head_weights() for block in model.layers]
     n_layers = model.config.n_layers
     n_heads = model.config.n_heads
     mean, sd = simulate_composition(model.config.d_model, model.config.d_head)
-    measures: Measures = {
-        "copying": torch.stack([score_copying(w_v, w_o) for _, _, w_v, w_o in heads])
-    }
+    measures: Measures = {"copying": torch.stack([score_copying(head.v, head.o) for head in heads])}
     for kind in "qkv" if n_layers > 1 else "":
         scores = torch.full((n_layers, n_heads, n_layers, n_heads), torch.nan)
         for early in range(n_layers):
             for late in range(early + 1, n_layers):
-                gain = getattr(model.blocks[late].ln1, "gain", None)
+                gain = getattr(model.layers[late].ln1, "gain", None)
                 scores[early, :, late] = score_composition(heads[early], heads[late], gain)[kind]
         measures[f"{kind}_composition"] = scores
         measures[f"{kind}_composition_z"] = (scores - mean) / sd

@@ -14,7 +14,7 @@ from torch.func import grad, vmap
 
 from toyvit.analyses.analysis import Analysis, Measures, Quantity
 from toyvit.analyses.llc import Loss, Weights, build_loss
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.model import ViT
 
 SMALL = 8  # pictures in a small batch of the gradient noise scale
@@ -31,9 +31,10 @@ def estimate_noise_scale(gradients: Float[Tensor, "part weight"], size: int) -> 
     """The simple noise scale tr(S) / |G|^2, from mean gradients of disjoint parts of the samples.
 
     A part is `size` samples. Unbiased estimates from two batch sizes, a part and all of them
-    (McCandlish 2018, eq. 2.9 and appendix A.1). `noise` = tr(S), the variance of one sample's gradient; `signal` = |G|^2, the
-    squared norm of the true gradient; `scale`, their ratio, in samples: the batch size beyond which
-    larger batches help little, NaN where the signal is lost in the noise (not above 0).
+    (McCandlish 2018, eq. 2.9 and appendix A.1). `noise` = tr(S), the variance of one sample's
+    gradient; `signal` = |G|^2, the squared norm of the true gradient; `scale`, their ratio, in
+    samples: the batch size beyond which larger batches help little, NaN where the signal is lost in
+    the noise (not above 0).
 
     >>> estimate_noise_scale(torch.tensor([[1.0], [3.0]]), 2)
     {'noise': tensor(4.), 'signal': tensor(3.), 'scale': tensor(1.3333)}

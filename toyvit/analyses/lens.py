@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toyvit.analyses.analysis import CLASSES, LABELS, Analysis, Measures, Need, Quantity
-from toyvit.data.tasks import Batch, accuracy
+from toyvit.data.task import Batch, accuracy
 from toyvit.instruments.lenses import (
     RESIDUALS,
     apply_logit_lens,

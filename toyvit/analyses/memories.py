@@ -17,7 +17,7 @@ from toyvit.analyses.analysis import (
     Quantity,
     stack_layers,
 )
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.instruments.key_value import average_by_class, read_values, select_readout
 from toyvit.model import ViT
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from toyvit.analyses.analysis import Analysis, Measures, Quantity, Tagged
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.instruments.lenses import RESIDUALS, stack_residuals
 from toyvit.model import ViT
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from toyvit.analyses.analysis import Analysis, Measures, Quantity, Tagged
 from toyvit.analyses.tokens import split_tokens
 from toyvit.config import ModelConfig
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.instruments.lenses import RESIDUALS, stack_residuals
 from toyvit.model import ViT
 from toyvit.stats import encode_one_hot, predict_ridge

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from toyvit.analyses.analysis import Analysis
 from toyvit.analyses.names import ENTRIES, RENAMED
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
 

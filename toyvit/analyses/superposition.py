@@ -10,7 +10,7 @@ from torch import Tensor
 
 from toyvit.analyses.analysis import GROUPS, Analysis, Measures, Quantity, Tagged
 from toyvit.analyses.probes import PENALTY, average_groups
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.instruments.lenses import RESIDUALS, stack_residuals
 from toyvit.model import ViT
 from toyvit.stats import (

@@ -19,10 +19,9 @@ from toyvit.analyses.analysis import (
     stack_layers,
 )
 from toyvit.analyses.attention import list_families
-from toyvit.analyses.induction import list_head_weights, score_copying
-from toyvit.data.tasks import Batch
+from toyvit.analyses.induction import score_copying
+from toyvit.data.task import Batch
 from toyvit.instruments.weight_circuits import (
-    Heads,
     centre_scores,
     find_singular_directions,
     fold_head_weights,
@@ -32,6 +31,7 @@ from toyvit.instruments.weight_circuits import (
 )
 from toyvit.model import ViT
 from toyvit.model.options import allowed_keys
+from toyvit.model.vit import HeadWeights
 from toyvit.stats import participation_ratio
 
 FEW = 128  # images that are enough for shares of a variance over images, queries and keys
@@ -103,13 +103,13 @@ def score_copied(
     return (logits.argmax(-1) == torch.arange(len(classes))).float().mean(-1)
 
 
-def score_virtual_copying(early: Heads, late: Heads) -> Float[Tensor, "head to_head"]:
+def score_virtual_copying(early: HeadWeights, late: HeadWeights) -> Float[Tensor, "head to_head"]:
     """The copying score of W_OV^a W_OV^b for every pair of heads, -1 to 1.
 
-    Do two heads together pass a token on as it is? Heads are W_Q, W_K, W_V, W_O.
+    Do two heads together pass a token on as it is?
     """
-    through = early[2][:, None] @ (early[3][:, None] @ late[2])  # head to_head model feature
-    values = product_eigenvalues(through, late[3].expand(len(through), -1, -1, -1))
+    through = early.v[:, None] @ (early.o[:, None] @ late.v)  # head to_head model feature
+    values = product_eigenvalues(through, late.o.expand(len(through), -1, -1, -1))
     return (values.real.sum(-1) / values.abs().sum(-1).clamp(min=1e-300)).float()
 
 
@@ -123,13 +123,14 @@ def measure_weights(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Me
     """
     config = model.config
     heads = [fold_head_weights(model, layer) for layer in range(config.n_layers)]
-    copying = [score_copying(w_v, w_o) for _, _, w_v, w_o in list_head_weights(model)]
+    unfolded = [block.attn.head_weights() for block in model.layers]
+    copying = [score_copying(head.v, head.o) for head in unfolded]
     mean, sd = simulate_copying(config.d_model, config.d_head)
     measures: Measures = {"copying_z": (torch.stack(copying) - mean) / sd}
 
     circuits = {
-        "qk": [(w_q, w_k.mT) for w_q, w_k, _, _ in heads],
-        "ov": [(w_v, w_o) for _, _, w_v, w_o in heads],
+        "qk": [(head.q, head.k.mT) for head in heads],
+        "ov": [(head.v, head.o) for head in heads],
     }
     for name, pairs in circuits.items():
         sizes = torch.stack([find_singular_directions(*pair).size for pair in pairs])
@@ -180,8 +181,8 @@ def measure_label_copying(model: ViT, batch: Batch, trace: Mapping[str, Tensor])
     assert vocabulary is not None and batch.content is not None
     ids, classes = vocabulary
     pictures = average_pictures(trace["patches"], batch.content, ids)
-    layers = [fold_head_weights(model, layer) for layer in range(model.config.n_layers)]
-    shares = [score_copied(pictures, classes, model, w_v @ w_o) for _, _, w_v, w_o in layers]
+    heads = [fold_head_weights(model, layer) for layer in range(model.config.n_layers)]
+    shares = [score_copied(pictures, classes, model, head.v @ head.o) for head in heads]
     return {"copied": torch.stack(shares), "copied_chance": torch.tensor(1 / len(classes))}
 
 

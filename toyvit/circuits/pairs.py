@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.errors import BadInput, choose
 
 Logits = Float[Tensor, "image label"]

@@ -9,7 +9,8 @@ from typing import Any
 from toyvit.config.clamps import Clamp
 from toyvit.config.fields import Checked, build_record, number
 from toyvit.config.model import ModelConfig
-from toyvit.config.tasks import TASK_CONFIGS, TaskConfig
+from toyvit.config.tasks import TaskConfig
+from toyvit.data import worlds
 from toyvit.errors import BadField, BadInput, choose
 
 
@@ -76,13 +77,14 @@ class RunConfig:
     def from_json(plain: dict[str, Any]) -> RunConfig:
         parts = dict(plain)
         task = dict(parts.pop("task", {}))
-        name = choose(str(task.pop("name", "")), TASK_CONFIGS, "task")
+        tasks = worlds.list_task_configs()
+        name = choose(str(task.pop("name", "")), tasks, "task")
         recipe = str(parts.pop("recipe", ""))
         kinds: dict[str, Any] = {"model": ModelConfig, "train": TrainConfig, "seeds": Seeds}
         for key in parts:
             choose(key, kinds, "part of a run")
         records = {key: build_record(kind, parts.get(key, {})) for key, kind in kinds.items()}
-        return RunConfig(recipe=recipe, task=build_record(TASK_CONFIGS[name], task), **records)
+        return RunConfig(recipe=recipe, task=build_record(tasks[name], task), **records)
 
 
 def list_differences(one: RunConfig, other: RunConfig) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from toyvit.config import RunConfig
-from toyvit.recipes import addition
+from toyvit.recipes.arithmetic import addition
 from toyvit.replications.lab import find_reaching, load_curve, to_points, train_and_measure
 from toyvit.replications.record import LAB, Check, Outcome, Replication, build_lines
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from toyvit.config import RunConfig, find_rate_changes
 from toyvit.dynamics.transitions import detect_in_curve
-from toyvit.recipes import counting
+from toyvit.recipes.arithmetic import counting
 from toyvit.replications.lab import load_curve, to_points, train_and_measure
 from toyvit.replications.record import LAB, Check, Outcome, Replication, build_lines
 from toyvit.runs.handle import load_baselines

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from toyvit.config import FewshotConfig, ModelConfig, RunConfig, TrainConfig
-from toyvit.data.tasks import accuracy
+from toyvit.config import ModelConfig, RunConfig, TrainConfig
+from toyvit.data.task import accuracy
+from toyvit.data.worlds.fewshot.config import FewshotConfig
 from toyvit.model.forward import ablate_heads, trace
 from toyvit.replications.lab import find_crossing, load_curve, to_points, train_and_measure
 from toyvit.replications.record import PLOT, Check, Outcome, Replication, build_lines

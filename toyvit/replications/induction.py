@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toyvit.config import RunConfig, find_rate_changes
 from toyvit.dynamics.transitions import detect_in_curve, find_window, relative_width
-from toyvit.recipes import induction, induction_control
+from toyvit.recipes.induction import induction, induction_control
 from toyvit.replications.lab import load_curve, to_points, train_and_measure
 from toyvit.replications.record import LAB, Check, Outcome, Replication, build_lines
 from toyvit.runs.handle import load_baselines

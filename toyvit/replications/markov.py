@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from toyvit.config import RunConfig
-from toyvit.recipes import markov, markov_control
+from toyvit.recipes.sequences import markov, markov_control
 from toyvit.replications.lab import find_crossing, load_curve, to_points, train_and_measure
 from toyvit.replications.record import ONE_RUN, PLOT, Check, Outcome, Replication, build_lines
 from toyvit.runs.handle import load_baselines

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.data.collected import load_collected
+from toyvit.data.worlds.mnist.world import load_mnist
 from toyvit.model.toys import MLP
 from toyvit.replications.record import ONE_RUN, Check, Outcome, Replication, build_lines
 from toyvit.replications.training import descend, space_steps
@@ -21,12 +21,12 @@ PICTURES, TESTED = 1000, 2000
 
 def check_ready() -> None:
     """BadInput where MNIST is not here."""
-    load_collected("mnist")
+    load_mnist()
 
 
 def load_pictures(split: str, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """n pictures of a split, drawn without replacement, 0 to 1 (picture pixel), and their digits."""
-    mnist = load_collected("mnist")
+    mnist = load_mnist()
     rows = mnist.splits[split]
     chosen = rows[torch.randperm(len(rows), generator=generator)[:n].numpy()]
     return torch.from_numpy(mnist.images[chosen]).flatten(1) / 255, torch.from_numpy(

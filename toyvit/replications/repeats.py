@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toyvit.config import RunConfig
 from toyvit.dynamics.transitions import detect_in_curve
-from toyvit.recipes import repeats
+from toyvit.recipes.sequences import repeats
 from toyvit.replications.lab import load_curve, to_points, train_and_measure
 from toyvit.replications.record import PLOT, TEXT, Check, Outcome, Replication, build_lines
 from toyvit.runs.handle import load_baselines

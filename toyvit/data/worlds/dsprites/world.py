@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toyvit.config import DspritesConfig
 from toyvit.data.random import (
     draw_bits,
     draw_integers,
@@ -27,6 +25,7 @@ from toyvit.data.task import (
     standardize_levels,
 )
 from toyvit.data.world import Factors, World, add_held_out
+from toyvit.data.worlds.dsprites.config import DspritesConfig
 from toyvit.data.worlds.dsprites.drawing import (
     N_IMAGES,
     SIDE,
@@ -91,7 +90,7 @@ class Sprites(World):
     second sprite has the first's value of the factor in question in half of the pictures (`same`) or never.
     """
 
-    name: ClassVar[str] = "dsprites"
+    name = "dsprites"
 
     def __init__(self, config: DspritesConfig) -> None:
         self.config = config

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.config import FewshotConfig
-from toyvit.data.collected import load_small_digits
 from toyvit.data.random import draw_integers, draw_subsets, draw_uniforms, make_sample_keys
 from toyvit.data.task import Batch, Retrieval, Task, ask_target, score_class_baselines
 from toyvit.data.world import Factors, World
+from toyvit.data.worlds.fewshot.config import FewshotConfig
 from toyvit.data.worlds.glyphs.world import add_blank, draw_glyph_bank, render_cells
+from toyvit.data.worlds.mnist.world import load_small_digits
 from toyvit.data.worlds.omniglot import drawings
 
 SPLITS = ("train", "validation", "test", "in_context", "in_weights")
@@ -76,7 +75,7 @@ class FewshotWorld(World):
     `noise_key` (the key of the pixel noise).
     """
 
-    name: ClassVar[str] = "fewshot"
+    name = "fewshot"
 
     def __init__(self, config: FewshotConfig) -> None:
         self.config, n_cells = config, 2 * config.n_pairs + 1

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import gammaln
 from torch import Tensor
 
-from toyvit.config import MarkovConfig
 from toyvit.data.random import draw_integers, draw_uniforms, make_sample_keys
 from toyvit.data.task import Batch, Task, accuracy
 from toyvit.data.world import Factors, World
 from toyvit.data.worlds.glyphs.world import draw_glyph_bank, render_cells
+from toyvit.data.worlds.markov.config import MarkovConfig
 
 CELL = 4  # pixels a side
 
@@ -26,7 +24,7 @@ class MarkovWorld(World):
     texture. Every row is drawn from Dirichlet(1). Factors: `chain` (the key of the rows), `texture` (one a cell), `noise_key`.
     """
 
-    name: ClassVar[str] = "markov"
+    name = "markov"
     patch_size = CELL
 
     def __init__(self, config: MarkovConfig) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toyvit.config import RepeatsConfig
 from toyvit.data.random import draw_integers, draw_subsets, make_sample_keys
 from toyvit.data.task import Batch, Task
 from toyvit.data.world import Factors, World
 from toyvit.data.worlds.glyphs.world import CELL, draw_glyph_bank, render_cells
+from toyvit.data.worlds.repeats.config import RepeatsConfig
 
 
 class RepeatsWorld(World):
@@ -23,7 +22,7 @@ class RepeatsWorld(World):
     Factors: `sequence`, `period` (above the least), `noise_key`, `masked` (the cell that the masked question hides).
     """
 
-    name: ClassVar[str] = "repeats"
+    name = "repeats"
     patch_size = CELL
 
     def __init__(self, config: RepeatsConfig) -> None:
