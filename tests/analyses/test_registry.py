@@ -83,7 +83,9 @@ def test_a_name_of_the_version_before_still_works(old, caplog):
 
 
 def test_costs_in_words():
-    words = {cost: replace(ANALYSES["norms"], cost=cost).rough_cost for cost in (0.3, 63, 4600, 6e4)}
+    words = {
+        cost: replace(ANALYSES["norms"], cost=cost).rough_cost for cost in (0.3, 63, 4600, 6e4)
+    }
     assert list(words.values()) == ["under 1 ms", "about 63 ms", "about 4.6 s", "about 60 s"]
 
 
@@ -158,7 +160,9 @@ WEIRD = ("a, b", "[x]", "a=b", "type=[c,d=e]", "x shuffled", "a/b", "'", '"', "%
 
 
 @settings(max_examples=30)
-@given(names=st.lists(NAMES_OF_FACTORS | st.sampled_from(WEIRD), min_size=1, max_size=3, unique=True))
+@given(
+    names=st.lists(NAMES_OF_FACTORS | st.sampled_from(WEIRD), min_size=1, max_size=3, unique=True)
+)
 def test_a_factor_may_have_any_name(names, tmp_path_factory):
     """Measured, written, read and drawn like any other: commas, brackets, equals signs, any text."""
     model, batch = model_for("induction 1x7", n=8)

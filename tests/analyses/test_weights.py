@@ -30,6 +30,7 @@ from toyvit.instruments.weight_circuits import (
     split_scores,
 )
 from toyvit.model.forward import trace
+from toyvit.model.vit import HeadWeights
 
 every_norm = pytest.mark.parametrize("norm", ["layer", "rms", "none"])
 every_shape = pytest.mark.parametrize("options", OPTIONS)
@@ -159,15 +160,13 @@ def test_virtual_heads_multiply_and_undo_each_other():
         product[1, 0], ov_circuit(model, 0)[1] @ ov_circuit(model, 1)[0], atol=1e-5
     )
     turn = torch.linalg.qr(draw(16, 16)).Q[None]
-    there, back = (
-        (turn, turn, turn, torch.eye(16)[None]),
-        (turn, turn, turn.mT.contiguous(), torch.eye(16)[None]),
-    )
+    there = HeadWeights(turn, turn, turn, torch.eye(16)[None])
+    back = there._replace(v=turn.mT.contiguous())
     assert weights.score_virtual_copying(there, back).item() == pytest.approx(1, abs=1e-5)
-    minus = (*there[:3], -there[3])
+    minus = there._replace(o=-there.o)
     assert weights.score_virtual_copying(minus, back).item() == pytest.approx(-1, abs=1e-5)
     random = [
-        tuple(draw(*shape, seed=seed) for shape in [(20, 64, 16)] * 3 + [(20, 16, 64)])
+        HeadWeights(*(draw(*shape, seed=seed) for shape in [(20, 64, 16)] * 3 + [(20, 16, 64)]))
         for seed in (0, 9)
     ]
     assert weights.score_virtual_copying(*random).abs().mean() < 0.15
