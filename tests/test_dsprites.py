@@ -25,7 +25,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.delenv("TOYVIT_DATA", raising=False)
     monkeypatch.setattr(drawing, "N_IMAGES", 5000)
     yield tmp_path / "datasets/dsprites"
-    drawing._kept.cache_clear()
+    drawing._load_official.cache_clear()
 
 
 def write_official(folder, monkeypatch, n=5000):
@@ -38,7 +38,7 @@ def write_official(folder, monkeypatch, n=5000):
         imgs=1 - drawing.unpack_bits(drawing.draw_packed(np.arange(n))),
     )
     monkeypatch.setattr(drawing, "OFFICIAL_MD5", drawing.files.hash_md5(path))
-    drawing._kept.cache_clear()
+    drawing._load_official.cache_clear()
     return path
 
 

@@ -355,7 +355,7 @@ def sites(options: argparse.Namespace) -> int:
 def data(options: argparse.Namespace, words: list[str]) -> int:
     from toyvit.data import files, worlds
     from toyvit.data.baselines import N_FIT, N_SCORED
-    from toyvit.data.cards import check_vacant, export_samples, hash_samples, score_baselines
+    from toyvit.data.exports import check_vacant, export_samples, hash_samples, score_baselines
     from toyvit.report.previews import draw_preview
 
     if words and not (options.name and words[0].startswith("--task.")):
@@ -383,7 +383,7 @@ def data(options: argparse.Namespace, words: list[str]) -> int:
         file = "_".join(["preview", *(word.removeprefix("--task.") for word in words)]) + ".png"
         print(f"preview: {draw_preview(made, files.find_prepared(options.name) / file)}")
     print(
-        f"naive answers, on the first {N_SCORED:,} test pictures or all, probes fitted on {N_FIT:,} training pictures or all:"
+        f"baselines, on the first {N_SCORED:,} test pictures or all, probes fitted on {N_FIT:,} training pictures or all:"
     )
     for name, score in score_baselines(made).items():
         print(f"  {name:36} {score:.3f}")

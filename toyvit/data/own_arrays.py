@@ -19,12 +19,12 @@ Arrays = dict[str, NDArray[np.generic]]
 
 
 class OwnArrays(CollectedWorld):
-    """A user's arrays, checked: 80 % / 10 % / 10 % of the pictures, in an order that their number fixes.
+    """A user's arrays, checked: 80 % / 10 % / 10 % of the pictures.
 
-    The file holds `images`, (picture, height, width) or (picture, height, width, channel) of uint8
-    or finite floats; `labels`, a class for each, numbered from 0; and any `factor_NAME` like
-    `labels`. What exports call `world_NAME` is not read. Floats are shown as they are, uint8 from
-    -1 to +1.
+    They are in an order that their number fixes. The file holds `images`, (picture, height, width)
+    or (picture, height, width, channel) of uint8 or finite floats; `labels`, a class for each,
+    numbered from 0; and any `factor_NAME` like `labels`. What exports call `world_NAME` is not
+    read. Floats are shown as they are, uint8 from -1 to +1.
     """
 
     name = "own"

@@ -66,7 +66,7 @@ class FewshotConfig(TaskConfig):
 
     @property
     def copies(self) -> int:
-        """Copies of a class where they are laid out: in bursty pictures, `in_context`, `in_weights`."""
+        """Copies of a class where they are laid out: if bursty, `in_context`, `in_weights`."""
         return max(1, self.burstiness)
 
     @property

@@ -52,7 +52,7 @@ def load_exemplars(config: FewshotConfig) -> NDArray[np.float32]:
 
 @lru_cache
 def _load_digits() -> NDArray[np.float32]:
-    """MNIST by digit, -1 to 1: the first so many pictures of each of its splits, one after another."""
+    """MNIST by digit, -1 to 1: the first so many pictures of each split, one after another."""
     sums, first = load_small_digits()
     split = np.repeat(np.arange(3), DRAWINGS["mnist"])
     digit = np.arange(10)[:, None]

@@ -61,7 +61,7 @@ def render_cells(
 ) -> Tensor:
     """Pictures (image 1 height width) of cells (image row column) that show glyphs by number.
 
-    -1 is the last glyph. Every pixel of every cell gets normal noise, a function of its image's key.
+    -1 is the last glyph. Every pixel gets normal noise, a function of its image's key.
     """
     n, rows, columns = cells.shape
     side = glyphs.shape[1]

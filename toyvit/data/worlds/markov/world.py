@@ -190,7 +190,7 @@ def _log_marginal(
 
 
 def score_strategies(batch: Batch) -> dict[str, float]:
-    """Loss and accuracy of every strategy, and its distance KL(truth, strategy) to the truth, nats."""
+    """Loss and accuracy of every strategy, and its distance KL(truth, strategy), nats."""
     assert batch.strategies is not None
     asked = batch.target >= 0
     answers = batch.target[asked][:, None]
