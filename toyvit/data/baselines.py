@@ -36,8 +36,10 @@ def fit_baselines(config: TaskConfig) -> dict[str, float]:
     task = build_task(config)
     if task.output_kind != "image":
         return {}
+
     fit = _draw_pictures(task, "train", N_FIT)
     scored = _draw_pictures(task, "test", N_SCORED)
+
     if fit[1].dtype.kind == "f":
         return {
             "accuracy.pixel_probe": _score_numbers(Ridge(alpha=PENALTY), fit, scored),

@@ -140,6 +140,7 @@ def _describe_files(task: Task, facts: dict[str, dict[str, ArrayFacts]]) -> str:
         "| array | type | shape | smallest | largest |",
         "|---|---|---|---|---|",
     ]
+
     for name, first in facts["train"].items():
         of_splits = [arrays[name] for arrays in facts.values()]
         shape = " x ".join(["sample", *map(str, first.shape[1:])])

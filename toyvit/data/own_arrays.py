@@ -36,6 +36,7 @@ class OwnArrays(CollectedWorld):
             name.removeprefix("factor_"): values.astype(np.int64) for name, values in arrays.items()
         }
         factors["class"] = factors.pop("labels")
+
         n = len(images)
         is_bytes = images.dtype == np.uint8
         super().__init__(
@@ -81,6 +82,7 @@ def _open_npz(path: Path) -> Arrays:
     """All arrays of the file but for `world_...`."""
     if path.is_file() and not zipfile.is_zipfile(path):
         raise BadInput(f"{path} is not an npz file")
+
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = [name for name in archive.files if not name.startswith("world_")]
@@ -128,6 +130,7 @@ def _check_factor(path: Path, name: str, values: NDArray[np.generic], n: int) ->
     is_factor = name == "labels" or name.startswith("factor_")
     if not is_factor or name == "factor_class":
         raise BadInput(f"{path} holds an array {name!r}: allowed are {ALLOWED}")
+
     if values.shape != (n,) or values.dtype.kind not in "iu":
         raise BadInput(
             f"{name} in {path} must be {n} whole numbers, one a picture, "
@@ -145,6 +148,7 @@ def _check_labels(path: Path, labels: NDArray[np.generic]) -> None:
     last = labels.max()
     if last == 0:
         raise BadInput(f"labels in {path} are all 0: at least two classes are needed")
+
     missing = np.setdiff1d(np.arange(last), labels).tolist()
     if missing:
         some = ", ".join(map(str, missing[:5])) + " and so on" * bool(missing[5:])

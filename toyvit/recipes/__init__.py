@@ -11,8 +11,13 @@ from collections.abc import Callable
 from toyvit.config import RunConfig
 from toyvit.recipes import arithmetic, images, induction, relations, sequences
 
+_ORDERED = (
+    *induction.RECIPES,
+    *images.RECIPES,
+    *sequences.RECIPES,
+    *arithmetic.RECIPES,
+    *relations.RECIPES,
+)
 RECIPES: dict[str, Callable[[], RunConfig]] = {
-    recipe.__name__.replace("_", "-"): recipe
-    for family in (induction, images, sequences, arithmetic, relations)
-    for recipe in family.RECIPES
+    recipe.__name__.replace("_", "-"): recipe for recipe in _ORDERED
 }

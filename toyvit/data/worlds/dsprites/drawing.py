@@ -307,6 +307,7 @@ def _write(path: Path, chunks: Iterator[NDArray[np.uint8]]) -> None:
     ):
         header = {"descr": "|u1", "fortran_order": False, "shape": (N_IMAGES, N_BYTES)}
         np.lib.format.write_array_header_1_0(file, header)
+
         for chunk in chunks:
             file.write(chunk.data)
             bar.update(len(chunk))

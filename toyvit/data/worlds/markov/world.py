@@ -37,6 +37,7 @@ class MarkovWorld(World):
         self.config = config
         self.grid = (config.rows, config.columns)
         self.image_size = (config.rows * CELL, config.columns * CELL)
+
         self.sizes = dict.fromkeys(("train", "validation", "test"))
         self.factors = {
             "chain": 2**63 - 1,
@@ -195,6 +196,7 @@ def score_strategies(batch: Batch) -> dict[str, float]:
     asked = batch.target >= 0
     answers = batch.target[asked][:, None]
     truth = batch.strategies["truth"][asked].double()
+
     scores = {}
     for name, prediction in batch.strategies.items():
         p = prediction[asked].double()

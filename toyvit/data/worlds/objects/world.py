@@ -66,6 +66,7 @@ def _stamp_dsprites() -> Stamps:
     ).ravel()
     middle = slice(16 - SIDE // 2, 16 + SIDE // 2)
     pictures = 255 * _halve(drawing.draw_images(numbers))[:, middle, middle]
+
     n_each = len(numbers) // 3
     return Stamps(
         pictures=pictures.reshape(len(numbers), -1),
@@ -151,6 +152,7 @@ class ObjectsWorld(World):
         place = place_apart(keys, most, (self.corners, self.corners), self.side)
         kinds = self.kinds[split == "held_out"]
         drawn_from = min(SPLITS.index("test"), list(self.sizes).index(split))
+
         return {
             "count": 1 + draw_integers(keys, "count", 1, most)[:, 0],
             "kind": kinds[self.quarter(place), draw_integers(keys, "kind", most, kinds.shape[1])],
@@ -209,6 +211,7 @@ class ObjectsWorld(World):
         most = self.config.most
         n_patches = len(mask) // CELL**2
         pixel = np.flatnonzero(mask > 0)
+
         # The pixels of one line and one patch are a run; runs of all pictures are in order.
         run = pixel // CELL
         patch = run // (rows * CELL) * rows + run % rows

@@ -83,6 +83,7 @@ def load_drawings() -> dict[str, NDArray[np.float32]]:
     folders = [here, here / "omniglot-py"]
     if given := os.environ.get("TOYVIT_DATA"):
         folders.insert(0, Path(given) / "omniglot-py")
+
     for folder in folders:
         parts = {}
         for part in PARTS:
@@ -91,6 +92,7 @@ def load_drawings() -> dict[str, NDArray[np.float32]]:
                 parts[part] = pictures
         if len(parts) == len(PARTS):
             return parts
+
     raise BadInput(
         "Omniglot is not here: put images_background and images_evaluation (as folders of PNG, or "
         f"as npz files) into {here}, or set TOYVIT_DATA to a folder that holds them under "

@@ -60,6 +60,7 @@ class PointersWorld(World):
         side = CELL if config.source == "glyphs" else DIGIT
         self.patch_size = side
         self.image_size = (config.rows * side, config.columns * side)
+
         splits = ("train", "validation", "test")
         n_held = len(self.combinations[True])
         self.sizes = dict.fromkeys(add_held_out(splits, config.held_out, n_held))

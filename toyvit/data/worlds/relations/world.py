@@ -49,6 +49,7 @@ class RelationsWorld(World):
         self.n_cells = config.rows * config.columns
         self.image_size = (config.rows * CELL, config.columns * CELL)
         self.sizes = dict.fromkeys(("train", "validation", "test", "unseen"))
+
         # The factors that decide the answer, and how many values they take.
         self.deciding = {
             "same": {"relation": 2},
@@ -139,6 +140,7 @@ class RelationsWorld(World):
                 f"no {name} comes twice in a picture of {self.name}: "
                 "the answer would not be what is shown"
             )
+
         places = changed["cell"].reshape(-1, len(self.regions), self.n_each)
         for number, region in enumerate(self.regions):
             if not np.isin(places[:, number], region).all():
@@ -195,6 +197,7 @@ def score_candidates_alone(batch: Batch, alike: float) -> dict[str, float]:
     # The chance that the sample is as the left candidate.
     p_left = torch.where(is_left_alike, alike, 1 - alike).double()
     p_answer = torch.where(answers_left, p_left, 1 - p_left)
+
     right = ((p_left >= 0.5) == answers_left).double().mean()
     return {
         "accuracy.candidates_alone": right.item(),

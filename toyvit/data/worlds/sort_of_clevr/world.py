@@ -125,6 +125,7 @@ class SortOfClevrWorld(World):
 
     def __init__(self, config: SortOfClevrConfig) -> None:
         self.config = config
+
         splits = ("train", "validation", "test")
         n_held = len(self.combinations[True])
         self.sizes = dict.fromkeys(add_held_out(splits, config.held_out, n_held))
@@ -231,6 +232,7 @@ class SortOfClevrWorld(World):
         own = shape[images, factors["colour"]]
         related = self.relations(factors)
         row, column = np.divmod(factors["place"][images, factors["colour"]], CORNERS[1])
+
         answers = [
             own,
             2 + (column >= CORNERS[1] // 2),
@@ -252,6 +254,7 @@ def build_sort_of_clevr(config: SortOfClevrConfig) -> Task:
     def probe_factors(factors: Factors) -> Factors:
         answers = world.list_answers(factors)
         row, column = np.divmod(factors["place"], CORNERS[1])
+
         return {
             "colour": factors["colour"],
             "question": factors["question"],
