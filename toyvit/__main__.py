@@ -353,10 +353,7 @@ def sites(options: argparse.Namespace) -> int:
 
 
 def data(options: argparse.Namespace, words: list[str]) -> int:
-    from toyvit.data import files, worlds
-    from toyvit.data.baselines import N_FIT, N_SCORED
-    from toyvit.data.exports import check_vacant, export_samples, hash_samples, score_baselines
-    from toyvit.report.previews import draw_preview
+    from toyvit.data import worlds
 
     if words and not (options.name and words[0].startswith("--task.")):
         build_parser()[1]["data"].refuse_unknown(words)
@@ -367,6 +364,12 @@ def data(options: argparse.Namespace, words: list[str]) -> int:
             )
         return _list_data()
     worlds.find(options.name)
+
+    from toyvit.data import files
+    from toyvit.data.baselines import N_FIT, N_SCORED
+    from toyvit.data.exports import check_vacant, export_samples, hash_samples, score_baselines
+    from toyvit.report.previews import draw_preview
+
     if options.samples < 1:
         raise BadInput(f"--samples must be at least 1, got {options.samples}")
     if options.export:
