@@ -26,7 +26,10 @@ def seldom(run):
 
 @pytest.mark.slow
 def test_two_layers_find_the_label_and_one_layer_does_not(tmp_path):
-    """The smoke recipe: accuracy, the head that makes it, and what is left without that head; its one-layer twin."""
+    """The smoke recipe: accuracy, the head that makes it, and what is left without that head.
+
+    And its one-layer twin.
+    """
     two = RECIPES["induction-smoke"]()
     for name, run in (("two", two), ("one", replace(two, model=replace(two.model, n_layers=1)))):
         fit(seldom(run), tmp_path / name, progress=False)
@@ -43,7 +46,7 @@ def test_two_layers_find_the_label_and_one_layer_does_not(tmp_path):
 
 @pytest.mark.slow
 def test_a_factor_is_said_as_a_number(tmp_path):
-    """A fifth of the recipe's steps say where a sprite is better than a linear probe of its pixels does."""
+    """A fifth of the recipe's steps say where a sprite is better than a linear probe does."""
     fit(
         apply_overrides(RECIPES["regress"](), ["--train.steps", "200"]),
         tmp_path / "run",

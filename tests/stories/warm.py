@@ -142,9 +142,9 @@ def become(message: dict[str, Any], files: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    import toyvit.sweeping  # noqa: F401  every other module that a command takes long to import comes with it
     from joblib.externals.loky.backend.context import set_start_method
 
+    import toyvit.sweeping  # noqa: F401  every other module that a command takes long to import comes with it
     from tests import standins
 
     standins.trust()
