@@ -45,12 +45,15 @@ def prepare_data(options: argparse.Namespace) -> int:
             raise BadInput(f"--{option} needs the NAME of a data set")
         return list_data_sets()
 
-    from toyvit.data import files, worlds
+    from toyvit.data import worlds
+
+    worlds.find(options.name)  # refused before anything heavy is imported
+
+    from toyvit.data import files
     from toyvit.data.baselines import N_FIT, N_SCORED
-    from toyvit.data.cards import check_vacant, export_samples, hash_samples, score_baselines
+    from toyvit.data.exports import check_vacant, export_samples, hash_samples, score_baselines
     from toyvit.report.previews import draw_preview
 
-    worlds.find(options.name)
     if options.samples < 1:
         raise BadInput(f"--samples must be at least 1, got {options.samples}")
     if options.export:
@@ -67,7 +70,7 @@ def prepare_data(options: argparse.Namespace) -> int:
         file = "_".join(["preview", *(word.removeprefix("--task.") for word in words)]) + ".png"
         print(f"preview: {draw_preview(task, files.find_prepared(options.name) / file)}")
     print(
-        f"naive answers, on the first {N_SCORED:,} test pictures or all, "
+        f"baselines, on the first {N_SCORED:,} test pictures or all, "
         f"probes fitted on {N_FIT:,} training pictures or all:"
     )
     for name, score in score_baselines(task).items():
