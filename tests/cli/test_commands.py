@@ -66,7 +66,6 @@ def test_every_command_is_declared_once_and_there_are_at_most_twenty():
     assert set(COMMANDS) - set(LISTED) == {"follow"}  # `train` starts it
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_every_command_needs_no_torch(name):
     lines = run_fresh(name, "--help")

@@ -127,6 +127,7 @@ def add_sweep_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--name", help="folder of the sweep's runs (default: the recipe's name)")
     add_runs_folder(parser, "where it goes (default: runs)")
+
     parser.add_argument(
         "--jobs",
         type=int,
