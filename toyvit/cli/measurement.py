@@ -107,7 +107,9 @@ def list_analyses(options: argparse.Namespace) -> int:
 def describe_analysis(analysis: Analysis) -> str:
     """A few lines of text."""
     facts = {
-        "needs": analysis.needs or "nothing",
+        "computes": analysis.computes,
+        "needs": ", ".join(need.words for need in analysis.needs) or "nothing",
+        "cost": f"{analysis.rough_cost} a checkpoint",
         "source": analysis.source,
         "truth": analysis.truth,
         "null": analysis.null,
@@ -235,7 +237,7 @@ COMMANDS = (
     ),
     Command(
         name="analyses",
-        help="list the analyses: what each needs, who it is from, its truth and its null",
+        help="list the analyses: what each computes, needs and costs, its source, truth and null",
         add_arguments=add_analyses_arguments,
         run=list_analyses,
     ),

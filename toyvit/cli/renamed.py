@@ -7,9 +7,7 @@ import sys
 
 from toyvit.cli.command import Parser
 
-# Old name: new name, one to one.
-OPTIONS = {"--base": "--ablation"}
-ANALYSES = {"flow": "attention_knockout", "knock_outs": "head_ablation"}
+OPTIONS = {"--base": "--ablation"}  # old name: new name, one to one
 
 
 class RenamedOption(argparse.Action):
@@ -45,9 +43,11 @@ def add_old_options(parser: Parser) -> None:
 
 def rename_analysis(name: str) -> str:
     """The name of today of an analysis."""
-    if name in ANALYSES:
-        give_notice("analysis", name, ANALYSES[name])
-    return ANALYSES.get(name, name)
+    from toyvit.analyses.names import RENAMED
+
+    if name in RENAMED:
+        give_notice("analysis", name, RENAMED[name])
+    return RENAMED.get(name, name)
 
 
 def give_notice(what: str, old: str, new: str) -> None:
