@@ -19,6 +19,7 @@ def add_data_arguments(parser: Parser) -> None:
     """[NAME], --preview, --export DIR, --samples N."""
     name = parser.add_argument("name", metavar="NAME", nargs="?", help="without it, the list")
     complete(name, offer_worlds)
+
     parser.add_argument("--preview", action="store_true", help="also draw its first pictures")
     parser.add_argument(
         "--export",

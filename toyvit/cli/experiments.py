@@ -127,6 +127,7 @@ def add_sweep_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--name", help="folder of the sweep's runs (default: the recipe's name)")
     add_runs_folder(parser, "where it goes (default: runs)")
+
     parser.add_argument(
         "--jobs",
         type=int,
@@ -159,20 +160,21 @@ def sweep(options: argparse.Namespace) -> int:
 
     from toyvit.report import draw_sweep
     from toyvit.report.summary import summarize_events
-    from toyvit.sweeping import run_sweep
+    from toyvit.sweeping import gather_table, train_plan, write_table
 
-    table = run_sweep(
+    runs = train_plan(
         plan,
-        folder,
         jobs=options.jobs,
         cluster=options.cluster,
+        label=folder.name,
         images=options.images,
         analyses=read_analyses(options.analyses),
     )
+    table = gather_table(runs)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
     if order := summarize_events(list(plan)):
         print(order)
-    print(f"table: {folder / 'sweep.csv'}")
+    print(f"table: {write_table(table, folder)}")
     for picture in draw_sweep(list(plan), folder):
         print(f"figure: {picture}")
     return 0
