@@ -103,7 +103,7 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.states.mkdir(exist_ok=True)
         versions = {
-            "toyvit": __version__,
+            "toyvit": VERSION,
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
