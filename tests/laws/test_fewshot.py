@@ -74,7 +74,7 @@ def test_classes_that_training_never_shows_are_shown_by_in_context_alone(name):
     for split, factors in seen.items():
         classes = np.concatenate([factors["class"], factors["query"][:, None]], 1)
         if split == "in_context":
-            assert classes.min() == config.n_classes and classes.max() == world.n_known - 1
+            assert classes.min() == config.n_classes and classes.max() == world.n_all_classes - 1
         else:
             assert classes.max() == config.n_classes - 1
     if config.labels == "random":
@@ -199,7 +199,7 @@ def test_drawings_of_a_split_are_its_own_and_no_exemplar_shows_the_query_s(name)
 @every_split
 def test_pairs_name_the_last_copy_of_the_query_s_class(name, split):
     batch, config = MADE[name].eval_batch(split, 40, 3), CONFIGS[name]
-    n_known = MADE[name].world.n_known
+    n_all_classes = MADE[name].world.n_all_classes
     lost = False
     for image, cells in enumerate(batch.content.tolist()):
         labels = list(range(len(cells) - 2 * config.n_pairs, len(cells) - 1, 2))
@@ -211,7 +211,7 @@ def test_pairs_name_the_last_copy_of_the_query_s_class(name, split):
                 and batch.retrieval.query[image] == len(cells) - 1
             )
             assert batch.retrieval.target[image] == matching[-1]
-            assert cells[matching[-1]] - n_known == batch.target[image]
+            assert cells[matching[-1]] - n_all_classes == batch.target[image]
     assert lost == (batch.retrieval is None)
 
 

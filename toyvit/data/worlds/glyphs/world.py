@@ -61,7 +61,7 @@ def render_cells(
 ) -> Tensor:
     """Pictures (image 1 height width) of cells (image row column) that show glyphs by number.
 
-    -1 is the last glyph. Every pixel of every cell gets normal noise, a function of the image's key.
+    -1 is the last glyph. Every pixel of every cell gets normal noise, a function of its image's key.
     """
     n, rows, columns = cells.shape
     side = glyphs.shape[1]
@@ -72,6 +72,13 @@ def render_cells(
         added = draw_normals(keys.astype(np.uint64), "pixels", images[0].size, noise)
         images += added.reshape(images.shape)
     return torch.from_numpy(images)
+
+
+def blank_cells(images: Tensor, hidden: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The pictures with some of their cells grey: `hidden` (image cell) says which."""
+    side = images.shape[2] // grid[0]
+    blank = hidden.unflatten(1, grid).repeat_interleave(side, 1).repeat_interleave(side, 2)
+    return images.masked_fill(blank[:, None], 0)
 
 
 class PairsWorld(World):
