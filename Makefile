@@ -10,10 +10,11 @@ QUICK := performance,by_factor,attention,composition,probes,norms,lens,attributi
 RUN ?= $(TOY)/induction
 LOGDIR ?= runs
 SEEDS ?= 1
+MINUTES ?= 5
 PAGE ?= runs
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup data train-toy train-mnist tensorboard measure report replicate notebook bench docs check test clean
+.PHONY: help setup data train-toy train-mnist tensorboard measure report replicate notebook bench docs check test test-data fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -71,8 +72,14 @@ check: setup ## format, lint and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-test: setup ## run the whole test suite
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+test: setup ## run the whole test suite, which needs nothing beside this folder
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not data"
+
+test-data: setup ## run the tests of the collected data itself, which TOYVIT_DATA must name
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m data
+
+fuzz: setup ## search for MINUTES (default 5) for examples that break a property; they are kept in tests/cases
+	$(VENV)/bin/python -m tests.fuzz --minutes $(MINUTES)
 
 clean: ## remove caches and the virtual environment; runs and data stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

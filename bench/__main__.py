@@ -16,7 +16,7 @@ import torch
 
 from bench import batches, checkpoints, circuits, dsprites, lightning, measuring, sweeping, training
 from bench.timing import Result, table
-from toyvit.cli.parser import Parser
+from toyvit.cli.command import Parser
 from toyvit.errors import BadInput, choose
 
 SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {

@@ -7,7 +7,7 @@ from itertools import cycle
 
 from bench.lightning import update
 from bench.timing import Result, interleave
-from toyvit.data.tasks import build_task, resolve_config
+from toyvit.data.task import build_task, resolve_config
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
 from toyvit.train.datamodule import BatchStream
@@ -25,12 +25,12 @@ def timed(name: str, repeats: int) -> Result:
     """The batches of a recipe that are drawn together, against the updates they feed."""
     run = resolve_config(RECIPES[name]())
     model, stream = ViT(run.model), BatchStream(build_task(run.task), run)
-    adam, n = build_optimizer(model, run.train), stream.at_once
-    starts, latest = cycle(range(1, 10_001, n)), list(stream.batches(range(1, n + 1)))
+    adam, n = build_optimizer(model, run.train), stream.n_together
+    starts, latest = cycle(range(1, 10_001, n)), list(stream.draw_batches(range(1, n + 1)))
 
     def draw() -> None:
         start = next(starts)
-        latest[:] = stream.batches(range(start, start + n))
+        latest[:] = stream.draw_batches(range(start, start + n))
 
     def step() -> None:
         for batch in latest:

@@ -13,7 +13,8 @@ from bench.timing import Result, interleave
 from bench.training import CASES, CLASSES
 from toyvit.config import ModelConfig
 from toyvit.model import ViT
-from toyvit.runs.folder import RunFolder, name_checkpoint
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.manifest import name_checkpoint
 
 BAR = 2.0  # milliseconds on the clock
 MODELS = {name: replace(CASES[name][0], n_channels=1, n_classes=CLASSES) for name in CASES}

@@ -12,7 +12,7 @@ from bench.timing import Result, interleave
 from toyvit.analyses import ANALYSES
 from toyvit.circuits.patching import iterate_patched
 from toyvit.config import ModelConfig
-from toyvit.data.tasks import build_task, resolve_config
+from toyvit.data.task import build_task, resolve_config
 from toyvit.measuring import run_analyses
 from toyvit.model import ViT
 from toyvit.model.forward import run_model, trace

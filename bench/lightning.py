@@ -8,20 +8,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 
 from bench.timing import Result, interleave
 from toyvit.config import RunConfig, learning_rate
-from toyvit.data.tasks import Batch, accuracy, build_task, loss, resolve_config
+from toyvit.data.task import Batch, accuracy, build_task, loss, resolve_config
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder
 from toyvit.train import fit
 from toyvit.train.datamodule import BatchStream
 from toyvit.train.module import build_optimizer
-from toyvit.train.snapshots import N_KEPT_STATES, plan_checkpoints, save_state
+from toyvit.train.snapshots import plan_checkpoints, plan_states
+from toyvit.train.states import TrainingState, save_state
 
 BAR = 1.10
 STEPS, CHECKPOINTS = 600, 100
@@ -51,9 +51,7 @@ class Bare:
         self.frozen: Batch = made.eval_batch(
             "validation", run.train.n_validation, run.seeds.measure
         )
-        self.kept = {
-            round(run.train.steps * part / N_KEPT_STATES) for part in range(N_KEPT_STATES + 1)
-        }
+        self.state_steps = plan_states(run.train.steps)
         self.lines: list[str] = []
 
     def train(self) -> None:
@@ -84,10 +82,9 @@ class Bare:
         with self.folder.metrics.open("a") as file:
             file.write("".join(self.lines))
         self.lines.clear()
-        if step in self.kept:
-            save_state(
-                self.folder, SimpleNamespace(step=step, model=self.model), self.adam, keep=True
-            )  # type: ignore[arg-type]
+        if step in self.state_steps:
+            state = TrainingState(step, self.model.state_dict(), self.adam.state_dict())
+            save_state(self.folder, state, keep=True)
 
 
 def same(one: Path, other: Path) -> None:

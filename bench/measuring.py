@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bench.timing import Result, interleave
 from toyvit.analyses import select_analyses
-from toyvit.data.tasks import build_task, resolve_config
+from toyvit.data.task import build_task, resolve_config
 from toyvit.measuring import run_analyses
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES

@@ -26,8 +26,7 @@ import torch
 from torch import Tensor
 
 from toyvit.config import InductionConfig, ModelConfig, PointersConfig
-from toyvit.data.task import Batch, Counterfactual
-from toyvit.data.tasks import build_task
+from toyvit.data.task import Batch, Counterfactual, build_task
 from toyvit.data.worlds.glyphs.world import draw_glyph_bank
 from toyvit.model import ViT
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
 from PIL import Image
 
 from toyvit.cli.overrides import apply_task_overrides
+from toyvit.data import worlds
 from toyvit.data.cards import build_arrays, hash_samples, score_baselines
-from toyvit.data.questions import name_data_set
-from toyvit.data.tasks import WORLDS, Task, build_task
+from toyvit.data.task import Task, build_task
 from toyvit.recipes import RECIPES
 from toyvit.report.previews import build_preview, draw_preview
 
@@ -26,8 +26,19 @@ SECTIONS = (
     "Licence.",
     "To make it again.",
 )
-COLLECTED = ("mnist", "omniglot")  # their files are looked for under TOYVIT_DATA
-every_card = pytest.mark.parametrize("name", WORLDS)
+COLLECTED = ("mnist", "omniglot")
+every_card = pytest.mark.parametrize("name", worlds.NAMES)
+
+
+def genuine(name: str, options: str = "") -> ParameterSet:
+    """A card's parameters; where their numbers are those of collected pictures, only with the real data."""
+    collected = name in COLLECTED or any(word in options for word in COLLECTED)
+    return pytest.param(name, options, marks=[pytest.mark.data] * collected)
+
+
+every_card_and_its_data = pytest.mark.parametrize(
+    ("name", "options"), [genuine(name) for name in worlds.NAMES]
+)
 
 
 def card(name: str) -> str:
@@ -35,12 +46,7 @@ def card(name: str) -> str:
 
 
 def made(name: str, options: str = "") -> Task:
-    if (
-        name in COLLECTED or any(word in options for word in COLLECTED)
-    ) and "TOYVIT_DATA" not in os.environ:
-        pytest.skip("its files are looked for under TOYVIT_DATA")
-    default = WORLDS[name][0]()
-    return build_task(apply_task_overrides(default.config, options.split())) if options else default
+    return build_task(apply_task_overrides(worlds.find(name).default, options.split()))
 
 
 def rows(text: str) -> list[list[str]]:
@@ -64,9 +70,9 @@ def stated(name: str) -> dict[str, dict[str, str]]:
 
 
 def test_every_card_has_its_data_set():
-    assert {path.parent.name for path in CARDS.glob("*/README.md")} == set(WORLDS)
+    assert {path.parent.name for path in CARDS.glob("*/README.md")} == set(worlds.NAMES)
     index = (CARDS / "README.md").read_text()
-    assert all(f"]({name}/README.md)" in index for name in WORLDS)
+    assert all(f"]({name}/README.md)" in index for name in worlds.NAMES)
 
 
 @every_card
@@ -90,10 +96,7 @@ def test_a_card_is_whole(name):
 
 @every_card
 def test_a_card_is_true(name):
-    world_task, text = made(name), card(name)
-    world = world_task.world
-    found = re.search(r"first 1,000 training samples: `([0-9a-f]{64})`", text)
-    assert found and found[1] == hash_samples(world_task)
+    world, text = made(name).world, card(name)
     for split in world.sizes:
         assert f"`{split}`" in text, split
     for factor, n_values in world.factors.items():
@@ -105,22 +108,28 @@ def test_a_card_is_true(name):
         )
 
 
+@every_card_and_its_data
+def test_the_checksum_of_a_card_is_true(name, options):
+    stated_one = re.search(r"first 1,000 training samples: `([0-9a-f]{64})`", card(name))
+    assert stated_one and stated_one[1] == hash_samples(made(name, options))
+
+
 def check_scores(name: str, options: str) -> None:
     found = {score: f"{value:.3f}" for score, value in score_baselines(made(name, options)).items()}
     assert found == stated(name)[options or "default"]
 
 
 @pytest.mark.slow
-@every_card
-def test_the_naive_scores_of_a_card_are_what_its_command_prints(name):
-    check_scores(name, "")
+@every_card_and_its_data
+def test_the_naive_scores_of_a_card_are_what_its_command_prints(name, options):
+    check_scores(name, options)
+
+
+OTHER_FORMS = [genuine(name, head) for name in worlds.NAMES for head in stated(name) if head != "default"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [(name, head) for name in WORLDS for head in stated(name) if head != "default"],
-)
+@pytest.mark.parametrize(("name", "options"), OTHER_FORMS)
 def test_the_naive_scores_of_other_forms_are_true_too(name, options):
     check_scores(name, options)
 
@@ -144,8 +153,8 @@ def test_what_an_export_holds_is_written_down(name):
 
 @pytest.mark.slow
 @every_card
-def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
-    """White is +1, black is -1 (0 where nothing is below), each picture has its target; the file kept is this one and small."""
+def test_a_preview_shows_pictures_as_the_model_sees_them(name):
+    """White is +1, black is -1 (0 where nothing is below), each picture has its target."""
     world_task = made(name)
     figure, batch = build_preview(world_task), world_task.draw_batch(0, "train", range(4))
     panels = [panel for panel in figure.axes if panel.images]
@@ -172,7 +181,15 @@ def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
             assert " ".join(said) == (
                 world_task.class_names[int(target)] if world_task.class_names else str(int(target))
             )
-    kept, again = CARDS / name / "preview.png", draw_preview(world_task, tmp_path / "preview.png")
+
+
+@pytest.mark.slow
+@every_card_and_its_data
+def test_the_preview_of_a_card_is_kept_and_small(name, options, tmp_path):
+    kept, again = (
+        CARDS / name / "preview.png",
+        draw_preview(made(name, options), tmp_path / "preview.png"),
+    )
     assert kept.stat().st_size < 50_000
     old, new = (
         np.asarray(Image.open(path).convert("L").resize((90, 60)), float) for path in (kept, again)
@@ -183,6 +200,4 @@ def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_is_told_its_data_set(recipe):
     config = RECIPES[recipe]().task
-    name = name_data_set(config)
-    if name not in COLLECTED or "TOYVIT_DATA" in os.environ:
-        assert made(name).world.name == build_task(config).world.name
+    assert made(config.data_set).world.name == build_task(config).world.name

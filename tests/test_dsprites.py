@@ -101,9 +101,7 @@ def test_pictures_are_those_of_a_slow_rasteriser():
         assert np.array_equal(image, slow_image(number)), number
 
 
-@pytest.mark.skipif(
-    "TOYVIT_DATA" not in os.environ, reason="genuine pictures are looked for under TOYVIT_DATA"
-)
+@pytest.mark.data
 def test_genuine_pictures_are_reproduced():
     with np.load(Path(os.environ["TOYVIT_DATA"]) / "dsprites/dsprites_downsampled.npz") as file:
         genuine, numbers = file["imgs"], file["original_dataset_indices"]

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from tests.analyses.test_fourier import chosen, trigonometric
 from toyvit.config import AdditionConfig
-from toyvit.data.tasks import build_task, loss, resolve_config
+from toyvit.data.task import build_task, loss, resolve_config
 from toyvit.dynamics import checkpoints
 from toyvit.errors import BadInput
 from toyvit.model import ViT
@@ -249,12 +249,12 @@ def test_progress_of_another_task_is_refused(tmp_path):
 
 @pytest.mark.parametrize("recipe", ["induction-smoke", "digits"])
 def test_the_mean_over_pictures_is_the_loss(recipe):
-    trajectory = Planted(recipe, (0, 2), lambda model, step: model.head.weight.mul_(1 + step))
-    batch = build_task(trajectory.config.task).eval_batch("test", 12, 0)
-    curves = checkpoints.record_example_losses(trajectory, batch)
+    run = Planted(recipe, (0, 2), lambda model, step: model.head.weight.mul_(1 + step))
+    batch = build_task(run.config.task).eval_batch("test", 12, 0)
+    curves = checkpoints.record_example_losses(run, batch)
     assert curves.shape == (2, 12) and list(curves.index) == [0, 2]
     for step in (0, 2):
-        logits = run_model(trajectory.bare_model(step), batch.images)
+        logits = run_model(run.bare_model(step), batch.images)
         assert curves.loc[step].mean() == pytest.approx(loss(logits, batch.target).item(), rel=1e-5)
 
 

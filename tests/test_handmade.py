@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.handmade import Handmade, half_ignored, induction_head, two_hop_pointer
 from toyvit.analyses import ANALYSES
 from toyvit.config import InductionConfig, PointersConfig
-from toyvit.data.tasks import accuracy
+from toyvit.data.task import accuracy
 from toyvit.model import ViT
 from toyvit.model.forward import ablate_heads, run_model, trace
 from toyvit.model.taps import editing

@@ -14,7 +14,7 @@ from tests.analyses.planted import model_for
 from tests.handmade import GAIN, empty, look, with_norm
 from toyvit.analyses import ANALYSES
 from toyvit.config import InductionConfig
-from toyvit.data.tasks import Batch, accuracy, build_task
+from toyvit.data.task import Batch, accuracy, build_task
 from toyvit.errors import BadInput
 from toyvit.instruments.key_value import (
     average_by_class,
@@ -35,7 +35,7 @@ from toyvit.model.forward import run_model, trace
 CONFIG = InductionConfig(
     rows=1, columns=3, n_items=8, n_labels=8, noise=0
 )  # item, label, the same item again
-few = settings(deadline=None, derandomize=True, max_examples=30)
+few = settings(max_examples=30)
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

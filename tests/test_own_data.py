@@ -12,7 +12,7 @@ import torch
 
 from toyvit.__main__ import main
 from toyvit.config import ClassifyConfig, PointersConfig
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.recipes import RECIPES
 
 
@@ -331,11 +331,11 @@ def test_a_form_that_cannot_be_made_is_refused(capsys, words, says):
 
 
 def test_data_lists_every_set_and_its_recipes(capsys):
-    from toyvit.data.tasks import WORLDS
+    from toyvit.data import worlds
 
     assert main(["data"]) == 0
     *said, last = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in said] == list(WORLDS)
+    assert [line.split()[0] for line in said] == list(worlds.NAMES)
     told = [
         recipe
         for line in said

@@ -23,6 +23,10 @@ class BadField(BadInput):
         return f"{self.record}.{self.field} {self.problem}"
 
 
+class NotInstalled(BadInput):
+    """What a run needs comes from a package that is not here; the message names what to install."""
+
+
 class Diverged(ArithmeticError):
     """The training loss became NaN or infinite. The command line prints the message and exits with 3."""
 

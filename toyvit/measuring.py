@@ -18,7 +18,7 @@ from toyvit.analyses import Analysis, explain_skipped, select_analyses
 from toyvit.clamps.patterns import apply_clamps, needs_retrieval
 from toyvit.config import RunConfig
 from toyvit.data.baselines import fit_baselines
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.forward import trace

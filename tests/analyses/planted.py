@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.laws.worlds import CONFIGS, MADE
 from toyvit.config import ModelConfig
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.model import ViT
 from toyvit.model.forward import trace
 

@@ -12,7 +12,7 @@ from tests.analyses.planted import OPTIONS, model_for, traced
 from tests.laws.models import BASE
 from tests.laws.worlds import CONFIGS, MADE
 from toyvit.analyses import ANALYSES, behaviour
-from toyvit.data.tasks import accuracy, loss
+from toyvit.data.task import accuracy, loss
 from toyvit.model import ViT
 from toyvit.model.forward import ablate_heads, run_model
 from toyvit.model.taps import editing, replacing

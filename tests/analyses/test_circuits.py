@@ -17,8 +17,7 @@ from toyvit.circuits.patching import (
     run_attention_knockout,
     select_tokens,
 )
-from toyvit.data.task import score_class_baselines
-from toyvit.data.tasks import loss
+from toyvit.data.task import loss, score_class_baselines
 from toyvit.model.forward import run_model, trace
 from toyvit.model.taps import editing
 

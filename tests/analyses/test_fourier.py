@@ -15,7 +15,7 @@ from tests.analyses.planted import OPTIONS, model_for
 from tests.laws.worlds import CONFIGS, MADE
 from toyvit.analyses import ANALYSES, fourier
 from toyvit.config import AdditionConfig
-from toyvit.data.tasks import loss
+from toyvit.data.task import loss
 
 ADDITIONS = [name for name, config in CONFIGS.items() if isinstance(config, AdditionConfig)]
 
@@ -43,7 +43,7 @@ def noise(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(p=st.integers(3, 24), data=st.data())
 def test_trigonometric_logits(p, data):
     """All of the variance is in their frequencies; restricted they are the same, excluded nothing is left."""
@@ -58,7 +58,7 @@ def test_trigonometric_logits(p, data):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(p=st.integers(3, 16), seed=st.integers(0, 99))
 def test_what_is_kept_and_what_is_taken_out_add_up(p, seed):
     logits, keys = noise(p * p, p, seed=seed), noise(p // 2, seed=seed) > 0

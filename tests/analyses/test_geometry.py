@@ -30,7 +30,7 @@ def with_variances(variances, n=400, seed=0):
     return white * torch.as_tensor(variances, dtype=torch.double).sqrt() @ rotation(d, seed) + 5
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rank=st.integers(1, 12), scale=st.floats(1e-2, 1e2), seed=st.integers(0, 9))
 def test_planted_ranks(rank, scale, seed):
     """n equal directions among 12 are n, whatever their scale, rotation and mean."""
@@ -91,7 +91,7 @@ def biased(x, y):
     return ((x.T @ y).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())).item()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(n=st.integers(4, 30), d=st.integers(1, 9), seed=st.integers(0, 99), scale=st.floats(0.1, 10))
 def test_cka_is_the_published_form_and_does_not_see_rotations(n, d, seed, scale):
     x, y = normal(n, d, seed=seed) + 3, normal(n, 4, seed=seed + 1)

@@ -13,7 +13,7 @@ from tests.handmade import induction_head
 from toyvit.analyses import heads
 from toyvit.analyses.induction import find_prefix_targets
 from toyvit.config import InductionConfig
-from toyvit.data.tasks import Batch, build_task
+from toyvit.data.task import Batch, build_task
 from toyvit.model import ViT
 from toyvit.model.forward import trace
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.analyses.planted import behind, model_for, one_hot, random, traced, uniform
 from toyvit.analyses import induction
-from toyvit.data.tasks import Retrieval
+from toyvit.data.task import Retrieval
 
-few = settings(deadline=None, derandomize=True, max_examples=30)
+few = settings(max_examples=30)
 prefixes = pytest.mark.parametrize("n_prefix", [0, 1, 3])
 contents = st.lists(st.integers(0, 3), min_size=3, max_size=10)
 RETRIEVAL = Retrieval(

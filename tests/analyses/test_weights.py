@@ -13,7 +13,7 @@ from tests.handmade import empty, half_ignored, induction_head, look, two_hop_po
 from toyvit.analyses import ANALYSES, attention, weights
 from toyvit.analyses.induction import score_copying
 from toyvit.config import InductionConfig
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.errors import BadInput
 from toyvit.instruments.weight_circuits import (
     centre_scores,
@@ -79,7 +79,7 @@ def test_the_norm_is_folded_into_what_reads_only(norm):
         for part, other in zip(parts[:3], plain[:3], strict=True)
     )
     ones = torch.ones(1, 16)
-    assert (fold_norm(model.blocks[1].ln1, norm, ones).abs().max() < 1e-6) == (norm == "layer")
+    assert (fold_norm(model.blocks[1].ln1, ones).abs().max() < 1e-6) == (norm == "layer")
 
 
 @pytest.mark.parametrize("width", [1, 4, 8])

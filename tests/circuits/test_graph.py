@@ -69,7 +69,7 @@ def test_starting_at_the_first_cut_is_the_whole_forward_pass(case, seed):
     check_resumes(CASES[case], seed)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(configs(), st.integers(0, 99))
 def test_the_same_for_any_model(config, seed):
     check_both_ends(config)

@@ -39,7 +39,7 @@ def test_the_last_layer_at_the_read_out_is_the_answer(case):
     check_last(CASES[case])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(configs())
 def test_the_same_for_any_model(config):
     check_last(config)

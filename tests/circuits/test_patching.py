@@ -80,7 +80,7 @@ def test_starting_at_the_change_is_the_whole_forward_pass(case, site):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(configs(), st.sampled_from(list(PATCHABLE)))
 def test_the_same_for_any_model(config, site):
     if site in sites_of(config):

@@ -49,7 +49,7 @@ def share_of_labels(made: Task, batch: Batch) -> dict[str, float]:
     right, nats = [], []
     for image, answer in enumerate(batch.target.tolist()):
         cells = batch.content[image].tolist()
-        labels = [cells[place] - made.world.n_known for place in range(len(cells) - 2, -1, -2)][
+        labels = [cells[place] - made.world.n_all_classes for place in range(len(cells) - 2, -1, -2)][
             : made.config.n_pairs
         ]
         counts = Counter(labels)

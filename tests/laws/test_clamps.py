@@ -14,16 +14,16 @@ from toyvit.clamps.patterns import (
     PATTERNS,
     ClampedViT,
     active_clamps,
-    allowed_keys,
     apply_clamps,
     build_clamp_tap,
     needs_retrieval,
 )
 from toyvit.clamps.weights import check_clamps, hold_weight_clamps, start_weight_clamps
 from toyvit.config import Clamp, ModelConfig, TrainConfig
-from toyvit.data.tasks import Retrieval, build_task, resolve_config
+from toyvit.data.task import Retrieval, build_task, resolve_config
 from toyvit.errors import BadInput
 from toyvit.model.forward import trace
+from toyvit.model.options import allowed_keys
 from toyvit.model.taps import editing
 from toyvit.recipes import RECIPES
 from toyvit.train.datamodule import BatchStream
@@ -168,7 +168,7 @@ def trained(run, prepare=lambda model: None):
     seen = [{name: weight.clone() for name, weight in system.model.state_dict().items()}]
     for step in range(1, run.train.steps + 1):
         adam.zero_grad()
-        system.training_step(next(stream.batches(range(step, step + 1))), 0).backward()
+        system.training_step(next(stream.draw_batches(range(step, step + 1))), 0).backward()
         system.configure_gradient_clipping(adam)
         with hold_weight_clamps(system.model, run.train.clamps, system.step):
             adam.step()

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.laws.worlds import CONFIGS, MADE, SPLITS, some
-from toyvit.data.collected import load_collected
 from toyvit.data.world import CollectedWorld
+from toyvit.data.worlds.digits.world import Digits
 from toyvit.data.worlds.dsprites import drawing
 from toyvit.data.worlds.dsprites.drawing import SIZES
 from toyvit.data.worlds.dsprites.world import split_outlines
@@ -137,7 +137,7 @@ def test_the_counterfactuals_of_pairs_change_the_cells_they_should(name, what, c
 
 
 def test_collected_pictures_have_no_counterfactuals():
-    world = load_collected("digits")
+    world = Digits()
     with pytest.raises(BadInput, match="no counterfactual pairs"):
         world.change_factor(world.sample(0, "test", np.arange(2)), "class", np.array([0, 1]))
     assert MADE["classify"].draw_batch(0, "test", range(3)).counterfactuals is None
@@ -146,7 +146,7 @@ def test_collected_pictures_have_no_counterfactuals():
 def test_the_digits_splits_share_no_row():
     from sklearn.datasets import load_digits
 
-    data, world = load_digits(), load_collected("digits")
+    data, world = load_digits(), Digits()
     found = np.concatenate(
         [
             np.column_stack([world.images[rows].reshape(len(rows), -1), world.known["class"][rows]])

@@ -24,7 +24,7 @@ DRAWS = {
     "normals": draw_normals,
     "uniforms": draw_uniforms,
 }
-few = settings(deadline=None, derandomize=True, max_examples=40)
+few = settings(max_examples=40)
 
 
 @few

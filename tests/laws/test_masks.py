@@ -104,7 +104,7 @@ SAYS = {
 }
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.sampled_from(list(SAYS)),
     st.integers(1, 4),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from itertools import combinations
 
 import numpy as np
@@ -15,12 +14,12 @@ from sklearn.linear_model import RidgeClassifier
 from toyvit.config import CountingConfig, ObjectsConfig, SortOfClevrConfig
 from toyvit.data.placement import find_overlaps, place_apart
 from toyvit.data.random import make_sample_keys
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.data.worlds.objects.world import LEAST, SIDE, load_stamps
 from toyvit.data.worlds.sort_of_clevr import world
 from toyvit.errors import BadInput
 
-SOURCES = ["glyphs", "dsprites", *(["mnist"] if "TOYVIT_DATA" in os.environ else [])]
+SOURCES = ["glyphs", "dsprites", "mnist"]
 every_source = pytest.mark.parametrize("source", SOURCES)
 
 

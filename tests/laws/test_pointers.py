@@ -9,9 +9,9 @@ import torch
 from tests.laws.worlds import CONFIGS, MADE, patches, splits
 from toyvit.config import PointersConfig
 from toyvit.data.baselines import fit_baselines, score_linear_probe, score_patch_probes
-from toyvit.data.collected import load_collected
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.data.worlds.glyphs.world import draw_glyph_bank
+from toyvit.data.worlds.mnist.world import load_mnist
 from toyvit.data.worlds.pointers.world import load_drawings
 from toyvit.errors import BadInput
 
@@ -19,9 +19,6 @@ NAMES = [name for name in CONFIGS if isinstance(CONFIGS[name], PointersConfig)]
 every_pointer = pytest.mark.parametrize("name", NAMES)
 every_split = pytest.mark.parametrize(
     ("name", "split"), [(name, split) for name in NAMES for split in splits(name)]
-)
-needs_mnist = pytest.mark.skipif(
-    "pointers mnist" not in CONFIGS, reason="MNIST is looked for under TOYVIT_DATA"
 )
 
 
@@ -128,7 +125,6 @@ def test_another_pointer_changes_the_answer_and_one_cell(name):
     ).any()
 
 
-@needs_mnist
 def test_mnist_s_splits_share_no_drawing():
     """Every cell is a digit of its own split of MNIST, averaged over 2 x 2 pixels, of the class that it should be."""
     made = build_task(PointersConfig(source="mnist", noise=0))
@@ -138,7 +134,7 @@ def test_mnist_s_splits_share_no_drawing():
         ("test", "test"),
         ("held_out", "test"),
     ):
-        mnist = load_collected("mnist")
+        mnist = load_mnist()
         images, labels = mnist.images[mnist.splits[of]], mnist.known["class"][mnist.splits[of]]
         pooled = (
             images.reshape(-1, 14, 2, 14, 2).astype(np.int64).sum((2, 4)).reshape(len(images), -1)
@@ -150,7 +146,6 @@ def test_mnist_s_splits_share_no_drawing():
             assert [known[row.tobytes()] for row in shown] == batch.content[:, cell].tolist()
 
 
-@needs_mnist
 def test_every_drawing_of_mnist_can_be_shown():
     pictures, first = load_drawings()
     assert (
@@ -160,8 +155,8 @@ def test_every_drawing_of_mnist_can_be_shown():
         and first[20] == 60000
     )
     counts = [
-        np.bincount(load_collected("mnist").known["class"][rows]).tolist()
-        for rows in load_collected("mnist").splits.values()
+        np.bincount(load_mnist().known["class"][rows]).tolist()
+        for rows in load_mnist().splits.values()
     ]
     assert np.diff(first).tolist() == [count for split in counts for count in split]
 
@@ -185,11 +180,7 @@ def test_an_impossible_setting_is_one_clear_line(values, message):
 
 @pytest.mark.parametrize(
     ("name", "most_of_a_patch"),
-    [
-        ("pointers", 0.27),
-        ("pointers 2 hops", 0.22),
-        *([("pointers mnist", 0.27)] * ("pointers mnist" in CONFIGS)),
-    ],
+    [("pointers", 0.27), ("pointers 2 hops", 0.22), ("pointers mnist", 0.27)],
 )
 def test_no_linear_reader_of_pixels_knows_where_to_look(name, most_of_a_patch):
     """All pixels give no more than the bag of values; one block gives its own share: 1/8 + 7/8 * 1/8 with one hop."""

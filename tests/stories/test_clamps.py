@@ -11,7 +11,7 @@ import torch
 from tests.stories.processes import contents
 from tests.stories.test_resume import same_bits
 from toyvit.__main__ import main
-from toyvit.data.tasks import accuracy, build_task
+from toyvit.data.task import accuracy, build_task
 from toyvit.errors import BadInput
 from toyvit.measuring import measure
 from toyvit.model.forward import trace

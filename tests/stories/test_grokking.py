@@ -7,7 +7,7 @@ from PIL import Image
 
 from toyvit.__main__ import main
 from toyvit.analyses.llc import LlcConfig, estimate_llc
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.measuring import measure
 from toyvit.report import draw, grokking
 from toyvit.runs.handle import Run, load_table

@@ -9,7 +9,7 @@ import pytest
 
 from tests.stories.processes import SMALL, contents
 from toyvit.__main__ import main
-from toyvit.data.collected import load_collected
+from toyvit.data.worlds.mnist.world import load_mnist
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.runs.handle import Run
@@ -217,7 +217,7 @@ def test_mnist_without_network(tmp_path, monkeypatch, capsys):
     def offline(*args, **kwargs):
         raise URLError("no network")
 
-    load_collected.cache_clear()  # another test may have read MNIST
+    load_mnist.cache_clear()  # another test may have read MNIST
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOYVIT_DATA", raising=False)
     monkeypatch.setattr(torchvision.datasets.MNIST, "download", offline)

@@ -18,11 +18,12 @@ from tests.stories.processes import SMALL, finish, kill, toyvit, wait_for
 from toyvit.__main__ import main
 from toyvit.cli.overrides import expand_variants
 from toyvit.config import replace_seed
+from toyvit.dynamics.transitions import find_first_step
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import load_table
-from toyvit.sweeping import find_first_at_most, gather_table, halve_best_baseline
+from toyvit.sweeping import gather_table, halve_best_baseline
 
 SHORT = [*SMALL, "--train.steps", "50", "--analyses", "performance", "--images", "32"]
 
@@ -117,7 +118,7 @@ def test_the_step_of_half_the_naive_loss():
         and halve_best_baseline({"accuracy.uniform": 0.2}) is None
     )
     curve = pd.Series([1.6, 0.6, 0.3, 0.4, 0.1], index=[0, 10, 20, 30, 40])
-    assert find_first_at_most(curve, 0.3) == 20 and find_first_at_most(curve, 0.05) is None
+    assert find_first_step(curve <= 0.3) == 20 and find_first_step(curve <= 0.05) is None
 
 
 def test_performance_is_measured_whatever_is_asked_for(tmp_path):

@@ -142,9 +142,12 @@ def become(message: dict[str, Any], files: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    import toyvit.sweep  # noqa: F401  every other module that a command takes long to import comes with it
+    import toyvit.sweeping  # noqa: F401  every other module that a command takes long to import comes with it
     from joblib.externals.loky.backend.context import set_start_method
 
+    from tests import standins
+
+    standins.trust()
     set_start_method("fork")  # workers of a command too
     serve(socket.socket(fileno=int(sys.argv[1])))
     runpy.run_module("toyvit", run_name="__main__", alter_sys=True)

@@ -29,7 +29,7 @@ from toyvit.analyses import (
     weights,
 )
 from toyvit.config import ModelConfig
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from toyvit import stats
 from toyvit.circuits.patching import connect_objects
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.model import ViT
 
 Pattern = Float[Tensor, "image head query key"]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toyvit.config import ModelConfig
-from toyvit.data.tasks import Batch, accuracy, loss
+from toyvit.data.task import Batch, accuracy, loss
 from toyvit.model import ViT
 from toyvit.model.forward import ablate_heads, run_model
 

@@ -18,7 +18,7 @@ from toyvit.circuits.patching import (
     run_attention_knockout,
     select_tokens,
 )
-from toyvit.data.tasks import Batch, loss
+from toyvit.data.task import Batch, loss
 from toyvit.instruments.attribution import SITES, attribute_components, attribute_patches
 from toyvit.model import ViT
 from toyvit.model.forward import run_model

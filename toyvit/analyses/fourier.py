@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from toyvit.data.tasks import Batch, OperandTable, loss
+from toyvit.data.task import Batch, OperandTable, loss
 from toyvit.model import ViT
 from toyvit.model.forward import trace as traced
 

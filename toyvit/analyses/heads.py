@@ -23,7 +23,7 @@ from toyvit.analyses.weights import (
     score_copied,
     simulate_copying,
 )
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.instruments.weight_circuits import ov_circuit
 from toyvit.model import ViT
 

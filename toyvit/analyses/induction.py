@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from toyvit.analyses.attention import Pattern
-from toyvit.data.tasks import Batch, Retrieval
+from toyvit.data.task import Batch, Retrieval
 from toyvit.model import ViT
 
 

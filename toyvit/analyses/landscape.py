@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from toyvit.analyses.llc import Loss, Weights, build_loss
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.model import ViT
 
 SMALL = 8  # pictures in a small batch of the gradient noise scale

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.data.tasks import Batch, accuracy
+from toyvit.data.task import Batch, accuracy
 from toyvit.instruments import lenses
 from toyvit.instruments.lenses import (
     apply_logit_lens,

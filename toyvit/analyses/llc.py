@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
 from toyvit.config.fields import Checked, number
-from toyvit.data.tasks import Batch
-from toyvit.data.tasks import loss as task_loss
+from toyvit.data.task import Batch
+from toyvit.data.task import loss as task_loss
 from toyvit.model import ViT
 from toyvit.model.forward import run_model
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.instruments.key_value import average_by_class, read_values, select_readout
 from toyvit.model import ViT
 

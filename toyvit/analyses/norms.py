@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.model import ViT
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from toyvit.analyses.probes import PENALTY, split_groups
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.model import ViT
 from toyvit.stats import (
     encode_one_hot,

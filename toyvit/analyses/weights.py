@@ -11,7 +11,7 @@ from torch import Tensor
 
 from toyvit.analyses.attention import list_families
 from toyvit.analyses.induction import score_copying
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.instruments.weight_circuits import (
     centre_scores,
     find_singular_directions,

@@ -16,7 +16,7 @@ from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from toyvit.config import TaskConfig
-from toyvit.data.tasks import Task, accuracy, build_task
+from toyvit.data.task import Task, accuracy, build_task
 
 N_FIT, N_SCORED = 2000, 1000
 Pictures = tuple[

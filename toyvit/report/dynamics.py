@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toyvit.config import learning_rate
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.dynamics.checkpoints import compare_checkpoints
 from toyvit.dynamics.checkpoints import measure_updates as distances
 from toyvit.dynamics.transitions import Transition, detect_in_curve

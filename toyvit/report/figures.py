@@ -62,7 +62,7 @@ def draw_phase_transition(path: Path, control: Path | None = None) -> Figure:
 
 def _attended_cells(path: Path) -> list[tuple[float, str]]:
     """What the two masses are for attention spread evenly: over the label cells, and over a label cell's own past."""
-    from toyvit.data.tasks import build_task
+    from toyvit.data.task import build_task
     from toyvit.runs.handle import Run
 
     run = Run(path).config

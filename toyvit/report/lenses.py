@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toyvit.config import ModelConfig
-from toyvit.data.tasks import Task, build_task
+from toyvit.data.task import Task, build_task
 from toyvit.instruments.attribution import SITES, attribute_patches
 from toyvit.instruments.lenses import RESIDUALS, apply_logit_lens, stack_residuals
 from toyvit.model.forward import trace

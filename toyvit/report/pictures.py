@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from toyvit.clamps.patterns import apply_clamps
-from toyvit.data.tasks import Batch, Task, build_task
+from toyvit.data.task import Batch, Task, build_task
 from toyvit.model import ViT
 from toyvit.model.forward import run_model, trace
 from toyvit.report.figures import BLUE, GREEN, ORANGE

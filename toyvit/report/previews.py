@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from toyvit.data.tasks import Batch, Task
+from toyvit.data.task import Batch, Task
 from toyvit.report.figures import BLUE, ORANGE
 from toyvit.report.pictures import (
     find_black,

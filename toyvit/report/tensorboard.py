@@ -22,7 +22,7 @@ from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import custom_scalars, image, text
 
 from toyvit.config import learning_rate
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.model import ViT
 from toyvit.model.forward import run_model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.config import ObjectsConfig
-from toyvit.data.collected import load_small_digits
 from toyvit.data.placement import list_box_pixels, place_apart
 from toyvit.data.random import draw_integers, draw_normals, make_sample_keys
 from toyvit.data.task import Batch, Task, ask_target, score_class_baselines
 from toyvit.data.world import Factors, World, add_held_out
 from toyvit.data.worlds.dsprites import drawing
 from toyvit.data.worlds.glyphs.world import CELL, draw_glyph_bank
+from toyvit.data.worlds.mnist.world import load_small_digits
+from toyvit.data.worlds.objects.config import ObjectsConfig
 from toyvit.errors import BadInput
 
 SPLITS = ("train", "validation", "test")
@@ -94,7 +94,7 @@ class ObjectsWorld(World):
     `held_out` is (its digits are those of `test`). All quarters lose as many classes, all classes as many quarters or one more.
     """
 
-    name: ClassVar[str] = "objects"
+    name = "objects"
     patch_size = CELL
 
     def __init__(self, config: ObjectsConfig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.config import PointersConfig
-from toyvit.data.collected import load_small_digits
 from toyvit.data.random import draw_integers, draw_subsets, draw_uniforms, make_sample_keys
 from toyvit.data.task import Batch, Retrieval, Task, ask_target, flip_answer, score_class_baselines
 from toyvit.data.world import Factors, World, add_held_out
 from toyvit.data.worlds.glyphs.world import CELL, draw_glyph_bank, render_cells
+from toyvit.data.worlds.mnist.world import load_small_digits
+from toyvit.data.worlds.pointers.config import PointersConfig
 
 DIGIT = 14  # pixels a side of an MNIST digit after averaging
 DRAWN_FROM = {"train": 0, "validation": 1, "test": 2, "held_out": 2}  # splits of MNIST
@@ -38,7 +37,7 @@ class PointersWorld(World):
     no other split shows them, `held_out` shows nothing else; each pointer and each value loses as many, to within one.
     """
 
-    name: ClassVar[str] = "pointers"
+    name = "pointers"
 
     def __init__(self, config: PointersConfig) -> None:
         self.config, self.grid = config, (config.rows, config.columns)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toyvit.config import RelationsConfig
 from toyvit.data.random import draw_integers, draw_subsets, draw_uniforms, make_sample_keys
 from toyvit.data.task import Batch, Task, ask_target, flip_answer, score_class_baselines
 from toyvit.data.world import Factors, World
 from toyvit.data.worlds.glyphs.world import CELL, N_UNSEEN, add_blank, draw_glyph_bank, render_cells
+from toyvit.data.worlds.relations.config import RelationsConfig
 from toyvit.errors import BadInput
 
 
@@ -28,7 +27,7 @@ class RelationsWorld(World):
     picture), `noise_key` (the key of the pixel noise). The split `unseen` takes its shapes from glyphs that no other split shows.
     """
 
-    name: ClassVar[str] = "relations"
+    name = "relations"
     patch_size = CELL
 
     def __init__(self, config: RelationsConfig) -> None:

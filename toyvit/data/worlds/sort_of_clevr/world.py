@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toyvit.config import SortOfClevrConfig
 from toyvit.data.placement import list_box_pixels, place_apart
 from toyvit.data.random import draw_integers, draw_normals, draw_subsets, make_sample_keys
 from toyvit.data.task import Batch, Task, ask_target, flip_answer, score_class_baselines
 from toyvit.data.world import Factors, World, add_held_out
+from toyvit.data.worlds.sort_of_clevr.config import SortOfClevrConfig
 
 CELL = 8  # pixels a side of a patch; the last patch is the question
 HEIGHT, WIDTH = 56, 64  # pixels that objects lie on
@@ -84,7 +83,7 @@ class SortOfClevrWorld(World):
     loses as many, to within one.
     """
 
-    name: ClassVar[str] = "sort-of-clevr"
+    name = "sort-of-clevr"
     image_size = (HEIGHT + CELL, WIDTH)
     n_channels = 3
     patch_size = CELL
