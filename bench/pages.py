@@ -6,7 +6,7 @@ A page is a function in `PAGES`; `tests/docs/test_generated.py` compares each wi
 from __future__ import annotations
 
 import re
-from argparse import SUPPRESS, Action, ArgumentParser
+from argparse import SUPPRESS, Action
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from inspect import cleandoc
@@ -15,7 +15,8 @@ from pathlib import Path
 import toyvit
 from bench.docstrings import format_docstring
 from toyvit.analyses import ANALYSES, NEEDS, Analysis
-from toyvit.cli.parser import build_parser
+from toyvit.cli import COMMANDS
+from toyvit.cli.command import Command, Parser
 from toyvit.config import RunConfig
 from toyvit.model.sites import AXES, SITES
 from toyvit.recipes import RECIPES
@@ -208,19 +209,15 @@ model: one without an MLP, for example, has no `mlp.pre`. Names are TransformerL
 
 def format_commands() -> str:
     """Every command with its options."""
-    _, commands = build_parser()
-    listed = {name: parser for name, parser in commands.items() if parser.description}
-    rows = [
-        (f"[`{name}`](#{name})", escape(parser.description or ""))
-        for name, parser in listed.items()
-    ]
+    commands = [command for command in COMMANDS.values() if command.help]
+    rows = [(f"[`{command.name}`](#{command.name})", escape(command.help)) for command in commands]
     return "\n\n".join(
         [
             "# Commands",
             WRITTEN,
             COMMANDS_INTRODUCTION,
             format_table(["command", "what it does"], rows),
-            *(_format_command(name, parser) for name, parser in listed.items()),
+            *map(_format_command, commands),
         ]
     )
 
@@ -228,24 +225,26 @@ def format_commands() -> str:
 COMMANDS_INTRODUCTION = """\
 `source .venv/bin/activate` puts `toyvit` on the path. Bad input is one line that says what came,
 what is allowed and what comes nearest, and exit code 2. Other exit codes: 0 done, 3 the training
-diverged, 130 and 143 stopped by a signal (what was done is kept, and the same command with
-`--resume`, or just the same command where there is no such option, goes on).
+diverged, 130 and 143 stopped by a signal: what was done is kept, and the same command goes on (of
+`train` with `--resume`). Names that version 0.1 had work for one version more, with a notice.
 
-The makefile has the longer ways: `make help` lists its targets."""
+`make help` lists the targets of the makefile: the longer ways, such as `make train-toy`."""
 
 
-def _format_command(name: str, parser: ArgumentParser) -> str:
-    actions = [action for action in parser._actions if action.help not in (None, SUPPRESS)]
+def _format_command(command: Command) -> str:
+    parser = Parser(prog=f"toyvit {command.name}", description=command.help)
+    command.add_arguments(parser)
+    actions = [action for action in parser._actions if action.dest != "help"]
+    actions = [action for action in actions if action.help is not SUPPRESS]
+    operands = [action for action in actions if not action.option_strings]
+
+    usage = " ".join([parser.prog, *map(_name_operand, operands)])
     rows = [
-        (_name_action(action), escape(_expand_help(action)))
-        for action in actions
-        if action.dest != "help"
+        (_name_action(action), escape(_expand_help(action))) for action in actions if action.help
     ]
-    unnamed = [
-        action for action in parser._actions if not action.option_strings and not action.help
-    ]
-    usage = " ".join([f"toyvit {name}", *(_name_operand(action) for action in unnamed)])
-    parts = [f"## {name}", f"`{usage}`: {parser.description}."]
+    parts = [f"## {command.name}", f"`{usage}`: {command.help}."]
+    if command.takes_fields:
+        parts.append("Fields can be set too, such as `--model.n_layers 3` or `--task.noise 0`.")
     if rows:
         parts.append(format_table(["argument", "what"], rows))
     return "\n\n".join(parts)
@@ -269,7 +268,8 @@ def _name_action(action: Action) -> str:
 
 
 def _expand_help(action: Action) -> str:
-    return (action.help or "").replace("%%", "%")
+    text = (action.help or "").replace("%%", "%")
+    return text.replace("listed below", "[Recipes](recipes.md) lists them")
 
 
 # ---- API ----

@@ -81,10 +81,10 @@ def split_commands(text: str) -> Iterator[list[str]]:
 
 
 def list_headings(page: Path) -> set[str]:
-    """The anchors of a page, as the site names them."""
+    """The anchors of a page, as the site and as a repository's host name them."""
     text = BLOCK.sub("", page.read_text())
     anchors = set(re.findall(r'<a id="([^"]+)">', page.read_text()))
     for title in re.findall(r"^#+ (.*)$", text, re.M):
         plain = re.sub(r"[^\w\s-]", "", title.replace("`", "")).strip().lower()
-        anchors.add(re.sub(r"[\s-]+", "-", plain))
+        anchors |= {re.sub(r"[\s-]+", "-", plain), plain.replace(" ", "-")}
     return anchors

@@ -12,7 +12,8 @@ import pytest
 
 import toyvit
 from tests.docs.pages import PAGES, Block, name_page, read_blocks, split_commands
-from toyvit.__main__ import main
+from toyvit.cli.main import main
+from toyvit.config import extensions
 
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
@@ -82,6 +83,7 @@ def run_block(block: Block, names: dict[str, object]) -> None:
 def test_the_blocks_of_a_page_run(page, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setattr(extensions, "_registered", dict(extensions._registered))
     if "<!-- given: runs/deep -->" in page.read_text():
         shutil.copytree(trained, "runs/deep")
     names: dict[str, object] = {"__name__": "__page__"}

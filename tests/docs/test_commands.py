@@ -9,14 +9,15 @@ import pytest
 
 from tests.docs.pages import PAGES, ROOT, name_page, read_blocks, split_commands
 from toyvit.analyses import ANALYSES
+from toyvit.cli import COMMANDS
 from toyvit.cli.overrides import apply_overrides, apply_task_overrides, expand_variants
 from toyvit.cli.parser import build_parser
-from toyvit.data.questions import WORLDS
+from toyvit.data.worlds import find
 from toyvit.errors import BadInput, choose
-from toyvit.recipes import RECIPES
+from toyvit.recipes import find_recipe
 
 OTHERS = {"source", "git", "pip", ".venv/bin/pip"}
-COMMANDS = [
+LINES = [
     pytest.param(words, id=f"{block}-{' '.join(words)[:60]}")
     for page in PAGES
     for block in read_blocks(page)
@@ -27,21 +28,20 @@ COMMANDS = [
 
 def check_command(words: list[str]) -> None:
     """BadInput for a command that cannot be typed so."""
-    top, commands = build_parser()
-    options, rest = top.parse_known_args(words[1:])
-    if options.command == "train":
-        for name in options.recipes:
-            apply_overrides(RECIPES[choose(name, RECIPES, "recipe")](), rest)
-    elif options.command == "sweep":
-        expand_variants(RECIPES[choose(options.recipe, RECIPES, "recipe")](), rest)
-    elif options.command == "data" and rest:
-        task = WORLDS[choose(options.name, WORLDS, "data set")][0]()
-        apply_task_overrides(task.config, rest)
+    options, rest = build_parser().parse_known_args(words[1:])
+    name = options.command.name
+    if name == "train":
+        for recipe in options.recipes:
+            apply_overrides(find_recipe(recipe)(), rest)
+    elif name == "sweep":
+        expand_variants(find_recipe(options.recipe)(), rest)
+    elif name == "data" and rest:
+        apply_task_overrides(find(options.name).default, rest)
     else:
-        commands[options.command].refuse_unknown(rest)
-    for name in (getattr(options, "analyses", None) or "").split(","):
-        if name:
-            choose(name, ANALYSES, "analysis")
+        options.parser.refuse_unknown(rest)
+    for analysis in (getattr(options, "analyses", None) or "").split(","):
+        if analysis:
+            choose(analysis, ANALYSES, "analysis")
 
 
 def check(words: list[str]) -> None:
@@ -57,13 +57,13 @@ def check(words: list[str]) -> None:
         assert words[0] in OTHERS, words[0]
 
 
-@pytest.mark.parametrize("words", COMMANDS)
+@pytest.mark.parametrize("words", LINES)
 def test_a_command_is_one_that_can_be_typed(words):
     check(words)
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) > 25
+    assert len(LINES) > 25
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,5 @@ def test_the_check_can_fail(line):
 @pytest.mark.parametrize("page", PAGES, ids=name_page)
 def test_commands_named_in_the_text_are_there(page):
     """Inline: `toyvit NAME ...`. Placeholders may follow: only the command's name is looked at."""
-    _, commands = build_parser()
     named = re.findall(r"`toyvit ([a-z]+)[^`]*`", page.read_text())
-    assert set(named) <= set(commands)
+    assert set(named) <= set(COMMANDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,16 @@ def test_a_generated_page_is_what_its_tables_say(path):
     assert path.exists() and path.read_text() == GENERATED[path]
 
 
+def test_every_finding_of_the_log_answers_a_question_of_its_index():
+    text = (ROOT / "LOG.md").read_text()
+    index = text.split("## By question")[1].split("\n## ")[0]
+    titles = re.findall(r"^## (\d{4}-.*)$", text, re.M)
+    assert len(titles) > 40 and find_broken(ROOT / "LOG.md") == []
+    linked = re.findall(r"\]\(#([^)]+)\)", index)
+    anchors = [re.sub(r"[^\w\s-]", "", title).lower().replace(" ", "-") for title in titles]
+    assert set(anchors) <= set(linked)
+
+
 def test_no_generated_page_is_left_over():
     assert {page for page in PAGES if page.parent.name == "api"} == API
 
@@ -82,6 +93,15 @@ def test_the_table_of_layers_is_the_one_that_is_checked():
     rows = re.findall(r"^\| (\d+) \| (.*) \|$", (DOCS / "design.md").read_text(), re.M)
     stated = [tuple(re.findall(r"`(\w+)`", packages)) for _, packages in rows]
     assert stated == list(RUNGS) and [int(layer) for layer, _ in rows] == list(range(len(RUNGS)))
+
+
+def test_every_dependency_is_in_the_table_with_its_use():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = {re.split(r"[\[>]", line)[0] for group in groups for line in group}
+    table = (DOCS / "design.md").read_text().split("## Dependencies")[1]
+    stubs = {name for name in names if "stubs" in name or name.startswith("types-")}
+    assert {name for name in names - stubs if not re.search(rf"\b{name}\b", table)} == set()
 
 
 def list_identifiers() -> set[str]:
