@@ -66,7 +66,7 @@ def analyses(rounds: int) -> Iterator[Result]:
     """Each analysis at one checkpoint of the default recipe, its forward pass included, beside a plain forward pass."""
     run = resolve_config(RECIPES["induction"]())
     batch, model = build_task(run.task).eval_batch("test", 512, run.seeds.measure), ViT(run.model)
-    fitting = [analysis for analysis in ANALYSES.values() if not analysis.missing(model, batch)]
+    fitting = [analysis for analysis in ANALYSES.values() if not analysis.list_missing(model, batch)]
     plain = {"forward": partial(run_model, model, batch.images)}
     jobs = {analysis.name: partial(run_analyses, model, batch, [analysis]) for analysis in fitting}
     quick = plain | {

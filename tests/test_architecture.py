@@ -47,7 +47,7 @@ DECLARATIONS = re.compile(
 )
 # Names, options and one-liners are read before anything heavy is: what these modules import is the
 # standard library and each other.
-LIGHT = re.compile(rf"errors|config\..+|recipes\..+|{DECLARATIONS.pattern}")
+LIGHT = re.compile(rf"errors|analyses\.names|config\..+|recipes\..+|{DECLARATIONS.pattern}")
 HARMLESS = {"pickle.UnpicklingError"}  # to refuse a damaged file one must catch what torch raises
 FORBIDDEN_CALLS = {"joblib.load", "pickle.load", "pickle.loads"}
 MODULES = {

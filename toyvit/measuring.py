@@ -15,6 +15,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from toyvit.analyses import Analysis, explain_skipped, select_analyses
+from toyvit.analyses.analysis import split_key
 from toyvit.clamps.patterns import apply_clamps, needs_retrieval
 from toyvit.config import RunConfig
 from toyvit.data.baselines import fit_baselines
@@ -58,9 +59,11 @@ def run_analyses(model: ViT, batch: Batch, analyses: Sequence[Analysis]) -> dict
     rows: dict[str, list[Row]] = {}
     for analysis in analyses:
         rows[analysis.name] = []
-        for quantity, value in analysis.measure(model, batch, cache).items():
-            axes = analysis.axes[quantity.split("[")[0]]
-            rows[analysis.name] += build_rows(quantity, value, axes)
+        for key, value in analysis.measure(model, batch, cache).items():
+            quantity, tags = split_key(key)
+            rows[analysis.name] += build_rows(
+                quantity, value, analysis.quantities[quantity].axes, tags
+            )
     return rows
 
 

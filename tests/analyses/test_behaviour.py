@@ -12,6 +12,7 @@ from tests.analyses.planted import OPTIONS, model_for, traced
 from tests.laws.models import BASE
 from tests.laws.worlds import CONFIGS, MADE
 from toyvit.analyses import ANALYSES, behaviour
+from toyvit.analyses.analysis import Tagged
 from toyvit.data.task import accuracy, loss
 from toyvit.model import ViT
 from toyvit.model.forward import ablate_heads, run_model
@@ -44,7 +45,7 @@ def test_performance_of_right_and_of_empty_answers(name):
     [
         name
         for name in CONFIGS
-        if not ANALYSES["by_factor"].missing(ANY, MADE[name].eval_batch("test", 60, 0))
+        if not ANALYSES["by_factor"].list_missing(ANY, MADE[name].eval_batch("test", 60, 0))
     ],
 )
 def test_scores_by_value_average_to_the_score(name):
@@ -55,14 +56,14 @@ def test_scores_by_value_average_to_the_score(name):
         len(batch.target), made.n_classes, generator=torch.Generator().manual_seed(0)
     )
     found = behaviour.measure_by_factor(ANY, batch, {"logits": logits})
-    assert {quantity.split("=")[1][:-1] for quantity in found} == set(batch.groups)
+    assert {key["factor"] for key in found} == set(batch.groups)
     for factor, values in batch.groups.items():
         counts = torch.bincount(values).double()
         for quantity, whole in (
             ("loss", loss(logits, batch.target)),
             ("accuracy", accuracy(logits, batch.target)),
         ):
-            by_value = found[f"{quantity}_of_value[factor={factor}]"]
+            by_value = found[Tagged(f"{quantity}_of_value", factor=factor)]
             assert torch.equal(by_value.isnan(), counts == 0)
             assert (by_value.nan_to_num() * counts).sum() / counts.sum() == pytest.approx(
                 whole.item(), abs=1e-5
@@ -71,7 +72,7 @@ def test_scores_by_value_average_to_the_score(name):
         answers = torch.where(chosen, batch.target, (batch.target + 1) % made.n_classes)
         planted = 9.0 * torch.nn.functional.one_hot(answers, made.n_classes)
         seen = behaviour.measure_by_factor(ANY, batch, {"logits": planted})[
-            f"accuracy_of_value[factor={factor}]"
+            Tagged("accuracy_of_value", factor=factor)
         ]
         assert seen[values[0]] == 1 and seen.nansum() == 1
 
@@ -83,10 +84,10 @@ def test_strategies(name):
     for strategy, said in batch.strategies.items():
         logits = said.nan_to_num(1.0).clamp(min=1e-30).log() + 3.0  # logits may be shifted
         found = behaviour.measure_strategies(ANY, batch, {"logits": logits})
-        assert found[f"kl[strategy={strategy}]"].abs() < 1e-5
+        assert found[Tagged("kl", strategy=strategy)].abs() < 1e-5
         assert all(distance > -1e-6 for distance in found.values())
         rows = said[~said.isnan().any(-1)]
-        empty = behaviour.divergence(torch.zeros_like(said), said)
+        empty = behaviour.compute_divergence(torch.zeros_like(said), said)
         expected = math.log(rows.shape[-1]) + torch.xlogy(rows, rows).sum(-1).mean()
         assert torch.allclose(empty, expected, atol=1e-5)
 
@@ -176,19 +177,19 @@ def test_the_analysis_agrees_with_its_parts(name):
     seen = traced(model, batch)
     found = behaviour.measure_head_ablation(model, batch, seen)
     for ablation in ("zero", "mean"):
-        losses = found[f"loss[ablation={ablation}]"]
+        losses = found[Tagged("loss", ablation=ablation)]
         for layer in range(2):
             for head in range(4):
                 logits = ablate_heads(model, [(layer, head)], seen, ablation)
                 assert losses[layer, head] == loss(logits, batch.target)
-                assert found[f"accuracy[ablation={ablation}]"][layer, head] == accuracy(
+                assert found[Tagged("accuracy", ablation=ablation)][layer, head] == accuracy(
                     logits, batch.target
                 )
-        together = found[f"cumulative_loss[ablation={ablation}]"]
+        together = found[Tagged("cumulative_loss", ablation=ablation)]
         assert together[0] == loss(seen["logits"], batch.target) and together[1] == losses[-1].max()
         everything = ablate_heads(model, [(1, head) for head in range(4)], seen, ablation)
         assert together[-1] == loss(everything, batch.target) and len(together) == 5
-        assert found[f"cumulative_accuracy[ablation={ablation}]"][-1] == accuracy(
+        assert found[Tagged("cumulative_accuracy", ablation=ablation)][-1] == accuracy(
             everything, batch.target
         )
 
@@ -199,13 +200,19 @@ def test_a_model_that_sees_only_the_query_has_no_use_for_the_context(options):
     model, batch = model_for("induction 4x4", n=20, **{**OPTIONS[options], "readout": "last"})
     assert batch.retrieval is not None and (batch.retrieval.query == 15).all()
     assert (
-        behaviour.measure_in_context(model, batch, traced(model, batch))["score[by=context]"] != 0
+        behaviour.measure_in_context(model, batch, traced(model, batch))[
+            Tagged("score", by="context")
+        ]
+        != 0
     )
     with torch.no_grad():
         for block in model.blocks:
             block.attn.out.weight.zero_()
     assert (
-        behaviour.measure_in_context(model, batch, traced(model, batch))["score[by=context]"] == 0
+        behaviour.measure_in_context(model, batch, traced(model, batch))[
+            Tagged("score", by="context")
+        ]
+        == 0
     )
 
 
@@ -228,14 +235,16 @@ def test_in_context_score_by_position(name):
     model = ViT(replace(BASE, mask="causal", readout="every"))
     flat = torch.zeros(*batch.target.shape, MADE[name].n_classes)
     assert (
-        behaviour.measure_in_context(model, batch, {"logits": flat})["score[by=position]"].abs()
+        behaviour.measure_in_context(model, batch, {"logits": flat})[
+            Tagged("score", by="position")
+        ].abs()
         < 1e-6
     )
     late = torch.arange(batch.target.shape[1]) >= batch.target.shape[1] / 2
     right = torch.nn.functional.one_hot(batch.target.clamp(min=0), flat.shape[-1]) * 3.0
     for sign, when in ((1, late), (-1, ~late)):
         found = behaviour.measure_in_context(model, batch, {"logits": right * when[:, None]})[
-            "score[by=position]"
+            Tagged("score", by="position")
         ]
         gain = math.log(flat.shape[-1]) - loss(right, batch.target)
         assert found == pytest.approx(sign * gain.item(), rel=1e-4)
@@ -243,4 +252,6 @@ def test_in_context_score_by_position(name):
         found = behaviour.measure_in_context(
             model, batch, {"logits": said.nan_to_num(1.0).clamp(min=1e-30).log()}
         )
-        assert strategy not in ("bigram", "unigram") or found["score[by=position]"] > 0.01, strategy
+        assert (
+            strategy not in ("bigram", "unigram") or found[Tagged("score", by="position")] > 0.01
+        ), strategy

@@ -9,6 +9,7 @@ import torch
 
 from tests.analyses.planted import OPTIONS, model_for, one_hot, traced, uniform
 from toyvit.analyses import ANALYSES, attention, circuits, lens
+from toyvit.analyses.analysis import Tagged
 from toyvit.circuits.graph import build_graph
 from toyvit.circuits.pairs import counterfactual_pairs
 from toyvit.circuits.patching import (
@@ -133,7 +134,7 @@ def test_flow_between_objects_is_the_pattern_without_them():
         run_model(model, batch.images, editing({"blocks.0.attn.attn_scores": without})),
         batch.target,
     )
-    cost = found["loss_rise[key_group=background,query_group=object]"][0]
+    cost = found[Tagged("loss_rise", key_group="background", query_group="object")][0]
     assert (
         torch.allclose(cost, by_hand - loss(seen["logits"], batch.target), atol=1e-6)
         and cost.abs() > 1e-5
@@ -141,7 +142,7 @@ def test_flow_between_objects_is_the_pattern_without_them():
     alone = replace(batch, objects=(batch.objects > 0).long())
     assert (
         circuits.measure_attention_knockout(model, alone, seen)[
-            "loss_rise[key_group=other,query_group=object]"
+            Tagged("loss_rise", key_group="other", query_group="object")
         ]
         == 0
     ).all()
@@ -153,9 +154,9 @@ def test_flow_is_what_blocking_costs(options):
     model, batch = model_for("classify", **OPTIONS[options], readout="cls")
     found = circuits.measure_attention_knockout(model, batch, trace(model, batch.images))
     last = model.config.n_layers - 1
-    assert found["loss_rise[key_group=cls,query_group=patches]"][last] == 0
-    assert found["loss_rise[key_group=patches,query_group=patches]"][last] == 0
-    assert found["loss_rise[key_group=patches,query_group=cls]"][last].abs() > 1e-4
+    assert found[Tagged("loss_rise", key_group="cls", query_group="patches")][last] == 0
+    assert found[Tagged("loss_rise", key_group="patches", query_group="patches")][last] == 0
+    assert found[Tagged("loss_rise", key_group="patches", query_group="cls")][last].abs() > 1e-4
     assert all(value.isfinite().all() for value in found.values())
 
 
@@ -177,21 +178,26 @@ def test_patching_and_edges_see_only_what_a_counterfactual_changes():
     model, batch = model_for("induction 4x4", cls_token=False, mask="causal")
     found = circuits.measure_patching(model, batch, {})
     for change in batch.counterfactuals:
-        assert found[f"patched_head[change={change},direction=noise]"].shape == (2, 2, 16)
-    assert found["patched_head[change=query,direction=denoise]"][:, :, :-1].abs().max() == 0
-    assert found["patched_stream[change=query,direction=denoise]"][:, -1].tolist() == pytest.approx(
-        [1, 1], abs=1e-4
+        assert found[Tagged("patched_head", change=change, direction="noise")].shape == (2, 2, 16)
+    assert (
+        found[Tagged("patched_head", change="query", direction="denoise")][:, :, :-1].abs().max()
+        == 0
     )
+    assert found[Tagged("patched_stream", change="query", direction="denoise")][
+        :, -1
+    ].tolist() == pytest.approx([1, 1], abs=1e-4)
     scores = circuits.measure_edges(model, batch, {})
     pairs = counterfactual_pairs(batch, "query", 64)
     logits = run_model(model, pairs.clean)
     clean = (logits.gather(1, pairs.answer[:, None]) - logits.gather(1, pairs.foil[:, None])).mean()
-    assert torch.allclose(scores["clean[change=query]"], clean)
+    assert torch.allclose(scores[Tagged("clean", change="query")], clean)
     edges = {
-        quantity: value
-        for quantity, value in scores.items()
-        if quantity.startswith("edge_score[change=query")
+        key["edge"]: value
+        for key, value in scores.items()
+        if key.quantity == "edge_score" and key["change"] == "query"
     }
     assert len(edges) == int(build_graph(model.config).allowed.sum())
-    out = sum(value for quantity, value in edges.items() if "edge=input->" in quantity)
-    assert torch.allclose(out, scores["corrupt[change=query]"] - clean, rtol=0.2, atol=0.02)
+    out = sum(value for edge, value in edges.items() if edge.startswith("input->"))
+    assert torch.allclose(
+        out, scores[Tagged("corrupt", change="query")] - clean, rtol=0.2, atol=0.02
+    )

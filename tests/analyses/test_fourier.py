@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.analyses.planted import OPTIONS, model_for
 from tests.laws.worlds import CONFIGS, MADE
 from toyvit.analyses import ANALYSES, fourier
+from toyvit.analyses.analysis import Tagged
 from toyvit.config import AdditionConfig
 from toyvit.data.task import loss
 
@@ -82,10 +83,10 @@ def test_losses_of_trigonometric_logits(name):
     for side, rows in (("train", operand_table.trained), ("test", ~operand_table.trained)):
         own = loss(logits[rows], operand_table.target[rows]).item()
         assert own < 0.9 * math.log(p)
-        assert right[f"restricted_loss[pairs={side}]"] == pytest.approx(own)
-        assert right[f"excluded_loss[pairs={side}]"] == pytest.approx(math.log(p))
-        assert wrong[f"restricted_loss[pairs={side}]"] == pytest.approx(math.log(p))
-        assert wrong[f"excluded_loss[pairs={side}]"] == pytest.approx(own)
+        assert right[Tagged("restricted_loss", pairs=side)] == pytest.approx(own)
+        assert right[Tagged("excluded_loss", pairs=side)] == pytest.approx(math.log(p))
+        assert wrong[Tagged("restricted_loss", pairs=side)] == pytest.approx(math.log(p))
+        assert wrong[Tagged("excluded_loss", pairs=side)] == pytest.approx(own)
     assert right["restricted_alone"] == pytest.approx(
         loss(logits[~operand_table.trained], operand_table.target[~operand_table.trained]).item()
     )
@@ -113,7 +114,7 @@ def test_a_table_learned_by_heart_lends_its_answers_to_other_pairs():
     )
     keys = fourier.find_key_frequencies(logits)
     found = fourier.score_losses(logits, operand_table, keys)
-    assert keys.all() and found["restricted_loss[pairs=test]"] < 0.2
+    assert keys.all() and found[Tagged("restricted_loss", pairs="test")] < 0.2
     assert found["restricted_alone"] == pytest.approx(math.log(p))
 
 
@@ -165,7 +166,7 @@ def test_the_analysis_looks_at_all_pairs_whatever_the_batch(name, options):
     assert all(torch.equal(found[key], again[key]) for key in found)
     assert all(value.dtype == torch.double for value in found.values())
     assert found["key_share"] == pytest.approx(found["power"][found["is_key"] > 0].sum().item())
-    assert ANALYSES["fourier"].missing(model, replace(batch, operand_table=None)) == [
+    assert ANALYSES["fourier"].list_missing(model, replace(batch, operand_table=None)) == [
         "all pairs of an addition"
     ]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.analyses.planted import OPTIONS, model_for, traced
 from toyvit import stats
 from toyvit.analyses import geometry
+from toyvit.analyses.analysis import Tagged
 
 
 def normal(*size, seed=0):
@@ -143,20 +144,20 @@ def test_representations_planted_in_the_stream(options):
         )
         seen[site] = torch.cat([torch.full((n, prefix, width), 2.0), planted], 1)
     found = geometry.measure_geometry(model, batch, seen)
-    assert found["effective_rank[group=patches]"] == pytest.approx(
+    assert found[Tagged("effective_rank", group="patches")] == pytest.approx(
         [layer + 1 for layer in range(len(sites))], rel=1e-2
     )
-    matrix = found["cka[group=patches]"]
+    matrix = found[Tagged("cka", group="patches")]
     assert matrix.diagonal() == pytest.approx([1] * len(sites))
     assert matrix.fill_diagonal_(0).abs().max() < 0.25
-    assert ("cka[group=cls]" in found) == config.cls_token
+    assert (Tagged("cka", group="cls") in found) == config.cls_token
     if config.cls_token:
         assert (
-            found["effective_rank[group=cls]"].isnan().all()
-            and found["cka[group=cls]"].isnan().all()
+            found[Tagged("effective_rank", group="cls")].isnan().all()
+            and found[Tagged("cka", group="cls")].isnan().all()
         )
-        assert (found["alpha_last[group=cls]"] == 0).all() and found[
-            "alpha[group=cls]"
+        assert (found[Tagged("alpha_last", group="cls")] == 0).all() and found[
+            Tagged("alpha", group="cls")
         ].isnan().all()
 
 
@@ -165,5 +166,5 @@ def test_turned_layers_are_alike():
     seen = traced(model, batch)
     turned = (seen["blocks.0.resid_pre"].double() @ rotation(model.config.d_model) * 3 + 1).float()
     found = geometry.measure_geometry(model, batch, seen | {"blocks.1.resid_pre": turned})
-    assert found["cka[group=patches]"][0, 1] == pytest.approx(1, abs=1e-4)
-    assert found["cka[group=patches]"][0, 2] < 0.999
+    assert found[Tagged("cka", group="patches")][0, 1] == pytest.approx(1, abs=1e-4)
+    assert found[Tagged("cka", group="patches")][0, 2] < 0.999

@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.analyses.planted import OPTIONS, behind, model_for, one_hot, random, uniform
 from tests.handmade import induction_head
 from toyvit.analyses import heads
+from toyvit.analyses.analysis import Tagged
 from toyvit.analyses.induction import find_prefix_targets
 from toyvit.config import InductionConfig
 from toyvit.data.task import Batch, build_task
@@ -99,10 +100,10 @@ def test_what_position_alone_gives_is_not_called_induction():
     assert names(model, same, behind(spread(targets)[:, None], 1)) == [[], []]
     found = types_of(model, same, behind(spread(targets)[:, None], 1))
     assert (
-        found["score[type=induction]"][0].min() == 1
-        and found["null[keeps=position,type=induction]"][0].min() == 1
+        found[Tagged("score", type="induction")][0].min() == 1
+        and found[Tagged("null", keeps="position", type="induction")][0].min() == 1
     )
-    assert found["null[keeps=content,type=induction]"][0].max() < 0.5
+    assert found[Tagged("null", keeps="content", type="induction")][0].max() < 0.5
 
 
 def types_of(model: ViT, batch: Batch, pattern: Tensor) -> dict[str, Tensor]:
@@ -119,8 +120,8 @@ def test_what_any_content_gives_is_not_called_same_content():
     others = spread(~torch.eye(16, dtype=torch.bool))[None, None]
     found = types_of(model, batch, behind(others, 1))
     score, null = (
-        found["score[type=same_content]"][0],
-        found["null[keeps=content,type=same_content]"][0],
+        found[Tagged("score", type="same_content")][0],
+        found[Tagged("null", keeps="content", type="same_content")][0],
     )
     assert torch.allclose(score, null, atol=0.03)
     assert "same_content" not in names(model, batch, behind(others, 1))[0]
@@ -244,7 +245,7 @@ def test_pictures_without_content_have_no_types_of_content():
     found = heads.measure_heads(
         model, batch, trace(model, batch.images, ["patches", "blocks.*.attn.pattern"])
     )
-    kinds = {name.split("type=")[1][:-1] for name in found}
+    kinds = {key["type"] for key in found}
     assert (
         not kinds & {"same_content", "induction", "copy_labels"}
         and {"sink", "uniform", "copy", "corner"} <= kinds

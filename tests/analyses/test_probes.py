@@ -14,6 +14,7 @@ from torch.nn.functional import one_hot
 from tests.analyses.planted import model_for, traced
 from toyvit import stats
 from toyvit.analyses import probes
+from toyvit.analyses.analysis import Tagged
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -146,9 +147,9 @@ def test_the_analysis_reads_each_group_of_tokens_at_each_layer(options):
             planted[:, groups[group]] = code[:, None]
             found = probes.measure_probes(model, batch, blank | {site: planted})
             for other in here:
-                scores = found[f"accuracy[factor=class,group={other}]"]
+                scores = found[Tagged("accuracy", factor="class", group=other)]
                 holds = other == group or (group == "patches" and other == "last")
                 assert (scores[layer] == 1) == holds and len(scores) == 3
                 assert all(scores[place] < 0.3 for place in range(3) if place != layer)
-                assert found[f"accuracy_shuffled[factor=class,group={other}]"].max() < 0.3
-            assert found["accuracy_pixels[factor=class]"] > 0.6
+                assert found[Tagged("accuracy_shuffled", factor="class", group=other)].max() < 0.3
+            assert found[Tagged("accuracy_pixels", factor="class")] > 0.6

@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.analyses.planted import OPTIONS, model_for, traced
 from tests.handmade import empty, half_ignored, induction_head, look, two_hop_pointer, write
 from toyvit.analyses import ANALYSES, attention, weights
+from toyvit.analyses.analysis import Tagged
 from toyvit.analyses.induction import score_copying
 from toyvit.config import InductionConfig
 from toyvit.data.task import build_task
@@ -29,6 +30,7 @@ from toyvit.instruments.weight_circuits import (
     split_scores,
 )
 from toyvit.model.forward import trace
+from toyvit.model.vit import HeadWeights
 
 every_norm = pytest.mark.parametrize("norm", ["layer", "rms", "none"])
 every_shape = pytest.mark.parametrize("options", OPTIONS)
@@ -158,15 +160,13 @@ def test_virtual_heads_multiply_and_undo_each_other():
         product[1, 0], ov_circuit(model, 0)[1] @ ov_circuit(model, 1)[0], atol=1e-5
     )
     turn = torch.linalg.qr(draw(16, 16)).Q[None]
-    there, back = (
-        (turn, turn, turn, torch.eye(16)[None]),
-        (turn, turn, turn.mT.contiguous(), torch.eye(16)[None]),
-    )
+    there = HeadWeights(turn, turn, turn, torch.eye(16)[None])
+    back = there._replace(v=turn.mT.contiguous())
     assert weights.score_virtual_copying(there, back).item() == pytest.approx(1, abs=1e-5)
-    minus = (*there[:3], -there[3])
+    minus = there._replace(o=-there.o)
     assert weights.score_virtual_copying(minus, back).item() == pytest.approx(-1, abs=1e-5)
     random = [
-        tuple(draw(*shape, seed=seed) for shape in [(20, 64, 16)] * 3 + [(20, 16, 64)])
+        HeadWeights(*(draw(*shape, seed=seed) for shape in [(20, 64, 16)] * 3 + [(20, 16, 64)]))
         for seed in (0, 9)
     ]
     assert weights.score_virtual_copying(*random).abs().mean() < 0.15
@@ -341,8 +341,8 @@ def test_the_analysis_of_scores_sees_the_previous_cell_head():
     model, batch, *_ = induction_head(n_idle=1)
     found = weights.measure_scores(model, batch, traced(model, batch))
     assert (
-        found["advantage[family=previous]"][0, 0] > 20
-        and found["advantage[family=previous]"][1, 0] < 5
+        found[Tagged("advantage", family="previous")][0, 0] > 20
+        and found[Tagged("advantage", family="previous")][1, 0] < 5
     )
     nothing = empty(
         build_task(InductionConfig(rows=3, columns=3, n_items=8, n_labels=8, noise=0)),

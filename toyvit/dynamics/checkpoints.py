@@ -19,8 +19,10 @@ from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor
 
 from toyvit.analyses import fourier, geometry
+from toyvit.analyses.analysis import Tagged
 from toyvit.data.task import Batch, OperandTable, accuracy, loss
 from toyvit.errors import BadInput
+from toyvit.instruments.lenses import stack_residuals
 from toyvit.model import ViT
 from toyvit.model.forward import run_model, trace
 from toyvit.runs.handle import Run
@@ -83,8 +85,8 @@ def compare_checkpoints(
     grams: dict[str, list[list[Tensor]]] = {}  # group: layer: step
     for step in run.steps if steps is None else steps:
         cache = trace(run.model(step, batch, into=model), batch.images, sites)
-        for layer, residual in enumerate(geometry.list_layers(model, cache)):
-            for group, tokens in geometry.split_tokens(residual, model).items():
+        for layer, residual in enumerate(stack_residuals(model, cache)):
+            for group, tokens in geometry.select_groups(residual, model.config).items():
                 by_layer = grams.setdefault(group, [[] for _ in range(n_layers + 1)])
                 by_layer[layer].append(centre_gram(geometry.centre_samples(tokens)))
 
@@ -185,9 +187,9 @@ def _measure_step(
         values[f"{side}_accuracy"] = accuracy(logits[rows], operand_table.target[rows])
 
     losses = fourier.score_losses(logits, operand_table, keys)
-    values["restricted"] = losses["restricted_loss[pairs=test]"]
+    values["restricted"] = losses[Tagged("restricted_loss", pairs="test")]
     values["restricted_alone"] = losses["restricted_alone"]
-    values["excluded"] = losses["excluded_loss[pairs=train]"]
+    values["excluded"] = losses[Tagged("excluded_loss", pairs="train")]
     values["key_share"] = fourier.wave_power(logits)[keys].sum()
     return {name: value.item() for name, value in values.items()}
 

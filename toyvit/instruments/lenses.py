@@ -12,11 +12,11 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.taps import untouched
+from toyvit.stats import kl_divergence
 
 RESIDUALS = ("blocks.*.resid_pre", "blocks.*.resid_post")
 Residuals = Float[Tensor, "layer image token model"]
@@ -136,7 +136,7 @@ def fit_lens(
 
     for _ in range(n_steps + 1):
         answer = _unembed(model, _translate(stream, matrix, offset)).log_softmax(-1)
-        distance = _kl_divergence(answer, final).mean((1, 2))
+        distance = kl_divergence(answer, final).mean((1, 2))
         better = distance.detach() < least
         least = torch.where(better, distance.detach(), least)
         best.matrix[better] = matrix.detach()[better]
@@ -147,19 +147,13 @@ def fit_lens(
     return best
 
 
-def _kl_divergence(answer: Tensor, final: Tensor) -> Float[Tensor, "layer image token"]:
-    """KL(final, answer) of log-probabilities, nats."""
-    final = final.expand_as(answer)
-    return F.kl_div(answer, final, log_target=True, reduction="none").sum(-1)
-
-
-def kl_to_final(logits: Logits) -> Float[Tensor, "layer image token"]:
-    """KL(final, lens) of every token's own final answer, nats: 0 at the last layer.
+def kl_to_final(logits: Float[Tensor, "layer *place label"]) -> Float[Tensor, layer *place]:
+    """KL(final, lens) of every place's own final answer, nats: 0 at the last layer.
 
     >>> kl_to_final(torch.zeros(3, 6, 5, 4)).abs().max()
     tensor(0.)
     """
-    return _kl_divergence(logits.log_softmax(-1), logits[-1:].log_softmax(-1))
+    return kl_divergence(logits.log_softmax(-1), logits[-1:].log_softmax(-1))
 
 
 def find_decision_layer(answers: Int[Tensor, "layer image"]) -> Int[Tensor, " image"]:

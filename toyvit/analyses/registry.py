@@ -1,0 +1,75 @@
+"""The table of analyses, read from their rows, and which of them a model and a batch allow."""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+
+from toyvit.analyses.analysis import Analysis
+from toyvit.analyses.names import ENTRIES, RENAMED
+from toyvit.data.task import Batch
+from toyvit.errors import BadInput, choose
+from toyvit.model import ViT
+
+logger = logging.getLogger(__name__)
+
+
+def _read_row(name: str, module: str) -> Analysis:
+    row: Analysis = getattr(import_module(f"toyvit.analyses.{module}"), name.upper())
+    return row
+
+
+ANALYSES = {entry.name: _read_row(entry.name, entry.module) for entry in ENTRIES}
+
+
+def find_analysis(name: str) -> Analysis:
+    """An analysis by its name, or by that of the version before with a notice; else BadInput.
+
+    >>> find_analysis("probes").name
+    'probes'
+    """
+    if name in RENAMED and name not in ANALYSES:
+        logger.warning("the analysis %r is now called %r", name, RENAMED[name])
+        name = RENAMED[name]
+    return ANALYSES[choose(name, ANALYSES, "analysis")]
+
+
+def select_analyses(names: list[str] | None, batch: Batch, model: ViT) -> list[Analysis]:
+    """The analyses with these names; by default (None) all quick ones that fit model and batch.
+
+    BadInput for a name that is none, or for an analysis that does not fit.
+    """
+    if names is None:
+        quick = [analysis for analysis in ANALYSES.values() if not analysis.slow]
+        return [analysis for analysis in quick if not analysis.list_missing(model, batch)]
+
+    selected = [find_analysis(name) for name in names]
+    for analysis in selected:
+        if missing := analysis.list_missing(model, batch):
+            what = " and ".join(missing)
+            raise BadInput(f"analysis {analysis.name!r} needs {what}, which this run does not have")
+    return selected
+
+
+def explain_skipped(batch: Batch, model: ViT) -> dict[str, str]:
+    """Why an analysis is not among the default ones, by its name."""
+    unfit: dict[str, str] = {}
+    slow: dict[str, str] = {}
+    for name, analysis in ANALYSES.items():
+        if missing := analysis.list_missing(model, batch):
+            unfit[name] = "needs " + " and ".join(missing)
+        elif analysis.slow:
+            slow[name] = "run only when asked for"
+    return unfit | slow
+
+
+def list_crowded_axes() -> set[str]:
+    """Axes with so many places that their quantities are figures, not curves.
+
+    >>> sorted(list_crowded_axes())
+    ['count', 'key', 'level', 'neuron']
+    """
+    crowded = set()
+    for analysis in ANALYSES.values():
+        crowded |= {axis.name for axis in analysis.axes.values() if axis.is_crowded}
+    return crowded
