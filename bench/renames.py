@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 # Names of analyses, as they are typed and as they stand in tables of measures.
-ANALYSES = {"attention_knockout": "attention_knockout", "head_ablation": "head_ablation"}
+ANALYSES = {"flow": "attention_knockout", "knock_outs": "head_ablation"}
 # Quantities of tables, by the new name of their analysis.
 QUANTITIES: dict[tuple[str, str], str] = {("attention_knockout", "blocked"): "loss_rise"}
 OPTIONS = {"--base": "--ablation"}
 # Fields of circuit records.
 FIELDS = {"base": "ablation", "found": "method"}
 # Names of figures.
-FIGURES = {"attention_knockout": "attention_knockout", "head_ablation": "head_ablation"}
+FIGURES = {"flow": "attention_knockout", "knock_outs": "head_ablation"}
 # Figures and measures that are meant to differ, and why.
 MENDED: dict[str, str] = {}
 

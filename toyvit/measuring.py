@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from toyvit.analyses import Analysis, explain_skipped, select_analyses
 from toyvit.analyses.analysis import split_key
+from toyvit.analyses.registry import name_version
 from toyvit.clamps.patterns import apply_clamps, needs_retrieval
 from toyvit.config import RunConfig
 from toyvit.data.baselines import fit_baselines
@@ -185,7 +186,8 @@ def _plan_cells(
     for step in steps:
         sha256 = run.entries[step].sha256
         cells[step] = [
-            Cell(step, sha256, analysis.name, analysis.version, identity) for analysis in analyses
+            Cell(step, sha256, analysis.name, name_version(analysis), identity)
+            for analysis in analyses
         ]
     return cells
 

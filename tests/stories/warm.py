@@ -156,6 +156,9 @@ if __name__ == "__main__":
     from joblib.externals.loky.backend.context import set_start_method
 
     import toyvit.sweeping  # noqa: F401
+    from tests import standins
+
+    standins.trust()
 
     set_start_method("fork")  # workers of a command too
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -147,7 +147,7 @@ def fit_lens(
     return best
 
 
-def kl_to_final(logits: Float[Tensor, "layer *place label"]) -> Float[Tensor, layer *place]:
+def kl_to_final(logits: Float[Tensor, "layer *place label"]) -> Float[Tensor, layer * place]:
     """KL(final, lens) of every place's own final answer, nats: 0 at the last layer.
 
     >>> kl_to_final(torch.zeros(3, 6, 5, 4)).abs().max()
