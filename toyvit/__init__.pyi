@@ -68,6 +68,9 @@ from toyvit.config import (
 from toyvit.config import (
     TrainConfig as TrainConfig,
 )
+from toyvit.config.extensions import (
+    register as register,
+)
 from toyvit.data.task import (
     Batch as Batch,
 )
@@ -79,6 +82,9 @@ from toyvit.data.task import (
 )
 from toyvit.data.task import (
     build_task as build_task,
+)
+from toyvit.data.worlds import (
+    WorldEntry as WorldEntry,
 )
 from toyvit.dynamics.transitions import (
     Transition as Transition,

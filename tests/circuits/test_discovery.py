@@ -9,14 +9,7 @@ import pytest
 import torch
 
 from tests.laws.models import BASE, CASES, EVERY, build, noise, pictures
-from toyvit.circuits.circuit import (
-    Circuit,
-    CircuitEvaluator,
-    draw_random_circuits,
-    find_smallest,
-    hash_architecture,
-    load_circuit,
-)
+from toyvit.circuits.circuit import Circuit, hash_architecture, load_circuit
 from toyvit.circuits.edges import (
     ABLATIONS,
     acdc,
@@ -25,8 +18,10 @@ from toyvit.circuits.edges import (
     keep_connected,
     select_strongest,
 )
+from toyvit.circuits.evaluate import CircuitEvaluator, draw_random_circuits
 from toyvit.circuits.graph import build_graph, cache_nodes, run_edges
 from toyvit.circuits.pairs import METRICS, PatchingPairs, class_pairs, counterfactual_pairs
+from toyvit.circuits.search import find_smallest
 from toyvit.data.task import build_task
 from toyvit.errors import BadInput
 from toyvit.model.forward import trace

@@ -9,10 +9,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from tests.test_handmade import ALL
-from toyvit.circuits.circuit import CircuitEvaluator, find_smallest
 from toyvit.circuits.edges import acdc, eap
+from toyvit.circuits.evaluate import CircuitEvaluator
 from toyvit.circuits.graph import build_graph
 from toyvit.circuits.pairs import PatchingPairs, counterfactual_pairs
+from toyvit.circuits.search import find_smallest
 
 made = cache(lambda name: ALL[name]())
 

@@ -6,11 +6,13 @@ import json
 import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
 from toyvit.config import InductionConfig
 from toyvit.data import files
+from toyvit.dynamics.transitions import find_first_step
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.replications import (
@@ -29,8 +31,7 @@ from toyvit.replications import (
     sums,
     superposition,
 )
-from toyvit.replications.lab import find_crossing, find_reaching
-from toyvit.replications.training import descend, find_first, space_steps
+from toyvit.replications.training import descend, space_steps
 from toyvit.report.replicated import draw_replication
 from toyvit.stats import feature_dimensionality
 
@@ -98,7 +99,7 @@ def test_without_mnist_omnigrok_is_refused_in_one_line(tmp_path, monkeypatch):
 def test_rank_one_plateau_drop_and_smooth():
     """The order that Singh 2024 has: nothing clamped after c clamped after b and c clamped, which has no plateau at all."""
     free, one, two = (rank_one.train_product(1, clamped, 700) for clamped in ("", "c", "bc"))
-    halves = [find_first(range(700), curve, under=curve[0] / 2) for curve in (free, one, two)]
+    halves = [find_first_step(pd.Series(curve) < curve[0] / 2) for curve in (free, one, two)]
     assert halves[0] > 3 * halves[1] > 9 * halves[2]
     assert free[100] > 0.98 * free[0] and two[3] < 0.8 * two[0] and free[-1] < 1e-6
 
@@ -144,11 +145,11 @@ def test_parities_and_clusters():
         assert x[task, : quanta.TASKS].argmax() == task and y[task] == bits[subsets[task]].sum() % 2
     steps, n = torch.arange(100.0)[:, None], quanta.TASKS
     apart = (steps < 5 * torch.arange(1, n + 1)).float().repeat_interleave(quanta.TESTED, 1)
-    assert quanta._clusters(apart + 1e-3, list(range(n))) == pytest.approx(1)
+    assert quanta.score_clusters(apart + 1e-3, list(range(n))) == pytest.approx(1)
     noise = torch.rand(100, n * quanta.TESTED, generator=generator)
-    assert abs(quanta._clusters(noise, list(range(n)))) < 0.05
-    assert quanta._width(list(range(100)), (torch.arange(100) < 50).float()) == 0
-    assert quanta._width(list(range(1, 102)), 1 - torch.arange(101) / 100) == pytest.approx(
+    assert abs(quanta.score_clusters(noise, list(range(n)))) < 0.05
+    assert quanta.measure_width(list(range(100)), (torch.arange(100) < 50).float()) == 0
+    assert quanta.measure_width(list(range(1, 102)), 1 - torch.arange(101) / 100) == pytest.approx(
         80 / 11, rel=0.1
     )
 
@@ -172,18 +173,6 @@ def test_descend_is_plain_gradient_descent_that_is_looked_at_before_its_updates(
     descend(line, optimizer, lambda step: line.weight.square().sum(), 3, weight, (0, 1, 3))
     assert seen == [(0, 1), (1, 0.5), (3, 0.125)]
     assert space_steps(1000, 20)[:3] == [0, 1, 2] and space_steps(1000)[-1] == 1000
-    assert (
-        find_first([0, 1, 2], [5, 3, 1], under=4) == 1
-        and find_first([0, 1], [5, 3], over=9) is None
-    )
-
-
-def test_crossings_of_a_curve():
-    import pandas as pd
-
-    values = pd.Series([3.0, 2.0, 1.0], index=[0, 10, 20])
-    assert find_crossing(values, 2.5) == 10 and find_crossing(values, 0.5) is None
-    assert find_reaching(-values, -1.0) == 20 and find_reaching(values, 4) is None
 
 
 def test_the_shapes_of_the_recipes_stay_those_that_the_page_names():

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from toyvit.__main__ import main
-from toyvit.circuits.circuit import CircuitEvaluator, load_circuit
+from toyvit.circuits.circuit import load_circuit
+from toyvit.circuits.evaluate import CircuitEvaluator
 from toyvit.circuits.search import select_pairs
 from toyvit.errors import BadInput
 from toyvit.instruments.lenses import load_lens

@@ -32,7 +32,9 @@ class Origin:
     sha256: str  # of its source, the first 16 digits
 
     def __str__(self) -> str:
-        return f"{self.distribution or 'unpackaged'} {self.version} {self.sha256}".replace("  ", " ")
+        return f"{self.distribution or 'unpackaged'} {self.version} {self.sha256}".replace(
+            "  ", " "
+        )
 
     def to_json(self) -> dict[str, str]:
         """Plain JSON, as a run's config keeps it."""
@@ -79,7 +81,9 @@ def find_extensions(kind: str) -> dict[str, Extension]:
     Entry points are read when a kind is first asked for. BadInput for one that cannot be loaded.
     """
     _load_entry_points(kind)
-    return {extension.name: extension for extension in _registered.values() if extension.kind == kind}
+    return {
+        extension.name: extension for extension in _registered.values() if extension.kind == kind
+    }
 
 
 def merge_extensions(built_in: Mapping[str, T], kind: str) -> dict[str, T]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
+from toyvit.config.extensions import Origin
 from toyvit.config.fields import Checked
+from toyvit.errors import NotInstalled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,3 +23,45 @@ class TaskConfig(Checked):
     def data_set(self) -> str:
         """The data set whose pictures the task shows: by itself the one named as the task."""
         return self.name
+
+    def to_json(self) -> dict[str, Any]:
+        """Name and options, as a run's config keeps them."""
+        return {"name": self.name, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingTaskConfig(TaskConfig):
+    """The options of a task whose world comes from a package that is not here.
+
+    A run of it can be listed, verified and reported; what needs its pictures is NotInstalled.
+    """
+
+    name: ClassVar[str] = "missing"
+    task: str
+    origin: Origin
+    options: dict[str, Any] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        """Options of an unknown record cannot be checked."""
+
+    @property
+    def data_set(self) -> str:
+        """The world's name."""
+        return self.task
+
+    def to_json(self) -> dict[str, Any]:
+        """Name and options, as they were read."""
+        return {"name": self.task, **self.options}
+
+    def explain(self) -> NotInstalled:
+        """What is missing, and what to install."""
+        package = self.origin.distribution
+        if not package:
+            return NotInstalled(
+                f"the task {self.task!r} was registered by a notebook or script: run its "
+                "`toyvit.register(...)` first"
+            )
+        return NotInstalled(
+            f"the task {self.task!r} comes from {package} {self.origin.version}, which is not "
+            f"installed: pip install {package}=={self.origin.version}"
+        )

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toyvit.config import ModelConfig, RunConfig, TaskConfig
+from toyvit.config.tasks import MissingTaskConfig
 from toyvit.data import worlds
 from toyvit.data.world import Factors, World
 from toyvit.errors import BadField, BadInput
@@ -162,8 +163,9 @@ class Task:
 
 def build_task(config: TaskConfig) -> Task:
     """The task that a config describes."""
-    code = worlds.load_task_code(config.name)
-    task: Task = getattr(code, f"build_{config.name.replace('-', '_')}")(config)
+    if isinstance(config, MissingTaskConfig):
+        raise config.explain()
+    task: Task = worlds.load_builder(config.name)(config)
     return task
 
 

@@ -184,6 +184,7 @@ def _summarize_errors(
     """A row of the table; an error that is not finite is a transition that was not found."""
     n_found = int(np.isfinite(errors).sum())
     low, high = binomtest(n_found, len(errors)).proportion_ci()
+
     return {
         "curve": curve,
         "width": width,

@@ -45,6 +45,7 @@ def measure_updates(run: Run | Path | str, steps: Sequence[int] | None = None) -
     run = Run.open(run)
     model = ViT(run.config.model)
     wanted = run.steps if steps is None else steps
+
     rows = []
     before = _copy_weights(run, model, wanted[0])
     for earlier, step in pairwise(wanted):

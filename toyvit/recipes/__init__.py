@@ -9,10 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from toyvit.config import RunConfig
+from toyvit.config.extensions import merge_extensions
+from toyvit.errors import choose
 from toyvit.recipes import arithmetic, images, induction, relations, sequences
 
+_ORDERED = (
+    *induction.RECIPES,
+    *images.RECIPES,
+    *sequences.RECIPES,
+    *arithmetic.RECIPES,
+    *relations.RECIPES,
+)
 RECIPES: dict[str, Callable[[], RunConfig]] = {
-    recipe.__name__.replace("_", "-"): recipe
-    for family in (induction, images, sequences, arithmetic, relations)
-    for recipe in family.RECIPES
+    recipe.__name__.replace("_", "-"): recipe for recipe in _ORDERED
 }
+
+
+def list_recipes() -> dict[str, Callable[[], RunConfig]]:
+    """Every recipe by its name: the lab's own, then those from outside."""
+    return merge_extensions(RECIPES, "recipes")
+
+
+def find_recipe(name: str) -> Callable[[], RunConfig]:
+    """The function of a recipe; BadInput that names the nearest where there is none.
+
+    >>> find_recipe("digits")().model.n_classes is None
+    True
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    known = list_recipes()
+    return known[choose(name, known, "recipe")]

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toyvit.config import RunConfig, list_differences
+from toyvit.config.extensions import Origin
+from toyvit.data import worlds
 from toyvit.errors import BadInput, suggest_nearest
-from toyvit.version import VERSION
 from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_state
+from toyvit.version import VERSION
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,7 +121,12 @@ class RunFolder:
     def _parse_config(self) -> RunConfig:
         file = self.check_exists().config_file
         try:
-            return RunConfig.from_json(json.loads(file.read_text())["run"])
+            plain = json.loads(file.read_text())
+            origins = {
+                item["name"]: Origin(item["distribution"], item["version"], item["sha256"])
+                for item in plain.get("extensions", ())
+            }
+            return RunConfig.from_json(plain["run"], origins)
         except BadInput as error:
             raise BadInput(f"{file} cannot be used: {error}") from None
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
@@ -136,7 +143,8 @@ class RunFolder:
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
-        text = json.dumps({"run": config.to_json(), "versions": versions}, indent=2) + "\n"
+        plain = {"run": config.to_json(), "versions": versions, **describe_extensions(config)}
+        text = json.dumps(plain, indent=2) + "\n"
         write_atomically(self.config_file, text.encode())
 
     def check_same(self, config: RunConfig) -> None:
@@ -278,3 +286,11 @@ def find_runs(folder: Path) -> list[RunFolder]:
     []
     """
     return [RunFolder(path.parent) for path in sorted(folder.glob("**/config.json"))]
+
+
+def describe_extensions(config: RunConfig) -> dict[str, list[dict[str, str]]]:
+    """`extensions` of config.json: where the task's world comes from; nothing for the lab's own."""
+    origin = worlds.find_origin(config.task.name)
+    if origin is None:
+        return {}
+    return {"extensions": [{"kind": "worlds", "name": config.task.name, **origin.to_json()}]}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from toyvit.clamps.patterns import apply_clamps
 from toyvit.config import RunConfig
+from toyvit.config.extensions import Extension, install, list_extensions
 from toyvit.data.task import Batch, Task, build_task
 from toyvit.errors import BadInput
 from toyvit.model import ViT
@@ -64,8 +65,9 @@ class Run:
             self.__dict__.pop(name, None)
         return self
 
-    def __reduce__(self) -> tuple[type[Run], tuple[Path]]:
-        return Run, (self.path.absolute(),)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Its path, and what it needs from outside the package: a worker may not know it yet."""
+        return _reopen, (self.path.absolute(), list_extensions())
 
     @property
     def path(self) -> Path:
@@ -210,3 +212,8 @@ def load_table(run: Run | Path | str) -> pd.DataFrame:
 def load_baselines(run: Run | Path | str) -> dict[str, float]:
     """What predictors that know less score, of a run or of one at a path: see `read_baselines`."""
     return Run.open(run).baselines
+
+
+def _reopen(path: Path, extensions: tuple[Extension, ...]) -> Run:
+    install(extensions)
+    return Run(path)

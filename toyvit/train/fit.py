@@ -67,6 +67,7 @@ def _train(writer: CheckpointWriter, module: ViTModule, progress: Progress | Non
     folder = writer.folder
     first = writer.state.step if writer.state else 0
     n_steps = config.train.steps - first
+
     try:
         with open_trainer(config.train, writer, n_steps, progress) as (trainer, stopper):
             if n_steps > 0:

@@ -48,6 +48,7 @@ def save_state(folder: RunFolder, state: TrainingState, keep: bool) -> None:
         {"step": state.step, "model": state.model, "optimizer": state.optimizer},
         content,
     )
+
     if keep:
         write_atomically(folder.states / name_state(state.step), content.getvalue(), flush=True)
     if folder.state.exists():
