@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from importlib import import_module
 
 from toyvit.analyses.analysis import Analysis
-from toyvit.analyses.names import ENTRIES, RENAMED
+from toyvit.analyses.names import ENTRIES
 from toyvit.data.task import Batch
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
-
-logger = logging.getLogger(__name__)
 
 
 def _read_row(name: str, module: str) -> Analysis:
@@ -20,18 +17,6 @@ def _read_row(name: str, module: str) -> Analysis:
 
 
 ANALYSES = {entry.name: _read_row(entry.name, entry.module) for entry in ENTRIES}
-
-
-def find_analysis(name: str) -> Analysis:
-    """An analysis by its name, or by that of the version before with a notice; else BadInput.
-
-    >>> find_analysis("probes").name
-    'probes'
-    """
-    if name in RENAMED and name not in ANALYSES:
-        logger.warning("the analysis %r is now called %r", name, RENAMED[name])
-        name = RENAMED[name]
-    return ANALYSES[choose(name, ANALYSES, "analysis")]
 
 
 def select_analyses(names: list[str] | None, batch: Batch, model: ViT) -> list[Analysis]:
@@ -43,7 +28,7 @@ def select_analyses(names: list[str] | None, batch: Batch, model: ViT) -> list[A
         quick = [analysis for analysis in ANALYSES.values() if not analysis.slow]
         return [analysis for analysis in quick if not analysis.list_missing(model, batch)]
 
-    selected = [find_analysis(name) for name in names]
+    selected = [ANALYSES[choose(name, ANALYSES, "analysis")] for name in names]
     for analysis in selected:
         if missing := analysis.list_missing(model, batch):
             what = " and ".join(missing)
