@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from importlib import import_module
 
 from toyvit.analyses.analysis import Analysis
-from toyvit.analyses.names import ENTRIES, RENAMED
+from toyvit.analyses.names import ENTRIES
 from toyvit.config.extensions import find_extensions, merge_extensions
 from toyvit.data.task import Batch
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
-
-logger = logging.getLogger(__name__)
 
 
 def _read_row(name: str, module: str) -> Analysis:
@@ -24,7 +21,11 @@ ANALYSES = {entry.name: _read_row(entry.name, entry.module) for entry in ENTRIES
 
 
 def list_analyses() -> dict[str, Analysis]:
-    """Every analysis by its name: the lab's own, then those from outside."""
+    """Every analysis by its name: the lab's own, then those from outside.
+
+    >>> list_analyses()["probes"].name
+    'probes'
+    """
     return merge_extensions(ANALYSES, "analyses")
 
 
@@ -38,19 +39,6 @@ def name_version(analysis: Analysis) -> int | str:
     return f"{analysis.version} {find_extensions('analyses')[analysis.name].origin}"
 
 
-def find_analysis(name: str) -> Analysis:
-    """An analysis by its name, or by that of the version before with a notice; else BadInput.
-
-    >>> find_analysis("probes").name
-    'probes'
-    """
-    if name in RENAMED and name not in ANALYSES:
-        logger.warning("the analysis %r is now called %r", name, RENAMED[name])
-        name = RENAMED[name]
-    known = ANALYSES if name in ANALYSES else list_analyses()
-    return known[choose(name, known, "analysis")]
-
-
 def select_analyses(names: list[str] | None, batch: Batch, model: ViT) -> list[Analysis]:
     """The analyses with these names; by default (None) all quick ones that fit model and batch.
 
@@ -60,7 +48,8 @@ def select_analyses(names: list[str] | None, batch: Batch, model: ViT) -> list[A
         quick = [analysis for analysis in list_analyses().values() if not analysis.slow]
         return [analysis for analysis in quick if not analysis.list_missing(model, batch)]
 
-    selected = [find_analysis(name) for name in names]
+    known = list_analyses()
+    selected = [known[choose(name, known, "analysis")] for name in names]
     for analysis in selected:
         if missing := analysis.list_missing(model, batch):
             what = " and ".join(missing)
