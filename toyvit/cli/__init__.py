@@ -9,6 +9,5 @@ from itertools import chain
 from toyvit.cli import datasets, experiments, inspection, measurement, viewing
 
 FAMILIES = (experiments, measurement, viewing, inspection, datasets)
-COMMANDS = {
-    command.name: command for command in chain.from_iterable(family.COMMANDS for family in FAMILIES)
-}
+DECLARED = [family.COMMANDS for family in FAMILIES]
+COMMANDS = {command.name: command for command in chain(*DECLARED)}

@@ -51,9 +51,7 @@ def prepare_data(options: argparse.Namespace) -> int:
     worlds.find(options.name)  # refused before anything heavy is imported
 
     from toyvit.data import files
-    from toyvit.data.baselines import N_FIT, N_SCORED
-    from toyvit.data.exports import check_vacant, export_samples, hash_samples, score_baselines
-    from toyvit.report.previews import draw_preview
+    from toyvit.data.exports import check_vacant
 
     if options.samples < 1:
         raise BadInput(f"--samples must be at least 1, got {options.samples}")
@@ -61,30 +59,52 @@ def prepare_data(options: argparse.Namespace) -> int:
         check_vacant(options.export)
     if options.name == "mnist" and files.find_mnist() is None:
         files.fetch_mnist()
-    task = build_with_options(options.name, words)
+    describe_data_set(options)
+    return 0
+
+
+def describe_data_set(options: argparse.Namespace) -> None:
+    """Print sizes, baselines and SHA-256 of a data set; draw and export it if that is asked for."""
+    from toyvit.data.baselines import N_FIT, N_SCORED
+    from toyvit.data.exports import hash_samples, score_baselines
+
+    task = build_with_options(options.name, options.words)
     sizes = [
         f"{split} {'endless' if size is None else size}" for split, size in task.world.sizes.items()
     ]
     print(f"{options.name}: {', '.join(sizes)}")
-
     if options.preview:
-        file = "_".join(["preview", *(word.removeprefix("--task.") for word in words)]) + ".png"
-        print(f"preview: {draw_preview(task, files.find_prepared(options.name) / file)}")
+        print(f"preview: {preview_data_set(task, options)}")
+
     print(
         f"baselines, on the first {N_SCORED:,} test pictures or all, "
         f"probes fitted on {N_FIT:,} training pictures or all:"
     )
     for name, score in score_baselines(task).items():
         print(f"  {name:36} {score:.3f}")
-    print(
-        "SHA-256 of the first 1,000 training pictures and their answers, byte after byte: "
-        f"{hash_samples(task)}"
-    )
+    what = "SHA-256 of the first 1,000 training pictures and their answers, byte after byte"
+    print(f"{what}: {hash_samples(task)}")
     if options.export:
-        draw = partial(draw_preview, task)
-        written = export_samples(options.name, task, options.export, options.samples, draw)
-        print(f"exported to {written}")
-    return 0
+        print(f"exported to {export_data_set(task, options)}")
+
+
+def preview_data_set(task: Task, options: argparse.Namespace) -> Path:
+    """The first pictures, in a file that is named by the options of the task."""
+    from toyvit.data.files import find_prepared
+    from toyvit.report.previews import draw_preview
+
+    settings = [word.removeprefix("--task.") for word in options.words]
+    file = "_".join(["preview", *settings]) + ".png"
+    return draw_preview(task, find_prepared(options.name) / file)
+
+
+def export_data_set(task: Task, options: argparse.Namespace) -> Path:
+    """Samples of every split and the card, in a new folder."""
+    from toyvit.data.exports import export_samples
+    from toyvit.report.previews import draw_preview
+
+    draw = partial(draw_preview, task)
+    return export_samples(options.name, task, options.export, options.samples, draw)
 
 
 def list_data_sets() -> int:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toyvit.cli.arguments import (
     add_measuring,
@@ -24,6 +25,9 @@ from toyvit.cli.arguments import (
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_recipes
 from toyvit.errors import BadInput, choose
+
+if TYPE_CHECKING:
+    from toyvit.config import RunConfig
 
 SECONDS_BETWEEN_LOOKS = 2.0  # of the follower, at its standard input
 
@@ -144,19 +148,8 @@ def add_sweep_arguments(parser: Parser) -> None:
 
 def sweep(options: argparse.Namespace) -> int:
     """Train and measure every setting with every seed; print their table and draw their curves."""
-    from toyvit.cli.overrides import expand_variants
-    from toyvit.config import replace_seed
-    from toyvit.recipes import find_recipe
-
-    recipe = find_recipe(options.recipe)()
     folder = options.runs / (options.name or options.recipe)
-    variants = expand_variants(recipe, options.words)
-    plan = {}
-    for variant, config in variants.items():
-        for seed in read_seeds(options.seeds):
-            plan[folder / variant / f"seed-{seed}"] = replace_seed(config, seed)
-    if options.jobs < 1:
-        raise BadInput(f"--jobs must be at least 1, got {options.jobs}")
+    plan = plan_sweep(options, folder)
 
     from toyvit.report import draw_sweep
     from toyvit.report.summary import summarize_events
@@ -178,6 +171,23 @@ def sweep(options: argparse.Namespace) -> int:
     for picture in draw_sweep(list(plan), folder):
         print(f"figure: {picture}")
     return 0
+
+
+def plan_sweep(options: argparse.Namespace, folder: Path) -> dict[Path, RunConfig]:
+    """The runs of a sweep by their folders: every setting with every seed."""
+    from toyvit.cli.overrides import expand_variants
+    from toyvit.config import replace_seed
+    from toyvit.recipes import find_recipe
+
+    if options.jobs < 1:
+        raise BadInput(f"--jobs must be at least 1, got {options.jobs}")
+    variants = expand_variants(find_recipe(options.recipe)(), options.words)
+    seeds = read_seeds(options.seeds)
+    plan = {}
+    for variant, config in variants.items():
+        for seed in seeds:
+            plan[folder / variant / f"seed-{seed}"] = replace_seed(config, seed)
+    return plan
 
 
 def add_replay_arguments(parser: Parser) -> None:

@@ -135,7 +135,18 @@ def add_circuit_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--classes", metavar="A,B", help="instead: pictures of class A against pictures of class B"
     )
+    add_circuit_methods(parser)
+    parser.add_argument("--pairs", type=int, default=64, help="pairs of pictures (default: 64)")
+    parser.add_argument(
+        "--null",
+        type=int,
+        default=50,
+        help="random circuits of the size to compare with (default: 50)",
+    )
 
+
+def add_circuit_methods(parser: Parser) -> None:
+    """--method and how far it goes, --metric, --ablation."""
     parser.add_argument("--method", default="eap-ig", help="eap, eap-ig or acdc (default: eap-ig)")
     parser.add_argument(
         "--faithful",
@@ -157,14 +168,6 @@ def add_circuit_arguments(parser: Parser) -> None:
         "--ablation",
         default="corrupt",
         help="what cut edges carry: corrupt, mean, zero (default: corrupt)",
-    )
-
-    parser.add_argument("--pairs", type=int, default=64, help="pairs of pictures (default: 64)")
-    parser.add_argument(
-        "--null",
-        type=int,
-        default=50,
-        help="random circuits of the size to compare with (default: 50)",
     )
 
 

@@ -31,6 +31,7 @@ def add_old_options(parser: Parser) -> None:
     for old, new in OPTIONS.items():
         if new not in options:
             continue
+
         parser.add_argument(
             old,
             dest=options[new].dest,
