@@ -46,8 +46,15 @@ def run_sweep(
         plan, jobs=jobs, cluster=cluster, label=folder.name if progress else None, **measuring
     )
     frame = gather_table(runs)
-    write_atomically(folder / TABLE, frame.to_csv(index=False).encode())
+    write_table(frame, folder)
     return frame
+
+
+def write_table(frame: pd.DataFrame, folder: Path) -> Path:
+    """The table of a sweep as `folder/sweep.csv`."""
+    file = folder / TABLE
+    write_atomically(file, frame.to_csv(index=False).encode())
+    return file
 
 
 def train_plan(

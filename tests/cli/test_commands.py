@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from toyvit.analyses import ANALYSES
+from toyvit.analyses.names import RENAMED
 from toyvit.cli import COMMANDS, FAMILIES, renamed
 from toyvit.cli.main import main
 from toyvit.cli.parser import build_parser
@@ -66,7 +67,6 @@ def test_every_command_is_declared_once_and_there_are_at_most_twenty():
     assert set(COMMANDS) - set(LISTED) == {"follow"}  # `train` starts it
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_every_command_needs_no_torch(name):
     lines = run_fresh(name, "--help")
@@ -183,9 +183,9 @@ def test_old_options_and_names_are_one_to_one():
     }
     for old, new in renamed.OPTIONS.items():
         assert old not in options and new in options
-    for old, new in renamed.ANALYSES.items():
+    for old, new in RENAMED.items():
         assert old not in ANALYSES and new in ANALYSES
-    for table in (renamed.OPTIONS, renamed.ANALYSES):
+    for table in (renamed.OPTIONS, RENAMED):
         assert len(set(table.values())) == len(table)
 
 
@@ -227,7 +227,16 @@ def test_analyses_are_listed_with_all_that_is_declared(capsys):
     assert [line.split()[0] for line in text.splitlines() if line[0] != " "] == list(ANALYSES)
     words = " ".join(text.split())
     for analysis in ANALYSES.values():
-        for fact in (analysis.source, analysis.truth, analysis.null):
+        needs = [need.words for need in analysis.needs]
+        cost = f"{analysis.rough_cost} a checkpoint"
+        for fact in (
+            analysis.computes,
+            analysis.source,
+            analysis.truth,
+            analysis.null,
+            cost,
+            *needs,
+        ):
             assert " ".join(fact.split()) in words
     assert max(map(len, text.splitlines())) <= 100
 

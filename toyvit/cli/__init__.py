@@ -4,7 +4,10 @@ To add a command, write its functions in a file of this room and its row in the 
 No module here imports torch or numpy; commands import what they need when they run.
 """
 
+from itertools import chain
+
 from toyvit.cli import datasets, experiments, inspection, measurement, viewing
 
 FAMILIES = (experiments, measurement, viewing, inspection, datasets)
-COMMANDS = {command.name: command for family in FAMILIES for command in family.COMMANDS}
+DECLARED = [family.COMMANDS for family in FAMILIES]
+COMMANDS = {command.name: command for command in chain(*DECLARED)}

@@ -64,6 +64,7 @@ def read_seeds(text: str) -> list[int]:
             seeds = [int(word) for word in text.split(",")]
     except ValueError:
         seeds = []
+
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise BadInput(f"--seeds takes 0..9 or 0,3,7, each seed once, got {text!r}")
     return seeds

@@ -62,10 +62,13 @@ class Parser(argparse.ArgumentParser):
         """BadInput for words that this command has not claimed, naming the nearest option."""
         if not words:
             return
-        options = [
-            option
-            for action in self._actions
-            if action.help != argparse.SUPPRESS
-            for option in action.option_strings
-        ]
-        raise BadInput(f"unknown argument {words[0]!r}{suggest_nearest(words[0], options)}")
+        hint = suggest_nearest(words[0], self.list_options())
+        raise BadInput(f"unknown argument {words[0]!r}{hint}")
+
+    def list_options(self) -> dict[str, argparse.Action]:
+        """Every option that help lists, and what it does."""
+        options: dict[str, argparse.Action] = {}
+        for action in self._actions:
+            if action.help != argparse.SUPPRESS:
+                options |= dict.fromkeys(action.option_strings, action)
+        return options

@@ -42,10 +42,10 @@ def offer_worlds(prefix: str) -> Iterable[str]:
 
 def offer_analyses(prefix: str) -> list[str]:
     """Every analysis, as the next of those that are typed with commas between them."""
-    from toyvit.analyses import ANALYSES
+    from toyvit.analyses.names import NAMES
 
     typed, comma, _ = prefix.rpartition(",")
-    return [f"{typed}{comma}{name}" for name in ANALYSES if name not in typed.split(",")]
+    return [f"{typed}{comma}{name}" for name in NAMES if name not in typed.split(",")]
 
 
 def offer_runs(prefix: str) -> Iterator[str]:

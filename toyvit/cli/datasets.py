@@ -19,6 +19,7 @@ def add_data_arguments(parser: Parser) -> None:
     """[NAME], --preview, --export DIR, --samples N."""
     name = parser.add_argument("name", metavar="NAME", nargs="?", help="without it, the list")
     complete(name, offer_worlds)
+
     parser.add_argument("--preview", action="store_true", help="also draw its first pictures")
     parser.add_argument(
         "--export",
@@ -46,9 +47,7 @@ def prepare_data(options: argparse.Namespace) -> int:
         return list_data_sets()
 
     from toyvit.data import files, worlds
-    from toyvit.data.baselines import N_FIT, N_SCORED
-    from toyvit.data.cards import check_vacant, export_samples, hash_samples, score_baselines
-    from toyvit.report.previews import draw_preview
+    from toyvit.data.cards import check_vacant
 
     worlds.find(options.name)
     if options.samples < 1:
@@ -57,30 +56,52 @@ def prepare_data(options: argparse.Namespace) -> int:
         check_vacant(options.export)
     if options.name == "mnist" and files.find_mnist() is None:
         files.fetch_mnist()
-    task = build_with_options(options.name, words)
+    describe_data_set(options)
+    return 0
+
+
+def describe_data_set(options: argparse.Namespace) -> None:
+    """Print sizes, baselines and SHA-256 of a data set; draw and export it if that is asked for."""
+    from toyvit.data.baselines import N_FIT, N_SCORED
+    from toyvit.data.cards import hash_samples, score_baselines
+
+    task = build_with_options(options.name, options.words)
     sizes = [
         f"{split} {'endless' if size is None else size}" for split, size in task.world.sizes.items()
     ]
     print(f"{options.name}: {', '.join(sizes)}")
-
     if options.preview:
-        file = "_".join(["preview", *(word.removeprefix("--task.") for word in words)]) + ".png"
-        print(f"preview: {draw_preview(task, files.find_prepared(options.name) / file)}")
+        print(f"preview: {preview_data_set(task, options)}")
+
     print(
         f"naive answers, on the first {N_SCORED:,} test pictures or all, "
         f"probes fitted on {N_FIT:,} training pictures or all:"
     )
     for name, score in score_baselines(task).items():
         print(f"  {name:36} {score:.3f}")
-    print(
-        "SHA-256 of the first 1,000 training pictures and their answers, byte after byte: "
-        f"{hash_samples(task)}"
-    )
+    what = "SHA-256 of the first 1,000 training pictures and their answers, byte after byte"
+    print(f"{what}: {hash_samples(task)}")
     if options.export:
-        draw = partial(draw_preview, task)
-        written = export_samples(options.name, task, options.export, options.samples, draw)
-        print(f"exported to {written}")
-    return 0
+        print(f"exported to {export_data_set(task, options)}")
+
+
+def preview_data_set(task: Task, options: argparse.Namespace) -> Path:
+    """The first pictures, in a file that is named by the options of the task."""
+    from toyvit.data.files import find_prepared
+    from toyvit.report.previews import draw_preview
+
+    settings = [word.removeprefix("--task.") for word in options.words]
+    file = "_".join(["preview", *settings]) + ".png"
+    return draw_preview(task, find_prepared(options.name) / file)
+
+
+def export_data_set(task: Task, options: argparse.Namespace) -> Path:
+    """Samples of every split and the card, in a new folder."""
+    from toyvit.data.cards import export_samples
+    from toyvit.report.previews import draw_preview
+
+    draw = partial(draw_preview, task)
+    return export_samples(options.name, task, options.export, options.samples, draw)
 
 
 def list_data_sets() -> int:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toyvit.cli.arguments import (
     add_measuring,
@@ -24,6 +25,9 @@ from toyvit.cli.arguments import (
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_recipes
 from toyvit.errors import BadInput, choose
+
+if TYPE_CHECKING:
+    from toyvit.config import RunConfig
 
 SECONDS_BETWEEN_LOOKS = 2.0  # of the follower, at its standard input
 
@@ -127,6 +131,7 @@ def add_sweep_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--name", help="folder of the sweep's runs (default: the recipe's name)")
     add_runs_folder(parser, "where it goes (default: runs)")
+
     parser.add_argument(
         "--jobs",
         type=int,
@@ -143,39 +148,46 @@ def add_sweep_arguments(parser: Parser) -> None:
 
 def sweep(options: argparse.Namespace) -> int:
     """Train and measure every setting with every seed; print their table and draw their curves."""
+    folder = options.runs / (options.name or options.recipe)
+    plan = plan_sweep(options, folder)
+
+    from toyvit.report import draw_sweep
+    from toyvit.report.summary import summarize_events
+    from toyvit.sweeping import gather_table, train_plan, write_table
+
+    runs = train_plan(
+        plan,
+        jobs=options.jobs,
+        cluster=options.cluster,
+        label=folder.name,
+        images=options.images,
+        analyses=read_analyses(options.analyses),
+    )
+    table = gather_table(runs)
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
+    if order := summarize_events(list(plan)):
+        print(order)
+    print(f"table: {write_table(table, folder)}")
+    for picture in draw_sweep(list(plan), folder):
+        print(f"figure: {picture}")
+    return 0
+
+
+def plan_sweep(options: argparse.Namespace, folder: Path) -> dict[Path, RunConfig]:
+    """The runs of a sweep by their folders: every setting with every seed."""
     from toyvit.cli.overrides import expand_variants
     from toyvit.config import replace_seed
     from toyvit.recipes import find_recipe
 
-    recipe = find_recipe(options.recipe)()
-    folder = options.runs / (options.name or options.recipe)
-    variants = expand_variants(recipe, options.words)
-    plan = {}
-    for variant, config in variants.items():
-        for seed in read_seeds(options.seeds):
-            plan[folder / variant / f"seed-{seed}"] = replace_seed(config, seed)
     if options.jobs < 1:
         raise BadInput(f"--jobs must be at least 1, got {options.jobs}")
-
-    from toyvit.report import draw_sweep
-    from toyvit.report.summary import summarize_events
-    from toyvit.sweeping import run_sweep
-
-    table = run_sweep(
-        plan,
-        folder,
-        jobs=options.jobs,
-        cluster=options.cluster,
-        images=options.images,
-        analyses=read_analyses(options.analyses),
-    )
-    print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
-    if order := summarize_events(list(plan)):
-        print(order)
-    print(f"table: {folder / 'sweep.csv'}")
-    for picture in draw_sweep(list(plan), folder):
-        print(f"figure: {picture}")
-    return 0
+    variants = expand_variants(find_recipe(options.recipe)(), options.words)
+    seeds = read_seeds(options.seeds)
+    plan = {}
+    for variant, config in variants.items():
+        for seed in seeds:
+            plan[folder / variant / f"seed-{seed}"] = replace_seed(config, seed)
+    return plan
 
 
 def add_replay_arguments(parser: Parser) -> None:

@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = build_parser()
     answer_shell(parser)
+
     try:
         options, words = parser.parse_known_args(argv)
         if options.command is None:

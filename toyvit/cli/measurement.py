@@ -22,6 +22,7 @@ def add_measure_arguments(parser: Parser) -> None:
     """RUN ..., --analyses, --images, --steps, --split, --jobs, --follow, --skip-corrupt."""
     add_run(parser, several=True)
     add_measuring(parser)
+
     parser.add_argument(
         "--steps", metavar="STEPS", help="comma-separated steps, or last (default: all)"
     )
@@ -30,6 +31,7 @@ def add_measure_arguments(parser: Parser) -> None:
         default="test",
         help="of the task's world, such as train or held_out (default: test)",
     )
+
     parser.add_argument("--jobs", type=int, default=1, help="worker processes (default: 1)")
     parser.add_argument("--follow", action="store_true", help="go on while the run is training")
     parser.add_argument(
@@ -76,6 +78,7 @@ def print_measure_report(report: MeasureReport) -> None:
     if report.clamps:
         clamps = ", ".join(report.clamps)
         print(f"clamps in force from their steps on, as in training: {clamps}")
+
     for name, steps in report.diverged.items():
         s = "s" if len(steps) > 1 else ""
         at = ", ".join(map(str, steps))
@@ -104,11 +107,14 @@ def list_analyses(options: argparse.Namespace) -> int:
 def describe_analysis(analysis: Analysis) -> str:
     """A few lines of text."""
     facts = {
-        "needs": analysis.needs or "nothing",
+        "computes": analysis.computes,
+        "needs": ", ".join(need.words for need in analysis.needs) or "nothing",
+        "cost": f"{analysis.rough_cost} a checkpoint",
         "source": analysis.source,
         "truth": analysis.truth,
         "null": analysis.null,
     }
+
     when = "  (only when asked for by name)" if analysis.slow else ""
     lines = [f"{analysis.name}{when}"]
     for name, text in facts.items():
@@ -129,6 +135,18 @@ def add_circuit_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--classes", metavar="A,B", help="instead: pictures of class A against pictures of class B"
     )
+    add_circuit_methods(parser)
+    parser.add_argument("--pairs", type=int, default=64, help="pairs of pictures (default: 64)")
+    parser.add_argument(
+        "--null",
+        type=int,
+        default=50,
+        help="random circuits of the size to compare with (default: 50)",
+    )
+
+
+def add_circuit_methods(parser: Parser) -> None:
+    """--method and how far it goes, --metric, --ablation."""
     parser.add_argument("--method", default="eap-ig", help="eap, eap-ig or acdc (default: eap-ig)")
     parser.add_argument(
         "--faithful",
@@ -140,6 +158,7 @@ def add_circuit_arguments(parser: Parser) -> None:
         type=float,
         help="for acdc: the rise of KL in nats below which it cuts (default: 0.01)",
     )
+
     parser.add_argument(
         "--metric",
         default="logit_difference",
@@ -149,13 +168,6 @@ def add_circuit_arguments(parser: Parser) -> None:
         "--ablation",
         default="corrupt",
         help="what cut edges carry: corrupt, mean, zero (default: corrupt)",
-    )
-    parser.add_argument("--pairs", type=int, default=64, help="pairs of pictures (default: 64)")
-    parser.add_argument(
-        "--null",
-        type=int,
-        default=50,
-        help="random circuits of the size to compare with (default: 50)",
     )
 
 
@@ -228,7 +240,7 @@ COMMANDS = (
     ),
     Command(
         name="analyses",
-        help="list the analyses: what each needs, who it is from, its truth and its null",
+        help="list the analyses: what each computes, needs and costs, its source, truth and null",
         add_arguments=add_analyses_arguments,
         run=list_analyses,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from toyvit.config import RunConfig, TaskConfig
@@ -46,7 +46,7 @@ def expand_variants(run: RunConfig, words: Sequence[str]) -> dict[str, RunConfig
 
     variants: dict[str, RunConfig] = {}
     for setting in product(*choices):
-        typed = [word for pair in setting for word in pair]
+        typed = list(chain.from_iterable(setting))
         variant = apply_overrides(run, typed)
         if variant in variants.values():
             raise BadInput(f"{' '.join(typed)} is named twice: each setting is trained once")
@@ -60,6 +60,7 @@ def _change_records(records: Mapping[str, Any], words: Sequence[str]) -> dict[st
     """The records, by their part of a run, in which `words` set a field."""
     types = _read_options(records)
     changes: dict[str, dict[str, object]] = {}
+
     for option, text in _split_pairs(words):
         if option not in types:
             raise BadInput(f"unknown argument {option!r}{suggest_nearest(option, types)}")
@@ -67,6 +68,7 @@ def _change_records(records: Mapping[str, Any], words: Sequence[str]) -> dict[st
             raise BadInput(f"{option} needs a value")
         part, _, name = option.removeprefix("--").partition(".")
         changes.setdefault(part, {})[name] = _parse_value(option, text, types[option])
+
     return {part: _set_fields(part, records[part], values) for part, values in changes.items()}
 
 
@@ -117,6 +119,7 @@ def _split_pairs(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
                 f"unknown argument {option!r}: a field is set by --model.NAME VALUE, "
                 "--task., --train. or --seeds."
             )
+
         if equals:
             yield option, text
         else:

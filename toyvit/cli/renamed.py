@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from typing import Any
 
-# Old name: new name, one to one.
-OPTIONS = {"--base": "--ablation"}
-ANALYSES = {"flow": "attention_knockout", "knock_outs": "head_ablation"}
+from toyvit.cli.command import Parser
+
+OPTIONS = {"--base": "--ablation"}  # old name: new name, one to one
 
 
 class RenamedOption(argparse.Action):
@@ -19,7 +17,7 @@ class RenamedOption(argparse.Action):
         self,
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
+        values: object,
         option_string: str | None = None,
     ) -> None:
         old = str(option_string)
@@ -27,26 +25,30 @@ class RenamedOption(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def add_old_options(parser: argparse.ArgumentParser) -> None:
+def add_old_options(parser: Parser) -> None:
     """Let a parser take its options under their old names too; help does not list them."""
-    options = {option: action for action in parser._actions for option in action.option_strings}
+    options = parser.list_options()
     for old, new in OPTIONS.items():
-        if new in options:
-            parser.add_argument(
-                old,
-                dest=options[new].dest,
-                type=options[new].type or str,
-                default=argparse.SUPPRESS,
-                action=RenamedOption,
-                help=argparse.SUPPRESS,
-            )
+        if new not in options:
+            continue
+
+        parser.add_argument(
+            old,
+            dest=options[new].dest,
+            type=options[new].type or str,
+            default=argparse.SUPPRESS,
+            action=RenamedOption,
+            help=argparse.SUPPRESS,
+        )
 
 
 def rename_analysis(name: str) -> str:
     """The name of today of an analysis."""
-    if name in ANALYSES:
-        give_notice("analysis", name, ANALYSES[name])
-    return ANALYSES.get(name, name)
+    from toyvit.analyses.names import RENAMED
+
+    if name in RENAMED:
+        give_notice("analysis", name, RENAMED[name])
+    return RENAMED.get(name, name)
 
 
 def give_notice(what: str, old: str, new: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Literal, Union, get_args, get_origin
 
 from toyvit.errors import BadInput, suggest_nearest
 
@@ -39,7 +39,7 @@ WORDS: dict[type, dict[str, bool | None]] = {
     NoneType: {"none": None, "null": None},
 }
 
-Limits = Mapping[str, Any]  # least, above, most: each a number or None
+Limits = Mapping[str, float | None]  # least, above, most
 
 
 class FieldType:
@@ -79,7 +79,9 @@ class Scalar(FieldType):
     def find_problem(self, value: object, limits: Limits) -> str:
         if not self.holds(value):
             return f"must be {self}, got {value!r}"
-        return _find_range_problem(value, limits) if self.kind in (int, float) else ""
+        if self.kind in (int, float) and isinstance(value, (int, float)):
+            return _find_range_problem(value, limits)
+        return ""
 
     def parse(self, text: str) -> object:
         words = WORDS.get(self.kind)
@@ -206,6 +208,7 @@ def read_type(hint: object) -> FieldType:
     """The field type that a type hint stands for; BadInput for a hint that a config cannot hold."""
     origin = get_origin(hint)
     arguments = get_args(hint)
+
     if isinstance(hint, type) and hint in NAMES:
         return Scalar(hint)
     if origin is Literal and all(isinstance(text, str) for text in arguments):
@@ -214,6 +217,7 @@ def read_type(hint: object) -> FieldType:
         return _read_tuple(hint, arguments)
     if origin in (Union, UnionType):
         return OneOf(tuple(read_type(option) for option in arguments))
+
     name = hint.__name__ if isinstance(hint, type) and not arguments else str(hint)
     raise BadInput(f"a field of a config cannot be of the type {name}: allowed are {ALLOWED}")
 
@@ -243,7 +247,7 @@ def _rank_option(option: FieldType) -> int:
     return 2 if option in (Scalar(str), Scalar(Path)) else 1
 
 
-def _find_range_problem(value: Any, limits: Limits) -> str:
+def _find_range_problem(value: float, limits: Limits) -> str:
     least = limits.get("least")
     above = limits.get("above")
     most = limits.get("most")
