@@ -10,11 +10,12 @@ from argparse import SUPPRESS, Action
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from inspect import cleandoc
+from math import isfinite
 from pathlib import Path
 
 import toyvit
 from bench.docstrings import format_docstring
-from toyvit.analyses import ANALYSES, NEEDS, Analysis
+from toyvit.analyses import ANALYSES, Analysis, Axis, Quantity
 from toyvit.cli import COMMANDS
 from toyvit.cli.command import Command, Parser
 from toyvit.config import RunConfig
@@ -22,16 +23,8 @@ from toyvit.model.sites import AXES, SITES
 from toyvit.recipes import RECIPES
 
 DOCS = Path(__file__).parents[1] / "docs"
+NAMED = re.compile(r"^The analysis `\w+`(?:[:,]? |\.)")  # how the docstring of a measure begins
 WRITTEN = "<!-- Written by `python -m bench.pages`: change the tables and docstrings, not this. -->"
-
-# Where the numbers along the axes of a measure stand for something else than a site's axis does.
-MORE_AXES = {
-    "to_layer": "the layer of the later head, or the second of two layers",
-    "to_head": "the later head",
-    "level": "a value of a factor",
-    "count": "how many heads are silenced, counted from 1 at position 0",
-    "frequency": "a wave of the sums modulo p; position 0 is frequency 1",
-}
 
 
 def format_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -46,6 +39,11 @@ def escape(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
+def capitalize(text: str) -> str:
+    """The text with a capital first letter; the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def split_docstring(function: object) -> tuple[str, str]:
     """The first paragraph of a docstring on one line, and the rest as it stands."""
     first, _, rest = cleandoc(function.__doc__ or "").partition("\n\n")
@@ -56,32 +54,26 @@ def split_docstring(function: object) -> tuple[str, str]:
 
 
 def format_measures() -> str:
-    """Every analysis: what it needs, what it computes, where, and what would be there by chance."""
-    rows = [
-        (
-            f"[`{analysis.name}`](#{analysis.name})",
-            _format_needs(analysis),
-            "by name only" if analysis.slow else "yes",
-            ", ".join(f"`{quantity}`" for quantity in analysis.axes),
-        )
-        for analysis in ANALYSES.values()
-    ]
-    names = {
-        axis
-        for analysis in ANALYSES.values()
-        for axes in analysis.axes.values()
-        for axis in axes.split()
-    }
-    axes = [(f"`{name}`", _describe_axis(name)) for name in sorted(names)]
+    """Every analysis: what it needs, what it computes, where, and what chance would give."""
+    rows = []
+    axes: dict[str, Axis] = {}
+    for analysis in ANALYSES.values():
+        name = f"[`{analysis.name}`](#{analysis.name})"
+        when = "by name only" if analysis.slow else "yes"
+        rows.append((name, escape(analysis.computes), _format_needs(analysis), when))
+        axes |= analysis.axes
     return "\n\n".join(
         [
             "# Measures",
             WRITTEN,
             MEASURES_INTRODUCTION,
-            format_table(["analysis", "needs", "by default", "quantities"], rows),
+            format_table(["analysis", "computes", "needs", "by default"], rows),
             "## Axes",
             "Positions are counted from 0. A quantity without an axis is one number.",
-            format_table(["axis", "what"], axes),
+            format_table(
+                ["axis", "a position is"],
+                [(f"`{name}`", escape(axes[name].words)) for name in sorted(axes)],
+            ),
             *map(_format_analysis, ANALYSES.values()),
         ]
     )
@@ -91,46 +83,60 @@ MEASURES_INTRODUCTION = """\
 An analysis is a pure function of a model, a batch and a trace; `toyvit measure RUN` runs all that
 the run's task allows, at every checkpoint, and `--analyses NAME,NAME` those that are named. Those
 marked *by name only* take longer, or make many rows. Each number becomes a row of the run's table
-(`run.table`): step, analysis, quantity, its axes, split, number of pictures, value. A number that
-is not defined (NaN) has no row.
+(`run.table`): step, analysis, quantity, its tags and axes, split, number of pictures, value. A
+number that is not defined (NaN) has no row.
 
 Each section says what the numbers are (units, range), the source, a model for which the right
 number is known (*truth*: the tests check it), and what would be there if there were nothing to see
-(*null*)."""
+(*null*). Costs are of one checkpoint of the default model on 512 pictures, one thread, roughly."""
 
 
 def _format_analysis(analysis: Analysis) -> str:
     first, rest = split_docstring(analysis.measure)
-    first = re.sub(r"^The analysis `\w+`[:,.]?\s*", "", first)
     module = analysis.measure.__module__
     facts = [
         ("needs", _format_needs(analysis)),
-        ("runs by default", "no, only when it is named" if analysis.slow else "yes"),
+        ("by default", "no, only when it is named" if analysis.slow else "yes"),
+        ("cost", analysis.rough_cost),
         ("source", escape(analysis.source)),
         ("truth", escape(analysis.truth)),
         ("null", escape(analysis.null)),
         ("computed in", f"`{module.replace('.', '/')}.py`, `{analysis.measure.__name__}`"),
     ]
     quantities = [
-        (f"`{quantity}`", ", ".join(f"`{axis}`" for axis in axes.split()) or "one number")
-        for quantity, axes in analysis.axes.items()
+        (f"`{name}`", _format_axes(quantity), quantity.unit, _format_range(quantity))
+        for name, quantity in analysis.quantities.items()
     ]
     parts = [
         f"## {analysis.name}",
-        first[:1].upper() + first[1:],
+        f"{capitalize(analysis.computes)}.",
+        capitalize(NAMED.sub("", first)),
         format_docstring(rest),
-        format_table(["quantity", "axes"], quantities),
+        format_table(["quantity", "axes", "unit", "range"], quantities),
         "\n".join(f"- **{name}**: {text}" for name, text in facts),
     ]
     return "\n\n".join(filter(None, parts))
 
 
 def _format_needs(analysis: Analysis) -> str:
-    return "; ".join(NEEDS[name][0] for name in analysis.needs.split()) or "nothing"
+    return "; ".join(need.words for need in analysis.needs) or "nothing"
 
 
-def _describe_axis(name: str) -> str:
-    return AXES.get(name) or MORE_AXES[name]
+def _format_axes(quantity: Quantity) -> str:
+    axes = ", ".join(f"`{axis}`" for axis in quantity.axes.split()) or "one number"
+    return f"{axes}; only with {quantity.only_with.words}" if quantity.only_with else axes
+
+
+def _format_range(quantity: Quantity) -> str:
+    """`0 to 1`, `from 0`, `to 1`; and whether a number may be missing."""
+    least, most = quantity.least, quantity.most
+    if isfinite(least) and isfinite(most):
+        text = f"{least:g} to {most:g}"
+    elif isfinite(least):
+        text = f"from {least:g}"
+    else:
+        text = f"to {most:g}" if isfinite(most) else "any"
+    return f"{text}, or missing" if quantity.may_be_nan else text
 
 
 # ---- recipes ----
