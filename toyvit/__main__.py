@@ -281,17 +281,18 @@ def lens(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    from toyvit.report import draw, recall_comparison
+    from toyvit.report import draw, format_figures, recall_comparison
     from toyvit.report.summary import summarize
     from toyvit.report.tensorboard import write
+    from toyvit.runs.handle import Run
 
-    beside = recall_comparison(options.run, options.beside)
+    run = Run(options.run)
+    beside = recall_comparison(run, options.beside)
     if beside and not options.beside:
-        print(f"beside {beside}, as the last time")
-    print(summarize(options.run, beside))
-    for picture in draw(options.run, beside):
-        print(f"figure: {picture}")
-    write(options.run)
+        print(f"beside {beside.path}, as the last time")
+    print(summarize(run, beside))
+    print(format_figures(draw(run, beside)))
+    write(run)
     print(
         f"TensorBoard: make tensorboard LOGDIR={options.run.parent}, or toyvit tensorboard {options.run.parent}"
     )

@@ -153,7 +153,6 @@ def test_pictures_without_a_match_cannot_be_measured_under_it(tmp_path):
 @pytest.mark.slow
 def test_its_figures_show_the_held_patterns(tmp_path):
     from toyvit.report import draw
-    from toyvit.report.pictures import load_trained
     from toyvit.report.summary import summarize
 
     folder = fit(small(("1.0:match",), steps=4), tmp_path / "run", progress=False)
@@ -168,10 +167,11 @@ def test_its_figures_show_the_held_patterns(tmp_path):
         "measures",
         "1.0:match",
     ]
-    assert {path.name for path in draw(folder.path)} >= {"query_attention.png", "attention.png"}
+    names = {figure.file.name for figure in draw(folder.path)}
+    assert names >= {"query_attention.png", "attention.png"}
     run = Run(folder.path)
     batch = build_task(run.config.task).eval_batch("test", 3, 0)
-    pattern = trace(load_trained(run, 4, batch), batch.images)["blocks.1.attn.pattern"]
+    pattern = trace(run.model(4, batch), batch.images)["blocks.1.attn.pattern"]
     assert (pattern[torch.arange(3), 0, batch.retrieval.query, batch.retrieval.target] == 1).all()
 
 

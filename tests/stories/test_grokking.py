@@ -66,17 +66,17 @@ def runs(tmp_path_factory):
 def test_the_figure_of_grokking_has_the_coefficient_where_it_was_measured(runs):
     """Four panels, and a fifth with the LLC; diverged checkpoints are crosses, not numbers."""
     path = runs / "seed-0"
-    assert len(grokking.draw_grokking(path).axes) == 4
-    assert "grokking" in {picture.stem for picture in draw(path)}
+    assert len(grokking.draw_grokking(Run(path)).panels()) == 4
+    assert "grokking" in {figure.file.stem for figure in draw(path)}
     steps = Run(path).steps[::4]
     measure(path, analyses=["llc"], split="train", images=99, steps=steps, progress=False)
     rows = load_table(path).query("analysis == 'llc' and quantity == 'diverged'")
     assert list(rows["step"]) == steps
-    axes = grokking.draw_grokking(path).axes
-    assert len(axes) == 5
-    crosses = next(one for one in axes[4].lines if one.get_marker() == "x")
-    assert list(crosses.get_xdata()) == list(rows["step"][rows["value"] > 0])
-    picture = next(picture for picture in draw(path) if picture.stem == "grokking")
+    panels = grokking.draw_grokking(Run(path)).panels()
+    assert len(panels) == 5
+    crosses = next(curve for curve in panels[4].curves if curve.marker == "cross")
+    assert list(crosses.x) == list(rows["step"][rows["value"] > 0])
+    picture = next(figure.file for figure in draw(path) if figure.file.stem == "grokking")
     with Image.open(picture) as pixels:
         assert min(pixels.size) > 200
 
@@ -85,12 +85,10 @@ def test_the_figure_of_grokking_has_the_coefficient_where_it_was_measured(runs):
 def test_traces_of_the_sampler_are_drawn(runs):
     run = Run(runs / "seed-0")
     settings = LlcConfig(step_size=1e-6, localisation=1e4, draws=6, burn_in=4, chains=3)
-    found = estimate_llc(run[40], build_task(run.config.task).eval_batch("train", 99, 0), settings)
-    (panel,) = grokking.draw_traces(found).axes
-    chains = [one for one in panel.lines if str(one.get_label()).startswith("chain")]
-    assert [list(one.get_ydata()) for one in chains] == [
-        pytest.approx(trace.tolist()) for trace in found.traces
-    ]
+    found = estimate_llc(run.bare_model(40), build_task(run.config.task).eval_batch("train", 99, 0), settings)
+    (panel,) = grokking.draw_traces(found).panels()
+    chains = [list(curve.y) for curve in panel.curves]
+    assert chains == [pytest.approx(trace.tolist()) for trace in found.traces]
 
 
 @pytest.mark.slow

@@ -7,9 +7,9 @@ import pytest
 from toyvit.cli.overrides import apply_overrides
 from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
-from toyvit.report.figures import name_score
+from toyvit.report.curves import name_score
 from toyvit.report.summary import summarize
-from toyvit.runs.handle import load_baselines, load_table
+from toyvit.runs.handle import Run, load_baselines, load_table
 from toyvit.train import fit
 
 
@@ -59,7 +59,7 @@ def test_a_factor_is_said_as_a_number(tmp_path):
     )
     assert (
         "final R^2 on 256 test pictures" in summarize(tmp_path / "run")
-        and name_score(tmp_path / "run") == "R^2"
+        and name_score(Run(tmp_path / "run")) == "R^2"
     )
 
 

@@ -16,6 +16,7 @@ from toyvit.replications.record import (
     summarize_verdict,
     write_record,
 )
+from toyvit.report.matplotlib_renderer import render
 from toyvit.report.replicated import draw_replication
 from toyvit.runs.folder import write_atomically
 
@@ -51,9 +52,8 @@ def write_page(replications: Iterable[Replication], folder: Path, docs: Path) ->
         for record in found[one.name]:
             write_record(kept, record)
         if found[one.name]:
-            draw_replication([record.panels for record in found[one.name]]).savefig(
-                kept / f"{one.name}.png", dpi=110
-            )
+            figure = draw_replication([record.panels for record in found[one.name]], one.title)
+            render(figure).savefig(kept / f"{one.name}.png", dpi=110)
     docs.mkdir(parents=True, exist_ok=True)
     write_atomically(docs / "replications.md", format_page(everything, found).encode())
     return docs / "replications.md"
