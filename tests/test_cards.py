@@ -19,6 +19,7 @@ from toyvit.data.cards import list_pages, main
 from toyvit.data.exports import build_arrays, hash_samples, score_baselines
 from toyvit.data.task import Task, build_task
 from toyvit.recipes import RECIPES
+from toyvit.report.matplotlib_renderer import render
 from toyvit.report.previews import build_preview, draw_preview
 
 CARDS = Path(__file__).parents[1] / "datasets"
@@ -191,29 +192,27 @@ def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
     The file kept is this one and small.
     """
     world_task = made(name)
-    figure, batch = build_preview(world_task), world_task.draw_batch(0, "train", range(4))
-    panels = [panel for panel in figure.axes if panel.images]
-    for panel, image, target in zip(panels, batch.images.numpy(), batch.target, strict=False):
-        (drawn,) = panel.images
+    rows = build_preview(world_task).blocks[0].panels
+    batch = world_task.draw_batch(0, "train", range(4))
+    figure = render(build_preview(world_task), captioned=False)
+    pictures = zip(figure.axes, rows[0], batch.images.numpy(), batch.target, strict=False)
+    for place, (axes, panel, image, target) in enumerate(pictures):
+        (drawn,) = axes.images
         shown = drawn.to_rgba(drawn.get_array())[..., :3]
         black = min(0, np.floor(batch.images.min().item() + 1e-6).clip(-1))
         expected = ((image - black) / (1 - black)).clip(0, 1)
         assert np.allclose(
             shown, np.moveaxis(np.broadcast_to(expected, (3, *image.shape[1:])), 0, 2), atol=1 / 200
         )
-        below = figure.axes[len(panels) :] if world_task.output_kind == "patch" else []
-        said = " ".join(
-            [panel.get_xlabel(), *(text.get_text() for other in below[:1] for text in other.texts)]
-        ).split()
+        by_patch = world_task.output_kind == "patch"
+        words = [word.text for word in rows[1][place].words] if by_patch else panel.below.split()
         if target.is_floating_point():
-            assert [float(word) for word in said] == pytest.approx(target.tolist(), abs=0.06)
+            assert [float(word) for word in words] == pytest.approx(target.tolist(), abs=0.06)
         elif target.ndim:
-            assert (
-                panel is not panels[0]
-                or [int(word) for word in said] == target[target >= 0].tolist()
-            )
+            if by_patch:
+                assert [int(word) for word in words] == target[target >= 0].tolist()
         else:
-            assert " ".join(said) == (
+            assert " ".join(words) == (
                 world_task.class_names[int(target)] if world_task.class_names else str(int(target))
             )
 

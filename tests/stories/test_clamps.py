@@ -127,7 +127,8 @@ def test_its_figures_show_the_held_patterns(tmp_path):
     measure(path, images=16, analyses=["performance", "induction"], progress=False)
     line = summarize(path).splitlines()[0]
     assert " ".join(line.split()) == "clamps, in training and in these measures 1.0:match"
-    assert {picture.name for picture in draw(path)} >= {"query_attention.png", "attention.png"}
+    names = {figure.file.name for figure in draw(path)}
+    assert names >= {"query_attention.png", "attention.png"}
 
     run = Run(path)
     batch = run.batch("test", 3)

@@ -37,11 +37,11 @@ def test_the_figure_of_grokking_has_the_coefficient_where_it_was_measured(runs):
     rows = load_table(path).query("analysis == 'llc' and quantity == 'diverged'")
     assert list(rows["step"]) == steps
 
-    axes = grokking.draw_grokking(path).axes
-    assert len(axes) == 5
-    crosses = next(line for line in axes[4].lines if line.get_marker() == "x")
-    assert list(crosses.get_xdata()) == list(rows["step"][rows["value"] > 0])
-    picture = next(picture for picture in draw(path) if picture.stem == "grokking")
+    panels = grokking.draw_grokking(Run(path)).panels()
+    assert len(panels) == 5
+    crosses = next(curve for curve in panels[4].curves if curve.marker == "cross")
+    assert list(crosses.x) == list(rows["step"][rows["value"] > 0])
+    picture = next(figure.file for figure in draw(path) if figure.file.stem == "grokking")
     with Image.open(picture) as pixels:
         assert min(pixels.size) > 200
 
@@ -51,11 +51,9 @@ def test_traces_of_the_sampler_are_drawn(runs):
     run = Run(runs / "seed-0")
     settings = LlcConfig(step_size=1e-6, localisation=1e4, draws=6, burn_in=4, chains=3)
     estimate = estimate_llc(run.model(40), run.batch("train", 99), settings)
-    (panel,) = grokking.draw_traces(estimate).axes
-    chains = [line for line in panel.lines if str(line.get_label()).startswith("chain")]
-    assert len(chains) == len(estimate.traces)
-    for chain, trace in zip(chains, estimate.traces, strict=True):
-        assert list(chain.get_ydata()) == pytest.approx(trace.tolist())
+    (panel,) = grokking.draw_traces(estimate).panels()
+    chains = [list(curve.y) for curve in panel.curves]
+    assert chains == [pytest.approx(trace.tolist()) for trace in estimate.traces]
 
 
 @pytest.mark.slow

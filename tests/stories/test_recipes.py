@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from toyvit.report.figures import name_score
 
 from toyvit.cli.overrides import apply_overrides
 from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
-from toyvit.report.figures import name_score
 from toyvit.report.summary import summarize
 from toyvit.runs.handle import Run
 from toyvit.train import fit
@@ -47,7 +47,7 @@ def test_a_factor_is_said_as_a_number(tmp_path):
     probe = run.baselines["accuracy.pixel_probe"]
     assert run.curve("performance", "accuracy")[200] > probe + 0.05 > 0.8
     assert "final R^2 on 256 test pictures" in summarize(run.path)
-    assert name_score(run.path) == "R^2"
+    assert name_score(run) == "R^2"
 
 
 @pytest.mark.slow

@@ -1,153 +1,210 @@
-"""Pictures through lenses: what each patch would answer at each layer, and from where in the picture an answer comes."""
+"""Pictures through lenses: what each patch would answer, and where an answer comes from."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 from torch import Tensor
 
-from toyvit.config import ModelConfig
-from toyvit.data.task import Task, build_task
+from toyvit.data.task import Batch
 from toyvit.instruments.attribution import SITES, attribute_patches
 from toyvit.instruments.lenses import RESIDUALS, apply_logit_lens, stack_residuals
 from toyvit.model.forward import trace
-from toyvit.report.figures import GREEN, ORANGE
-from toyvit.report.pictures import hide_ticks, select_steps
+from toyvit.report.panels import (
+    Block,
+    ColourScale,
+    FigureData,
+    Frame,
+    Inlay,
+    Overlay,
+    PicturePanel,
+    Words,
+    lay_out,
+)
+from toyvit.report.pictures import ink_of, select_steps
+from toyvit.report.rows import FigureRow
+from toyvit.report.style import call_layer
 from toyvit.runs.handle import Run
 
 
 def draw_lens(
-    path: Path, beside: Path | None = None, step: int | None = None, images: int = 3
-) -> Figure:
-    """What the logit lens calls every patch, by layer, on a few test pictures at one checkpoint (default: the last).
+    run: Run, beside: Run | None = None, step: int | None = None, images: int = 3
+) -> FigureData:
+    """What the logit lens calls every patch, by layer, on a few test pictures at one checkpoint
+    (default: the last).
 
-    In each patch the likeliest class: its symbol where classes are pictures themselves (labels that are glyphs), else its
-    name. Fainter where it is less likely; green where it is the answer, orange where not.
+    In each patch the likeliest class: its symbol where classes are pictures themselves (labels that
+    are glyphs), else its name. Fainter where it is less likely; green where it is the answer,
+    orange where not.
     """
-    run = Run(path)
-    made, config = build_task(run.config.task), run.config.model
-    batch = made.eval_batch("test", images, run.config.seeds.measure)
+    config = run.config.model
+    batch = run.batch("test", images)
     model = run.model(step, batch)
-    said = apply_logit_lens(model, stack_residuals(model, trace(model, batch.images, RESIDUALS)))[
-        :, :, config.n_prefix :
-    ].softmax(-1)
-    names = ["embedding", *(f"after block {layer}" for layer in range(config.n_layers))]
+    residuals = stack_residuals(model, trace(model, batch.images, RESIDUALS))
+    answers = apply_logit_lens(model, residuals)[:, :, config.n_prefix :].softmax(-1)
     size = max(2.2, 0.4 * config.grid[1])
-    figure = Figure(
-        figsize=(size * len(said) + 0.4, size * config.grid[0] / config.grid[1] * images + 0.5),
-        layout="constrained",
+    height = size * config.grid[0] / config.grid[1]
+    return FigureData(
+        name="lens",
+        title=f"{run.name}, step {run.check_step(step):,}: what each patch would answer",
+        see=(
+            "From left to right: at which layer, and in which patch, the right answer (green) "
+            "first stands. Bolder: likelier."
+        ),
+        otherwise=(
+            f"faint answers that are right by chance, 1 in {answers.shape[-1]}, in every patch of "
+            "every layer."
+        ),
+        blocks=(
+            Block(
+                panels=lay_out(
+                    range(images),
+                    range(len(answers)),
+                    lambda image, layer: _lens_panel(run, batch, image, answers[layer, image]),
+                ),
+                row_headers=tuple(
+                    _name_row(target, place) for place, target in enumerate(batch.target)
+                ),
+                column_headers=tuple(call_layer(layer) for layer in range(len(answers))),
+                cell=(size, height),
+                margin=(0.4, 0.1),
+            ),
+        ),
     )
-    panels = figure.subplots(images, len(said), squeeze=False)
-    for image, row in enumerate(panels):
-        for layer, panel in enumerate(row):
-            panel.imshow(
-                to_grey(batch.images[image]),
-                cmap="Greys",
-                alpha=0.15 if made.class_images else 0.35,
-            )
-            target = batch.target[image]
-            _answers(panel, made, config, said[layer, image], target.expand(config.n_patches))
-            hide_ticks(panel)
-            if image == 0:
-                panel.set_title(names[layer], fontsize="small")
-        row[0].set_ylabel(
-            f"answer {int(target)}" if target.ndim == 0 else f"picture {image}", fontsize="small"
-        )
-    at = run.steps[-1] if step is None else step
-    how = "green: right; bolder: likelier"
-    figure.suptitle(
-        f"{path.name}, step {at:,}: what each patch would answer ({how})", fontsize="small"
-    )
-    return figure
 
 
-def to_grey(image: Tensor) -> NDArray[np.float32]:
-    """One channel of a picture (height width)."""
-    return image.mean(0).numpy()
+def _name_row(target: Tensor, place: int) -> str:
+    return f"answer {int(target)}" if target.ndim == 0 else f"picture {place}"
 
 
-def _answers(panel: Axes, made: Task, config: ModelConfig, said: Tensor, target: Tensor) -> None:
-    """The likeliest label in each patch: its symbol, framed, or its name; the bolder the likelier, green where it is right."""
-    side, columns = config.stated("patch_size"), config.grid[1]
-    symbols = made.class_images() if made.class_images else None
-    for patch, (chance, label) in enumerate(zip(*said.max(-1), strict=True)):
-        top, left = (place * side - 0.5 for place in divmod(patch, columns))
-        colour = GREEN if int(label) == int(target[patch]) else ORANGE
-        if symbols is not None:
-            extent = (left + 1, left + side - 1, top + side - 1, top + 1)
-            panel.imshow(symbols[label].numpy(), cmap="Greys", extent=extent, alpha=float(chance))
-            frame = Rectangle(
-                (left + 0.5, top + 0.5),
-                side - 1,
-                side - 1,
-                fill=False,
-                ec=colour,
-                lw=1.5,
-                alpha=float(chance),
-            )
-            panel.add_patch(frame)
+def _lens_panel(run: Run, batch: Batch, image: int, answers: Tensor) -> PicturePanel:
+    """One picture and the likeliest answer (patch label) in each of its patches."""
+    picture, scale = ink_of(batch.images[image])
+    target = batch.target[image].expand(run.config.model.n_patches)
+    symbols = run.task.class_images() if run.task.class_images else None
+    frames: list[Frame] = []
+    inlays: list[Inlay] = []
+    words: list[Words] = []
+    for patch, (chance, label) in enumerate(zip(*answers.max(-1), strict=True)):
+        colour = "green" if int(label) == int(target[patch]) else "orange"
+        if symbols is None:
+            words.append(_write_answer(run, patch, int(label), float(chance), colour))
         else:
-            name = made.class_names[int(label)] if made.class_names else str(int(label))
-            panel.text(
-                left + side / 2,
-                top + side / 2,
-                name,
-                ha="center",
-                va="center",
-                fontsize=5 + 4 * float(chance),
-                color=colour,
-            )
-    panel.set(xlim=(-0.5, columns * side - 0.5), ylim=(config.grid[0] * side - 0.5, -0.5))
+            inlay, frame = _draw_symbol(run, patch, symbols[label], float(chance), colour)
+            inlays.append(inlay)
+            frames.append(frame)
+    return PicturePanel(
+        picture=picture,
+        scale=scale,
+        opacity=0.35 if symbols is None else 0.15,
+        inlays=tuple(inlays),
+        frames=tuple(frames),
+        words=tuple(words),
+    )
+
+
+def _corner(run: Run, patch: int) -> tuple[float, float, int]:
+    """Left and upper edge of a patch, and its side, in pixels."""
+    side = run.config.model.stated("patch_size")
+    row, column = divmod(patch, run.config.model.grid[1])
+    return column * side - 0.5, row * side - 0.5, side
+
+
+def _write_answer(run: Run, patch: int, label: int, chance: float, colour: str) -> Words:
+    """The name of a class in a patch, the larger the likelier."""
+    left, top, side = _corner(run, patch)
+    name = run.task.class_names[label] if run.task.class_names else str(label)
+    size = 5 + 4 * chance
+    return Words(x=left + side / 2, y=top + side / 2, text=name, colour=colour, size=size)
+
+
+def _draw_symbol(
+    run: Run, patch: int, symbol: Tensor, chance: float, colour: str
+) -> tuple[Inlay, Frame]:
+    """The picture of a class in a patch, and a frame around it, the bolder the likelier."""
+    left, top, side = _corner(run, patch)
+    inlay = Inlay(
+        values=symbol.numpy(),
+        left=left + 1,
+        top=top + 1,
+        width=side - 2,
+        height=side - 2,
+        opacity=chance,
+    )
+    frame = Frame(
+        left=left + 0.5,
+        top=top + 0.5,
+        width=side - 1,
+        height=side - 1,
+        colour=colour,
+        weight=1.5,
+        opacity=chance,
+    )
+    return inlay, frame
+
+
+LENS = FigureRow(name="lens", draw=draw_lens, needs=frozenset({"lens"}))
 
 
 def draw_answer_maps(
-    path: Path, beside: Path | None = None, steps: list[int] | None = None, images: int = 5
-) -> Figure:
-    """What all heads add to the answer's logit from each patch (Gandelsman 2024), over test pictures, at some checkpoints."""
-    run = Run(path)
-    made, config = build_task(run.config.task), run.config.model
-    batch = made.eval_batch("test", images, run.config.seeds.measure)
+    run: Run, beside: Run | None = None, steps: Sequence[int] | None = None, images: int = 5
+) -> FigureData:
+    """What all heads add to the answer's logit from each patch (Gandelsman 2024)."""
+    batch = run.batch("test", images)
     assert batch.classes is not None
     steps = steps or select_steps(run.steps, 4)
-    maps = {}
-    for step in steps:
-        model = run.bare_model(step)
-        parts = attribute_patches(model, trace(model, batch.images, SITES))[:, 0, config.n_prefix :]
-        over = parts.gather(2, batch.classes[:, None, None].expand(-1, config.n_patches, 1))[
-            ..., 0
-        ] - parts.mean(2)
-        maps[step] = over.reshape(-1, *config.grid)
-    top = max(one.abs().max().item() for one in maps.values())
-    figure = Figure(figsize=(1.5 * images + 1.2, 1.6 * (len(steps) + 1)), layout="constrained")
-    panels = figure.subplots(len(steps) + 1, images, squeeze=False)
-    for image, column in enumerate(panels.T):
-        column[0].imshow(to_grey(batch.images[image]), cmap="Greys")
-        column[0].set_title(f"answer {int(batch.classes[image])}", fontsize="small")
-        height, width = batch.images.shape[2:]
-        for step, panel in zip(steps, column[1:], strict=True):
-            panel.imshow(to_grey(batch.images[image]), cmap="Greys", alpha=0.4)
-            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-            shown = panel.imshow(
-                maps[step][image].numpy(),
-                cmap="RdBu",
-                vmin=-top,
-                vmax=top,
-                extent=extent,
-                alpha=0.7,
-            )
-        for panel in column:
-            hide_ticks(panel)
-    for step, panel in zip(steps, panels[1:, 0], strict=True):
-        panel.set_ylabel(f"step {step:,}", fontsize="small")
-    figure.colorbar(
-        shown,
-        ax=panels,
-        label="added to the answer's logit, over the mean logit (logits)",
-        shrink=0.7,
+    maps = {step: map_answer(run, step, batch) for step in steps}
+    top = max(float(abs(values).max()) for values in maps.values())
+    scale = ColourScale(
+        kind="diverging",
+        low=-top,
+        high=top,
+        label="added to the answer's logit,\nover the mean logit (logits)",
+        marks=((0.0, "nothing"),),
     )
-    return figure
+    rows = [tuple(_plain_panel(image) for image in batch.images)]
+    for step in steps:
+        pairs = zip(batch.images, maps[step], strict=True)
+        rows.append(tuple(_map_panel(image, values, scale) for image, values in pairs))
+    return FigureData(
+        name="answer_maps",
+        title=f"{run.name}: from which patches the answer comes",
+        see="Blue patches speak for the answer, red ones against it, by what heads read there.",
+        otherwise="all patches are equally pale.",
+        blocks=(
+            Block(
+                panels=tuple(rows),
+                row_headers=("picture", *(f"step {step:,}" for step in steps)),
+                column_headers=tuple(f"answer {int(label)}" for label in batch.classes),
+                cell=(1.5, 1.5),
+                margin=(0.6, 0.1),
+                scale=scale,
+            ),
+        ),
+    )
+
+
+def map_answer(run: Run, step: int, batch: Batch) -> np.ndarray:
+    """What each patch adds to the answer's logit over the mean logit: (image row column)."""
+    config = run.config.model
+    model = run.model(step, batch)
+    parts = attribute_patches(model, trace(model, batch.images, SITES))[:, 0, config.n_prefix :]
+    assert batch.classes is not None
+    labels = batch.classes[:, None, None].expand(-1, config.n_patches, 1)
+    over = parts.gather(2, labels)[..., 0] - parts.mean(2)
+    return over.reshape(-1, *config.grid).numpy()
+
+
+def _plain_panel(image: Tensor) -> PicturePanel:
+    picture, scale = ink_of(image)
+    return PicturePanel(picture=picture, scale=scale)
+
+
+def _map_panel(image: Tensor, values: np.ndarray, scale: ColourScale) -> PicturePanel:
+    picture, ink = ink_of(image)
+    overlay = Overlay(values=values, scale=scale, opacity=0.7)
+    return PicturePanel(picture=picture, scale=ink, opacity=0.4, overlay=overlay)
+
+
+ANSWER_MAPS = FigureRow(name="answer_maps", draw=draw_answer_maps, needs=frozenset({"attribution"}))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from toyvit.config import TaskConfig
-
 from toyvit.config.fields import number
 from toyvit.data.worlds import WorldEntry
 
