@@ -72,7 +72,9 @@ def time_analyses(rounds: int) -> Iterator[Result]:
     run = resolve_config(RECIPES["induction"]())
     batch = build_task(run.task).eval_batch("test", 512, run.seeds.measure)
     model = ViT(run.model)
-    fitting = [analysis for analysis in ANALYSES.values() if not analysis.list_missing(model, batch)]
+    fitting = [
+        analysis for analysis in ANALYSES.values() if not analysis.list_missing(model, batch)
+    ]
     quick: dict[str, Callable[[], object]] = {"forward": partial(run_model, model, batch.images)}
     slow: dict[str, Callable[[], object]] = {}
     for analysis in fitting:

@@ -109,6 +109,18 @@ def test_a_run_whose_world_is_not_here_is_listed_and_verified_and_says_what_to_i
     assert "pip install toyvit-stripes==0.1.0" in done.stderr
 
 
+def test_its_figure_is_drawn_and_without_its_world_what_was_measured_is(installed, trained):
+    done = toyvit("report runs/stripes", trained, installed)
+    assert done.returncode == 0, done.stderr
+    assert "figure: runs/stripes/figures/orientation_tuning.png" in done.stdout
+
+    without = toyvit("report runs/stripes", trained)
+    assert without.returncode == 0, without.stderr
+    assert "not drawn: " in without.stderr
+    assert "pip install toyvit-stripes==0.1.0" in without.stderr
+    assert "learning.png" in without.stdout
+
+
 @pytest.mark.slow
 def test_the_laws_of_worlds_hold_for_it(installed):
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/laws/test_worlds.py"]

@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from toyvit.analyses import select_analyses
-from toyvit.clamps.weights import check_clamps
+from toyvit.clamps.weight_clamps import check_clamps
 from toyvit.config import RunConfig, find_rate_changes, list_differences
 from toyvit.config.extensions import Extension, install, list_extensions
 from toyvit.data.task import build_task, resolve_config

@@ -18,7 +18,7 @@ from toyvit.clamps.patterns import (
     build_clamp_tap,
     needs_retrieval,
 )
-from toyvit.clamps.weights import check_clamps, hold_weight_clamps, start_weight_clamps
+from toyvit.clamps.weight_clamps import check_clamps, hold_weight_clamps, start_weight_clamps
 from toyvit.config import Clamp, ModelConfig, TrainConfig
 from toyvit.data.task import Retrieval, build_task, resolve_config
 from toyvit.errors import BadInput

@@ -159,7 +159,9 @@ def test_the_figure_of_updates_says_how_far_each_part_moved_and_what_stayed_alik
     """Ten steps between checkpoints; the whole is the root of the parts' squares; a layer is like itself."""
     run = Run(runs["digits"])
     ends = [
-        torch.cat([weight.flatten() for weight in run.bare_model(step).parameters()]).detach().double()
+        torch.cat([weight.flatten() for weight in run.bare_model(step).parameters()])
+        .detach()
+        .double()
         for step in (0, 10)
     ]
     top, *layers = updates.draw_updates(run).panels()
