@@ -1,10 +1,11 @@
-"""`python -m bench.golden REVISION`: does this tree compute what another revision computes, to the bit?
+"""`python -m bench.golden REVISION`: does this tree compute what another revision computes, to the
+bit?
 
-Both trees run the same commands in empty folders of their own: six short runs of different tasks and
-one under clamps, their measures, two circuits, a sweep, a replication, reports. Compared are the
-SHA-256 of every checkpoint, every row of every table of measures, the circuits, the sweep's table,
-the replication's record, and the data that every figure draws. Names are compared after the renames
-of `bench/renames.py`; what is meant to differ stands in `MENDED`, with its reason.
+Both trees run the same commands in empty folders of their own: six short runs of different tasks
+and one under clamps, their measures, two circuits, a sweep, a replication, reports. Compared are
+the SHA-256 of every checkpoint, every row of every table of measures, the circuits, the sweep's
+table, the replication's record, and the data that every figure draws. Names are compared after the
+renames of `bench/renames.py`; what is meant to differ stands in `MENDED`, with its reason.
 
 `python -m bench.golden REVISION --keep FILE` also writes what the other revision gave, and `--kept
 FILE` reads it instead of running that revision again.
@@ -172,7 +173,8 @@ def read_measures(path: Path, run: str) -> Iterator[tuple[str, float]]:
 
 
 def run_tree(tree: Path, rename: bool) -> dict[str, Any]:
-    """What a tree gives, run in a folder of its own; with `rename` its commands are in old names."""
+    """What a tree gives, run in a folder of its own; with `rename` its commands are in old names.
+    """
     from bench.renames import to_old_command
 
     commands = list_commands()

@@ -19,8 +19,8 @@ install_import_hook(
     "beartype.beartype",
 )
 
-# Examples: the same every time; fresh ones, what fails kept (`make fuzz`); those kept alone (tests/test_cases.py). A test
-# that is derandomized or seeded reads no database, hence the third.
+# Examples: the same every time; fresh ones, what fails kept (`make fuzz`); those kept alone
+# (tests/test_cases.py). A test that is derandomized or seeded reads no database, hence the third.
 cases = DirectoryBasedExampleDatabase(Path(__file__).parent / "cases")
 kept_alone = [Phase.explicit, Phase.reuse]
 settings.register_profile("test", derandomize=True, database=None, deadline=None)
