@@ -1,4 +1,4 @@
-"""Names of heads: planted patterns get their own name and no other, random ones none, and neither does position alone."""
+"""Names of heads: a planted pattern gets its own name and no other, a random one none."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ every_grid = pytest.mark.parametrize("name", ["induction", "induction 4x4", "ind
 
 
 def names(model: ViT, batch: Batch, pattern: Tensor) -> list[list[str]]:
-    """What the heads of the first layer are called when they have this pattern (image head query key)."""
+    """What the heads of the first layer are called when this is their pattern."""
     seen = trace(model, batch.images, ["patches", "blocks.*.attn.pattern"])
     shape = seen["blocks.0.attn.pattern"].shape
     seen["blocks.0.attn.pattern"] = pattern.expand(shape).clone()
@@ -88,7 +88,10 @@ def test_a_pattern_that_follows_the_content_gets_its_name(name, kind, prefix):
 
 
 def test_what_position_alone_gives_is_not_called_induction():
-    """In every picture the same cells repeat: a pattern that never looks at the content scores 1, and so does its mean."""
+    """In every picture the same cells repeat.
+
+    A pattern that never looks at the content scores 1, and so does its mean.
+    """
     model, batch = model_for("induction 4x4", n=40)
     same = replace(
         batch,
@@ -113,7 +116,10 @@ def types_of(model: ViT, batch: Batch, pattern: Tensor) -> dict[str, Tensor]:
 
 
 def test_what_any_content_gives_is_not_called_same_content():
-    """Two contents that alternate at random: looking at every other patch scores no more than with the ids shuffled."""
+    """Two contents that alternate at random.
+
+    Looking at every other patch scores no more than with the ids shuffled.
+    """
     model, batch = model_for("induction 4x4", n=64)
     generator = torch.Generator().manual_seed(3)
     batch = replace(batch, content=torch.randint(2, batch.content.shape, generator=generator))

@@ -403,6 +403,7 @@ def split_nulls(measures: Measures) -> tuple[dict[str, Tensor], dict[str, Tensor
     """
     scores: dict[str, Tensor] = {}
     nulls: dict[str, Tensor] = {}
+
     for key, value in measures.items():
         quantity, tags = split_key(key)
         kind = tags["type"]
@@ -421,6 +422,7 @@ def name_heads(
     scores, nulls = split_nulls(measures)
     implied = list_implied(grid)
     n_layers, n_heads = next(iter(scores.values())).shape
+
     names = {}
     for layer in range(n_layers):
         for head in range(n_heads):
