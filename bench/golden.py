@@ -173,8 +173,7 @@ def read_measures(path: Path, run: str) -> Iterator[tuple[str, float]]:
 
 
 def run_tree(tree: Path, rename: bool) -> dict[str, Any]:
-    """What a tree gives, run in a folder of its own; with `rename` its commands are in old names.
-    """
+    """What a tree gives, run in a folder of its own; with `rename` its commands are in old names."""
     from bench.renames import to_old_command
 
     commands = list_commands()

@@ -50,6 +50,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of the real data run when they are asked for by name alone."""
     if not of_real_data(config):
-        left_out = [item for item in items if item.get_closest_marker("data")]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+        skipped = [item for item in items if item.get_closest_marker("data")]
+        items[:] = [item for item in items if item not in skipped]
+        config.hook.pytest_deselected(items=skipped)

@@ -349,11 +349,11 @@ def with_norm(model: ViT, norm: str) -> ViT:
 def _own_answers(model: ViT, batch: Batch) -> Batch:
     assert batch.counterfactuals is not None and batch.content is not None
     images, others = batch.images, batch.counterfactuals["query"].images
-    said, said_of_others = model(images).argmax(1), model(others).argmax(1)
-    keep = said != said_of_others
+    words, said_of_others = model(images).argmax(1), model(others).argmax(1)
+    keep = words != said_of_others
     return Batch(
         images=images[keep],
-        target=said[keep],
+        target=words[keep],
         content=batch.content[keep],
         counterfactuals={"query": Counterfactual(others[keep], said_of_others[keep])},
     )

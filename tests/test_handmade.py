@@ -84,7 +84,7 @@ def every_edge(model: ViT) -> list[tuple[str, str, str]]:
     return edges
 
 
-def said(model: ViT, images: Tensor) -> dict[str, Tensor]:
+def words(model: ViT, images: Tensor) -> dict[str, Tensor]:
     """What each sender adds to the stream, in a run on these pictures."""
     seen = trace(model, images)
     out = {"input": seen["blocks.0.resid_pre"]}
@@ -126,7 +126,7 @@ def edges_that_matter(made: Handmade, other: Tensor | None) -> set[str]:
     By nothing, where there is no other run.
     """
     model, images = made.model, made.batch.images
-    clean, corrupt = said(model, images), said(model, images if other is None else other)
+    clean, corrupt = words(model, images), words(model, images if other is None else other)
     logits, found = run_model(model, images), set()
     for sender, receiver, part in every_edge(model):
         change = (corrupt[sender] if other is not None else 0) - clean[sender]

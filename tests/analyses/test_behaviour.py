@@ -88,13 +88,13 @@ def test_strategies(name):
     One that says nothing at ln(k) minus its entropy.
     """
     batch = MADE[name].eval_batch("test", 30, 0)
-    for strategy, said in batch.strategies.items():
-        logits = said.nan_to_num(1.0).clamp(min=1e-30).log() + 3.0  # logits may be shifted
+    for strategy, words in batch.strategies.items():
+        logits = words.nan_to_num(1.0).clamp(min=1e-30).log() + 3.0  # logits may be shifted
         found = behaviour.measure_strategies(ANY, batch, {"logits": logits})
         assert found[Tagged("kl", strategy=strategy)].abs() < 1e-5
         assert all(distance > -1e-6 for distance in found.values())
-        rows = said[~said.isnan().any(-1)]
-        empty = behaviour.compute_divergence(torch.zeros_like(said), said)
+        rows = words[~words.isnan().any(-1)]
+        empty = behaviour.compute_divergence(torch.zeros_like(words), words)
         expected = math.log(rows.shape[-1]) + torch.xlogy(rows, rows).sum(-1).mean()
         assert torch.allclose(empty, expected, atol=1e-5)
 
@@ -107,7 +107,7 @@ def test_a_head_that_writes_nothing_is_not_missed(options, ablation):
     width = model.config.d_head
     for layer, block in enumerate(model.blocks):
         for head in range(model.config.n_heads):
-            kept = block.attn.out.weight.detach().clone()
+            saved = block.attn.out.weight.detach().clone()
             with torch.no_grad():
                 block.attn.out.weight[:, head * width : (head + 1) * width] = 0
             seen = traced(model, batch)
@@ -115,7 +115,7 @@ def test_a_head_that_writes_nothing_is_not_missed(options, ablation):
             other = [(layer, 1 - head)]
             assert not torch.equal(ablate_heads(model, other, seen, ablation), seen["logits"])
             with torch.no_grad():
-                block.attn.out.weight.copy_(kept)
+                block.attn.out.weight.copy_(saved)
 
 
 @every_shape
@@ -270,9 +270,9 @@ def test_in_context_score_by_position(name):
         ]
         gain = math.log(flat.shape[-1]) - loss(right, batch.target)
         assert found == pytest.approx(sign * gain.item(), rel=1e-4)
-    for strategy, said in (batch.strategies or {}).items():
+    for strategy, words in (batch.strategies or {}).items():
         found = behaviour.measure_in_context(
-            model, batch, {"logits": said.nan_to_num(1.0).clamp(min=1e-30).log()}
+            model, batch, {"logits": words.nan_to_num(1.0).clamp(min=1e-30).log()}
         )
         assert (
             strategy not in ("bigram", "unigram") or found[Tagged("score", by="position")] > 0.01

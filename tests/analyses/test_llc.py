@@ -241,10 +241,10 @@ def test_chains_that_leave_the_minimum_are_reported_as_diverged():
         and found.diverged
         and math.isnan(found.mean)
     )
-    kept = sample_chains(
+    saved = sample_chains(
         well, zeros(8), 1, replace(settings, n_beta=1000.0, step_size=1e-4), chance=0.99
     )
-    assert not kept.diverged and kept.mean == pytest.approx(4, rel=0.2)
+    assert not saved.diverged and saved.mean == pytest.approx(4, rel=0.2)
 
 
 def test_climbing_chains_are_reported_as_diverged():
@@ -323,8 +323,8 @@ def test_the_analysis_says_diverged_and_gives_no_number(monkeypatch):
         ("noise", math.inf, ">= 0, got inf"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_in_one_line(field, value, said):
-    with pytest.raises(BadInput, match=rf"^LlcConfig\.{field} must be {said}[^\n]*$"):
+def test_settings_that_cannot_be_are_refused_in_one_line(field, value, words):
+    with pytest.raises(BadInput, match=rf"^LlcConfig\.{field} must be {words}[^\n]*$"):
         LlcConfig(**{"step_size": 1e-3, field: value})
 
 

@@ -111,8 +111,8 @@ def test_the_scoring_half_is_never_fitted_on():
         stats.predict_ridge(rows, one_hot(y, 2).double(), slice(0, 100), slice(100, None), 0.1)
         for rows in (x, changed)
     )
-    kept = torch.arange(100) != 50
-    assert torch.equal(one[kept], other[kept])
+    saved = torch.arange(100) != 50
+    assert torch.equal(one[saved], other[saved])
 
 
 def test_standardize_and_entropy():

@@ -145,9 +145,9 @@ def test_the_glyphs_that_an_induction_head_compares_come_back_as_pictures():
     made = induction_head()
     _, _, w_v, w_o = fold_head_weights(made.model, 0)
     found = find_singular_directions(w_v, w_o)
-    kept = found.size[0] > 1e-3
-    assert kept.sum() == 16 and torch.allclose(found.size[0][kept], torch.ones(16))
-    pictures = project_to_pixels(made.model, found.read[0][kept]).flatten(1)
+    saved = found.size[0] > 1e-3
+    assert saved.sum() == 16 and torch.allclose(found.size[0][saved], torch.ones(16))
+    pictures = project_to_pixels(made.model, found.read[0][saved]).flatten(1)
     detectors = made.model.patch.weight[:16]
     fitted = torch.linalg.lstsq(detectors.T, pictures.T).solution
     assert torch.allclose(detectors.T @ fitted, pictures.T, atol=1e-4)
