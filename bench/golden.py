@@ -201,7 +201,7 @@ def run_revision(revision: str) -> dict[str, Any]:
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """A line for every part that differs, after the renames and but for what is mended."""
-    from bench.renames import MENDED, to_new_record
+    from bench.renames import MENDED, MENDED_FIGURES, to_new_record
 
     old = to_new_record(old)
     differences = []
@@ -211,7 +211,8 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         for key in sorted(before.keys() | after.keys()):
             if part == "figures":
                 lost = Counter(before.get(key, [])) - Counter(after.get(key, []))
-                same = not lost or Path(key).stem in MENDED
+                mended = any(key.rpartition(".")[0].endswith(name) for name in MENDED_FIGURES)
+                same = not lost or mended
             else:
                 same = before.get(key) == after.get(key) or any(name in key for name in MENDED)
             if not same:

@@ -6,16 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 # Names of analyses, as they are typed and as they stand in tables of measures.
-ANALYSES = {"attention_knockout": "attention_knockout", "head_ablation": "head_ablation"}
+ANALYSES = {"flow": "attention_knockout", "knock_outs": "head_ablation"}
 # Quantities of tables, by the new name of their analysis.
 QUANTITIES: dict[tuple[str, str], str] = {("attention_knockout", "blocked"): "loss_rise"}
 OPTIONS = {"--base": "--ablation"}
 # Fields of circuit records.
 FIELDS = {"base": "ablation", "found": "method"}
 # Names of figures.
-FIGURES = {"attention_knockout": "attention_knockout", "head_ablation": "head_ablation"}
-# Figures and measures that are meant to differ, and why.
+FIGURES = {"flow": "attention_knockout", "knock_outs": "head_ablation"}
+# Measures that are meant to differ, and why.
 MENDED: dict[str, str] = {}
+# Figures whose drawn data is meant to differ, by the end of their file's path without its kind, and why.
+MENDED_FIGURES: dict[str, str] = {
+    "/heads": "curves over a real axis of steps instead of maps with a column a checkpoint",
+    "swept/sweep": "no empty panel where no run has a transition, and no baselines drawn in it",
+    "clamped/figures/lens": "of the model as it was trained, under its clamps",
+    "clamped/figures/answer_maps": "of the model as it was trained, under its clamps",
+    "-16-pairs-500": "circuits: a legend without empty curves, and the null beside the graph",
+}
 
 
 def to_old_command(command: Sequence[str]) -> list[str]:

@@ -17,7 +17,8 @@ __version__ = VERSION
 
 # Every public name, by the module that defines it.
 PUBLIC = {
-    "toyvit.analyses": ("ANALYSES",),
+    "toyvit.analyses.analysis": ("Analysis", "Axis", "Quantity", "Tagged"),
+    "toyvit.analyses.registry": ("ANALYSES",),
     "toyvit.circuits.circuit": ("Circuit", "load_circuit"),
     "toyvit.circuits.edges": ("acdc", "eap"),
     "toyvit.circuits.evaluate": ("CircuitEvaluator", "draw_random_circuits"),

@@ -59,7 +59,7 @@ def predict_ridge(
     min |X W - Y|^2 / n + penalty |W|^2.
 
     >>> x = torch.tensor([[0.0], [2.0], [4.0], [6.0]])
-    >>> predict_ridge(x, 10 * x, slice(0, 2), slice(2, 4), penalty=0)
+    >>> predict_ridge(x, 10 * x, slice(0, 2), slice(2, 4), penalty=0.0)
     tensor([[40.],
             [60.]])
     """

@@ -11,8 +11,9 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from toyvit.analyses import select_analyses
-from toyvit.clamps.weights import check_clamps
+from toyvit.clamps.weight_clamps import check_clamps
 from toyvit.config import RunConfig, find_rate_changes, list_differences
+from toyvit.config.extensions import Extension, install, list_extensions
 from toyvit.data.task import build_task, resolve_config
 from toyvit.dynamics.transitions import detect_in_curve, find_first_step
 from toyvit.errors import BadInput, Diverged
@@ -134,6 +135,14 @@ def run_one(folder: RunFolder, config: RunConfig, measuring: Options) -> Run:
     return run
 
 
+def _run_in_worker(
+    extensions: Iterable[Extension], folder: RunFolder, config: RunConfig, measuring: Options
+) -> Run:
+    """`run_one` where another process works: it may not know what this one has registered."""
+    install(extensions)
+    return run_one(folder, config, measuring)
+
+
 def _run_here(jobs: int, work: list[Work]) -> Iterator[Run]:
     """The runs as they finish, in this process or in several of this machine."""
     n_workers = min(jobs, len(work))
@@ -142,7 +151,9 @@ def _run_here(jobs: int, work: list[Work]) -> Iterator[Run]:
     parallel = Parallel(
         n_jobs=n_workers, return_as="generator_unordered", inner_max_num_threads=1, batch_size=1
     )
-    return iter(parallel(delayed(run_one)(*arguments) for arguments in work))
+    return iter(
+        parallel(delayed(_run_in_worker)(list_extensions(), *arguments) for arguments in work)
+    )
 
 
 def _run_on_cluster(address: str, work: list[Work]) -> Iterator[Run]:
@@ -161,9 +172,11 @@ def _run_on_cluster(address: str, work: list[Work]) -> Iterator[Run]:
         raise BadInput(f"no Dask cluster answers at {address}: {reason}") from None
 
     def collect() -> Iterator[Run]:
+        known = list_extensions()
         with client:
             futures = [
-                client.submit(run_one, *arguments, pure=False, retries=2) for arguments in work
+                client.submit(_run_in_worker, known, *arguments, pure=False, retries=2)
+                for arguments in work
             ]
             for future in as_completed(futures):
                 yield future.result()

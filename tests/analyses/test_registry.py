@@ -72,14 +72,8 @@ def test_an_analysis_that_cannot_be_run_is_refused_by_name():
         select_analyses(["atention"], batch, model)
 
 
-@pytest.mark.parametrize("old", RENAMED)
-def test_a_name_of_the_version_before_still_works(old, caplog):
-    model, batch = model_for("classify")
-    assert select_analyses([old], batch, model) == [ANALYSES[RENAMED[old]]]
-    assert caplog.messages == [f"the analysis {old!r} is now called {RENAMED[old]!r}"]
-    caplog.clear()
-    select_analyses([RENAMED[old]], batch, model)
-    assert not caplog.messages
+def test_old_names_are_not_names_of_today():
+    assert set(RENAMED.values()) <= set(NAMES) and not RENAMED.keys() & set(NAMES)
 
 
 def test_costs_in_words():

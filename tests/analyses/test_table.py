@@ -68,30 +68,6 @@ def test_every_analysis_returns_exactly_what_it_declares(name, options):
             assert build_rows(quantity, value, declaration.axes, tags) or value.isnan().all()
 
 
-def test_every_declaration_is_needed_by_some_model():
-    """NaN, and what is only there with a need, is declared for no quantity that never has it."""
-    optional = set()
-    with_nan = set()
-    seen_nan = set()
-    for analysis in ANALYSES.values():
-        for name, quantity in analysis.quantities.items():
-            if quantity.only_with is not None:
-                optional.add((analysis.name, name))
-            if quantity.may_be_nan:
-                with_nan.add((analysis.name, name))
-    for name, options in (("induction 1x7", "CLS, causal, no norm"), ("markov", "one layer")):
-        model, batch = model_for(name, **OPTIONS[options])
-        cache = traced(model, batch)
-        for analysis in ANALYSES.values():
-            if analysis.slow or analysis.list_missing(model, batch):
-                continue
-            for key, value in analysis.measure(model, batch, cache).items():
-                if value.isnan().any():
-                    seen_nan.add((analysis.name, split_key(key)[0]))
-    assert len(optional) >= 10 and len(seen_nan) >= 8
-    assert seen_nan <= with_nan
-
-
 @pytest.mark.parametrize(
     "quantity",
     [Quantity("head", least=0.5), Quantity("head", most=0.5), Quantity("head", unit="nats")],

@@ -1,4 +1,4 @@
-"""Laws of the tap, over every site of every kind of model: reading changes nothing, writing is never lost."""
+"""Laws of the tap, at every site of every model: reading changes nothing, writing is never lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 
-from tests.laws.models import BASE, CASES, EVERY, build, configs, noise, pictures
+from tests.laws.models import BASE, CASES, PATCH_READOUTS, build, configs, noise, pictures
 from toyvit.config import ModelConfig
 from toyvit.model.options import READOUTS, count_outputs
 from toyvit.model.sites import AXES, SITES
@@ -27,31 +27,26 @@ few = settings(
 
 
 def sizes(config: ModelConfig, n_images: int) -> dict[str, int]:
-    tokens = config.n_tokens
     return {
-        **{
-            "image": n_images,
-            "patch": config.n_patches,
-            "token": tokens,
-            "query": tokens,
-            "key": tokens,
-            "one": 1,
-        },
-        **{
-            "head": config.n_heads,
-            "model": config.d_model,
-            "feature": config.d_head,
-            "neuron": config.d_mlp,
-        },
-        **{"pixel": config.d_patch, "label": count_outputs(config)},
+        "image": n_images,
+        "patch": config.n_patches,
+        "token": config.n_tokens,
+        "query": config.n_tokens,
+        "key": config.n_tokens,
+        "one": 1,
+        "head": config.n_heads,
+        "model": config.d_model,
+        "feature": config.d_head,
+        "neuron": config.d_mlp,
+        "pixel": config.d_patch,
+        "label": count_outputs(config),
     }
 
 
 def provably_nil(site: str, config: ModelConfig) -> bool:
     """A single token attends to itself whatever its score."""
-    return config.n_tokens == 1 and site.endswith(
-        ("q_input", "k_input", "attn.q", "attn.k", "attn_scores")
-    )
+    queries_and_keys = ("q_input", "k_input", "attn.q", "attn.k", "attn_scores")
+    return config.n_tokens == 1 and site.endswith(queries_and_keys)
 
 
 def displaced(value: torch.Tensor) -> torch.Tensor:
@@ -59,7 +54,7 @@ def displaced(value: torch.Tensor) -> torch.Tensor:
     return torch.empty(value.numel() + 1)[1:].view(value.shape).copy_(value)
 
 
-def hold(config: ModelConfig, n_images: int = 2) -> None:
+def check_laws(config: ModelConfig, n_images: int = 2) -> None:
     """All laws of one model."""
     model, images = build(config), pictures(config, n_images)
     plain = model(images)
@@ -69,7 +64,7 @@ def hold(config: ModelConfig, n_images: int = 2) -> None:
     for name, site in model.sites().items():
         value = tap.values[name]
         axes = site.axes.split()
-        if config.readout in EVERY and name in ("readout", "logits"):
+        if config.readout in PATCH_READOUTS and name in ("readout", "logits"):
             axes.insert(1, "patch")
         assert value.shape == tuple(sizes(config, len(images))[axis] for axis in axes), name
         for copy in (value.clone(), displaced(value)):
@@ -83,14 +78,14 @@ def hold(config: ModelConfig, n_images: int = 2) -> None:
 
 @every_case
 def test_every_site_of_every_table_entry(config):
-    hold(config)
+    check_laws(config)
 
 
 @pytest.mark.slow
 @few
 @any_config
 def test_every_site_of_any_model(config):
-    hold(config)
+    check_laws(config)
 
 
 SLICED = [
@@ -108,21 +103,21 @@ SLICED = [
 ]
 
 
-def hold_sliced() -> None:
+def check_sliced() -> None:
     """Models whose head and heads read slices that do not begin where memory is aligned."""
     for config in SLICED:
-        hold(config, n_images=1)
+        check_laws(config, n_images=1)
 
 
 @pytest.mark.slow
 def test_values_that_are_slices_can_be_replaced_by_copies():
-    """As on an older processor: there MKL rounds by how a value lies in memory, most newer ones do not."""
+    """As on an older processor: there MKL rounds by how a value lies in memory."""
     older = {
         "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
         "ATEN_CPU_CAPABILITY": "default",
         "OMP_NUM_THREADS": "1",
     }
-    words = [sys.executable, "-c", "from tests.laws.test_taps import hold_sliced; hold_sliced()"]
+    words = [sys.executable, "-c", "from tests.laws.test_taps import check_sliced; check_sliced()"]
     subprocess.run(words, check=True, cwd=ROOT, env=os.environ | older, timeout=300)
 
 
@@ -149,21 +144,23 @@ def test_a_replacement_lies_as_what_it_replaces_and_carries_its_gradient():
 
 
 def test_one_token_alone():
-    hold(ModelConfig(**{**vars(BASE), "image_size": (2, 2), "cls_token": False, "readout": "last"}))
+    check_laws(
+        ModelConfig(**{**vars(BASE), "image_size": (2, 2), "cls_token": False, "readout": "last"})
+    )
 
 
 def test_sites_come_in_the_order_of_the_forward_pass():
-    seen: list[str] = []
+    offered: list[str] = []
 
-    def noting(site, value):
-        seen.append(site)
+    def note(site, value):
+        offered.append(site)
         return value
 
     for config in CASES.values():
-        seen.clear()
+        offered.clear()
         model = build(config)
-        model(pictures(config), noting)
-        assert seen == list(model.sites())
+        model(pictures(config), note)
+        assert offered == list(model.sites())
 
 
 @every_case
@@ -173,37 +170,33 @@ def test_an_edit_changes_nothing_before_it(config):
     model(images, before)
     for layer in range(config.n_layers):
         cut = f"blocks.{layer}.attn_out"
-        seen: dict[str, torch.Tensor] = {}
+        after: dict[str, torch.Tensor] = {}
 
-        def noting(site, value, cut=cut, seen=seen):
-            seen[site] = value
+        def note(site, value, cut=cut, after=after):
+            after[site] = value
             return value + noise(value) if site == cut else value
 
-        model(images, noting)
-        names = list(seen)
-        assert all(
-            torch.equal(seen[name], before.values[name]) for name in names[: names.index(cut) + 1]
-        )
-        assert not torch.equal(seen["logits"], before.values["logits"])
+        model(images, note)
+        names = list(after)
+        for name in names[: names.index(cut) + 1]:
+            assert torch.equal(after[name], before.values[name]), name
+        assert not torch.equal(after["logits"], before.values["logits"])
 
 
 @every_case
 def test_a_whole_cut_taken_from_other_pictures_gives_their_logits(config):
     """Patch everything: 1."""
     model, images, others = build(config), pictures(config), pictures(config, seed=9)
-    seen = recording(model.sites())
-    expected = model(others, seen)
-    cuts = [
-        name
-        for name in model.sites()
-        if name.split(".")[-1] in ("patches", "embed", "resid_pre", "resid_mid", "resid_post")
-    ]
+    tap = recording(model.sites())
+    expected = model(others, tap)
+    streams = ("patches", "embed", "resid_pre", "resid_mid", "resid_post")
+    cuts = [name for name in model.sites() if name.split(".")[-1] in streams]
     for name in [*cuts, "ln_final.normalized", "readout", "logits"]:
-        assert torch.equal(model(images, replacing({name: seen.values[name]})), expected), name
+        assert torch.equal(model(images, replacing({name: tap.values[name]})), expected), name
 
 
-def test_what_nobody_reads_moves_nothing():
-    """Scores that are masked, and what a last layer's head does at tokens that the read-out leaves alone."""
+def test_what_nobody_reads_changes_nothing():
+    """Masked scores, and the last layer's heads at tokens that the read-out leaves alone."""
     config = CASES["mask=no-cls-read"]
     model, images = build(config), pictures(config)
     plain = model(images)

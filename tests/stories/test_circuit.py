@@ -67,7 +67,7 @@ def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
     with Image.open(picture) as drawn:
         assert min(drawn.size) > 200
     circuit, trajectory = load_circuit(record), Run(path)
-    model = trajectory[int(circuit.checkpoint.split(" at ")[1].split(",")[0])]
+    model = trajectory.bare_model(int(circuit.checkpoint.split(" at ")[1].split(",")[0]))
     classes = (4, 9) if name == "digits" else None
     change = words[1] if name != "digits" else None
     evaluator = CircuitEvaluator(
@@ -156,7 +156,7 @@ def test_slow_analyses_run_when_asked_for_and_are_drawn(runs):
     scores = frame[(frame["quantity"] == "edge_score") & (frame["step"] == 400)]
     assert set(scores["change"]) == {"query", "item", "label"} and scores["edge"].nunique() == 12
     assert {"edges", "patching", "attention_knockout", "lens", "attribution"} <= {
-        picture.stem for picture in draw(path)
+        figure.file.stem for figure in draw(path)
     }
     with pytest.raises(
         BadInput, match="'edges' needs counterfactual pairs, which this run does not have"

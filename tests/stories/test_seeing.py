@@ -19,9 +19,13 @@ from toyvit.data.task import build_task
 from toyvit.errors import BadInput
 from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
-from toyvit.report import FIGURES, draw, dynamics, figures, tensorboard
+from toyvit.report import FIGURES, draw, tensorboard, updates
 from toyvit.report.heads import collect_scores, format_head_types, name_all_heads
+from toyvit.report.learning import draw_phase_transition
+from toyvit.report.panels import CurvePanel
 from toyvit.report.summary import summarize
+from toyvit.report.sweeps import draw_sweep_bands, open_settings
+from toyvit.report.tags import LAYOUT
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run, load_baselines, load_table
 from toyvit.runs.table import MeasureTable
@@ -105,11 +109,27 @@ def read(path: Path) -> EventAccumulator:
 )
 def test_a_run_gets_the_figures_that_its_measures_allow(runs, name, figures):
     drawn = draw(runs[name])
-    assert {picture.stem for picture in drawn} == figures <= FIGURES.keys()
-    for picture in drawn:
-        pixels = Image.open(picture).convert("L")
+    assert {figure.file.stem for figure in drawn} == figures <= FIGURES.keys()
+    headlines = [figure.is_headline for figure in drawn]
+    assert 1 <= sum(headlines) <= 4 and headlines == sorted(headlines, reverse=True)
+    for figure in drawn:
+        pixels = Image.open(figure.file).convert("L")
         darkest, brightest = pixels.getextrema()
-        assert min(pixels.size) > 200 and darkest < 50 and brightest > 200, picture
+        assert min(pixels.size) > 200 and darkest < 50 and brightest > 200, figure.file
+
+
+@pytest.mark.slow
+def test_figures_are_drawn_as_vectors_on_request(runs, tmp_path, monkeypatch):
+    """A picture of curves and one of maps."""
+    few = {name: FIGURES[name] for name in ("learning", "attention")}
+    monkeypatch.setattr("toyvit.report.FIGURES", few)
+    run = shutil.copytree(runs["digits"], tmp_path / "digits")
+    for kind, start in (("svg", b"<?xml"), ("pdf", b"%PDF")):
+        drawn = draw(run, kind=kind)
+        assert [figure.file.name for figure in drawn] == [f"learning.{kind}", f"attention.{kind}"]
+        assert all(figure.file.read_bytes().startswith(start) for figure in drawn)
+    with pytest.raises(BadInput, match="unknown kind of figure 'jpg': allowed are png, svg, pdf"):
+        draw(run, kind="jpg")
 
 
 @pytest.mark.slow
@@ -127,6 +147,9 @@ def test_report_prints_what_the_run_came_to(runs, capsys):
         "induction mass",
         "accuracy without",
         "accuracy of induction-control",
+        "figures/phase_transition.png",
+        "If there were nothing to see",
+        "appendix: ",
         "TensorBoard",
     ):
         assert line in said
@@ -136,12 +159,13 @@ def test_the_figure_of_updates_says_how_far_each_part_moved_and_what_stayed_alik
     """Ten steps between checkpoints; the whole is the root of the parts' squares; a layer is like itself."""
     run = Run(runs["digits"])
     ends = [
-        torch.cat([weight.flatten() for weight in run[step].parameters()]).detach().double()
+        torch.cat([weight.flatten() for weight in run.bare_model(step).parameters()])
+        .detach()
+        .double()
         for step in (0, 10)
     ]
-    figure = dynamics.draw_updates(runs["digits"])
-    top, *layers = [panel for panel in figure.axes if not panel.get_ylabel().startswith("unbiased")]
-    lines = {line.get_label(): np.asarray(line.get_ydata()) for line in top.lines}
+    top, *layers = updates.draw_updates(run).panels()
+    lines = {curve.label: curve.y for curve in top.curves}
     assert lines["all"][0] == pytest.approx((ends[1] - ends[0]).norm().item() / 10)
     parts = [
         values
@@ -152,12 +176,12 @@ def test_the_figure_of_updates_says_how_far_each_part_moved_and_what_stayed_alik
     assert lines["all"] == pytest.approx(np.sum(np.square(parts), axis=0) ** 0.5)
     assert len(layers) == 2 * (run.config.model.n_layers + 1), "CLS and patches"
     for panel in layers:
-        shown = panel.collections[0].get_array().filled(np.nan)
-        assert shown.shape == (len(run.steps), len(run.steps))
-        if panel.get_title() == "CLS, embedding":
-            assert np.isnan(shown).all(), "CLS does not vary where it enters"
+        values = panel.values
+        assert values.shape == (len(run.steps), len(run.steps))
+        if panel.title == "CLS, embedding":
+            assert np.isnan(values).all(), "CLS does not vary where it enters"
         else:
-            assert np.diag(shown) == pytest.approx(1) and shown.min() < 1 - 1e-6
+            assert np.diag(values) == pytest.approx(1) and values.min() < 1 - 1e-6
 
 
 @pytest.mark.slow
@@ -170,21 +194,20 @@ def test_gradient_noise_and_curvature_are_drawn_where_they_were_measured(runs, t
         "split": "train",
     }
     measure(tmp_path / "digits", **measured, progress=False)
-    drawn = {panel.get_ylabel(): panel for panel in dynamics.draw_updates(tmp_path / "digits").axes}
-    values = load_table(tmp_path / "digits").query("quantity == 'top'")
-    line = drawn["largest Hessian\neigenvalue"].lines[0]
-    assert list(line.get_xdata()) == [0, 20] and list(line.get_ydata()) == pytest.approx(
-        list(values["value"])
-    )
-    assert "gradient noise\nscale (pictures)" in drawn
-    assert "gradient noise\nscale (pictures)" not in {
-        panel.get_ylabel() for panel in dynamics.draw_updates(runs["digits"]).axes
-    }
+    run = Run(tmp_path / "digits")
+    panels = {panel.y.label: panel for panel in updates.draw_updates(run).panels()}
+    values = run.table.query("quantity == 'top'")
+    curve = panels["largest Hessian\neigenvalue (nats)"].curves[0]
+    assert list(curve.x) == [0, 20] and list(curve.y) == pytest.approx(list(values["value"]))
+    noise = "gradient noise\nscale (pictures)"
+    assert noise in panels
+    without = updates.draw_updates(Run(runs["digits"])).panels()
+    assert noise not in {panel.y.label for panel in without}
 
 
 def test_checkpoints_of_a_figure_are_evenly_spaced():
-    assert dynamics.select_even([0, 1, 2, 3, 4, 8, 10, 16, 20, 30, 40], 4) == [0, 10, 20, 30, 40]
-    assert dynamics.select_even([0, 1, 40], 4) == [0, 1, 40] and dynamics.select_even([7], 4) == [7]
+    assert updates.select_even([0, 1, 2, 3, 4, 8, 10, 16, 20, 30, 40], 4) == [0, 10, 20, 30, 40]
+    assert updates.select_even([0, 1, 40], 4) == [0, 1, 40] and updates.select_even([7], 4) == [7]
 
 
 @pytest.mark.slow
@@ -217,7 +240,7 @@ def test_curves_of_a_run_without_a_measure_are_shown(runs, tmp_path, rows):
         with MeasureTable(folder):
             pass
     tags = read(folder.path).Tags()["scalars"]
-    assert "train/loss" in tags and not any(tag.startswith("performance") for tag in tags)
+    assert "Training/loss" in tags and not any(tag.startswith("Performance") for tag in tags)
     with pytest.raises(BadInput, match="no measures yet"):
         load_table(folder.path)
 
@@ -247,11 +270,11 @@ def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys)
             "naive answers are those to the test pictures"
         )
     tags = read(tmp_path / "run")
-    assert [event.value for event in tags.Scalars("performance/accuracy")] == pytest.approx(
+    assert [event.value for event in tags.Scalars("Performance/accuracy")] == pytest.approx(
         list(values["test"])
     )
     assert [
-        event.value for event in tags.Scalars("performance/accuracy/split train")
+        event.value for event in tags.Scalars("Performance/accuracy/split train")
     ] == pytest.approx(list(values["train"]))
     assert main([*words, "--split", "tset"]) == 2
     assert "did you mean 'test'" in capsys.readouterr().err
@@ -267,7 +290,7 @@ def test_report_of_a_run_with_one_analysis_draws_what_it_can(tmp_path, capsys, a
     fit(replace(made, train=training), tmp_path / "run", progress=False)
     measure(tmp_path / "run", analyses=[analysis], images=32, progress=False)
     assert main(["report", str(tmp_path / "run")]) == 0
-    assert "figure:" in capsys.readouterr().out
+    assert "attention.png" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -308,16 +331,16 @@ def test_tensorboard_holds_curves_and_measures_once(runs, name):
         assert max(Counter(step for step, _ in points).values()) == 1, tag
         assert points == [(event.step, event.value) for event in first.Scalars(tag)]
     measured = load_table(runs[name]).query("analysis == 'performance' and quantity == 'accuracy'")
-    shown = {event.step: event.value for event in again.Scalars("performance/accuracy")}
+    shown = {event.step: event.value for event in again.Scalars("Performance/accuracy")}
     assert shown == pytest.approx(dict(zip(measured["step"], measured["value"], strict=True)))
-    assert len(again.Scalars("train/loss")) == 60
+    assert len(again.Scalars("Training/loss")) == 60
     assert len(again.Images("attention patterns")) >= 4
     assert (
         b"no verdict: " in again.Tensors("transitions/text_summary")[0].tensor_proto.string_val[0]
     )
     assert b"n_layers" in again.Tensors("config/text_summary")[0].tensor_proto.string_val[0]
     assert (
-        b"phase transition"
+        b"runs side by side"
         in again.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     )
 
@@ -355,29 +378,30 @@ def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, ca
     assert gather_table([path]).get("onset", pd.Series([None]))[0] == (
         None if onset == 25 else onset
     )
-    aligned = figures.draw_sweep_bands([path]).axes[1]
-    assert len([line for line in aligned.lines if len(line.get_xdata()) == 51]) == (onset != 25)
-    for panel in figures.draw_phase_transition(path).axes:
-        assert [25.0, 25.0] in [list(line.get_xdata()) for line in panel.lines]
+    everything, *aligned = draw_sweep_bands(open_settings([path])).panels()
+    assert len(everything.curves) == 2 and len(aligned) == (onset != 25), "a seed and the median"
+    for panel in aligned:
+        assert [len(curve.x) for curve in panel.curves] == [51]
+        assert panel.curves[0].x[0] == -onset
+    for panel in draw_phase_transition(Run(path)).panels():
+        assert isinstance(panel, CurvePanel) and [mark.place for mark in panel.marks] == [25]
 
 
-def test_the_phase_transition_page_has_loss_accuracy_and_both_heads(runs):
+def test_the_page_of_charts_has_one_line_a_run_in_each(runs):
     import re
 
     tags = read(runs["induction"]).Tags()["scalars"]
-    for chart, (_, patterns) in tensorboard.LAYOUT["phase transition"].items():
-        for pattern in patterns:
-            assert chart == "probes" or any(re.search(pattern, tag) for tag in tags), (
-                chart,
-                pattern,
-            )
-    assert {"induction/mass/layer 1 head 0", "induction/previous_cell/layer 0 head 0"} <= set(tags)
+    for chart, (_, patterns) in LAYOUT["runs side by side"].items():
+        drawn = [tag for tag in tags for pattern in patterns if re.search(pattern, tag)]
+        assert len(drawn) == 1, f"one line a run in {chart}"
+    heads = {"induction/mass/layer 1, head 0", "induction/previous_cell/layer 0, head 0"}
+    assert heads <= set(tags)
 
 
 def test_measuring_again_doubles_no_point(runs):
-    before = len(read(runs["induction"]).Scalars("induction/mass/layer 1 head 0"))
+    before = len(read(runs["induction"]).Scalars("induction/mass/layer 1, head 0"))
     measure(runs["induction"], images=64, progress=False)
-    assert len(read(runs["induction"]).Scalars("induction/mass/layer 1 head 0")) == before
+    assert len(read(runs["induction"]).Scalars("induction/mass/layer 1, head 0")) == before
 
 
 def test_curves_are_written_while_a_run_trains(tmp_path):
@@ -399,7 +423,7 @@ def test_curves_are_written_while_a_run_trains(tmp_path):
     with training:
         tensorboard.follow(path, ended)
     shown = EventAccumulator(str(path / "tensorboard"), size_guidance={"scalars": 0}).Reload()
-    assert [event.step for event in shown.Scalars("train/loss")] == list(range(1, 21))
+    assert [event.step for event in shown.Scalars("Training/loss")] == list(range(1, 21))
     assert len(asked) == 3
 
 
@@ -431,9 +455,11 @@ def test_a_preview_is_drawn(tmp_path, monkeypatch, capsys, name):
 
 def test_every_head_gets_a_line_with_its_names(runs, tmp_path):
     """A few steps in, heads still look everywhere; names, their scores and their nulls come from the table alone."""
-    lines = format_head_types(runs["induction"]).splitlines()
-    assert summarize(runs["induction"]).endswith("\n".join(lines))
-    found, values = name_all_heads(runs["induction"]), collect_scores(runs["induction"])
+    trained = Run(runs["induction"])
+    lines = format_head_types(trained).splitlines()
+    assert summarize(trained).endswith("\n".join(lines))
+    found = name_all_heads(trained)
+    values = collect_scores(trained)
     assert [line.split("  ")[0] for line in lines] == ["layer 0, head 0", "layer 1, head 0"]
     last = max(step for step, _, _ in found)
     for layer, line in enumerate(lines):
@@ -450,7 +476,7 @@ def test_every_head_gets_a_line_with_its_names(runs, tmp_path):
     )
     measure(tmp_path / "run", analyses=["performance"], images=4, progress=False)
     with pytest.raises(BadInput, match="no measures of head types"):
-        format_head_types(tmp_path / "run")
+        format_head_types(Run(tmp_path / "run"))
 
 
 def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
@@ -469,9 +495,6 @@ def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
         progress=False,
     )
     measure(tmp_path / "run", images=32, analyses=["performance"], progress=False)
-    assert {picture.stem for picture in draw(tmp_path / "run")} == {
-        "learning",
-        "attention",
-        "updates",
-    }
+    names = {figure.file.stem for figure in draw(tmp_path / "run")}
+    assert names == {"learning", "attention", "updates"}
     assert summarize(tmp_path / "run").count("in_context pictures") == 1

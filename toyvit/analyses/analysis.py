@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -185,6 +186,8 @@ class Analysis:
     ValueError for a quantity on an axis that nothing declares.
     """
 
+    extends: ClassVar[str] = "analyses"
+
     name: str
     computes: str
     measure: Measure
@@ -203,6 +206,11 @@ class Analysis:
         for name, quantity in self.quantities.items():
             if unknown := set(quantity.axes.split()) - self.axes.keys():
                 raise ValueError(f"{self.name}: no axis {min(unknown)!r} is declared for {name}")
+
+    @property
+    def code(self) -> Measure:
+        """Where its work is done."""
+        return self.measure
 
     @property
     def axes(self) -> dict[str, Axis]:

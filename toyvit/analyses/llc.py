@@ -129,10 +129,10 @@ def sample_chains(
     `vmap` over chains: for toy functions hundreds cost as much as one; for a ViT on 1,095 pictures
     a chain costs 1.1 times what it would alone.
 
-    >>> settings = LlcConfig(step_size=0.01, n_beta=1000.0, draws=400, chains=50)
+    >>> settings = LlcConfig(step_size=1e-4, n_beta=1e3, draws=40, burn_in=40, chains=200)
     >>> weights = {"x": torch.zeros(2)}  # a regular minimum of two weights: 1
     >>> estimate = sample_chains(lambda w, rows: w["x"].square().sum(), weights, 1, settings)
-    >>> 0.7 < estimate.mean < 1.3
+    >>> 0.8 < estimate.mean < 1.2
     True
     """
     generator = torch.Generator().manual_seed(settings.seed)

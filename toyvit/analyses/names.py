@@ -76,5 +76,5 @@ ENTRIES = (
     Entry("in_context", "behaviour", "nats by which the context lowers the loss"),
 )
 NAMES = tuple(entry.name for entry in ENTRIES)
-# Names of the version before, which still work.
+# What the command line still understands: names of version 0.1 and those of today.
 RENAMED = {"flow": "attention_knockout", "knock_outs": "head_ablation"}

@@ -18,7 +18,7 @@ def compute_weight_norms(model: ViT) -> dict[str, Float[Tensor, ""]]:
     """Euclidean norm of each parameter, by name.
 
     >>> from toyvit.config import ModelConfig
-    >>> config = ModelConfig(n_layers=1, image_size=(2, 2), patch_size=1, n_classes=2)
+    >>> config = ModelConfig(image_size=(2, 2), patch_size=1, n_channels=1, n_classes=2)
     >>> compute_weight_norms(ViT(config))["ln_final.gain"] ** 2  # as many ones as the width
     tensor(64.)
     """

@@ -56,7 +56,7 @@ def average_groups(
 ) -> dict[str, Float[Tensor, "image model"]]:
     """What probes read: CLS and the mean register where there are any, the mean patch, the last.
 
-    >>> config = ModelConfig(image_size=(1, 2), patch_size=1, cls_token=False)
+    >>> config = ModelConfig(image_size=(1, 2), patch_size=1, readout="mean", cls_token=False)
     >>> average_groups(torch.tensor([[[1.0], [3.0]]]), config)
     {'patches': tensor([[2.]]), 'last': tensor([[3.]])}
     """

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from importlib import import_module
 
 from toyvit.analyses.analysis import Analysis
-from toyvit.analyses.names import ENTRIES, RENAMED
+from toyvit.analyses.names import ENTRIES
+from toyvit.config.extensions import find_extensions, merge_extensions
 from toyvit.data.task import Batch
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
-
-logger = logging.getLogger(__name__)
 
 
 def _read_row(name: str, module: str) -> Analysis:
@@ -22,16 +20,23 @@ def _read_row(name: str, module: str) -> Analysis:
 ANALYSES = {entry.name: _read_row(entry.name, entry.module) for entry in ENTRIES}
 
 
-def find_analysis(name: str) -> Analysis:
-    """An analysis by its name, or by that of the version before with a notice; else BadInput.
+def list_analyses() -> dict[str, Analysis]:
+    """Every analysis by its name: the lab's own, then those from outside.
 
-    >>> find_analysis("probes").name
+    >>> list_analyses()["probes"].name
     'probes'
     """
-    if name in RENAMED and name not in ANALYSES:
-        logger.warning("the analysis %r is now called %r", name, RENAMED[name])
-        name = RENAMED[name]
-    return ANALYSES[choose(name, ANALYSES, "analysis")]
+    return merge_extensions(ANALYSES, "analyses")
+
+
+def name_version(analysis: Analysis) -> int | str:
+    """What tells an analysis from itself before an edit, as cells keep it.
+
+    The number in its row; of one from outside also its distribution and a digest of its source.
+    """
+    if analysis.name in ANALYSES:
+        return analysis.version
+    return f"{analysis.version} {find_extensions('analyses')[analysis.name].origin}"
 
 
 def select_analyses(names: list[str] | None, batch: Batch, model: ViT) -> list[Analysis]:
@@ -40,10 +45,11 @@ def select_analyses(names: list[str] | None, batch: Batch, model: ViT) -> list[A
     BadInput for a name that is none, or for an analysis that does not fit.
     """
     if names is None:
-        quick = [analysis for analysis in ANALYSES.values() if not analysis.slow]
+        quick = [analysis for analysis in list_analyses().values() if not analysis.slow]
         return [analysis for analysis in quick if not analysis.list_missing(model, batch)]
 
-    selected = [find_analysis(name) for name in names]
+    known = list_analyses()
+    selected = [known[choose(name, known, "analysis")] for name in names]
     for analysis in selected:
         if missing := analysis.list_missing(model, batch):
             what = " and ".join(missing)
@@ -55,7 +61,7 @@ def explain_skipped(batch: Batch, model: ViT) -> dict[str, str]:
     """Why an analysis is not among the default ones, by its name."""
     unfit: dict[str, str] = {}
     slow: dict[str, str] = {}
-    for name, analysis in ANALYSES.items():
+    for name, analysis in list_analyses().items():
         if missing := analysis.list_missing(model, batch):
             unfit[name] = "needs " + " and ".join(missing)
         elif analysis.slow:
@@ -70,6 +76,6 @@ def list_crowded_axes() -> set[str]:
     ['count', 'key', 'level', 'neuron']
     """
     crowded = set()
-    for analysis in ANALYSES.values():
+    for analysis in list_analyses().values():
         crowded |= {axis.name for axis in analysis.axes.values() if axis.is_crowded}
     return crowded

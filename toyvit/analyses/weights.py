@@ -44,7 +44,7 @@ def simulate_copying(d_model: int, d_head: int, n: int = 400) -> tuple[float, fl
     About 0, and 0.10 at d = 64, h = 16.
 
     >>> [round(value, 2) for value in simulate_copying(64, 16)]
-    [0.01, 0.1]
+    [-0.01, 0.1]
     """
     generator = torch.Generator().manual_seed(0)
     w_v = torch.randn(n, d_model, d_head, generator=generator)

@@ -48,7 +48,7 @@ def counterfactual_pairs(
     `change` names what differs, one of `batch.counterfactuals`; by default the first. BadInput for
     a batch without such pairs.
 
-    >>> from toyvit.data.tasks import build_task
+    >>> from toyvit.data.task import build_task
     >>> from toyvit.recipes import RECIPES
     >>> batch = build_task(RECIPES["induction-smoke"]().task).eval_batch("test", 40, 0)
     >>> pairs = counterfactual_pairs(batch, "item", n=10)
@@ -80,7 +80,7 @@ def class_pairs(batch: Batch, answer: int, foil: int) -> PatchingPairs:
 
     As many as the rarer class has. BadInput for classes that are the same or that the batch lacks.
 
-    >>> from toyvit.data.tasks import build_task
+    >>> from toyvit.data.task import build_task
     >>> from toyvit.recipes import RECIPES
     >>> batch = build_task(RECIPES["digits"]().task).eval_batch("test", 100, 0)
     >>> class_pairs(batch, answer=4, foil=9).foil.unique()

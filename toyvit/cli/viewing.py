@@ -14,29 +14,32 @@ from toyvit.errors import BadInput
 
 
 def add_report_arguments(parser: Parser) -> None:
-    """RUN, --beside RUN."""
+    """RUN, --beside RUN, --format KIND."""
     add_run(parser)
     beside = parser.add_argument(
         "--beside", type=Path, metavar="RUN", help="a second run to draw beside it"
     )
     complete(beside, offer_runs)
+    parser.add_argument(
+        "--format", default="png", metavar="KIND", help="of the figures: png, pdf or svg (png)"
+    )
 
 
 def report(options: argparse.Namespace) -> int:
     """Draw the figures of a run, write its TensorBoard files and print what it came to."""
-    from toyvit.report import draw, recall_comparison
+    from toyvit.report import draw, format_figures, recall_comparison
     from toyvit.report.summary import summarize
     from toyvit.report.tensorboard import write
+    from toyvit.runs.handle import Run
 
-    path = options.run
-    beside = recall_comparison(path, options.beside)
+    run = Run(options.run)
+    beside = recall_comparison(run, options.beside)
     if beside and not options.beside:
-        print(f"beside {beside}, as the last time")
-    print(summarize(path, beside))
-    for picture in draw(path, beside):
-        print(f"figure: {picture}")
-    write(path)
-    folder = path.parent
+        print(f"beside {beside.path}, as the last time")
+    print(summarize(run, beside))
+    print(format_figures(draw(run, beside, options.format)))
+    write(run)
+    folder = options.run.parent
     print(f"TensorBoard: make tensorboard LOGDIR={folder}, or toyvit tensorboard {folder}")
     return 0
 

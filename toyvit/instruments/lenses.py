@@ -59,7 +59,11 @@ def _unembed(model: ViT, stream: Residuals) -> Logits:
     return model.head(model.ln_final(stream, untouched))
 
 
-def _translate(stream: Residuals, matrix: Tensor, offset: Tensor) -> Residuals:
+def _translate(
+    stream: Residuals,
+    matrix: Float[Tensor, "translated model to_model"],
+    offset: Float[Tensor, "translated model"],
+) -> Float[Tensor, "translated image token model"]:
     """h + h A + b at every layer but the last, which is left out."""
     moves = torch.einsum("litm,lmn->litn", stream[:-1], matrix)
     return stream[:-1] + moves + offset[:, None, None]
@@ -147,7 +151,7 @@ def fit_lens(
     return best
 
 
-def kl_to_final(logits: Float[Tensor, "layer *place label"]) -> Float[Tensor, layer *place]:
+def kl_to_final(logits: Float[Tensor, "layer *place label"]) -> Float[Tensor, layer * place]:
     """KL(final, lens) of every place's own final answer, nats: 0 at the last layer.
 
     >>> kl_to_final(torch.zeros(3, 6, 5, 4)).abs().max()

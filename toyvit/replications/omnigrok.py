@@ -89,6 +89,7 @@ def _build_panels(curves: dict[str, dict[int, float]]) -> list[Panel]:
         levels={"chance": 0.1},
         scale="symlog",
     )
+
     lengths = build_lines(
         "length of all weights", "step", "norm", {"weights": points["length"]}, scale="symlog"
     )

@@ -19,6 +19,7 @@ from toyvit.replications.record import (
     summarize_verdict,
     write_record,
 )
+from toyvit.report.matplotlib_renderer import render
 from toyvit.report.replicated import draw_replication
 from toyvit.runs.folder import write_atomically
 
@@ -54,8 +55,8 @@ def write_page(replications: Iterable[Replication], folder: Path, docs: Path) ->
         for record in seeds:
             write_record(place, record)
         if seeds:
-            figure = draw_replication([record.panels for record in seeds])
-            figure.savefig(place / f"{replication.name}.png", dpi=110)
+            figure = draw_replication([record.panels for record in seeds], replication.title)
+            render(figure).savefig(place / f"{replication.name}.png", dpi=110)
 
     docs.mkdir(parents=True, exist_ok=True)
     page = docs / "replications.md"

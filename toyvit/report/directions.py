@@ -1,11 +1,7 @@
-"""What the heads of the first layer look for and read: singular directions of QK and OV as pictures of a patch."""
+"""What heads of layer 0 look for: singular directions of QK and OV as pictures of a patch."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from toyvit.instruments.weight_circuits import (
@@ -14,49 +10,71 @@ from toyvit.instruments.weight_circuits import (
     fold_head_weights,
     project_to_pixels,
 )
-from toyvit.report.pictures import hide_ticks
+from toyvit.model import ViT
+from toyvit.report.panels import Block, ColourScale, FigureData, PicturePanel, lay_out
+from toyvit.report.rows import FigureRow
 from toyvit.runs.handle import Run
 
 N_SHOWN = 2  # directions of each circuit
 
 
-def draw_directions(path: Path, beside: Path | None = None) -> Figure:
-    """Each head of layer 0 at the last checkpoint: the largest directions of its QK circuit, query and key, and of its OV.
+def draw_directions(run: Run, beside: Run | None = None) -> FigureData:
+    """Each head of layer 0 at the last checkpoint: the largest directions of its QK circuit, query
+    and key, and of its OV.
 
-    A patch goes along a direction by the sum over its pixels of pixel times picture (blue positive, red negative; each picture
-    has a scale of its own). The sign of a pair is arbitrary: a query and a key attract where both go the same way.
+    A patch goes along a direction by the sum over its pixels of pixel times picture (blue positive,
+    red negative; each picture has a scale of its own). The sign of a pair is arbitrary: a query and
+    a key attract where both go the same way.
     """
-    run = Run(path)
-    model, config = run.bare_model(), run.config.model
+    model = run.bare_model()
     w_q, w_k, w_v, w_o = fold_head_weights(model, 0)
-    compared, moved = find_singular_directions(w_q, w_k.mT), find_singular_directions(w_v, w_o)
-    columns = [
-        ("query", compared, compared.read),
-        ("key", compared, compared.written),
-    ] * N_SHOWN + [("OV reads", moved, moved.read)] * N_SHOWN
-    figure = Figure(
-        figsize=(1.25 * len(columns) + 0.8, 1.45 * config.n_heads + 0.9), layout="constrained"
+    compared = find_singular_directions(w_q, w_k.mT)
+    moved = find_singular_directions(w_v, w_o)
+    columns = []
+    for order in range(N_SHOWN):
+        columns.append(("query", compared, compared.read, order))
+        columns.append(("key", compared, compared.written, order))
+    columns += [("OV reads", moved, moved.read, order) for order in range(N_SHOWN)]
+
+    heads = range(run.config.model.n_heads)
+    return FigureData(
+        name="directions",
+        title=f"{run.name}, step {run.last_step:,}: what layer 0 looks for in a patch",
+        see=(
+            "Bars, edges or whole shapes: a head that compares, or reads, these. A direction is "
+            "blue against red or the other way round; in brackets its share of the circuit."
+        ),
+        otherwise="noise without shape, and directions of about equal shares.",
+        blocks=(
+            Block(
+                panels=lay_out(
+                    heads, columns, lambda head, column: _direction_panel(model, *column, head)
+                ),
+                row_headers=tuple(f"head {head}" for head in heads),
+                cell=(1.25, 1.45),
+                margin=(0.6, 0.1),
+            ),
+        ),
     )
-    panels = figure.subplots(config.n_heads, len(columns), squeeze=False)
-    for head, row in enumerate(panels):
-        row[0].set_ylabel(f"head {head}", fontsize="small")
-        for place, (panel, (name, found, rows)) in enumerate(zip(row, columns, strict=True)):
-            order = place // 2 if place < 2 * N_SHOWN else place - 2 * N_SHOWN
-            _direction(panel, name, found, project_to_pixels(model, rows[head, order]), head, order)
-    what = "a direction is blue against red or the other way round; in brackets its share of the circuit"
-    figure.suptitle(
-        f"{path.name}, step {run.steps[-1]:,}: what layer 0 looks for in a patch ({what})",
-        fontsize="small",
-    )
-    return figure
 
 
-def _direction(
-    panel: Axes, name: str, found: SingularDirections, picture: Tensor, head: int, order: int
-) -> None:
-    share = (found.size[head, order].square() / found.size[head].square().sum()).item()
-    shown = picture.mean(0).numpy()
-    top = abs(shown).max() or 1.0
-    panel.imshow(shown, cmap="RdBu", vmin=-top, vmax=top)
-    panel.set_title(f"{name} {order + 1} ({share:.0%})", fontsize=7)
-    hide_ticks(panel)
+def _direction_panel(
+    model: ViT,
+    name: str,
+    directions: SingularDirections,
+    rows: Tensor,
+    order: int,
+    head: int,
+) -> PicturePanel:
+    sizes = directions.size[head].square()
+    share = (sizes[order] / sizes.sum()).item()
+    picture = project_to_pixels(model, rows[head, order]).mean(0).numpy()
+    top = float(abs(picture).max()) or 1.0
+    return PicturePanel(
+        picture=picture,
+        scale=ColourScale(kind="diverging", low=-top, high=top),
+        title=f"{name} {order + 1} ({share:.0%})",
+    )
+
+
+DIRECTIONS = FigureRow(name="directions", draw=draw_directions, needs=frozenset({"weights"}))

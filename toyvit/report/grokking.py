@@ -1,124 +1,182 @@
-"""Figures of grokking: progress measures and the local learning coefficient along a run of modular addition."""
+"""Grokking: progress measures and the learning coefficient along a run of modular addition."""
 
 from __future__ import annotations
 
 from math import exp, log
-from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from toyvit.analyses.llc import LlcEstimate
 from toyvit.dynamics.checkpoints import measure_progress
-from toyvit.report.figures import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PINK,
-    SKY,
-    _line,
-    mark_levels,
-    set_step_axis,
-)
-from toyvit.runs.handle import Run, load_table
+from toyvit.report.curves import EARLY_STEPS, build_curve
+from toyvit.report.panels import Axis, Block, Curve, CurvePanel, Dash, FigureData, Level, Span
+from toyvit.report.rows import FigureRow
+from toyvit.report.style import SETTINGS
+from toyvit.runs.handle import Run
 
-
-def draw_grokking(path: Path, beside: Path | None = None) -> Figure:
-    """Accuracy and loss on sums trained on and on others, progress measures, Gini coefficient, and the LLC where there is one.
-
-    Key frequencies are the finished network's (`toyvit.dynamics.checkpoints.measure_progress`).
-    """
-    run = Run(path)
-    seen, chance = measure_progress(run), log(run.config.model.stated("n_classes"))
-    llc = load_table(path).query("analysis == 'llc'")
-    figure = Figure(figsize=(8, 9 + 2 * (len(llc) > 0)), layout="constrained")
-    panels = figure.subplots(4 + (len(llc) > 0), 1, sharex=True)
-    for panel, quantity, name in zip(
-        panels, ("accuracy", "loss"), ("accuracy", "loss (nats)"), strict=False
-    ):
-        _line(panel, seen[f"train_{quantity}"], color=GREY, label="sums trained on")
-        _line(panel, seen[f"test_{quantity}"], color=BLUE, label="other sums")
-        panel.set_ylabel(name)
-    mark_levels(panels[0], {"chance": exp(-chance)})
-    curves = {"restricted": (SKY, ":"), "restricted_alone": (BLUE, "-"), "excluded": (ORANGE, "-")}
-    for name, (colour, style) in curves.items():
-        _line(panels[2], seen[name], color=colour, ls=style, label=_PROGRESS[name])
-    panels[2].set_ylabel("progress measures:\nloss (nats)")
-    for panel in panels[1:3]:
-        panel.set_yscale("log")
-        mark_levels(panel, {"chance": chance})
-    _line(panels[3], seen["gini"], color=GREEN, label="Gini, embedding")
-    _line(
-        panels[3],
-        seen["key_share"],
-        color=PINK,
-        label="key frequencies' share of the logits' variance",
-    )
-    panels[3].set_ylabel("Fourier sparsity")
-    panels[3].set_ylim(0, 1)
-    mark_levels(panels[3], {"Gini, step 0": seen["gini"].iloc[0]})
-    if len(llc):
-        _llc_panel(panels[4], llc)
-    for panel in panels[:4]:
-        panel.legend(fontsize="small")
-    best = seen.sort_values("test_loss").iloc[0]
-    verdict = "grokked" if best["test_accuracy"] > 0.9 else "not grokked"
-    at = f"test accuracy {best['test_accuracy']:.2f} at step {best.name:,}, whose key frequencies are taken"
-    figure.suptitle(f"{path.name}, {verdict}: {at}", fontsize="small")
-    set_step_axis(panels[-1])
-    return figure
-
-
-_PROGRESS = {
-    "restricted": "restricted, other sums (trained sums lend to it)",
-    "restricted_alone": "restricted, other sums alone",
-    "excluded": "excluded, sums trained on",
+PROGRESS: dict[str, tuple[str, str, Dash]] = {
+    "restricted": ("restricted, other sums (trained sums lend to it)", "sky", "dotted"),
+    "restricted_alone": ("restricted, other sums alone", "blue", "solid"),
+    "excluded": ("excluded, sums trained on", "orange", "solid"),
 }
 
 
-def _llc_panel(panel: Axes, rows: pd.DataFrame) -> None:
-    """The local learning coefficient with its standard deviation over chains; crosses where the sampler diverged."""
+def draw_grokking(run: Run, beside: Run | None = None) -> FigureData:
+    """Accuracy and loss on sums trained on and on others, progress measures, sparsity, and the LLC
+    if there is one.
+
+    Key frequencies are the finished network's (`toyvit.dynamics.checkpoints.measure_progress`).
+    """
+    progress = measure_progress(run)
+    chance = log(run.config.model.stated("n_classes"))
+    panels = [
+        _sides_panel(progress, "accuracy", "accuracy\n(share of sums)", exp(-chance)),
+        _sides_panel(progress, "loss", "loss (nats)", chance),
+        _progress_panel(progress, chance),
+        _sparsity_panel(progress),
+    ]
+    llc = run.table[run.table["analysis"] == "llc"]
+    if len(llc):
+        panels.append(_llc_panel(llc))
+
+    best = progress.sort_values("test_loss").iloc[0]
+    verdict = "grokked" if best["test_accuracy"] > 0.9 else "not grokked"
+    at = f"test accuracy {best['test_accuracy']:.2f} at step {best.name:,}"
+    return FigureData(
+        name="grokking",
+        title=f"{run.name}, {verdict}: {at}, whose key frequencies are taken",
+        see=(
+            "Sums trained on are right long before the others. In between the excluded loss rises "
+            "and the restricted loss falls: the circuit of key frequencies grows while accuracy "
+            "stands still."
+        ),
+        otherwise=(
+            "other sums stay at chance, both losses of key frequencies stay where they are, and "
+            "the embedding stays as little sparse as at step 0."
+        ),
+        blocks=(
+            Block(panels=tuple((panel,) for panel in panels), cell=(7.0, 2.2), margin=(1.2, 0.3)),
+        ),
+    )
+
+
+def _chance(value: float) -> tuple[Level, ...]:
+    return (Level(value=value, name="chance", kind="chance"),)
+
+
+def _sides_panel(progress: pd.DataFrame, quantity: str, label: str, chance: float) -> CurvePanel:
+    """A score on sums trained on, and on the others."""
+    trained = progress[f"train_{quantity}"]
+    others = progress[f"test_{quantity}"]
+    return CurvePanel(
+        x=EARLY_STEPS,
+        y=Axis(label=label, scale="log" if quantity == "loss" else "linear"),
+        curves=(
+            build_curve(trained, "sums trained on", colour="grey"),
+            build_curve(others, "other sums"),
+        ),
+        levels=_chance(chance),
+        legend="inside",
+    )
+
+
+def _progress_panel(progress: pd.DataFrame, chance: float) -> CurvePanel:
+    curves = [
+        build_curve(progress[name], label, colour=colour, style=style)
+        for name, (label, colour, style) in PROGRESS.items()
+    ]
+    return CurvePanel(
+        x=EARLY_STEPS,
+        y=Axis(label="progress measures:\nloss (nats)", scale="log"),
+        curves=tuple(curves),
+        levels=_chance(chance),
+        legend="inside",
+    )
+
+
+def _sparsity_panel(progress: pd.DataFrame) -> CurvePanel:
+    share = "key frequencies' share of the logits' variance"
+    return CurvePanel(
+        x=EARLY_STEPS,
+        y=Axis(label="Fourier sparsity\n(share)", low=0, high=1),
+        curves=(
+            build_curve(progress["gini"], "Gini, embedding", colour="green"),
+            build_curve(progress["key_share"], share, colour="pink"),
+        ),
+        levels=(Level(value=float(progress["gini"].iloc[0]), name="Gini, step 0"),),
+        legend="inside",
+    )
+
+
+def _llc_panel(rows: pd.DataFrame) -> CurvePanel:
+    """The LLC with its standard deviation over chains; crosses where the sampler diverged."""
     rows = rows[rows["split"] == ("train" if "train" in set(rows["split"]) else "test")]
-    wide = rows.pivot_table(index="step", columns="quantity", values="value").reindex(
-        columns=["llc", "llc_sd", "diverged"]
+    wide = rows.pivot_table(index="step", columns="quantity", values="value")
+    wide = wide.reindex(columns=["llc", "llc_sd", "diverged"])
+    steps = wide.index.to_numpy(float)
+    value = wide["llc"].to_numpy(float)
+    error = wide["llc_sd"].to_numpy(float)
+    estimate = Curve(
+        x=steps,
+        y=value,
+        label="mean of the chains, standard deviation shaded",
+        marker="circle",
+        width=1.0,
+        band=(value - error, value + error),
     )
-    panel.errorbar(
-        wide.index, wide["llc"], wide["llc_sd"], color=BLUE, marker="o", ms=3, lw=1, capsize=2
+    bad = steps[wide["diverged"].to_numpy(float) > 0]
+    low = np.nanmin(np.append(value - error, 0.0))
+    crosses = Curve(
+        x=bad,
+        y=np.full(len(bad), low),
+        label="sampler diverged" if len(bad) else "",
+        colour="orange",
+        style="none",
+        marker="cross",
     )
-    bad = wide.index[wide["diverged"] > 0]
-    panel.plot(
-        bad,
-        [0.03] * len(bad),
-        "x",
-        color=ORANGE,
-        transform=panel.get_xaxis_transform(),
-        label="sampler diverged",
+    return CurvePanel(
+        x=EARLY_STEPS,
+        y=Axis(label="local learning\ncoefficient (no unit)"),
+        curves=(estimate, crosses),
+        levels=(Level(value=0, kind="reference"),),
+        legend="inside",
     )
-    panel.axhline(0, color=GREY, ls=":", lw=1)
-    panel.set_ylabel("local learning\ncoefficient")
-    if len(bad):
-        panel.legend(fontsize="small")
 
 
-def draw_traces(estimate: LlcEstimate) -> Figure:
-    """The sampler's chains: loss against its own steps, the loss it started from, and the steps that do not count shaded."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    panel = figure.subplots()
-    for place, chain in enumerate(estimate.traces):
-        panel.plot(
-            chain,
-            color=(BLUE, ORANGE, GREEN, PINK, SKY, GREY)[place % 6],
-            lw=0.8,
+GROKKING = FigureRow(
+    name="grokking", draw=draw_grokking, needs=frozenset({"fourier"}), is_headline=True
+)
+
+
+def draw_traces(estimate: LlcEstimate) -> FigureData:
+    """The sampler's chains: loss against its own steps; those that do not count are shaded."""
+    curves = [
+        Curve(
+            x=np.arange(len(chain), dtype=float),
+            y=np.asarray(chain, float),
             label=f"chain {place}",
+            colour=SETTINGS[place % len(SETTINGS)],
+            width=0.8,
         )
-    panel.axvspan(0, estimate.settings.burn_in, color=GREY, alpha=0.15, lw=0, label="burn-in")
-    panel.set_xlabel("step of the sampler")
-    panel.set_ylabel("loss (nats)")
-    named = {"at the start": estimate.start, "chance": estimate.chance}
-    mark_levels(
-        panel, {name: value for name, value in named.items() if value < panel.get_ylim()[1]}
+        for place, chain in enumerate(estimate.traces)
+    ]
+    top = max(float(curve.y.max()) for curve in curves)
+    levels = [Level(value=estimate.start, name="at the start", kind="reference")]
+    if estimate.chance < top:
+        levels.append(Level(value=estimate.chance, name="chance", kind="chance"))
+    panel = CurvePanel(
+        x=Axis(label="step of the sampler"),
+        y=Axis(label="loss (nats)"),
+        curves=tuple(curves),
+        levels=tuple(levels),
+        spans=(Span(start=0, end=estimate.settings.burn_in, label="burn-in", colour="grey"),),
+        legend="inside",
     )
-    panel.legend(fontsize="small")
-    return figure
+    return FigureData(
+        name="traces",
+        title="chains of the sampler of the local learning coefficient",
+        see="Chains that settle on one level above their start: the sampler explores one basin.",
+        otherwise="chains leave for chance or go on rising: the coefficient means nothing there.",
+        blocks=(Block(panels=((panel,),), cell=(7.0, 3.0), margin=(1.2, 0.3)),),
+    )

@@ -2,129 +2,127 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from toyvit.data.task import Batch, Task
-from toyvit.report.figures import BLUE, ORANGE
-from toyvit.report.pictures import (
-    find_black,
-    frame_patch,
-    hide_ticks,
-    restore_patches,
-    show_picture,
-)
+from toyvit.report.matplotlib_renderer import render
+from toyvit.report.panels import Block, FigureData, Frame, PicturePanel, Words
+from toyvit.report.pictures import find_black, frame_patch, picture_of, restore_patches
 
 WIDTH = 9.0  # inches of a figure
 COLOURS = 64  # of the file: enough for noise, a quarter of the size
+UNDER = {
+    "patch": "the target of each patch, none where nothing is asked",
+    "pixels": "what hidden patches showed",
+}
 
 
-def draw_preview(made: Task, path: Path) -> Path:
+def draw_preview(task: Task, path: Path) -> Path:
     """Draw the preview into a PNG file of few colours, so that it stays small."""
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = BytesIO()
-    build_preview(made).savefig(drawn, dpi=90)
+    render(build_preview(task), captioned=False).savefig(drawn, dpi=90)
     with Image.open(drawn) as picture:
-        picture.convert("RGB").quantize(
+        few = picture.convert("RGB").quantize(
             COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-        ).save(path, optimize=True)
+        )
+        few.save(path, optimize=True)
     return path
 
 
-def build_preview(made: Task) -> Figure:
-    """Pictures of the split `train`, seed 0, and under each its target: a class, numbers, or a map of what each patch asks.
+def build_preview(task: Task) -> FigureData:
+    """Pictures of the split `train`, seed 0, and under each its target: a class, numbers, or a map
+    of what each patch asks.
 
-    Brightness grows with the value, on one scale for all: white is +1; black is -1, or 0 where no pixel is below 0.
-    Of pictures that hold item-label pairs or a pointer, the cell that asks and the cell that answers are framed.
+    Brightness grows with the value, on one scale for all: white is +1; black is -1, or 0 where no
+    pixel is below 0. Of pictures that hold item-label pairs or a pointer, the cell that asks and
+    the cell that answers are framed.
     """
-    by_patch = made.output_kind != "image"
-    across, down = (4 if made.world.patch_size else 8), (1 if by_patch else 2)
-    batch = made.draw_batch(0, "train", range(across * down))
+    by_patch = task.output_kind != "image"
+    across = 4 if task.world.patch_size else 8
+    down = 1 if by_patch else 2
+    batch = task.draw_batch(0, "train", range(across * down))
     black = find_black(batch.images)
-    height = made.world.image_size[0] / made.world.image_size[1]
-    size = (WIDTH, down * (WIDTH / across * height * (1 + by_patch) + 0.3) + 0.4)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots((1 + by_patch) * down, across, squeeze=False)
-    for place in range(across * down):
-        row, column = divmod(place, across)
-        panel = panels[row * (1 + by_patch), column]
-        show_picture(panel, batch.images[place], black)
-        _mark_cells(panel, made)
-        if batch.retrieval:
-            frame_patch(panel, made, int(batch.retrieval.query[place]), ORANGE)
-            frame_patch(panel, made, int(batch.retrieval.target[place]), BLUE)
-        if by_patch:
-            _map(panels[2 * row + 1, column], made, batch, place, black)
-        else:
-            panel.set_xlabel(_said(made, batch.target[place]), fontsize="x-small", labelpad=2)
-    figure.suptitle(_caption(made, black), fontsize="small")
-    return figure
-
-
-def _mark_cells(panel: Axes, made: Task) -> None:
-    """Ticks where one cell ends and the next begins."""
-    size, (height, width) = made.world.patch_size, made.world.image_size
-    if size:
-        panel.set_xticks([place - 0.5 for place in range(size, width, size)], [])
-        panel.set_yticks([place - 0.5 for place in range(size, height, size)], [])
-        panel.tick_params(length=2)
-
-
-def _caption(made: Task, black: float) -> str:
-    under = {
-        "patch": "the target of each patch, none where nothing is asked",
-        "pixels": "what hidden patches showed",
-    }
-    parts = [
-        f"{made.world.name}: training pictures, black {black}, white +1; below each: {under.get(made.output_kind, 'its target')}"
-    ]
-    if made.output_kind == "patch" and made.class_names:
-        parts += [
-            ", ".join(
-                f"{number} {name.replace('-', 'background')}"
-                for number, name in enumerate(made.class_names)
-            )
-        ]
-    return "; ".join(
-        [
-            *parts,
-            *["orange: the cell that asks, blue: the cell that answers"] * bool(made.retrieval),
-        ]
+    pictures = [_picture_panel(task, batch, place, black) for place in range(across * down)]
+    rows = [tuple(pictures[first : first + across]) for first in range(0, len(pictures), across)]
+    if by_patch:
+        rows.append(tuple(_target_panel(task, batch, place, black) for place in range(across)))
+    size = WIDTH / across
+    height, width = task.world.image_size
+    return FigureData(
+        name="preview",
+        title=_describe(task, black),
+        see="The pictures as the model sees them, each with what is asked of it.",
+        otherwise="pictures that look alike whatever their target is.",
+        blocks=(
+            Block(
+                panels=tuple(rows),
+                cell=(size, size * height / width + 0.15 * (not by_patch)),
+                margin=(0.0, 0.1),
+                share_x=False,
+            ),
+        ),
     )
 
 
-def _said(made: Task, target: Tensor) -> str:
+def _picture_panel(task: Task, batch: Batch, place: int, black: float) -> PicturePanel:
+    """One picture, its cells, the two that are framed, and its target below."""
+    picture, scale = picture_of(batch.images[place], black)
+    frames: tuple[Frame, ...] = ()
+    if batch.retrieval:
+        query = int(batch.retrieval.query[place])
+        answer = int(batch.retrieval.target[place])
+        frames = (frame_patch(task, query, "orange"), frame_patch(task, answer, "blue"))
+    below = _tell_target(task, batch.target[place]) if task.output_kind == "image" else ""
+    return PicturePanel(
+        picture=picture, scale=scale, frames=frames, below=below, cell=task.world.patch_size or 0
+    )
+
+
+def _describe(task: Task, black: float) -> str:
+    under = UNDER.get(task.output_kind, "its target")
+    parts = [f"{task.world.name}: training pictures, black {black}, white +1; below each: {under}"]
+    if task.output_kind == "patch" and task.class_names:
+        names = [name.replace("-", "background") for name in task.class_names]
+        parts.append(", ".join(f"{number} {name}" for number, name in enumerate(names)))
+    if task.retrieval:
+        parts.append("orange: the cell that asks, blue: the cell that answers")
+    return "; ".join(parts)
+
+
+def _tell_target(task: Task, target: Tensor) -> str:
     """The target of a picture in words: its class's name or number; numbers in lines of four."""
     if not target.is_floating_point():
-        return made.class_names[int(target)] if made.class_names else f"{int(target)}"
+        return task.class_names[int(target)] if task.class_names else f"{int(target)}"
     words = [f"{value:.1f}" for value in target.tolist()]
     return "\n".join(" ".join(words[first : first + 4]) for first in range(0, len(words), 4))
 
 
-def _map(panel: Axes, made: Task, batch: Batch, place: int, black: float) -> None:
+def _target_panel(task: Task, batch: Batch, place: int, black: float) -> PicturePanel:
     """What is asked of each patch: its class as a number, or the pixels that it hides."""
-    if made.output_kind == "pixels":
-        show_picture(panel, restore_patches(batch, batch.target.nan_to_num())[place], black)
-        return
-    size = made.world.patch_size or 1
-    rows, columns = (pixels // size for pixels in made.world.image_size)
-    panel.set(xlim=(0, columns), ylim=(rows, 0), aspect="equal")
-    hide_ticks(panel)
+    if task.output_kind == "pixels":
+        restored = restore_patches(batch, batch.target.nan_to_num())[place]
+        picture, scale = picture_of(restored, black)
+        return PicturePanel(picture=picture, scale=scale)
+    panel = _picture_panel(task, batch, place, black)
+    size = task.world.patch_size or 1
+    columns = task.world.image_size[1] // size
+    words = []
     for patch, answer in enumerate(batch.target[place].tolist()):
+        if answer < 0:
+            continue
         row, column = divmod(patch, columns)
-        if answer >= 0:
-            grey = "0.75" if made.class_names and made.class_names[answer] == "-" else "0"
-            panel.text(
-                column + 0.5,
-                row + 0.55,
-                f"{answer}",
-                ha="center",
-                va="center",
-                fontsize=7,
-                color=grey,
-            )
+        blank = task.class_names is not None and task.class_names[answer] == "-"
+        word = Words(
+            x=(column + 0.5) * size - 0.5,
+            y=(row + 0.55) * size - 0.5,
+            text=f"{answer}",
+            colour="pale" if blank else "black",
+        )
+        words.append(word)
+    return replace(panel, opacity=0.0, frames=(), words=tuple(words), cell=0)

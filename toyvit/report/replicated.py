@@ -1,4 +1,4 @@
-"""The picture of a replication, drawn from its records alone: panels side by side, a colour a curve, thin lines the seeds."""
+"""The picture of a replication, from its records alone: thin lines are seeds."""
 
 from __future__ import annotations
 
@@ -6,78 +6,94 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from toyvit.report.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, YELLOW, mark_levels
+from toyvit.report.curves import build_levels
+from toyvit.report.panels import (
+    Axis,
+    Block,
+    ColourScale,
+    Curve,
+    CurvePanel,
+    FigureData,
+    MapPanel,
+    Marker,
+    Panel,
+    Scale,
+)
+from toyvit.report.style import CYCLE
 
-COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY, "black")
-
-
-def draw_replication(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
-    """One figure of all seeds: `seeds` are the panels of each; a panel of colours is shown for the first seed only."""
-    n = len(seeds[0])
-    figure = Figure(figsize=(5.2 * n + 0.8, 3.9), layout="constrained")
-    for axes, panels in zip(
-        figure.subplots(1, n, squeeze=False)[0], zip(*seeds, strict=True), strict=True
-    ):
-        KINDS[panels[0]["kind"]](axes, panels)
-        axes.set(xlabel=panels[0]["x"], ylabel=panels[0]["y"])
-        axes.set_title(panels[0]["title"], fontsize="medium")
-    return figure
-
-
-def _lines(axes: Axes, panels: Sequence[Mapping[str, Any]]) -> None:
-    first = panels[0]
-    for colour, name in zip(COLOURS, first["curves"], strict=False):
-        known = [
-            np.array(panel["curves"][name], dtype=float)
-            for panel in panels
-            if name in panel["curves"]
-        ]
-        for x, y in known:
-            axes.plot(
-                x,
-                y,
-                color=colour,
-                lw=0.7 if len(known) > 1 else 1.6,
-                alpha=0.6 if len(known) > 1 else 1,
-            )
-        x, y = _median(known)
-        axes.plot(x, y, color=colour, lw=1.8, label=name, marker="." if len(x) < 20 else None)
-    if first["scale"] == "symlog":
-        axes.set_xscale("symlog", linthresh=10)
-        axes.set_xlim(left=0)
-    else:
-        axes.set_xscale(first["scale"])
-    if first["scale"] == "linear" and axes.get_xlim()[1] > 1000:
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.set_yscale(first["height"])
-    mark_levels(axes, first["levels"])
-    seeds = f"{len(panels)} seeds, median in bold" if len(panels) > 1 else None
-    axes.legend(fontsize="small", title=seeds, title_fontsize="small")
+Stored = Mapping[str, Any]  # a panel as records of replications hold it
+COLOURS = (*CYCLE, "grey", "black")
+FEW_POINTS = 20  # a curve of fewer has dots
+# How records call the spacing of an axis.
+SCALES: dict[str, Scale] = {"linear": "linear", "log": "log", "symlog": "steps"}
 
 
-def _median(known: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The median curve, on the first one's places."""
-    x = known[0][0]
-    return x, np.median([np.interp(x, *curve) for curve in known], axis=0)
-
-
-def _grid(axes: Axes, panels: Sequence[Mapping[str, Any]]) -> None:
-    first = panels[0]
-    mesh = axes.pcolormesh(
-        first["columns"],
-        first["rows"],
-        np.array(first["values"], float),
-        cmap="cividis",
-        vmin=0,
-        vmax=1,
+def draw_replication(seeds: Sequence[Sequence[Stored]], title: str = "") -> FigureData:
+    """One figure of all seeds' panels; a map is shown for the first seed only."""
+    panels = [KINDS[parts[0]["kind"]](parts) for parts in zip(*seeds, strict=True)]
+    return FigureData(
+        name="replication",
+        title=title or "a published result, run again",
+        see="Thin lines are seeds, bold ones their median; dotted: the source, or chance.",
+        otherwise="curves of different colours lie on each other, or at the dotted lines.",
+        blocks=(
+            Block(
+                panels=(tuple(panels),),
+                share_x=False,
+                cell=(5.2, 3.6),
+                margin=(0.6, 0.3),
+            ),
+        ),
     )
-    axes.set(xscale="log", yscale="log")
-    axes.figure.colorbar(mesh, ax=axes, label=first["value"])
 
 
-KINDS = {"lines": _lines, "grid": _grid}
+def _curve_panel(parts: Sequence[Stored]) -> Panel:
+    """The curves of all seeds, and the median of each."""
+    first = parts[0]
+    many = len(parts) > 1
+    curves: list[Curve] = []
+    for colour, name in zip(COLOURS, first["curves"], strict=False):
+        seeds = [np.array(part["curves"][name], float) for part in parts if name in part["curves"]]
+        curves += _seed_curves(seeds, name, colour)
+    return CurvePanel(
+        x=Axis(label=first["x"], scale=SCALES[first["scale"]]),
+        y=Axis(label=first["y"], scale=first["height"]),
+        title=first["title"],
+        curves=tuple(curves),
+        levels=build_levels(first["levels"]),
+        legend="inside",
+        legend_title=f"{len(parts)} seeds, median in bold" if many else "",
+    )
+
+
+def _seed_curves(seeds: Sequence[np.ndarray], name: str, colour: str) -> list[Curve]:
+    """Thin lines of the seeds and their median, on the first one's places."""
+    alone = len(seeds) == 1
+    width = 1.6 if alone else 0.7
+    opacity = 1.0 if alone else 0.6
+    curves = [Curve(x=x, y=y, colour=colour, width=width, opacity=opacity) for x, y in seeds]
+    x = seeds[0][0]
+    median = np.median([np.interp(x, *seed) for seed in seeds], axis=0)
+    marker: Marker = "dot" if len(x) < FEW_POINTS else ""
+    curves.append(Curve(x=x, y=median, label=name, colour=colour, width=1.8, marker=marker))
+    return curves
+
+
+def _map_panel(parts: Sequence[Stored]) -> Panel:
+    """The colours of the first seed."""
+    first = parts[0]
+    return MapPanel(
+        x=Axis(label=first["x"], scale="log"),
+        y=Axis(label=first["y"], scale="log"),
+        title=first["title"],
+        values=np.array(first["values"], float),
+        scale=ColourScale(kind="sequential", low=0, high=1, label=first["value"]),
+        columns=np.array(first["columns"], float),
+        rows=np.array(first["rows"], float),
+        square=False,
+        has_bar=True,
+    )
+
+
+KINDS = {"lines": _curve_panel, "grid": _map_panel}

@@ -1,4 +1,4 @@
-"""TensorBoard files of a run, derived whole from its metrics and its measures: writing them again doubles nothing."""
+"""TensorBoard files of a run, derived whole from its files: writing again doubles nothing."""
 
 from __future__ import annotations
 
@@ -8,252 +8,231 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from einops import rearrange
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import FileWriter
-from torch.utils.tensorboard.summary import custom_scalars, image, text
+from torch.utils.tensorboard.summary import custom_scalars, hparams, image, text
 
 from toyvit.config import learning_rate
-from toyvit.data.task import build_task
 from toyvit.dynamics.transitions import detect_in_curve
-from toyvit.model import ViT
-from toyvit.model.forward import run_model
-from toyvit.report import pictures
-from toyvit.report.figures import schedule_events
-from toyvit.report.summary import WATCHED, describe_transition
+from toyvit.report.attention import draw_attention, draw_cls_attention
+from toyvit.report.curves import schedule_events
+from toyvit.report.matplotlib_renderer import render
+from toyvit.report.panels import Block, FigureData, PicturePanel
+from toyvit.report.pictures import select_steps
+from toyvit.report.reconstruction import draw_reconstruction
+from toyvit.report.summary import describe_transition, watch_curves
+from toyvit.report.tags import LAYOUT, PERFORMANCE, STRONGEST, TRAINING, iterate_curves
 from toyvit.runs.folder import RunFolder, read_lines
-from toyvit.runs.handle import Run, load_baselines, load_table
-from toyvit.runs.table import has_measures, select_curve, select_main_rows
+from toyvit.runs.handle import Run
+from toyvit.runs.table import has_measures
 
 logger = logging.getLogger(__name__)
 
-# Charts of the custom-scalars page: regular expressions of tags, drawn together in one chart.
-LAYOUT = {
-    "phase transition": {
-        "loss (nats)": [
-            "Multiline",
-            ["^train/loss$", "^validation/loss$", "^performance/loss$", "^naive/loss"],
-        ],
-        "accuracy": [
-            "Multiline",
-            ["^validation/accuracy$", "^performance/accuracy$", "^naive/accuracy"],
-        ],
-        "induction and previous-cell mass": [
-            "Multiline",
-            ["^induction/mass/", "^induction/previous_cell/"],
-        ],
-        "accuracy, induction, previous cell": [
-            "Multiline",
-            ["^performance/accuracy$", "^induction/mass/", "^induction/previous_cell/"],
-        ],
-        "probes": ["Multiline", ["^probes/accuracy/"]],
-    }
-}
-TOO_MANY = ("key", "count", "level", "neuron")  # axes whose quantities are figures, not curves
+Pixels = NDArray[np.floating | np.uint8]
+Settings = dict[str, bool | int | float | str]
+Curves = dict[int, dict[str, float]]  # step -> tag -> value
+RESTORED = 16  # pictures whose hidden patches are shown
 
 
-def write(path: Path | str) -> Path:
-    """Write the run's `tensorboard/` anew: curves and measures on one step axis, the layout, the config, attention pictures.
+def write(run: Run | Path | str) -> Path:
+    """Write the run's `tensorboard/` anew: curves and measures on one step axis, the layout, the
+    config, pictures.
 
     Where a follower is at work on a run in training it is left to it.
     """
-    folder = RunFolder(path).check_exists()
-    with _writer(folder) as writer:
+    run = Run.open(run)
+    with _open_writer(run) as writer:
         if writer is None:
-            logger.info("%s is in training: its TensorBoard files are being written", folder.path)
-            return folder.tensorboard
-        for step, values in sorted(_scalars(folder).items()):
-            writer.add_summary(_summary(values), step)
-        for step, tag, value in _events(folder):
-            writer.add_summary(_summary({tag: value}), step)
-        for tag, figure, step in _pictures(folder):
-            writer.add_summary(image(tag, _pixels(figure), dataformats="HWC"), step)
-        for step, grid in _reconstructions(folder):
-            writer.add_summary(image("reconstruction", grid, dataformats="HW"), step)
-    return folder.tensorboard
+            logger.info("%s is in training: its TensorBoard files are being written", run.path)
+            return run.folder.tensorboard
+        curves = collect_curves(run)
+        for step, values in sorted(curves.items()):
+            writer.add_summary(_summarize(values), step)
+        for step, tag, value in list_events(run):
+            writer.add_summary(_summarize({tag: value}), step)
+        for tag, pixels, step in draw_pictures(run):
+            writer.add_summary(image(tag, pixels, dataformats="HWC"), step)
+        for part in describe_settings(run, curves):
+            writer.add_summary(part)
+    return run.folder.tensorboard
 
 
 def follow(path: Path | str, ended: Callable[[], bool]) -> None:
-    """Write curves and measures as a run in training makes them, until `ended()`, which waits a while and then answers.
+    """Write curves and measures as a run in training makes them, until `ended()`, which waits a
+    while and then answers.
 
     Nothing is touched before the run is locked: a run that is refused keeps its files.
     """
-    folder, over = RunFolder(path), False
-    while not (folder.is_locked() or over):
-        over = ended()
-    if over:
+    run = _wait_for_lock(path, ended)
+    if run is None:
         return
+    over = False
     written: set[tuple[int, str]] = set()
-    with _writer(folder) as writer:
+    with _open_writer(run) as writer:
         while writer and not over:
             over = ended()
-            for step, values in sorted(_scalars(folder).items()):
+            for step, values in sorted(collect_curves(run.refresh()).items()):
                 new = {tag: value for tag, value in values.items() if (step, tag) not in written}
                 if new:
-                    writer.add_summary(_summary(new), step)
+                    writer.add_summary(_summarize(new), step)
                     written |= {(step, tag) for tag in new}
             writer.flush()
 
 
+def _wait_for_lock(path: Path | str, ended: Callable[[], bool]) -> Run | None:
+    """The run once it is in training, or None where it ended before."""
+    folder = RunFolder(path)
+    while not folder.is_locked():
+        if ended():
+            return None
+    return Run(path)
+
+
 @contextmanager
-def _writer(folder: RunFolder) -> Iterator[FileWriter | None]:
-    """A fresh file of events, holding the layout and the config, in place of the old one; None where another process writes."""
-    folder.tensorboard.mkdir(exist_ok=True)
-    with (folder.tensorboard / "lock").open("w") as lock:
+def _open_writer(run: Run) -> Iterator[FileWriter | None]:
+    """A fresh file of events, holding the layout and the config, in place of the old one; None
+    where another process writes.
+    """
+    folder = run.folder.tensorboard
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield None
             return
-        for file in folder.tensorboard.glob("events.*"):
+        for file in folder.glob("events.*"):
             file.unlink()
-        with closing(FileWriter(str(folder.tensorboard), max_queue=10_000)) as writer:
-            writer.add_event(
-                Event(session_log=SessionLog(status=SessionLog.START)), 0
-            )  # an open page forgets what it read
+        with closing(FileWriter(str(folder), max_queue=10_000)) as writer:
+            fresh = Event(session_log=SessionLog(status=SessionLog.START))
+            writer.add_event(fresh, 0)  # an open page forgets what it read
             writer.add_summary(custom_scalars(LAYOUT))
-            config = json.dumps(json.loads(folder.config_file.read_text()), indent=2)
-            writer.add_summary(text("transitions", _verdicts(folder)))
+            config = json.dumps(asdict(run.config), indent=2)
+            writer.add_summary(text("transitions", describe_verdicts(run)))
             writer.add_summary(text("config", "    " + config.replace("\n", "\n    ")))
             yield writer
 
 
-def _training(folder: RunFolder) -> dict[int, dict[str, float]]:
-    """Curves that training itself writes: step -> tag -> value."""
-    out: dict[int, dict[str, float]] = defaultdict(dict)
-    entries = {entry.step: entry for entry in folder.read_manifest()}
-    for line in read_lines(folder.metrics):
+def collect_curves(run: Run) -> Curves:
+    """All curves: what training writes, and every measure that is one."""
+    curves = _collect_training(run)
+    if has_measures(run.folder):
+        baselines = {f"baselines/{name}": value for name, value in run.baselines.items()}
+        for step, tag, value in iterate_curves(run.table):
+            curves[step] |= {tag: value, **baselines}
+    return curves
+
+
+def _collect_training(run: Run) -> Curves:
+    """Curves that training itself writes."""
+    curves: Curves = defaultdict(dict)
+    for line in read_lines(run.folder.metrics):
         if "status" not in line:
-            out[line["step"]] = {
-                f"train/{name}": value for name, value in line.items() if name != "step"
-            }
-    for step in entries if 0 in entries else ():
-        out[step] |= {
-            "validation/loss": entries[step].loss,
-            "validation/accuracy": entries[step].accuracy,
+            values = {f"{TRAINING}/{name}": value for name, value in line.items() if name != "step"}
+            curves[line["step"]] = values
+    for step, entry in run.entries.items() if 0 in run.entries else ():
+        curves[step] |= {
+            f"{TRAINING}/validation loss": entry.loss,
+            f"{TRAINING}/validation accuracy": entry.accuracy,
         }
-    return out
+    return curves
 
 
-def _scalars(folder: RunFolder) -> dict[int, dict[str, float]]:
-    """All curves: step -> tag -> value."""
-    out = _training(folder)
-    if has_measures(folder):
-        naive = {f"naive/{name}": value for name, value in load_baselines(folder.path).items()}
-        for step, tag, value in iterate_curves(load_table(folder.path)):
-            out[step] |= {tag: value, **naive}
-    return out
+def describe_settings(run: Run, curves: Curves) -> tuple[Summary, ...]:
+    """The config, field by field, and the last scores: a row of the tab of hyperparameters."""
+    settings = flatten_config(asdict(run.config))
+    scores: dict[str, float] = {}
+    for _, values in sorted(curves.items()):
+        scores |= {tag: value for tag, value in values.items() if is_score(tag)}
+    return hparams(settings, scores)
 
 
-def iterate_curves(frame: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
-    """(step, tag, value) of every measure that is a curve, on most images of each split.
-
-    A tag is analysis/quantity/axes: `induction/mass/layer 1 head 0`; of another split than test with its name at the end.
-    """
-    frame = pd.concat([select_main_rows(frame, split) for split in frame["split"].unique()])
-    many = frame[[axis for axis in TOO_MANY if axis in frame]].notna().any(axis=1)
-    kept = frame[~many].assign(split=frame["split"].where(frame["split"] != "test"))
-    axes = [
-        name
-        for name in frame.columns
-        if name not in ("run", "step", "analysis", "quantity", "images", "value")
-    ]
-    places = (
-        kept[["analysis", "quantity", *axes]]
-        .astype(object)
-        .where(lambda cells: cells.notna(), None)
-    )
-    tags = {place: _tag(axes, place) for place in set(places.itertuples(index=False, name=None))}
-    for step, place, value in zip(
-        kept["step"], places.itertuples(index=False, name=None), kept["value"], strict=True
-    ):
-        yield int(step), tags[place], float(value)
+def is_score(tag: str) -> bool:
+    """Whether the tab of hyperparameters compares runs by a curve's last value."""
+    return tag.startswith((f"{PERFORMANCE}/", f"{STRONGEST}/")) and "split" not in tag
 
 
-def _tag(axes: list[str], place: tuple) -> str:
-    analysis, quantity, *at = place
-    where = " ".join(
-        f"{axis} {value}" for axis, value in zip(axes, at, strict=True) if value is not None
-    )
-    return "/".join(part for part in (analysis, quantity, where) if part)
+def flatten_config(config: Mapping[str, object], before: str = "") -> Settings:
+    """`model.n_layers` and the like, numbers as they are and the rest as text."""
+    settings: Settings = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            settings |= flatten_config(value, f"{before}{name}.")
+        elif name != "checkpoints":
+            plain = value if isinstance(value, bool | int | float | str) else str(value)
+            settings[f"{before}{name}"] = plain
+    return settings
 
 
-def _watched(folder: RunFolder) -> Iterator[tuple[str, pd.Series]]:
-    """The curves that the detector judges, by name."""
-    if not has_measures(folder):
-        return
-    frame = load_table(folder.path)
-    for analysis, quantity in WATCHED:
-        values = select_curve(frame, analysis, quantity)
-        if len(values):
-            yield f"{analysis}/{quantity}", values
-
-
-def _verdicts(folder: RunFolder) -> str:
-    """A table of what the detector says of the run's main curves, and of where the schedule changes."""
-    at = schedule_events(folder.path)
+def describe_verdicts(run: Run) -> str:
+    """What the detector says of the main curves, and where the schedule changes, as a table."""
+    at = schedule_events(run)
+    watched = watch_curves(run) if has_measures(run.folder) else {}
     lines = ["measure | transition", "--- | ---"]
-    lines += [f"{name} | {describe_transition(values, at)}" for name, values in _watched(folder)]
+    lines += [f"{name} | {describe_transition(values, at)}" for name, values in watched.items()]
     steps = ", ".join(f"step {step}" for step in at) or "no step"
     return "\n".join([*lines, f"the learning rate changes abruptly at | {steps}"])
 
 
-def _events(folder: RunFolder) -> Iterator[tuple[int, str, float]]:
-    """(step, tag, value): each main curve at the onset and at the end of its transition, the learning rate where it changes."""
-    at, config = schedule_events(folder.path), folder.read_config().train
-    for name, values in _watched(folder):
+def list_events(run: Run) -> Iterator[tuple[int, str, float]]:
+    """(step, tag, value) of the onsets and ends of transitions, and of changes of the schedule."""
+    at = schedule_events(run)
+    watched = watch_curves(run) if has_measures(run.folder) else {}
+    for name, values in watched.items():
         if change := detect_in_curve(values, at):
-            yield from (
-                (int(step), f"events/{name}", values[step])
-                for step in sorted({change.onset, change.end})
-            )
-    yield from ((step, "events/learning_rate", learning_rate(config, step)) for step in at)
+            for step in sorted({change.onset, change.end}):
+                yield int(step), f"events/{name}", values[step]
+    for step in at:
+        yield step, "events/learning_rate", learning_rate(run.config.train, step)
 
 
-def _summary(values: Mapping[str, float]) -> Summary:
+def draw_pictures(run: Run) -> Iterator[tuple[str, Pixels, int]]:
+    """(tag, pixels, step) of attention, where CLS looks, and hidden patches restored."""
+    if not run.entries:
+        return
+    model = run.config.model
+    for step in select_steps(run.steps, 6):
+        yield "attention patterns", render_pixels(draw_attention(run, steps=[step])), step
+        if model.cls_token:
+            yield "CLS attention", render_pixels(draw_cls_attention(run, steps=[step])), step
+    if model.readout == "pixels":
+        for step in run.steps:
+            figure = draw_reconstruction(run, steps=[step], n=RESTORED)
+            yield "reconstruction", tile_pictures(figure.blocks[0]), step
+
+
+def render_pixels(figure: FigureData) -> Pixels:
+    """A figure without its caption as pixels (row column colour)."""
+    canvas = FigureCanvasAgg(render(figure, captioned=False))
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def tile_pictures(block: Block) -> Pixels:
+    """The pictures of a block edge to edge, pixel by pixel, from 0 to 1 (row column colour)."""
+    rows = []
+    for panels in block.panels:
+        pictures = [_to_shares(panel) for panel in panels if isinstance(panel, PicturePanel)]
+        rows.append(np.concatenate(pictures, axis=1))
+    return np.concatenate(rows)
+
+
+def _to_shares(panel: PicturePanel) -> Pixels:
+    """A picture as shares of red, green and blue; grey ones have three alike."""
+    if panel.scale is None:
+        return panel.picture
+    shares = (panel.picture - panel.scale.low) / (panel.scale.high - panel.scale.low)
+    return np.repeat(shares.clip(0, 1)[..., None], 3, axis=-1)
+
+
+def _summarize(values: Mapping[str, float]) -> Summary:
     return Summary(
         value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
     )
-
-
-def _pictures(folder: RunFolder) -> Iterator[tuple[str, Figure, int]]:
-    """Attention patterns at the steps that tell the story."""
-    if not folder.read_manifest():
-        return
-    run = Run(folder.path)
-    for step in pictures.select_steps(run.steps, 6):
-        yield "attention patterns", pictures.draw_attention(folder.path, steps=[step]), step
-        if run.config.model.cls_token:
-            yield "CLS attention", pictures.draw_cls_attention(folder.path, steps=[step]), step
-
-
-def _reconstructions(folder: RunFolder) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """At every checkpoint, test pictures in a row: whole, as the model sees them, and as it restores them (0 to 1)."""
-    if not folder.read_manifest() or folder.read_config().model.readout != "pixels":
-        return
-    run = Run(folder.path)
-    batch = build_task(run.config.task).eval_batch("test", 16, run.config.seeds.measure)
-    whole, model = pictures.restore_patches(batch, batch.target.nan_to_num()), ViT(run.config.model)
-    for step in run.steps:
-        made = pictures.restore_patches(
-            batch, run_model(run.bare_model(step, into=model), batch.images)
-        )
-        grid = rearrange(
-            [whole, batch.images, made],
-            "row image channel height width -> channel (row height) (image width)",
-        )
-        yield step, grid[0].add(1).div(2).clamp(0, 1).numpy()
-
-
-def _pixels(figure: Figure) -> NDArray[np.uint8]:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]

@@ -92,7 +92,7 @@ class Run:
         return max(self.entries)
 
     def check_step(self, step: int | None) -> int:
-        """The step itself if it has a checkpoint, the last for None; else BadInput with the nearest."""
+        """The step itself if it has a checkpoint, the last for None; else BadInput."""
         last = self.last_step
         if step is None:
             return last

@@ -48,7 +48,7 @@ class Cell:
     step: int
     sha256: str
     analysis: str
-    version: int
+    version: int | str
     digest: str
 
 

@@ -6,7 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from toyvit.clamps.weights import check_clamps
+from toyvit.clamps.weight_clamps import check_clamps
 from toyvit.config import RunConfig
 from toyvit.data.task import build_task, resolve_config
 from toyvit.errors import BadInput, Diverged, Stopped, choose

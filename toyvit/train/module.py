@@ -13,7 +13,11 @@ import torch
 from torch import Tensor
 
 from toyvit.clamps.patterns import build_clamp_tap
-from toyvit.clamps.weights import clear_clamped_gradients, hold_weight_clamps, start_weight_clamps
+from toyvit.clamps.weight_clamps import (
+    clear_clamped_gradients,
+    hold_weight_clamps,
+    start_weight_clamps,
+)
 from toyvit.config import DECAYS, RunConfig, TrainConfig, learning_rate
 from toyvit.data.task import Retrieval, loss
 from toyvit.errors import Diverged, choose

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from toyvit.config.task import TaskConfig
-
+from toyvit.config import TaskConfig
 from toyvit.config.fields import number
 from toyvit.data.worlds import WorldEntry
 

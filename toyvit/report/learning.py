@@ -1,0 +1,201 @@
+"""How well a run does against training step, beside predictors that know less."""
+
+from __future__ import annotations
+
+from toyvit.analyses.attention import previous_mass
+from toyvit.clamps.patterns import allowed_keys
+from toyvit.dynamics.transitions import find_window
+from toyvit.report.curves import (
+    EARLY_STEPS,
+    STEPS,
+    baseline_levels,
+    build_curve,
+    build_levels,
+    compare_runs,
+    mark_rate_changes,
+    name_loss,
+    score_axis,
+)
+from toyvit.report.panels import Axis, Block, Curve, CurvePanel, FigureData, Level, Span
+from toyvit.report.rows import FigureRow
+from toyvit.report.style import pick_shades
+from toyvit.runs.handle import Run
+from toyvit.runs.table import select_curve
+
+
+def draw_phase_transition(run: Run, beside: Run | None = None) -> FigureData:
+    """Loss, accuracy, induction and previous-cell mass against step, baselines, the rise shaded."""
+    labels, past = find_even_shares(run)
+    quantities = {
+        ("performance", "loss"): ("loss (nats)", baseline_levels(run, "loss")),
+        ("performance", "accuracy"): (
+            "accuracy\n(share of pictures)",
+            baseline_levels(run, "accuracy"),
+        ),
+        ("induction", "mass"): (
+            "induction mass\n(strongest head, share)",
+            (Level(value=labels, name="spread over the labels", kind="chance"),),
+        ),
+        ("induction", "previous_cell"): (
+            "previous-cell mass\n(label cells, strongest\nhead, share)",
+            (Level(value=past, name="uniform attention", kind="chance"),),
+        ),
+    }
+    panels = [
+        _panel(run, compare_runs(run, beside, *quantity), name, levels)
+        for quantity, (name, levels) in quantities.items()
+    ]
+    return FigureData(
+        name="phase_transition",
+        title=f"{run.name}: the induction transition",
+        see=(
+            "Loss falls and accuracy rises past the bag of labels, the best that can be done "
+            "without finding the match, while the previous-cell head and the induction head form. "
+            "Shaded: 10 % to 90 % of the rise."
+        ),
+        otherwise=(
+            "accuracy stays at the bag of labels, both masses at what even attention gives, "
+            "and nothing is shaded."
+        ),
+        blocks=(
+            Block(panels=tuple((panel,) for panel in panels), cell=(7.0, 2.2), margin=(1.2, 0.3)),
+        ),
+    )
+
+
+def _panel(run: Run, curves: tuple[Curve, ...], name: str, levels: tuple[Level, ...]) -> CurvePanel:
+    """One quantity, with the rise of the accuracy and the schedule's changes."""
+    accuracy = run.curve("performance", "accuracy")
+    rise = find_window(accuracy, run.baselines.get("accuracy.bag_of_labels", 0))
+    spans = (Span(start=rise[0], end=rise[1], label="10 % to 90 % of the rise"),) if rise else ()
+    return CurvePanel(
+        x=STEPS,
+        y=Axis(label=name),
+        curves=curves,
+        levels=levels,
+        spans=spans,
+        marks=mark_rate_changes(run, accuracy.index[-1]),
+        legend="inside" if name.startswith("loss") else "none",
+    )
+
+
+def find_even_shares(run: Run) -> tuple[float, float]:
+    """The two masses of even attention: over the labels, and over a label's own past."""
+    retrieval = run.batch("test", 2).retrieval
+    assert retrieval is not None
+    before = (
+        1 / (retrieval.candidates[0] + 1.0)
+        if run.config.model.mask == "causal"
+        else 1 / run.config.model.n_tokens + 0.0 * retrieval.candidates[0]
+    )
+    return 1 / retrieval.candidates.shape[1], before.mean().item()
+
+
+PHASE_TRANSITION = FigureRow(
+    name="phase_transition",
+    draw=draw_phase_transition,
+    needs=frozenset({"performance", "induction"}),
+    is_headline=True,
+)
+
+
+def draw_learning(run: Run, beside: Run | None = None) -> FigureData:
+    """Loss and accuracy on the evaluation pictures against step, with the baselines."""
+    panels = []
+    for quantity, axis in (("loss", Axis(label=name_loss(run))), ("accuracy", score_axis(run))):
+        curves = compare_runs(run, beside, "performance", quantity)
+        panel = CurvePanel(
+            x=EARLY_STEPS,
+            y=axis,
+            curves=curves,
+            levels=baseline_levels(run, quantity),
+            marks=mark_rate_changes(run, curves[0].x[-1]),
+            legend="inside" if quantity == "loss" else "none",
+        )
+        panels.append((panel,))
+    return FigureData(
+        name="learning",
+        title=f"{run.name}: what is learned, and when",
+        see=(
+            "Where the curves leave what a predictor that knows less can do (dotted, named at the "
+            "right), the model has learned more than that predictor knows."
+        ),
+        otherwise="both curves stay at the lowest of the dotted lines.",
+        blocks=(Block(panels=tuple(panels), cell=(7.0, 2.5), margin=(1.2, 0.3)),),
+    )
+
+
+LEARNING = FigureRow(
+    name="learning",
+    draw=draw_learning,
+    needs=frozenset({"performance"}),
+    lacks=frozenset({"induction"}),
+    is_headline=True,
+)
+
+
+def draw_strategies(run: Run, beside: Run | None = None) -> FigureData:
+    """How far the model is from predictors that know the world, against step."""
+    rows = run.table[run.table["analysis"] == "strategies"]
+    names = rows["strategy"].unique()
+    curves = [
+        build_curve(run.curve("strategies", "kl", strategy=name), name, colour=shade)
+        for name, shade in zip(names, pick_shades(len(names)), strict=True)
+    ]
+    if beside:
+        values = select_curve(beside.table, "strategies", "kl", strategy="truth")
+        name = f"truth, {beside.name}"
+        curves.append(build_curve(values, name, colour="orange", style="dashed"))
+
+    apart = {
+        f"{name.removeprefix('kl.')} from truth": value
+        for name, value in run.baselines.items()
+        if name.startswith("kl.") and value > 0
+    }
+    distances = CurvePanel(
+        x=EARLY_STEPS,
+        y=Axis(label="KL(strategy, model) (nats)", low=0),
+        curves=tuple(curves),
+        levels=build_levels(apart),
+        legend="inside",
+        legend_title="strategy",
+    )
+    attention = CurvePanel(
+        x=EARLY_STEPS,
+        y=Axis(label="attention to the\npatch before\n(strongest head, share)"),
+        curves=compare_runs(run, beside, "attention", "previous"),
+        levels=(Level(value=find_even_previous(run), name="uniform attention", kind="chance"),),
+    )
+    return FigureData(
+        name="strategies",
+        title=f"{run.name}: which strategy the model is nearest to",
+        see=(
+            "Whichever strategy has the lowest curve is the one whose answers the model gives; "
+            "curves that come down one after the other are stages."
+        ),
+        otherwise="all curves stay where they begin, and no head looks at the patch before.",
+        blocks=(
+            Block(
+                panels=((distances,), (attention,)),
+                cell=(7.0, 3.0),
+                heights=(2, 1),
+                margin=(1.2, 0.3),
+            ),
+        ),
+    )
+
+
+def find_even_previous(run: Run) -> float:
+    """Attention to the patch before where every query spreads it over all keys that it may see."""
+    config = run.config.model
+    allowed = allowed_keys(config).float()
+    even = allowed / allowed.sum(-1, keepdim=True)
+    return previous_mass(even[None, None], config.n_prefix).item()
+
+
+STRATEGIES = FigureRow(
+    name="strategies",
+    draw=draw_strategies,
+    needs=frozenset({"strategies", "attention"}),
+    is_headline=True,
+)

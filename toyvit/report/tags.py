@@ -1,0 +1,91 @@
+"""The tags of TensorBoard's curves: performance first, then training, then one curve a layer of
+each measure.
+
+TensorBoard sorts groups of tags by letter, capitals first, and opens the first two. What is one
+value a head becomes the largest over a layer's heads: the table of measures and the figures have
+every head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from toyvit.report.style import call_head
+from toyvit.runs.table import select_main_rows
+
+PERFORMANCE = "Performance"
+STRONGEST = "Strongest head"
+TRAINING = "Training"
+GROUPS = {"performance": PERFORMANCE}
+# Curves of the strongest head of all, beside the performance.
+HEADLINES = {
+    ("induction", "mass"): "induction mass",
+    ("induction", "previous_cell"): "previous-cell mass",
+    ("attention", "previous"): "attention to the patch before",
+}
+TOO_MANY = ("key", "count", "level", "neuron")  # axes whose quantities are figures, not curves
+OWN = ("run", "step", "analysis", "quantity", "images", "value")  # columns that are no axis
+# Charts of the custom-scalars page, one line a run each: regular expressions of tags.
+LAYOUT = {
+    "runs side by side": {
+        "accuracy on test pictures": ["Multiline", [f"^{PERFORMANCE}/accuracy$"]],
+        "loss on test pictures": ["Multiline", [f"^{PERFORMANCE}/loss$"]],
+        "induction mass, strongest head": ["Multiline", [f"^{STRONGEST}/induction mass$"]],
+        "previous-cell mass, strongest head": ["Multiline", [f"^{STRONGEST}/previous-cell mass$"]],
+    }
+}
+
+
+def iterate_curves(table: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
+    """(step, tag, value) of every measure that is a curve, on most images of each split.
+
+    A tag is analysis/quantity/place: `induction/mass/layer 1, head 0`; of another split than test
+    with its name at the end. Of a layer with several heads the largest value.
+    """
+    frame = pd.concat([select_main_rows(table, split) for split in table["split"].unique()])
+    many = frame[[axis for axis in TOO_MANY if axis in frame]].notna().any(axis=1)
+    rows = frame[~many].assign(split=frame["split"].where(frame["split"] != "test"))
+    axes = [name for name in rows.columns if name not in OWN]
+    if "head" in rows and rows["head"].max() > 0:
+        rows = _merge_heads(rows, axes)
+    places = rows[["analysis", "quantity", *axes]].astype(object)
+    places = places.where(places.notna(), None)
+    keys = list(places.itertuples(index=False, name=None))
+    tags = {key: build_tag(axes, *key) for key in set(keys)}
+    for step, key, value in zip(rows["step"], keys, rows["value"], strict=True):
+        yield int(step), tags[key], float(value)
+    yield from _iterate_headlines(frame)
+
+
+def _merge_heads(rows: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
+    """The largest over the heads of a layer, in place of one row a head."""
+    has_head = rows["head"].notna()
+    keys = ["step", "analysis", "quantity", *(axis for axis in axes if axis != "head")]
+    largest = rows[has_head].groupby(keys, dropna=False, sort=False)["value"].max().reset_index()
+    return pd.concat([rows[~has_head], largest.assign(head="largest")], ignore_index=True)
+
+
+def build_tag(axes: list[str], analysis: str, quantity: str, *at: str | int | None) -> str:
+    """The tag of one place of a quantity."""
+    place = {axis: value for axis, value in zip(axes, at, strict=True) if value is not None}
+    words = []
+    head = place.pop("head", None)
+    if head == "largest":
+        words.append(f"layer {place.pop('layer')}, largest over heads")
+    elif head is not None and "layer" in place:
+        words.append(call_head(int(place.pop("layer")), int(head)))
+    words += [f"{axis} {value}" for axis, value in place.items()]
+    parts = (GROUPS.get(analysis, analysis), quantity, " ".join(words))
+    return "/".join(part for part in parts if part)
+
+
+def _iterate_headlines(frame: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
+    """The strongest head of the whole model, on test pictures."""
+    rows = frame[frame["split"] == "test"]
+    for (analysis, quantity), name in HEADLINES.items():
+        part = rows[(rows["analysis"] == analysis) & (rows["quantity"] == quantity)]
+        largest = part.groupby("step")["value"].max()
+        for step, value in zip(largest.index.tolist(), largest.tolist(), strict=True):
+            yield step, f"{STRONGEST}/{name}", value
