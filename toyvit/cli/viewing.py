@@ -20,23 +20,26 @@ def add_report_arguments(parser: Parser) -> None:
         "--beside", type=Path, metavar="RUN", help="a second run to draw beside it"
     )
     complete(beside, offer_runs)
+    parser.add_argument(
+        "--format", default="png", help="of the figures: png, svg or pdf (default: png)"
+    )
 
 
 def report(options: argparse.Namespace) -> int:
     """Draw the figures of a run, write its TensorBoard files and print what it came to."""
-    from toyvit.report import draw, recall_comparison
+    from toyvit.report import draw, format_figures, recall_comparison
     from toyvit.report.summary import summarize
     from toyvit.report.tensorboard import write
+    from toyvit.runs.handle import Run
 
-    path = options.run
-    beside = recall_comparison(path, options.beside)
+    run = Run(options.run)
+    beside = recall_comparison(run, options.beside)
     if beside and not options.beside:
-        print(f"beside {beside}, as the last time")
-    print(summarize(path, beside))
-    for picture in draw(path, beside):
-        print(f"figure: {picture}")
-    write(path)
-    folder = path.parent
+        print(f"beside {beside.path}, as the last time")
+    print(summarize(run, beside))
+    print(format_figures(draw(run, beside, options.format)))
+    write(run)
+    folder = run.path.parent
     print(f"TensorBoard: make tensorboard LOGDIR={folder}, or toyvit tensorboard {folder}")
     return 0
 
@@ -55,13 +58,14 @@ def open_tensorboard(options: argparse.Namespace) -> int:
 
     from toyvit.report.tensorboard import write
     from toyvit.runs.folder import find_runs
+    from toyvit.runs.handle import Run
 
     folders = find_runs(options.folder)
     if not folders:
         raise BadInput(f"{options.folder} holds no run")
     bar = tqdm(folders, desc="writing TensorBoard files", unit="run", disable=len(folders) < 2)
     for folder in bar:
-        write(folder.path)
+        write(Run(folder))
     words = ["--logdir", str(options.folder), "--port", str(options.port), "--host", "localhost"]
     return subprocess.call([sys.executable, "-m", "tensorboard.main", *words])
 
