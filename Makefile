@@ -14,7 +14,7 @@ MINUTES ?= 5
 PAGE ?= runs
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup data train-toy train-mnist tensorboard measure report replicate notebook bench check test test-data fuzz clean
+.PHONY: help setup data train-toy train-mnist tensorboard measure report replicate notebook bench docs check test test-data fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -25,7 +25,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet -c constraints.txt torch
-	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[dev,bench,cluster]'
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[dev,bench,cluster,docs]'
 	@touch $@
 
 data: setup ## download MNIST (or unpack it from TOYVIT_DATA) and check it
@@ -61,6 +61,11 @@ notebook: setup ## open the notebooks in JupyterLab (installs it the first time)
 
 bench: setup ## time the lab against its peers and floors; table on the terminal, figures in runs/bench.json
 	$(VENV)/bin/python -m bench
+
+docs: setup ## write the pages that list things and build the site into build/site
+	$(VENV)/bin/python -m bench.pages
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo 'built build/site/index.html; with its search: $(VENV)/bin/python -m http.server -d build/site'
 
 check: setup ## format, lint and types
 	$(VENV)/bin/ruff format --check .

@@ -1,4 +1,7 @@
-"""Drawing training batches, as a share of the updates they feed; as in training, a draw finds cold caches."""
+"""Drawing training batches, as a share of the updates they feed.
+
+As in training, a draw finds cold caches.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,18 @@ BAR = 0.10
 
 def results(repeats: int | None) -> Iterator[Result]:
     for name in RECIPES:
-        yield timed(name, repeats or 51)
+        yield time_recipe(name, repeats or 51)
 
 
-def timed(name: str, repeats: int) -> Result:
+def time_recipe(name: str, repeats: int) -> Result:
     """The batches of a recipe that are drawn together, against the updates they feed."""
     run = resolve_config(RECIPES[name]())
-    model, stream = ViT(run.model), BatchStream(build_task(run.task), run)
-    adam, n = build_optimizer(model, run.train), stream.n_together
-    starts, latest = cycle(range(1, 10_001, n)), list(stream.draw_batches(range(1, n + 1)))
+    model = ViT(run.model)
+    stream = BatchStream(build_task(run.task), run)
+    adam = build_optimizer(model, run.train)
+    n = stream.n_together
+    starts = cycle(range(1, 10_001, n))
+    latest = list(stream.draw_batches(range(1, n + 1)))
 
     def draw() -> None:
         start = next(starts)

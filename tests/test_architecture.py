@@ -137,7 +137,10 @@ def test_a_module_imports_from_lower_rungs_only(module):
 
 
 def unstated(roots: set[str]) -> set[str]:
-    """Imported packages that are foreign and that pyproject.toml does not name; the extra `dev` is not for the library."""
+    """Imported packages that are foreign and that pyproject.toml does not name.
+
+    The extra `dev` is not for the library.
+    """
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     extras = [
         line
@@ -177,7 +180,7 @@ def test_rooms_are_nouns():
 
 
 def test_training_guards_torchvision_before_lightning():
-    """Importing any module of the room runs its `__init__` first, and that imports the guard first."""
+    """Importing any module of the room runs its `__init__`, and that imports the guard first."""
     tree = ast.parse(MODULES["train.__init__"].read_text())
     assert next(imports(tree, "train.__init__")) == "toyvit.torchvision_guard"
 

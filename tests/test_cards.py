@@ -1,4 +1,7 @@
-"""The data cards: one for every data set, whole and true: checksum, factors, splits and naive scores are the generator's."""
+"""The data cards: one for every data set, whole and true.
+
+Checksum, factors, splits and scores of baselines are the generator's.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from PIL import Image
 
 from toyvit.cli.overrides import apply_task_overrides
 from toyvit.data import worlds
-from toyvit.data.cards import build_arrays, hash_samples, score_baselines
+from toyvit.data.cards import list_pages, main
+from toyvit.data.exports import build_arrays, hash_samples, score_baselines
 from toyvit.data.task import Task, build_task
 from toyvit.recipes import RECIPES
 from toyvit.report.previews import build_preview, draw_preview
@@ -22,7 +26,8 @@ SECTIONS = (
     "What.",
     "Where from.",
     "Splits",
-    "What a naive answer scores",
+    "What baselines score",
+    "What an export holds.",
     "Licence.",
     "To make it again.",
 )
@@ -59,8 +64,8 @@ def rows(text: str) -> list[list[str]]:
 
 
 def stated(name: str) -> dict[str, dict[str, str]]:
-    """The naive scores of a card, by the options of their column and their name."""
-    lines = card(name).split("**What a naive answer scores**")[1].split("**")[0]
+    """The scores of a card, by the options of their column and the baseline's name."""
+    lines = card(name).split("**What baselines score**")[1].split("**")[0]
     first, *rest = rows(lines.replace("| | default", "| - | default"))
     return {
         head.strip("`"): {line[0].strip("`"): line[column] for line in rest if line[column]}
@@ -73,6 +78,31 @@ def test_every_card_has_its_data_set():
     assert {path.parent.name for path in CARDS.glob("*/README.md")} == set(worlds.NAMES)
     index = (CARDS / "README.md").read_text()
     assert all(f"]({name}/README.md)" in index for name in worlds.NAMES)
+
+
+def test_the_pages_are_those_written_beside_the_code():
+    """`python -m toyvit.data.cards` would change nothing."""
+    for path, text in list_pages(CARDS).items():
+        assert path.read_text() == text, path
+
+
+def test_cards_are_written_where_they_belong(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main() == 2
+    assert "has no README.md" in capsys.readouterr().err
+
+    (tmp_path / "datasets").mkdir()
+    index = (
+        "# Here\n\n| set | pictures | what it is for |\n|---|---|---|\n| an old | row | |\n\nend\n"
+    )
+    (tmp_path / "datasets/README.md").write_text(index)
+    assert main() == 0
+    for path, text in list_pages(CARDS).items():
+        if path != CARDS / "README.md":
+            assert (tmp_path / "datasets" / path.relative_to(CARDS)).read_text() == text
+    table = (tmp_path / "datasets/README.md").read_text()
+    assert table.startswith("# Here\n\n| set |") and table.endswith("|\n\nend\n")
+    assert table.count("\n| [") == len(worlds.NAMES) and "an old" not in table
 
 
 @every_card
@@ -121,40 +151,45 @@ def check_scores(name: str, options: str) -> None:
 
 @pytest.mark.slow
 @every_card_and_its_data
-def test_the_naive_scores_of_a_card_are_what_its_command_prints(name, options):
+def test_the_scores_of_a_card_are_what_its_command_prints(name, options):
     check_scores(name, options)
 
 
-OTHER_FORMS = [genuine(name, head) for name in worlds.NAMES for head in stated(name) if head != "default"]
+OTHER_FORMS = [
+    genuine(name, head) for name in worlds.NAMES for head in stated(name) if head != "default"
+]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), OTHER_FORMS)
-def test_the_naive_scores_of_other_forms_are_true_too(name, options):
+def test_the_scores_of_other_forms_are_true_too(name, options):
     check_scores(name, options)
 
 
 @every_card
 def test_what_an_export_holds_is_written_down(name):
-    """Each array is named: what probes read in the line of the set, what the picture was drawn from there or in the card."""
+    """Each array is named: answer and what probes read in a section of the card, factors anywhere.
+
+    What many sets have is named on the page on exports.
+    """
     exports, text = (CARDS / "exports.md").read_text(), card(name)
-    (line,) = (
-        line for line in rows(exports.split("| set | answer |")[1]) if f"`{name}`" in line[0]
-    )
-    found, world_task = build_arrays(made(name), "train", 4), made(name)
-    for array in found:
+    section = text.split("**What an export holds.**")[1].split("\n\n")[0]
+    for array in build_arrays(made(name), "train", 4):
         kind, _, what = array.partition("_")
         if kind == "world":
             assert f"`{what}`" in text or f"`{array}`" in exports, array
         elif array != "images":
-            assert f"`{array}`" in " ".join(line), array
-    assert f" {world_task.n_classes}" in line[1]
+            assert f"`{array}`" in section, array
+    assert f" {made(name).n_classes}" in section.split(".")[0].split("Probes")[0]
 
 
 @pytest.mark.slow
 @every_card
-def test_a_preview_shows_pictures_as_the_model_sees_them(name):
-    """White is +1, black is -1 (0 where nothing is below), each picture has its target."""
+def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
+    """White is +1, black is -1 (0 where nothing is below), each picture has its target.
+
+    The file kept is this one and small.
+    """
     world_task = made(name)
     figure, batch = build_preview(world_task), world_task.draw_batch(0, "train", range(4))
     panels = [panel for panel in figure.axes if panel.images]

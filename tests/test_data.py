@@ -1,4 +1,4 @@
-"""Samples are pure functions of (seed, split, index); the naive predictors score what is known of them."""
+"""Baselines score what is known of them; MNIST's files are found, or their absence is told."""
 
 import shutil
 

@@ -1,4 +1,7 @@
-"""A user's arrays: trained on where they fit, refused with a reason where they do not; and what `--export` writes."""
+"""A user's arrays: trained on where they fit, refused with a reason where they do not.
+
+And what `--export` writes.
+"""
 
 from __future__ import annotations
 
@@ -255,7 +258,10 @@ def test_a_run_that_diverges_before_its_first_checkpoint_says_so(tmp_path, capsy
 
 @pytest.mark.parametrize("name", ["pointers", "fewshot"])
 def test_no_link_of_an_export_leads_out_of_it(tmp_path, monkeypatch, name):
-    """Cards lead to each other; what they lead to comes along, the licence of the digits among it."""
+    """Cards lead to each other; what they lead to comes along.
+
+    The licence of the digits is among it.
+    """
     monkeypatch.chdir(Path(__file__).parents[1])
     assert main(["data", name, "--export", str(tmp_path / "out"), "--samples", "5"]) == 0
     pages = {page.name: page.read_text() for page in (tmp_path / "out").glob("*.md")}

@@ -1,4 +1,4 @@
-"""Pairs of pictures that differ in one factor, splits that share nothing, and the bank of glyphs."""
+"""Pictures that differ in one factor, splits that share nothing, and the bank of glyphs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ every_factor = pytest.mark.parametrize(
 
 @every_factor
 def test_a_counterfactual_pair_differs_in_its_factor_only(name, factor):
-    """Each sample gets its neighbour's value; where that is its own the picture stays, and else only what shows it changes."""
+    """Each sample gets its neighbour's value.
+
+    Where that is its own the picture stays, and else only what shows it changes.
+    """
     world = MADE[name].world
     factors = world.sample(0, "test", some(name, "test", 40))
     n = len(factors[factor])
@@ -91,7 +94,10 @@ COUNTERFACTUALS = [
 
 @pytest.mark.parametrize(("name", "split", "what"), COUNTERFACTUALS)
 def test_a_counterfactual_changes_what_it_says_and_the_answer(name, split, what):
-    """The answer stays only where no value of the factor has another; the change is a pure function of each sample."""
+    """The answer stays only where no value of the factor has another.
+
+    The change is a pure function of each sample.
+    """
     made = MADE[name]
     factors = made.world.sample(0, split, some(name, split, 60))
     changed = made.counterfactuals[what](factors)
@@ -173,7 +179,7 @@ def test_the_addition_splits_share_no_pair(name):
         assert all((b, a) in pairs for pairs in sets.values() for a, b in pairs)
 
 
-def test_counting_s_held_out_pairs_are_shown_nowhere_else():
+def test_counting_s_held_out_combinations_are_shown_nowhere_else():
     world = MADE["counting"].world
     seen = {}
     for split in world.sizes:

@@ -1,4 +1,7 @@
-"""Draws by counter: pure, prefix-stable, and distributed as they say (fixed seeds, bounds of four standard deviations)."""
+"""Draws by counter: pure, prefix-stable, and distributed as they say.
+
+Seeds are fixed, bounds are four standard deviations.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Worlds of objects: answers read again from the pictures, in plain loops; what a linear probe can and cannot see."""
+"""Worlds of objects: answers read again from the pictures, in plain loops.
+
+And what a linear probe can and cannot see.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ def canvas(source, **options):
 
 
 def seen(image):
-    """What is in a picture without noise: of each colour its shape, middle and number of pixels; colour and question asked."""
+    """What is in a picture without noise: of each colour its shape, middle and number of pixels.
+
+    And the colour and question asked.
+    """
     found = []
     for rgb in world.RGB.tolist():
         lit = [
@@ -96,7 +102,10 @@ def test_sort_of_clevr_is_answered_from_the_picture(ask):
     ("ask", "share"), [("both", 0.25), ("both", 0.9), ("relational", 0.2), ("non-relational", 0.5)]
 )
 def test_questions_that_are_held_out_are_asked_nowhere_else(ask, share):
-    """Every pair (colour, question) is asked on one side, and each colour and each question loses as many, to within one."""
+    """Every combination (colour, question) is asked on one side.
+
+    Each colour and each question loses as many, to within one.
+    """
     world = build_task(SortOfClevrConfig(ask=ask, held_out=share)).world
     asked = {}
     for split in world.sizes:
@@ -158,7 +167,10 @@ def test_what_the_question_alone_tells():
 
 
 def probed(features, target, n=2000):
-    """Accuracy of a linear probe fitted on the first n pictures, with every pixel scaled to the same spread."""
+    """Accuracy of a linear probe fitted on the first n pictures.
+
+    Every pixel is scaled to the same spread.
+    """
     features = features / (features.std(0) + 1e-6)
     return RidgeClassifier(alpha=100).fit(features[:n], target[:n]).score(features[n:], target[n:])
 
@@ -172,7 +184,7 @@ def patches(images, size=8):
 @pytest.mark.slow
 @pytest.mark.parametrize(("ask", "bound"), [("relational", 0.5), ("non-relational", 0.55)])
 def test_sort_of_clevr_is_not_read_by_a_linear_probe(ask, bound):
-    """Who knows the question alone is right in 0.44 of the relational and 0.5 of the other questions."""
+    """The question alone answers 0.44 of the relational and 0.5 of the other questions."""
     batch = build_task(SortOfClevrConfig(ask=ask)).draw_batch(0, "train", range(3000))
     assert probed(batch.images.flatten(1).numpy(), batch.target.numpy()) < bound
     assert max(probed(patch, batch.target.numpy()) for patch in patches(batch.images)) < bound
@@ -248,7 +260,10 @@ def test_classes_that_a_quarter_holds_out_are_shown_there_by_held_out_only(sourc
 
 @pytest.mark.parametrize("kind", [ObjectsConfig, SortOfClevrConfig])
 def test_where_nothing_is_held_out_there_is_no_such_split(kind):
-    """A share that comes to nothing is refused. That the samples are as before is in the checksums of the cards."""
+    """A share that comes to nothing is refused.
+
+    That the samples are as before is in the checksums of the cards.
+    """
     assert (
         "held_out" not in build_task(kind()).world.sizes
         and "held_out" in build_task(kind(held_out=0.4)).world.sizes
@@ -344,7 +359,10 @@ def test_the_default_counting_world_is_what_it_always_was():
 
 
 def counted(image):
-    """Discs and squares on each side of a picture without noise: a disc has a full middle, a square an empty one."""
+    """Discs and squares on each side of a picture without noise.
+
+    A disc has a full middle, a square an empty one.
+    """
     discs, squares = [0, 0], [0, 0]
     for row in range(4):
         for column in range(8):

@@ -1,4 +1,7 @@
-"""Pointers: answers followed by hand and read off the picture, held-out pairs, MNIST's own splits, no pixel gives it away."""
+"""Pointers: answers followed by hand and read off the picture, and held-out combinations.
+
+MNIST's own splits are kept, and no pixel gives the answer away.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ def test_the_picture_shows_the_numbers(name):
 
 
 @every_pointer
-def test_held_out_pairs_are_shown_nowhere_else(name):
+def test_held_out_combinations_are_shown_nowhere_else(name):
     made, config = MADE[name], CONFIGS[name]
     seen = {}
     for split in splits(name):
@@ -85,11 +88,15 @@ def test_held_out_pairs_are_shown_nowhere_else(name):
 @pytest.mark.parametrize(
     "name", [name for name in NAMES if CONFIGS[name].held_out and CONFIGS[name].n_values >= 5]
 )
-def test_held_out_pairs_follow_no_sum_and_no_difference(name):
-    """Else a model could compute which pairs it never saw; were they a diagonal of the table, one difference would have all."""
-    n, pairs = CONFIGS[name].n_values, MADE[name].world.combinations[True]
-    for one in (pairs[:, 1] - pairs[:, 0], pairs.sum(1)):
-        assert np.bincount(one % n).max() <= len(pairs) / 2
+def test_held_out_combinations_follow_no_sum_and_no_difference(name):
+    """Else a model could compute which ones it never saw.
+
+    Were they a diagonal of the table, one difference would have all.
+    """
+    n = CONFIGS[name].n_values
+    combinations = MADE[name].world.combinations[True]
+    for numbers in (combinations[:, 1] - combinations[:, 0], combinations.sum(1)):
+        assert np.bincount(numbers % n).max() <= len(combinations) / 2
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if CONFIGS[name].hops == 2])
@@ -126,7 +133,10 @@ def test_another_pointer_changes_the_answer_and_one_cell(name):
 
 
 def test_mnist_s_splits_share_no_drawing():
-    """Every cell is a digit of its own split of MNIST, averaged over 2 x 2 pixels, of the class that it should be."""
+    """Every cell is a digit of its own split of MNIST, of the class that it should be.
+
+    Averaged over 2 x 2 pixels.
+    """
     made = build_task(PointersConfig(source="mnist", noise=0))
     for split, of in (
         ("train", "train"),
@@ -183,7 +193,10 @@ def test_an_impossible_setting_is_one_clear_line(values, message):
     [("pointers", 0.27), ("pointers 2 hops", 0.22), ("pointers mnist", 0.27)],
 )
 def test_no_linear_reader_of_pixels_knows_where_to_look(name, most_of_a_patch):
-    """All pixels give no more than the bag of values; one block gives its own share: 1/8 + 7/8 * 1/8 with one hop."""
+    """All pixels give no more than the bag of values; one block gives its own share.
+
+    That is 1/8 + 7/8 * 1/8 with one hop.
+    """
     made, config = MADE[name], CONFIGS[name]
     ceiling = made.baselines(made.eval_batch("test", 2000, 0))["accuracy.bag_of_values"]
     assert fit_baselines(config)["accuracy.pixel_probe"] < ceiling + 0.03

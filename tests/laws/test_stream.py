@@ -1,4 +1,7 @@
-"""Training batches: drawn a few at a time, each is what it is alone, from whatever step a run goes on."""
+"""Training batches are drawn a few at a time.
+
+Each is what it is alone, from whatever step a run goes on.
+"""
 
 from dataclasses import replace
 

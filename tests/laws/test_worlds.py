@@ -1,4 +1,7 @@
-"""Laws of every world and task: samples are pure functions of (seed, split, index), pictures are pure functions of factors."""
+"""Laws of every world and task.
+
+Samples are pure functions of (seed, split, index), pictures are pure functions of factors.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks for the laws of worlds: every entry of the table with its defaults, and variants of some."""
+"""Tasks for the laws of worlds: every task with its defaults, and variants of some."""
 
 from __future__ import annotations
 

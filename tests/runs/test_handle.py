@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-
 from toyvit.data.tasks import build_task, resolve_config
+
 from toyvit.dynamics.checkpoints import compare_checkpoints, measure_updates, record_example_losses
 from toyvit.errors import BadInput
 from toyvit.measuring import measure

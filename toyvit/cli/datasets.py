@@ -46,10 +46,13 @@ def prepare_data(options: argparse.Namespace) -> int:
             raise BadInput(f"--{option} needs the NAME of a data set")
         return list_data_sets()
 
-    from toyvit.data import files, worlds
-    from toyvit.data.cards import check_vacant
+    from toyvit.data import worlds
 
-    worlds.find(options.name)
+    worlds.find(options.name)  # refused before anything heavy is imported
+
+    from toyvit.data import files
+    from toyvit.data.exports import check_vacant
+
     if options.samples < 1:
         raise BadInput(f"--samples must be at least 1, got {options.samples}")
     if options.export:
@@ -63,7 +66,7 @@ def prepare_data(options: argparse.Namespace) -> int:
 def describe_data_set(options: argparse.Namespace) -> None:
     """Print sizes, baselines and SHA-256 of a data set; draw and export it if that is asked for."""
     from toyvit.data.baselines import N_FIT, N_SCORED
-    from toyvit.data.cards import hash_samples, score_baselines
+    from toyvit.data.exports import hash_samples, score_baselines
 
     task = build_with_options(options.name, options.words)
     sizes = [
@@ -74,7 +77,7 @@ def describe_data_set(options: argparse.Namespace) -> None:
         print(f"preview: {preview_data_set(task, options)}")
 
     print(
-        f"naive answers, on the first {N_SCORED:,} test pictures or all, "
+        f"baselines, on the first {N_SCORED:,} test pictures or all, "
         f"probes fitted on {N_FIT:,} training pictures or all:"
     )
     for name, score in score_baselines(task).items():
@@ -97,7 +100,7 @@ def preview_data_set(task: Task, options: argparse.Namespace) -> Path:
 
 def export_data_set(task: Task, options: argparse.Namespace) -> Path:
     """Samples of every split and the card, in a new folder."""
-    from toyvit.data.cards import export_samples
+    from toyvit.data.exports import export_samples
     from toyvit.report.previews import draw_preview
 
     draw = partial(draw_preview, task)

@@ -19,12 +19,12 @@ Arrays = dict[str, NDArray[np.generic]]
 
 
 class OwnArrays(CollectedWorld):
-    """A user's arrays, checked: 80 % / 10 % / 10 % of the pictures, in an order that their number fixes.
+    """A user's arrays, checked: 80 % / 10 % / 10 % of the pictures.
 
-    The file holds `images`, (picture, height, width) or (picture, height, width, channel) of uint8
-    or finite floats; `labels`, a class for each, numbered from 0; and any `factor_NAME` like
-    `labels`. What exports call `world_NAME` is not read. Floats are shown as they are, uint8 from
-    -1 to +1.
+    They are in an order that their number fixes. The file holds `images`, (picture, height, width)
+    or (picture, height, width, channel) of uint8 or finite floats; `labels`, a class for each,
+    numbered from 0; and any `factor_NAME` like `labels`. What exports call `world_NAME` is not
+    read. Floats are shown as they are, uint8 from -1 to +1.
     """
 
     name = "own"
@@ -36,6 +36,7 @@ class OwnArrays(CollectedWorld):
             name.removeprefix("factor_"): values.astype(np.int64) for name, values in arrays.items()
         }
         factors["class"] = factors.pop("labels")
+
         n = len(images)
         is_bytes = images.dtype == np.uint8
         super().__init__(
@@ -81,6 +82,7 @@ def _open_npz(path: Path) -> Arrays:
     """All arrays of the file but for `world_...`."""
     if path.is_file() and not zipfile.is_zipfile(path):
         raise BadInput(f"{path} is not an npz file")
+
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = [name for name in archive.files if not name.startswith("world_")]
@@ -128,6 +130,7 @@ def _check_factor(path: Path, name: str, values: NDArray[np.generic], n: int) ->
     is_factor = name == "labels" or name.startswith("factor_")
     if not is_factor or name == "factor_class":
         raise BadInput(f"{path} holds an array {name!r}: allowed are {ALLOWED}")
+
     if values.shape != (n,) or values.dtype.kind not in "iu":
         raise BadInput(
             f"{name} in {path} must be {n} whole numbers, one a picture, "
@@ -145,6 +148,7 @@ def _check_labels(path: Path, labels: NDArray[np.generic]) -> None:
     last = labels.max()
     if last == 0:
         raise BadInput(f"labels in {path} are all 0: at least two classes are needed")
+
     missing = np.setdiff1d(np.arange(last), labels).tolist()
     if missing:
         some = ", ".join(map(str, missing[:5])) + " and so on" * bool(missing[5:])

@@ -67,6 +67,7 @@ def build_classify(config: ClassifyConfig) -> Task:
         raise BadInput(
             f"task.world {config.world!r} and task.npz {config.npz!r} are both given: leave one out"
         )
+
     if config.npz:
         world: World = load_own_arrays(config.npz)
         names = list(world.factors)
@@ -164,6 +165,7 @@ def build_reconstruct(config: ReconstructConfig) -> Task:
     """
     shown, names = build_world(config.world)
     world = MaskedWorld(shown, config)
+
     return Task(
         config=config,
         world=world,

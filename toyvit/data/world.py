@@ -66,6 +66,7 @@ class World(ABC):
         """The same factors but for one: render both for a counterfactual pair."""
         choose(name, self.factors, f"factor of {self.name}")
         values = np.asarray(values, np.int64)
+
         shape = factors[name].shape
         n_values = self.factors[name]
         if values.shape != shape or values.min() < 0 or values.max() >= n_values:

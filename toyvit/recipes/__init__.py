@@ -13,10 +13,15 @@ from toyvit.config.extensions import merge_extensions
 from toyvit.errors import choose
 from toyvit.recipes import arithmetic, images, induction, relations, sequences
 
+_ORDERED = (
+    *induction.RECIPES,
+    *images.RECIPES,
+    *sequences.RECIPES,
+    *arithmetic.RECIPES,
+    *relations.RECIPES,
+)
 RECIPES: dict[str, Callable[[], RunConfig]] = {
-    recipe.__name__.replace("_", "-"): recipe
-    for family in (induction, images, sequences, arithmetic, relations)
-    for recipe in family.RECIPES
+    recipe.__name__.replace("_", "-"): recipe for recipe in _ORDERED
 }
 
 

@@ -19,7 +19,6 @@ from toyvit.config import RunConfig, list_differences
 from toyvit.config.extensions import Origin
 from toyvit.data import worlds
 from toyvit.errors import BadInput, suggest_nearest
-from toyvit.version import VERSION
 from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_state
 from toyvit.version import VERSION
 

@@ -57,6 +57,7 @@ class CountingWorld(World):
 
     def __init__(self, config: CountingConfig) -> None:
         self.config = config
+
         splits = ("train", "validation", "test")
         n_held = len(self.combinations[True])
         self.sizes = dict.fromkeys(add_held_out(splits, config.held_out, n_held))
@@ -82,6 +83,7 @@ class CountingWorld(World):
         combinations = self.combinations[split == "held_out"]
         numbers = draw_integers(keys, "pair", 1, len(combinations))[:, 0]
         left, right = combinations[numbers].T
+
         order = [draw_order(keys, side, SIDE) for side in ("left", "right")]
         return {
             "left": left,

@@ -41,6 +41,7 @@ class FewshotConfig(TaskConfig):
                 f"burstiness {self.burstiness} does not go into n_pairs {self.n_pairs}: "
                 f"at most {self.n_pairs}"
             )
+
         if self.labels == "random" and not (self.burstiness and self.p_bursty == 1):
             raise BadInput(
                 "labels random can be answered only from the context: "
@@ -52,12 +53,14 @@ class FewshotConfig(TaskConfig):
         """BadInput where a picture takes more classes than there are."""
         least = self.n_shown + (self.labels == "fixed")
         most = MOST_CLASSES[self.source]
+
         if not least <= self.n_classes <= most:
             raise BadInput(
                 f"{self.n_pairs} pairs, {self.copies} of a class, and a query take {least} "
                 f"classes, {self.source} can train {most}: "
                 f"n_classes {self.n_classes} is not from {least} to {most}"
             )
+
         if self.n_held < self.n_shown:
             raise BadInput(
                 f"{self.source} leaves {self.n_held} classes that training never shows, a picture "
@@ -66,7 +69,7 @@ class FewshotConfig(TaskConfig):
 
     @property
     def copies(self) -> int:
-        """Copies of a class where they are laid out: in bursty pictures, `in_context`, `in_weights`."""
+        """Copies of a class where they are laid out: if bursty, `in_context`, `in_weights`."""
         return max(1, self.burstiness)
 
     @property

@@ -52,7 +52,7 @@ def load_exemplars(config: FewshotConfig) -> NDArray[np.float32]:
 
 @lru_cache
 def _load_digits() -> NDArray[np.float32]:
-    """MNIST by digit, -1 to 1: the first so many pictures of each of its splits, one after another."""
+    """MNIST by digit, -1 to 1: the first so many pictures of each split, one after another."""
     sums, first = load_small_digits()
     split = np.repeat(np.arange(3), DRAWINGS["mnist"])
     digit = np.arange(10)[:, None]
@@ -70,6 +70,7 @@ def draw_distinct(draws: NDArray[np.float64], weights: NDArray[np.int64]) -> NDA
     ends = weights.cumsum()
     starts = ends - weights
     classes = np.empty(draws.shape, np.int64)
+
     for place in range(draws.shape[1]):
         before = np.sort(classes[:, :place], 1)
         taken = weights[before]
@@ -212,6 +213,46 @@ class FewshotWorld(World):
         """Patch numbers of the cells that show labels, in slot order."""
         return torch.arange(self.first + 1, self.n_cells - 1, 2)
 
+    def match(self, factors: Factors) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Which slots show the query's class (image slot), and the last that does."""
+        same = factors["class"] == factors["query"][:, None]
+        return same, self.config.n_pairs - 1 - same[:, ::-1].argmax(1)
+
+    def answers(self, factors: Factors) -> NDArray[np.int64]:
+        """The label beside the last match; the fixed label of the class where nothing matches."""
+        same, last = self.match(factors)
+        beside = np.take_along_axis(factors["label"], last[:, None], 1)[:, 0]
+        return np.where(same.any(1), beside, factors["query"] % self.config.n_labels)
+
+    def change_query(self, factors: Factors) -> Factors:
+        """The query shows the class of the first slot whose answer is another."""
+        answers = []
+        for slot in range(self.config.n_pairs):
+            changed = self.change_factor(factors, "query", factors["class"][:, slot])
+            answers.append(self.answers(changed))
+
+        flipped = np.stack(answers, 1) != self.answers(factors)[:, None]
+        query = np.take_along_axis(factors["class"], flipped.argmax(1)[:, None], 1)[:, 0]
+        query = np.where(flipped.any(1), query, factors["query"])
+        return self.change_factor(factors, "query", query)
+
+    def retrieval(self, factors: Factors) -> Retrieval | None:
+        """The last copy of the query's class is the match; None where a picture has none.
+
+        `mass` and `strength` then count one of B copies: a head that shares its attention among
+        them has mass 1 / B, and the other copies count against its strength. `prefix_matching`
+        counts all copies.
+        """
+        same, last = self.match(factors)
+        if not same.any(1).all():
+            return None
+        cells = self.label_cells()
+        return Retrieval(
+            query=torch.full((len(last),), self.n_cells - 1),
+            target=cells[torch.from_numpy(last)],
+            candidates=cells.expand(len(last), -1),
+        )
+
 
 def build_fewshot(config: FewshotConfig) -> Task:
     """Which label has the query's class?
@@ -219,44 +260,6 @@ def build_fewshot(config: FewshotConfig) -> Task:
     The last one beside it in the context, or, where there is none, its fixed label.
     """
     world = FewshotWorld(config)
-
-    def match(factors: Factors) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Which slots show the query's class (image slot), and the last that does."""
-        same = factors["class"] == factors["query"][:, None]
-        return same, config.n_pairs - 1 - same[:, ::-1].argmax(1)
-
-    def target(factors: Factors) -> NDArray[np.int64]:
-        same, last = match(factors)
-        beside = np.take_along_axis(factors["label"], last[:, None], 1)[:, 0]
-        return np.where(same.any(1), beside, factors["query"] % config.n_labels)
-
-    def change_query(factors: Factors) -> Factors:
-        """The query shows the class of the first slot whose answer is another."""
-        answers = []
-        for slot in range(config.n_pairs):
-            changed = world.change_factor(factors, "query", factors["class"][:, slot])
-            answers.append(target(changed))
-        flipped = np.stack(answers, 1) != target(factors)[:, None]
-        query = np.take_along_axis(factors["class"], flipped.argmax(1)[:, None], 1)[:, 0]
-        query = np.where(flipped.any(1), query, factors["query"])
-        return world.change_factor(factors, "query", query)
-
-    def retrieval(factors: Factors) -> Retrieval | None:
-        """The last copy of the query's class is the match; None where a picture has none.
-
-        `mass` and `strength` then count one of B copies: a head that shares its attention among
-        them has mass 1 / B, and the other copies count against its strength. `prefix_matching`
-        counts all copies.
-        """
-        same, last = match(factors)
-        if not same.any(1).all():
-            return None
-        cells = world.label_cells()
-        return Retrieval(
-            query=torch.full((len(last),), world.n_cells - 1),
-            target=cells[torch.from_numpy(last)],
-            candidates=cells.expand(len(last), -1),
-        )
 
     def baselines(batch: Batch) -> dict[str, float]:
         assert batch.content is not None
@@ -268,12 +271,12 @@ def build_fewshot(config: FewshotConfig) -> Task:
         config=config,
         world=world,
         n_classes=config.n_labels,
-        ask=ask_target(target),
-        probe_factors=lambda factors: {"label": target(factors), "class": factors["query"]},
+        ask=ask_target(world.answers),
+        probe_factors=lambda factors: {"label": world.answers(factors), "class": factors["query"]},
         baselines=baselines,
-        retrieval=retrieval,
+        retrieval=world.retrieval,
         class_images=lambda: torch.from_numpy(world.pictures[-config.n_labels :]),
-        counterfactuals={"query": change_query},
+        counterfactuals={"query": world.change_query},
     )
 
 

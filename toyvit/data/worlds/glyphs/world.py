@@ -61,7 +61,7 @@ def render_cells(
 ) -> Tensor:
     """Pictures (image 1 height width) of cells (image row column) that show glyphs by number.
 
-    -1 is the last glyph. Every pixel of every cell gets normal noise, a function of its image's key.
+    -1 is the last glyph. Every pixel gets normal noise, a function of its image's key.
     """
     n, rows, columns = cells.shape
     side = glyphs.shape[1]
@@ -100,6 +100,7 @@ class PairsWorld(World):
         self.n_cells = config.rows * config.columns
         self.n_pairs = config.n_pairs
         self.first = self.n_cells - 2 * self.n_pairs - 1  # 1 where the first cell is blank
+
         self.sizes = dict.fromkeys(("train", "validation", "test", "unseen"))
         self.factors = {
             "item": config.n_items,
@@ -117,6 +118,7 @@ class PairsWorld(World):
             items = items + n_items + self.config.n_labels
         else:
             items = draw_subsets(keys, "item", self.n_pairs, n_items)
+
         return {
             "item": items,
             "label": draw_integers(keys, "label", self.n_pairs, self.config.n_labels),
@@ -144,6 +146,24 @@ class PairsWorld(World):
         """Patch numbers of the cells that show labels, in slot order."""
         return torch.arange(self.first + 1, self.n_cells - 1, 2)
 
+    def retrieval(self, factors: Factors) -> Retrieval:
+        """The last cell asks, the label after the query's item answers."""
+        n = len(factors["query"])
+        cells = self.label_cells()
+        return Retrieval(
+            query=torch.full((n,), self.n_cells - 1),
+            target=cells[torch.from_numpy(factors["query"])],
+            candidates=cells.expand(n, -1),
+        )
+
+    def change_label(self, factors: Factors) -> Factors:
+        """The label that answers becomes the next one of the bank."""
+        labels = factors["label"].copy()
+        query = factors["query"][:, None]
+        following = (np.take_along_axis(labels, query, 1) + 1) % self.config.n_labels
+        np.put_along_axis(labels, query, following, 1)
+        return self.change_factor(factors, "label", labels)
+
 
 def build_induction(config: InductionConfig) -> Task:
     """Which label followed the query's item?"""
@@ -167,25 +187,9 @@ def build_induction(config: InductionConfig) -> Task:
         items[images, there] = factors["item"][images, here]
         return factors | {"item": items, "query": there}
 
-    def change_label(factors: Factors) -> Factors:
-        """The label that answers becomes the next one of the bank."""
-        labels = factors["label"].copy()
-        following = (target(factors)[:, None] + 1) % config.n_labels
-        np.put_along_axis(labels, factors["query"][:, None], following, 1)
-        return world.change_factor(factors, "label", labels)
-
     def probe_factors(factors: Factors) -> Factors:
         item = _take_slot(factors["item"], factors["query"])
         return {"label": target(factors), "item": item, "query": factors["query"]}
-
-    def retrieval(factors: Factors) -> Retrieval:
-        n = len(factors["query"])
-        cells = world.label_cells()
-        return Retrieval(
-            query=torch.full((n,), world.n_cells - 1),
-            target=cells[torch.from_numpy(factors["query"])],
-            candidates=cells.expand(n, -1),
-        )
 
     def baselines(batch: Batch) -> dict[str, float]:
         return {
@@ -202,9 +206,9 @@ def build_induction(config: InductionConfig) -> Task:
         ask=ask_target(target),
         probe_factors=probe_factors,
         baselines=baselines,
-        retrieval=retrieval,
+        retrieval=world.retrieval,
         class_images=lambda: torch.from_numpy(labels),
-        counterfactuals={"query": ask_another, "item": swap_items, "label": change_label},
+        counterfactuals={"query": ask_another, "item": swap_items, "label": world.change_label},
     )
 
 

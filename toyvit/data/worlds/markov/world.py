@@ -37,6 +37,7 @@ class MarkovWorld(World):
         self.config = config
         self.grid = (config.rows, config.columns)
         self.image_size = (config.rows * CELL, config.columns * CELL)
+
         self.sizes = dict.fromkeys(("train", "validation", "test"))
         self.factors = {
             "chain": 2**63 - 1,
@@ -190,11 +191,12 @@ def _log_marginal(
 
 
 def score_strategies(batch: Batch) -> dict[str, float]:
-    """Loss and accuracy of every strategy, and its distance KL(truth, strategy) to the truth, nats."""
+    """Loss and accuracy of every strategy, and its distance KL(truth, strategy), nats."""
     assert batch.strategies is not None
     asked = batch.target >= 0
     answers = batch.target[asked][:, None]
     truth = batch.strategies["truth"][asked].double()
+
     scores = {}
     for name, prediction in batch.strategies.items():
         p = prediction[asked].double()

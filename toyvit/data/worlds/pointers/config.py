@@ -35,6 +35,7 @@ class PointersConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+
         if self.n_blocks < self.n_values:
             raise BadInput(
                 f"a grid of {self.rows} x {self.columns} cells has {self.n_blocks} cells to point "

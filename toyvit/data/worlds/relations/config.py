@@ -44,6 +44,7 @@ class RelationsConfig(TaskConfig):
         """BadInput where the three pairs of `match` have too little room or too few shapes."""
         upper = self.rows // 2
         quarter = (self.rows - upper) * (self.columns // 2)
+
         if min(quarter, upper * self.columns) < 2:
             raise BadInput(
                 f"a grid of {self.rows} x {self.columns} cells has no room for the three pairs of "

@@ -35,6 +35,7 @@ class RepeatsWorld(World):
         self.grid = (config.rows, config.columns)
         self.image_size = (config.rows * CELL, config.columns * CELL)
         self.sizes = dict.fromkeys(("train", "validation", "test"))
+
         self.glyphs = draw_glyph_bank(config.n_glyphs)
         periods = np.arange(config.least, config.most + 1)
         self.places = np.arange(config.n_cells) % periods[:, None]  # in the sequence (period cell)
@@ -49,6 +50,7 @@ class RepeatsWorld(World):
         keys = make_sample_keys(seed, self.check_split(split), indices)
         config = self.config
         period = draw_integers(keys, "period", 1, config.most - config.least + 1)[:, 0]
+
         # Hidden is a cell of the repeated part, which begins after the first period.
         first = config.least + period
         hidden = draw_integers(keys, "masked", 1, 2**31)[:, 0] % (config.n_cells - first)
@@ -118,6 +120,7 @@ def score_bag_of_glyphs(batch: Batch) -> dict[str, float]:
     counts = F.one_hot(batch.content).sum(1).double()
     share = counts / counts.sum(1, keepdim=True)
     share = share[:, None].expand(-1, batch.target.shape[1], -1)[asked]
+
     right = share.gather(1, answers[:, None])[:, 0]
     return {
         "accuracy.bag_of_glyphs": (share.argmax(1) == answers).float().mean().item(),
