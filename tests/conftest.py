@@ -10,11 +10,15 @@ from jaxtyping import install_import_hook
 
 install_import_hook(
     [
-        "toyvit.model.vit",
+        "toyvit.model",
+        "toyvit.clamps",
+        "toyvit.runs",
+        "toyvit.instruments",
         "toyvit.circuits",
         "toyvit.analyses",
+        "toyvit.dynamics",
+        "toyvit.measuring",
         "toyvit.stats",
-        "toyvit.dynamics.checkpoints",
     ],
     "beartype.beartype",
 )

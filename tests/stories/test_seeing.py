@@ -264,8 +264,7 @@ def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys)
     printed = capsys.readouterr().out
     for split in values:
         assert (
-            f"final accuracy on 48 {split} pictures {values[split].iloc[-1]:>14.4f}"[-6:]
-            in printed
+            f"final accuracy on 48 {split} pictures {values[split].iloc[-1]:>14.4f}"[-6:] in printed
         )
     expected = build_task(RunFolder(tmp_path / "run").read_config().task)
     for name, value in expected.baselines(expected.eval_batch("test", 48, 0)).items():
@@ -375,10 +374,7 @@ def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, ca
     }
     assert marked["events/learning_rate"] == [25]
     assert marked.get("events/performance/accuracy", []) == ([] if onset == 25 else [onset])
-    assert (
-        printed in shown
-        and "step 25" in shown.split("the learning rate changes abruptly at")[1]
-    )
+    assert printed in shown and "step 25" in shown.split("the learning rate changes abruptly at")[1]
     assert main(["report", str(path)]) == 0
     assert printed in capsys.readouterr().out
     assert gather_table([path]).get("onset", pd.Series([None]))[0] == (
