@@ -20,7 +20,7 @@ from toyvit.data.task import Batch
 from toyvit.dynamics.checkpoints import _compare_grams
 from toyvit.instruments.lenses import apply_logit_lens
 from toyvit.model.forward import run_model
-from toyvit.stats import participation_ratio
+from toyvit.stats import standardize
 
 PACKAGE = Path(__file__).parents[1] / "toyvit"
 FLAT = torch.zeros(2, 3)
@@ -32,7 +32,7 @@ WRONG = {
     "toyvit.circuits": lambda: PatchingPairs(FLAT, FLAT, FLAT.long()[0], FLAT.long()[0]),
     "toyvit.analyses": lambda: entropy(FLAT),
     "toyvit.dynamics.checkpoints": lambda: _compare_grams([FLAT, FLAT]),
-    "toyvit.stats": lambda: participation_ratio(FLAT),
+    "toyvit.stats": lambda: standardize(FLAT[0], slice(None)),
 }
 
 
