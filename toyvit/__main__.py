@@ -51,6 +51,7 @@ def sweep(options: argparse.Namespace, words: list[str]) -> int:
     from toyvit.config import replace_seed
     from toyvit.report import draw_sweep
     from toyvit.report.summary import summarize_events
+    from toyvit.runs.handle import Run
     from toyvit.sweeping import run_sweep as run_all
 
     recipe = RECIPES[choose(options.recipe, RECIPES, "recipe")]()
@@ -71,10 +72,11 @@ def sweep(options: argparse.Namespace, words: list[str]) -> int:
         analyses=None if options.analyses is None else options.analyses.split(","),
     )
     print(frame.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
-    if order := summarize_events(list(plan)):
+    runs = [Run(path) for path in plan]
+    if order := summarize_events(runs):
         print(order)
     print(f"table: {folder / 'sweep.csv'}")
-    for picture in draw_sweep(list(plan), folder):
+    for picture in draw_sweep(runs, folder):
         print(f"figure: {picture}")
     return 0
 
@@ -239,15 +241,16 @@ def _whole_numbers(name: str, text: str) -> list[int]:
 def circuit(options: argparse.Namespace) -> int:
     from toyvit.circuits.search import find_circuit
     from toyvit.report import draw_circuit
-    from toyvit.runs.folder import RunFolder
+    from toyvit.runs.handle import Run
 
     classes = _whole_numbers("--classes", options.classes) if options.classes else None
     if classes and len(classes) != 2:
         raise BadInput(f"--classes takes two classes such as 4,9, got {options.classes!r}")
-    if not os.access(RunFolder(options.run).check_exists().path, os.W_OK):
+    run = Run(options.run)
+    if not os.access(run.path, os.W_OK):
         raise BadInput(f"{options.run} cannot be written to, and what is found is kept there")
     found = find_circuit(
-        options.run,
+        run,
         step=options.step,
         change=options.change,
         classes=classes,
@@ -260,7 +263,7 @@ def circuit(options: argparse.Namespace) -> int:
         n_null=options.null,
     )
     print(found.format())
-    for path in draw_circuit(options.run, found):
+    for path in draw_circuit(run, found):
         print(f"wrote {path}")
     return 0
 
