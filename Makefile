@@ -10,10 +10,11 @@ QUICK := performance,by_factor,attention,composition,probes,norms,lens,attributi
 RUN ?= $(TOY)/induction
 LOGDIR ?= runs
 SEEDS ?= 1
+MINUTES ?= 5
 PAGE ?= runs
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup data train-toy train-mnist tensorboard measure report replicate notebook bench check test clean
+.PHONY: help setup data train-toy train-mnist tensorboard measure report replicate notebook bench docs check test test-data fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -24,7 +25,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet -c constraints.txt torch
-	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[dev,bench,cluster]'
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[dev,bench,cluster,docs]'
 	@touch $@
 
 data: setup ## download MNIST (or unpack it from TOYVIT_DATA) and check it
@@ -61,13 +62,24 @@ notebook: setup ## open the notebooks in JupyterLab (installs it the first time)
 bench: setup ## time the lab against its peers and floors; table on the terminal, figures in runs/bench.json
 	$(VENV)/bin/python -m bench
 
+docs: setup ## write the pages that list things and build the site into build/site
+	$(VENV)/bin/python -m bench.pages
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo 'built build/site/index.html; with its search: $(VENV)/bin/python -m http.server -d build/site'
+
 check: setup ## format, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-test: setup ## run the whole test suite
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+test: setup ## run the whole test suite, which needs nothing beside this folder
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not data"
+
+test-data: setup ## run the tests of the collected data itself, which TOYVIT_DATA must name
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m data
+
+fuzz: setup ## search for MINUTES (default 5) for examples that break a property; they are kept in tests/cases
+	$(VENV)/bin/python -m tests.fuzz --minutes $(MINUTES)
 
 clean: ## remove caches and the virtual environment; runs and data stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

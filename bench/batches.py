@@ -1,4 +1,7 @@
-"""Drawing training batches, as a share of the updates they feed; as in training, a draw finds cold caches."""
+"""Drawing training batches, as a share of the updates they feed.
+
+As in training, a draw finds cold caches.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from itertools import cycle
 
 from bench.lightning import update
 from bench.timing import Result, interleave
-from toyvit.data.tasks import build_task, resolve_config
+from toyvit.data.task import build_task, resolve_config
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
 from toyvit.train.datamodule import BatchStream
@@ -18,19 +21,22 @@ BAR = 0.10
 
 def results(repeats: int | None) -> Iterator[Result]:
     for name in RECIPES:
-        yield timed(name, repeats or 51)
+        yield time_recipe(name, repeats or 51)
 
 
-def timed(name: str, repeats: int) -> Result:
+def time_recipe(name: str, repeats: int) -> Result:
     """The batches of a recipe that are drawn together, against the updates they feed."""
     run = resolve_config(RECIPES[name]())
-    model, stream = ViT(run.model), BatchStream(build_task(run.task), run)
-    adam, n = build_optimizer(model, run.train), stream.at_once
-    starts, latest = cycle(range(1, 10_001, n)), list(stream.batches(range(1, n + 1)))
+    model = ViT(run.model)
+    stream = BatchStream(build_task(run.task), run)
+    adam = build_optimizer(model, run.train)
+    n = stream.n_together
+    starts = cycle(range(1, 10_001, n))
+    latest = list(stream.draw_batches(range(1, n + 1)))
 
     def draw() -> None:
         start = next(starts)
-        latest[:] = stream.batches(range(start, start + n))
+        latest[:] = stream.draw_batches(range(start, start + n))
 
     def step() -> None:
         for batch in latest:

@@ -13,16 +13,20 @@ from bench.timing import Result, interleave
 from bench.training import CASES, CLASSES
 from toyvit.config import ModelConfig
 from toyvit.model import ViT
-from toyvit.runs.folder import RunFolder, name_checkpoint
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.manifest import name_checkpoint
 
 BAR = 2.0  # milliseconds on the clock
 MODELS = {name: replace(CASES[name][0], n_channels=1, n_classes=CLASSES) for name in CASES}
 
 
-def timed(name: str, config: ModelConfig, place: Path, rounds: int) -> Result:
-    folder, steps, files = RunFolder(place), count(), count()
+def time_writing(name: str, config: ModelConfig, place: Path, rounds: int) -> Result:
+    folder = RunFolder(place)
     folder.checkpoints.mkdir(parents=True)
-    weights, scores = ViT(config).state_dict(), {"loss": 1.0, "accuracy": 0.5}
+    steps = count()
+    files = count()
+    weights = ViT(config).state_dict()
+    scores = {"loss": 1.0, "accuracy": 0.5}
     folder.write_checkpoint(next(steps), 0, weights, scores)
     content = (folder.checkpoints / name_checkpoint(0)).read_bytes()
     jobs = {
@@ -43,4 +47,4 @@ def timed(name: str, config: ModelConfig, place: Path, rounds: int) -> Result:
 def results(repeats: int | None) -> Iterator[Result]:
     for name, config in MODELS.items():
         with tempfile.TemporaryDirectory() as place:
-            yield timed(name, config, Path(place) / "run", repeats or 101)
+            yield time_writing(name, config, Path(place) / "run", repeats or 101)

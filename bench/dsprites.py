@@ -1,4 +1,7 @@
-"""Drawing all of dSprites, against numpy loading a compressed npz of the same pictures; and a batch of 128 out of order."""
+"""Drawing all of dSprites, against numpy loading a compressed npz of the same pictures.
+
+And a batch of 128 out of order.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,11 @@ BATCH_BAR = 1.0  # milliseconds
 BATCH = 128
 
 
-def whole(place: Path, rounds: int) -> Iterator[Result]:
-    """In memory: all pictures packed, and all as bytes like those that numpy loads. On disk: what `prepare` does once."""
+def time_whole(place: Path, rounds: int) -> Iterator[Result]:
+    """All pictures: packed, as bytes like those that numpy loads, and on disk.
+
+    On disk: what `prepare_images` does once.
+    """
     everything = np.arange(drawing.N_IMAGES)
     np.savez_compressed(place / "all.npz", imgs=drawing.draw_images(everything))
 
@@ -42,21 +48,20 @@ def whole(place: Path, rounds: int) -> Iterator[Result]:
                 f"dsprites, {clock.__name__}", jobs, rounds, clock=clock, warm=1, turning=False
             )
             for job in ("packed", "bytes", "prepare", "reuse"):
-                bar = BAR if clock is time.process_time else None
-                name = f"dsprites {job}, {clock.__name__}"
                 yield Result(
-                    name=name,
+                    name=f"dsprites {job}, {clock.__name__}",
                     ours=times[job],
                     peer=times["load"],
                     peer_name="np.load",
-                    bar=bar,
+                    bar=BAR if clock is time.process_time else None,
                     paired=True,
                 )
 
 
-def batch(rounds: int) -> Result:
+def time_batch(rounds: int) -> Result:
     """Against unpacking the same pictures from the packed array in memory."""
-    pictures, random = drawing.draw_packed(np.arange(drawing.N_IMAGES)), np.random.default_rng(0)
+    pictures = drawing.draw_packed(np.arange(drawing.N_IMAGES))
+    random = np.random.default_rng(0)
     numbers = cycle(random.integers(0, drawing.N_IMAGES, (1000, BATCH)))
     jobs = {
         "draw": lambda: drawing.draw_images(next(numbers)),
@@ -75,6 +80,6 @@ def batch(rounds: int) -> Result:
 
 
 def results(repeats: int | None) -> Iterator[Result]:
-    yield batch(repeats or 101)
+    yield time_batch(repeats or 101)
     with tempfile.TemporaryDirectory() as place:
-        yield from whole(Path(place), repeats or 3)
+        yield from time_whole(Path(place), repeats or 3)

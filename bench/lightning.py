@@ -1,4 +1,7 @@
-"""A whole Lightning run against a plain loop that does the same updates, evaluations and writes; both leave equal files."""
+"""A whole Lightning run against a plain loop that does the same updates, evaluations and writes.
+
+Both leave equal files.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 
 from bench.timing import Result, interleave
 from toyvit.config import RunConfig, learning_rate
-from toyvit.data.tasks import Batch, accuracy, build_task, loss, resolve_config
+from toyvit.data.task import Batch, accuracy, build_task, loss, resolve_config
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder
 from toyvit.train import fit
 from toyvit.train.datamodule import BatchStream
 from toyvit.train.module import build_optimizer
-from toyvit.train.snapshots import N_KEPT_STATES, plan_checkpoints, save_state
+from toyvit.train.snapshots import plan_checkpoints, plan_states
+from toyvit.train.states import TrainingState, save_state
 
 BAR = 1.10
-STEPS, CHECKPOINTS = 600, 100
+STEPS = 600
+CHECKPOINTS = 100
 
 
 def update(
@@ -33,31 +37,32 @@ def update(
     """One clipped update; its loss and gradient norm."""
     adam.zero_grad()
     value = loss(model(batch[0]), batch[1])
-    found = {"loss": value.item()}
     value.backward()
-    found["gradient_norm"] = torch.nn.utils.clip_grad_norm_(model.parameters(), clip).item()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
     adam.step()
-    return found
+    return {"loss": value.item(), "gradient_norm": norm.item()}
 
 
 class Bare:
     """Training as a plain loop, with the project's own model, data, optimiser and files."""
 
     def __init__(self, run: RunConfig, path: Path) -> None:
-        self.run, self.folder = run, RunFolder(path)
+        self.run = run
+        self.folder = RunFolder(path)
         self.folder.create(run)
-        self.model, made = ViT(run.model, seed=run.seeds.init), build_task(run.task)
-        self.adam, self.stream = build_optimizer(self.model, run.train), BatchStream(made, run)
-        self.frozen: Batch = made.eval_batch(
-            "validation", run.train.n_validation, run.seeds.measure
-        )
-        self.kept = {
-            round(run.train.steps * part / N_KEPT_STATES) for part in range(N_KEPT_STATES + 1)
-        }
+        self.model = ViT(run.model, seed=run.seeds.init)
+        self.adam = build_optimizer(self.model, run.train)
+
+        task = build_task(run.task)
+        self.stream = BatchStream(task, run)
+        n = run.train.n_validation
+        self.validation: Batch = task.eval_batch("validation", n, run.seeds.measure)
+        self.state_steps = plan_states(run.train.steps)
         self.lines: list[str] = []
 
     def train(self) -> None:
-        checkpoints, config = set(plan_checkpoints(self.run.train)), self.run.train
+        config = self.run.train
+        checkpoints = set(plan_checkpoints(config))
         self.keep(0)
         for step, batch in enumerate(self.stream, 1):
             for group in self.adam.param_groups:
@@ -71,12 +76,10 @@ class Bare:
 
     @torch.no_grad()
     def keep(self, step: int) -> None:
-        """Score the frozen batch, write the checkpoint, the metrics so far, and where it is due the state."""
-        logits = self.model.eval()(self.frozen.images)
-        scores = {
-            "loss": loss(logits, self.frozen.target).item(),
-            "accuracy": accuracy(logits, self.frozen.target).item(),
-        }
+        """Score the validation batch; write the checkpoint, the metrics, and a due state."""
+        logits = self.model.eval()(self.validation.images)
+        target = self.validation.target
+        scores = {"loss": loss(logits, target).item(), "accuracy": accuracy(logits, target).item()}
         self.model.train()
         self.folder.write_checkpoint(
             step, step * self.run.train.batch_size, self.model.state_dict(), scores
@@ -84,18 +87,16 @@ class Bare:
         with self.folder.metrics.open("a") as file:
             file.write("".join(self.lines))
         self.lines.clear()
-        if step in self.kept:
-            save_state(
-                self.folder, SimpleNamespace(step=step, model=self.model), self.adam, keep=True
-            )  # type: ignore[arg-type]
+        if step in self.state_steps:
+            state = TrainingState(step, self.model.state_dict(), self.adam.state_dict())
+            save_state(self.folder, state, keep=True)
 
 
-def same(one: Path, other: Path) -> None:
+def check_same(first: Path, second: Path) -> None:
     """Both runs wrote the same checkpoints, to the bit, and the same metrics."""
     for name in ("manifest.jsonl", "metrics.jsonl"):
-        assert (one / name).read_text() == (other / name).read_text(), (
-            f"{name} differs between {one} and {other}"
-        )
+        is_same = (first / name).read_text() == (second / name).read_text()
+        assert is_same, f"{name} differs between {first} and {second}"
 
 
 def results(repeats: int | None) -> Iterator[Result]:
@@ -105,13 +106,14 @@ def results(repeats: int | None) -> Iterator[Result]:
         replace(recipe, train=replace(recipe.train, steps=STEPS, checkpoints=spaced))
     )
     with tempfile.TemporaryDirectory() as place:
-        ours, plain = count(), count()
+        ours = count()
+        plain = count()
         jobs = {
             "lightning": lambda: fit(run, Path(place) / f"lightning-{next(ours)}", progress=False),
             "bare": lambda: Bare(run, Path(place) / f"bare-{next(plain)}").train(),
         }
         times = interleave("lightning", jobs, repeats or 9, warm=1)
-        same(Path(place) / "lightning-0", Path(place) / "bare-0")
+        check_same(Path(place) / "lightning-0", Path(place) / "bare-0")
     yield Result(
         name=f"induction {STEPS} steps {len(spaced)} checkpoints",
         ours=times["lightning"],

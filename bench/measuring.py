@@ -1,12 +1,13 @@
-"""Measuring one checkpoint with every analysis from one forward pass, against a forward pass for each analysis."""
+"""Measuring one checkpoint with every analysis from one forward pass, against one for each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from bench.timing import Result, interleave
 from toyvit.analyses import select_analyses
-from toyvit.data.tasks import build_task, resolve_config
+from toyvit.data.task import build_task, resolve_config
 from toyvit.measuring import run_analyses
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
@@ -14,18 +15,14 @@ from toyvit.recipes import RECIPES
 IMAGES = 256
 
 
-def timed(recipe: str, rounds: int) -> Result:
+def time_measuring(recipe: str, rounds: int) -> Result:
     run = resolve_config(RECIPES[recipe]())
-    batch, model = (
-        build_task(run.task).eval_batch("test", IMAGES, run.seeds.measure),
-        ViT(run.model),
-    )
+    batch = build_task(run.task).eval_batch("test", IMAGES, run.seeds.measure)
+    model = ViT(run.model)
     analyses = select_analyses(None, batch, model)
-    jobs = {"together": lambda: run_analyses(model, batch, analyses)}
-    jobs |= {
-        analysis.name: lambda one=analysis: run_analyses(model, batch, [one])
-        for analysis in analyses
-    }  # type: ignore[misc]
+    jobs = {"together": partial(run_analyses, model, batch, analyses)}
+    for analysis in analyses:
+        jobs[analysis.name] = partial(run_analyses, model, batch, [analysis])
     times = interleave(f"measuring {recipe}", jobs, rounds)
     together = times.pop("together")
     return Result(
@@ -39,4 +36,4 @@ def timed(recipe: str, rounds: int) -> Result:
 
 def results(repeats: int | None) -> Iterator[Result]:
     for recipe in ("induction", "digits"):
-        yield timed(recipe, repeats or 21)
+        yield time_measuring(recipe, repeats or 21)

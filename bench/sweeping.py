@@ -1,4 +1,7 @@
-"""A sweep with two worker processes against one, by the wall clock: from warm processes and an empty folder."""
+"""A sweep with two worker processes against one, by the wall clock.
+
+From warm processes and an empty folder.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from toyvit.sweeping import run_sweep
 RUNS = 4
 
 
-def once(jobs: int) -> None:
+def sweep_once(jobs: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         plan = {
@@ -26,7 +29,7 @@ def once(jobs: int) -> None:
 
 
 def results(repeats: int | None) -> Iterator[Result]:
-    jobs = {"two": lambda: once(2), "one": lambda: once(1)}
+    jobs = {"two": lambda: sweep_once(2), "one": lambda: sweep_once(1)}
     times = interleave(f"sweep of {RUNS} runs", jobs, repeats or 3, clock=time.perf_counter, warm=1)
     yield Result(
         name=f"sweep of {RUNS} runs, two workers (wall time)",

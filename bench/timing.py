@@ -1,4 +1,7 @@
-"""Interleaved timings, and what is read off them: medians, ratios with their quartiles, bars reached or not."""
+"""Interleaved timings, and what is read off them.
+
+Medians, ratios with their quartiles, bars reached or not.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ def interleave(
     warm: int = 2,
     turning: bool = True,
 ) -> Times:
-    """Milliseconds a call of each job in every round (default: CPU time). With `turning` every other round runs backwards."""
+    """Milliseconds a call of each job in every round (default: CPU time).
+
+    With `turning` every other round runs backwards.
+    """
     times: Times = {job: [] for job in jobs}
     for turn in tqdm(
         range(-warm, rounds), desc=name, unit="round", leave=False, dynamic_ncols=True
@@ -38,9 +44,11 @@ def interleave(
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One line of the table: milliseconds of ours and of a peer, round by round, and the bar that one of two numbers meets.
+    """One line of the table: milliseconds of ours and of a peer, round by round, and a bar.
 
-    `barred` says which: the ratio ours / peer, or the median of ours in milliseconds.
+    `barred` says which number is to meet it: the ratio ours / peer, or the median of ours in
+    milliseconds. `paired`: the ratio is the median within rounds (for long rounds, which drift),
+    not that of the medians.
     """
 
     name: str
@@ -50,7 +58,7 @@ class Result:
     floor: list[float] = field(default_factory=list)  # the least that any implementation needs
     bar: float | None = None
     barred: str = "ratio"
-    paired: bool = False  # the ratio is the median within rounds (for long rounds, which drift), not that of the medians
+    paired: bool = False
     details: Times = field(default_factory=dict)
 
     @property
@@ -73,19 +81,18 @@ class Result:
         return None if self.bar is None else measured <= self.bar
 
     def to_json(self) -> dict[str, Any]:
-        found = {"ratio": self.ratio, "ratio_quartiles": self.quartiles, "reached": self.reached}
+        verdict = {"ratio": self.ratio, "ratio_quartiles": self.quartiles, "reached": self.reached}
+        times = {"ours": self.ours, "peer": self.peer, "floor": self.floor}
         medians = {
-            f"{part}_median": statistics.median(values)
-            for part in ("ours", "peer", "floor")
-            if (values := getattr(self, part))
+            f"{name}_median": statistics.median(values) for name, values in times.items() if values
         }
-        return asdict(self) | found | medians
+        return asdict(self) | verdict | medians
 
 
 HEADER = ("name", "ours ms", "peer ms", "peer", "floor ms", "ratio (quartiles)", "bar", "reached")
 
 
-def cells(result: Result) -> tuple[str, ...]:
+def format_cells(result: Result) -> tuple[str, ...]:
     """One row of the table."""
     low, _, high = result.quartiles
     unit = "" if result.barred == "ratio" else " ms"
@@ -101,11 +108,12 @@ def cells(result: Result) -> tuple[str, ...]:
     )
 
 
-def table(results: list[Result]) -> str:
+def format_table(results: list[Result]) -> str:
     """All results, aligned."""
-    rows = [HEADER, *map(cells, results)]
+    rows = [HEADER, *map(format_cells, results)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    lines = []
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

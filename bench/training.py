@@ -1,4 +1,7 @@
-"""One training step against timm's VisionTransformer in the same bare loop, and against its matrix products alone."""
+"""One training step against timm's VisionTransformer in the same bare loop.
+
+And against its matrix products alone.
+"""
 
 from __future__ import annotations
 
@@ -69,16 +72,14 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool, **others: Any) -> None:
         super().__init__()
-        self.norm1, self.attn = (
-            nn.LayerNorm(dim),
-            Attention(dim, num_heads=num_heads, qkv_bias=qkv_bias),
-        )
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = Attention(dim, num_heads=num_heads, qkv_bias=qkv_bias)
 
     def forward(self, x: Tensor, *args: Any, **others: Any) -> Tensor:
         return x + self.attn(self.norm1(x))
 
 
-def from_timm(config: ModelConfig) -> VisionTransformer:
+def build_timm(config: ModelConfig) -> VisionTransformer:
     """timm's model of the same shape, with the same biases."""
     block: dict[str, Any] = {} if config.d_mlp else {"block_fn": AttentionBlock}
     return VisionTransformer(
@@ -95,7 +96,7 @@ def from_timm(config: ModelConfig) -> VisionTransformer:
     )
 
 
-def stepping(model: nn.Module, images: Tensor, target: Tensor) -> Callable[[], None]:
+def build_step(model: nn.Module, images: Tensor, target: Tensor) -> Callable[[], None]:
     """One update on a fixed batch: fused AdamW, cross-entropy, no clipping."""
     update = build_optimizer(model, TrainConfig())
 
@@ -107,14 +108,13 @@ def stepping(model: nn.Module, images: Tensor, target: Tensor) -> Callable[[], N
     return step
 
 
-def product(rows: int, inner: int, columns: int, *batch: int) -> Callable[[], object]:
+def build_product(rows: int, inner: int, columns: int, *batch: int) -> Callable[[], object]:
     """(rows x inner) times (inner x columns), and the two products of its backward pass."""
-    a, b = torch.randn(*batch, rows, inner), torch.randn(*batch, columns, inner).mT
-    out, left, right = (
-        torch.randn(*batch, rows, columns),
-        torch.empty(a.shape),
-        torch.empty(b.shape),
-    )
+    a = torch.randn(*batch, rows, inner)
+    b = torch.randn(*batch, columns, inner).mT
+    out = torch.randn(*batch, rows, columns)
+    left = torch.empty(a.shape)
+    right = torch.empty(b.shape)
     return lambda: (
         torch.matmul(a, b, out=out),
         torch.matmul(out, b.mT, out=left),
@@ -122,19 +122,22 @@ def product(rows: int, inner: int, columns: int, *batch: int) -> Callable[[], ob
     )
 
 
-def products(config: ModelConfig, n: int) -> Callable[[], None]:
-    """Every matrix product of a training step on n images, forwards and backwards, and nothing else."""
-    d, tokens, heads = config.d_model, n * config.n_tokens, n * config.n_heads
-    block = [product(tokens, d, 3 * d), product(tokens, d, d)]
-    block += [
-        product(config.n_tokens, *sizes, heads)
-        for sizes in ((config.d_head, config.n_tokens), (config.n_tokens, config.d_head))
+def build_products(config: ModelConfig, n: int) -> Callable[[], None]:
+    """Every matrix product of a training step on n images, forwards and backwards, and no more."""
+    d = config.d_model
+    tokens = n * config.n_tokens
+    heads = n * config.n_heads
+    block = [
+        build_product(tokens, d, 3 * d),
+        build_product(tokens, d, d),
+        build_product(config.n_tokens, config.d_head, config.n_tokens, heads),
+        build_product(config.n_tokens, config.n_tokens, config.d_head, heads),
     ]
     if config.d_mlp:
-        block += [product(tokens, d, config.d_mlp), product(tokens, config.d_mlp, d)]
+        block += [build_product(tokens, d, config.d_mlp), build_product(tokens, config.d_mlp, d)]
     ends = [
-        product(n * config.n_patches, config.d_patch, d),
-        product(n, d, config.stated("n_classes")),
+        build_product(n * config.n_patches, config.d_patch, d),
+        build_product(n, d, config.stated("n_classes")),
     ]
 
     def run() -> None:
@@ -147,14 +150,12 @@ def products(config: ModelConfig, n: int) -> Callable[[], None]:
 def results(repeats: int | None) -> Iterator[Result]:
     for name, (stated, n, steps) in CASES.items():
         config = replace(stated, n_channels=1, n_classes=CLASSES)
-        images, target = (
-            torch.randn(n, 1, *config.stated("image_size")),
-            torch.randint(0, CLASSES, (n,)),
-        )
+        images = torch.randn(n, 1, *config.stated("image_size"))
+        target = torch.randint(0, CLASSES, (n,))
         jobs = {
-            "ours": stepping(ViT(config), images, target),
-            "timm": stepping(from_timm(config), images, target),
-            "floor": products(config, n),
+            "ours": build_step(ViT(config), images, target),
+            "timm": build_step(build_timm(config), images, target),
+            "floor": build_products(config, n),
         }
         times = interleave(name, jobs, repeats or 61, steps)
         yield Result(

@@ -1,18 +1,58 @@
-"""Shapes in the package's signatures are checked while its tests run; each test process, and its children, has one thread."""
-
 import os
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is imported: tests run side by side
 
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.database import DirectoryBasedExampleDatabase, ReadOnlyDatabase
 from jaxtyping import install_import_hook
 
-install_import_hook(
-    [
-        "toyvit.model.vit",
-        "toyvit.circuits",
-        "toyvit.analyses",
-        "toyvit.stats",
-        "toyvit.dynamics.checkpoints",
-    ],
-    "beartype.beartype",
+# Every module with shapes in its signatures; tests/test_shapes.py holds the list to the tree.
+CHECKED = (
+    "toyvit.model",
+    "toyvit.clamps",
+    "toyvit.data.task",
+    "toyvit.instruments",
+    "toyvit.circuits",
+    "toyvit.analyses",
+    "toyvit.dynamics.checkpoints",
+    "toyvit.replications.superposition",
+    "toyvit.stats",
 )
+install_import_hook(list(CHECKED), "beartype.beartype")
+
+# Examples: the same every time; fresh ones, what fails kept (`make fuzz`); those kept alone
+# (tests/test_cases.py). A test that is derandomized or seeded reads no database, hence the third.
+cases = DirectoryBasedExampleDatabase(Path(__file__).parent / "cases")
+kept_alone = [Phase.explicit, Phase.reuse]
+settings.register_profile("test", derandomize=True, database=None, deadline=None)
+settings.register_profile("fuzz", database=cases, deadline=None)
+settings.register_profile(
+    "cases", database=ReadOnlyDatabase(cases), deadline=None, phases=kept_alone
+)
+settings.load_profile("test")
+
+
+def of_real_data(config: pytest.Config) -> bool:
+    """Whether the tests of the collected data itself were asked for; all others see stand-ins."""
+    return config.option.markexpr.split()[:1] == ["data"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not of_real_data(config):
+        from tests import standins
+
+        standins.use()
+    elif not Path(os.environ.get("TOYVIT_DATA", "nowhere")).is_dir():
+        raise pytest.UsageError(
+            "set TOYVIT_DATA to the folder of the real data: MNIST/raw, omniglot-py and dsprites"
+        )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of the real data run when they are asked for by name alone."""
+    if not of_real_data(config):
+        skipped = [item for item in items if item.get_closest_marker("data")]
+        items[:] = [item for item in items if item not in skipped]
+        config.hook.pytest_deselected(items=skipped)

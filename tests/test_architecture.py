@@ -14,7 +14,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "toyvit"
 RUNGS = (
-    ("errors", "config", "stats", "threads", "torchvision_guard"),
+    ("errors", "config", "stats", "threads", "torchvision_guard", "version"),
     ("model",),
     ("data",),
     ("recipes",),
@@ -41,6 +41,13 @@ ONLY = {
     "dill": set(),
     "cloudpickle": set(),
 }
+# Declarations stand beside the code of their room, and on the lowest rung.
+DECLARATIONS = re.compile(
+    r"data\.(__init__|question_configs|worlds\.__init__|worlds\.\w+\.(__init__|config))"
+)
+# Names, options and one-liners are read before anything heavy is: what these modules import is the
+# standard library and each other.
+LIGHT = re.compile(rf"errors|analyses\.names|config\..+|recipes\..+|{DECLARATIONS.pattern}")
 HARMLESS = {"pickle.UnpicklingError"}  # to refuse a damaged file one must catch what torch raises
 FORBIDDEN_CALLS = {"joblib.load", "pickle.load", "pickle.loads"}
 MODULES = {
@@ -58,24 +65,51 @@ def imports(tree: ast.AST, module: str) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            reference = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{reference}.{alias.name}" for alias in node.names)
+
+
+def find_module(name: str) -> str | None:
+    """The module of the package that a dotted name `toyvit.…` is, or is in."""
+    parts = name.split(".")[1:]
+    for end in range(len(parts), 0, -1):
+        module = ".".join(parts[:end])
+        if module in MODULES:
+            return module
+        if f"{module}.__init__" in MODULES:
+            return f"{module}.__init__"
+    return None
+
+
+def is_light(name: str) -> bool:
+    """Whether an imported name is of the standard library or of a light module."""
+    root = name.split(".")[0]
+    if root != "toyvit":
+        return root in sys.stdlib_module_names
+    module = find_module(name)
+    return module is not None and LIGHT.fullmatch(module) is not None
+
+
+def rung_of(module: str) -> int:
+    return 0 if DECLARATIONS.fullmatch(module) else RUNG.get(module.split(".")[0], 0)
 
 
 def problems(source: str, module: str) -> list[str]:
     """What a module does that it may not."""
     tree, room = ast.parse(source), module.split(".")[0]
     found = []
+    if LIGHT.fullmatch(module):
+        heavy = [name for name in imports(tree, module) if not is_light(name)]
+        found += [
+            f"{module} is read before anything heavy and may not import {name}" for name in heavy
+        ]
     for name in imports(tree, module):
         parts = name.split(".")
         if parts[0] == "toyvit":
             other = parts[1] if len(parts) > 1 and parts[1] in RUNG else None
-            climbs = other is not None and other != room and RUNG[other] >= RUNG.get(room, 0)
-            if (
-                climbs
-                and RUNG[other] == RUNG.get(room, 0)
-                and (RUNG[other] == 0 or (module, other) in SIDEWAYS)
-            ):
+            rung = rung_of(find_module(name) or parts[1]) if other else 0
+            climbs = other is not None and other != room and rung >= rung_of(module)
+            if climbs and rung == rung_of(module) and (rung == 0 or (module, other) in SIDEWAYS):
                 climbs = False
             if climbs and room != "__main__":
                 found.append(f"{module} may not import {name}")
@@ -103,7 +137,10 @@ def test_a_module_imports_from_lower_rungs_only(module):
 
 
 def unstated(roots: set[str]) -> set[str]:
-    """Imported packages that are foreign and that pyproject.toml does not name; the extra `dev` is not for the library."""
+    """Imported packages that are foreign and that pyproject.toml does not name.
+
+    The extra `dev` is not for the library.
+    """
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     extras = [
         line
@@ -143,7 +180,7 @@ def test_rooms_are_nouns():
 
 
 def test_training_guards_torchvision_before_lightning():
-    """Importing any module of the room runs its `__init__` first, and that imports the guard first."""
+    """Importing any module of the room runs its `__init__`, and that imports the guard first."""
     tree = ast.parse(MODULES["train.__init__"].read_text())
     assert next(imports(tree, "train.__init__")) == "toyvit.torchvision_guard"
 
@@ -157,19 +194,29 @@ def test_training_guards_torchvision_before_lightning():
         ("analyses.attention", "from toyvit import report"),
         ("analyses.attention", "from toyvit.train.fit import fit"),
         ("analyses.attention", "from ..measuring import measure"),
-        ("model.vit", "from toyvit.data.tasks import task"),
+        ("model.vit", "from toyvit.data.task import task"),
         ("model.forward", "from toyvit.clamps.patterns import apply_clamps"),
         ("measuring", "import pytorch_lightning as pl"),
         ("runs.table", "from matplotlib.figure import Figure"),
         ("train.fit", "from torch.utils.tensorboard import SummaryWriter"),
-        ("data.collected", "import torchvision"),
-        ("data.collected", "from torchvision.datasets import MNIST"),
+        ("data.own_arrays", "import torchvision"),
+        ("data.own_arrays", "from torchvision.datasets import MNIST"),
         ("runs.folder", "import pickle"),
         ("runs.folder", "from pickle import load"),
         ("runs.folder", "import numpy as np\nnp.load('x', allow_pickle=True)"),
         ("runs.folder", "torch.load('x', weights_only=False)"),
         ("runs.folder", "torch.load('x')"),
         ("runs.folder", "import joblib\njoblib.load('x')"),
+        ("config.run", "from toyvit.data.task import Task"),
+        ("config.run", "import numpy as np"),
+        ("recipes.induction", "from toyvit.data.worlds.glyphs.world import PairsWorld"),
+        ("data.worlds.__init__", "from toyvit.data.world import World"),
+        ("data.worlds.__init__", "def f():\n    import torch"),
+        ("data.worlds.glyphs.config", "import numpy as np"),
+        ("data.worlds.glyphs.config", "def f():\n    from scipy.special import ndtri"),
+        ("data.worlds.glyphs.config", "from toyvit.data.random import draw_bits"),
+        ("data.worlds.glyphs.config", "from .world import PairsWorld"),
+        ("data.question_configs", "from toyvit.data import task"),
     ],
 )
 def test_the_check_can_fail(module, source):
@@ -183,11 +230,14 @@ def test_the_check_can_fail(module, source):
             "analyses.attention",
             "from toyvit import stats\nfrom toyvit.analyses import norms\nimport torch",
         ),
-        ("data.tasks", "def f():\n    from toyvit.model import options"),
+        ("data.task", "def f():\n    from toyvit.model import options"),
         ("__main__", "def f():\n    from toyvit.report import draw"),
-        ("data.collected", "from toyvit.torchvision_guard import torchvision"),
+        ("data.own_arrays", "from toyvit.torchvision_guard import torchvision"),
         ("train.fit", "import pytorch_lightning as pl\nfrom pickle import UnpicklingError"),
         ("model.vit", "from . import choices"),
+        ("config.run", "from toyvit.data import worlds"),
+        ("data.worlds.omniglot.config", "from ..fewshot.config import FewshotConfig"),
+        ("data.worlds.glyphs.config", "from toyvit.config.tasks import TaskConfig\nimport math"),
     ],
 )
 def test_the_check_lets_good_sources_pass(module, source):

@@ -1,19 +1,23 @@
-"""The data cards: one for every data set, whole and true: checksum, factors, splits and naive scores are the generator's."""
+"""The data cards: one for every data set, whole and true.
+
+Checksum, factors, splits and scores of baselines are the generator's.
+"""
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
 from PIL import Image
 
 from toyvit.cli.overrides import apply_task_overrides
-from toyvit.data.cards import build_arrays, hash_samples, score_baselines
-from toyvit.data.questions import name_data_set
-from toyvit.data.tasks import WORLDS, Task, build_task
+from toyvit.data import worlds
+from toyvit.data.cards import list_pages, main
+from toyvit.data.exports import build_arrays, hash_samples, score_baselines
+from toyvit.data.task import Task, build_task
 from toyvit.recipes import RECIPES
 from toyvit.report.matplotlib_renderer import render
 from toyvit.report.previews import build_preview, draw_preview
@@ -23,12 +27,24 @@ SECTIONS = (
     "What.",
     "Where from.",
     "Splits",
-    "What a naive answer scores",
+    "What baselines score",
+    "What an export holds.",
     "Licence.",
     "To make it again.",
 )
-COLLECTED = ("mnist", "omniglot")  # their files are looked for under TOYVIT_DATA
-every_card = pytest.mark.parametrize("name", WORLDS)
+COLLECTED = ("mnist", "omniglot")
+every_card = pytest.mark.parametrize("name", worlds.NAMES)
+
+
+def genuine(name: str, options: str = "") -> ParameterSet:
+    """A card's parameters; where their numbers are those of collected pictures, only with the real data."""
+    collected = name in COLLECTED or any(word in options for word in COLLECTED)
+    return pytest.param(name, options, marks=[pytest.mark.data] * collected)
+
+
+every_card_and_its_data = pytest.mark.parametrize(
+    ("name", "options"), [genuine(name) for name in worlds.NAMES]
+)
 
 
 def card(name: str) -> str:
@@ -36,12 +52,7 @@ def card(name: str) -> str:
 
 
 def made(name: str, options: str = "") -> Task:
-    if (
-        name in COLLECTED or any(word in options for word in COLLECTED)
-    ) and "TOYVIT_DATA" not in os.environ:
-        pytest.skip("its files are looked for under TOYVIT_DATA")
-    default = WORLDS[name][0]()
-    return build_task(apply_task_overrides(default.config, options.split())) if options else default
+    return build_task(apply_task_overrides(worlds.find(name).default, options.split()))
 
 
 def rows(text: str) -> list[list[str]]:
@@ -54,8 +65,8 @@ def rows(text: str) -> list[list[str]]:
 
 
 def stated(name: str) -> dict[str, dict[str, str]]:
-    """The naive scores of a card, by the options of their column and their name."""
-    lines = card(name).split("**What a naive answer scores**")[1].split("**")[0]
+    """The scores of a card, by the options of their column and the baseline's name."""
+    lines = card(name).split("**What baselines score**")[1].split("**")[0]
     first, *rest = rows(lines.replace("| | default", "| - | default"))
     return {
         head.strip("`"): {line[0].strip("`"): line[column] for line in rest if line[column]}
@@ -65,9 +76,34 @@ def stated(name: str) -> dict[str, dict[str, str]]:
 
 
 def test_every_card_has_its_data_set():
-    assert {path.parent.name for path in CARDS.glob("*/README.md")} == set(WORLDS)
+    assert {path.parent.name for path in CARDS.glob("*/README.md")} == set(worlds.NAMES)
     index = (CARDS / "README.md").read_text()
-    assert all(f"]({name}/README.md)" in index for name in WORLDS)
+    assert all(f"]({name}/README.md)" in index for name in worlds.NAMES)
+
+
+def test_the_pages_are_those_written_beside_the_code():
+    """`python -m toyvit.data.cards` would change nothing."""
+    for path, text in list_pages(CARDS).items():
+        assert path.read_text() == text, path
+
+
+def test_cards_are_written_where_they_belong(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main() == 2
+    assert "has no README.md" in capsys.readouterr().err
+
+    (tmp_path / "datasets").mkdir()
+    index = (
+        "# Here\n\n| set | pictures | what it is for |\n|---|---|---|\n| an old | row | |\n\nend\n"
+    )
+    (tmp_path / "datasets/README.md").write_text(index)
+    assert main() == 0
+    for path, text in list_pages(CARDS).items():
+        if path != CARDS / "README.md":
+            assert (tmp_path / "datasets" / path.relative_to(CARDS)).read_text() == text
+    table = (tmp_path / "datasets/README.md").read_text()
+    assert table.startswith("# Here\n\n| set |") and table.endswith("|\n\nend\n")
+    assert table.count("\n| [") == len(worlds.NAMES) and "an old" not in table
 
 
 @every_card
@@ -91,19 +127,22 @@ def test_a_card_is_whole(name):
 
 @every_card
 def test_a_card_is_true(name):
-    world_task, text = made(name), card(name)
-    world = world_task.world
-    found = re.search(r"first 1,000 training samples: `([0-9a-f]{64})`", text)
-    assert found and found[1] == hash_samples(world_task)
+    world, text = made(name).world, card(name)
     for split in world.sizes:
         assert f"`{split}`" in text, split
     for factor, n_values in world.factors.items():
-        said = [" ".join(line[1:]) for line in rows(text) if f"`{factor}`" in line[0]]
-        assert len(said) == 1, factor
-        assert (f"0 to {n_values - 1}" if n_values < 2**62 else "63-bit key") in said[0], (
+        printed = [" ".join(line[1:]) for line in rows(text) if f"`{factor}`" in line[0]]
+        assert len(printed) == 1, factor
+        assert (f"0 to {n_values - 1}" if n_values < 2**62 else "63-bit key") in printed[0], (
             factor,
             n_values,
         )
+
+
+@every_card_and_its_data
+def test_the_checksum_of_a_card_is_true(name, options):
+    stated_one = re.search(r"first 1,000 training samples: `([0-9a-f]{64})`", card(name))
+    assert stated_one and stated_one[1] == hash_samples(made(name, options))
 
 
 def check_scores(name: str, options: str) -> None:
@@ -112,41 +151,46 @@ def check_scores(name: str, options: str) -> None:
 
 
 @pytest.mark.slow
-@every_card
-def test_the_naive_scores_of_a_card_are_what_its_command_prints(name):
-    check_scores(name, "")
+@every_card_and_its_data
+def test_the_scores_of_a_card_are_what_its_command_prints(name, options):
+    check_scores(name, options)
+
+
+OTHER_FORMS = [
+    genuine(name, head) for name in worlds.NAMES for head in stated(name) if head != "default"
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [(name, head) for name in WORLDS for head in stated(name) if head != "default"],
-)
-def test_the_naive_scores_of_other_forms_are_true_too(name, options):
+@pytest.mark.parametrize(("name", "options"), OTHER_FORMS)
+def test_the_scores_of_other_forms_are_true_too(name, options):
     check_scores(name, options)
 
 
 @every_card
 def test_what_an_export_holds_is_written_down(name):
-    """Each array is named: what probes read in the line of the set, what the picture was drawn from there or in the card."""
+    """Each array is named: answer and what probes read in a section of the card, factors anywhere.
+
+    What many sets have is named on the page on exports.
+    """
     exports, text = (CARDS / "exports.md").read_text(), card(name)
-    (line,) = (
-        line for line in rows(exports.split("| set | answer |")[1]) if f"`{name}`" in line[0]
-    )
-    found, world_task = build_arrays(made(name), "train", 4), made(name)
-    for array in found:
+    section = text.split("**What an export holds.**")[1].split("\n\n")[0]
+    for array in build_arrays(made(name), "train", 4):
         kind, _, what = array.partition("_")
         if kind == "world":
             assert f"`{what}`" in text or f"`{array}`" in exports, array
         elif array != "images":
-            assert f"`{array}`" in " ".join(line), array
-    assert f" {world_task.n_classes}" in line[1]
+            assert f"`{array}`" in section, array
+    assert f" {made(name).n_classes}" in section.split(".")[0].split("Probes")[0]
 
 
 @pytest.mark.slow
 @every_card
 def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
-    """White is +1, black is -1 (0 where nothing is below), each picture has its target; the file kept is this one and small."""
+    """White is +1, black is -1 (0 where nothing is below), each picture has its target.
+
+    The file kept is this one and small.
+    """
     world_task = made(name)
     rows = build_preview(world_task).blocks[0].panels
     batch = world_task.draw_batch(0, "train", range(4))
@@ -171,10 +215,18 @@ def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
             assert " ".join(words) == (
                 world_task.class_names[int(target)] if world_task.class_names else str(int(target))
             )
-    kept, again = CARDS / name / "preview.png", draw_preview(world_task, tmp_path / "preview.png")
-    assert kept.stat().st_size < 50_000
+
+
+@pytest.mark.slow
+@every_card_and_its_data
+def test_the_preview_of_a_card_is_kept_and_small(name, options, tmp_path):
+    saved, again = (
+        CARDS / name / "preview.png",
+        draw_preview(made(name, options), tmp_path / "preview.png"),
+    )
+    assert saved.stat().st_size < 50_000
     old, new = (
-        np.asarray(Image.open(path).convert("L").resize((90, 60)), float) for path in (kept, again)
+        np.asarray(Image.open(path).convert("L").resize((90, 60)), float) for path in (saved, again)
     )
     assert abs(old - new).mean() < 4  # fonts differ from place to place, other pictures by far more
 
@@ -182,6 +234,4 @@ def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_is_told_its_data_set(recipe):
     config = RECIPES[recipe]().task
-    name = name_data_set(config)
-    if name not in COLLECTED or "TOYVIT_DATA" in os.environ:
-        assert made(name).world.name == build_task(config).world.name
+    assert made(config.data_set).world.name == build_task(config).world.name

@@ -1,14 +1,17 @@
-"""Samples are pure functions of (seed, split, index); the naive predictors score what is known of them."""
+"""Baselines score what is known of them; MNIST's files are found, or their absence is told."""
 
-import os
+import shutil
 
 import numpy as np
 import pytest
 
+from tests import standins
 from toyvit.config import InductionConfig
-from toyvit.data.collected import Mnist
-from toyvit.data.tasks import build_task
+from toyvit.data.files import MNIST_FILES
+from toyvit.data.task import build_task
+from toyvit.data.worlds.mnist.world import Mnist
 from toyvit.errors import BadInput
+from toyvit.torchvision_guard import torchvision
 
 
 @pytest.mark.parametrize(
@@ -22,23 +25,32 @@ def test_bag_of_labels(rows, n_labels, accuracy, loss):
     assert found["loss.bag_of_labels"] == pytest.approx(loss, abs=0.01)
 
 
-@pytest.mark.skipif("TOYVIT_DATA" not in os.environ, reason="MNIST is looked for under TOYVIT_DATA")
-def test_mnist_is_found_and_damage_is_refused(tmp_path, monkeypatch):
+@pytest.mark.data
+def test_mnist_is_the_genuine_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    digits = Mnist().known["class"][-10_000:]
+    assert np.bincount(digits).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def test_mnist_is_found_unpacked_and_damage_is_refused(tmp_path, monkeypatch):
+    given = tmp_path / "given/MNIST/raw"
+    given.mkdir(parents=True)
+    for archive in (standins.FOLDER / "MNIST/raw").glob("*.gz"):
+        shutil.copyfile(archive, given / archive.name)
+    archives = [(f"{name}.gz", packed) for name, (_, packed) in MNIST_FILES.items()]
+    monkeypatch.setattr(
+        torchvision.datasets.MNIST, "resources", archives
+    )  # it has checksums of its own
+    monkeypatch.setenv("TOYVIT_DATA", str(tmp_path / "given"))
+    monkeypatch.chdir(tmp_path)
+
     world = Mnist()
     assert world.sizes == {"train": 55000, "validation": 5000, "test": 10000}
-    assert np.bincount(world.known["class"][world.splits["test"]]).tolist() == [
-        980,
-        1135,
-        1032,
-        1010,
-        982,
-        892,
-        958,
-        1028,
-        974,
-        1009,
-    ]
+    images, labels = standins.digits(np.random.default_rng(0))
+    assert np.array_equal(world.images[..., 0], images) and np.array_equal(
+        world.known["class"], labels
+    )
+
     file = tmp_path / "datasets/mnist/MNIST/raw/t10k-labels-idx1-ubyte"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1

@@ -1,4 +1,7 @@
-"""dSprites are drawn from their factors, bit for bit as documented, and kept whole or not at all."""
+"""dSprites are drawn from their factors, bit for bit as documented.
+
+They are kept whole or not at all.
+"""
 
 import math
 import os
@@ -25,11 +28,14 @@ def small(tmp_path, monkeypatch):
     monkeypatch.delenv("TOYVIT_DATA", raising=False)
     monkeypatch.setattr(drawing, "N_IMAGES", 5000)
     yield tmp_path / "datasets/dsprites"
-    drawing._kept.cache_clear()
+    drawing._load_official.cache_clear()
 
 
 def write_official(folder, monkeypatch, n=5000):
-    """A small npz made like the authors', that counts as theirs; its metadata is a pickle that must not be read."""
+    """A small npz made like the authors', that counts as theirs.
+
+    Its metadata is a pickle that must not be read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / drawing.OFFICIAL
     np.savez_compressed(
@@ -38,7 +44,7 @@ def write_official(folder, monkeypatch, n=5000):
         imgs=1 - drawing.unpack_bits(drawing.draw_packed(np.arange(n))),
     )
     monkeypatch.setattr(drawing, "OFFICIAL_MD5", drawing.files.hash_md5(path))
-    drawing._kept.cache_clear()
+    drawing._load_official.cache_clear()
     return path
 
 
@@ -101,9 +107,7 @@ def test_pictures_are_those_of_a_slow_rasteriser():
         assert np.array_equal(image, slow_image(number)), number
 
 
-@pytest.mark.skipif(
-    "TOYVIT_DATA" not in os.environ, reason="genuine pictures are looked for under TOYVIT_DATA"
-)
+@pytest.mark.data
 def test_genuine_pictures_are_reproduced():
     with np.load(Path(os.environ["TOYVIT_DATA"]) / "dsprites/dsprites_downsampled.npz") as file:
         genuine, numbers = file["imgs"], file["original_dataset_indices"]
@@ -111,7 +115,8 @@ def test_genuine_pictures_are_reproduced():
     drawn = drawing.draw_images(numbers)
     wrong = (drawn != genuine.reshape(-1, 64, 64)).sum((1, 2))
     print(
-        f"{(wrong == 0).sum()} of {len(wrong)} genuine pictures reproduced, at most {wrong.max()} pixels off"
+        f"{(wrong == 0).sum()} of {len(wrong)} genuine pictures reproduced, "
+        f"at most {wrong.max()} pixels off"
     )
     assert (wrong == 0).mean() >= 0.9998 and wrong.max() <= 1
     for lit in (np.flatnonzero(drawn.any(axes)) for axes in ((0, 1), (0, 2))):
@@ -279,7 +284,7 @@ def test_an_official_file_of_another_shape_is_refused(small, monkeypatch):
 
 @pytest.mark.slow
 def test_the_whole_set():
-    """As drawn it reaches one pixel further and one smaller than the genuine pictures that were at hand."""
+    """As drawn it reaches one pixel further and one smaller than the genuine pictures at hand."""
     pictures = drawing.draw_packed(np.arange(N))
     assert len(np.unique(pictures.view(f"V{drawing.N_BYTES}"))) == 715_706
     area = np.bitwise_count(pictures.view(np.uint64)).sum(1)

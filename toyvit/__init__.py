@@ -1,3 +1,71 @@
-"""ToyViT: a training and circuits lab for tiny vision transformers."""
+"""ToyViT: a training and circuits lab for tiny vision transformers.
 
-__version__ = "0.1.0"
+The names below are imported when they are first used, so that `import toyvit` costs next to
+nothing:
+
+>>> import toyvit
+>>> toyvit.ModelConfig(n_layers=1).d_head
+64
+
+`dir(toyvit)` lists them; `toyvit/__init__.pyi` says the same to editors and type checkers.
+"""
+
+from importlib import import_module
+
+from toyvit.version import VERSION
+
+__version__ = VERSION
+
+# Every public name, by the module that defines it.
+PUBLIC = {
+    "toyvit.analyses.analysis": ("Analysis", "Axis", "Quantity", "Tagged"),
+    "toyvit.analyses.registry": ("ANALYSES",),
+    "toyvit.circuits.circuit": ("Circuit", "load_circuit"),
+    "toyvit.circuits.edges": ("acdc", "eap"),
+    "toyvit.circuits.evaluate": ("CircuitEvaluator", "draw_random_circuits"),
+    "toyvit.circuits.graph": ("build_graph", "cache_nodes", "patch_path", "run_edges"),
+    "toyvit.circuits.pairs": ("PatchingPairs", "class_pairs", "counterfactual_pairs"),
+    "toyvit.circuits.patching": (
+        "connect_tokens",
+        "patch_activations",
+        "run_attention_knockout",
+    ),
+    "toyvit.circuits.search": ("find_circuit", "find_smallest", "fit_tuned_lens"),
+    "toyvit.config": ("Clamp", "ModelConfig", "RunConfig", "Seeds", "TrainConfig"),
+    "toyvit.config.extensions": ("register",),
+    "toyvit.data.task": ("Batch", "Retrieval", "Task", "accuracy", "build_task"),
+    "toyvit.data.worlds": ("WorldEntry",),
+    "toyvit.dynamics.edge_lifetimes": ("compare_steps", "date_edges", "pivot_edge_scores"),
+    "toyvit.dynamics.transitions": ("Transition", "detect", "order_events"),
+    "toyvit.errors": ("BadInput", "Diverged", "Stopped"),
+    "toyvit.instruments.attribution": ("attribute_components", "attribute_sources"),
+    "toyvit.instruments.lenses": ("apply_logit_lens", "stack_residuals"),
+    "toyvit.measuring": ("measure",),
+    "toyvit.model.forward": ("ablate_heads", "run_from", "run_model", "trace"),
+    "toyvit.model.mappings.timm": ("convert_from_timm", "convert_to_timm"),
+    "toyvit.model.sites": ("list_sites", "select_sites"),
+    "toyvit.model.taps": ("editing", "recording", "replacing"),
+    "toyvit.model.vit": ("ViT",),
+    "toyvit.recipes": ("RECIPES",),
+    "toyvit.report": ("FIGURES",),
+    "toyvit.runs.folder": ("find_runs",),
+    "toyvit.runs.handle": ("Run", "load_baselines", "load_table"),
+    "toyvit.runs.table": ("select_curve",),
+    "toyvit.sweeping": ("run_sweep",),
+    "toyvit.train.fit": ("fit",),
+    "toyvit.train.replay": ("replay",),
+}
+MODULES = {name: module for module, names in PUBLIC.items() for name in names}
+__all__ = sorted(MODULES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in MODULES:
+        raise AttributeError(f"module 'toyvit' has no attribute {name!r}")
+    value = getattr(import_module(MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *MODULES])

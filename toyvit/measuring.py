@@ -7,18 +7,18 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from toyvit.analyses import Analysis, explain_skipped, select_analyses
+from toyvit.analyses.analysis import Measures, split_key
+from toyvit.analyses.registry import name_version
 from toyvit.clamps.patterns import apply_clamps, needs_retrieval
 from toyvit.config import RunConfig
 from toyvit.data.baselines import fit_baselines
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.forward import trace
@@ -51,17 +51,27 @@ class MeasureReport:
     diverged: dict[str, list[int]] = field(default_factory=dict)
 
 
-def run_analyses(model: ViT, batch: Batch, analyses: Sequence[Analysis]) -> dict[str, list[Row]]:
-    """Rows of each analysis at one checkpoint, from one shared forward pass."""
-    sites = {site for analysis in analyses for site in analysis.sites}
-    cache = trace(model, batch.images, sorted(sites)) if sites else {}
-    rows: dict[str, list[Row]] = {}
-    for analysis in analyses:
-        rows[analysis.name] = []
-        for quantity, value in analysis.measure(model, batch, cache).items():
-            axes = analysis.axes[quantity.split("[")[0]]
-            rows[analysis.name] += build_rows(quantity, value, axes)
+def list_rows(analysis: Analysis, measures: Measures) -> list[Row]:
+    """The rows of what an analysis has measured; ValueError for what its row does not declare."""
+    rows = []
+    for key, value in measures.items():
+        quantity, tags = split_key(key)
+        if quantity not in analysis.quantities:
+            raise ValueError(f"{analysis.name} measures {quantity!r}, which it does not declare")
+        rows += build_rows(quantity, value, analysis.quantities[quantity].axes, tags)
     return rows
+
+
+def run_analyses(model: ViT, batch: Batch, analyses: Sequence[Analysis]) -> dict[str, list[Row]]:
+    """Rows of each analysis at one checkpoint, by its name, from one shared forward pass."""
+    sites: set[str] = set()
+    for analysis in analyses:
+        sites |= set(analysis.sites)
+    cache = trace(model, batch.images, sorted(sites)) if sites else {}
+    return {
+        analysis.name: list_rows(analysis, analysis.measure(model, batch, cache))
+        for analysis in analyses
+    }
 
 
 def evaluation_id(config: RunConfig, split: str, batch: Batch) -> str:
@@ -101,47 +111,34 @@ def measure(
     if jobs < 1:
         raise BadInput(f"--jobs must be at least 1, got {jobs}")
     run = Run.open(run)
-    clamps = run.config.train.clamps
     batch = _without_counterfactuals(run.config, run.batch(split, images))
 
     # What cannot be measured is refused here, before anything is written.
-    model = apply_clamps(ViT(run.config.model), clamps, run.config.train.steps, batch.retrieval)
+    clamps = run.config.train.clamps
+    last = run.config.train.steps
+    model = apply_clamps(ViT(run.config.model), clamps, last, batch.retrieval)
     selected = select_analyses(analyses, batch, model)
     unfit = explain_skipped(batch, model) if analyses is None else {}
-    _select_steps(run, steps, skip_corrupt)
+    measurer = RunMeasurer(run, batch, split, selected, steps, skip_corrupt)
+    measurer.select_steps()
 
-    identity = evaluation_id(run.config, split, batch)
-    computed = 0
-    done_before: int | None = None
-    skipped: dict[str, str] = {}
-    with MeasureTable(run.folder) as results:
-        if not results.has_baselines(identity):
-            baselines = {**run.task.baselines(batch), **fit_baselines(run.config.task)}
-            results.write_baselines(identity, baselines)
+    with MeasureTable(run.folder) as table:
+        measurer.write_baselines(table)
+        done = measurer.count_finished(table)
         while True:
-            live = follow and run.folder.is_locked()
+            is_live = follow and run.folder.is_locked()
             if follow:
                 run.refresh()
-            wanted, bad = _select_steps(run, steps, skip_corrupt)
-            skipped |= bad
-            cells = _plan_cells(run, wanted, selected, identity)
-            finished = results.list_done()
-            if done_before is None:
-                done_before = sum(cell in finished for row in cells.values() for cell in row)
-            todo = _select_missing(run, cells, finished, skipped)
-            for row in _compute(run, todo, batch, jobs, progress):
-                for cell, numbers in row:
-                    results.write(cell, split, len(batch.target), numbers)
-                    computed += 1
-            if not live:
+            measurer.write_missing(table, jobs, progress)
+            if not is_live:
                 break
             time.sleep(1)
-        diverged = _find_diverged(results, [cell for row in cells.values() for cell in row])
+        diverged = measurer.find_diverged(table)
 
     return MeasureReport(
-        computed=computed,
-        done=done_before,
-        skipped=skipped,
+        computed=measurer.computed,
+        done=done,
+        skipped=measurer.skipped,
         unfit=unfit,
         clamps=clamps,
         diverged=diverged,
@@ -155,100 +152,152 @@ def _without_counterfactuals(config: RunConfig, batch: Batch) -> Batch:
     return batch
 
 
-def _select_steps(
-    run: Run, steps: Sequence[int] | None, skip: bool
-) -> tuple[list[int], dict[str, str]]:
-    """The steps asked for, and the bad files among them; BadInput unless `skip` allows them."""
-    run.check_step(None)
-    wanted = run.steps if steps is None else [run.check_step(step) for step in steps]
-    bad = {}
-    for step in wanted:
-        entry = run.entries[step]
-        if problem := run.folder.find_problem(entry):
-            bad[entry.file] = problem
-    if bad and not skip:
-        name, problem = next(iter(bad.items()))
-        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        path = run.folder.checkpoints / name
-        raise BadInput(f"checkpoint {path} {problem}{more}: --skip-corrupt measures the rest")
-    return wanted, bad
+class RunMeasurer:
+    """What is to be measured of a run, and what came of it: see `MeasureReport`."""
 
+    def __init__(
+        self,
+        run: Run,
+        batch: Batch,
+        split: str,
+        analyses: list[Analysis],
+        steps: Sequence[int] | None,
+        skip_corrupt: bool,
+    ) -> None:
+        self.run = run
+        self.batch = batch
+        self.split = split
+        self.analyses = analyses
+        self.steps = steps
+        self.skip_corrupt = skip_corrupt
+        self.identity = evaluation_id(run.config, split, batch)
+        self.selected_steps: list[int] = []
+        self.computed = 0
+        self.skipped: dict[str, str] = {}
 
-def _plan_cells(
-    run: Run, steps: Sequence[int], analyses: Sequence[Analysis], identity: str
-) -> dict[int, list[Cell]]:
-    """The cells of each step: one an analysis."""
-    cells = {}
-    for step in steps:
-        sha256 = run.entries[step].sha256
-        cells[step] = [
-            Cell(step, sha256, analysis.name, analysis.version, identity) for analysis in analyses
+    def select_steps(self) -> None:
+        """Look up the steps asked for; bad files among them are skipped, or else BadInput."""
+        run = self.run
+        run.check_step(None)
+        wanted = run.steps if self.steps is None else [run.check_step(step) for step in self.steps]
+        bad = {}
+        for step in wanted:
+            entry = run.entries[step]
+            if problem := run.folder.find_problem(entry):
+                bad[entry.file] = problem
+
+        if bad and not self.skip_corrupt:
+            name, problem = next(iter(bad.items()))
+            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+            path = run.folder.checkpoints / name
+            raise BadInput(f"checkpoint {path} {problem}{more}: --skip-corrupt measures the rest")
+        self.skipped |= bad
+        self.selected_steps = wanted
+
+    def list_cells(self, step: int) -> list[Cell]:
+        """The cells of a step: one an analysis."""
+        sha256 = self.run.entries[step].sha256
+        return [
+            Cell(step, sha256, analysis.name, name_version(analysis), self.identity)
+            for analysis in self.analyses
         ]
-    return cells
 
+    def write_baselines(self, table: MeasureTable) -> None:
+        """What predictors that know less score on these pictures, once."""
+        if not table.has_baselines(self.identity):
+            baselines = self.run.task.baselines(self.batch)
+            table.write_baselines(
+                self.identity, {**baselines, **fit_baselines(self.run.config.task)}
+            )
 
-def _select_missing(
-    run: Run, cells: dict[int, list[Cell]], finished: set[Cell], skipped: dict[str, str]
-) -> list[Todo]:
-    """The cells that are not finished, by step, but for bad checkpoints."""
-    todo = []
-    for step, row in cells.items():
-        missing = [cell for cell in row if cell not in finished]
-        if missing and run.entries[step].file not in skipped:
-            todo.append((step, missing))
-    return todo
+    def count_finished(self, table: MeasureTable) -> int:
+        """How many of the cells are in the table."""
+        finished = table.list_done()
+        n = 0
+        for step in self.selected_steps:
+            n += sum(cell in finished for cell in self.list_cells(step))
+        return n
 
+    def write_missing(self, table: MeasureTable, jobs: int, progress: bool) -> None:
+        """Measure and write the cells that are not finished."""
+        self.select_steps()
+        finished = table.list_done()
+        todo: list[Todo] = []
+        for step in self.selected_steps:
+            missing = [cell for cell in self.list_cells(step) if cell not in finished]
+            if missing and self.run.entries[step].file not in self.skipped:
+                todo.append((step, missing))
 
-def _find_diverged(results: MeasureTable, cells: list[Cell]) -> dict[str, list[int]]:
-    """Steps at which a sampler diverged, by analysis."""
-    diverged = results.cells_where("diverged").intersection(cells)
-    places = sorted((cell.analysis, cell.step) for cell in diverged)
-    return {name: [step for _, step in rows] for name, rows in groupby(places, key=itemgetter(0))}
+        for rows_of_cells in _compute(self, todo, jobs, progress):
+            for cell, rows in rows_of_cells:
+                table.write(cell, self.split, len(self.batch.target), rows)
+                self.computed += 1
+
+    def find_diverged(self, table: MeasureTable) -> dict[str, list[int]]:
+        """Steps asked for at which a sampler diverged, by analysis."""
+        diverged = table.cells_where("diverged")
+        steps: dict[str, list[int]] = {}
+        for step in self.selected_steps:
+            for cell in self.list_cells(step):
+                if cell in diverged:
+                    steps.setdefault(cell.analysis, []).append(step)
+        return dict(sorted(steps.items()))
 
 
 def _compute(
-    run: Run, todo: list[Todo], batch: Batch, jobs: int, progress: bool
+    measurer: RunMeasurer, todo: list[Todo], jobs: int, progress: bool
 ) -> Iterator[Computed]:
     """Finished cells, checkpoint by checkpoint, as workers hand them in; the caller writes them."""
     bar = tqdm(
         total=len(todo),
-        desc=f"measure {run.name}",
+        desc=f"measure {measurer.run.name}",
         unit="checkpoint",
         disable=not progress or not todo,
         mininterval=0.5,
     )
-    n_workers = min(jobs, len(todo))
+
     with bar:
-        if n_workers <= 1:
-            measurer = CheckpointMeasurer(run, batch)
-            for step, cells in todo:
-                yield measurer(step, cells)
-                bar.update()
-            return
-        shares = [todo[place : place + SHARE] for place in range(0, len(todo), SHARE)]
-        parallel = Parallel(n_jobs=n_workers, return_as="generator", inner_max_num_threads=1)
-        for share in parallel(delayed(_compute_share)(run, share, batch) for share in shares):
-            for row in share:
-                yield row
-                bar.update()
+        for computed in _compute_on_workers(measurer, todo, min(jobs, len(todo))):
+            yield computed
+            bar.update()
+
+
+def _compute_on_workers(
+    measurer: RunMeasurer, todo: list[Todo], n_workers: int
+) -> Iterator[Computed]:
+    job = (measurer.run, measurer.batch, measurer.analyses)
+    if n_workers <= 1:
+        measure_checkpoint = CheckpointMeasurer(*job)
+        for step, cells in todo:
+            yield measure_checkpoint(step, cells)
+        return
+
+    shares = [todo[place : place + SHARE] for place in range(0, len(todo), SHARE)]
+    parallel = Parallel(n_jobs=n_workers, return_as="generator", inner_max_num_threads=1)
+    for computed in parallel(delayed(_compute_share)(share, *job) for share in shares):
+        yield from computed
 
 
 @use_one_thread()
-def _compute_share(run: Run, todo: list[Todo], batch: Batch) -> list[Computed]:
-    measurer = CheckpointMeasurer(run, batch)
-    return [measurer(step, cells) for step, cells in todo]
+def _compute_share(
+    todo: list[Todo], run: Run, batch: Batch, analyses: list[Analysis]
+) -> list[Computed]:
+    measure_checkpoint = CheckpointMeasurer(run, batch, analyses)
+    return [measure_checkpoint(step, cells) for step, cells in todo]
 
 
 class CheckpointMeasurer:
     """One model, loaded again for each checkpoint."""
 
-    def __init__(self, run: Run, batch: Batch) -> None:
+    def __init__(self, run: Run, batch: Batch, analyses: list[Analysis]) -> None:
         self.run = run
         self.batch = batch
+        self.analyses = {analysis.name: analysis for analysis in analyses}
         self.bare = ViT(run.config.model)
 
     def __call__(self, step: int, cells: list[Cell]) -> Computed:
+        """The rows of these cells of one checkpoint."""
         model = self.run.model(step, self.batch, into=self.bare)
-        names = [cell.analysis for cell in cells]
-        rows = run_analyses(model, self.batch, select_analyses(names, self.batch, model))
+        wanted = [self.analyses[cell.analysis] for cell in cells]
+        rows = run_analyses(model, self.batch, wanted)
         return [(cell, rows[cell.analysis]) for cell in cells]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,23 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from toyvit.analyses import select_analyses
-from toyvit.clamps.weights import check_clamps
+from toyvit.clamps.weight_clamps import check_clamps
 from toyvit.config import RunConfig, find_rate_changes, list_differences
-from toyvit.data.tasks import build_task, resolve_config
-from toyvit.dynamics.transitions import detect_in_curve
+from toyvit.config.extensions import Extension, install, list_extensions
+from toyvit.data.task import build_task, resolve_config
+from toyvit.dynamics.transitions import detect_in_curve, find_first_step
 from toyvit.errors import BadInput, Diverged
 from toyvit.measuring import measure
 from toyvit.model import ViT
 from toyvit.runs.folder import RunFolder, write_atomically
-from toyvit.runs.handle import load_baselines, load_table
-from toyvit.runs.table import select_main_rows
+from toyvit.runs.handle import Run
 from toyvit.train import fit
 from toyvit.train.snapshots import plan_checkpoints
 
 SEEDS = ("seeds.init", "seeds.data")  # fields in which the runs of one setting differ
 TABLE = "sweep.csv"
-Work = tuple[str, RunConfig, Mapping[str, Any]]  # path, run, options of `measure`
+Options = Mapping[str, Any]  # options of `measure`
+Work = tuple[RunFolder, RunConfig, Options]
 
 
 def run_sweep(
@@ -38,25 +39,50 @@ def run_sweep(
     progress: bool = True,
     **measuring: Any,
 ) -> pd.DataFrame:
-    """Train and measure every run of a plan, and write what they came to into `folder/sweep.csv`; see `gather_table`.
+    """Train and measure every run of a plan; what they came to, also in `folder/sweep.csv`.
 
-    Runs go to `jobs` processes, or to the workers of a Dask cluster that see the same files. A run that is finished is not
-    trained or measured again, one that was stopped goes on; so a sweep that was killed goes on when it is called again.
-    A run that diverges is noted and the others go on. `measuring` are options of `measure`; performance is always measured.
-    Settings that cannot be are refused before anything is trained.
+    See `train_plan` and `gather_table`.
+    """
+    runs = train_plan(
+        plan, jobs=jobs, cluster=cluster, label=folder.name if progress else None, **measuring
+    )
+    frame = gather_table(runs)
+    write_table(frame, folder)
+    return frame
+
+
+def write_table(frame: pd.DataFrame, folder: Path) -> Path:
+    """The table of a sweep as `folder/sweep.csv`."""
+    file = folder / TABLE
+    write_atomically(file, frame.to_csv(index=False).encode())
+    return file
+
+
+def train_plan(
+    plan: Mapping[Path, RunConfig],
+    *,
+    jobs: int = 1,
+    cluster: str | None = None,
+    label: str | None = None,
+    **measuring: Any,
+) -> list[Run]:
+    """Train and measure every run of a plan; the opened runs, in its order.
+
+    Runs go to `jobs` processes, or to the workers of a Dask cluster that see the same files. A run
+    that is finished is not trained or measured again, one that was stopped goes on; so a sweep that
+    was killed goes on when it is called again. A run that diverges is noted and the others go on.
+    `measuring` are options of `measure`; performance is always measured. Settings that cannot be
+    are refused before anything is trained. With a `label` there is a progress bar.
     """
     if measuring.get("analyses") is not None:
         measuring["analyses"] = list(dict.fromkeys(["performance", *measuring["analyses"]]))
-    check_plan(plan, **measuring)
-    work: list[Work] = [(str(path), run, measuring) for path, run in plan.items()]
-    finished = _on_cluster(cluster, work) if cluster else _here(jobs, work)
-    for _ in tqdm(
-        finished, total=len(work), desc=f"sweep {folder.name}", unit="run", disable=not progress
-    ):
-        pass
-    frame = gather_table(list(plan))
-    write_atomically(folder / TABLE, frame.to_csv(index=False).encode())
-    return frame
+    folders = check_plan(plan, **measuring)
+    work: list[Work] = [(folders[path], config, measuring) for path, config in plan.items()]
+    finished = _run_on_cluster(cluster, work) if cluster else _run_here(jobs, work)
+
+    bar = tqdm(finished, total=len(work), desc=f"sweep {label}", unit="run", disable=label is None)
+    runs = {run.path.absolute(): run for run in bar}
+    return [runs[path.absolute()] for path in plan]
 
 
 def check_plan(
@@ -65,58 +91,76 @@ def check_plan(
     analyses: list[str] | None = None,
     images: int = 512,
     split: str = "test",
-) -> None:
-    """BadInput for several recipes, a run that cannot be, a folder with another config, or an analysis that is not allowed."""
-    check_same_recipe(plan)
+) -> dict[Path, RunFolder]:
+    """The folders of a plan, or BadInput that says what cannot be.
+
+    That is several recipes, a run that cannot be, a folder with another config, or an analysis that
+    is not allowed.
+    """
+    check_same_recipe(plan.values())
     if images < 2:
         raise BadInput(f"--images must be at least 2, got {images}")
-    seen = set()
-    for path, given in plan.items():
-        run, folder = resolve_config(given), RunFolder(path)
-        plan_checkpoints(run.train)
-        check_clamps(run)
-        if folder.config_file.exists():
-            folder.check_same(run)
-        if (run.task, run.model) not in seen:
-            seen.add((run.task, run.model))
-            select_analyses(
-                analyses,
-                build_task(run.task).eval_batch(split, images, run.seeds.measure),
-                ViT(run.model),
-            )
+
+    folders = {path: RunFolder(path) for path in plan}
+    checked = set()
+    for path, stated in plan.items():
+        config = resolve_config(stated)
+        plan_checkpoints(config.train)
+        check_clamps(config)
+        if folders[path].config_file.exists():
+            folders[path].check_same(config)
+        if (config.task, config.model) not in checked:
+            checked.add((config.task, config.model))
+            batch = build_task(config.task).eval_batch(split, images, config.seeds.measure)
+            select_analyses(analyses, batch, ViT(config.model))
+    return folders
 
 
-def check_same_recipe(plan: Mapping[Path, RunConfig]) -> None:
+def check_same_recipe(configs: Iterable[RunConfig]) -> None:
     """BadInput unless all runs are of one recipe."""
-    recipes = sorted({run.recipe for run in plan.values()})
+    recipes = sorted({config.recipe for config in configs})
     if len(recipes) > 1:
-        raise BadInput(
-            f"runs of different recipes are not gathered into one table: {', '.join(recipes)}"
-        )
+        names = ", ".join(recipes)
+        raise BadInput(f"runs of different recipes are not gathered into one table: {names}")
 
 
-def run_one(path: str, run: RunConfig, measuring: Mapping[str, Any]) -> str:
-    """Train and measure one run, going on where it was."""
+def run_one(folder: RunFolder, config: RunConfig, measuring: Options) -> Run:
+    """Train and measure one run, going on where it was; one that diverges is not measured."""
     try:
-        fit(run, path, resume=True, progress=False)
+        fit(config, folder, resume=True, progress=False)
     except Diverged:
-        return path
-    measure(path, progress=False, **measuring)
-    return path
+        return Run(folder)
+    run = Run(folder)
+    measure(run, progress=False, **measuring)
+    return run
 
 
-def _here(jobs: int, work: list[Work]) -> Iterator[str]:
-    n = min(jobs, len(work))
-    if n <= 1:
+def _run_in_worker(
+    extensions: Iterable[Extension], folder: RunFolder, config: RunConfig, measuring: Options
+) -> Run:
+    """`run_one` where another process works: it may not know what this one has registered."""
+    install(extensions)
+    return run_one(folder, config, measuring)
+
+
+def _run_here(jobs: int, work: list[Work]) -> Iterator[Run]:
+    """The runs as they finish, in this process or in several of this machine."""
+    n_workers = min(jobs, len(work))
+    if n_workers <= 1:
         return (run_one(*arguments) for arguments in work)
     parallel = Parallel(
-        n_jobs=n, return_as="generator_unordered", inner_max_num_threads=1, batch_size=1
+        n_jobs=n_workers, return_as="generator_unordered", inner_max_num_threads=1, batch_size=1
     )
-    return iter(parallel(delayed(run_one)(*arguments) for arguments in work))
+    return iter(
+        parallel(delayed(_run_in_worker)(list_extensions(), *arguments) for arguments in work)
+    )
 
 
-def _on_cluster(address: str, work: list[Work]) -> Iterator[str]:
-    """Futures of a Dask cluster as they finish; what a lost worker had is done again by another, from where it was."""
+def _run_on_cluster(address: str, work: list[Work]) -> Iterator[Run]:
+    """The runs as the workers of a Dask cluster finish them.
+
+    What a lost worker had is done again by another, from where it was.
+    """
     try:
         from distributed import Client, as_completed
     except ImportError:
@@ -124,78 +168,79 @@ def _on_cluster(address: str, work: list[Work]) -> Iterator[str]:
     try:
         client = Client(address, timeout="10s")
     except (OSError, ValueError) as error:
-        raise BadInput(
-            f"no Dask cluster answers at {address}: {str(error).splitlines()[0]}"
-        ) from None
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"no Dask cluster answers at {address}: {reason}") from None
 
-    def finished() -> Iterator[str]:
+    def collect() -> Iterator[Run]:
+        known = list_extensions()
         with client:
             futures = [
-                client.submit(run_one, path, run, measuring, pure=False, retries=2)
-                for path, run, measuring in work
+                client.submit(_run_in_worker, known, *arguments, pure=False, retries=2)
+                for arguments in work
             ]
-            yield from (future.result() for future in as_completed(futures))
+            for future in as_completed(futures):
+                yield future.result()
 
-    return finished()
+    return collect()
 
 
-def gather_table(paths: list[Path]) -> pd.DataFrame:
-    """One row a run: its seed, the fields in which the runs differ, its status, and what its accuracy came to.
+def gather_table(runs: Sequence[Run | Path | str]) -> pd.DataFrame:
+    """One row a run: its seed, the fields in which the runs differ, and what it came to.
 
-    Columns: run, seed, the fields that differ, status, accuracy and loss (last step, test), and, where the detector
-    finds a transition in the accuracy, onset, end and width; they are missing where it finds none, where it may not judge, and
-    where the change comes as the learning rate changes. Where the task has naive predictors, half_loss is the first checkpoint
-    with at most half of the loss of the best of them.
+    Columns: run, seed, the fields that differ, status, accuracy and loss (last step, test), and,
+    where the detector finds a transition in the accuracy, onset, end and width; they are missing
+    where it finds none, where it may not judge, and where the change comes as the learning rate
+    changes. Where the task has naive predictors, half_loss is the first checkpoint with at most
+    half of the loss of the best of them.
     """
-    runs = {path: RunFolder(path).check_exists().read_config() for path in paths}
-    check_same_recipe(runs)
-    first = next(iter(runs.values()))
-    varied = sorted(
-        {line.split(":")[0] for run in runs.values() for line in list_differences(first, run)}
-        - set(SEEDS)
-    )
-    return pd.DataFrame([_row(path, run, varied) for path, run in runs.items()])
+    opened = [Run.open(run) for run in runs]
+    check_same_recipe(run.config for run in opened)
+    varied = _list_varied([run.config for run in opened])
+    return pd.DataFrame([_summarize_run(run, varied) for run in opened])
 
 
-def _row(path: Path, run: RunConfig, varied: list[str]) -> dict[str, Any]:
-    fields = {name: _field(run, name) for name in varied}
-    row = {
-        "run": path.name,
-        "seed": run.seeds.init,
-        **fields,
-        "status": RunFolder(path).read_status(),
-    }
+def _list_varied(configs: Sequence[RunConfig]) -> list[str]:
+    """The fields, but for the seeds, in which some config differs from the first."""
+    varied = set()
+    for config in configs:
+        varied |= {line.split(":")[0] for line in list_differences(configs[0], config)}
+    return sorted(varied - set(SEEDS))
+
+
+def _summarize_run(run: Run, varied: Sequence[str]) -> dict[str, Any]:
+    fields = {name: _get_field(run.config, name) for name in varied}
+    row = {"run": run.name, "seed": run.config.seeds.init, **fields, "status": run.status}
     if row["status"] != "finished":
         return row
-    frame = select_main_rows(load_table(path))
-    for name in ("accuracy", "loss"):
-        values = frame[
-            (frame["analysis"] == "performance") & (frame["quantity"] == name)
-        ].set_index("step")["value"]
-        if not len(values):
-            continue
-        row[name] = values.iloc[-1]
-        if name == "accuracy" and (change := detect_in_curve(values, find_rate_changes(run.train))):
+
+    accuracy = run.curve("performance", "accuracy")
+    if len(accuracy):
+        row["accuracy"] = accuracy.iloc[-1]
+        change = detect_in_curve(accuracy, find_rate_changes(run.config.train))
+        if change:
             row |= {"onset": change.onset, "end": change.end, "width": change.width}
-        if name == "loss" and (level := halve_best_baseline(load_baselines(path))) is not None:
-            row["half_loss"] = find_first_at_most(values, level)
+
+    loss = run.curve("performance", "loss")
+    if len(loss):
+        row["loss"] = loss.iloc[-1]
+        level = halve_best_baseline(run.baselines)
+        if level is not None:
+            row["half_loss"] = find_first_step(loss <= level)
     return row
 
 
-def halve_best_baseline(naive: Mapping[str, float]) -> float | None:
-    """Half of the smallest loss of a naive predictor, nats; None where there is none."""
-    losses = [value for name, value in naive.items() if name.startswith("loss.")]
+def halve_best_baseline(baselines: Mapping[str, float]) -> float | None:
+    """Half of the smallest loss of a naive predictor, nats; None where there is none.
+
+    >>> halve_best_baseline({"loss.uniform": 1.6, "loss.bag_of_labels": 0.6, "accuracy.bag": 0.2})
+    0.3
+    """
+    losses = [value for name, value in baselines.items() if name.startswith("loss.")]
     return min(losses) / 2 if losses else None
 
 
-def find_first_at_most(values: pd.Series, level: float) -> int | None:
-    """The first step at which a curve over steps is at or below a level; None where it never is."""
-    below = values.index[values <= level]
-    return int(below[0]) if len(below) else None
-
-
-def _field(run: RunConfig, name: str) -> Any:
-    value: Any = run.to_json()
+def _get_field(config: RunConfig, name: str) -> Any:
+    value: Any = config.to_json()
     for part in name.split("."):
         value = value[part]
     return value

@@ -10,7 +10,14 @@ import torch
 
 @contextmanager
 def use_one_thread() -> Iterator[None]:
-    """torch on one thread within a block or, as a decorator, a function; then on as many as before."""
+    """torch on one thread within a block, and after it on as many as before.
+
+    As a decorator: within a function.
+
+    >>> with use_one_thread():
+    ...     torch.get_num_threads()
+    1
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

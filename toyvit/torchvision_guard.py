@@ -1,18 +1,17 @@
 """Import torchvision beside a CPU-only torch, where the wheel's compiled operators cannot load.
 
-The torchvision wheel on the package index for Linux is built for CUDA. Beside a CPU build of torch its
-import fails with "operator torchvision::nms does not exist", and takes pytorch_lightning down with it.
-Modules that need either import this one first. Only on that message are the two missing schemas declared;
-where the compiled part works this module does nothing but import torchvision.
+The torchvision wheel on the package index for Linux is built for CUDA. Beside a CPU build of torch
+its import fails with "operator torchvision::nms does not exist", and takes pytorch_lightning down
+with it. Modules that need either import this one first. Only on that message are the two missing
+schemas declared; where the compiled part works this module does nothing but import torchvision.
 """
 
 import sys
 
 import torch
 
-_declared: list[
-    torch.library.Library
-] = []  # a library's definitions live as long as the object does
+# A library's definitions live as long as the object does.
+_declared: list[torch.library.Library] = []
 
 try:
     import torchvision

@@ -1,4 +1,4 @@
-"""Attention geometry: truths and nulls on planted patterns, laws on random ones, with and without CLS and registers."""
+"""Attention geometry: truths and nulls on planted patterns, laws on random ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.analyses.planted import behind, model_for, one_hot, random, traced, uniform
 from toyvit.analyses import attention
 
-few = settings(deadline=None, derandomize=True, max_examples=25)
+few = settings(max_examples=25)
 grids = st.tuples(st.integers(1, 5), st.integers(1, 5))
 prefixes = pytest.mark.parametrize("n_prefix", [0, 1, 3])
 

@@ -1,4 +1,4 @@
-"""Lens, attribution, flow, patching and edges as measures: they sum up, agree with each other, and find nothing in nothing."""
+"""Lens, attribution, knock-out, patching, edges: they sum up, agree, find nothing in nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from tests.analyses.planted import OPTIONS, model_for, one_hot, traced, uniform
 from toyvit.analyses import ANALYSES, attention, circuits, lens
+from toyvit.analyses.analysis import Tagged
 from toyvit.circuits.graph import build_graph
 from toyvit.circuits.pairs import counterfactual_pairs
 from toyvit.circuits.patching import (
@@ -17,8 +18,7 @@ from toyvit.circuits.patching import (
     run_attention_knockout,
     select_tokens,
 )
-from toyvit.data.task import score_class_baselines
-from toyvit.data.tasks import loss
+from toyvit.data.task import loss, score_class_baselines
 from toyvit.model.forward import run_model, trace
 from toyvit.model.taps import editing
 
@@ -50,7 +50,10 @@ def test_the_lens_ends_at_the_model_s_answer(name, options):
 
 
 def test_a_layer_that_does_nothing_decides_nothing():
-    """Truth: where the last block writes nothing, the answer is final before it; null: the embedding alone knows less."""
+    """Truth: where the last block writes nothing, the answer is final before it.
+
+    Null: the embedding alone knows less.
+    """
     model, batch = model_for("classify", n_registers=1)
     with torch.no_grad():
         model.blocks[1].attn.out.weight.zero_()
@@ -65,7 +68,10 @@ def test_a_layer_that_does_nothing_decides_nothing():
 
 
 def test_segmentation_of_a_lens_that_knows_the_mask():
-    """Truth: a model whose every layer says the label of each patch; null: one that says background only."""
+    """Truth: a model whose every layer says the label of each patch.
+
+    Null: one that says background only.
+    """
     model, batch = model_for("objects", norm="none", d_model=16)
     n = model.config.n_prefix
     one = torch.nn.functional.one_hot(batch.target, 16).float()
@@ -104,7 +110,7 @@ def test_object_shares_sum_to_1_and_planted_patterns_are_theirs(n_prefix):
 
 @pytest.mark.parametrize("n_prefix", [0, 2])
 def test_connections_between_objects(n_prefix):
-    """Truth: every connection from a patch that shows an object to a patch is one of the three, and none is two."""
+    """Truth: every connection from a patch of an object to a patch is just one of the three."""
     objects = torch.tensor([[0, 1, 1, 2, 0], [0, 0, 0, 0, 0]])
     edges = connect_objects(objects, n_prefix)
     named = {
@@ -120,7 +126,10 @@ def test_connections_between_objects(n_prefix):
 
 
 def test_flow_between_objects_is_the_pattern_without_them():
-    """Truth: as if those weights were taken out by hand; null: with one object a picture there is no other one."""
+    """Truth: as if those weights were taken out by hand.
+
+    Null: with one object a picture there is no other one.
+    """
     model, batch = model_for("objects")
     assert batch.objects is not None
     seen = trace(model, batch.images)
@@ -134,7 +143,7 @@ def test_flow_between_objects_is_the_pattern_without_them():
         run_model(model, batch.images, editing({"blocks.0.attn.attn_scores": without})),
         batch.target,
     )
-    cost = found["loss_rise[key_group=background,query_group=object]"][0]
+    cost = found[Tagged("loss_rise", key_group="background", query_group="object")][0]
     assert (
         torch.allclose(cost, by_hand - loss(seen["logits"], batch.target), atol=1e-6)
         and cost.abs() > 1e-5
@@ -142,7 +151,7 @@ def test_flow_between_objects_is_the_pattern_without_them():
     alone = replace(batch, objects=(batch.objects > 0).long())
     assert (
         circuits.measure_attention_knockout(model, alone, seen)[
-            "loss_rise[key_group=other,query_group=object]"
+            Tagged("loss_rise", key_group="other", query_group="object")
         ]
         == 0
     ).all()
@@ -154,9 +163,9 @@ def test_flow_is_what_blocking_costs(options):
     model, batch = model_for("classify", **OPTIONS[options], readout="cls")
     found = circuits.measure_attention_knockout(model, batch, trace(model, batch.images))
     last = model.config.n_layers - 1
-    assert found["loss_rise[key_group=cls,query_group=patches]"][last] == 0
-    assert found["loss_rise[key_group=patches,query_group=patches]"][last] == 0
-    assert found["loss_rise[key_group=patches,query_group=cls]"][last].abs() > 1e-4
+    assert found[Tagged("loss_rise", key_group="cls", query_group="patches")][last] == 0
+    assert found[Tagged("loss_rise", key_group="patches", query_group="patches")][last] == 0
+    assert found[Tagged("loss_rise", key_group="patches", query_group="cls")][last].abs() > 1e-4
     assert all(value.isfinite().all() for value in found.values())
 
 
@@ -174,25 +183,33 @@ def test_with_every_layer_blocked_only_the_label_prior_is_left():
 
 
 def test_patching_and_edges_see_only_what_a_counterfactual_changes():
-    """Another query changes the last cell alone: under the causal mask earlier tokens and their edges are exactly 0."""
+    """Another query changes the last cell alone.
+
+    Under the causal mask earlier tokens and their edges are exactly 0.
+    """
     model, batch = model_for("induction 4x4", cls_token=False, mask="causal")
     found = circuits.measure_patching(model, batch, {})
     for change in batch.counterfactuals:
-        assert found[f"patched_head[change={change},direction=noise]"].shape == (2, 2, 16)
-    assert found["patched_head[change=query,direction=denoise]"][:, :, :-1].abs().max() == 0
-    assert found["patched_stream[change=query,direction=denoise]"][:, -1].tolist() == pytest.approx(
-        [1, 1], abs=1e-4
+        assert found[Tagged("patched_head", change=change, direction="noise")].shape == (2, 2, 16)
+    assert (
+        found[Tagged("patched_head", change="query", direction="denoise")][:, :, :-1].abs().max()
+        == 0
     )
+    assert found[Tagged("patched_stream", change="query", direction="denoise")][
+        :, -1
+    ].tolist() == pytest.approx([1, 1], abs=1e-4)
     scores = circuits.measure_edges(model, batch, {})
     pairs = counterfactual_pairs(batch, "query", 64)
     logits = run_model(model, pairs.clean)
     clean = (logits.gather(1, pairs.answer[:, None]) - logits.gather(1, pairs.foil[:, None])).mean()
-    assert torch.allclose(scores["clean[change=query]"], clean)
+    assert torch.allclose(scores[Tagged("clean", change="query")], clean)
     edges = {
-        quantity: value
-        for quantity, value in scores.items()
-        if quantity.startswith("edge_score[change=query")
+        key["edge"]: value
+        for key, value in scores.items()
+        if key.quantity == "edge_score" and key["change"] == "query"
     }
     assert len(edges) == int(build_graph(model.config).allowed.sum())
-    out = sum(value for quantity, value in edges.items() if "edge=input->" in quantity)
-    assert torch.allclose(out, scores["corrupt[change=query]"] - clean, rtol=0.2, atol=0.02)
+    out = sum(value for edge, value in edges.items() if edge.startswith("input->"))
+    assert torch.allclose(
+        out, scores[Tagged("corrupt", change="query")] - clean, rtol=0.2, atol=0.02
+    )

@@ -1,4 +1,4 @@
-"""Composition of heads: rank-one heads, orthogonal subspaces, random heads, and the gain that the later norm applies."""
+"""Composition of heads: rank one, orthogonal, random, and the gain that the later norm applies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch.nn.functional import cosine_similarity
 
 from tests.analyses.planted import model_for, traced
 from toyvit.analyses import induction
+from toyvit.model.vit import HeadWeights
 
 D = 64
 
@@ -17,9 +18,9 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def heads(width: int, n: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def heads(width: int, n: int, seed: int) -> HeadWeights:
     q, k, v = draw(3, n, D, width, seed=seed)
-    return q, k, v, draw(n, width, D, seed=seed + 1)
+    return HeadWeights(q, k, v, draw(n, width, D, seed=seed + 1))
 
 
 def test_rank_one_heads_give_an_absolute_cosine():
@@ -32,10 +33,11 @@ def test_rank_one_heads_give_an_absolute_cosine():
 
 @pytest.mark.parametrize("part", range(3))
 def test_orthogonal_subspaces_do_not_compose(part):
-    early, late = heads(8, 2, 0), [tensor.clone() for tensor in heads(8, 2, 7)]
-    early[3][:, :, : D // 2] = 0
+    early = heads(8, 2, 0)
+    late = heads(8, 2, 7)
+    early.o[:, :, : D // 2] = 0
     late[part][:, D // 2 :] = 0
-    found = induction.score_composition(early, tuple(late), None)
+    found = induction.score_composition(early, late, None)
     assert found["qkv"[part]].abs().max() < 1e-6
     assert min(found[kind].min() for kind in "qkv" if kind != "qkv"[part]) > 0.05
 
@@ -53,14 +55,16 @@ def test_the_score_lies_between_0_and_1_and_knows_no_scale():
     early, late = heads(8, 2, 0), heads(8, 2, 7)
     found = induction.score_composition(early, late, None)
     scaled = induction.score_composition(
-        tuple(3 * part for part in early), tuple(0.1 * part for part in late), None
+        HeadWeights(*(3 * part for part in early)),
+        HeadWeights(*(0.1 * part for part in late)),
+        None,
     )
     for kind in "qkv":
         assert torch.allclose(found[kind], scaled[kind], atol=1e-6)
         assert found[kind].min() > 0 and found[kind].max() <= 1
     same = draw(1, D, 8, seed=5)
     basis = torch.linalg.qr(same[0]).Q[None]
-    whole = (basis, basis, basis, basis.transpose(1, 2))
+    whole = HeadWeights(basis, basis, basis, basis.transpose(1, 2))
     assert induction.score_composition(whole, whole, None)["v"].item() == pytest.approx(
         8**-0.5, abs=1e-5
     )
@@ -68,11 +72,9 @@ def test_the_score_lies_between_0_and_1_and_knows_no_scale():
 
 def test_the_gain_is_folded_into_what_the_later_head_reads():
     early, late, gain = heads(8, 2, 0), heads(8, 3, 7), draw(D, seed=9)
-    folded = (*(gain[:, None] * part for part in late[:3]), late[3])
-    with_gain, by_hand = (
-        induction.score_composition(early, late, gain),
-        induction.score_composition(early, folded, None),
-    )
+    folded = HeadWeights(*(gain[:, None] * part for part in late[:3]), late.o)
+    with_gain = induction.score_composition(early, late, gain)
+    by_hand = induction.score_composition(early, folded, None)
     assert all(torch.allclose(with_gain[kind], by_hand[kind], atol=1e-6) for kind in "qkv")
     assert torch.allclose(
         induction.score_composition(early, late, torch.ones(D))["q"],

@@ -1,4 +1,4 @@
-"""Progress measures of modular addition on logits and embeddings built by hand, and on random ones."""
+"""Progress measures of modular addition, on tables built by hand and on random ones."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tests.analyses.planted import OPTIONS, model_for
 from tests.laws.worlds import CONFIGS, MADE
 from toyvit.analyses import ANALYSES, fourier
+from toyvit.analyses.analysis import Tagged
 from toyvit.config import AdditionConfig
-from toyvit.data.tasks import loss
+from toyvit.data.task import loss
 
 ADDITIONS = [name for name, config in CONFIGS.items() if isinstance(config, AdditionConfig)]
 
@@ -43,10 +44,13 @@ def noise(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(p=st.integers(3, 24), data=st.data())
 def test_trigonometric_logits(p, data):
-    """All of the variance is in their frequencies; restricted they are the same, excluded nothing is left."""
+    """All of the variance is in their frequencies.
+
+    Restricted they are the same, excluded nothing is left.
+    """
     frequencies = data.draw(st.lists(st.integers(1, p // 2), min_size=1, unique=True))
     logits = trigonometric(p, frequencies) + noise(p)  # and a bias for each label
     keys = chosen(p, frequencies)
@@ -58,7 +62,7 @@ def test_trigonometric_logits(p, data):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(p=st.integers(3, 16), seed=st.integers(0, 99))
 def test_what_is_kept_and_what_is_taken_out_add_up(p, seed):
     logits, keys = noise(p * p, p, seed=seed), noise(p // 2, seed=seed) > 0
@@ -72,7 +76,10 @@ def test_what_is_kept_and_what_is_taken_out_add_up(p, seed):
 
 @pytest.mark.parametrize("name", ADDITIONS)
 def test_losses_of_trigonometric_logits(name):
-    """Truth: restricted is the loss as it is, excluded is chance. Null, other frequencies: the other way round."""
+    """Truth: restricted is the loss as it is, excluded is chance.
+
+    Null, other frequencies: the other way round.
+    """
     operand_table = grid_of(name)
     p = math.isqrt(len(operand_table.target))
     logits = trigonometric(p, [1, 3])
@@ -82,17 +89,20 @@ def test_losses_of_trigonometric_logits(name):
     for side, rows in (("train", operand_table.trained), ("test", ~operand_table.trained)):
         own = loss(logits[rows], operand_table.target[rows]).item()
         assert own < 0.9 * math.log(p)
-        assert right[f"restricted_loss[pairs={side}]"] == pytest.approx(own)
-        assert right[f"excluded_loss[pairs={side}]"] == pytest.approx(math.log(p))
-        assert wrong[f"restricted_loss[pairs={side}]"] == pytest.approx(math.log(p))
-        assert wrong[f"excluded_loss[pairs={side}]"] == pytest.approx(own)
+        assert right[Tagged("restricted_loss", pairs=side)] == pytest.approx(own)
+        assert right[Tagged("excluded_loss", pairs=side)] == pytest.approx(math.log(p))
+        assert wrong[Tagged("restricted_loss", pairs=side)] == pytest.approx(math.log(p))
+        assert wrong[Tagged("excluded_loss", pairs=side)] == pytest.approx(own)
     assert right["restricted_alone"] == pytest.approx(
         loss(logits[~operand_table.trained], operand_table.target[~operand_table.trained]).item()
     )
 
 
 def test_a_table_learned_by_heart_on_some_pairs_is_left_alone_where_it_is_random():
-    """Random logits: each frequency has 2 / (p^2 - 1) of the variance, none is key, and nothing is taken out."""
+    """Random logits: each frequency has 2 / (p^2 - 1) of the variance, and none is key.
+
+    Nothing is taken out.
+    """
     p = 37
     logits = noise(p * p, p)
     assert fourier.wave_power(logits).mean() == pytest.approx(2 / (p * p - 1), rel=0.1)
@@ -103,7 +113,10 @@ def test_a_table_learned_by_heart_on_some_pairs_is_left_alone_where_it_is_random
 
 
 def test_a_table_learned_by_heart_lends_its_answers_to_other_pairs():
-    """Right on the pairs trained on, silent on all others: yet their restricted loss falls; alone it is chance."""
+    """Right on the pairs trained on, silent on all others: yet their restricted loss falls.
+
+    Alone it is chance.
+    """
     operand_table = MADE["addition"].eval_batch("test", 2, 0).operand_table
     p = math.isqrt(len(operand_table.target))
     logits = (
@@ -113,7 +126,7 @@ def test_a_table_learned_by_heart_lends_its_answers_to_other_pairs():
     )
     keys = fourier.find_key_frequencies(logits)
     found = fourier.score_losses(logits, operand_table, keys)
-    assert keys.all() and found["restricted_loss[pairs=test]"] < 0.2
+    assert keys.all() and found[Tagged("restricted_loss", pairs="test")] < 0.2
     assert found["restricted_alone"] == pytest.approx(math.log(p))
 
 
@@ -139,7 +152,10 @@ def test_gini():
 
 @pytest.mark.parametrize("p", [12, 37])
 def test_embeddings(p):
-    """A pure cosine has one frequency, in whatever features; random rows have all, equally: Gini under 0.1."""
+    """A pure cosine has one frequency, in whatever features.
+
+    Random rows have all, equally: Gini under 0.1.
+    """
     waves = (2 * math.pi * 5 / p * torch.arange(p).double()).cos()[:, None] * noise(1, 64) + noise(
         1, 64, seed=1
     )
@@ -165,7 +181,7 @@ def test_the_analysis_looks_at_all_pairs_whatever_the_batch(name, options):
     assert all(torch.equal(found[key], again[key]) for key in found)
     assert all(value.dtype == torch.double for value in found.values())
     assert found["key_share"] == pytest.approx(found["power"][found["is_key"] > 0].sum().item())
-    assert ANALYSES["fourier"].missing(model, replace(batch, operand_table=None)) == [
+    assert ANALYSES["fourier"].list_missing(model, replace(batch, operand_table=None)) == [
         "all pairs of an addition"
     ]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.analyses.planted import OPTIONS, model_for, traced
 from toyvit import stats
 from toyvit.analyses import geometry
+from toyvit.analyses.analysis import Tagged
 
 
 def normal(*size, seed=0):
@@ -23,14 +24,14 @@ def rotation(n, seed=0):
 
 
 def with_variances(variances, n=400, seed=0):
-    """Samples whose covariance has exactly these eigenvalues, in directions of no axis, around some mean."""
+    """Samples whose covariance has these eigenvalues, in directions of no axis, around a mean."""
     d = len(variances)
     x = normal(n, d, seed=seed)
     white = torch.linalg.qr(x - x.mean(0)).Q * math.sqrt(n - 1)
     return white * torch.as_tensor(variances, dtype=torch.double).sqrt() @ rotation(d, seed) + 5
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rank=st.integers(1, 12), scale=st.floats(1e-2, 1e2), seed=st.integers(0, 9))
 def test_planted_ranks(rank, scale, seed):
     """n equal directions among 12 are n, whatever their scale, rotation and mean."""
@@ -91,7 +92,7 @@ def biased(x, y):
     return ((x.T @ y).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())).item()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(n=st.integers(4, 30), d=st.integers(1, 9), seed=st.integers(0, 99), scale=st.floats(0.1, 10))
 def test_cka_is_the_published_form_and_does_not_see_rotations(n, d, seed, scale):
     x, y = normal(n, d, seed=seed) + 3, normal(n, 4, seed=seed + 1)
@@ -127,7 +128,10 @@ def test_what_does_not_vary_has_no_cka():
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_representations_planted_in_the_stream(options):
-    """Layer l has l + 1 directions in its patches; the first two layers' images are alike up to rotation, the last is noise."""
+    """Layer l has l + 1 directions in its patches.
+
+    The first two layers' images are alike up to rotation, the last is noise.
+    """
     model, batch = model_for("induction 4x4", n=40, **OPTIONS[options])
     seen, config = traced(model, batch), model.config
     sites = [
@@ -143,20 +147,20 @@ def test_representations_planted_in_the_stream(options):
         )
         seen[site] = torch.cat([torch.full((n, prefix, width), 2.0), planted], 1)
     found = geometry.measure_geometry(model, batch, seen)
-    assert found["effective_rank[group=patches]"] == pytest.approx(
+    assert found[Tagged("effective_rank", group="patches")] == pytest.approx(
         [layer + 1 for layer in range(len(sites))], rel=1e-2
     )
-    matrix = found["cka[group=patches]"]
+    matrix = found[Tagged("cka", group="patches")]
     assert matrix.diagonal() == pytest.approx([1] * len(sites))
     assert matrix.fill_diagonal_(0).abs().max() < 0.25
-    assert ("cka[group=cls]" in found) == config.cls_token
+    assert (Tagged("cka", group="cls") in found) == config.cls_token
     if config.cls_token:
         assert (
-            found["effective_rank[group=cls]"].isnan().all()
-            and found["cka[group=cls]"].isnan().all()
+            found[Tagged("effective_rank", group="cls")].isnan().all()
+            and found[Tagged("cka", group="cls")].isnan().all()
         )
-        assert (found["alpha_last[group=cls]"] == 0).all() and found[
-            "alpha[group=cls]"
+        assert (found[Tagged("alpha_last", group="cls")] == 0).all() and found[
+            Tagged("alpha", group="cls")
         ].isnan().all()
 
 
@@ -165,5 +169,5 @@ def test_turned_layers_are_alike():
     seen = traced(model, batch)
     turned = (seen["blocks.0.resid_pre"].double() @ rotation(model.config.d_model) * 3 + 1).float()
     found = geometry.measure_geometry(model, batch, seen | {"blocks.1.resid_pre": turned})
-    assert found["cka[group=patches]"][0, 1] == pytest.approx(1, abs=1e-4)
-    assert found["cka[group=patches]"][0, 2] < 0.999
+    assert found[Tagged("cka", group="patches")][0, 1] == pytest.approx(1, abs=1e-4)
+    assert found[Tagged("cka", group="patches")][0, 2] < 0.999

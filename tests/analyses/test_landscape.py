@@ -24,7 +24,7 @@ def linear(slopes):
 
 @pytest.mark.parametrize("size", [1, 4, 16])
 def test_planted_gradient_noise(size):
-    """Gradients of mean (1, 0, ...) and variances 1 to 9 (trace 30): a scale of 30 samples, whatever the parts."""
+    """Gradients of mean (1, 0, ...) and variances 1 to 9: a scale of 30 samples in any parts."""
     slopes = normal(40_000, 6) * torch.tensor([1.0, 4, 1, 9, 9, 6]).double().sqrt()
     slopes[:, 0] += 1
     found = landscape.estimate_noise_scale(
@@ -37,7 +37,7 @@ def test_planted_gradient_noise(size):
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(n=st.integers(2, 30), size=st.integers(1, 5), seed=st.integers(0, 99))
 def test_two_batch_sizes_say_what_the_sample_variance_says(n, size, seed):
     parts = normal(n, 3, seed=seed)
@@ -73,7 +73,7 @@ def test_gradients_of_parts_are_those_of_the_model(name, options):
     assert torch.allclose(found[1], expected, rtol=1e-3, atol=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(n=st.integers(3, 40), seed=st.integers(0, 99), top=st.floats(-5, 20))
 def test_top_eigenvalue_of_a_quadratic(n, seed, top):
     """Known eigenvalues in random directions, the largest in absolute value at the wrong end."""

@@ -7,6 +7,7 @@ import torch
 
 from tests.analyses.planted import OPTIONS, model_for, traced
 from toyvit.analyses import norms
+from toyvit.analyses.analysis import Tagged, split_key
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -15,24 +16,24 @@ def test_scaling_a_weight_scales_its_norm_alone(options):
     seen = traced(model, batch)
     before = norms.measure_norms(model, batch, seen)
     named = {name: weight for name, weight in model.named_parameters() if weight.numel()}
-    assert {f"weight[module={name}]" for name in named} == {
-        key for key in before if key.startswith("weight[")
+    assert {Tagged("weight", module=name) for name in named} == {
+        key for key in before if split_key(key)[0] == "weight"
     }
     for name, weight in named.items():
         assert torch.allclose(
-            before[f"weight[module={name}]"], weight.detach().square().sum().sqrt()
+            before[Tagged("weight", module=name)], weight.detach().square().sum().sqrt()
         )
-        kept = weight.detach().clone()
+        saved = weight.detach().clone()
         with torch.no_grad():
             weight.mul_(3)
         after = norms.measure_norms(model, batch, seen)
         for key in before:
-            if key == f"weight[module={name}]":
+            if key == Tagged("weight", module=name):
                 assert torch.allclose(after[key], 3 * before[key])
             elif key != "weight_total":
                 assert torch.equal(after[key], before[key])
         with torch.no_grad():
-            weight.copy_(kept)
+            weight.copy_(saved)
     everything = torch.cat([weight.detach().flatten() for weight in named.values()])
     assert torch.allclose(before["weight_total"], everything.norm())
 
@@ -51,9 +52,9 @@ def test_planted_sizes_of_the_residual_stream(options):
         seen[site][:, n:, 1] = -4.0 * (3 + layer) / 3
         seen[site][:, :n, 2] = 0.5
     found = norms.measure_norms(model, batch, seen)
-    assert found["residual[group=patches]"] == pytest.approx(
+    assert found[Tagged("residual", group="patches")] == pytest.approx(
         [(3 + layer) * 5 / 3 for layer in range(n_layers + 1)], rel=1e-6
     )
-    assert ("residual[group=prefix]" in found) == (n > 0)
+    assert (Tagged("residual", group="prefix") in found) == (n > 0)
     if n:
-        assert found["residual[group=prefix]"] == pytest.approx([0.5] * (n_layers + 1))
+        assert found[Tagged("residual", group="prefix")] == pytest.approx([0.5] * (n_layers + 1))

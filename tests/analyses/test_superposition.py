@@ -1,4 +1,4 @@
-"""Superposition: polygons and random directions, and both analyses on models whose directions are planted."""
+"""Superposition: polygons, random directions, and models whose directions are planted."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.nn.functional import one_hot
 
 from tests.analyses.planted import model_for, traced
 from toyvit.analyses import superposition
+from toyvit.analyses.analysis import Tagged
 from toyvit.stats import feature_dimensionality, random_dimensionality
 
 
@@ -103,21 +104,27 @@ def test_factors_in_coordinates_of_their_own_do_not_share(options):
         shared[site] = torch.zeros(shape)
         shared[site][..., 0] = (values % 4 + 0.9 * other)[:, None]  # one coordinate for all
         noise[site] = draw(*shape, seed=place).float()
-    for group in superposition.split_groups(seen[sites[0]], model):
+    for group in superposition.average_groups(seen[sites[0]], model.config):
         found = superposition.measure_factor_superposition(model, batch, apart)
         assert torch.allclose(
-            found[f"dimensionality[factor=one,group={group}]"], torch.full((3,), 3 / 4), atol=0.03
+            found[Tagged("dimensionality", factor="one", group=group)],
+            torch.full((3,), 3 / 4),
+            atol=0.03,
         )
         assert torch.allclose(
-            found[f"dimensionality[factor=other,group={group}]"], torch.full((3,), 1 / 2), atol=0.02
+            found[Tagged("dimensionality", factor="other", group=group)],
+            torch.full((3,), 1 / 2),
+            atol=0.02,
         )
         crowd = superposition.measure_factor_superposition(model, batch, shared)
         assert torch.allclose(
-            crowd[f"dimensionality[factor=one,group={group}]"], torch.full((3,), 1 / 6), atol=1e-3
+            crowd[Tagged("dimensionality", factor="one", group=group)],
+            torch.full((3,), 1 / 6),
+            atol=1e-3,
         )
         null = superposition.measure_factor_superposition(model, batch, noise)
         for name in ("one", "other"):
-            assert null[f"dimensionality[factor={name},group={group}]"].max() < 0.75
+            assert null[Tagged("dimensionality", factor=name, group=group)].max() < 0.75
         assert null["dimensionality_random"].item() == pytest.approx(1 / (1 + 5 / 16))
 
 

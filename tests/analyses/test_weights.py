@@ -1,4 +1,4 @@
-"""QK and OV circuits: planted directions, heads that copy and undo each other, pixels, parts of the first scores."""
+"""QK and OV circuits: planted directions, heads that copy or undo each other, pixels, scores."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch import Tensor
 from tests.analyses.planted import OPTIONS, model_for, traced
 from tests.handmade import empty, half_ignored, induction_head, look, two_hop_pointer, write
 from toyvit.analyses import ANALYSES, attention, weights
+from toyvit.analyses.analysis import Tagged
 from toyvit.analyses.induction import score_copying
 from toyvit.config import InductionConfig
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.errors import BadInput
 from toyvit.instruments.weight_circuits import (
     centre_scores,
@@ -29,6 +30,7 @@ from toyvit.instruments.weight_circuits import (
     split_scores,
 )
 from toyvit.model.forward import trace
+from toyvit.model.vit import HeadWeights
 
 every_norm = pytest.mark.parametrize("norm", ["layer", "rms", "none"])
 every_shape = pytest.mark.parametrize("options", OPTIONS)
@@ -40,7 +42,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 @every_norm
 def test_circuits_of_a_model_say_what_its_scores_and_results_are(norm):
-    """With the norm's scale divided out and biases at 0: scores are x W_QK y / sqrt(h), a head's result is A y W_OV."""
+    """Without the norm's scale and biases: scores are x W_QK y / sqrt(h), results A y W_OV."""
     model, batch = model_for("induction 4x4", n=3, norm=norm)
     with torch.no_grad():
         for block in model.blocks:
@@ -79,7 +81,7 @@ def test_the_norm_is_folded_into_what_reads_only(norm):
         for part, other in zip(parts[:3], plain[:3], strict=True)
     )
     ones = torch.ones(1, 16)
-    assert (fold_norm(model.blocks[1].ln1, norm, ones).abs().max() < 1e-6) == (norm == "layer")
+    assert (fold_norm(model.blocks[1].ln1, ones).abs().max() < 1e-6) == (norm == "layer")
 
 
 @pytest.mark.parametrize("width", [1, 4, 8])
@@ -136,13 +138,16 @@ def test_pixels_of_a_direction_answer_as_the_embedding_does():
 
 
 def test_the_glyphs_that_an_induction_head_compares_come_back_as_pictures():
-    """The hand-built a0.h0 moves glyph contents: its reading directions, rendered, lie in the span of the glyphs' detectors."""
+    """The hand-built a0.h0 moves glyph contents.
+
+    Its reading directions, rendered, lie in the span of the glyphs' detectors.
+    """
     made = induction_head()
     _, _, w_v, w_o = fold_head_weights(made.model, 0)
     found = find_singular_directions(w_v, w_o)
-    kept = found.size[0] > 1e-3
-    assert kept.sum() == 16 and torch.allclose(found.size[0][kept], torch.ones(16))
-    pictures = project_to_pixels(made.model, found.read[0][kept]).flatten(1)
+    saved = found.size[0] > 1e-3
+    assert saved.sum() == 16 and torch.allclose(found.size[0][saved], torch.ones(16))
+    pictures = project_to_pixels(made.model, found.read[0][saved]).flatten(1)
     detectors = made.model.patch.weight[:16]
     fitted = torch.linalg.lstsq(detectors.T, pictures.T).solution
     assert torch.allclose(detectors.T @ fitted, pictures.T, atol=1e-4)
@@ -158,15 +163,13 @@ def test_virtual_heads_multiply_and_undo_each_other():
         product[1, 0], ov_circuit(model, 0)[1] @ ov_circuit(model, 1)[0], atol=1e-5
     )
     turn = torch.linalg.qr(draw(16, 16)).Q[None]
-    there, back = (
-        (turn, turn, turn, torch.eye(16)[None]),
-        (turn, turn, turn.mT.contiguous(), torch.eye(16)[None]),
-    )
+    there = HeadWeights(turn, turn, turn, torch.eye(16)[None])
+    back = there._replace(v=turn.mT.contiguous())
     assert weights.score_virtual_copying(there, back).item() == pytest.approx(1, abs=1e-5)
-    minus = (*there[:3], -there[3])
+    minus = there._replace(o=-there.o)
     assert weights.score_virtual_copying(minus, back).item() == pytest.approx(-1, abs=1e-5)
     random = [
-        tuple(draw(*shape, seed=seed) for shape in [(20, 64, 16)] * 3 + [(20, 16, 64)])
+        HeadWeights(*(draw(*shape, seed=seed) for shape in [(20, 64, 16)] * 3 + [(20, 16, 64)]))
         for seed in (0, 9)
     ]
     assert weights.score_virtual_copying(*random).abs().mean() < 0.15
@@ -243,7 +246,7 @@ def test_the_parts_of_the_scores_sum_to_the_scores(options):
 
 
 def test_shares_count_only_keys_that_the_mask_allows():
-    """By hand, query by query: what the later patches would score, were they seen, has no part in it."""
+    """By hand, query by query: what the later patches would score has no part in it."""
     model, batch = model_for("induction 4x4", n=5, **OPTIONS["bare, causal"])
     parts, shares = split_scores(model, batch.images), weights.measure_score_parts(model, batch, {})
     total = torch.stack(list(parts.values())).sum(0)
@@ -261,7 +264,10 @@ def test_shares_count_only_keys_that_the_mask_allows():
 
 
 def test_purely_positional_and_purely_content_heads():
-    """a0.h0 of the induction model reads positions only; a head that compares contents reads nothing else."""
+    """a0.h0 of the induction model reads positions only.
+
+    A head that compares contents reads nothing else.
+    """
     for options in (
         {},
         {"mask": "causal"},
@@ -341,8 +347,8 @@ def test_the_analysis_of_scores_sees_the_previous_cell_head():
     model, batch, *_ = induction_head(n_idle=1)
     found = weights.measure_scores(model, batch, traced(model, batch))
     assert (
-        found["advantage[family=previous]"][0, 0] > 20
-        and found["advantage[family=previous]"][1, 0] < 5
+        found[Tagged("advantage", family="previous")][0, 0] > 20
+        and found[Tagged("advantage", family="previous")][1, 0] < 5
     )
     nothing = empty(
         build_task(InductionConfig(rows=3, columns=3, n_items=8, n_labels=8, noise=0)),

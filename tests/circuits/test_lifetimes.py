@@ -1,4 +1,4 @@
-"""Lives of edges: planted births and deaths are found, the same circuit twice is 1, random ones are as chance has it."""
+"""Lives of edges: planted births and deaths are found, random circuits are as chance has it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def scores(**edges):
 
 
 def test_planted_births_and_deaths():
-    found = date_edges(
+    dates = date_edges(
         scores(
             always=[9, 9, 9, 9, 9, 10],
             born=[0, 0, 0, -5, -5, -9],
@@ -33,30 +33,27 @@ def test_planted_births_and_deaths():
             never=[0.9, 0.1, 0, 0, 0.9, 0.9],
         )
     )
-    assert list(found.index) == ["always", "dies", "born"]
-    assert found["birth"].tolist() == [0, 0, 40]
-    assert (
-        found["death"].isna().tolist() == [True, False, True] and found.loc["dies", "death"] == 40
-    )
+    assert list(dates.index) == ["always", "dies", "born"]
+    assert dates["birth"].tolist() == [0, 0, 40]
+    assert dates["death"].isna().tolist() == [True, False, True]
+    assert dates.loc["dies", "death"] == 40
 
 
 def test_share_of_the_largest_score_decides_who_is_alive():
-    one = scores(large=[0, 1, 2, 4, 8, 10], small=[0.9, 1, 1.1, 0, 0, 0])
-    assert mark_alive(one)["small"].tolist() == [False, True, True, False, False, False]
-    assert mark_alive(one, 0.5)["large"].tolist() == [False, False, False, False, True, True]
+    frame = scores(large=[0, 1, 2, 4, 8, 10], small=[0.9, 1, 1.1, 0, 0, 0])
+    assert mark_alive(frame)["small"].tolist() == [False, True, True, False, False, False]
+    assert mark_alive(frame, 0.5)["large"].tolist() == [False, False, False, False, True, True]
 
 
 def test_the_same_circuit_twice_and_random_ones():
-    """Truth: 1 and 1. Null: random sets of n of N share n / (2N - n) on average, ranks do not correlate."""
+    """Truth: 1 and 1. Null: random sets of n of N share n / (2N - n), ranks do not correlate."""
     generator = np.random.default_rng(0)
     same = pd.DataFrame(np.tile(generator.normal(size=50), (6, 1)), index=STEPS)
     assert np.allclose(compare_steps(same, 10), 1)
     other = pd.DataFrame(generator.normal(size=(400, 50)), index=range(400))
-    found = compare_steps(other, 10)
-    assert (
-        found["jaccard"].mean() == pytest.approx(10 / 90, abs=0.02)
-        and abs(found["rank"].mean()) < 0.03
-    )
+    similarity = compare_steps(other, 10)
+    assert similarity["jaccard"].mean() == pytest.approx(10 / 90, abs=0.02)
+    assert abs(similarity["rank"].mean()) < 0.03
     between = compare_runs([same, same, -2 * same], 10)
     assert np.allclose(between, 1)
     assert jaccard(same.iloc[0], -same.iloc[0], 5) == 1

@@ -1,4 +1,4 @@
-"""Circuits that are known, because the models were written by hand, are found: ROC of the scores, and exact sets by pruning."""
+"""Circuits of models written by hand are recovered: ROC of the scores, exact sets by pruning."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from tests.test_handmade import ALL
-from toyvit.circuits.circuit import CircuitEvaluator, find_smallest
 from toyvit.circuits.edges import acdc, eap
+from toyvit.circuits.evaluate import CircuitEvaluator
 from toyvit.circuits.graph import build_graph
 from toyvit.circuits.pairs import PatchingPairs, counterfactual_pairs
+from toyvit.circuits.search import find_smallest
 
-made = cache(lambda name: ALL[name]())
+build_handmade = cache(lambda name: ALL[name]())
 
 
-def shuffled(batch):
-    """Each picture against another one of the batch with another answer."""
+def shuffle_pairs(batch):
+    """Each picture against another of the batch with another answer."""
     other = torch.roll(torch.arange(len(batch.images)), 7)
     keep = batch.target != batch.target[other]
     return PatchingPairs(
@@ -27,50 +28,56 @@ def shuffled(batch):
 
 
 CASES = {
-    "counterfactual": (lambda one: counterfactual_pairs(one.batch), lambda one: one.pair_edges),
-    "any picture": (lambda one: shuffled(one.batch), lambda one: one.edges),
+    "counterfactual": (counterfactual_pairs, "pair_edges"),
+    "any picture": (shuffle_pairs, "edges"),
 }
 
 
 def area(model, scores, true):
-    """Area under the ROC of telling true edges by the size of their score: 0.5 is chance, 1 no mistake."""
-    wires = build_graph(model.config)
-    return roc_auc_score([edge in true for edge in wires.edges], scores[wires.allowed].abs())
+    """Area under the ROC of telling true edges by the size of their score: chance 0.5, best 1."""
+    graph = build_graph(model.config)
+    return roc_auc_score([edge in true for edge in graph.edges], scores[graph.allowed].abs())
+
+
+def name_edges(model, edge_mask):
+    return set(build_graph(model.config).name_edges(edge_mask))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", ALL)
 def test_integrated_scores_tell_the_true_edges_without_a_mistake(name, case):
-    """With 20 points; the gradient at one point alone makes mistakes where attention is saturated, never below 0.8."""
-    one, (pairs_of, truth) = made(name), CASES[case]
-    pairs, true = pairs_of(one), truth(one)
-    assert area(one.model, eap(one.model, pairs, points=20), true) == 1
-    assert area(one.model, eap(one.model, pairs), true) > 0.8
+    """With 20 points; at 1 point there are mistakes where attention is saturated."""
+    handmade = build_handmade(name)
+    build_pairs, truth = CASES[case]
+    model, pairs = handmade.model, build_pairs(handmade.batch)
+    true = getattr(handmade, truth)
+    assert area(model, eap(model, pairs, points=20), true) == 1
+    assert area(model, eap(model, pairs), true) > 0.8
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", ALL)
 def test_pruning_leaves_exactly_the_true_edges(name, case):
-    one, (pairs_of, truth) = made(name), CASES[case]
-    assert set(
-        build_graph(one.model.config).name_edges(acdc(one.model, pairs_of(one), 1e-4))
-    ) == truth(one)
+    handmade = build_handmade(name)
+    build_pairs, truth = CASES[case]
+    edge_mask = acdc(handmade.model, build_pairs(handmade.batch), 1e-4)
+    assert name_edges(handmade.model, edge_mask) == getattr(handmade, truth)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ALL if "norm" not in name])
-def test_pruning_with_nothing_instead_finds_positions_too(name):
-    """Less one edge at most, which moves no answer: under the causal mask the first cell would seem to follow itself."""
-    one = made(name)
-    found = set(
-        build_graph(one.model.config).name_edges(
-            acdc(one.model, counterfactual_pairs(one.batch), 1e-4, "zero")
-        )
-    )
-    assert one.zero_edges - {"input->a1.h0<k>"} <= found <= one.zero_edges
-    assert found == one.zero_edges or "causal" in name
+def test_pruning_by_zero_finds_positions_too(name):
+    """Less one edge at most, which changes no answer.
+
+    Under the causal mask the first cell would seem to follow itself.
+    """
+    handmade = build_handmade(name)
+    pairs = counterfactual_pairs(handmade.batch)
+    edges = name_edges(handmade.model, acdc(handmade.model, pairs, 1e-4, "zero"))
+    assert handmade.zero_edges - {"input->a1.h0<k>"} <= edges <= handmade.zero_edges
+    assert edges == handmade.zero_edges or "causal" in name
 
 
 @pytest.mark.parametrize(
@@ -78,21 +85,20 @@ def test_pruning_with_nothing_instead_finds_positions_too(name):
     ["induction, causal, registers, idle heads, MLP", "pointers, layer norm", "half, one layer"],
 )
 def test_the_smallest_faithful_circuit_is_made_of_true_edges(name):
-    one = made(name)
-    pairs = counterfactual_pairs(one.batch)
-    evaluator = CircuitEvaluator(model=one.model, pairs=pairs)
-    edge_mask = find_smallest(evaluator, eap(one.model, pairs, points=20), 0.99)
-    assert (
-        set(build_graph(one.model.config).name_edges(edge_mask)) <= one.pair_edges
-        and evaluator.faithfulness(edge_mask) >= 0.99
-    )
-    true = build_graph(one.model.config).mask_edges(one.pair_edges)
-    assert evaluator.faithfulness(true) == pytest.approx(1, abs=1e-4) and evaluator.completeness(
-        true
-    ) == pytest.approx(0, abs=1e-4)
+    handmade = build_handmade(name)
+    model, pairs = handmade.model, counterfactual_pairs(handmade.batch)
+    evaluator = CircuitEvaluator(model=model, pairs=pairs)
+    edge_mask = find_smallest(evaluator, eap(model, pairs, points=20), 0.99)
+    assert name_edges(model, edge_mask) <= handmade.pair_edges
+    assert evaluator.faithfulness(edge_mask) >= 0.99
+
+    true = build_graph(model.config).mask_edges(handmade.pair_edges)
+    assert evaluator.faithfulness(true) == pytest.approx(1, abs=1e-4)
+    assert evaluator.completeness(true) == pytest.approx(0, abs=1e-4)
 
 
 def test_the_gradient_at_one_point_does_make_mistakes():
     """The trap that integrated gradients are for: it would be news if this went away."""
-    one = made("induction, layer norm")
-    assert area(one.model, eap(one.model, counterfactual_pairs(one.batch)), one.pair_edges) < 1
+    handmade = build_handmade("induction, layer norm")
+    scores = eap(handmade.model, counterfactual_pairs(handmade.batch))
+    assert area(handmade.model, scores, handmade.pair_edges) < 1

@@ -1,4 +1,4 @@
-"""Models for the laws: one case for every entry of every table of options, and hypothesis's own mixtures of them."""
+"""Models for the laws: a case for every entry of every table of options, and mixtures of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CASES = {
     "one layer": replace(BASE, n_layers=1, n_heads=4),
     "one patch": replace(BASE, image_size=(2, 2)),
 }
-EVERY = ("every", "pixels")  # read-outs that give one answer a patch
+PATCH_READOUTS = ("every", "pixels")  # read-outs that give one answer a patch
 
 
 @st.composite
@@ -66,15 +66,17 @@ def configs(draw: st.DrawFn) -> ModelConfig:
 
 
 def build(config: ModelConfig, seed: int = 1) -> ViT:
-    """A model in evaluation mode with large random weights, biases and gains included, so that nothing hides behind a 0."""
+    """A model in evaluation mode with large random weights, biases and gains included.
+
+    So that nothing hides behind a 0.
+    """
     model = ViT(config, seed).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             is_matrix = weight.ndim == 2 and name not in ("positions", "prefix")
-            weight.normal_(
-                0, 0.8 / weight.shape[1] ** 0.5 if is_matrix else 0.5, generator=generator
-            )
+            scale = 0.8 / weight.shape[1] ** 0.5 if is_matrix else 0.5
+            weight.normal_(0, scale, generator=generator)
     return model
 
 

@@ -1,4 +1,7 @@
-"""What naive and what knowing predictors score, against brute force that spells the definition out."""
+"""What baselines and what knowing predictors score, against brute force.
+
+Brute force spells the definition out.
+"""
 
 from __future__ import annotations
 
@@ -45,13 +48,15 @@ def bag_of_labels(made: Task, batch: Batch) -> dict[str, float]:
 
 
 def share_of_labels(made: Task, batch: Batch) -> dict[str, float]:
-    """What answering each label with its share of the context scores on the answers themselves; a tie is settled by lot."""
+    """What answering each label with its share of the context scores on the answers themselves.
+
+    A tie is settled by lot.
+    """
     right, nats = [], []
     for image, answer in enumerate(batch.target.tolist()):
         cells = batch.content[image].tolist()
-        labels = [cells[place] - made.world.n_known for place in range(len(cells) - 2, -1, -2)][
-            : made.config.n_pairs
-        ]
+        places = range(len(cells) - 2, -1, -2)[: made.config.n_pairs]
+        labels = [cells[place] - made.world.n_all_classes for place in places]
         counts = Counter(labels)
         best = [label for label, count in counts.items() if count == max(counts.values())]
         right.append((answer in best) / len(best))
@@ -73,8 +78,8 @@ def bag_of_glyphs(made: Task, batch: Batch) -> dict[str, float]:
 def strategies(made: Task, batch: Batch) -> dict[str, float]:
     found: dict[str, float] = {}
     questions = asked(batch)
-    for name, said in batch.strategies.items():
-        p = [said[place].double().numpy() for _, place, _ in questions]
+    for name, words in batch.strategies.items():
+        p = [words[place].double().numpy() for _, place, _ in questions]
         truth = [batch.strategies["truth"][place].double().numpy() for _, place, _ in questions]
         found[f"loss.{name}"] = np.mean(
             [-math.log(row[answer]) for row, (_, _, answer) in zip(p, questions, strict=True)]
@@ -100,7 +105,10 @@ def mean(made: Task, batch: Batch) -> dict[str, float]:
 
 
 def question(made: Task, batch: Batch) -> dict[str, float]:
-    """Every question stands for all that may be in the picture: six shapes, and whether the object is left and high."""
+    """Every question stands for all that may be in the picture.
+
+    Six shapes, and whether the object is left and high.
+    """
     right, nats = [], []
     for number in batch.factors["question"].tolist():
         worlds = (
@@ -166,7 +174,10 @@ def any_object(made: Task, batch: Batch) -> dict[str, float]:
 
 
 def candidates_alone(made: Task, batch: Batch) -> dict[str, float]:
-    """Whether the sample is alike is not seen, only how often it is; whether the candidates are is read off their cells."""
+    """Whether the sample is alike is not seen, only how often it is.
+
+    Whether the candidates are is read off their cells.
+    """
     config, right, nats = made.config, [], []
     for cells, answer in zip(batch.content.tolist(), batch.target.tolist(), strict=True):
         rows = [
@@ -232,7 +243,10 @@ MEANT = {
 
 @pytest.mark.parametrize(("name", "split"), SPLITS)
 def test_baselines_agree_with_brute_force(name, split):
-    """Every number that a task calls a baseline has a brute force here, is equal to it and finite; accuracies are at most 1."""
+    """Every number that a task calls a baseline has a brute force here and is equal to it.
+
+    It is finite; accuracies are at most 1.
+    """
     made = MADE[name]
     batch = made.eval_batch(split, 60, 0)
     expected: dict[str, float] = {}
@@ -271,12 +285,12 @@ def test_loss_and_accuracy_of_known_answers(name):
 @pytest.mark.parametrize("name", [name for name in CONFIGS if MADE[name].strategies])
 def test_strategies_are_probabilities_where_something_is_asked(name):
     batch = MADE[name].eval_batch("test", 60, 0)
-    for said in batch.strategies.values():
-        given = ~said.isnan().any(-1)
+    for words in batch.strategies.values():
+        given = ~words.isnan().any(-1)
         assert torch.equal(given, batch.target >= 0)
         assert (
-            torch.allclose(said[given].sum(-1), torch.ones(()), atol=1e-5)
-            and said[given].min() >= 0
+            torch.allclose(words[given].sum(-1), torch.ones(()), atol=1e-5)
+            and words[given].min() >= 0
         )
     big = MADE[name].baselines(MADE[name].eval_batch("test", 2000, 0))
     assert (
@@ -294,7 +308,10 @@ def context(config: MarkovConfig, cells: list[int], place: int) -> tuple[int, ..
 
 
 def marginal(config: MarkovConfig, cells: list[int]) -> float:
-    """Probability of a picture's cells, its rows unknown: each drawn from an urn that starts with one ball of every texture."""
+    """Probability of a picture's cells, its rows unknown.
+
+    Each is drawn from an urn that starts with one ball of every texture.
+    """
     urns: dict[tuple[int, ...], Counter[int]] = {}
     total = 1.0
     for place, texture in enumerate(cells):

@@ -1,4 +1,4 @@
-"""Laws of clamps: a held head has the pattern it is held to, does not learn it, and nothing else is touched."""
+"""Laws of clamps: a clamped head has its pattern, does not learn it, and all else is as it was."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from toyvit.clamps.patterns import (
     PATTERNS,
     ClampedViT,
     active_clamps,
-    allowed_keys,
     apply_clamps,
     build_clamp_tap,
     needs_retrieval,
 )
-from toyvit.clamps.weights import check_clamps, hold_weight_clamps, start_weight_clamps
+from toyvit.clamps.weight_clamps import check_clamps, hold_weight_clamps, start_weight_clamps
 from toyvit.config import Clamp, ModelConfig, TrainConfig
-from toyvit.data.tasks import Retrieval, build_task, resolve_config
+from toyvit.data.task import Retrieval, build_task, resolve_config
 from toyvit.errors import BadInput
-from toyvit.model.forward import trace
-from toyvit.model.taps import editing
+from toyvit.model import ViT
+from toyvit.model.forward import run_from, trace
+from toyvit.model.options import allowed_keys
+from toyvit.model.taps import replacing, untouched
 from toyvit.recipes import RECIPES
 from toyvit.train.datamodule import BatchStream
 from toyvit.train.module import ViTModule, build_optimizer
@@ -32,7 +33,7 @@ from toyvit.train.module import ViTModule, build_optimizer
 every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 
 
-def pairs_of(config: ModelConfig) -> Retrieval:
+def retrieval_of(config: ModelConfig) -> Retrieval:
     """Two pictures whose last cell asks; the matches are the first and the last cell."""
     end = config.n_patches - 1
     return Retrieval(
@@ -42,18 +43,11 @@ def pairs_of(config: ModelConfig) -> Retrieval:
     )
 
 
-def loss_of(model, images, tap):
-    return model(images, tap).square().sum()
-
-
 def gradients(model, images, tap):
     model.zero_grad()
-    loss_of(model, images, tap).backward()
-    return {
-        name: weight.grad.clone()
-        for name, weight in model.named_parameters()
-        if weight.grad is not None
-    }
+    model(images, tap).square().sum().backward()
+    weights = dict(model.named_parameters()).items()
+    return {name: weight.grad.clone() for name, weight in weights if weight.grad is not None}
 
 
 def qkv_rows(config: ModelConfig, head: int, parts: tuple[int, ...]) -> torch.Tensor:
@@ -65,65 +59,55 @@ def qkv_rows(config: ModelConfig, head: int, parts: tuple[int, ...]) -> torch.Te
 
 @every_case
 @pytest.mark.parametrize("what", PATTERNS)
-def test_a_held_head_has_the_pattern_and_the_others_their_own(config, what):
-    model, images, retrieval = build(config), pictures(config), pairs_of(config)
-    plain = trace(model, images, ["blocks.0.attn.pattern"])["blocks.0.attn.pattern"]
-    there = trace(apply_clamps(model, [f"0.1:{what}"], 0, retrieval), images)[
-        "blocks.0.attn.pattern"
-    ]
-    expected = PATTERNS[what](
-        plain[:, 1:2], allowed_keys(config), config.n_prefix, retrieval
-    ).broadcast_to(plain[:, 1:2].shape)
-    assert torch.equal(there[:, 1:2], expected) and torch.equal(there[:, 0], plain[:, 0])
-    assert torch.allclose(there.sum(-1), torch.ones(()), atol=1e-6) and (there >= 0).all()
+def test_a_clamped_head_has_the_pattern_and_the_others_their_own(config, what):
+    model, images, retrieval = build(config), pictures(config), retrieval_of(config)
+    clamped_model = apply_clamps(model, [f"0.1:{what}"], 0, retrieval)
+    plain = trace(model, images)["blocks.0.attn.pattern"]
+    clamped = trace(clamped_model, images)["blocks.0.attn.pattern"]
+    head = plain[:, 1:2]
+    expected = PATTERNS[what](head, allowed_keys(config), config.n_prefix, retrieval)
+    assert torch.equal(clamped[:, 1:2], expected.broadcast_to(head.shape))
+    assert torch.equal(clamped[:, 0], plain[:, 0])
+    assert torch.allclose(clamped.sum(-1), torch.ones(()), atol=1e-6) and (clamped >= 0).all()
 
 
 def test_the_patterns_are_what_they_are_called():
     """3 x 4 patches after CLS: written out by hand."""
-    n, retrieval = BASE.n_prefix, pairs_of(BASE)
-    seen = torch.rand(2, 1, BASE.n_tokens, BASE.n_tokens)
-    made = {
-        what: PATTERNS[what](seen, allowed_keys(BASE), n, retrieval).broadcast_to(seen.shape)[:, 0]
-        for what in PATTERNS
-    }
-    assert made["previous"].argmax(-1).tolist() == 2 * [[0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]]
-    assert torch.equal(made["identity"], torch.eye(13).repeat(2, 1, 1))
-    assert made["match"].argmax(-1).tolist() == [[*range(12), 1], [*range(12), 12]]
-    assert torch.equal(made["uniform"], torch.full((2, 13, 13), 1 / 13))
-    assert torch.equal(made["frozen"], seen[:, 0])
+    pattern = torch.rand(2, 1, BASE.n_tokens, BASE.n_tokens)
+    given = (pattern, allowed_keys(BASE), BASE.n_prefix, retrieval_of(BASE))
+    patterns = {what: PATTERNS[what](*given).broadcast_to(pattern.shape)[:, 0] for what in PATTERNS}
+    assert patterns["previous"].argmax(-1).tolist() == 2 * [[0, 1, *range(1, 12)]]
+    assert torch.equal(patterns["identity"], torch.eye(13).repeat(2, 1, 1))
+    assert patterns["match"].argmax(-1).tolist() == [[*range(12), 1], [*range(12), 12]]
+    assert torch.equal(patterns["uniform"], torch.full((2, 13, 13), 1 / 13))
+    assert torch.equal(patterns["frozen"], pattern[:, 0])
     causal = replace(BASE, mask="causal", cls_token=False, readout="last")
-    share = PATTERNS["uniform"](seen[..., 1:, 1:], allowed_keys(causal), 0, None)
+    share = PATTERNS["uniform"](pattern[..., 1:, 1:], allowed_keys(causal), 0, None)
     assert torch.allclose(share, torch.ones(12, 12).tril() / torch.arange(1, 13)[:, None])
 
 
 @every_case
 @pytest.mark.parametrize("what", PATTERNS)
-def test_queries_and_keys_of_a_held_head_get_no_gradient(config, what):
+def test_queries_and_keys_of_a_clamped_head_get_no_gradient(config, what):
     model, images = build(config), pictures(config)
-    rows = qkv_rows(config, 1, (0, 1))
-    free = gradients(model, images, build_clamp_tap([], 0, config, None))[
-        "blocks.0.attn.qkv.weight"
-    ][rows]
-    grads = gradients(model, images, build_clamp_tap([f"0.1:{what}"], 0, config, pairs_of(config)))[
-        "blocks.0.attn.qkv.weight"
-    ]
-    assert (grads[rows] == 0).all() and (grads[qkv_rows(config, 1, (2,))] != 0).any()
-    assert config.n_tokens == 1 or (free != 0).any()
+    name = "blocks.0.attn.qkv.weight"
+    queries_and_keys = qkv_rows(config, 1, (0, 1))
+    values = qkv_rows(config, 1, (2,))
+    tap = build_clamp_tap([f"0.1:{what}"], 0, config, retrieval_of(config))
+    free = gradients(model, images, untouched)[name]
+    clamped = gradients(model, images, tap)[name]
+    assert (clamped[queries_and_keys] == 0).all() and (clamped[values] != 0).any()
+    assert config.n_tokens == 1 or (free[queries_and_keys] != 0).any()
 
 
 @every_case
 def test_holding_a_head_to_its_own_pattern_changes_no_answer(config):
-    """`own` by the table, and every head's pattern given back as a tensor."""
+    """`frozen` by the table, and every head's pattern given back as a tensor."""
     model, images = build(config), pictures(config)
     plain = model(images)
     assert torch.equal(apply_clamps(model, ["0:frozen", "0.1:frozen"], 0, None)(images), plain)
-    given = trace(model, images, ["blocks.*.attn.pattern"])
-    assert torch.equal(
-        model(
-            images, editing({site: lambda _, value=value: value for site, value in given.items()})
-        ),
-        plain,
-    )
+    patterns = trace(model, images, ["blocks.*.attn.pattern"])
+    assert torch.equal(model(images, replacing(patterns)), plain)
 
 
 @every_case
@@ -134,12 +118,10 @@ def test_holding_a_head_that_writes_nothing_changes_nothing_for_the_rest(config,
     columns = slice(config.d_head, 2 * config.d_head)
     with torch.no_grad():
         model.blocks[0].attn.out.weight[:, columns] = 0
-    tap = build_clamp_tap([f"0.1:{what}"], 0, config, pairs_of(config))
+    tap = build_clamp_tap([f"0.1:{what}"], 0, config, retrieval_of(config))
     assert torch.equal(model(images, tap), model(images))
-    free, clamped = (
-        gradients(model, images, build_clamp_tap([], 0, config, None)),
-        gradients(model, images, tap),
-    )
+    free = gradients(model, images, untouched)
+    clamped = gradients(model, images, tap)
     for grads in (free, clamped):
         grads["blocks.0.attn.out.weight"][:, columns] = 0
     assert all(torch.equal(free[name], clamped[name]) for name in free)
@@ -148,34 +130,44 @@ def test_holding_a_head_that_writes_nothing_changes_nothing_for_the_rest(config,
 def smoke(clamps: tuple[str, ...] = (), **model: object):
     run = RECIPES["induction-smoke"]()
     shape = replace(run.model, n_heads=2, **model)
-    training = replace(
-        run.train,
-        steps=8,
-        batch_size=8,
-        warmup=0,
-        learning_rate=1e-2,
-        weight_decay=0.1,
-        clamps=clamps,
-    )
+    options = {"steps": 8, "batch_size": 8, "warmup": 0, "learning_rate": 1e-2}
+    training = replace(run.train, **options, weight_decay=0.1, clamps=clamps)
     return resolve_config(replace(run, model=shape, train=training))
 
 
-def trained(run, prepare=lambda model: None):
+def copy_weights(model):
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+def train(run, prepare=lambda model: None):
     """Weights after each update, without the trainer: gradient, clipping, update."""
-    system = ViTModule(run)
-    prepare(system.model)
-    stream, adam = BatchStream(build_task(run.task), run), build_optimizer(system.model, run.train)
-    seen = [{name: weight.clone() for name, weight in system.model.state_dict().items()}]
+    module = ViTModule(run)
+    model = module.model
+    prepare(model)
+    stream = BatchStream(build_task(run.task), run)
+    adam = build_optimizer(model, run.train)
+    snapshots = [copy_weights(model)]
     for step in range(1, run.train.steps + 1):
         adam.zero_grad()
-        system.training_step(next(stream.batches(range(step, step + 1))), 0).backward()
-        system.configure_gradient_clipping(adam)
-        with hold_weight_clamps(system.model, run.train.clamps, system.step):
+        module.training_step(next(stream.draw_batches(range(step, step + 1))), 0).backward()
+        module.configure_gradient_clipping(adam)
+        with hold_weight_clamps(model, run.train.clamps, module.step):
             adam.step()
-        system.step += 1
-        start_weight_clamps(system.model, run.train.clamps, system.step)
-        seen.append({name: weight.clone() for name, weight in system.model.state_dict().items()})
-    return seen
+        module.step += 1
+        start_weight_clamps(model, run.train.clamps, module.step)
+        snapshots.append(copy_weights(model))
+    return snapshots
+
+
+def same(weights, others):
+    return all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def compute_ov(run, weights):
+    """W_V W_O of every head: (layer, head, d_model, d_model)."""
+    model = ViT(run.model)
+    model.load_state_dict(weights)
+    return (model.W_V @ model.W_O).detach()
 
 
 @pytest.mark.parametrize("what", PATTERNS)
@@ -187,56 +179,43 @@ def test_holding_an_unused_head_changes_nothing_in_training(what):
             model.blocks[1].attn.qkv.weight[qkv_rows(model.config, 1, (2,))] = 0
             model.blocks[1].attn.out.weight[:, model.config.d_head :] = 0
 
-    free, clamped = trained(smoke(), unused)[-1], trained(smoke((f"1.1:{what}",)), unused)[-1]
-    assert all(torch.equal(free[name], clamped[name]) for name in free)
-    used = trained(smoke((f"1.1:{what}",)))[-1]
-    assert not all(
-        torch.equal(used[name], weights) for name, weights in trained(smoke())[-1].items()
-    )
+    assert same(train(smoke(), unused)[-1], train(smoke((f"1.1:{what}",)), unused)[-1])
+    assert not same(train(smoke())[-1], train(smoke((f"1.1:{what}",)))[-1])
 
 
 def test_a_clamp_begins_at_its_step():
     """Up to there the weights are those of the run without it; the next update differs."""
-    free, late = trained(smoke()), trained(smoke(("0.0:previous@5",)))
-    same = [
-        all(torch.equal(one[name], other[name]) for name in one)
-        for one, other in zip(free, late, strict=True)
-    ]
-    assert same == 6 * [True] + 3 * [False]
-    assert active_clamps(["0.0:previous@5"], 4) == [] and active_clamps(["0.0:previous@5"], 5) == [
-        Clamp.parse("0.0:previous@5")
-    ]
+    clamps = ("0.0:previous@5",)
+    steps = zip(train(smoke()), train(smoke(clamps)), strict=True)
+    assert [same(free, late) for free, late in steps] == 6 * [True] + 3 * [False]
+    assert active_clamps(clamps, 4) == []
+    assert active_clamps(clamps, 5) == [Clamp.parse("0.0:previous@5")]
 
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("n_heads", [1, 4])
 @pytest.mark.parametrize("start", [0, 3])
 def test_copying_is_a_projection_that_does_not_learn(bias, n_heads, start):
-    """W_V W_O is symmetric, its own square, of the head's rank (the identity for one head); before `start` it learns."""
+    """W_V W_O is symmetric, its own square, of the head's rank; before `start` it learns.
+
+    The identity for a single head.
+    """
     run = smoke((f"1.0:copy@{start}",))
     run = replace(run, model=replace(run.model, n_heads=n_heads, attention_bias=bias))
-    seen = trained(run)
-    system = ViTModule(run)
+    snapshots = train(run)
+    circuits = [compute_ov(run, weights)[1, 0] for weights in snapshots]
+    ov = circuits[start]
+    assert torch.allclose(ov @ ov, ov, atol=1e-5) and torch.allclose(ov, ov.T, atol=1e-5)
+    assert ov.trace().item() == pytest.approx(run.model.d_head, abs=1e-3)
+    assert n_heads > 1 or torch.allclose(ov, torch.eye(run.model.d_model), atol=1e-5)
+    assert all(torch.equal(circuit, ov) for circuit in circuits[start:])
+    assert start == 0 or not torch.allclose(circuits[0], circuits[start - 1])
 
-    def circuit(weights):
-        system.model.load_state_dict(weights)
-        _, _, w_v, w_o = system.model.blocks[1].attn.head_weights()
-        return (w_v[0] @ w_o[0]).detach()
-
-    held_at = circuit(seen[start])
-    assert torch.allclose(held_at @ held_at, held_at, atol=1e-5) and torch.allclose(
-        held_at, held_at.T, atol=1e-5
-    )
-    assert held_at.trace().item() == pytest.approx(run.model.d_head, abs=1e-3)
-    assert n_heads > 1 or torch.allclose(held_at, torch.eye(run.model.d_model), atol=1e-5)
-    assert all(torch.equal(circuit(weights), held_at) for weights in seen[start:])
-    assert start == 0 or not torch.allclose(circuit(seen[0]), circuit(seen[start - 1]))
-    others = [weights["blocks.0.attn.qkv.weight"] for weights in seen]
-    assert all(not torch.equal(one, two) for one, two in itertools.pairwise(others))
+    others = [weights["blocks.0.attn.qkv.weight"] for weights in snapshots]
+    assert not any(torch.equal(before, after) for before, after in itertools.pairwise(others))
     if bias:
-        assert (
-            seen[start]["blocks.1.attn.qkv.bias"].unflatten(0, (3, n_heads, -1))[2, 0] == 0
-        ).all()
+        biases = snapshots[start]["blocks.1.attn.qkv.bias"].unflatten(0, (3, n_heads, -1))
+        assert (biases[2, 0] == 0).all()
 
 
 @pytest.mark.parametrize("n_heads", [1, 4])
@@ -244,73 +223,64 @@ def test_carrying_hands_on_all_of_it_into_other_directions(n_heads):
     """W_V W_O keeps lengths and angles of what it reads; it is no projection; it does not learn."""
     run = smoke(("0:carry@2",))
     run = replace(run, model=replace(run.model, n_heads=n_heads))
-    seen, system = trained(run), ViTModule(run)
-
-    def circuits(weights):
-        system.model.load_state_dict(weights)
-        _, _, w_v, w_o = system.model.blocks[0].attn.head_weights()
-        return (w_v @ w_o).detach()
-
-    held_at = circuits(seen[2])
-    sizes = torch.linalg.svdvals(held_at)
-    d_head = run.model.d_head
-    assert (
-        torch.allclose(sizes[:, :d_head], torch.ones(()), atol=1e-4)
-        and (sizes[:, d_head:] < 1e-4).all()
-    )
-    assert (held_at @ held_at - held_at).abs().max() > 0.05
-    assert all(torch.equal(circuits(weights), held_at) for weights in seen[2:])
-    assert not torch.allclose(circuits(seen[1]), held_at, atol=1e-3)
+    circuits = [compute_ov(run, weights)[0] for weights in train(run)]
+    ov = circuits[2]
+    sizes = torch.linalg.svdvals(ov)
+    assert torch.allclose(sizes[:, : run.model.d_head], torch.ones(()), atol=1e-4)
+    assert (sizes[:, run.model.d_head :] < 1e-4).all()
+    assert (ov @ ov - ov).abs().max() > 0.05
+    assert all(torch.equal(circuit, ov) for circuit in circuits[2:])
+    assert not torch.allclose(circuits[1], ov, atol=1e-3)
 
 
 def test_copying_does_not_count_when_gradients_are_clipped():
     run = smoke(("0:copy", "1:copy"))
-    system, stream = ViTModule(run), BatchStream(build_task(run.task), run)
-    system.training_step(next(iter(stream)), 0).backward()
-    values = [block.attn.qkv.weight.grad.unflatten(0, (3, -1))[2] for block in system.model.blocks]
+    module = ViTModule(run)
+    stream = BatchStream(build_task(run.task), run)
+    module.training_step(next(iter(stream)), 0).backward()
+    layers = module.model.layers
+    values = [block.attn.qkv.weight.grad.unflatten(0, (3, -1))[2] for block in layers]
     assert all((grad != 0).any() for grad in values)
-    system.configure_gradient_clipping(None)
+    module.configure_gradient_clipping(None)
     assert all((grad == 0).all() for grad in values)
-    assert all((block.attn.out.weight.grad == 0).all() for block in system.model.blocks)
+    assert all((block.attn.out.weight.grad == 0).all() for block in layers)
 
 
 def test_the_match_is_where_the_answer_is():
     """Training batches hand over the cells: the label shown there is the target's."""
     run = smoke(("1.0:match",))
-    images, target, _query, match, _labels = next(iter(BatchStream(build_task(run.task), run, 3)))
-    plain = next(iter(BatchStream(build_task(run.task), smoke(), 3)))
+    task = build_task(run.task)
+    images, target, _query, match, _labels = next(iter(BatchStream(task, run, 3)))
+    plain = next(iter(BatchStream(task, smoke(), 3)))
     assert len(plain) == 2 and torch.equal(plain[0], images) and torch.equal(plain[1], target)
-    content = build_task(run.task).draw_batch(run.seeds.data, "train", np.arange(16, 24)).content
+    content = task.draw_batch(run.seeds.data, "train", np.arange(16, 24)).content
     assert torch.equal(content.gather(1, match[:, None])[:, 0] - run.task.n_items, target)
     assert not needs_retrieval(["1.0:previous"]) and needs_retrieval(["0.0:frozen", "1.0:match@7"])
 
 
-def test_a_held_model_is_held_for_every_caller_and_lets_them_edit():
-    """`through` from a later layer, and a tap: it sees the clamped pattern and has the last word."""
+def test_a_clamped_model_is_clamped_for_every_caller_and_lets_them_edit():
+    """Also from a later layer; a caller's tap sees the clamped pattern and has the last word."""
     model, images = build(BASE), pictures(BASE)
     clamped = apply_clamps(model, ["1.0:uniform"], 0, None)
-    assert (
-        isinstance(clamped, ClampedViT) and apply_clamps(model, ["1.0:uniform@5"], 4, None) is model
-    )
-    seen = trace(clamped, images)
-    assert torch.equal(seen["blocks.1.attn.pattern"][:, 0], torch.full((2, 13, 13), 1 / 13))
-    resumed = clamped.unembed(clamped.run_blocks(seen["blocks.1.resid_pre"], 1))
-    assert torch.equal(resumed, seen["logits"]) and not torch.allclose(resumed, model(images))
-    free = trace(model, images)["blocks.1.attn.pattern"]
-    assert torch.equal(
-        clamped(images, editing({"blocks.1.attn.pattern": lambda _: free})), model(images)
-    )
+    assert isinstance(clamped, ClampedViT)
+    assert apply_clamps(model, ["1.0:uniform@5"], 4, None) is model
+
+    cache = trace(clamped, images)
+    assert torch.equal(cache["blocks.1.attn.pattern"][:, 0], torch.full((2, 13, 13), 1 / 13))
+    logits = run_from(clamped, cache["blocks.1.resid_pre"], 1)
+    assert torch.equal(logits, cache["logits"]) and not torch.allclose(logits, model(images))
+    free = trace(model, images, ["blocks.1.attn.pattern"])
+    assert torch.equal(clamped(images, replacing(free)), model(images))
     with pytest.raises(ValueError, match="knows 2 pictures, the model was given 1"):
-        apply_clamps(model, ["1.0:match"], 0, pairs_of(BASE))(images[:1])
+        apply_clamps(model, ["1.0:match"], 0, retrieval_of(BASE))(images[:1])
 
 
 def test_the_later_of_two_clamps_counts():
     model, images = build(BASE), pictures(BASE)
     both = apply_clamps(model, ["0:uniform", "0.1:identity@3"], 3, None)
     pattern = trace(both, images)["blocks.0.attn.pattern"]
-    assert torch.equal(pattern[:, 1], torch.eye(13).repeat(2, 1, 1)) and torch.equal(
-        pattern[:, 0], torch.full((2, 13, 13), 1 / 13)
-    )
+    assert torch.equal(pattern[:, 1], torch.eye(13).repeat(2, 1, 1))
+    assert torch.equal(pattern[:, 0], torch.full((2, 13, 13), 1 / 13))
 
 
 SPELT = {
@@ -342,9 +312,8 @@ def test_a_clamp_there_and_back(text):
     ],
 )
 def test_a_misspelt_clamp_is_refused(text):
-    with pytest.raises(
-        BadInput, match=r"TrainConfig.clamps cannot be read: a clamp is spelt LAYER.HEAD:WHAT@STEP"
-    ) as caught:
+    message = "TrainConfig.clamps cannot be read: a clamp is spelt LAYER.HEAD:WHAT@STEP"
+    with pytest.raises(BadInput, match=message) as caught:
         TrainConfig(clamps=(text,))
     assert repr(text) in str(caught.value) and "\n" not in str(caught.value)
 

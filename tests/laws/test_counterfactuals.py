@@ -1,4 +1,4 @@
-"""Pairs of pictures that differ in one factor, splits that share nothing, and the bank of glyphs."""
+"""Pictures that differ in one factor, splits that share nothing, and the bank of glyphs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.laws.worlds import CONFIGS, MADE, SPLITS, some
-from toyvit.data.collected import load_collected
 from toyvit.data.world import CollectedWorld
+from toyvit.data.worlds.digits.world import Digits
 from toyvit.data.worlds.dsprites import drawing
 from toyvit.data.worlds.dsprites.drawing import SIZES
 from toyvit.data.worlds.dsprites.world import split_outlines
@@ -27,7 +27,10 @@ every_factor = pytest.mark.parametrize(
 
 @every_factor
 def test_a_counterfactual_pair_differs_in_its_factor_only(name, factor):
-    """Each sample gets its neighbour's value; where that is its own the picture stays, and else only what shows it changes."""
+    """Each sample gets its neighbour's value.
+
+    Where that is its own the picture stays, and else only what shows it changes.
+    """
     world = MADE[name].world
     factors = world.sample(0, "test", some(name, "test", 40))
     n = len(factors[factor])
@@ -91,7 +94,10 @@ COUNTERFACTUALS = [
 
 @pytest.mark.parametrize(("name", "split", "what"), COUNTERFACTUALS)
 def test_a_counterfactual_changes_what_it_says_and_the_answer(name, split, what):
-    """The answer stays only where no value of the factor has another; the change is a pure function of each sample."""
+    """The answer stays only where no value of the factor has another.
+
+    The change is a pure function of each sample.
+    """
     made = MADE[name]
     factors = made.world.sample(0, split, some(name, split, 60))
     changed = made.counterfactuals[what](factors)
@@ -109,9 +115,9 @@ def test_a_counterfactual_changes_what_it_says_and_the_answer(name, split, what)
         return
     assert differing == ({"item", "query"} if what == "item" else {what}) and not stays.all()
     if stays.any() and CONFIGS[name].name not in ("fewshot", "induction"):
-        kept = {key: values[stays.numpy()] for key, values in factors.items()}
+        saved = {key: values[stays.numpy()] for key, values in factors.items()}
         for value in range(made.world.factors[what]):
-            tried = made.world.change_factor(kept, what, np.full_like(kept[what], value))
+            tried = made.world.change_factor(saved, what, np.full_like(saved[what], value))
             assert torch.equal(made.batch_from_factors(tried).target, batch.target[stays])
 
 
@@ -137,7 +143,7 @@ def test_the_counterfactuals_of_pairs_change_the_cells_they_should(name, what, c
 
 
 def test_collected_pictures_have_no_counterfactuals():
-    world = load_collected("digits")
+    world = Digits()
     with pytest.raises(BadInput, match="no counterfactual pairs"):
         world.change_factor(world.sample(0, "test", np.arange(2)), "class", np.array([0, 1]))
     assert MADE["classify"].draw_batch(0, "test", range(3)).counterfactuals is None
@@ -146,7 +152,7 @@ def test_collected_pictures_have_no_counterfactuals():
 def test_the_digits_splits_share_no_row():
     from sklearn.datasets import load_digits
 
-    data, world = load_digits(), load_collected("digits")
+    data, world = load_digits(), Digits()
     found = np.concatenate(
         [
             np.column_stack([world.images[rows].reshape(len(rows), -1), world.known["class"][rows]])
@@ -173,7 +179,7 @@ def test_the_addition_splits_share_no_pair(name):
         assert all((b, a) in pairs for pairs in sets.values() for a, b in pairs)
 
 
-def test_counting_s_held_out_pairs_are_shown_nowhere_else():
+def test_counting_s_held_out_combinations_are_shown_nowhere_else():
     world = MADE["counting"].world
     seen = {}
     for split in world.sizes:

@@ -1,4 +1,7 @@
-"""Few shots: which classes and drawings a split shows, the answer read off the picture, and what a linear probe cannot find."""
+"""Few shots: which classes and drawings a split shows, and the answer read off the picture.
+
+And what a linear probe cannot find.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeClassifier
 
-from tests.laws.worlds import CONFIGS, FOUND, MADE
+from tests.laws.worlds import CONFIGS, MADE
 from toyvit.config import FewshotConfig, InductionConfig
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.data.worlds.fewshot.world import DRAWINGS, draw_distinct
 from toyvit.data.worlds.omniglot import drawings
 from toyvit.errors import BadInput
@@ -23,20 +26,15 @@ every_task = pytest.mark.parametrize("name", NAMES)
 every_split = pytest.mark.parametrize(
     ("name", "split"), [(name, split) for name in NAMES for split in MADE[name].world.sizes]
 )
-with_files = pytest.mark.skipif(
-    "TOYVIT_DATA" not in os.environ, reason="files are looked for under TOYVIT_DATA"
-)
-
-
-@with_files
-def test_the_tasks_that_need_files_are_among_the_tasks():
-    assert set(FOUND) <= set(CONFIGS)
 
 
 @pytest.mark.slow
 @every_split
 def test_the_answer_read_off_the_picture(name, split):
-    """Each cell is compared with every picture of the table: the last of the query's class has the answer beside it."""
+    """Each cell is compared with every picture of the table.
+
+    The last of the query's class has the answer beside it.
+    """
     made, world, config = MADE[name], MADE[name].world, MADE[name].config
     n = 4 if world.n_drawings > 1 else 12
     factors = world.sample(4, split, np.arange(n))
@@ -82,7 +80,7 @@ def test_classes_that_training_never_shows_are_shown_by_in_context_alone(name):
     for split, factors in seen.items():
         classes = np.concatenate([factors["class"], factors["query"][:, None]], 1)
         if split == "in_context":
-            assert classes.min() == config.n_classes and classes.max() == world.n_known - 1
+            assert classes.min() == config.n_classes and classes.max() == world.n_all_classes - 1
         else:
             assert classes.max() == config.n_classes - 1
     if config.labels == "random":
@@ -99,7 +97,10 @@ def test_classes_that_training_never_shows_are_shown_by_in_context_alone(name):
 
 @every_task
 def test_how_often_a_class_is_shown(name):
-    """Laid-out pictures have `copies` of every class but the last; a class has one label a picture; slots are in any order."""
+    """Laid-out pictures have `copies` of every class but the last.
+
+    A class has one label a picture; slots are in any order.
+    """
     made, config = MADE[name], CONFIGS[name]
     sizes = [config.copies] * (config.n_pairs // config.copies)
     sizes += [config.n_pairs % config.copies] * (config.n_pairs % config.copies > 0)
@@ -126,7 +127,10 @@ def test_how_often_a_class_is_shown(name):
     ("name", "split"), [(name, "in_context") for name in NAMES] + [("fewshot random", "train")]
 )
 def test_fresh_labels_say_nothing_of_their_class(name, split):
-    """Uniform, as often the label that the class would have if fixed as any other, and independent between two classes."""
+    """Uniform, and independent between two classes.
+
+    A label is as often the one that the class would have if fixed as any other.
+    """
     config, n = CONFIGS[name], 8000
     factors = MADE[name].world.sample(6, split, np.arange(n))
     bound = 5 * (0.25 / n) ** 0.5
@@ -145,7 +149,10 @@ def test_fresh_labels_say_nothing_of_their_class(name, split):
 
 
 def test_pictures_that_are_not_bursty_draw_each_cell_by_itself():
-    """12 classes, weights 1 / (c + 1): the query's class is among 5 exemplars as often as independent draws have it there."""
+    """The query's class is among 5 exemplars as often as independent draws have it there.
+
+    Of 12 classes, with weights 1 / (c + 1).
+    """
     world = build_task(
         FewshotConfig(n_pairs=5, n_classes=12, burstiness=3, p_bursty=0, zipf=1)
     ).world
@@ -160,7 +167,10 @@ def test_pictures_that_are_not_bursty_draw_each_cell_by_itself():
 
 
 def test_distinct_classes_are_drawn_in_proportion_to_their_weights():
-    """All tickets of three classes, once each: every order comes up exactly as often as drawing without replacement has it."""
+    """All tickets of three classes, once each.
+
+    Every order comes up exactly as often as drawing without replacement has it.
+    """
     weights = np.array([4, 2, 1])
     first, second = np.meshgrid((np.arange(7) + 0.5) / 7, (np.arange(30) + 0.5) / 30, indexing="ij")
     draws = np.stack([first.ravel(), second.ravel(), np.full(210, 0.5)], 1)
@@ -205,9 +215,9 @@ def test_drawings_of_a_split_are_its_own_and_no_exemplar_shows_the_query_s(name)
 
 
 @every_split
-def test_pairs_name_the_last_copy_of_the_query_s_class(name, split):
+def test_retrieval_names_the_last_copy_of_the_query_s_class(name, split):
     batch, config = MADE[name].eval_batch(split, 40, 3), CONFIGS[name]
-    n_known = MADE[name].world.n_known
+    n_all_classes = MADE[name].world.n_all_classes
     lost = False
     for image, cells in enumerate(batch.content.tolist()):
         labels = list(range(len(cells) - 2 * config.n_pairs, len(cells) - 1, 2))
@@ -219,7 +229,7 @@ def test_pairs_name_the_last_copy_of_the_query_s_class(name, split):
                 and batch.retrieval.query[image] == len(cells) - 1
             )
             assert batch.retrieval.target[image] == matching[-1]
-            assert cells[matching[-1]] - n_known == batch.target[image]
+            assert cells[matching[-1]] - n_all_classes == batch.target[image]
     assert lost == (batch.retrieval is None)
 
 
@@ -244,7 +254,10 @@ def test_another_label_beside_the_query_s_class_is_another_answer():
 
 
 def probe(made, split, cells=slice(None), n=1000):
-    """Accuracy on n pictures of a split, of a ridge classifier on pixels of some cells, fitted on 2,000 training pictures."""
+    """Accuracy on n pictures of a split, of a ridge classifier on pixels of some cells.
+
+    It is fitted on 2,000 training pictures.
+    """
 
     def pixels(batch):
         side = made.world.patch_size
@@ -266,7 +279,10 @@ def probe(made, split, cells=slice(None), n=1000):
 
 
 def test_no_linear_probe_finds_a_label_that_is_fresh_for_each_picture():
-    """All pixels may tell which labels are there (0.36 of answers), one cell less, the query's cell nothing (0.125)."""
+    """All pixels may tell which labels are there (0.36 of answers), one cell less.
+
+    The query's cell tells nothing (0.125).
+    """
     made = build_task(FewshotConfig(n_pairs=4, n_labels=8, burstiness=1, labels="random"))
     ceiling = made.baselines(made.eval_batch("test", 5000, 0))["accuracy.bag_of_labels"]
     assert ceiling < 0.45
@@ -276,7 +292,10 @@ def test_no_linear_probe_finds_a_label_that_is_fresh_for_each_picture():
 
 
 def test_weights_answer_in_weights_and_not_in_context():
-    """16 classes with fixed labels: what a probe learns of the query's cell answers the one and is chance on the other."""
+    """16 classes with fixed labels: what a probe learns of the query's cell.
+
+    It answers the one and is chance on the other.
+    """
     made = build_task(FewshotConfig(n_pairs=4, n_classes=16, n_labels=8))
     assert probe(made, "in_weights", slice(8, 9)) > 0.95
     assert probe(made, "in_context", slice(8, 9)) < 0.125 + 0.05
@@ -297,8 +316,8 @@ def test_weights_answer_in_weights_and_not_in_context():
         ({"labels": "fixd"}, "did you mean 'fixed'"),
     ],
 )
-def test_impossible_settings_are_one_clear_line(options, said):
-    with pytest.raises(BadInput, match=said) as caught:
+def test_impossible_settings_are_one_clear_line(options, words):
+    with pytest.raises(BadInput, match=words) as caught:
         FewshotConfig(**options)
     assert "\n" not in str(caught.value)
 
@@ -320,7 +339,6 @@ def test_omniglot_absent_is_one_clear_line(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-@with_files
 def test_damaged_omniglot_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOYVIT_DATA")
@@ -336,9 +354,12 @@ def test_damaged_omniglot_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@with_files
+@pytest.mark.data
 def test_unpacked_pictures_are_the_archive_s(tmp_path):
-    """The 2,720 pictures of an official archive of five alphabets, made small, against the rows that their numbers name."""
+    """An official archive of five alphabets, made small, against the rows of its numbers.
+
+    It has 2,720 pictures.
+    """
     with zipfile.ZipFile(
         Path(os.environ["TOYVIT_DATA"]) / "omniglot-py/images_background_small1.zip"
     ) as archive:

@@ -1,6 +1,8 @@
-"""Ways to name, combine and differentiate interventions: misspelt names, TransformerLens's names, then, within, nudging."""
+"""Ways to name, combine and differentiate interventions."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 import torch
@@ -32,25 +34,22 @@ def lens_name(site: str) -> str:
 @pytest.mark.parametrize("site", SITES)
 def test_a_misspelt_site_is_refused_and_the_nearest_named(site):
     wrong = site + "77"
-    zero = torch.zeros(1)
-    asks = [
+    taps = [
+        replacing({wrong: torch.zeros(1)}),
+        editing({wrong: lambda x: x}),
+        recording([wrong]),
+        nudging([wrong]),
+        then(untouched, recording([wrong, site])),
+    ]
+    calls = [
         lambda: trace(MODEL, IMAGES, [wrong]),
         lambda: MODEL.run_with_cache(IMAGES, [wrong]),
         lambda: MODEL.run_with_hooks(IMAGES, [(wrong, lambda value, hook: value)]),
-        *(
-            lambda tap=tap: run_model(MODEL, IMAGES, tap)
-            for tap in (
-                replacing({wrong: zero}),
-                editing({wrong: lambda x: x}),
-                recording([wrong]),
-                nudging([wrong]),
-                then(untouched, recording([wrong, site])),
-            )
-        ),
+        *(partial(run_model, MODEL, IMAGES, tap) for tap in taps),
     ]
-    for ask in asks:
+    for call in calls:
         with pytest.raises(BadInput, match="did you mean") as caught:
-            ask()
+            call()
         assert f"did you mean {site!r}" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -84,18 +83,19 @@ def test_transformer_lens_names(site):
     plain, cache = MODEL.run_with_cache(IMAGES, [lens_name(site)])
     assert torch.equal(plain, MODEL(IMAGES)) and list(cache) == [site]
     assert torch.equal(cache[lens_name(site)], cache[site])
-    asked = []
+    called = []
 
-    def hook(value, hook):
-        asked.append(hook)
+    def add_noise(value, hook):
+        called.append(hook)
         return value + noise(value)
 
-    moved = MODEL.run_with_hooks(IMAGES, [(lens_name(site), hook)])
-    assert asked == [site]
-    assert torch.equal(moved, MODEL(IMAGES, editing({site: lambda x: x + noise(x)})))
-    assert torch.equal(
-        MODEL.run_with_hooks(IMAGES, [(lens_name(site), lambda value, hook: None)]), plain
-    )
+    def only_look(value, hook):
+        return None
+
+    edited = MODEL.run_with_hooks(IMAGES, [(lens_name(site), add_noise)])
+    assert called == [site]
+    assert torch.equal(edited, MODEL(IMAGES, editing({site: lambda x: x + noise(x)})))
+    assert torch.equal(MODEL.run_with_hooks(IMAGES, [(lens_name(site), only_look)]), plain)
 
 
 def test_the_cache_answers_to_a_name_and_a_layer():
@@ -109,59 +109,60 @@ def test_the_cache_answers_to_a_name_and_a_layer():
 
 
 def test_hooks_and_taps_go_one_after_another():
-    add, double = editing({"logits": lambda x: x + 1}), editing({"logits": lambda x: 2 * x})
+    add = editing({"logits": lambda x: x + 1})
+    double = editing({"logits": lambda x: 2 * x})
     plain = MODEL(IMAGES)
     assert torch.equal(MODEL(IMAGES, then(add, double)), 2 * (plain + 1))
     assert torch.equal(MODEL(IMAGES, then(double, add)), 2 * plain + 1)
     hooks = [("logits", lambda x, hook: x + 1), ("hook_logits", lambda x, hook: 2 * x)]
     assert torch.equal(MODEL.run_with_hooks(IMAGES, hooks), 2 * (plain + 1))
-    before, after = recording(["logits"]), recording(["logits"])
-    assert torch.equal(
-        MODEL(IMAGES, then(before, then(add, after))), MODEL(IMAGES, then(then(before, add), after))
-    )
-    assert torch.equal(before.values["logits"], plain) and torch.equal(
-        after.values["logits"], plain + 1
-    )
     assert torch.equal(MODEL(IMAGES, then(untouched, untouched)), plain)
-    assert (
-        list_wanted(then(add, recording(["embed"]))) == {"logits", "embed"}
-        and list_wanted(then(add, lambda s, x: x)) is None
-    )
+
+    before = recording(["logits"])
+    after = recording(["logits"])
+    left = MODEL(IMAGES, then(then(before, add), after))
+    right = MODEL(IMAGES, then(before, then(add, after)))
+    assert torch.equal(left, right)
+    assert torch.equal(before.values["logits"], plain)
+    assert torch.equal(after.values["logits"], plain + 1)
+
+    assert list_wanted(then(add, recording(["embed"]))) == {"logits", "embed"}
+    assert list_wanted(then(add, lambda site, value: value)) is None
 
 
 def test_within_puts_the_prefix_before_the_name():
-    seen = []
+    offered = []
 
-    def noting(site, value):
-        seen.append(site)
+    def note(site, value):
+        offered.append(site)
         return value
 
-    within("ln1.", within("blocks.1.", noting))("scale", IMAGES)
-    assert seen == ["blocks.1.ln1.scale"]
-    assert list_wanted(
-        within("blocks.1.", recording(["blocks.1.resid_pre", "blocks.0.resid_pre", "embed"]))
-    ) == {"resid_pre"}
-    assert list_wanted(within("blocks.1.", noting)) is None
+    within("ln1.", within("blocks.1.", note))("scale", IMAGES)
+    assert offered == ["blocks.1.ln1.scale"]
+    tap = recording(["blocks.1.resid_pre", "blocks.0.resid_pre", "embed"])
+    assert list_wanted(within("blocks.1.", tap)) == {"resid_pre"}
+    assert list_wanted(within("blocks.1.", note)) is None
 
 
 @pytest.mark.parametrize("case", ["mask=causal", "norm=rms", "norm=none", "registers"])
 def test_a_nudge_s_gradient_is_the_derivative(case):
     """Against autograd, and along a random direction against a central difference (float64)."""
     model, images = build(CASES[case]).double(), pictures(CASES[case]).double()
-    tap, seen = nudging(model.sites()), recording(model.sites())
-    model(images, then(seen, tap)).square().sum().backward()
-    for site, value in seen.values.items():
-        found = tap.nudges[site].grad
+    record = recording(model.sites())
+    tap = nudging(model.sites())
+    model(images, then(record, tap)).square().sum().backward()
+    for site, value in record.values.items():
+        gradient = tap.nudges[site].grad
 
         def score(x, site=site):
             return model(images, replacing({site: x})).square().sum()
 
         here = value.clone().requires_grad_()
         expected = torch.autograd.grad(score(here), here)[0]
-        assert torch.allclose(found, expected, rtol=1e-9, atol=1e-12), site
+        assert torch.allclose(gradient, expected, rtol=1e-9, atol=1e-12), site
         step = noise(value) * 1e-6
         slope = (score(value + step) - score(value - step)) / 2
-        assert torch.allclose((found * step).sum(), slope.detach(), rtol=1e-4, atol=1e-11), site
+        assert torch.allclose((gradient * step).sum(), slope.detach(), rtol=1e-4, atol=1e-11), site
 
 
 def test_a_replacement_of_another_shape_is_refused():

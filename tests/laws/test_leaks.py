@@ -1,4 +1,7 @@
-"""Tasks that claim to need relation or context: neither all pixels nor any one patch may give the answer away."""
+"""Tasks that claim to need relation or context.
+
+Neither all pixels nor any one patch may give the answer away.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,9 @@ from toyvit.config import (
 from toyvit.data.baselines import fit_baselines, score_patch_probes
 from toyvit.recipes import RECIPES
 
-# Task, size of a patch, and what a linear probe may score: on all pixels, on the best patch by itself. Chance is 1 / classes;
-# scores are on 1,000 pictures, and the best of many patches lies three or four standard errors over chance.
+# Task, size of a patch, and what a linear probe may score: on all pixels, on the best patch by
+# itself. Chance is 1 / classes; scores are on 1,000 pictures, and the best of many patches lies
+# three or four standard errors over chance.
 CLAIMS: dict[str, tuple[TaskConfig, int, float, float]] = {
     "induction": (
         InductionConfig(),
@@ -40,7 +44,10 @@ def test_pixels_do_not_give_the_answer_away(name):
 
 
 def test_the_probes_find_what_is_there():
-    """Digits are told apart by their pixels; the probe of one corner patch is worth little more than chance."""
+    """Digits are told apart by their pixels.
+
+    The probe of one corner patch is worth little more than chance.
+    """
     digits = ClassifyConfig(world="digits")
     found = fit_baselines(digits)
     assert found["accuracy.pixel_probe"] > 0.9 and found["accuracy.nearest_neighbour"] > 0.95
@@ -53,7 +60,10 @@ def test_the_probes_find_what_is_there():
 
 
 def test_numbers_are_read_off_pixels_where_they_are_there():
-    """R^2: a sprite's column moves its pixels; its orientation, over all shapes and places, is in no pixel's mean."""
+    """R^2: a sprite's column moves its pixels.
+
+    Its orientation, over all shapes and places, is in no pixel's mean.
+    """
     column, angle = (
         fit_baselines(RegressConfig(world="dsprites", factor=factor))
         for factor in ("x", "orientation")

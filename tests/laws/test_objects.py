@@ -1,10 +1,12 @@
-"""Worlds of objects: answers read again from the pictures, in plain loops; what a linear probe can and cannot see."""
+"""Worlds of objects: answers read again from the pictures, in plain loops.
+
+And what a linear probe can and cannot see.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import os
 from itertools import combinations
 
 import numpy as np
@@ -15,12 +17,12 @@ from sklearn.linear_model import RidgeClassifier
 from toyvit.config import CountingConfig, ObjectsConfig, SortOfClevrConfig
 from toyvit.data.placement import find_overlaps, place_apart
 from toyvit.data.random import make_sample_keys
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.data.worlds.objects.world import LEAST, SIDE, load_stamps
 from toyvit.data.worlds.sort_of_clevr import world
 from toyvit.errors import BadInput
 
-SOURCES = ["glyphs", "dsprites", *(["mnist"] if "TOYVIT_DATA" in os.environ else [])]
+SOURCES = ["glyphs", "dsprites", "mnist"]
 every_source = pytest.mark.parametrize("source", SOURCES)
 
 
@@ -34,7 +36,10 @@ def canvas(source, **options):
 
 
 def seen(image):
-    """What is in a picture without noise: of each colour its shape, middle and number of pixels; colour and question asked."""
+    """What is in a picture without noise: of each colour its shape, middle and number of pixels.
+
+    And the colour and question asked.
+    """
     found = []
     for rgb in world.RGB.tolist():
         lit = [
@@ -97,7 +102,10 @@ def test_sort_of_clevr_is_answered_from_the_picture(ask):
     ("ask", "share"), [("both", 0.25), ("both", 0.9), ("relational", 0.2), ("non-relational", 0.5)]
 )
 def test_questions_that_are_held_out_are_asked_nowhere_else(ask, share):
-    """Every pair (colour, question) is asked on one side, and each colour and each question loses as many, to within one."""
+    """Every combination (colour, question) is asked on one side.
+
+    Each colour and each question loses as many, to within one.
+    """
     world = build_task(SortOfClevrConfig(ask=ask, held_out=share)).world
     asked = {}
     for split in world.sizes:
@@ -105,16 +113,17 @@ def test_questions_that_are_held_out_are_asked_nowhere_else(ask, share):
         asked[split] = set(
             zip(factors["colour"].tolist(), factors["question"].tolist(), strict=True)
         )
-    held, n_questions = asked.pop("held_out"), 6 if ask == "both" else 3
+    hidden, n_questions = asked.pop("held_out"), 6 if ask == "both" else 3
     assert len(asked) == 3 and all(
-        len(pairs) == 6 * n_questions - len(held) and not pairs & held for pairs in asked.values()
+        len(pairs) == 6 * n_questions - len(hidden) and not pairs & hidden
+        for pairs in asked.values()
     )
-    assert len(held) == round(share * 6 * n_questions)
+    assert len(hidden) == round(share * 6 * n_questions)
     for part, values in (
         (0, range(6)),
-        (1, {question for pairs in [*asked.values(), held] for _, question in pairs}),
+        (1, {question for pairs in [*asked.values(), hidden] for _, question in pairs}),
     ):
-        counts = [sum(pair[part] == value for pair in held) for value in values]
+        counts = [sum(pair[part] == value for pair in hidden) for value in values]
         assert max(counts) - min(counts) <= 1 and len(counts) == (6 if part == 0 else n_questions)
 
 
@@ -159,7 +168,10 @@ def test_what_the_question_alone_tells():
 
 
 def probed(features, target, n=2000):
-    """Accuracy of a linear probe fitted on the first n pictures, with every pixel scaled to the same spread."""
+    """Accuracy of a linear probe fitted on the first n pictures.
+
+    Every pixel is scaled to the same spread.
+    """
     features = features / (features.std(0) + 1e-6)
     return RidgeClassifier(alpha=100).fit(features[:n], target[:n]).score(features[n:], target[n:])
 
@@ -173,7 +185,7 @@ def patches(images, size=8):
 @pytest.mark.slow
 @pytest.mark.parametrize(("ask", "bound"), [("relational", 0.5), ("non-relational", 0.55)])
 def test_sort_of_clevr_is_not_read_by_a_linear_probe(ask, bound):
-    """Who knows the question alone is right in 0.44 of the relational and 0.5 of the other questions."""
+    """The question alone answers 0.44 of the relational and 0.5 of the other questions."""
     batch = build_task(SortOfClevrConfig(ask=ask)).draw_batch(0, "train", range(3000))
     assert probed(batch.images.flatten(1).numpy(), batch.target.numpy()) < bound
     assert max(probed(patch, batch.target.numpy()) for patch in patches(batch.images)) < bound
@@ -235,21 +247,24 @@ def test_classes_that_a_quarter_holds_out_are_shown_there_by_held_out_only(sourc
         row, column = np.divmod(factors["place"], world.corners)
         below, right = row >= world.corners / 2, column >= world.corners / 2
         seen[split] = set(zip(factors["kind"].ravel(), below.ravel(), right.ravel(), strict=True))
-    held = seen.pop("held_out")
+    hidden = seen.pop("held_out")
     n = round(0.34 * world.n_kinds)
-    assert len(held) == 4 * n and all(
-        len(pairs) == 4 * (world.n_kinds - n) and not pairs & held for pairs in seen.values()
+    assert len(hidden) == 4 * n and all(
+        len(pairs) == 4 * (world.n_kinds - n) and not pairs & hidden for pairs in seen.values()
     )
-    per_class = [sum(kind == one for kind, _, _ in held) for one in range(world.n_kinds)]
+    per_class = [sum(kind == one for kind, _, _ in hidden) for one in range(world.n_kinds)]
     per_quarter = [
-        sum(pair[1:] == quarter for pair in held) for quarter in {pair[1:] for pair in held}
+        sum(pair[1:] == quarter for pair in hidden) for quarter in {pair[1:] for pair in hidden}
     ]
     assert max(per_class) - min(per_class) <= 1 and per_quarter == [n] * 4
 
 
 @pytest.mark.parametrize("kind", [ObjectsConfig, SortOfClevrConfig])
 def test_where_nothing_is_held_out_there_is_no_such_split(kind):
-    """A share that comes to nothing is refused. That the samples are as before is in the checksums of the cards."""
+    """A share that comes to nothing is refused.
+
+    That the samples are as before is in the checksums of the cards.
+    """
     assert (
         "held_out" not in build_task(kind()).world.sizes
         and "held_out" in build_task(kind(held_out=0.4)).world.sizes
@@ -345,7 +360,10 @@ def test_the_default_counting_world_is_what_it_always_was():
 
 
 def counted(image):
-    """Discs and squares on each side of a picture without noise: a disc has a full middle, a square an empty one."""
+    """Discs and squares on each side of a picture without noise.
+
+    A disc has a full middle, a square an empty one.
+    """
     discs, squares = [0, 0], [0, 0]
     for row in range(4):
         for column in range(8):

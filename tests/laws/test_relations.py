@@ -1,4 +1,7 @@
-"""Relations: answers read off the picture, one factor flips the answer, unseen shapes stay unseen, no pixel gives it away."""
+"""Relations: answers read off the picture, and one factor flips the answer.
+
+Unseen shapes stay unseen, and no pixel gives the answer away.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ every_split = pytest.mark.parametrize(
 
 
 def objects(picture: torch.Tensor) -> dict[tuple[int, int], tuple[bool, ...]]:
-    """What a picture shows: row and column of each cell that is not blank -> its ink. Noise moves no pixel by 1."""
+    """What a picture shows: row and column of each cell that is not blank -> its ink.
+
+    Noise moves no pixel by 1.
+    """
     found = {}
     for row in range(picture.shape[0] // CELL):
         for column in range(picture.shape[1] // CELL):
@@ -193,7 +199,10 @@ def test_an_impossible_setting_is_one_clear_line(values, message):
     ],
 )
 def test_no_linear_reader_of_pixels_finds_the_answer(name, most, most_of_a_patch):
-    """Near chance: 1/2, 1/2; for the odd one of six among 16 cells, 1/6 for who sees where objects are."""
+    """Near chance: 1/2, 1/2; for the odd one of six among 16 cells 1/6.
+
+    The last is what seeing where objects are gives.
+    """
     assert fit_baselines(CONFIGS[name])["accuracy.pixel_probe"] < most
     assert score_patch_probes(CONFIGS[name], CELL).max() < most_of_a_patch
 

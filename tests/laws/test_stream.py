@@ -1,4 +1,7 @@
-"""Training batches: drawn a few at a time, each is what it is alone, from whatever step a run goes on."""
+"""Training batches are drawn a few at a time.
+
+Each is what it is alone, from whatever step a run goes on.
+"""
 
 from dataclasses import replace
 
@@ -7,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toyvit.data.tasks import build_task, resolve_config
+from toyvit.data.task import build_task, resolve_config
 from toyvit.recipes import RECIPES
 from toyvit.train.datamodule import AHEAD, BatchStream
 
@@ -18,7 +21,7 @@ def stream(recipe, batch_size, steps, first=1, **training):
     return BatchStream(build_task(run.task), run, first)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.sampled_from(["induction", "digits", "markov", "objects"]),
     st.integers(1, 300),
@@ -31,7 +34,7 @@ def test_batches_are_the_same_drawn_together_and_alone(recipe, size, steps, data
     assert len(batches) == steps - drawn.first + 1
     for step, batch in enumerate(batches, drawn.first):
         images, target = drawn.task.training_batch(
-            drawn.run.seeds.data, "train", range_of(step, size)
+            drawn.config.seeds.data, "train", range_of(step, size)
         )
         assert torch.equal(batch[0], images) and batch[1].equal(target)
 
@@ -62,6 +65,6 @@ def test_the_cells_that_a_clamp_has_to_know_come_with_their_batch():
         assert all(
             one.equal(other)
             for one, other in zip(
-                batches[step - 3], next(drawn.batches(range(step, step + 1))), strict=True
+                batches[step - 3], next(drawn.draw_batches(range(step, step + 1))), strict=True
             )
         )

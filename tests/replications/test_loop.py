@@ -1,4 +1,7 @@
-"""Records, verdicts, resuming and the page: a finished seed is not done again, and the page follows from the records alone."""
+"""Records, verdicts, resuming and the page.
+
+A finished seed is not done again, and the page follows from the records alone.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def coin(seed, folder):
-    return Outcome(
-        {"heads": float(seed), "never": None},
-        [build_lines("coin", "toss", "heads", {"one": ([0, 1], [0, seed])})],
-    )
+    panel = build_lines("coin", "toss", "heads", {"one": ([0, 1], [0, seed])})
+    return Outcome({"heads": float(seed), "never": None}, [panel])
 
 
 COIN = Replication(
@@ -55,24 +56,20 @@ COIN = Replication(
 
 
 def test_a_seed_is_judged_by_rules_that_stand_before_it(tmp_path):
-    found = replicate([COIN], [0, 1, 2], tmp_path, progress=False)
-    assert [judge_seed(COIN, record) for record in found] == ["not reached", "agrees", "differs"]
-    assert (
-        summarize_verdict(COIN, found)
-        == "agrees in 1 of 3 seeds, differs in 1 of 3 seeds, not reached in 1 of 3 seeds"
-    )
-    assert (
-        summarize_verdict(COIN, found[1:2]) == "agrees" and summarize_verdict(COIN, []) == "not run"
-    )
-    assert explain_verdict(COIN, found[1:2]) == "All numbers are within their bounds."
-    assert (
-        explain_verdict(COIN, found)
-        == "heads: 0, where 1 to 2 agrees (seed 0); fewer heads: 2, where 0 to 1 agrees (seed 2)."
+    records = replicate([COIN], [0, 1, 2], tmp_path, progress=False)
+    assert [judge_seed(COIN, record) for record in records] == ["not reached", "agrees", "differs"]
+    each = "agrees in 1 of 3 seeds, differs in 1 of 3 seeds, not reached in 1 of 3 seeds"
+    assert summarize_verdict(COIN, records) == each
+    assert summarize_verdict(COIN, records[1:2]) == "agrees"
+    assert summarize_verdict(COIN, []) == "not run"
+
+    assert explain_verdict(COIN, records[1:2]) == "All numbers are within their bounds."
+    assert explain_verdict(COIN, records) == (
+        "heads: 0, where 1 to 2 agrees (seed 0); fewer heads: 2, where 0 to 1 agrees (seed 2)."
     )
     never = replace(COIN, checks=(Check("never", "never", "1", "text", 0, 1),))
-    assert judge_seed(never, found[0]) == "differs" and "never: never" in explain_verdict(
-        never, found
-    )
+    assert judge_seed(never, records[0]) == "differs"
+    assert "never: never" in explain_verdict(never, records)
 
 
 def test_a_finished_seed_is_not_done_again_and_one_of_another_version_is(tmp_path):
@@ -88,7 +85,7 @@ def test_a_finished_seed_is_not_done_again_and_one_of_another_version_is(tmp_pat
 
 def test_minutes_are_those_of_a_seed_that_was_run_at_once(tmp_path):
     whole = replicate([COIN], [0], tmp_path, progress=False)[0]
-    assert whole.minutes is not None and 0 <= whole.minutes < 0.1
+    assert 0 <= whole.minutes < 0.1
     (tmp_path / "coin" / "seed-1").mkdir(parents=True)
     replicate([COIN], [1], tmp_path, progress=False)
     assert [record.minutes is None for record in load_records(tmp_path, COIN)] == [False, True]
@@ -108,24 +105,22 @@ def test_what_is_finished_is_written_before_the_next_seed_breaks(tmp_path):
 @pytest.mark.slow
 def test_killed_between_seeds_nothing_is_lost_and_nothing_done_twice(tmp_path):
     words = ["replicate", "rank-one", "--seeds", "0..3", "--runs", str(tmp_path)]
-    folder, child = tmp_path / "replications", toyvit(*words)
-    wait_for(build_path(folder, "rank-one", 0).exists, child)
-    kill(child)
+    folder = tmp_path / "replications"
+    process = toyvit(*words)
+    wait_for(build_path(folder, "rank-one", 0).exists, process)
+    kill(process)
     written = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
     assert 1 <= len(written) < 4
     assert main(words) == 0
     assert {path: path.stat().st_mtime_ns for path in written} == written
-    assert [record.seed for record in load_records(folder, REPLICATIONS["rank-one"])] == [
-        0,
-        1,
-        2,
-        3,
-    ]
+    records = load_records(folder, REPLICATIONS["rank-one"])
+    assert [record.seed for record in records] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    "damage", ["", "{", '{"name": "coin"}', "[1]", json.dumps({"name": "other"})]
-)
+DAMAGES = ("", "{", '{"name": "coin"}', "[1]", '{"name": "other"}')
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_record_is_refused_in_one_line(damage, tmp_path):
     write_record(tmp_path, Record(name="coin", version=1, seed=3, minutes=0, numbers={}, panels=[]))
     path = build_path(tmp_path, "coin", 3)
@@ -133,7 +128,8 @@ def test_a_damaged_record_is_refused_in_one_line(damage, tmp_path):
     path.write_text(damage)
     with pytest.raises(BadInput, match="is not a record of a replication") as error:
         replicate([COIN], [0], tmp_path, progress=False)
-    assert "\n" not in str(error.value) and str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
     path.unlink()
     write_record(tmp_path, Record(name="coin", version=1, seed=4, minutes=0, numbers={}, panels=[]))
     build_path(tmp_path, "coin", 4).rename(path)
@@ -154,43 +150,41 @@ def test_what_misses_its_data_is_refused_by_name_or_left_out_of_all(tmp_path, ca
     def missing():
         raise BadInput("MNIST is not here")
 
-    poor, done = replace(COIN, name="poor", ready=missing), replace(COIN)
+    poor = replace(COIN, name="poor", ready=missing)
     with pytest.raises(BadInput, match="MNIST is not here"):
-        replicate([done, poor], [1], tmp_path, progress=False)
+        replicate([COIN, poor], [1], tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
-    assert len(replicate([done, poor], [1], tmp_path, leave_out=True, progress=False)) == 1
+    assert len(replicate([COIN, poor], [1], tmp_path, leave_out=True, progress=False)) == 1
     assert "poor is left out: MNIST is not here" in caplog.text
 
 
 def test_panels_are_thinned_and_hold_plain_json():
-    panel = build_lines(
-        "t", "x", "y", {"a": (range(1000), [k / 3 for k in range(1000)])}, levels={"chance": 1 / 3}
-    )
+    points = (range(1000), [k / 3 for k in range(1000)])
+    panel = build_lines("t", "x", "y", {"a": points}, levels={"chance": 1 / 3})
     x, y = panel["curves"]["a"]
-    assert (
-        len(x) <= MOST_POINTS
-        and (x[0], x[-1]) == (0, 999)
-        and y[-1] == 333
-        and panel["levels"]["chance"] == 0.33333
-    )
-    early = build_lines("t", "x", "y", {"a": (range(1000), range(1000))}, scale="symlog")["curves"][
-        "a"
-    ][0]
-    assert early[:3] == [0, 1, 2] and early[-1] == 999 and len(early) <= MOST_POINTS
-    assert build_lines("t", "x", "y", {"a": ([0], [float("nan")])})["curves"]["a"][1] == [None]
-    assert json.loads(json.dumps(build_grid("g", "x", "y", "v", ([1.0], [2.0]), [[0.5]])))[
-        "values"
-    ] == [[0.5]]
+    assert len(x) <= MOST_POINTS
+    assert (x[0], x[-1]) == (0, 999)
+    assert y[-1] == 333
+    assert panel["levels"]["chance"] == 0.33333
+
+    panel = build_lines("t", "x", "y", {"a": points}, scale="symlog")
+    x, _ = panel["curves"]["a"]
+    assert x[:3] == [0, 1, 2]
+    assert x[-1] == 999
+    assert len(x) <= MOST_POINTS
+
+    panel = build_lines("t", "x", "y", {"a": ([0], [float("nan")])})
+    assert panel["curves"]["a"][1] == [None]
+    grid = build_grid("g", "x", "y", "v", ([1.0], [2.0]), [[0.5]])
+    assert json.loads(json.dumps(grid))["values"] == [[0.5]]
 
 
 def test_the_page_is_made_of_the_records_alone(tmp_path):
     folder, docs = tmp_path / "runs", tmp_path / "docs"
     replicate([COIN], [1, 2], folder, progress=False)
     page = write_page([COIN], folder, docs).read_text()
-    assert (
-        "agrees in 1 of 2 seeds, differs in 1 of 2 seeds" in page
-        and "| `*` heads | 1 | text | 1 to 2 | 1.5 (1 to 2) |" in page
-    )
+    assert "agrees in 1 of 2 seeds, differs in 1 of 2 seeds" in page
+    assert "| `*` heads | 1 | text | 1 to 2 | 1.5 (1 to 2) |" in page
     assert (docs / "replications/coin.png").stat().st_size > 5000
     assert write_page([COIN], tmp_path / "empty", docs).read_text() == page
     replicate([COIN], [0], folder, progress=False)
@@ -200,18 +194,17 @@ def test_the_page_is_made_of_the_records_alone(tmp_path):
 
 
 def test_the_page_in_docs_is_what_the_generator_writes():
-    everything = list(REPLICATIONS.values())
-    found = {one.name: load_records(DOCS / "replications", one) for one in everything}
-    assert (DOCS / "replications.md").read_text() == format_page(everything, found)
-    assert all(
-        (DOCS / "replications" / f"{name}.png").exists() for name, seeds in found.items() if seeds
-    )
-    names = {path.stem.rpartition("-")[0] for path in (DOCS / "replications").glob("*.json")}
+    listed = list(REPLICATIONS.values())
+    place = DOCS / "replications"
+    records = {replication.name: load_records(place, replication) for replication in listed}
+    assert (DOCS / "replications.md").read_text() == format_page(listed, records)
+    assert all((place / f"{name}.png").exists() for name, seeds in records.items() if seeds)
+    names = {path.stem.rpartition("-")[0] for path in place.glob("*.json")}
     assert names <= set(REPLICATIONS)
 
 
 def test_clamped_losses_are_those_of_the_record():
-    found, curve = rank_one.run_seed(0, Path()), rank_one.train_product(0, "c")
-    assert found.numbers["c_0.5"] == next(
-        k for k, value in enumerate(curve) if value < 0.5 * curve[0]
-    )
+    outcome = rank_one.run_seed(0, Path())
+    curve = rank_one.train_product(0, "c")
+    half = next(k for k, value in enumerate(curve) if value < 0.5 * curve[0])
+    assert outcome.numbers["c_0.5"] == half

@@ -1,4 +1,7 @@
-"""Every result's machinery at a tiny size: it gives the numbers that its checks read, the same for the same seed."""
+"""Every result's machinery at a tiny size: it gives the numbers that its checks read.
+
+The same for the same seed.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import json
 import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
 from toyvit.config import InductionConfig
 from toyvit.data import files
+from toyvit.dynamics.transitions import find_first_step
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.replications import (
@@ -29,17 +34,17 @@ from toyvit.replications import (
     sums,
     superposition,
 )
-from toyvit.replications.lab import find_crossing, find_reaching
-from toyvit.replications.training import descend, find_first, space_steps
+from toyvit.replications.training import descend, space_evenly, space_steps
 from toyvit.report.replicated import draw_replication
 from toyvit.stats import feature_dimensionality
 
 
 def short(name, steps=45, **task):
     """A recipe of a few steps, and of checkpoints five steps apart."""
-    run = RECIPES[name]()
-    train = replace(run.train, steps=steps, n_validation=32, checkpoints=tuple(range(0, steps, 5)))
-    return replace(run, task=replace(run.task, **task), train=train)
+    config = RECIPES[name]()
+    checkpoints = tuple(range(0, steps, 5))
+    train = replace(config.train, steps=steps, n_validation=32, checkpoints=checkpoints)
+    return replace(config, task=replace(config.task, **task), train=train)
 
 
 TINY = {
@@ -68,137 +73,140 @@ TINY = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REPLICATIONS)
 def test_a_result_gives_the_numbers_that_its_checks_read(name, tmp_path):
-    if name == "omnigrok" and files.find_mnist() is None:
-        pytest.skip("MNIST is not here")
-    found = TINY[name](tmp_path / "one")
-    assert {check.number for check in REPLICATIONS[name].checks} <= set(found.numbers)
-    assert all(
-        value is None or (isinstance(value, float | int) and math.isfinite(value))
-        for value in found.numbers.values()
-    )
-    assert json.loads(json.dumps(found.panels)) == found.panels
-    assert len(draw_replication([found.panels, found.panels]).panels()) == len(found.panels)
-    again = TINY[name](tmp_path / "two")
-    assert again == found, "the same seed twice"
+    outcome = TINY[name](tmp_path / "first")
+    assert {check.number for check in REPLICATIONS[name].checks} <= set(outcome.numbers)
+    numbers = [value for value in outcome.numbers.values() if value is not None]
+    assert all(isinstance(value, float | int) and math.isfinite(value) for value in numbers)
+
+    panels = outcome.panels
+    assert json.loads(json.dumps(panels)) == panels
+    assert len(draw_replication([panels, panels]).panels()) == len(panels)
+    assert TINY[name](tmp_path / "second") == outcome, "the same seed twice"
 
 
 @pytest.mark.parametrize("name", REPLICATIONS)
 def test_a_row_says_what_it_compares_and_where_from(name):
-    one = REPLICATIONS[name]
-    assert one.name == name and one.checks and one.minutes > 0
-    assert all(text.strip() for text in (one.title, one.source, one.compared))
-    assert all(check.low <= check.high and check.published and check.origin for check in one.checks)
+    row = REPLICATIONS[name]
+    assert row.name == name
+    assert row.checks
+    assert row.minutes > 0
+    assert all(text.strip() for text in (row.title, row.source, row.compared))
+    for check in row.checks:
+        assert check.low <= check.high
+        assert check.published
+        assert check.origin
 
 
 def test_without_mnist_omnigrok_is_refused_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "find_mnist", lambda: None)
-    omnigrok.load_collected.cache_clear()
+    omnigrok.load_mnist.cache_clear()
     with pytest.raises(BadInput, match="MNIST is not here"):
         omnigrok.check_ready()
 
 
 def test_rank_one_plateau_drop_and_smooth():
-    """The order that Singh 2024 has: nothing clamped after c clamped after b and c clamped, which has no plateau at all."""
-    free, one, two = (rank_one.train_product(1, clamped, 700) for clamped in ("", "c", "bc"))
-    halves = [find_first(range(700), curve, under=curve[0] / 2) for curve in (free, one, two)]
+    """The order that Singh 2024 has: nothing clamped after c clamped after b and c clamped.
+
+    Which has no plateau at all.
+    """
+    curves = [pd.Series(rank_one.train_product(1, clamped, 700)) for clamped in ("", "c", "bc")]
+    halves = [find_first_step(curve < curve[0] / 2) for curve in curves]
     assert halves[0] > 3 * halves[1] > 9 * halves[2]
-    assert free[100] > 0.98 * free[0] and two[3] < 0.8 * two[0] and free[-1] < 1e-6
+    free, _, two = curves
+    assert free[100] > 0.98 * free[0]
+    assert two[3] < 0.8 * two[0]
+    assert free.iloc[-1] < 1e-6
 
 
 def test_superposition_of_an_antipodal_pair_and_a_lone_feature():
     """Two features in one dimension: sparse and equal share it, dense and unequal do not."""
     importance = torch.tensor([[1.0, 1.0], [1.0, 0.1]])
-    weight, losses = superposition.train_copies(
-        2, 1, importance, torch.tensor([0.05, 1.0]), 0, steps=800, batch=256
-    )
-    found = feature_dimensionality(weight)
-    assert found[0].tolist() == pytest.approx([0.5, 0.5], abs=0.03)
-    assert found[1, 0] > 0.85 > found[1, 1] + 0.6 and losses.shape == (2,)
-    picked = superposition.select_best(
-        torch.arange(8.0).view(4, 2, 1), torch.tensor([2.0, 1.0, 3.0, 5.0]), 2
-    )
-    assert picked.flatten().tolist() == [2, 3, 4, 5]
+    density = torch.tensor([0.05, 1.0])
+    weight, losses = superposition.train_copies(2, 1, importance, density, 0, steps=800, batch=256)
+    shares = feature_dimensionality(weight)
+    assert shares[0].tolist() == pytest.approx([0.5, 0.5], abs=0.03)
+    assert shares[1, 0] > 0.85 > shares[1, 1] + 0.6
+    assert losses.shape == (2,)
+
+
+def test_of_a_group_of_copies_the_one_of_lowest_loss_is_taken():
+    weight = torch.arange(8.0).view(4, 2, 1)
+    best = superposition.select_best(weight, torch.tensor([2.0, 1.0, 3.0, 5.0]), 2)
+    assert best.flatten().tolist() == [2, 3, 4, 5]
 
 
 def test_sparse_features_are_there_as_often_as_said():
-    x = superposition.draw_sparse(
-        4000, torch.tensor([1.0, 0.1]), 5, torch.Generator().manual_seed(0)
-    )
-    assert (x > 0).float().mean((0, 2)).tolist() == pytest.approx(
-        [1, 0.1], abs=0.01
-    ) and x.max() <= 1
+    density = torch.tensor([1.0, 0.1])
+    x = superposition.draw_sparse(4000, density, 5, torch.Generator().manual_seed(0))
+    assert (x > 0).float().mean((0, 2)).tolist() == pytest.approx([1, 0.1], abs=0.01)
+    assert x.max() <= 1
     unit = double_descent.draw_samples(50, torch.Generator().manual_seed(0)).norm(dim=1)
     assert torch.all((unit - 1).abs() < 1e-5)
 
 
 def test_parities_and_clusters():
     generator = torch.Generator().manual_seed(0)
-    subsets = torch.stack(
-        [
-            torch.randperm(quanta.BITS, generator=generator)[: quanta.ASKED]
-            for _ in range(quanta.TASKS)
-        ]
-    )
+    orders = [torch.randperm(quanta.BITS, generator=generator) for _ in range(quanta.TASKS)]
+    subsets = torch.stack(orders)[:, : quanta.ASKED]
     tasks = torch.arange(quanta.TASKS)
     x, y = quanta.draw_parities(tasks, subsets, generator)
     for task in tasks:
         bits = x[task, quanta.TASKS :]
-        assert x[task, : quanta.TASKS].argmax() == task and y[task] == bits[subsets[task]].sum() % 2
-    steps, n = torch.arange(100.0)[:, None], quanta.TASKS
+        assert x[task, : quanta.TASKS].argmax() == task
+        assert y[task] == bits[subsets[task]].sum() % 2
+
+    n = quanta.TASKS
+    steps = torch.arange(100.0)[:, None]
     apart = (steps < 5 * torch.arange(1, n + 1)).float().repeat_interleave(quanta.TESTED, 1)
-    assert quanta._clusters(apart + 1e-3, list(range(n))) == pytest.approx(1)
+    assert quanta.score_clusters(apart + 1e-3, list(range(n))) == pytest.approx(1)
     noise = torch.rand(100, n * quanta.TESTED, generator=generator)
-    assert abs(quanta._clusters(noise, list(range(n)))) < 0.05
-    assert quanta._width(list(range(100)), (torch.arange(100) < 50).float()) == 0
-    assert quanta._width(list(range(1, 102)), 1 - torch.arange(101) / 100) == pytest.approx(
-        80 / 11, rel=0.1
-    )
+    assert abs(quanta.score_clusters(noise, list(range(n)))) < 0.05
+
+    assert quanta.measure_width(list(range(100)), (torch.arange(100) < 50).float()) == 0
+    width = quanta.measure_width(list(range(1, 102)), 1 - torch.arange(101) / 100)
+    assert width == pytest.approx(80 / 11, rel=0.1)
 
 
 def test_pairs_of_modular_addition_are_split_once():
     pairs, totals, others, answers = sums.list_sums(3)
-    everything = torch.cat([pairs, others])
-    assert len(everything.unique(dim=0)) == sums.P**2 and len(pairs) == round(
-        sums.SHARE * sums.P**2
-    )
-    assert torch.equal(torch.cat([totals, answers]), everything.sum(1) % sums.P)
+    both = torch.cat([pairs, others])
+    assert len(both.unique(dim=0)) == sums.P**2
+    assert len(pairs) == round(sums.SHARE * sums.P**2)
+    assert torch.equal(torch.cat([totals, answers]), both.sum(1) % sums.P)
     assert not torch.equal(sums.list_sums(4)[0], pairs)
 
 
 def test_descend_is_plain_gradient_descent_that_is_looked_at_before_its_updates():
-    line, seen = torch.nn.Linear(1, 1, bias=False), []
+    line = torch.nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         line.weight.fill_(1)
     optimizer = torch.optim.SGD(line.parameters(), lr=0.25)
-    weight = lambda step: seen.append((step, line.weight.item()))  # noqa: E731
-    descend(line, optimizer, lambda step: line.weight.square().sum(), 3, weight, (0, 1, 3))
-    assert seen == [(0, 1), (1, 0.5), (3, 0.125)]
-    assert space_steps(1000, 20)[:3] == [0, 1, 2] and space_steps(1000)[-1] == 1000
-    assert (
-        find_first([0, 1, 2], [5, 3, 1], under=4) == 1
-        and find_first([0, 1], [5, 3], over=9) is None
-    )
+    looks = []
+
+    def look(step):
+        looks.append((step, line.weight.item()))
+
+    descend(line, optimizer, lambda step: line.weight.square().sum(), 3, look, (0, 1, 3))
+    assert looks == [(0, 1), (1, 0.5), (3, 0.125)]
 
 
-def test_crossings_of_a_curve():
-    import pandas as pd
-
-    values = pd.Series([3.0, 2.0, 1.0], index=[0, 10, 20])
-    assert find_crossing(values, 2.5) == 10 and find_crossing(values, 0.5) is None
-    assert find_reaching(-values, -1.0) == 20 and find_reaching(values, 4) is None
+def test_steps_to_look_at():
+    assert space_steps(1000, 20)[:3] == [0, 1, 2]
+    assert space_steps(1000)[-1] == 1000
+    assert space_evenly(10, 4) == [0, 2, 5, 8, 10]
 
 
 def test_the_shapes_of_the_recipes_stay_those_that_the_page_names():
     assert isinstance(RECIPES["induction"]().task, InductionConfig)
-    assert (
-        fewshot.RECIPE.task.n_pairs,
-        fewshot.RECIPE.task.n_classes,
-        fewshot.RECIPE.task.n_labels,
-    ) == (2, 50, 5)
+    task = fewshot.RECIPE.task
+    assert (task.n_pairs, task.n_classes, task.n_labels) == (2, 50, 5)
 
 
 def test_the_coefficient_of_a_model_that_knows_nothing_is_no_more_than_its_noise():
-    """Where the loss does not depend on the weights, the coefficient is 0; far from a minimum nothing is said or it is low."""
+    """Where the loss does not depend on the weights, the coefficient is 0.
+
+    Far from a minimum there is none, or it is low.
+    """
     model = sums.Sums(sums.P)
     with torch.no_grad():
         for weight in model.parameters():

@@ -17,22 +17,20 @@ SMALL = ["--train.batch_size", "8", "--train.n_validation", "16"]
 
 
 def toyvit(*words: object) -> Warm:
-    """A `toyvit` process, what it says kept."""
+    """A `toyvit` process whose output is kept."""
     return Warm(*map(str, words))
 
 
 def train(path: Path, *words: object, recipe: str = "induction-smoke") -> Warm:
     """A training process of a small run in the folder `path`."""
-    return toyvit(
-        "train", recipe, "--runs", path.parent, "--name", path.name, *SMALL, *words, "--resume"
-    )
+    place = ["--runs", path.parent, "--name", path.name]
+    return toyvit("train", recipe, *place, *SMALL, *words, "--resume")
 
 
 def train_here(path: Path, *words: object, recipe: str = "induction-smoke") -> Path:
     """The same run, trained in this process and left alone."""
-    return fit(
-        apply_overrides(RECIPES[recipe](), [*SMALL, *map(str, words)]), path, progress=False
-    ).path
+    config = apply_overrides(RECIPES[recipe](), [*SMALL, *map(str, words)])
+    return fit(config, path, progress=False).path
 
 
 def n_lines(file: Path) -> int:
@@ -62,14 +60,14 @@ def finish(process: Warm, seconds: float = 300) -> tuple[int, str]:
     """Exit code and standard error, its progress bars left out."""
     _, error = process.communicate(timeout=seconds)
     lines = error.replace("\r", "\n").split("\n")
-    return process.returncode, "\n".join(
-        line for line in lines if line and "%|" not in line and "step/s" not in line
-    )
+    saved = [line for line in lines if line and "%|" not in line and "step/s" not in line]
+    return process.returncode, "\n".join(saved)
 
 
 def contents(folder: Path, *patterns: str) -> dict[str, bytes]:
     """Every file that fits a pattern, by its path inside the folder."""
-    files = [
-        file for pattern in patterns or ("**/*",) for file in folder.glob(pattern) if file.is_file()
-    ]
-    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+    files: dict[str, bytes] = {}
+    for pattern in patterns or ("**/*",):
+        for file in filter(Path.is_file, folder.glob(pattern)):
+            files[str(file.relative_to(folder))] = file.read_bytes()
+    return files

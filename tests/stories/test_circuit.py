@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from toyvit.__main__ import main
-from toyvit.circuits.circuit import CircuitEvaluator, load_circuit
+from toyvit.circuits.circuit import load_circuit
+from toyvit.circuits.evaluate import CircuitEvaluator
 from toyvit.circuits.search import select_pairs
 from toyvit.errors import BadInput
 from toyvit.instruments.lenses import load_lens
@@ -75,8 +76,8 @@ def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
         metric=circuit.metric,
         ablation=circuit.ablation,
     )
-    said = next(line for line in out.splitlines() if line.startswith("faithfulness")).split()[1]
-    assert f"{evaluator.faithfulness(circuit.edge_mask(model)):.3f}" == said
+    printed = next(line for line in out.splitlines() if line.startswith("faithfulness")).split()[1]
+    assert f"{evaluator.faithfulness(circuit.edge_mask(model)):.3f}" == printed
     assert all(edge in out for edge in circuit.edges)
 
 

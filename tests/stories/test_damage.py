@@ -1,8 +1,8 @@
-"""Damaged, swapped and foreign files are named, never used, and never stop the rest from being measured."""
+"""Damaged, swapped and foreign files are named, never used, and never stop the rest."""
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,25 +15,29 @@ from toyvit.model import ViT
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run, load_table
+from toyvit.runs.manifest import name_checkpoint
 from toyvit.train import fit
+
+OTHER = ModelConfig(
+    n_layers=1, n_heads=1, d_model=8, image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3
+)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    run = RECIPES["induction-smoke"]()
-    training = replace(run.train, steps=20, batch_size=8, n_validation=16, checkpoints=(5, 10))
-    return fit(
-        replace(run, train=training), tmp_path_factory.mktemp("made") / "run", progress=False
-    ).path
+def whole(tmp_path_factory):
+    config = RECIPES["induction-smoke"]()
+    training = replace(config.train, steps=20, batch_size=8, n_validation=16, checkpoints=(5, 10))
+    path = tmp_path_factory.mktemp("whole") / "run"
+    return fit(replace(config, train=training), path, progress=False).path
 
 
 @pytest.fixture
-def folder(made, tmp_path):
-    return RunFolder(shutil.copytree(made, tmp_path / "run"))
+def folder(whole, tmp_path):
+    return RunFolder(shutil.copytree(whole, tmp_path / "run"))
 
 
 def file(folder: RunFolder, step: int) -> Path:
-    return folder.checkpoints / f"step_{step:08d}.safetensors"
+    return folder.checkpoints / name_checkpoint(step)
 
 
 def truncated(folder):
@@ -49,7 +53,8 @@ def flipped(folder):
 
 
 def swapped(folder):
-    five, ten = file(folder, 5).read_bytes(), file(folder, 10).read_bytes()
+    five = file(folder, 5).read_bytes()
+    ten = file(folder, 10).read_bytes()
     file(folder, 5).write_bytes(ten)
     file(folder, 10).write_bytes(five)
     return {5, 10}
@@ -58,10 +63,7 @@ def swapped(folder):
 def foreign(folder):
     other = RunFolder(folder.path.parent / "other")
     other.checkpoints.mkdir(parents=True)
-    config = ModelConfig(
-        n_layers=1, n_heads=1, d_model=8, image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3
-    )
-    other.write_checkpoint(5, 0, ViT(config).state_dict(), {"loss": 1.0, "accuracy": 0.0})
+    other.write_checkpoint(5, 0, ViT(OTHER).state_dict(), {"loss": 1.0, "accuracy": 0.0})
     shutil.copy(file(other, 5), file(folder, 5))
     return {5}
 
@@ -75,27 +77,28 @@ def missing(folder):
 def test_bad_checkpoints_are_listed_refused_and_left_out(folder, capsys, damage):
     bad = damage(folder)
     names = {file(folder, step).name for step in bad}
+    words = ["measure", str(folder.path), "--images", "16"]
     assert main(["verify", str(folder.path)]) == 2
-    said = capsys.readouterr().out
-    assert {Path(line.split()[0]).name for line in said.splitlines()} == names
+    listed = capsys.readouterr().out.splitlines()
+    assert {Path(line.split()[0]).name for line in listed} == names
+
     with pytest.raises(BadInput, match=r"step_000000(05|10)"):
         Run(folder.path).model(min(bad))
-    assert main(["measure", str(folder.path), "--images", "16"]) == 2
+    assert main(words) == 2
     assert "--skip-corrupt" in capsys.readouterr().err
-    assert main(["measure", str(folder.path), "--images", "16", "--skip-corrupt"]) == 0
-    said = capsys.readouterr().out
-    assert all(name in said for name in names)
+    assert main([*words, "--skip-corrupt"]) == 0
+    output = capsys.readouterr().out
+    assert all(name in output for name in names)
     assert set(load_table(folder.path)["step"]) == {0, 5, 10, 20} - bad
 
 
 def test_a_checkpoint_of_another_model_with_a_line_of_its_own(folder):
     """Whole, and described by the manifest, but not weights of this run's model."""
     foreign(folder)
-    lines = [json.loads(line) for line in folder.manifest.read_text().splitlines()]
-    other = RunFolder(folder.path.parent / "other").read_manifest()[0]
-    folder.manifest.write_text(
-        "".join(json.dumps(asdict(other) if line["step"] == 5 else line) + "\n" for line in lines)
-    )
+    (other,) = RunFolder(folder.path.parent / "other").read_manifest()
+    lines = folder.manifest.read_text().splitlines(keepends=True)
+    lines = [other.line if json.loads(line)["step"] == 5 else line for line in lines]
+    folder.manifest.write_text("".join(lines))
     assert folder.verify() == {}
     with pytest.raises(BadInput, match="does not fit this run's model"):
         Run(folder.path).model(5)
@@ -115,15 +118,13 @@ CONFIGS = (
     '{"run": {"recipe": "x", "model": {"n_lyers": 2}}}',
     '{"run": {"recipe": "x", "task": {"name": "induction"}, "train": {"steps": "many"}}}',
 )
-BOOKS = [("config.json", content, ("measure", "verify", "ls")) for content in CONFIGS] + [
-    ("manifest.jsonl", "nonsense\n", ("measure", "verify", "ls")),
-    ("manifest.jsonl", '{"step": 5}\n', ("measure", "verify", "ls")),
-    (
-        "measures.sqlite",
-        "no database, but long enough to look like one" * 20,
-        ("measure", "report"),
-    ),
-]
+MANIFESTS = ("nonsense\n", '{"step": 5}\n')
+NO_DATABASE = "no database, but long enough to look like one" * 20
+BOOKS = (
+    *(("config.json", content, ("measure", "verify", "ls")) for content in CONFIGS),
+    *(("manifest.jsonl", content, ("measure", "verify", "ls")) for content in MANIFESTS),
+    ("measures.sqlite", NO_DATABASE, ("measure", "report")),
+)
 
 
 @pytest.mark.parametrize(("name", "content", "commands"), BOOKS, ids=lambda part: str(part)[:40])
@@ -131,6 +132,7 @@ def test_damaged_books_are_one_line(folder, capsys, name, content, commands):
     (folder.path / name).write_text(content)
     for command in commands:
         assert main([command, str(folder.path.parent if command == "ls" else folder.path)]) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1 and "Traceback" not in said, said
-        assert name in said, said
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "Traceback" not in error
+        assert name in error

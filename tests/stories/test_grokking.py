@@ -7,58 +7,22 @@ from PIL import Image
 
 from toyvit.__main__ import main
 from toyvit.analyses.llc import LlcConfig, estimate_llc
-from toyvit.data.tasks import build_task
 from toyvit.measuring import measure
 from toyvit.report import draw, grokking
 from toyvit.runs.handle import Run, load_table
 
-SMALL = [
-    "--task.modulus",
-    "7",
-    "--model.d_model",
-    "16",
-    "--model.n_heads",
-    "2",
-    "--model.d_mlp",
-    "16",
-    "--train.steps",
-    "40",
-]
-SMALL += ["--train.checkpoints", "0,5,10,15,20,25,30,35,40"]
+SIZES = ["--task.modulus", "7", "--model.d_model", "16", "--model.n_heads", "2"]
+SIZES += ["--model.d_mlp", "16", "--train.batch_size", "16", "--train.n_validation", "4"]
+STEPS = ["--train.steps", "40", "--train.checkpoints", "0,5,10,15,20,25,30,35,40"]
+MEASURES = ["--analyses", "fourier", "--images", "4"]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    words = [
-        *SMALL,
-        "--train.batch_size",
-        "16",
-        "--train.n_validation",
-        "4",
-        "--analyses",
-        "fourier",
-        "--images",
-        "4",
-    ]
-    assert (
-        main(
-            [
-                "sweep",
-                "addition",
-                "--runs",
-                str(folder),
-                "--name",
-                "addition",
-                "--seeds",
-                "0,1",
-                "--jobs",
-                "1",
-                *words,
-            ]
-        )
-        == 0
-    )
+    words = ["sweep", "addition", "--runs", str(folder), "--name", "addition"]
+    words += ["--seeds", "0,1", "--jobs", "1", *SIZES, *STEPS, *MEASURES]
+    assert main(words) == 0
     return folder / "addition"
 
 
@@ -66,12 +30,13 @@ def runs(tmp_path_factory):
 def test_the_figure_of_grokking_has_the_coefficient_where_it_was_measured(runs):
     """Four panels, and a fifth with the LLC; diverged checkpoints are crosses, not numbers."""
     path = runs / "seed-0"
-    assert len(grokking.draw_grokking(Run(path)).panels()) == 4
-    assert "grokking" in {figure.file.stem for figure in draw(path)}
+    assert len(grokking.draw_grokking(path).axes) == 4
+    assert "grokking" in {picture.stem for picture in draw(path)}
     steps = Run(path).steps[::4]
     measure(path, analyses=["llc"], split="train", images=99, steps=steps, progress=False)
     rows = load_table(path).query("analysis == 'llc' and quantity == 'diverged'")
     assert list(rows["step"]) == steps
+
     panels = grokking.draw_grokking(Run(path)).panels()
     assert len(panels) == 5
     crosses = next(curve for curve in panels[4].curves if curve.marker == "cross")
@@ -85,10 +50,10 @@ def test_the_figure_of_grokking_has_the_coefficient_where_it_was_measured(runs):
 def test_traces_of_the_sampler_are_drawn(runs):
     run = Run(runs / "seed-0")
     settings = LlcConfig(step_size=1e-6, localisation=1e4, draws=6, burn_in=4, chains=3)
-    found = estimate_llc(run.bare_model(40), build_task(run.config.task).eval_batch("train", 99, 0), settings)
-    (panel,) = grokking.draw_traces(found).panels()
+    estimate = estimate_llc(run.model(40), run.batch("train", 99), settings)
+    (panel,) = grokking.draw_traces(estimate).panels()
     chains = [list(curve.y) for curve in panel.curves]
-    assert chains == [pytest.approx(trace.tolist()) for trace in found.traces]
+    assert chains == [pytest.approx(trace.tolist()) for trace in estimate.traces]
 
 
 @pytest.mark.slow

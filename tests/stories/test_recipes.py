@@ -3,79 +3,57 @@
 from dataclasses import replace
 
 import pytest
+from toyvit.report.figures import name_score
 
 from toyvit.cli.overrides import apply_overrides
 from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
-from toyvit.report.curves import name_score
 from toyvit.report.summary import summarize
-from toyvit.runs.handle import Run, load_baselines, load_table
+from toyvit.runs.handle import Run
 from toyvit.train import fit
 
 
-def last(path, analysis, quantity):
-    frame = load_table(path)
-    rows = frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)]
-    return rows[rows["step"] == rows["step"].max()]
-
-
-def seldom(run):
-    """The same training with two checkpoints."""
-    return replace(run, train=replace(run.train, checkpoints=(0, run.train.steps)))
+def train_and_measure(config, path, images, analyses=None):
+    """A run with two checkpoints, measured at both."""
+    ends = (0, config.train.steps)
+    fit(replace(config, train=replace(config.train, checkpoints=ends)), path, progress=False)
+    measure(path, steps=list(ends), analyses=analyses, images=images, progress=False)
+    return Run(path)
 
 
 @pytest.mark.slow
 def test_two_layers_find_the_label_and_one_layer_does_not(tmp_path):
-    """The smoke recipe: accuracy, the head that makes it, and what is left without that head; its one-layer twin."""
-    two = RECIPES["induction-smoke"]()
-    for name, run in (("two", two), ("one", replace(two, model=replace(two.model, n_layers=1)))):
-        fit(seldom(run), tmp_path / name, progress=False)
-        measure(tmp_path / name, steps=[0, 500], images=256, progress=False)
-    ceiling = load_baselines(tmp_path / "two")["accuracy.bag_of_labels"]
-    assert last(tmp_path / "two", "performance", "accuracy")["value"].item() > 0.9
-    assert last(tmp_path / "one", "performance", "accuracy")["value"].item() < ceiling + 0.1
-    assert last(tmp_path / "two", "induction", "mass")["value"].max() > 0.8
-    without = last(tmp_path / "two", "head_ablation", "accuracy").query(
-        "ablation == 'zero' and layer == 1"
-    )
-    assert without["value"].max() < ceiling
+    """The smoke recipe and its one-layer twin: accuracy, and the head that makes it.
+
+    And what is left without that head.
+    """
+    config = RECIPES["induction-smoke"]()
+    shallow = replace(config, model=replace(config.model, n_layers=1))
+    two = train_and_measure(config, tmp_path / "two", 256)
+    alone = train_and_measure(shallow, tmp_path / "one", 256)
+    ceiling = two.baselines["accuracy.bag_of_labels"]
+    assert two.curve("performance", "accuracy")[500] > 0.9
+    assert alone.curve("performance", "accuracy")[500] < ceiling + 0.1
+    assert two.curve("induction", "mass")[500] > 0.8
+    assert two.curve("head_ablation", "accuracy", ablation="zero", layer=1)[500] < ceiling
 
 
 @pytest.mark.slow
 def test_a_factor_is_said_as_a_number(tmp_path):
-    """A fifth of the recipe's steps say where a sprite is better than a linear probe of its pixels does."""
-    fit(
-        apply_overrides(RECIPES["regress"](), ["--train.steps", "200"]),
-        tmp_path / "run",
-        progress=False,
-    )
-    measure(tmp_path / "run", steps=[0, 200], analyses=["performance"], images=256, progress=False)
-    naive = load_baselines(tmp_path / "run")
-    assert abs(naive["accuracy.mean"]) < 1e-6
-    assert (
-        last(tmp_path / "run", "performance", "accuracy")["value"].item()
-        > naive["accuracy.pixel_probe"] + 0.05
-        > 0.8
-    )
-    assert (
-        "final R^2 on 256 test pictures" in summarize(tmp_path / "run")
-        and name_score(Run(tmp_path / "run")) == "R^2"
-    )
+    """A fifth of the steps: where a sprite is, better than a linear probe of its pixels."""
+    config = apply_overrides(RECIPES["regress"](), ["--train.steps", "200"])
+    run = train_and_measure(config, tmp_path / "run", 256, ["performance"])
+    assert abs(run.baselines["accuracy.mean"]) < 1e-6
+    probe = run.baselines["accuracy.pixel_probe"]
+    assert run.curve("performance", "accuracy")[200] > probe + 0.05 > 0.8
+    assert "final R^2 on 256 test pictures" in summarize(run.path)
+    assert name_score(run) == "R^2"
 
 
 @pytest.mark.slow
 def test_digits_are_read(tmp_path):
-    fit(seldom(RECIPES["digits"]()), tmp_path / "run", progress=False)
-    measure(
-        tmp_path / "run",
-        steps=[0, 1000],
-        analyses=["performance", "probes"],
-        images=300,
-        progress=False,
-    )
-    assert last(tmp_path / "run", "performance", "accuracy")["value"].item() > 0.9
-    frame = load_table(tmp_path / "run").query(
-        "analysis == 'probes' and quantity == 'accuracy' and group == 'cls' and layer == 2"
-    )
-    untrained, trained = frame.sort_values("step")["value"]
+    config = RECIPES["digits"]()
+    run = train_and_measure(config, tmp_path / "run", 300, ["performance", "probes"])
+    assert run.curve("performance", "accuracy")[1000] > 0.9
+    untrained, trained = run.curve("probes", "accuracy", group="cls", layer=2)
     assert trained > 0.85 > untrained

@@ -1,4 +1,4 @@
-"""What cannot be used is refused in one line that names it, with exit code 2, and nothing on disk has changed."""
+"""What cannot be used is refused in one line, with exit code 2, and nothing on disk changes."""
 
 import fcntl
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from tests.stories.processes import SMALL, contents
 from toyvit.__main__ import main
-from toyvit.data.collected import load_collected
+from toyvit.data.worlds.mnist.world import load_mnist
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.runs.handle import Run
@@ -108,13 +108,13 @@ NONSENSE = {
 
 
 def refused(capsys, words, says):
-    """The one line that was said."""
+    """The one line on standard error."""
     assert main([str(word) for word in words]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "Traceback" not in said, said
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "Traceback" not in line, line
     for part in says:
-        assert part in said
-    return said
+        assert part in line
+    return line
 
 
 @pytest.mark.parametrize("case", NONSENSE)
@@ -125,18 +125,16 @@ def test_nonsense(tmp_path, monkeypatch, capsys, case):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    path = tmp_path_factory.mktemp("made") / "run"
-    assert (
-        main([*TRAIN, "--runs", str(path.parent), "--name", "run", *SMALL, "--train.steps", "20"])
-        == 0
-    )
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("trained") / "run"
+    place = ["--runs", str(path.parent), "--name", "run"]
+    assert main([*TRAIN, *place, *SMALL, "--train.steps", "20"]) == 0
     return path
 
 
 @pytest.fixture
-def run(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "run")
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def again(run, *words):
@@ -217,7 +215,7 @@ def test_mnist_without_network(tmp_path, monkeypatch, capsys):
     def offline(*args, **kwargs):
         raise URLError("no network")
 
-    load_collected.cache_clear()  # another test may have read MNIST
+    load_mnist.cache_clear()  # another test may have read MNIST
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOYVIT_DATA", raising=False)
     monkeypatch.setattr(torchvision.datasets.MNIST, "download", offline)
@@ -229,6 +227,6 @@ def test_mnist_without_network(tmp_path, monkeypatch, capsys):
     refused(capsys, ["data", "mnist"], ["no network", "train-images-idx3-ubyte.gz"])
 
 
-def test_the_library_refuses_the_same(made):
+def test_the_library_refuses_the_same(trained):
     with pytest.raises(BadInput, match="exists already"):
-        fit(RECIPES["induction-smoke"](), made, progress=False)
+        fit(RECIPES["induction-smoke"](), trained, progress=False)

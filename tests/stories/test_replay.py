@@ -19,9 +19,15 @@ KEPT = ("checkpoints/*", "metrics.jsonl", "config.json", "state*.pt", "states/*"
 
 
 def small(checkpoints: tuple[int, ...], dropout: float = 0.0):
-    run = RECIPES["induction-smoke"]()
-    training = replace(run.train, steps=60, batch_size=8, n_validation=16, checkpoints=checkpoints)
-    return replace(run, train=training, model=replace(run.model, dropout=dropout))
+    config = RECIPES["induction-smoke"]()
+    training = replace(
+        config.train, steps=60, batch_size=8, n_validation=16, checkpoints=checkpoints
+    )
+    return replace(config, train=training, model=replace(config.model, dropout=dropout))
+
+
+def list_steps(path):
+    return [entry.step for entry in RunFolder(path).read_manifest()]
 
 
 @pytest.mark.slow
@@ -34,20 +40,22 @@ def test_a_replayed_stretch_equals_a_run_that_kept_it_from_the_start(
 ):
     dense = fit(small(tuple(range(61)), dropout), tmp_path / "dense", progress=False)
     sparse = fit(small((0, 30, 33), dropout), tmp_path / "sparse", progress=False)
-    before, asked = contents(sparse.path, *KEPT), set(range(first, last + 1, every))
+    before = contents(sparse.path, *KEPT)
+    wanted = set(range(first, last + 1, every))
     added = replay(sparse.path, first, last, every, progress=False)
-    assert added == sorted(asked - {0, 30, 33, 60})
+    assert added == sorted(wanted - {0, 30, 33, 60})
+
     after = contents(sparse.path, *KEPT)
-    assert {name: after[name] for name in before} == before and len(after) == len(before) + len(
-        added
-    )
-    lines = {entry.step: entry for entry in dense.read_manifest()}
-    assert sparse.read_manifest() == [lines[step] for step in sorted(asked | {0, 30, 33, 60})]
-    assert (
-        contents(sparse.path, "checkpoints/*").items()
-        <= contents(dense.path, "checkpoints/*").items()
-    )
-    assert sparse.verify() == {} and Run(sparse.path).steps == sorted(asked | {0, 30, 33, 60})
+    assert {name: after[name] for name in before} == before
+    assert len(after) == len(before) + len(added)
+
+    steps = sorted(wanted | {0, 30, 33, 60})
+    entries = {entry.step: entry for entry in dense.read_manifest()}
+    assert sparse.read_manifest() == [entries[step] for step in steps]
+    files = contents(sparse.path, "checkpoints/*")
+    assert files.items() <= contents(dense.path, "checkpoints/*").items()
+    assert sparse.verify() == {}
+    assert Run(sparse.path).steps == steps
     assert replay(sparse.path, first, last, every, progress=False) == []
 
 
@@ -68,29 +76,31 @@ def test_a_run_that_does_not_come_out_the_same_is_refused(tmp_path):
     lines = folder.manifest.read_text()
     folder.manifest.write_text(lines.replace(folder.read_manifest()[1].sha256, "0" * 64))
     before = contents(folder.path, "checkpoints/*", "manifest.jsonl")
-    with pytest.raises(
-        BadInput, match=r"step_00000031.safetensors came out with other bits .* 0 checkpoints"
-    ):
+    message = r"step_00000031.safetensors came out with other bits .* 0 checkpoints"
+    with pytest.raises(BadInput, match=message):
         replay(folder.path, 32, 33, progress=False)
     assert contents(folder.path, "checkpoints/*", "manifest.jsonl") == before
 
 
 def test_what_cannot_be_replayed_is_refused_in_one_line(tmp_path, capsys):
     folder = fit(small((0,)), tmp_path / "run", progress=False)
-    for words, says in {
+    for words, message in {
         ("--between", "5", "61"): "0 to 60, got 5 61",
         ("--between", "7", "5"): "got 7 5",
         ("--between", "1", "2", "--every", "0"): "--every must be at least 1",
     }.items():
         assert main(["replay", str(folder.path), *words]) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1 and says in said
-    assert main(["replay", str(tmp_path / "rum"), "--between", "1", "2"]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert message in error
+
+    stretch = ["--between", "1", "2"]
+    assert main(["replay", str(tmp_path / "rum"), *stretch]) == 2
     assert "did you mean 'run'" in capsys.readouterr().err
     with folder.lock():
-        assert main(["replay", str(folder.path), "--between", "1", "2"]) == 2
+        assert main(["replay", str(folder.path), *stretch]) == 2
     assert "in use" in capsys.readouterr().err
-    assert main(["replay", str(folder.path), "--between", "1", "2"]) == 0
+    assert main(["replay", str(folder.path), *stretch]) == 0
     assert "added 2 checkpoints" in capsys.readouterr().out
 
 
@@ -99,13 +109,14 @@ def test_interrupted_and_repeated(tmp_path):
     path = tmp_path / "run"
     train_here(path, "--train.steps", 300, "--train.checkpoints", "0,300")
     process = toyvit("replay", path, "--between", 1, 299)
-    wait_for(lambda: len(RunFolder(path).read_manifest()) > 20, process)
+    wait_for(lambda: len(list_steps(path)) > 20, process)
     process.send_signal(signal.SIGINT)
-    code, said = finish(process)
-    assert code == 130 and "the same command goes on" in said
-    some = len(RunFolder(path).read_manifest())
-    assert 20 < some < 301 and RunFolder(path).verify() == {}
+    code, error = finish(process)
+    assert code == 130
+    assert "the same command goes on" in error
+
+    assert 20 < len(list_steps(path)) < 301
+    assert RunFolder(path).verify() == {}
     assert finish(toyvit("replay", path, "--between", 1, 299))[0] == 0
-    assert [entry.step for entry in RunFolder(path).read_manifest()] == list(
-        range(301)
-    ) and RunFolder(path).verify() == {}
+    assert list_steps(path) == list(range(301))
+    assert RunFolder(path).verify() == {}

@@ -1,5 +1,6 @@
-"""A run that is killed, at any moment and however often, ends with the very bytes of a run that was left alone."""
+"""A run that is killed, at any moment and however often, ends with the bytes of one left alone."""
 
+import pickle
 import random
 from dataclasses import replace
 from itertools import islice
@@ -8,30 +9,47 @@ import pytest
 import torch
 
 from tests.stories.processes import contents, finish, kill, n_lines, train, train_here, wait_for
+from toyvit.__main__ import main
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder
 from toyvit.train import fit
+from toyvit.train.datamodule import BatchStream
 
 BITS = ("checkpoints/*.safetensors", "manifest.jsonl", "metrics.jsonl", "config.json")
 
 
 def small(dropout=0.0, steps=40):
-    run = RECIPES["induction-smoke"]()
-    training = replace(run.train, steps=steps, batch_size=8, n_validation=16)
-    return replace(run, train=training, model=replace(run.model, dropout=dropout))
+    config = RECIPES["induction-smoke"]()
+    training = replace(config.train, steps=steps, batch_size=8, n_validation=16)
+    return replace(config, train=training, model=replace(config.model, dropout=dropout))
 
 
-def states(folder):
-    return {
-        file.name: torch.load(file, weights_only=True)["model"]
-        for file in sorted(folder.glob("states/*.pt"))
-    }
+def break_after(n, config, path, monkeypatch):
+    """Train a run that breaks after n updates."""
+    batches = BatchStream.__iter__
+
+    def breaks(self):
+        yield from islice(batches(self), n)
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchStream, "__iter__", breaks)
+        with pytest.raises(RuntimeError, match="broken"):
+            fit(config, path, progress=False)
 
 
-def same_bits(one, other):
-    assert contents(one, *BITS) == contents(other, *BITS)
-    left, right = states(one), states(other)
-    assert left.keys() == right.keys() and len(left) == 11
+def load_states(folder):
+    """The weights of every kept state, by the name of its file."""
+    files = sorted(folder.glob("states/*.pt"))
+    return {file.name: torch.load(file, weights_only=True)["model"] for file in files}
+
+
+def check_same_bits(folder, other):
+    assert contents(folder, *BITS) == contents(other, *BITS)
+    left = load_states(folder)
+    right = load_states(other)
+    assert left.keys() == right.keys()
+    assert len(left) == 11
     for name, weights in left.items():
         assert all(torch.equal(weights[key], right[name][key]) for key in weights), name
 
@@ -39,7 +57,8 @@ def same_bits(one, other):
 @pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_killed_five_times_at_random(tmp_path, dropout):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole = tmp_path / "whole"
+    killed = tmp_path / "killed"
     words = ["--train.steps", 400, "--model.dropout", dropout]
     train_here(whole, *words)
     instants = [*sorted(random.Random(int(10 * dropout)).sample(range(1, 380), 4)), 400]
@@ -48,7 +67,7 @@ def test_killed_five_times_at_random(tmp_path, dropout):
         wait_for(lambda at=at: n_lines(killed / "metrics.jsonl") >= at, process)
         kill(process)
     assert finish(train(killed, *words))[0] == 0
-    same_bits(whole, killed)
+    check_same_bits(whole, killed)
 
 
 @pytest.mark.slow
@@ -56,24 +75,13 @@ def test_killed_five_times_at_random(tmp_path, dropout):
 @pytest.mark.parametrize("leftover", ["checkpoint", "part", "manifest", "metrics", "state"])
 def test_what_a_kill_leaves_behind_does_no_harm(tmp_path, monkeypatch, at, leftover):
     """Stopped at step `at`, and then the traces that a kill between two writes leaves."""
-    from toyvit.train.datamodule import BatchStream
-
     whole = fit(small(), tmp_path / "whole", progress=False)
-    batches = BatchStream.__iter__
-
-    def breaks(self):
-        yield from islice(batches(self), at)
-        raise RuntimeError("broken")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(BatchStream, "__iter__", breaks)
-        with pytest.raises(RuntimeError, match="broken"):
-            fit(small(), tmp_path / "run", progress=False)
     folder = RunFolder(tmp_path / "run")
+    break_after(at, small(), folder.path, monkeypatch)
     leave_behind(folder, leftover)
     fit(small(), folder.path, resume=True, progress=False)
     assert not folder.verify()
-    same_bits(whole.path, folder.path)
+    check_same_bits(whole.path, folder.path)
 
 
 def leave_behind(folder, leftover):
@@ -90,7 +98,10 @@ def leave_behind(folder, leftover):
 
 
 def test_no_state_can_be_read(tmp_path, caplog):
-    """Both rolling states are damaged: the run starts again from step 0, says so, and ends with the same bits."""
+    """Both rolling states are damaged: the run starts from step 0, with the same bits in the end.
+
+    It says so.
+    """
     whole = fit(small(), tmp_path / "whole", progress=False)
     folder = fit(small(), tmp_path / "run", progress=False)
     folder.truncate(20)
@@ -98,13 +109,11 @@ def test_no_state_can_be_read(tmp_path, caplog):
     folder.previous_state.write_bytes(b"damaged too")
     fit(small(), folder.path, resume=True, progress=False)
     assert "cannot be read" in caplog.text
-    same_bits(whole.path, folder.path)
+    check_same_bits(whole.path, folder.path)
 
 
 def test_a_state_that_is_a_program_is_not_run(tmp_path):
     """state.pt is read with weights only: a pickle that would write a file does not."""
-    import pickle
-
     folder = fit(small(), tmp_path / "run", progress=False)
     folder.truncate(20)
 
@@ -114,23 +123,14 @@ def test_a_state_that_is_a_program_is_not_run(tmp_path):
 
     folder.state.write_bytes(pickle.dumps(Evil(), protocol=2))
     fit(small(), folder.path, resume=True, progress=False)
-    assert not (tmp_path / "evil").exists() and not folder.verify()
+    assert not (tmp_path / "evil").exists()
+    assert not folder.verify()
 
 
 @pytest.mark.slow
 def test_a_finished_run_is_left_as_it_is(tmp_path, capsys):
-    from toyvit.__main__ import main
-
-    words = [
-        "train",
-        "induction-smoke",
-        "--runs",
-        str(tmp_path),
-        "--train.steps",
-        "5",
-        "--train.n_validation",
-        "16",
-    ]
+    words = ["train", "induction-smoke", "--runs", str(tmp_path)]
+    words += ["--train.steps", "5", "--train.n_validation", "16"]
     assert main(words) == 0
     before = contents(tmp_path)
     assert main([*words, "--resume"]) == 0

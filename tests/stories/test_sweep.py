@@ -1,4 +1,4 @@
-"""Seeds and settings in one command: what is done is not done again, whatever was killed on the way."""
+"""Seeds and settings in one command: what is done is not done again, whatever was killed."""
 
 from __future__ import annotations
 
@@ -21,144 +21,114 @@ from toyvit.config import replace_seed
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder
-from toyvit.runs.handle import load_table
-from toyvit.sweeping import find_first_at_most, gather_table, halve_best_baseline
+from toyvit.runs.handle import Run, load_table
+from toyvit.sweeping import gather_table, halve_best_baseline, train_plan
 
 SHORT = [*SMALL, "--train.steps", "50", "--analyses", "performance", "--images", "32"]
 
 
 def sweep(folder: Path, *words: object) -> list[str]:
-    return [
-        "sweep",
-        "induction-smoke",
-        "--runs",
-        str(folder.parent),
-        "--name",
-        folder.name,
-        *SHORT,
-        *map(str, words),
-    ]
+    place = ["--runs", str(folder.parent), "--name", folder.name]
+    return ["sweep", "induction-smoke", *place, *SHORT, *map(str, words)]
 
 
 def read(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "sweep.csv")
 
 
+def note_times(paths) -> dict[Path, int]:
+    """When each file was written."""
+    return {path: path.stat().st_mtime_ns for path in paths}
+
+
 @pytest.mark.slow
 def test_every_seed_of_every_setting_is_trained_measured_and_gathered(tmp_path, capsys):
     folder = tmp_path / "all"
-    assert main(sweep(folder, "--seeds", "0,2", "--model.n_layers", "1,2", "--jobs", 1)) == 0
-    said = capsys.readouterr().out
+    words = sweep(folder, "--seeds", "0,2", "--model.n_layers", "1,2", "--jobs", 1)
+    assert main(words) == 0
+    printed = capsys.readouterr().out.splitlines()
     frame = read(folder)
-    assert sorted(zip(frame["model.n_layers"], frame["seed"], strict=True)) == [
-        (1, 0),
-        (1, 2),
-        (2, 0),
-        (2, 2),
-    ]
-    assert (frame["status"] == "finished").all() and all(
-        (folder / name).stat().st_size > 10_000 for name in ("sweep.png", "sweep_loss.png")
-    )
+    settings = sorted(zip(frame["model.n_layers"], frame["seed"], strict=True))
+    assert settings == [(1, 0), (1, 2), (2, 0), (2, 2)]
+    assert (frame["status"] == "finished").all()
+    for name in ("sweep.png", "sweep_loss.png"):
+        assert (folder / name).stat().st_size > 10_000
+
     for place, row in frame.iterrows():
-        path = folder / f"n_layers-{row['model.n_layers']}" / row["run"]
-        assert RunFolder(path).read_config() == replace_seed(
-            RunFolder(path).read_config(), row["seed"]
-        )
-        values = load_table(path).query("quantity == 'accuracy'")["value"]
-        assert (
-            row["accuracy"] == pytest.approx(values.iloc[-1])
-            and f"{row['accuracy']:.3f}" in said.splitlines()[place + 1]
-        )
-    written = {path: path.stat().st_mtime_ns for path in folder.glob("**/*.safetensors")}
-    assert main(sweep(folder, "--seeds", "0,2", "--model.n_layers", "1,2", "--jobs", 1)) == 0
-    assert {path: path.stat().st_mtime_ns for path in folder.glob("**/*.safetensors")} == written
+        run = Run(folder / f"n_layers-{row['model.n_layers']}" / row["run"])
+        assert run.config == replace_seed(run.config, row["seed"])
+        assert row["accuracy"] == pytest.approx(run.curve("performance", "accuracy").iloc[-1])
+        assert f"{row['accuracy']:.3f}" in printed[place + 1]
+
+    written = note_times(folder.glob("**/*.safetensors"))
+    assert main(words) == 0
+    assert note_times(folder.glob("**/*.safetensors")) == written
     pd.testing.assert_frame_equal(read(folder), frame)
+
+
+def test_the_runs_of_a_plan_come_back_open_and_in_its_order(tmp_path):
+    """From this process and from others; the table is made of them or of their paths."""
+    config = RECIPES["induction-smoke"]()
+    words = ["--train.steps", "2", *SMALL]
+    (config,) = expand_variants(config, words).values()
+    plan = {tmp_path / f"seed-{seed}": replace_seed(config, seed) for seed in (2, 0)}
+    options = {"analyses": ["performance"], "images": 8}
+    runs = train_plan(plan, **options)
+    assert [run.path for run in runs] == list(plan)
+    assert [run.steps for run in runs] == [[0, 1, 2]] * 2
+    assert [run.path for run in train_plan(plan, jobs=2, **options)] == list(plan)
+    frame = gather_table(runs)
+    assert frame["seed"].tolist() == [2, 0]
+    pd.testing.assert_frame_equal(frame, gather_table(list(plan)))
 
 
 @pytest.mark.slow
 def test_the_notebook_of_seeds_runs_on_a_small_sweep(pictures_of, tmp_path, monkeypatch):
-    folder = tmp_path / "seeds"
-    words = [
-        *SMALL,
-        "--train.steps",
-        "60",
-        "--analyses",
-        "performance,induction",
-        "--images",
-        "32",
-        "--jobs",
-        "1",
-    ]
-    assert (
-        main(
-            [
-                "sweep",
-                "induction-smoke",
-                "--runs",
-                str(tmp_path),
-                "--name",
-                "seeds",
-                "--seeds",
-                "0,1",
-                *words,
-            ]
-        )
-        == 0
-    )
-    monkeypatch.setenv("TOYVIT_SWEEP", str(folder))
+    words = ["sweep", "induction-smoke", "--runs", str(tmp_path), "--name", "seeds", *SMALL]
+    words += ["--train.steps", "60", "--analyses", "performance,induction", "--images", "32"]
+    assert main([*words, "--seeds", "0,1", "--jobs", "1"]) == 0
+    monkeypatch.setenv("TOYVIT_SWEEP", str(tmp_path / "seeds"))
     assert pictures_of("06_seeds_and_transitions") == 1
 
 
-def test_the_step_of_half_the_naive_loss():
-    """Of the best naive predictor; a curve that never gets there has none."""
-    naive = {"loss.uniform": 1.6, "loss.bag_of_labels": 0.6, "accuracy.uniform": 0.2}
-    assert (
-        halve_best_baseline(naive) == pytest.approx(0.3)
-        and halve_best_baseline({"accuracy.uniform": 0.2}) is None
-    )
-    curve = pd.Series([1.6, 0.6, 0.3, 0.4, 0.1], index=[0, 10, 20, 30, 40])
-    assert find_first_at_most(curve, 0.3) == 20 and find_first_at_most(curve, 0.05) is None
+def test_half_of_the_best_naive_loss():
+    baselines = {"loss.uniform": 1.6, "loss.bag_of_labels": 0.6, "accuracy.uniform": 0.2}
+    assert halve_best_baseline(baselines) == pytest.approx(0.3)
+    assert halve_best_baseline({"accuracy.uniform": 0.2}) is None
 
 
 def test_performance_is_measured_whatever_is_asked_for(tmp_path):
-    assert main([*sweep(tmp_path / "s", "--seeds", "0", "--jobs", 1), "--analyses", "norms"]) == 0
-    assert (
-        set(load_table(tmp_path / "s/seed-0")["analysis"]) == {"performance", "norms"}
-        and read(tmp_path / "s")["accuracy"].notna().all()
-    )
-    assert (
-        main([*sweep(tmp_path / "s", "--seeds", "0", "--jobs", 1), "--model.n_heads", "2"]) == 2
-    )  # another config is there
+    words = sweep(tmp_path / "s", "--seeds", "0", "--jobs", 1)
+    assert main([*words, "--analyses", "norms"]) == 0
+    assert set(load_table(tmp_path / "s/seed-0")["analysis"]) == {"performance", "norms"}
+    assert read(tmp_path / "s")["accuracy"].notna().all()
+    assert main([*words, "--model.n_heads", "2"]) == 2, "another config is there"
 
 
 def test_a_setting_is_one_variant():
-    run = RECIPES["induction-smoke"]()
-    made = expand_variants(
-        run,
-        [
-            "--model.n_layers",
-            "1,2",
-            "--train.checkpoints",
-            "0,10",
-            "--train.learning_rate",
-            "0.01,0.1",
-        ],
-    )
-    assert set(made) == {
-        f"n_layers-{n}_learning_rate-{rate}" for n in (1, 2) for rate in ("0.01", "0.1")
+    config = RECIPES["induction-smoke"]()
+    words = ["--model.n_layers", "1,2", "--train.checkpoints", "0,10"]
+    variants = expand_variants(config, [*words, "--train.learning_rate", "0.01,0.1"])
+    assert set(variants) == {
+        "n_layers-1_learning_rate-0.01",
+        "n_layers-1_learning_rate-0.1",
+        "n_layers-2_learning_rate-0.01",
+        "n_layers-2_learning_rate-0.1",
     }
-    one = made["n_layers-1_learning_rate-0.1"]
-    assert (one.model.n_layers, one.train.learning_rate, one.train.checkpoints) == (1, 0.1, (0, 10))
-    assert expand_variants(run, []) == {"": run}
+    variant = variants["n_layers-1_learning_rate-0.1"]
+    assert variant.model.n_layers == 1
+    assert variant.train.learning_rate == 0.1
+    assert variant.train.checkpoints == (0, 10)
+    assert expand_variants(config, []) == {"": config}
 
 
 def test_a_run_that_diverges_is_noted_and_the_others_go_on(tmp_path):
     folder = tmp_path / "some"
-    assert (
-        main(sweep(folder, "--seeds", "0", "--train.learning_rate", "0.001,1e30", "--jobs", 1)) == 0
-    )
+    words = ["--seeds", "0", "--train.learning_rate", "0.001,1e30", "--jobs", 1]
+    assert main(sweep(folder, *words)) == 0
     frame = read(folder).set_index("train.learning_rate")
-    assert frame.loc[0.001, "status"] == "finished" and frame.loc[1e30, "status"] == "diverged"
+    assert frame.loc[0.001, "status"] == "finished"
+    assert frame.loc[1e30, "status"] == "diverged"
     assert pd.isna(frame.loc[1e30, "accuracy"])
 
 
@@ -171,48 +141,49 @@ def test_runs_of_different_recipes_are_not_gathered(tmp_path):
         gather_table([tmp_path / "induction-smoke", tmp_path / "digits"])
 
 
+REFUSALS = {
+    ("--seeds", "3..1"): "--seeds takes",
+    ("--seeds", "a"): "'a'",
+    ("--seeds", "1,1"): "each seed once",
+    ("--jobs", "0"): "--jobs must be at least 1",
+    ("--images", "0"): "--images must be at least 2, got 0",
+    ("--model.n_layer", "1,2"): "did you mean '--model.n_layers'",
+    ("--model.n_layers", "1,0"): "n_layers must be >= 1, got 0",
+    ("--model.readout", "last,every"): "one for each image: allowed are cls, mean, last",
+    ("--train.steps", "50", "--train.checkpoints", "5,60"): "step 60, but training ends at step 50",
+    ("--analyses", "performance,nroms"): "did you mean 'norms'",
+    ("--analyses", "strategies"): "needs predictors that know the world",
+}
+
+
 @pytest.mark.slow
 def test_what_cannot_be_swept_is_refused_in_one_line(tmp_path, capsys):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        nobody = free.getsockname()[1]
-    for words, says in {
-        ("--seeds", "3..1"): "--seeds takes",
-        ("--seeds", "a"): "'a'",
-        ("--seeds", "1,1"): "each seed once",
-        ("--jobs", "0"): "--jobs must be at least 1",
-        ("--images", "0"): "--images must be at least 2, got 0",
-        ("--model.n_layer", "1,2"): "did you mean '--model.n_layers'",
-        ("--model.n_layers", "1,0"): "n_layers must be >= 1, got 0",
-        ("--model.readout", "last,every"): "one for each image: allowed are cls, mean, last",
-        (
-            "--train.steps",
-            "50",
-            "--train.checkpoints",
-            "5,60",
-        ): "step 60, but training ends at step 50",
-        ("--analyses", "performance,nroms"): "did you mean 'norms'",
-        ("--analyses", "strategies"): "needs predictors that know the world",
-        ("--cluster", f"tcp://127.0.0.1:{nobody}"): "no Dask cluster answers at tcp://127.0.0.1",
-    }.items():
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    nobody = {("--cluster", address): "no Dask cluster answers at tcp://127.0.0.1"}
+    for words, message in (REFUSALS | nobody).items():
         assert main(sweep(tmp_path / "x", *words)) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1 and says in said, said
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, error
+        assert message in error
         assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.slow
 def test_killed_and_restarted_at_random(tmp_path):
     """Ten seeds, killed five times with all its workers: the table is the undisturbed one's."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole = tmp_path / "whole"
+    killed = tmp_path / "killed"
     assert main(sweep(whole, "--seeds", "0..9", "--jobs", 1)) == 0
-    rng = random.Random(0)
-    for goal in sorted(rng.sample(range(20, 400), 5)):
-        process = toyvit(*sweep(killed, "--seeds", "0..9", "--jobs", 2))
+    words = sweep(killed, "--seeds", "0..9", "--jobs", 2)
+    for goal in sorted(random.Random(0).sample(range(20, 400), 5)):
+        process = toyvit(*words)
         wait_for(lambda goal=goal: len(list(killed.glob("**/*.safetensors"))) >= goal, process)
         os.killpg(process.pid, signal.SIGKILL)
         kill(process)
-    assert main(sweep(killed, "--seeds", "0..9", "--jobs", 2)) == 0
+
+    assert main(words) == 0
     pd.testing.assert_frame_equal(read(killed), read(whole))
     for path in whole.glob("**/manifest.jsonl"):
         assert (killed / path.relative_to(whole)).read_bytes() == path.read_bytes()
@@ -221,46 +192,26 @@ def test_killed_and_restarted_at_random(tmp_path):
 @pytest.mark.slow
 def test_a_dask_cluster_that_loses_a_worker(tmp_path):
     """A scheduler and two workers, processes of their own over TCP, one killed while it trains."""
+    folder = tmp_path / "swept"
     address = tmp_path / "scheduler.json"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
-    local = ["--host", "127.0.0.1", "--no-dashboard"]
-    scheduler = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "distributed.cli.dask_scheduler",
-            *local,
-            "--port",
-            "0",
-            "--scheduler-file",
-            str(address),
-        ],
-        **quiet,
-    )
-    workers = []
+    processes = [start_dask(tmp_path, "scheduler", "--port", "0")]
     try:
-        wait_for(address.exists, scheduler)
-        words = ["--scheduler-file", str(address), "--nthreads", "1", "--no-nanny", *local]
-        workers = [
-            subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", *words], **quiet)
-            for _ in range(2)
-        ]
-        folder = tmp_path / "swept"
+        wait_for(address.exists, processes[0])
+        for _ in range(2):
+            processes.append(start_dask(tmp_path, "worker", "--nthreads", "1", "--no-nanny"))
         cluster = json.loads(address.read_text())["address"]
         process = toyvit(*sweep(folder, "--seeds", "0..5", "--cluster", cluster))
         wait_for(lambda: len(list(folder.glob("**/measures.sqlite"))) >= 2, process)
-        done = {
-            path: path.stat().st_mtime_ns
-            for run in folder.iterdir()
-            if finished(run)
-            for path in run.glob("checkpoints/*")
-        }
-        workers[0].kill()
-        code, said = finish(process)
-        assert code == 0, said
-        assert {path: path.stat().st_mtime_ns for path in done} == done
+
+        finished = filter(is_finished, folder.iterdir())
+        done = [path for run in finished for path in run.glob("checkpoints/*")]
+        written = note_times(done)
+        processes[1].kill()
+        code, error = finish(process)
+        assert code == 0, error
+        assert note_times(done) == written
     finally:
-        for process in [*workers, scheduler]:
+        for process in reversed(processes):
             process.kill()
             process.wait()
     alone = tmp_path / "alone"
@@ -268,9 +219,15 @@ def test_a_dask_cluster_that_loses_a_worker(tmp_path):
     pd.testing.assert_frame_equal(read(folder), read(alone))
 
 
-def finished(path: Path) -> bool:
-    return (
-        path.is_dir()
-        and RunFolder(path).config_file.exists()
-        and RunFolder(path).read_status() == "finished"
-    )
+def start_dask(folder: Path, kind: str, *words: str) -> subprocess.Popen:
+    """A quiet scheduler or worker on this machine, which meet in a file of the folder."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+    local = ["--host", "127.0.0.1", "--no-dashboard"]
+    place = ["--scheduler-file", str(folder / "scheduler.json")]
+    command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *local, *place, *words]
+    return subprocess.Popen(command, **quiet)
+
+
+def is_finished(path: Path) -> bool:
+    folder = RunFolder(path)
+    return folder.config_file.exists() and folder.read_status() == "finished"

@@ -1,8 +1,9 @@
-"""A process with the lab imported that forks: a start of the command line without the seconds that its imports take.
+"""A process with the lab imported that forks: the command line started without its imports.
 
-`python -m tests.stories.warm SOCKET` serves one test process: to {"words": ..., "cwd": ..., "environ": ...} and three files it
-answers with the pid of a `python -m toyvit WORDS` in a session of its own, to {"wait": pid} with its return code, null while it
-runs. When the socket is closed it kills what still runs, and ends.
+They take seconds. `python -m tests.stories.warm SOCKET` serves one test process: to {"words": ...,
+"cwd": ..., "environ": ...} and three files it answers with the pid of a `python -m toyvit WORDS` in
+a session of its own, to {"wait": pid} with its return code, null while it runs. When the socket is
+closed it kills what still runs, and ends.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ class Warm:
 
     def __init__(self, *words: str) -> None:
         self.returncode: int | None = None
-        self.out, self.err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115  `close` closes them
+        self.out = tempfile.TemporaryFile("w+")  # noqa: SIM115  `close` closes it
+        self.err = tempfile.TemporaryFile("w+")  # noqa: SIM115
         start = {"words": words, "cwd": os.getcwd(), "environ": dict(os.environ)}
         with open(os.devnull) as nothing:
-            self.pid: int = asked(start, nothing.fileno(), self.out.fileno(), self.err.fileno())
+            self.pid: int = ask(start, nothing.fileno(), self.out.fileno(), self.err.fileno())
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self.returncode = asked({"wait": self.pid})
+            self.returncode = ask({"wait": self.pid})
         return self.returncode
 
     def wait(self, timeout: float = 300) -> int:
@@ -51,19 +53,18 @@ class Warm:
 
     def communicate(self, timeout: float = 300) -> tuple[str, str]:
         self.wait(timeout)
-        said = []
-        for file in (self.out, self.err):
-            file.seek(0)
-            said.append(file.read())
+        self.out.seek(0)
+        self.err.seek(0)
+        texts = (self.out.read(), self.err.read())
         self.close()
-        return said[0], said[1]
+        return texts
 
     def close(self) -> None:
         self.out.close()
         self.err.close()
 
     def send_signal(self, number: int) -> None:
-        """A process that has ended is reaped only when it is asked after, so its number is still its own."""
+        """A process that has ended is reaped only when asked after: its number is still its own."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
@@ -76,7 +77,10 @@ class Warm:
 
 @cache
 def channel() -> socket.socket:
-    """To the server of this test process, which is started with the first command and ends with this process."""
+    """To the server of this test process, started with the first command.
+
+    It ends with this process.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     words = [sys.executable, "-m", "tests.stories.warm", str(theirs.fileno())]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
@@ -94,7 +98,8 @@ def channel() -> socket.socket:
     return ours
 
 
-def asked(message: dict[str, Any], *files: int) -> Any:
+def ask(message: dict[str, Any], *files: int) -> Any:
+    """Send a message and files to the server; its answer."""
     socket.send_fds(channel(), [json.dumps(message).encode()], files)
     answer = channel().recv(MOST)
     assert answer, "the server has ended"
@@ -102,7 +107,10 @@ def asked(message: dict[str, Any], *files: int) -> Any:
 
 
 def serve(ours: socket.socket) -> None:
-    """Answer until the other side is closed; returns in a fork as soon as it is set up, with its words in `sys.argv`."""
+    """Answer until the other side is closed.
+
+    Returns in a fork as soon as it is set up, with its words in `sys.argv`.
+    """
     running: set[int] = set()
     while True:
         text, files, *_ = socket.recv_fds(ours, MOST, 3)
@@ -110,10 +118,11 @@ def serve(ours: socket.socket) -> None:
             break
         message = json.loads(text)
         if "wait" in message:
-            found, status = os.waitpid(message["wait"], os.WNOHANG)
-            running.discard(found)
-            ours.send(json.dumps(os.waitstatus_to_exitcode(status) if found else None).encode())
+            ended, status = os.waitpid(message["wait"], os.WNOHANG)
+            running.discard(ended)
+            ours.send(json.dumps(os.waitstatus_to_exitcode(status) if ended else None).encode())
             continue
+
         pid = os.fork()
         if not pid:
             become(message, files)
@@ -123,6 +132,7 @@ def serve(ours: socket.socket) -> None:
         running.add(pid)
         for file in files:
             os.close(file)
+
     for pid in running:
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
@@ -142,8 +152,13 @@ def become(message: dict[str, Any], files: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    import toyvit.sweep  # noqa: F401  every other module that a command takes long to import comes with it
+    # Every other module that a command takes long to import comes with it.
     from joblib.externals.loky.backend.context import set_start_method
+
+    import toyvit.sweeping  # noqa: F401
+    from tests import standins
+
+    standins.trust()
 
     set_start_method("fork")  # workers of a command too
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,16 +1,27 @@
-"""What the answer is made of, and what it depends on: attribution, patching, edges, blocked attention, at one checkpoint."""
+"""What the answer is made of and depends on: attribution, patching, edges, blocked attention."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from toyvit.analyses.analysis import (
+    CLASSES,
+    COUNTERFACTUALS,
+    LABELS,
+    MLP,
+    Analysis,
+    Measures,
+    Quantity,
+    Tagged,
+)
 from toyvit.circuits.edges import eap
 from toyvit.circuits.graph import build_graph
-from toyvit.circuits.pairs import METRICS, counterfactual_pairs
+from toyvit.circuits.pairs import METRICS, PatchingPairs, counterfactual_pairs
 from toyvit.circuits.patching import (
     connect_objects,
     connect_tokens,
@@ -18,128 +29,219 @@ from toyvit.circuits.patching import (
     run_attention_knockout,
     select_tokens,
 )
-from toyvit.data.tasks import Batch, loss
+from toyvit.data.task import Batch, loss
 from toyvit.instruments.attribution import SITES, attribute_components, attribute_patches
 from toyvit.model import ViT
 from toyvit.model.forward import run_model
 
-__all__ = [
-    "SITES",
-    "measure_attribution",
-    "measure_edges",
-    "measure_attention_knockout",
-    "measure_patching",
-]
 N_PAIRS = 64
 
 
-def measure_attribution(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `measure_attribution`: what each part adds to the answer's logit over the mean logit, a mean over pictures.
+def subtract_mean_logit(
+    logits: Float[Tensor, "image *places label"], classes: Int[Tensor, " image"]
+) -> Float[Tensor, "*places"]:
+    """The answer's logit over the mean logit, a mean over pictures.
 
-    `direct` by head, `direct_mlp` by MLP, `direct_part` of the embedding, the positions, CLS and registers, the biases: they
-    sum to the whole. `direct_patch` is what all heads add from each token they read (spatial decomposition, Gandelsman 2024).
+    >>> subtract_mean_logit(torch.tensor([[3.0, 1.0]]), torch.tensor([0]))
+    tensor(1.)
     """
-    assert batch.classes is not None
+    answer = classes.view(-1, *[1] * (logits.ndim - 1)).expand(*logits.shape[:-1], 1)
+    return (logits.gather(-1, answer)[..., 0] - logits.mean(-1)).mean(0)
+
+
+def measure_attribution(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
+    """The analysis `attribution`: what each part adds to the answer's logit over the mean logit.
+
+    Means over pictures, in logits. `direct` by (layer head), `direct_mlp` by layer, `direct_part`
+    of the embedding, the positions, CLS and registers, the biases: they sum to the whole.
+    `direct_patch` (key) is what all heads add from each token that they read (spatial
+    decomposition, Gandelsman 2024).
+    """
+    classes = batch.classes
+    assert classes is not None
     config = model.config
-
-    def over_mean(logits: Float[Tensor, "image *places label"]) -> Float[Tensor, "*places"]:
-        answer = batch.classes.view(-1, *[1] * (logits.ndim - 1)).expand(*logits.shape[:-1], 1)  # type: ignore[union-attr]
-        return (logits.gather(-1, answer)[..., 0] - logits.mean(-1)).mean(0)
-
     parts = {
-        name: over_mean(logits[:, 0]) for name, logits in attribute_components(model, trace).items()
+        name: subtract_mean_logit(logits[:, 0], classes)
+        for name, logits in attribute_components(model, trace).items()
     }
-    heads = [
-        [parts.pop(f"a{layer}.h{head}") for head in range(config.n_heads)]
-        for layer in range(config.n_layers)
-    ]
-    found = {
-        "direct": torch.tensor(heads),
-        "direct_patch": over_mean(attribute_patches(model, trace)[:, 0]),
+
+    heads = product(range(config.n_layers), range(config.n_heads))
+    direct = torch.tensor([parts.pop(f"a{layer}.h{head}") for layer, head in heads])
+    by_patch = attribute_patches(model, trace)[:, 0]
+    measures: Measures = {
+        "direct": direct.unflatten(0, (config.n_layers, config.n_heads)),
+        "direct_patch": subtract_mean_logit(by_patch, classes),
     }
     if config.d_mlp:
-        found["direct_mlp"] = torch.stack(
-            [parts.pop(f"m{layer}") for layer in range(config.n_layers)]
-        )
-    return found | {f"direct_part[part={name}]": value for name, value in parts.items()}
+        mlps = [parts.pop(f"m{layer}") for layer in range(config.n_layers)]
+        measures["direct_mlp"] = torch.stack(mlps)
+    return measures | {Tagged("direct_part", part=name): value for name, value in parts.items()}
 
 
-def measure_patching(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `patch_activations`: `circuits.patching` of heads and of the stream, logit difference, 64 pairs a counterfactual."""
-    found = {}
+ATTRIBUTION = Analysis(
+    name="attribution",
+    computes="what each head, MLP and token adds to the right logit",
+    measure=measure_attribution,
+    quantities={
+        "direct": Quantity("layer head", unit="logits"),
+        "direct_patch": Quantity("key", unit="logits"),
+        "direct_mlp": Quantity("layer", unit="logits", only_with=MLP),
+        "direct_part": Quantity(unit="logits"),
+    },
+    sites=SITES,
+    needs=(CLASSES,),
+    cost=50,
+    source="Elhage 2021; Gandelsman 2024 (spatial)",
+    truth="the parts sum to the logits",
+    null="step 0",
+)
+
+
+def list_regions(model: ViT) -> dict[str, Bool[Tensor, "one token"]]:
+    """The groups of tokens that may be cut off from each other.
+
+    CLS and the registers, where there are any; the last patch, where it is read; the other patches.
+    """
+    config = model.config
+    regions = {}
+    if config.cls_token:
+        regions["cls"] = select_tokens(model, "cls")
+    if config.n_registers:
+        regions["registers"] = select_tokens(model, "registers")
+
+    patches = select_tokens(model, "patches")
+    if config.readout == "last":
+        regions["last"] = select_tokens(model, "last")
+        patches = patches & ~regions["last"]
+    return regions | {"patches": patches}
+
+
+def list_cuts(model: ViT, batch: Batch) -> dict[tuple[str, str], Bool[Tensor, "_ token token"]]:
+    """The connections that are cut, by the names of the queries' group and the keys'."""
+    regions = list_regions(model)
+    cuts = {}
+    for queries, asking in regions.items():
+        for keys, answering in regions.items():
+            if queries != keys or queries == "patches":
+                cuts[queries, keys] = connect_tokens(asking, answering)
+
+    if batch.objects is not None:
+        for keys, edges in connect_objects(batch.objects, model.config.n_prefix).items():
+            cuts["object", keys] = edges
+    return cuts
+
+
+def measure_attention_knockout(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
+    """The analysis `attention_knockout`: by how many nats the loss rises without some attention.
+
+    One group of tokens cannot attend to another, in one layer (layer). Groups are CLS, the
+    registers, the last token where it is read, and the other patches (Geva 2023); on a canvas also
+    the patches of objects, which may read the same object, other objects, or the background. The
+    last layer of a group that is not read out: exactly 0.
+    """
+    whole = loss(trace["logits"], batch.target)
+    measures: Measures = {}
+    for (queries, keys), edges in list_cuts(model, batch).items():
+        rises = []
+        for layer in range(model.config.n_layers):
+            logits = run_attention_knockout(model, trace, edges, [layer])
+            rises.append(loss(logits, batch.target) - whole)
+
+        key = Tagged("loss_rise", key_group=keys, query_group=queries)
+        measures[key] = torch.stack(rises)
+    return measures
+
+
+ATTENTION_KNOCKOUT = Analysis(
+    name="attention_knockout",
+    computes="rise of the loss when one group of tokens cannot read another",
+    measure=measure_attention_knockout,
+    quantities={"loss_rise": Quantity("layer", unit="nats")},
+    sites=("logits", "blocks.*.resid_pre"),
+    needs=(LABELS,),
+    slow=True,
+    cost=80,
+    source="attention knock-out, Geva 2023",
+    truth="all edges into CLS blocked: a constant answer",
+    null="blocking a group that nobody reads: 0",
+    version=2,
+)
+
+
+def measure_patching(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
+    """The analysis `patching`: the share of the logit difference that one value carries.
+
+    Heads (layer head token) and the stream (layer token) are patched, see `patch_activations`: 0,
+    the value does nothing; 1, it alone does all that the pictures do. 64 pairs a counterfactual.
+    """
+    measures: Measures = {}
     for change in batch.changeable:
         pairs = counterfactual_pairs(batch, change, N_PAIRS)
         for direction in ("denoise", "noise"):
-            tags = f"[change={change},direction={direction}]"
-            found[f"patched_head{tags}"] = patch_activations(
-                model, pairs, "attn.z", direction=direction
-            )
-            found[f"patched_stream{tags}"] = patch_activations(
-                model, pairs, "resid_pre", direction=direction
-            )
-    return found
+            for quantity, site in (("patched_head", "attn.z"), ("patched_stream", "resid_pre")):
+                key = Tagged(quantity, change=change, direction=direction)
+                measures[key] = patch_activations(model, pairs, site, direction=direction)
+    return measures
 
 
-def measure_edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `measure_edges`: EAP-IG with 5 points on the first 64 pairs of each counterfactual; logit difference, in logits.
+PATCHING = Analysis(
+    name="patching",
+    computes="how much of the answer one value at one token carries",
+    measure=measure_patching,
+    quantities={
+        "patched_head": Quantity("layer head token"),
+        "patched_stream": Quantity("layer token"),
+    },
+    needs=(COUNTERFACTUALS,),
+    slow=True,
+    cost=1000,
+    source="Meng 2022; Heimersheim & Nanda 2024",
+    truth="all that is read patched: 1",
+    null="tokens that nobody reads: 0",
+)
 
-    `edge_score` is about what the difference changes by when the edge alone carries the corrupt pictures; `clean` and
-    `corrupt` are the differences themselves, so that a score can be read as a share of what there is to explain.
+
+def compute_logit_difference(model: ViT, images: Tensor, pairs: PatchingPairs) -> Tensor:
+    """The logit of the answer less that of the foil, mean over pairs."""
+    logits = run_model(model, images)
+    return METRICS["logit_difference"](logits, pairs, logits).mean()
+
+
+def measure_edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
+    """The analysis `edges`: EAP-IG with 5 points on the first 64 pairs of each counterfactual.
+
+    In logits. `edge_score` is about what the logit difference changes by when the edge alone
+    carries the corrupt pictures; `clean` and `corrupt` are the differences themselves, so that a
+    score can be read as a share of what there is to explain.
     """
-    found: dict[str, Tensor] = {}
+    graph = build_graph(model.config)
+    places = graph.allowed.nonzero().tolist()
+    measures: Measures = {}
     for change in batch.changeable:
         pairs = counterfactual_pairs(batch, change, N_PAIRS)
         scores = eap(model, pairs, points=5)
-        for place, edge in zip(
-            build_graph(model.config).allowed.nonzero().tolist(),
-            build_graph(model.config).edges,
-            strict=True,
-        ):
-            found[f"edge_score[change={change},edge={edge}]"] = scores[tuple(place)]
+        for place, edge in zip(places, graph.edges, strict=True):
+            measures[Tagged("edge_score", change=change, edge=edge)] = scores[tuple(place)]
+
         for name, images in (("clean", pairs.clean), ("corrupt", pairs.corrupt)):
-            logits = run_model(model, images)
-            found[f"{name}[change={change}]"] = METRICS["logit_difference"](
-                logits, pairs, logits
-            ).mean()
-    return found
+            difference = compute_logit_difference(model, images, pairs)
+            measures[Tagged(name, change=change)] = difference
+    return measures
 
 
-def measure_attention_knockout(
-    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """The analysis `measure_attention_knockout`: by how many nats the loss rises when one group of tokens cannot attend to another in one layer.
-
-    Groups are CLS, the registers, the last token where it is read, and the other patches (attention knock-out, Geva 2023); on a
-    canvas also the patches of objects, which may read the same object, other objects, or the background. The last layer of a
-    group that is not read out: exactly 0.
-    """
-    config, whole = model.config, loss(trace["logits"], batch.target)
-    names = [
-        *(["cls"] if config.cls_token else []),
-        *(["registers"] if config.n_registers else []),
-        *(["last"] if config.readout == "last" else []),
-        "patches",
-    ]
-    regions = {name: select_tokens(model, name) for name in names}
-    if "last" in regions:
-        regions["patches"] = regions["patches"] & ~regions["last"]
-    cuts = {
-        (queries, keys): connect_tokens(regions[queries], regions[keys])
-        for queries in names
-        for keys in names
-        if queries != keys or queries == "patches"
-    }
-    if batch.objects is not None:
-        cuts |= {
-            ("object", keys): edges
-            for keys, edges in connect_objects(batch.objects, config.n_prefix).items()
-        }
-    return {
-        f"loss_rise[key_group={keys},query_group={queries}]": torch.stack(
-            [
-                loss(run_attention_knockout(model, trace, edges, [layer]), batch.target) - whole
-                for layer in range(config.n_layers)
-            ]
-        )
-        for (queries, keys), edges in cuts.items()
-    }
+EDGES = Analysis(
+    name="edges",
+    computes="how much of the answer each edge carries (EAP-IG)",
+    measure=measure_edges,
+    quantities={
+        "edge_score": Quantity(unit="logits"),
+        "clean": Quantity(unit="logits"),
+        "corrupt": Quantity(unit="logits"),
+    },
+    needs=(COUNTERFACTUALS,),
+    slow=True,
+    cost=360,
+    source="EAP-IG, Hanna 2024",
+    truth="a linear model: exact",
+    null="edges whose sender says the same: 0",
+)

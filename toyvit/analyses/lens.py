@@ -9,9 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.data.tasks import Batch, accuracy
-from toyvit.instruments import lenses
+from toyvit.analyses.analysis import CLASSES, LABELS, Analysis, Measures, Need, Quantity
+from toyvit.data.task import Batch, accuracy
 from toyvit.instruments.lenses import (
+    RESIDUALS,
     apply_logit_lens,
     find_decision_layer,
     intersection_over_union,
@@ -22,66 +23,118 @@ from toyvit.model import ViT
 from toyvit.model.options import READOUTS
 
 
-def measure_lens(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `measure_lens`. Layer l is the stream entering block l, layer L what leaves the last one.
-
-    `accuracy_of_layer` (0 to 1) and `kl` (KL(final, lens), nats, 0 at the last layer) where the model reads out its answer,
-    means over pictures; `accuracy_of_position` of the lens on the mean stream of all pictures, which knows positions only, the
-    null; `kl_of_patches` of every patch's own final answer; `find_decision_layer` the share of each class's pictures whose answer is final
-    from that layer on, sums to 1 over layers.
-    """
-    n, stream = model.config.n_prefix, stack_residuals(model, trace)
-    logits = apply_logit_lens(model, stream)
-    distances = kl_to_final(logits)
-    read, of_mean = (
-        torch.stack([READOUTS[model.config.readout](layer, n) for layer in one])
-        for one in (logits, apply_logit_lens(model, stream.mean(1, keepdim=True)))
-    )
-    final = read[-1:].log_softmax(-1).expand_as(read)
-    found = {
-        "accuracy_of_position": torch.stack(
-            [accuracy(layer.expand_as(read[0]), batch.target) for layer in of_mean]
-        ),
-        "accuracy_of_layer": torch.stack([accuracy(layer, batch.target) for layer in read]),
-        "kl": F.kl_div(read.log_softmax(-1), final, log_target=True, reduction="none")
-        .sum(-1)
-        .flatten(1)
-        .mean(1),
-        "kl_of_patches": distances[:, :, n:].mean((1, 2)),
-    }
-    if batch.classes is not None:
-        found["decided"] = count_decisions(read.argmax(-1), batch.classes, read.shape[-1])
-    return found
+def read_layers(
+    model: ViT, logits: Float[Tensor, "layer image token label"]
+) -> Float[Tensor, "layer image *patch label"]:
+    """The lens where the model reads out its answer."""
+    readout = READOUTS[model.config.readout]
+    return torch.stack([readout(layer, model.config.n_prefix) for layer in logits])
 
 
 def count_decisions(
     answers: Int[Tensor, "layer image"], classes: Int[Tensor, " image"], n_labels: int
 ) -> Float[Tensor, "label layer"]:
-    """Share of each class's pictures decided at each layer; NaN for a class that no picture has."""
+    """Share of each class's pictures decided at each layer, sum 1; NaN for a class of no picture.
+
+    >>> answers = torch.tensor([[0, 1], [1, 1]])  # of two layers, to two pictures of class 1
+    >>> count_decisions(answers, torch.tensor([1, 1]), 2)
+    tensor([[   nan,    nan],
+            [0.5000, 0.5000]])
+    """
     counts = torch.zeros(n_labels, len(answers))
-    counts.index_put_(
-        (classes, find_decision_layer(answers)), torch.ones(len(classes)), accumulate=True
-    )
+    decided = find_decision_layer(answers)
+    counts.index_put_((classes, decided), torch.ones(len(classes)), accumulate=True)
     return counts / counts.sum(1, keepdim=True)
 
 
-def measure_segmentation(
-    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """The analysis `measure_segmentation`: mean IoU (0 to 1) of what the lens calls each patch with what the patch shows, by layer.
+def measure_lens(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
+    """The analysis `lens`: the logit lens of every layer.
 
-    `iou_of_position` is the IoU of who answers each place with its commonest label of this very batch.
+    Layer l is the stream entering block l, layer L what leaves the last one. Means over pictures,
+    where the model reads out its answer:
+
+    accuracy_of_layer     0 to 1
+    accuracy_of_position  of the lens on the mean stream of all pictures, which knows positions
+                          only: the null
+    kl                    KL(final, lens), nats, 0 at the last layer
+    kl_of_patches         the same of every patch's own final answer
+    decided               (label layer) the share of each class's pictures whose answer is final
+                          from that layer on, sums to 1 over layers
+    """
+    stream = stack_residuals(model, trace)
+    logits = apply_logit_lens(model, stream)
+    answers = read_layers(model, logits)
+    mean_stream = stream.mean(1, keepdim=True)
+    of_position = read_layers(model, apply_logit_lens(model, mean_stream)).expand_as(answers)
+    of_patches = kl_to_final(logits)[:, :, model.config.n_prefix :]
+    target = batch.target
+
+    measures: Measures = {
+        "accuracy_of_position": torch.stack([accuracy(layer, target) for layer in of_position]),
+        "accuracy_of_layer": torch.stack([accuracy(layer, target) for layer in answers]),
+        "kl": kl_to_final(answers).flatten(1).mean(1),
+        "kl_of_patches": of_patches.mean((1, 2)),
+    }
+    if batch.classes is not None:
+        n_labels = answers.shape[-1]
+        measures["decided"] = count_decisions(answers.argmax(-1), batch.classes, n_labels)
+    return measures
+
+
+LENS = Analysis(
+    name="lens",
+    computes="what each layer would already answer (logit lens)",
+    measure=measure_lens,
+    quantities={
+        "accuracy_of_layer": Quantity("layer", least=0, most=1),
+        "accuracy_of_position": Quantity("layer", least=0, most=1),
+        "kl": Quantity("layer", unit="nats", least=0),
+        "kl_of_patches": Quantity("layer", unit="nats", least=0),
+        "decided": Quantity("label layer", least=0, most=1, may_be_nan=True, only_with=CLASSES),
+    },
+    sites=RESIDUALS,
+    needs=(LABELS,),
+    cost=13,
+    source="nostalgebraist 2020",
+    truth="the last layer is the model's answer",
+    null="a lens on the mean of all pictures, which knows positions only; step 0",
+)
+
+
+def measure_segmentation(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
+    """The analysis `segmentation`: IoU of what the lens calls each patch with what it shows.
+
+    `iou` by layer, 0 to 1, a mean over labels. `iou_of_position` is the IoU of who answers each
+    place with its commonest label of this very batch.
     """
     n_labels = model.config.stated("n_classes")
-    logits = apply_logit_lens(model, stack_residuals(model, trace))[:, :, model.config.n_prefix :]
+    logits = apply_logit_lens(model, stack_residuals(model, trace))
+    answers = logits[:, :, model.config.n_prefix :].argmax(-1)
     commonest = F.one_hot(batch.target, n_labels).sum(0).argmax(-1).expand_as(batch.target)
-    said = logits.argmax(-1)
+    scores = [intersection_over_union(layer, batch.target, n_labels) for layer in answers]
     return {
-        "iou": torch.stack(
-            [intersection_over_union(layer, batch.target, n_labels) for layer in said]
-        ),
+        "iou": torch.stack(scores),
         "iou_of_position": intersection_over_union(commonest, batch.target, n_labels),
     }
 
 
-SITES = lenses.RESIDUALS
+SEGMENTATION = Analysis(
+    name="segmentation",
+    computes="what the logit lens calls each patch, against what it shows",
+    measure=measure_segmentation,
+    quantities={
+        "iou": Quantity("layer", least=0, most=1),
+        "iou_of_position": Quantity(least=0, most=1),
+    },
+    sites=RESIDUALS,
+    needs=(
+        Need(
+            "the class of every patch",
+            lambda config, batch: batch.objects is not None and batch.target.ndim == 2,
+        ),
+    ),
+    cost=11,
+    source="the logit lens at every patch against the masks of a canvas",
+    truth="a lens that says what each patch shows: 1",
+    null="the commonest label of each place",
+)

@@ -1,8 +1,9 @@
-"""The local learning coefficient: how fast the loss rises around the weights, from a sampler that starts at them.
+"""The local learning coefficient: how fast the loss rises around the weights, from a sampler.
 
-lambda = n beta (E[L(w)] - L(w*)), w drawn from exp(-n beta L(w) - gamma/2 |w - w*|^2) by stochastic gradient Langevin dynamics
-(Lau 2023, section 4). A regular minimum of d parameters has d/2; a degenerate one has less. The sampler takes any loss over a
-dict of tensors, so that toy functions whose answer is known go through the same lines as a ViT.
+lambda = n beta (E[L(w)] - L(w*)), w drawn from exp(-n beta L(w) - gamma/2 |w - w*|^2) by stochastic
+gradient Langevin dynamics from w* on (Lau 2023, section 4). A regular minimum of d parameters has
+d/2; a degenerate one has less. The sampler takes any loss over a dict of tensors, so that toy
+functions whose answer is known go through the same lines as a ViT.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, replace
 from math import inf, log
-from typing import Any
 
 import pandas as pd
 import torch
@@ -18,9 +18,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
+from toyvit.analyses.analysis import Analysis, Measures, Quantity
 from toyvit.config.fields import Checked, number
-from toyvit.data.tasks import Batch
-from toyvit.data.tasks import loss as task_loss
+from toyvit.data.task import Batch
+from toyvit.data.task import loss as task_loss
 from toyvit.model import ViT
 from toyvit.model.forward import run_model
 
@@ -38,7 +39,10 @@ class LlcConfig(Checked):
     localisation  gamma: the strength of the spring to w*; 0 has none
     draws         steps that count, after `burn_in` that do not, in each of `chains`
     batch         samples a step, drawn afresh with replacement; 0: all
-    noise         scale of the noise; with 0 a chain is plain gradient descent, with a batch plain SGD
+    noise         scale of the noise; with 0 a chain is gradient descent, with a batch plain SGD
+
+    >>> LlcConfig(step_size=1e-6).draws
+    200
     """
 
     step_size: float = number(MISSING, above=0)
@@ -71,34 +75,44 @@ class LlcEstimate:
     chance: float
 
     @property
+    def draws(self) -> Float[Tensor, "chain draw"]:
+        """The losses that count: those after the burn-in."""
+        return self.traces[:, self.settings.burn_in :]
+
+    @property
     def chains(self) -> Float[Tensor, " chain"]:
         """The estimate of each chain, whether or not it diverged."""
-        return self.n_beta * (self.traces[:, self.settings.burn_in :].mean(1) - self.start)
+        return self.n_beta * (self.draws.mean(1) - self.start)
+
+    @property
+    def climbs(self) -> bool:
+        """Whether the second half of the draws lies above the first.
+
+        By more than half of the first's estimate, and by more than 1.
+        """
+        first, second = (
+            self.n_beta * (half.mean().item() - self.start)
+            for half in self.draws.tensor_split(2, 1)
+        )
+        return second - first > max(1, abs(first) / 2)
 
     @property
     def diverged(self) -> bool:
-        """Some chain is not finite or above chance, or all of them together are above d or still climb.
+        """Some chain is not finite or above chance, or all of them together are above d or climb.
 
-        Above chance the weights have been left behind, and the estimate is n beta (chance - L(w*)) whatever the step size: a
-        plateau that means nothing. d is twice what a minimum can have. Climbing: the second half of the draws lies above the
-        first by more than half of the first's estimate, and by more than 1.
+        Above chance the weights have been left behind, and the estimate is n beta (chance - L(w*))
+        whatever the step size: a plateau that means nothing. d is twice what a minimum can have.
         """
-        kept = self.traces[:, self.settings.burn_in :]
-        lost = (kept.mean(1) > self.chance).any() if self.start < self.chance else False
-        first, second = (
-            self.n_beta * (half.mean().item() - self.start) for half in kept.tensor_split(2, 1)
-        )
-        climbs = second - first > max(1, abs(first) / 2)
-        return (
-            not bool(self.traces.isfinite().all())
-            or bool(lost)
-            or climbs
-            or self.chains.mean().item() > self.size
-        )
+        lost = self.start < self.chance and bool((self.draws.mean(1) > self.chance).any())
+        finite = bool(self.traces.isfinite().all())
+        return not finite or lost or self.climbs or self.chains.mean().item() > self.size
 
     @property
     def mean(self) -> float:
-        """The local learning coefficient: mean over chains; NaN where it diverged. Below 0 where w* is no minimum."""
+        """The local learning coefficient: mean over chains. Below 0 where w* is no minimum.
+
+        NaN where it diverged.
+        """
         return float("nan") if self.diverged else self.chains.mean().item()
 
     @property
@@ -112,8 +126,14 @@ def sample_chains(
 ) -> LlcEstimate:
     """Langevin chains from `weights`, side by side, on a mean loss over n samples.
 
-    `vmap` over chains: for toy functions hundreds cost as much as one; for a ViT on 1,095 pictures a chain costs 1.1 times
-    what it would alone.
+    `vmap` over chains: for toy functions hundreds cost as much as one; for a ViT on 1,095 pictures
+    a chain costs 1.1 times what it would alone.
+
+    >>> settings = LlcConfig(step_size=1e-4, n_beta=1e3, draws=40, burn_in=40, chains=200)
+    >>> weights = {"x": torch.zeros(2)}  # a regular minimum of two weights: 1
+    >>> estimate = sample_chains(lambda w, rows: w["x"].square().sum(), weights, 1, settings)
+    >>> 0.8 < estimate.mean < 1.2
+    True
     """
     generator = torch.Generator().manual_seed(settings.seed)
     start = {name: weight.detach() for name, weight in weights.items()}
@@ -125,13 +145,13 @@ def sample_chains(
     slope = vmap(grad_and_value(loss), in_dims=(0, 0 if settings.batch else None))
     traces = []
     for _ in range(settings.burn_in + settings.draws):
-        gradient, value = slope(at, _rows(n, settings, generator))
+        gradient, value = slope(at, _draw_rows(n, settings, generator))
         traces.append(value)
         at = {
-            name: _stepped(w, start[name], gradient[name], n_beta, settings, generator)
+            name: _take_step(w, start[name], gradient[name], n_beta, settings, generator)
             for name, w in at.items()
         }
-    size = sum(weight.numel() for weight in start.values())
+
     with torch.no_grad():
         origin = loss(start, None).item()
     return LlcEstimate(
@@ -139,22 +159,20 @@ def sample_chains(
         start=origin,
         traces=torch.stack(traces, 1),
         n_beta=n_beta,
-        size=size,
+        size=sum(weight.numel() for weight in start.values()),
         chance=chance,
     )
 
 
-def _rows(
+def _draw_rows(
     n: int, settings: LlcConfig, generator: torch.Generator
 ) -> Int[Tensor, "chain sample"] | None:
-    return (
-        torch.randint(n, (settings.chains, settings.batch), generator=generator)
-        if settings.batch
-        else None
-    )
+    if not settings.batch:
+        return None
+    return torch.randint(n, (settings.chains, settings.batch), generator=generator)
 
 
-def _stepped(
+def _take_step(
     w: Tensor,
     start: Tensor,
     gradient: Tensor,
@@ -167,48 +185,70 @@ def _stepped(
     return w + settings.step_size / 2 * drift + settings.noise * settings.step_size**0.5 * noise
 
 
-# Chosen once by `calibrate_llc`, on all 1,095 training pictures of the recipe `addition` at its last checkpoint: 49 and 51 with
-# steps of 1e-6 and 3e-6 (41 with 3e-7, too short to settle). A weaker spring lets 56,192 weights wander off to chance.
+# Chosen once by `calibrate_llc`, on all 1,095 training pictures of `addition` at the last
+# checkpoint: 49 and 51 with steps of 1e-6 and 3e-6 (41 with 3e-7, too short to settle). A weaker
+# spring lets 56,192 weights wander off to chance.
 DEFAULT = LlcConfig(step_size=1e-6, localisation=1e4, draws=150, burn_in=250, chains=2)
 
 
 def build_loss(model: ViT, batch: Batch) -> Loss:
     """The task's loss on a batch as a function of the model's weights."""
 
-    def of(weights: Weights, rows: Tensor | None) -> Tensor:
-        images, target = (
-            (batch.images, batch.target)
-            if rows is None
-            else (batch.images[rows], batch.target[rows])
-        )
+    def compute_loss(weights: Weights, rows: Tensor | None) -> Tensor:
+        images = batch.images if rows is None else batch.images[rows]
+        target = batch.target if rows is None else batch.target[rows]
         return task_loss(functional_call(model, weights, (images,)), target)
 
-    return of
+    return compute_loss
 
 
 def chance_loss(model: ViT, batch: Batch) -> float:
-    """The loss of answers that are all 0: ln(classes), or the mean square of the numbers asked for."""
+    """The loss of answers that are all 0: ln(classes), or the mean square of the numbers asked."""
     return task_loss(torch.zeros_like(run_model(model, batch.images)), batch.target).item()
 
 
 def estimate_llc(model: ViT, batch: Batch, settings: LlcConfig | None = None) -> LlcEstimate:
-    """The local learning coefficient of a model on the pictures of a batch, with the traces of its chains."""
-    loss, weights = build_loss(model, batch), dict(model.named_parameters())
-    return sample_chains(
-        loss, weights, len(batch.images), settings or DEFAULT, chance_loss(model, batch)
-    )
+    """The local learning coefficient of a model on a batch, with the traces of its chains.
+
+    `settings` are those of the sampler, by default `DEFAULT`.
+    """
+    loss = build_loss(model, batch)
+    weights = dict(model.named_parameters())
+    chance = chance_loss(model, batch)
+    return sample_chains(loss, weights, len(batch.images), settings or DEFAULT, chance)
 
 
-def measure_llc(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `llc`, with the settings DEFAULT; meant for the training pictures (`--split train`).
+def measure_llc(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
+    """The analysis `llc`, with the settings DEFAULT; meant for the training pictures.
 
-    llc       mean over chains; missing where they diverged; below 0 where the weights are no minimum
+    llc       mean over chains; NaN where they diverged; below 0 where the weights are no minimum
     llc_sd    standard deviation over chains
     diverged  1 where a chain is not finite, impossibly high or still climbs, else 0
     """
-    found = estimate_llc(model, batch)
-    values = {"llc": found.mean, "llc_sd": found.sd, "diverged": float(found.diverged)}
-    return {name: torch.tensor(value) for name, value in values.items()}
+    estimate = estimate_llc(model, batch)
+    return {
+        "llc": torch.tensor(estimate.mean),
+        "llc_sd": torch.tensor(estimate.sd),
+        "diverged": torch.tensor(float(estimate.diverged)),
+    }
+
+
+LLC = Analysis(
+    name="llc",
+    computes="the local learning coefficient, from Langevin chains",
+    measure=measure_llc,
+    quantities={
+        "llc": Quantity(may_be_nan=True),
+        "llc_sd": Quantity(least=0, may_be_nan=True),
+        "diverged": Quantity(least=0, most=1),
+    },
+    slow=True,
+    cost=65_000,
+    source="Lau 2023; meant for the training pictures (--split train), with this lab's settings "
+    "(llc.DEFAULT)",
+    truth="closed forms: quadratic loss, normal crossings, reduced-rank regression",
+    null="a loss that does not depend on the weights: 0",
+)
 
 
 def calibrate_llc(
@@ -219,19 +259,28 @@ def calibrate_llc(
     step_sizes: Iterable[float],
     n_betas: Iterable[float | None],
 ) -> pd.DataFrame:
-    """A row for every step size and n beta: llc, sd, diverged. A plateau over both is what to look for (Lau 2023, appendix).
+    """A row for every step size and n beta: llc, sd, diverged.
 
-    `flat` is the largest relative change of the llc from a row to its neighbours in step size; settings for a run are to be
-    taken where it is small.
+    A plateau over both is what to look for (Lau 2023, appendix). `flat` is the largest relative
+    change of the llc from a row to its neighbours in step size; settings for a run are to be taken
+    where it is small.
     """
-    rows: list[dict[str, Any]] = []
+    rows = []
+    ordered = sorted(step_sizes)
     for n_beta in n_betas:
-        for step_size in sorted(step_sizes):
-            found = sample_chains(
-                loss, weights, n, replace(settings, step_size=step_size, n_beta=n_beta)
+        for step_size in ordered:
+            changed = replace(settings, step_size=step_size, n_beta=n_beta)
+            estimate = sample_chains(loss, weights, n, changed)
+            rows.append(
+                {
+                    "n_beta": estimate.n_beta,
+                    "step_size": step_size,
+                    "llc": estimate.mean,
+                    "sd": estimate.sd,
+                    "diverged": estimate.diverged,
+                }
             )
-            cell = {"n_beta": found.n_beta, "step_size": step_size}
-            rows.append({**cell, "llc": found.mean, "sd": found.sd, "diverged": found.diverged})
+
     frame = pd.DataFrame(rows)
     same = frame.groupby("n_beta")["llc"]
     changes = pd.concat([(same.shift(by) / frame["llc"] - 1).abs() for by in (-1, 1)], axis=1)
@@ -239,9 +288,13 @@ def calibrate_llc(
 
 
 def reduced_rank_llc(inputs: int, outputs: int, hidden: int, rank: int) -> float:
-    """The learning coefficient of y = B A x, A (hidden, inputs), B (outputs, hidden), where the truth has a rank <= hidden.
+    """The learning coefficient of y = B A x where the truth has a rank of at most `hidden`.
 
-    Aoyagi & Watanabe 2005, main theorem. Unit Gaussian inputs and noise.
+    A is (hidden, inputs), B (outputs, hidden). Aoyagi & Watanabe 2005, main theorem. Unit Gaussian
+    inputs and noise.
+
+    >>> reduced_rank_llc(3, 3, 3, 3)  # a regular minimum: half of the nine entries of B A
+    4.5
     """
     if outputs + hidden < inputs + rank:
         return (hidden * outputs - hidden * rank + inputs * rank) / 2

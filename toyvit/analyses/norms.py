@@ -5,29 +5,59 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from toyvit.data.tasks import Batch
+from toyvit.analyses.analysis import Analysis, Measures, Quantity, Tagged
+from toyvit.data.task import Batch
+from toyvit.instruments.lenses import RESIDUALS, stack_residuals
 from toyvit.model import ViT
 
 
-def compute_weight_norms(model: ViT) -> dict[str, Tensor]:
-    """Euclidean norm of each parameter, by name."""
+def compute_weight_norms(model: ViT) -> dict[str, Float[Tensor, ""]]:
+    """Euclidean norm of each parameter, by name.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(2, 2), patch_size=1, n_channels=1, n_classes=2)
+    >>> compute_weight_norms(ViT(config))["ln_final.gain"] ** 2  # as many ones as the width
+    tensor(64.)
+    """
     return {
         name: weight.detach().norm() for name, weight in model.named_parameters() if weight.numel()
     }
 
 
-def measure_norms(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `measure_norms`. Layer l is the residual stream entering block l; layer L is what leaves the last block."""
-    n_layers, n = model.config.n_layers, model.config.n_prefix
-    residuals = [trace[f"blocks.{layer}.resid_pre"] for layer in range(n_layers)] + [
-        trace[f"blocks.{n_layers - 1}.resid_post"]
-    ]
+def measure_norms(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
+    """The analysis `norms`: of every parameter, of all together, and of the residual stream.
+
+    `residual` by layer, a mean over images and tokens of the patches and of CLS with the registers
+    (`prefix`). Layer l is the stream entering block l; layer L is what leaves the last block.
+    """
+    n = model.config.n_prefix
+    of_weights = compute_weight_norms(model)
+    residuals = stack_residuals(model, trace)
     sizes = torch.stack([residual.norm(dim=-1).mean(0) for residual in residuals])  # layer, token
-    out = {f"weight[module={name}]": norm for name, norm in compute_weight_norms(model).items()}
-    out["weight_total"] = torch.stack(list(compute_weight_norms(model).values())).norm()
-    out["residual[group=patches]"] = sizes[:, n:].mean(1)
+
+    measures: Measures = {Tagged("weight", module=name): norm for name, norm in of_weights.items()}
+    measures["weight_total"] = torch.stack(list(of_weights.values())).norm()
+    measures[Tagged("residual", group="patches")] = sizes[:, n:].mean(1)
     if n:
-        out["residual[group=prefix]"] = sizes[:, :n].mean(1)
-    return out
+        measures[Tagged("residual", group="prefix")] = sizes[:, :n].mean(1)
+    return measures
+
+
+NORMS = Analysis(
+    name="norms",
+    computes="sizes of the weights and of the residual stream",
+    measure=measure_norms,
+    quantities={
+        "weight": Quantity(least=0),
+        "weight_total": Quantity(least=0),
+        "residual": Quantity("layer", least=0),
+    },
+    sites=RESIDUALS,
+    cost=1,
+    source="Euclidean norms",
+    truth="scaling a weight scales its norm",
+    null="step 0",
+)

@@ -1,75 +1,106 @@
 """Linear probes: how much of each factor a linear read-out finds, by layer and token group.
 
-Closed-form ridge on one-hot targets, a fixed penalty, the first half of the batch to fit and the second to score, the
-same for every checkpoint; one solve serves all factors. Baselines: the same probe on raw pixels, on labels shuffled
-among images, and (step 0 of any run) on the untrained network.
+Closed-form ridge on one-hot targets, a fixed penalty, the first half of the batch to fit and the
+second to score, the same for every checkpoint; one solve serves all factors. Baselines: the same
+probe on raw pixels, on labels shuffled among images, and (step 0 of any run) on the untrained
+network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from toyvit.data.tasks import Batch
+from toyvit.analyses.analysis import Analysis, Measures, Quantity, Tagged
+from toyvit.analyses.tokens import split_tokens
+from toyvit.config import ModelConfig
+from toyvit.data.task import Batch
+from toyvit.instruments.lenses import RESIDUALS, stack_residuals
 from toyvit.model import ViT
 from toyvit.stats import encode_one_hot, predict_ridge
 
 PENALTY = 0.1
+Name = TypeVar("Name", bound=Hashable)
 
 
 def fit_probe(
-    features: Float[Tensor, "image feature"], factors: Mapping[str, Int[Tensor, " image"]]
-) -> dict[str, float]:
-    """Accuracy, 0 to 1, of a linear classifier of each factor on the half of the images it was not fitted on.
+    features: Float[Tensor, "image feature"], factors: Mapping[Name, Int[Tensor, " image"]]
+) -> dict[Name, float]:
+    """Accuracy, 0 to 1, of a linear classifier of each factor on the half that it has not seen.
 
-    A planted linear feature scores 1, labels with nothing to do with the features score chance.
+    Fitted on the first half of the images. A planted linear feature scores 1, labels with nothing
+    to do with the features score chance.
+
+    >>> labels = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
+    >>> fit_probe(labels[:, None].float(), {"planted": labels})
+    {'planted': 1.0}
     """
     half = len(features) // 2
-    fit, test = slice(0, half), slice(half, None)
-    codes = {
-        name: encode_one_hot(labels, int(labels.max()) + 1) for name, labels in factors.items()
-    }
-    predictions = predict_ridge(
-        features.double(), torch.cat(list(codes.values()), 1), fit, test, PENALTY
-    )
-    parts = predictions.split([code.shape[1] for code in codes.values()], 1)
+    fit = slice(0, half)
+    test = slice(half, None)
+    codes = [encode_one_hot(labels, int(labels.max()) + 1) for labels in factors.values()]
+    predictions = predict_ridge(features.double(), torch.cat(codes, 1), fit, test, PENALTY)
+
+    parts = predictions.split([code.shape[1] for code in codes], 1)
     return {
-        name: (part.argmax(1) == factors[name][test]).float().mean().item()
-        for name, part in zip(codes, parts, strict=True)
+        name: (part.argmax(1) == labels[test]).float().mean().item()
+        for part, (name, labels) in zip(parts, factors.items(), strict=True)
     }
 
 
-def split_groups(
-    residual: Float[Tensor, "image token model"], model: ViT
+def average_groups(
+    residual: Float[Tensor, "image token model"], config: ModelConfig
 ) -> dict[str, Float[Tensor, "image model"]]:
-    """Token groups that probes read: CLS and the mean register where there are any, the mean patch, the last patch."""
-    config = model.config
-    n, cls = config.n_prefix, int(config.cls_token)
-    out = {"cls": residual[:, 0]} if config.cls_token else {}
-    if config.n_registers:
-        out["registers"] = residual[:, cls:n].mean(1)
-    return out | {"patches": residual[:, n:].mean(1), "last": residual[:, -1]}
+    """What probes read: CLS and the mean register where there are any, the mean patch, the last.
+
+    >>> config = ModelConfig(image_size=(1, 2), patch_size=1, readout="mean", cls_token=False)
+    >>> average_groups(torch.tensor([[[1.0], [3.0]]]), config)
+    {'patches': tensor([[2.]]), 'last': tensor([[3.]])}
+    """
+    groups = split_tokens(residual, config)
+    return {name: tokens.mean(1) for name, tokens in groups.items()} | {"last": residual[:, -1]}
 
 
-def measure_probes(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `probes`. Layer l is the residual stream entering block l; layer L is what leaves the last block."""
-    n_layers = model.config.n_layers
-    residuals = [trace[f"blocks.{layer}.resid_pre"] for layer in range(n_layers)] + [
-        trace[f"blocks.{n_layers - 1}.resid_post"]
-    ]
+def measure_probes(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
+    """The analysis `probes`: `accuracy`, 0 to 1, of each factor and token group (layer).
+
+    Layer l is the residual stream entering block l; layer L is what leaves the last block. Beside
+    it the nulls: `accuracy_shuffled`, of labels shuffled among images, and `accuracy_pixels`.
+    """
     shuffle = torch.randperm(len(batch.target), generator=torch.Generator().manual_seed(0))
-    nulls = {f"{name} shuffled": labels[shuffle] for name, labels in batch.factors.items()}
-    scores: dict[str, list[float]] = {}
-    for residual in residuals:
-        for group, features in split_groups(residual, model).items():
-            for name, score in fit_probe(features, {**batch.factors, **nulls}).items():
-                quantity = "accuracy_shuffled" if name.endswith(" shuffled") else "accuracy"
-                factor = name.removesuffix(" shuffled")
-                scores.setdefault(f"{quantity}[factor={factor},group={group}]", []).append(score)
-    pixels = fit_probe(batch.images.flatten(1), batch.factors)
-    return {name: torch.tensor(values) for name, values in scores.items()} | {
-        f"accuracy_pixels[factor={name}]": torch.tensor(score) for name, score in pixels.items()
-    }
+    labels = {("accuracy", name): values for name, values in batch.factors.items()}
+    for name, values in batch.factors.items():
+        labels["accuracy_shuffled", name] = values[shuffle]
+
+    scores: dict[Tagged, list[float]] = {}
+    for residual in stack_residuals(model, trace):
+        for group, features in average_groups(residual, model.config).items():
+            for (quantity, factor), score in fit_probe(features, labels).items():
+                key = Tagged(quantity, factor=factor, group=group)
+                scores.setdefault(key, []).append(score)
+
+    measures: Measures = {key: torch.tensor(values) for key, values in scores.items()}
+    for factor, score in fit_probe(batch.images.flatten(1), batch.factors).items():
+        measures[Tagged("accuracy_pixels", factor=factor)] = torch.tensor(score)
+    return measures
+
+
+PROBES = Analysis(
+    name="probes",
+    computes="how well a linear read-out finds each factor, layer by layer",
+    measure=measure_probes,
+    quantities={
+        "accuracy": Quantity("layer", least=0, most=1),
+        "accuracy_shuffled": Quantity("layer", least=0, most=1),
+        "accuracy_pixels": Quantity(least=0, most=1),
+    },
+    sites=RESIDUALS,
+    cost=40,
+    source="Alain & Bengio 2016",
+    truth="a planted linear feature: 1",
+    null="shuffled labels: chance; raw pixels; the untrained network (step 0)",
+)

@@ -9,9 +9,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from toyvit.analyses.analysis import (
+    SEVERAL_LAYERS,
+    Analysis,
+    Measures,
+    Need,
+    Quantity,
+    Tagged,
+    stack_layers,
+)
 from toyvit.analyses.attention import list_families
 from toyvit.analyses.induction import score_copying
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.instruments.weight_circuits import (
     centre_scores,
     find_singular_directions,
@@ -21,30 +30,42 @@ from toyvit.instruments.weight_circuits import (
     split_scores,
 )
 from toyvit.model import ViT
+from toyvit.model.options import allowed_keys
+from toyvit.model.vit import HeadWeights
+from toyvit.stats import participation_ratio
 
 FEW = 128  # images that are enough for shares of a variance over images, queries and keys
 
 
 @lru_cache
 def simulate_copying(d_model: int, d_head: int, n: int = 400) -> tuple[float, float]:
-    """Mean and standard deviation of the copying score of n random Gaussian heads: about 0, and 0.10 at d = 64, h = 16."""
+    """Mean and standard deviation of the copying score of n random Gaussian heads.
+
+    About 0, and 0.10 at d = 64, h = 16.
+
+    >>> [round(value, 2) for value in simulate_copying(64, 16)]
+    [-0.01, 0.1]
+    """
     generator = torch.Generator().manual_seed(0)
-    w_v, w_o = (
-        torch.randn(n, d_model, d_head, generator=generator),
-        torch.randn(n, d_head, d_model, generator=generator),
-    )
+    w_v = torch.randn(n, d_model, d_head, generator=generator)
+    w_o = torch.randn(n, d_head, d_model, generator=generator)
     scores = score_copying(w_v, w_o)
     return scores.mean().item(), scores.std().item()
 
 
 def count_directions(size: Float[Tensor, "*heads feature"]) -> Float[Tensor, "*heads"]:
-    """(sum s^2)^2 / sum s^4 of singular values: 1 where one direction does it all, h where h do equally much."""
-    squares = size.double().square()
-    return (squares.sum(-1).square() / squares.square().sum(-1).clamp(min=1e-300)).float()
+    """How many directions a head uses: the participation ratio of its squared singular values.
+
+    1 where one direction does it all, h where h do equally much, 0 for a head of zeros.
+
+    >>> count_directions(torch.tensor([[1.0, 1.0], [5.0, 0.0], [0.0, 0.0]]))
+    tensor([2., 1., 0.])
+    """
+    return participation_ratio(size.double().square()).nan_to_num(0).float()
 
 
 def find_vocabulary(batch: Batch) -> tuple[Int[Tensor, " label"], Int[Tensor, " label"]] | None:
-    """Content ids that name a class, and the class: what the matching cell shows and what the answer then is.
+    """Content ids that name a class, and the class: what the matching cell shows, and the answer.
 
     None where the batch has no such cells, or where one content goes with several answers.
     """
@@ -56,11 +77,16 @@ def find_vocabulary(batch: Batch) -> tuple[Int[Tensor, " label"], Int[Tensor, " 
     return (both[:, 0], both[:, 1]) if one_to_one and len(both) > 1 else None
 
 
+VOCABULARY = Need(
+    "cells that name a class", lambda config, batch: find_vocabulary(batch) is not None
+)
+
+
 def average_pictures(
     patches: Float[Tensor, "image patch pixel"], content: Int[Tensor, "image patch"], ids: Tensor
-) -> Tensor:
-    """Mean picture (id pixel) of the patches that show each content id."""
-    return torch.stack([patches[content == one].mean(0) for one in ids])
+) -> Float[Tensor, "label pixel"]:
+    """Mean picture of the patches that show each content id."""
+    return torch.stack([patches[content == shown].mean(0) for shown in ids])
 
 
 def score_copied(
@@ -69,109 +95,206 @@ def score_copied(
     model: ViT,
     w_ov: Float[Tensor, "head model to_model"],
 ) -> Float[Tensor, " head"]:
-    """Share of label pictures whose own logit is the largest of the labels' after W_E W_OV W_U, 0 to 1; chance 1 / labels."""
+    """Share of label pictures whose own logit is the labels' largest after W_E W_OV W_U, 0 to 1.
+
+    Chance 1 / labels (Olsson 2022).
+    """
     logits = (pictures @ model.patch.weight.detach().T) @ w_ov @ fold_unembedding(model)[:, classes]
     return (logits.argmax(-1) == torch.arange(len(classes))).float().mean(-1)
 
 
-def measure_weights(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `weights`: size and number of directions of QK and OV, copying as z-scores, virtual heads."""
-    config = model.config
-    heads = [fold_head_weights(model, layer) for layer in range(config.n_layers)]
-    mean, sd = simulate_copying(config.d_model, config.d_head)
-    unfolded = [block.attn.head_weights() for block in model.blocks]  # type: ignore[union-attr, operator]
-    out = {
-        "copying_z": (torch.stack([score_copying(w_v, w_o) for _, _, w_v, w_o in unfolded]) - mean)
-        / sd
-    }
-    for name, pairs in (
-        ("qk", [(q, k.mT) for q, k, _, _ in heads]),
-        ("ov", [(v, o) for _, _, v, o in heads]),
-    ):
-        sizes = torch.stack([find_singular_directions(*pair).size for pair in pairs])
-        out[f"{name}_norm"], out[f"{name}_directions"] = sizes.norm(dim=-1), count_directions(sizes)
-    if config.n_layers > 1:
-        scores = torch.full(
-            (config.n_layers, config.n_heads, config.n_layers, config.n_heads), torch.nan
-        )
-        for late in range(config.n_layers):
-            for early in range(late):
-                scores[early, :, late] = score_virtual_copying(heads[early], heads[late])
-        out["virtual_copying"] = scores
-    return {name: value.detach() for name, value in out.items()}
+def score_virtual_copying(early: HeadWeights, late: HeadWeights) -> Float[Tensor, "head to_head"]:
+    """The copying score of W_OV^a W_OV^b for every pair of heads, -1 to 1.
 
-
-def score_virtual_copying(
-    early: tuple[Tensor, Tensor, Tensor, Tensor], late: tuple[Tensor, Tensor, Tensor, Tensor]
-) -> Float[Tensor, "head to_head"]:
-    """The copying score of W_OV^a W_OV^b for every pair of heads, -1 to 1: do two heads together pass a token on as it is?"""
-    through = early[2][:, None] @ (early[3][:, None] @ late[2])  # head to_head model feature
-    values = product_eigenvalues(through, late[3].expand(len(through), -1, -1, -1))
+    Do two heads together pass a token on as it is?
+    """
+    through = early.v[:, None] @ (early.o[:, None] @ late.v)  # head to_head model feature
+    values = product_eigenvalues(through, late.o.expand(len(through), -1, -1, -1))
     return (values.real.sum(-1) / values.abs().sum(-1).clamp(min=1e-300)).float()
 
 
-def measure_label_copying(
-    model: ViT, batch: Batch, trace: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """The analysis `measure_label_copying` (Olsson 2022): do labels that are attended to raise their own logits? Beside its chance."""
-    known = find_vocabulary(batch)
-    assert known is not None and batch.content is not None
-    pictures = average_pictures(trace["patches"], batch.content, known[0])
-    layers = [fold_head_weights(model, layer) for layer in range(model.config.n_layers)]
-    shares = [score_copied(pictures, known[1], model, w_v @ w_o) for _, _, w_v, w_o in layers]
-    return {"copied": torch.stack(shares), "copied_chance": torch.tensor(1 / len(known[1]))}
+def measure_weights(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
+    """The analysis `weights`: of each head (layer head), read off the weights.
 
-
-def measure_score_parts(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `split_scores`: shares of the variance of the first layer's scores by what query and key are read for.
-
-    Cov(part, score) / Var(score) over the first 128 images, queries and allowed keys, rows centred; the four sum to 1, and
-    one may be negative. A purely positional head: `position_position` is 1. NaN for a head whose scores do not vary.
+    copying_z        the copying score in standard deviations above random heads
+    qk_norm, ov_norm Frobenius norms of W_QK and W_OV, norms folded in
+    qk_directions    how many directions they use, see `count_directions`; `ov_directions`
+    virtual_copying  (layer head to_layer to_head) of two heads in a row; NaN in the wrong order
     """
-    allowed = model.mask == 0 if model.mask.numel() > 1 else None
-    parts = {
-        name: centre_scores(part, allowed).double()
-        for name, part in split_scores(model, batch.images[:FEW]).items()
+    config = model.config
+    heads = [fold_head_weights(model, layer) for layer in range(config.n_layers)]
+    unfolded = [block.attn.head_weights() for block in model.layers]
+    copying = [score_copying(head.v, head.o) for head in unfolded]
+    mean, sd = simulate_copying(config.d_model, config.d_head)
+    measures: Measures = {"copying_z": (torch.stack(copying) - mean) / sd}
+
+    circuits = {
+        "qk": [(head.q, head.k.mT) for head in heads],
+        "ov": [(head.v, head.o) for head in heads],
     }
+    for name, pairs in circuits.items():
+        sizes = torch.stack([find_singular_directions(*pair).size for pair in pairs])
+        measures[f"{name}_norm"] = sizes.norm(dim=-1)
+        measures[f"{name}_directions"] = count_directions(sizes)
+
+    if config.n_layers > 1:
+        shape = (config.n_layers, config.n_heads, config.n_layers, config.n_heads)
+        scores = torch.full(shape, torch.nan)
+        for late in range(config.n_layers):
+            for early in range(late):
+                scores[early, :, late] = score_virtual_copying(heads[early], heads[late])
+        measures["virtual_copying"] = scores
+    return {name: value.detach() for name, value in measures.items()}
+
+
+WEIGHTS = Analysis(
+    name="weights",
+    computes="QK and OV of each head: size, directions, copying, virtual heads",
+    measure=measure_weights,
+    quantities={
+        "copying_z": Quantity("layer head", unit="standard deviations"),
+        "qk_norm": Quantity("layer head", least=0),
+        "qk_directions": Quantity("layer head", unit="directions", least=0),
+        "ov_norm": Quantity("layer head", least=0),
+        "ov_directions": Quantity("layer head", unit="directions", least=0),
+        "virtual_copying": Quantity(
+            "layer head to_layer to_head",
+            least=-1,
+            most=1,
+            may_be_nan=True,
+            only_with=SEVERAL_LAYERS,
+        ),
+    },
+    cost=7,
+    source="Elhage 2021 (QK and OV circuits, virtual heads)",
+    truth="planted singular values; two heads that undo each other: virtual copying 1",
+    null="random heads: copying 0, spread 1 in z-scores, nearly all directions in use",
+)
+
+
+def measure_label_copying(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
+    """The analysis `label_copying`: do labels that are attended to raise their own logits?
+
+    `copied` (layer head), 0 to 1, see `score_copied`, beside its chance.
+    """
+    vocabulary = find_vocabulary(batch)
+    assert vocabulary is not None and batch.content is not None
+    ids, classes = vocabulary
+    pictures = average_pictures(trace["patches"], batch.content, ids)
+    heads = [fold_head_weights(model, layer) for layer in range(model.config.n_layers)]
+    shares = [score_copied(pictures, classes, model, head.v @ head.o) for head in heads]
+    return {"copied": torch.stack(shares), "copied_chance": torch.tensor(1 / len(classes))}
+
+
+LABEL_COPYING = Analysis(
+    name="label_copying",
+    computes="heads that raise the logit of the label that they read",
+    measure=measure_label_copying,
+    quantities={
+        "copied": Quantity("layer head", least=0, most=1),
+        "copied_chance": Quantity(least=0, most=1),
+    },
+    sites=("patches",),
+    needs=(VOCABULARY,),
+    cost=5,
+    source="Olsson 2022",
+    truth="a head that writes each label's own logit: 1",
+    null="1 / labels, measured beside it",
+)
+
+
+def measure_score_parts(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
+    """The analysis `score_parts`: shares of the variance of the first layer's scores (head).
+
+    By what query and key are read for, `content_position` and so on: Cov(part, score) / Var(score)
+    over the first 128 images, queries and allowed keys, rows centred; the four sum to 1, and one
+    may be negative. A purely positional head: `position_position` is 1. NaN for a head whose scores
+    do not vary.
+    """
+    allowed = allowed_keys(model.config)
+    scores = split_scores(model, batch.images[:FEW])
+    parts = {names: centre_scores(part, allowed).double() for names, part in scores.items()}
     total = torch.stack(list(parts.values())).sum(0)
     varies = total.square().sum((0, 2, 3))
-    return {
-        f"{asks}_{answers}": ((part * total).sum((0, 2, 3)) / varies).float()
-        for (asks, answers), part in parts.items()
-    }
+
+    measures: Measures = {}
+    for (asks, answers), part in parts.items():
+        share = (part * total).sum((0, 2, 3)) / varies
+        measures[f"{asks}_{answers}"] = share.float()
+    return measures
+
+
+SCORE_PARTS = Analysis(
+    name="score_parts",
+    computes="what the first layer's scores are read from: content, position",
+    measure=measure_score_parts,
+    quantities={
+        "position_position": Quantity("head", may_be_nan=True),
+        "position_content": Quantity("head", may_be_nan=True),
+        "content_position": Quantity("head", may_be_nan=True),
+        "content_content": Quantity("head", may_be_nan=True),
+    },
+    cost=9,
+    source="after Elhage 2021: terms of the first layer's scores",
+    truth="a head that reads positions only: position_position 1; the four sum to the scores",
+    null="positions or pixels without weight: their parts are 0",
+)
 
 
 def average_advantages(
     scores: Float[Tensor, "image head query key"],
-    pairs: dict[str, Bool[Tensor, "patch to_patch"]],
+    pairs: Mapping[str, Bool[Tensor, "patch to_patch"]],
     n_prefix: int,
 ) -> dict[str, Float[Tensor, " head"]]:
-    """Mean centred score of the (query, key) patches of each family that the mask allows, in nats; NaN where it allows none."""
-    among, there = (
-        centre_scores(scores)[:, :, n_prefix:, n_prefix:],
-        scores[0, 0, n_prefix:, n_prefix:].isfinite(),
-    )
+    """Mean centred score of the (query, key) patches of each family that the mask allows, nats.
+
+    NaN for a family of which it allows none. Uniform attention: 0.
+
+    >>> diagonal = torch.eye(2, dtype=torch.bool)
+    >>> average_advantages(torch.eye(2)[None, None], {"itself": diagonal}, 0)
+    {'itself': tensor([0.5000])}
+    """
+    among = centre_scores(scores)[:, :, n_prefix:, n_prefix:]
+    there = scores[0, 0, n_prefix:, n_prefix:].isfinite()
     return {name: among[:, :, pair & there].mean((0, 2)) for name, pair in pairs.items()}
 
 
-def measure_scores(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The analysis `measure_scores`: the families of `attention` again on scores before the softmax, each row centred over its keys.
+def measure_scores(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
+    """The analysis `scores`: the families of `attention` again on scores before the softmax.
 
-    `advantage` is the mean score of a family's pairs (NaN where the grid or the mask has none), in nats. `spread` is the
-    standard deviation of a row's scores over the keys that the mask allows, mean over images and queries. Uniform: 0.
+    Each row is centred over its keys; in nats, of each head (layer head). `advantage` is the mean
+    score of a family's pairs (NaN where the grid or the mask has none). `spread` is the standard
+    deviation of a row's scores over the keys that the mask allows, mean over images and queries.
+    Uniform: 0.
     """
     config = model.config
-    one = torch.eye(config.n_patches, dtype=torch.bool)
-    pairs = {**list_families(config.grid), "itself": one, "previous": one.roll(-1, 1).tril(-1)}
-    out: dict[str, list[Tensor]] = {}
+    itself = torch.eye(config.n_patches, dtype=torch.bool)
+    pairs = list_families(config.grid)
+    pairs |= {"itself": itself, "previous": itself.roll(-1, 1).tril(-1)}
+
+    layers: list[Measures] = []
     for layer in range(config.n_layers):
-        values = trace[f"blocks.{layer}.attn.attn_scores"]
-        n_allowed = values.isfinite().sum(-1)
-        spread = (centre_scores(values).square().sum(-1) / n_allowed).sqrt().mean((0, 2))
-        above = average_advantages(values, pairs, config.n_prefix)
-        for name, value in {
-            "spread": spread,
-            **{f"advantage[family={family}]": above[family] for family in above},
-        }.items():
-            out.setdefault(name, []).append(value)
-    return {name: torch.stack(values) for name, values in out.items()}
+        scores = trace[f"blocks.{layer}.attn.attn_scores"]
+        n_allowed = scores.isfinite().sum(-1)
+        spread = (centre_scores(scores).square().sum(-1) / n_allowed).sqrt().mean((0, 2))
+        measures: Measures = {"spread": spread}
+        for family, advantage in average_advantages(scores, pairs, config.n_prefix).items():
+            measures[Tagged("advantage", family=family)] = advantage
+        layers.append(measures)
+    return stack_layers(layers)
+
+
+SCORES = Analysis(
+    name="scores",
+    computes="spread and advantages of the scores before the softmax",
+    measure=measure_scores,
+    quantities={
+        "spread": Quantity("layer head", unit="nats", least=0),
+        "advantage": Quantity("layer head", unit="nats", may_be_nan=True),
+    },
+    sites=("blocks.*.attn.attn_scores",),
+    cost=15,
+    source="statistics of `attention` before the softmax",
+    truth="planted scores; the softmax of centred scores is the pattern",
+    null="uniform attention: 0",
+)

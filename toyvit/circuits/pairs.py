@@ -1,4 +1,4 @@
-"""Pairs of pictures with different answers, and how much of the one answer a model gives: the ground of every patching."""
+"""Pairs of pictures with different answers, and metrics: how much of an answer a model gives."""
 
 from __future__ import annotations
 
@@ -9,18 +9,29 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.data.tasks import Batch
+from toyvit.data.task import Batch
 from toyvit.errors import BadInput, choose
+from toyvit.model.shapes import Images
 
 Logits = Float[Tensor, "image label"]
+Metric = Float[Tensor, " image"]
 
 
 @dataclass(frozen=True)
 class PatchingPairs:
-    """Clean and corrupt pictures, image by image, and their answers: `answer` to the clean one, `foil` to the corrupt one."""
+    """Clean and corrupt pictures, image by image, and their answers.
 
-    clean: Float[Tensor, "image channel height width"]
-    corrupt: Float[Tensor, "image channel height width"]
+    `answer` is the class of the clean picture, `foil` that of the corrupt one.
+
+    >>> import torch
+    >>> images = torch.zeros(2, 6, 1, 8, 8)
+    >>> pairs = PatchingPairs(images[0], images[1], torch.zeros(6).long(), torch.ones(6).long())
+    >>> pairs.swap().answer
+    tensor([1, 1, 1, 1, 1, 1])
+    """
+
+    clean: Images
+    corrupt: Images
     answer: Int[Tensor, " image"]
     foil: Int[Tensor, " image"]
 
@@ -32,19 +43,28 @@ class PatchingPairs:
 def counterfactual_pairs(
     batch: Batch, change: str | None = None, n: int | None = None
 ) -> PatchingPairs:
-    """The counterfactual pairs of a batch whose answers differ, the first n of them; BadInput where there are none.
+    """The counterfactual pairs of a batch whose answers differ, the first n of them.
 
-    `change` names what differs, one of `batch.counterfactuals`; by default the first.
+    `change` names what differs, one of `batch.counterfactuals`; by default the first. BadInput for
+    a batch without such pairs.
+
+    >>> from toyvit.data.task import build_task
+    >>> from toyvit.recipes import RECIPES
+    >>> batch = build_task(RECIPES["induction-smoke"]().task).eval_batch("test", 40, 0)
+    >>> pairs = counterfactual_pairs(batch, "item", n=10)
+    >>> len(pairs.clean), bool((pairs.answer == pairs.foil).any())
+    (10, False)
     """
     if n is not None and n < 1:
         raise BadInput(f"the number of pairs must be at least 1, got {n}")
     if not batch.counterfactuals:
         raise BadInput(
-            "these pictures have no counterfactual pairs: their world cannot draw one again with another answer"
+            "these pictures have no counterfactual pairs: their world cannot draw one again with"
+            " another answer"
         )
-    other = batch.counterfactuals[
-        choose(change or next(iter(batch.counterfactuals)), batch.counterfactuals, "change")
-    ]
+
+    changes = batch.counterfactuals
+    other = changes[choose(change or next(iter(changes)), changes, "change")]
     rows = (batch.target != other.target).nonzero().flatten()[:n]
     if not len(rows):
         raise BadInput(
@@ -56,45 +76,56 @@ def counterfactual_pairs(
 
 
 def class_pairs(batch: Batch, answer: int, foil: int) -> PatchingPairs:
-    """Pictures of one class, each with a picture of another: everything about them may differ, not one factor alone."""
+    """Pictures of one class, each with a picture of another: all about them may differ.
+
+    As many as the rarer class has. BadInput for classes that are the same or that the batch lacks.
+
+    >>> from toyvit.data.task import build_task
+    >>> from toyvit.recipes import RECIPES
+    >>> batch = build_task(RECIPES["digits"]().task).eval_batch("test", 100, 0)
+    >>> class_pairs(batch, answer=4, foil=9).foil.unique()
+    tensor([9])
+    """
     if batch.classes is None:
         raise BadInput("these pictures do not have one class each")
-    rows = [(batch.classes == one).nonzero().flatten() for one in (answer, foil)]
-    n = min(map(len, rows))
     if answer == foil:
         raise BadInput(f"a pair is of two classes, got {answer} and {foil}")
+
+    clean = (batch.classes == answer).nonzero().flatten()
+    corrupt = (batch.classes == foil).nonzero().flatten()
+    n = min(len(clean), len(corrupt))
     if not n:
         raise BadInput(
-            f"no pairs of classes {answer} and {foil}: the batch has {sorted(set(batch.classes.tolist()))}"
+            f"no pairs of classes {answer} and {foil}:"
+            f" the batch has {sorted(set(batch.classes.tolist()))}"
         )
-    clean, corrupt = rows[0][:n], rows[1][:n]
+    clean = clean[:n]
+    corrupt = corrupt[:n]
     return PatchingPairs(
         batch.images[clean], batch.images[corrupt], batch.classes[clean], batch.classes[corrupt]
     )
 
 
-def _logit_difference(
-    logits: Logits, pairs: PatchingPairs, reference: Logits
-) -> Float[Tensor, " image"]:
+def _compute_logit_difference(logits: Logits, pairs: PatchingPairs, reference: Logits) -> Metric:
+    """Logit of the answer less that of the foil."""
     return (logits.gather(1, pairs.answer[:, None]) - logits.gather(1, pairs.foil[:, None]))[:, 0]
 
 
-def _probability(
-    logits: Logits, pairs: PatchingPairs, reference: Logits
-) -> Float[Tensor, " image"]:
+def _compute_probability(logits: Logits, pairs: PatchingPairs, reference: Logits) -> Metric:
+    """Probability of the answer, 0 to 1."""
     return logits.softmax(1).gather(1, pairs.answer[:, None])[:, 0]
 
 
-def _kl(logits: Logits, pairs: PatchingPairs, reference: Logits) -> Float[Tensor, " image"]:
-    return F.kl_div(
-        logits.log_softmax(1), reference.log_softmax(1), log_target=True, reduction="none"
-    ).sum(1)
+def _compute_kl(logits: Logits, pairs: PatchingPairs, reference: Logits) -> Metric:
+    """KL(clean, this) in nats: 0 for the clean model's own answer."""
+    answer = logits.log_softmax(1)
+    clean = reference.log_softmax(1)
+    return F.kl_div(answer, clean, log_target=True, reduction="none").sum(1)
 
 
-# Of logits, given the pairs and the model's own logits on the clean pictures: logit of the answer less that of the foil;
-# probability of the answer; KL(clean, this) in nats.
-METRICS: dict[str, Callable[[Logits, PatchingPairs, Logits], Float[Tensor, " image"]]] = {
-    "logit_difference": _logit_difference,
-    "probability": _probability,
-    "kl": _kl,
+# Of logits, the pairs, and the model's own logits on the clean pictures.
+METRICS: dict[str, Callable[[Logits, PatchingPairs, Logits], Metric]] = {
+    "logit_difference": _compute_logit_difference,
+    "probability": _compute_probability,
+    "kl": _compute_kl,
 }

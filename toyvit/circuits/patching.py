@@ -1,13 +1,14 @@
-"""Activation patching over every site, and attention knock-outs: what the answer owes to one value, or to one connection.
+"""Activation patching over every site, and attention knock-outs.
 
-A patched forward pass starts at the first thing that changes: what comes before is read from a trace.
+What the answer owes to one value, or to one connection. A patched forward pass starts at the first
+thing that changes: what comes before is read from a trace.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from itertools import product
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,6 +20,7 @@ from toyvit.errors import BadInput, choose
 from toyvit.instruments.attribution import readout_weights
 from toyvit.model import ViT
 from toyvit.model.forward import run_from, run_model, trace
+from toyvit.model.shapes import Images, Logits
 from toyvit.model.taps import editing, untouched
 
 # Sites that can be patched: the axes of the result.
@@ -34,14 +36,24 @@ PATCHABLE = {
     "mlp_out": "layer token",
     "resid_post": "layer token",
 }
-WRITTEN = (
-    "attn.z",
-    "attn_out",
-    "resid_mid",
-    "mlp_out",
-    "resid_post",
-)  # what changes its own token only, within a layer
+# What changes its own token only, within a layer.
+WRITTEN = ("attn.z", "attn_out", "resid_mid", "mlp_out", "resid_post")
 DIRECTIONS = ("denoise", "noise")
+
+
+class Place(NamedTuple):
+    """One value of a site: of a layer, a head (None where the site has none) and a token."""
+
+    layer: int
+    head: int | None
+    token: int
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Where it stands in the result: (layer, head, token) or (layer, token)."""
+        if self.head is None:
+            return self.layer, self.token
+        return self.layer, self.head, self.token
 
 
 def patch_activations(
@@ -50,134 +62,170 @@ def patch_activations(
     site: str,
     metric: str = "logit_difference",
     direction: str = "denoise",
-) -> Float[Tensor, layer * place]:
-    """(m_patched - m_base) / (m_other - m_base) at every layer, head and token of a site, m a mean over pairs.
+) -> Float[Tensor, " layer *place"]:
+    """(m_patched - m_recipient) / (m_donor - m_recipient) at every place of a site.
 
-    Denoising runs the corrupt pictures (base) with one value from the clean ones (other); noising the other way round
-    (Heimersheim & Nanda 2024). 0: the value does nothing; 1: it alone does all that the pictures do. Axes: `PATCHABLE[site]`.
+    m is a mean over pairs; axes: `PATCHABLE[site]`. Denoising runs the corrupt pictures (the
+    recipients) with one value from the clean ones (the donors); noising the other way round
+    (Heimersheim & Nanda 2024). 0: the value does nothing; 1: it alone does all that the pictures
+    do; NaN where the two pictures of every pair have the same metric. BadInput for a site, metric
+    or direction that is not there.
+
+    >>> from toyvit.config import ModelConfig
+    >>> model = ViT(ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3))
+    >>> images = torch.randn(2, 6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> pairs = PatchingPairs(images[0], images[1], torch.zeros(6).long(), torch.ones(6).long())
+    >>> patch_activations(model, pairs, "resid_post")[1].round(decimals=3).abs()
+    tensor([1., 0., 0., 0., 0.])
     """
-    axes = PATCHABLE[choose(site, PATCHABLE, "site to patch")]
+    choose(site, PATCHABLE, "site to patch")
     choose(direction, DIRECTIONS, "direction")
-    config = model.config
-    if not config.d_mlp and site in ("resid_mid", "mlp_out"):
+    if not model.config.d_mlp and site in ("resid_mid", "mlp_out"):
         raise BadInput(f"site {site!r} needs an MLP (--model.d_mlp): this model is attention-only")
+
     compute_metric = METRICS[choose(metric, METRICS, "metric")]
-    recipient, donor = (
-        (pairs.corrupt, pairs.clean) if direction == "denoise" else (pairs.clean, pairs.corrupt)
-    )
     reference = run_model(model, pairs.clean)
-    low, high = (
-        compute_metric(run_model(model, images), pairs, reference).mean()
-        for images in (recipient, donor)
-    )
-    sizes = [config.n_layers, *((config.n_heads,) if "head" in axes else ()), config.n_tokens]
-    scores = torch.empty(sizes)
-    for place, logits in iterate_patched(model, recipient, donor, site):
-        scores[place] = compute_metric(logits, pairs, reference).mean()
+    images = pairs if direction == "denoise" else pairs.swap()  # recipient: corrupt, donor: clean
+    low = compute_metric(run_model(model, images.corrupt), pairs, reference).mean()
+    high = compute_metric(run_model(model, images.clean), pairs, reference).mean()
+
+    scores = torch.empty(_shape_of_result(model, site))
+    for indices, logits in iterate_patched(model, images.corrupt, images.clean, site):
+        scores[indices] = compute_metric(logits, pairs, reference).mean()
     return (scores - low) / (high - low)
 
 
+def _shape_of_result(model: ViT, site: str) -> list[int]:
+    config = model.config
+    sizes = {"layer": config.n_layers, "head": config.n_heads, "token": config.n_tokens}
+    return [sizes[axis] for axis in PATCHABLE[site].split()]
+
+
 def iterate_patched(
-    model: ViT, recipient: Tensor, donor: Tensor, site: str
-) -> Iterator[tuple[tuple[int, ...], Tensor]]:
-    """Logits on `base` with the site's value from `other` at one (layer, head, token) or (layer, token) after another."""
-    layers, tokens = range(model.config.n_layers), range(model.config.n_tokens)
-    streams = (
-        ["resid_pre", "resid_mid", "resid_post"]
-        if model.config.d_mlp
-        else ["resid_pre", "resid_post"]
-    )
+    model: ViT, recipient: Images, donor: Images, site: str
+) -> Iterator[tuple[tuple[int, ...], Logits]]:
+    """Logits on the recipients with the site's value from the donors at one place after another.
+
+    Gives ((layer, head, token), logits), or ((layer, token), logits) for a site without heads.
+    """
+    streams = ["resid_pre", "resid_post", *(["resid_mid"] if model.config.d_mlp else [])]
     here = trace(model, recipient, [f"blocks.*.{name}" for name in {site, "attn_out", *streams}])
     there = trace(model, donor, [f"blocks.*.{site}"])
-    heads = [(head,) for head in range(model.config.n_heads)] if "head" in PATCHABLE[site] else [()]
-    read, last = readout_weights(model).any(0), layers[-1]
+    last = model.config.n_layers - 1
+    is_read = readout_weights(model).any(0)
     plain = run_from(model, here[f"blocks.{last}.resid_post"], last + 1)
-    for layer, head, token in product(layers, heads, tokens):
-        name = f"blocks.{layer}.{site}"
-        if layer == last and site in WRITTEN and not read[token]:
-            yield (layer, *head, token), plain  # nobody reads what the last layer writes there
+
+    for place in _list_places(model, site):
+        if place.layer == last and site in WRITTEN and not is_read[place.token]:
+            yield place.indices, plain  # nobody reads what the last layer writes there
             continue
+
+        name = f"blocks.{place.layer}.{site}"
         with torch.no_grad():
-            yield (
-                (layer, *head, token),
-                _resumed(model, here, name, _put(here[name], there[name], site, head, token)),
-            )
+            new = _put(here[name], there[name], site, place)
+            yield place.indices, _run_from_site(model, here, name, new)
 
 
-def _put(here: Tensor, there: Tensor, site: str, head: tuple[int, ...], token: int) -> Tensor:
-    """A value with one place of it from the other."""
+def _list_places(model: ViT, site: str) -> list[Place]:
+    config = model.config
+    has_heads = "head" in PATCHABLE[site]
+    heads: list[int | None] = [*range(config.n_heads)] if has_heads else [None]
+    places = product(range(config.n_layers), heads, range(config.n_tokens))
+    return [Place(*place) for place in places]
+
+
+def _put(here: Tensor, there: Tensor, site: str, place: Place) -> Tensor:
+    """A site's value with one place of it from another."""
     new = here.clone()
-    place: Any = (
-        (slice(None), *head, token) if site == "attn.pattern" else (slice(None), token, *head)
-    )
-    new[place] = there[place]
+    if place.head is None:
+        new[:, place.token] = there[:, place.token]
+    elif site == "attn.pattern":
+        new[:, place.head, place.token] = there[:, place.head, place.token]
+    else:
+        new[:, place.token, place.head] = there[:, place.token, place.head]
     return new
 
 
-def _resumed(model: ViT, here: Mapping[str, Tensor], name: str, new: Tensor) -> Tensor:
+def _run_from_site(model: ViT, here: Mapping[str, Tensor], name: str, new: Tensor) -> Logits:
     """Logits with a new value at one site, from the first thing that changes."""
     _, number, site = name.split(".", 2)
-    layer, block = int(number), model.blocks[int(number)]
+    layer = int(number)
+    before = here[f"blocks.{layer}.resid_pre"]
     if site == "resid_pre":
         return run_from(model, new, layer)
-    if site in ("resid_post", "mlp_out"):
-        after = (
-            here[f"blocks.{layer}.resid_post"] + (new - here[name]) if site == "mlp_out" else new
-        )
-        return run_from(model, after, layer + 1)
-    if site in ("attn.z", "attn_out", "resid_mid"):
-        written = (
-            (new - here[name]).flatten(2) @ block.attn.out.weight.T
-            if site == "attn.z"
-            else new - here[name]
-        )  # type: ignore[union-attr, operator]
-        stream = (
-            here[f"blocks.{layer}.resid_pre"] + here[f"blocks.{layer}.attn_out"]
-            if site != "resid_mid"
-            else here[name]
-        )
-        return run_from(
-            model, block.continue_after_attention(stream + written, untouched), layer + 1
-        )  # type: ignore[operator]
-    return run_from(
-        model, here[f"blocks.{layer}.resid_pre"], layer, editing({name: lambda value: new})
-    )
+    if site == "resid_post":
+        return run_from(model, new, layer + 1)
+    if site == "mlp_out":
+        after = here[f"blocks.{layer}.resid_post"]
+        return run_from(model, after + (new - here[name]), layer + 1)
+    if site not in WRITTEN:
+        return run_from(model, before, layer, editing({name: lambda value: new}))
+
+    block = model.layers[layer]
+    written = new - here[name]
+    stream = here[name] if site == "resid_mid" else before + here[f"blocks.{layer}.attn_out"]
+    if site == "attn.z":
+        written = written.flatten(2) @ block.attn.out.weight.T
+    after = block.continue_after_attention(stream + written, untouched)
+    return run_from(model, after, layer + 1)
 
 
-def select_tokens(model: ViT, name: str) -> Bool[Tensor, "one token"]:
-    """Which tokens a word names: cls, registers, patches, all, last (where it is read); BadInput for one that is not there."""
-    config, tokens = model.config, torch.zeros(1, model.config.n_tokens, dtype=torch.bool)
-    places = {
-        **({"cls": slice(0, 1)} if config.cls_token else {}),
-        **(
-            {"registers": slice(int(config.cls_token), config.n_prefix)}
-            if config.n_registers
-            else {}
-        ),
-        **({"last": slice(-1, None)} if config.readout == "last" else {}),
-        **{"patches": slice(config.n_prefix, None), "all": slice(None)},
-    }
-    tokens[:, places[choose(name, places, "group of tokens")]] = True
+def select_tokens(model: ViT, name: str) -> Bool[Tensor, "1 token"]:
+    """Which tokens a word names, True at those.
+
+    Words: cls, registers, patches, all, last (where it is read); BadInput for one that the model
+    does not have.
+
+    >>> from toyvit.config import ModelConfig
+    >>> model = ViT(ModelConfig(image_size=(4, 8), patch_size=4, n_channels=1, n_classes=3))
+    >>> select_tokens(model, "patches")
+    tensor([[False,  True,  True]])
+    """
+    config = model.config
+    groups = {"patches": slice(config.n_prefix, None), "all": slice(None)}
+    if config.readout == "last":
+        groups = {"last": slice(-1, None)} | groups
+    if config.n_registers:
+        groups = {"registers": slice(int(config.cls_token), config.n_prefix)} | groups
+    if config.cls_token:
+        groups = {"cls": slice(0, 1)} | groups
+
+    tokens = torch.zeros(1, config.n_tokens, dtype=torch.bool)
+    tokens[:, groups[choose(name, groups, "group of tokens")]] = True
     return tokens
 
 
 def connect_tokens(
     queries: Bool[Tensor, "_ token"], keys: Bool[Tensor, "_ token"]
 ) -> Bool[Tensor, "_ token token"]:
-    """All connections from a group of queries to a group of keys."""
+    """All connections from a group of queries to a group of keys, (image query key).
+
+    >>> everyone = torch.ones(1, 3, dtype=torch.bool)
+    >>> connect_tokens(everyone, everyone).sum()
+    tensor(9)
+    """
     return queries[:, :, None] & keys[:, None]
 
 
 def connect_objects(
     objects: Int[Tensor, "image patch"], n_prefix: int
 ) -> dict[str, Bool[Tensor, "image token token"]]:
-    """Connections from patches that show an object (not 0) to patches of the same one, of other objects, of the background."""
+    """Connections from patches that show an object to others, by what those show.
+
+    `objects` numbers the object that a patch shows, 0 for the background. Keys: `itself`, the same
+    object; `other`, another one; `background`.
+
+    >>> edges = connect_objects(torch.tensor([[1, 1, 2, 0]]), n_prefix=1)
+    >>> {name: int(edge.sum()) for name, edge in edges.items()}
+    {'itself': 5, 'other': 4, 'background': 3}
+    """
     shown = F.pad(objects, (n_prefix, 0), value=-1)
-    asks, answers = shown[:, :, None], shown[:, None]
+    query = shown[:, :, None]
+    key = shown[:, None]
     return {
-        "itself": (asks > 0) & (answers == asks),
-        "other": (asks > 0) & (answers > 0) & (answers != asks),
-        "background": (asks > 0) & (answers == 0),
+        "itself": (query > 0) & (key == query),
+        "other": (query > 0) & (key > 0) & (key != query),
+        "background": (query > 0) & (key == 0),
     }
 
 
@@ -187,36 +235,50 @@ def run_attention_knockout(
     edges: Bool[Tensor, "_ token token"],
     layers: Collection[int],
     heads: Collection[int] | None = None,
-) -> Float[Tensor, "image *patch label"]:
-    """Logits where queries cannot attend to keys (attention knock-out; Geva 2023, section 4) in some layers.
+) -> Logits:
+    """Logits where queries cannot attend to keys in some layers (Geva 2023, section 4).
 
-    `edges` (query key) are the cut connections, for each image or for all; see `select_tokens`, `connect_tokens` and `connect_objects`. The
-    rest of a query's attention is scaled to sum to 1 again, which is what a score of minus infinity does; a query with no key
-    left reads nothing. Heads are all or some. `residual` is a trace with `blocks.*.resid_pre`; the forward pass resumes at the
-    first of the layers.
+    `edges` (query key) are the cut connections, for each image or for all; see `select_tokens`,
+    `connect_tokens` and `connect_objects`. The rest of a query's attention is scaled to sum to 1
+    again, which is what a score of minus infinity does; a query with no key left reads nothing.
+    Heads are all or some. `residual` is a trace with `blocks.*.resid_pre`; the forward pass starts
+    at the first of the layers. BadInput for layers or heads that are not there.
+
+    >>> from toyvit.config import ModelConfig
+    >>> model = ViT(ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3))
+    >>> cls, patches = (select_tokens(model, name) for name in ("cls", "patches"))
+    >>> cache = trace(model, torch.ones(6, 1, 8, 8))
+    >>> run_attention_knockout(model, cache, connect_tokens(cls, patches), layers=[0, 1]).shape
+    torch.Size([6, 3])
     """
-    known = range(model.config.n_layers), range(model.config.n_heads)
-    for what, asked, there in (("layer", layers, known[0]), ("head", heads or (), known[1])):
-        if bad := sorted(set(asked) - set(there)):
-            raise BadInput(f"no {what} {bad[0]}: this model has {what}s 0 to {len(there) - 1}")
-    chosen = torch.zeros(model.config.n_heads, 1, 1, dtype=torch.bool)
-    chosen[list(known[1] if heads is None else heads)] = True
-    cut = edges[:, None] & chosen
+    _check_indices("layer", layers, model.config.n_layers)
+    _check_indices("head", heads or (), model.config.n_heads)
+    if not layers:
+        raise BadInput(
+            "attention is blocked in one layer or more of 0 to"
+            f" {model.config.n_layers - 1}, got none"
+        )
+    site = f"blocks.{min(layers)}.resid_pre"
+    if site not in residual:
+        raise BadInput(
+            f"the trace lacks {site}, where the pass resumes: it has {', '.join(residual)}"
+        )
+
+    is_cut_head = torch.zeros(model.config.n_heads, 1, 1, dtype=torch.bool)
+    is_cut_head[slice(None) if heads is None else list(heads)] = True
+    cut = edges[:, None] & is_cut_head
 
     def block(pattern: Tensor) -> Tensor:
         left = pattern.masked_fill(cut, 0)
-        return torch.where(
-            cut.any(-1, keepdim=True), left / left.sum(-1, keepdim=True).clamp(min=1e-30), pattern
-        )
+        rescaled = left / left.sum(-1, keepdim=True).clamp(min=1e-30)
+        return torch.where(cut.any(-1, keepdim=True), rescaled, pattern)
 
-    if not layers:
-        raise BadInput(
-            f"attention is blocked in one layer or more of 0 to {model.config.n_layers - 1}, got none"
-        )
-    first = min(layers)
-    if f"blocks.{first}.resid_pre" not in residual:
-        raise BadInput(
-            f"the trace lacks blocks.{first}.resid_pre, where the pass resumes: it has {', '.join(residual)}"
-        )
     tap = editing({f"blocks.{layer}.attn.pattern": block for layer in layers})
-    return run_from(model, residual[f"blocks.{first}.resid_pre"], first, tap)
+    return run_from(model, residual[site], min(layers), tap)
+
+
+def _check_indices(what: str, indices: Collection[int], n: int) -> None:
+    """BadInput for a layer or a head that is not there."""
+    absent = sorted(set(indices) - set(range(n)))
+    if absent:
+        raise BadInput(f"no {what} {absent[0]}: this model has {what}s 0 to {n - 1}")

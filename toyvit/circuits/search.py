@@ -1,25 +1,21 @@
-"""From a run folder to what is found in one checkpoint: a circuit with its verdict against chance, and a tuned lens."""
+"""From a run to what one checkpoint has: a circuit with its verdict, and a tuned lens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from toyvit.circuits.circuit import (
-    Circuit,
-    CircuitEvaluator,
-    draw_random_circuits,
-    find_smallest,
-    hash_architecture,
-)
-from toyvit.circuits.edges import ABLATIONS, acdc, eap
+from toyvit.circuits.circuit import Circuit, hash_architecture
+from toyvit.circuits.edges import ABLATIONS, Scores, acdc, eap, keep_connected, select_strongest
+from toyvit.circuits.evaluate import CircuitEvaluator, draw_random_circuits
 from toyvit.circuits.graph import EdgeMask, build_graph
 from toyvit.circuits.pairs import METRICS, PatchingPairs, class_pairs, counterfactual_pairs
+from toyvit.circuits.verdict import CircuitReport
 from toyvit.clamps.patterns import PATTERNS, active_clamps
 from toyvit.errors import BadInput, choose
 from toyvit.instruments.lenses import (
@@ -36,73 +32,21 @@ from toyvit.runs.handle import Run
 from toyvit.threads import use_one_thread
 
 METHODS = ("eap", "eap-ig", "acdc")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CircuitReport:
-    """A circuit with what it was judged by; `scores` are EAP-IG's, whatever the method, to draw it with."""
-
-    circuit: Circuit
-    edge_mask: EdgeMask
-    scores: Tensor
-    n_edges: int  # of the whole model
-    n_pairs: int
-    n_asked: int  # pairs that were asked for
-    empty_and_full: tuple[float, float]  # the metric with all edges cut, and with none
-    total_effect: tuple[float, float]  # their difference and its standard error
-    faithfulness: float
-    completeness: float
-    null: Tensor  # faithfulness of random circuits of the size
-    n_same: int  # random circuits that are this very one
-    name: str
-
-    def format(self) -> str:
-        """A few lines for the terminal."""
-        fewer = (
-            f" (there are no more; {self.n_asked} were asked for)"
-            if self.n_pairs < self.n_asked
-            else ""
-        )
-        lines = [
-            (
-                "circuit",
-                f"{len(self.circuit.edges)} of {self.n_edges} edges, by {self.circuit.method}, of {self.circuit.checkpoint}",
-            ),
-            (
-                f"{self.circuit.metric}, {self.n_pairs} pairs",
-                f"{self.empty_and_full[1]:.3f} whole, {self.empty_and_full[0]:.3f} with all cut: {self.total_effect[0]:.3f} +- {self.total_effect[1]:.3f}{fewer}",
-            ),
-            ("faithfulness", f"{self.faithfulness:.3f} (cut edges carry: {self.circuit.ablation})"),
-            ("of the rest without it", f"{self.completeness:.3f}"),
-            *self._null_line(),
-            (
-                "edges",
-                "score by EAP-IG: about what the metric changes by when the edge alone is cut",
-            ),
-            *((f"  {edge}", f"{score:+.3f}") for edge, score in self._scored()),
-        ]
-        return "\n".join(f"{name:28} {value}" for name, value in lines)
-
-    def _null_line(self) -> list[tuple[str, str]]:
-        if not len(self.null):
-            return []
-        half, most = self.null.quantile(torch.tensor([0.5, 0.95])).tolist()
-        same = f"; {self.n_same} of them are this very circuit" if self.n_same else ""
-        return [
-            (f"{len(self.null)} random circuits", f"median {half:.3f}, 95 % below {most:.3f}{same}")
-        ]
-
-    def _scored(self) -> list[tuple[str, float]]:
-        return list(zip(self.circuit.edges, self.scores[self.edge_mask > 0].tolist(), strict=True))
+EAP_IG_POINTS = 5
 
 
 def open_checkpoint(run: Run, step: int | None) -> tuple[int, ViT]:
-    """A step (default: the last) and its model; BadInput where patterns are held: the bare model is not what was trained."""
+    """A step (default: the last) and its model.
+
+    BadInput where heads are clamped to patterns: the bare model is not what was trained.
+    """
     at = run.check_step(step)
     active = active_clamps(run.config.train.clamps, at)
-    if held := [str(clamp) for clamp in active if clamp.what in PATTERNS]:
+    patterns = [str(clamp) for clamp in active if clamp.what in PATTERNS]
+    if patterns:
         raise BadInput(
-            f"{run.path} is held at step {at} by {', '.join(held)}: its bare model is not what was trained"
+            f"{run.path} is clamped at step {at} by {', '.join(patterns)}:"
+            " its bare model is not what was trained"
         )
     return at, run.bare_model(at)
 
@@ -110,22 +54,75 @@ def open_checkpoint(run: Run, step: int | None) -> tuple[int, ViT]:
 def select_pairs(
     run: Run, change: str | None, classes: Sequence[int] | None, n: int
 ) -> PatchingPairs:
-    """Pairs of test pictures of a run: counterfactual ones, or of two classes."""
+    """Up to n pairs of test pictures of a run: counterfactual ones, or of two classes.
+
+    BadInput for both a change and classes, and where the run has no such pairs.
+    """
     if n < 1:
         raise BadInput(f"--pairs must be at least 1, got {n}")
     if change and classes:
         raise BadInput(
             f"--change {change} and --classes are two ways to say what differs: give one of them"
         )
-    if not classes:
-        batch = run.batch("test", 2 * n)
-        if not batch.counterfactuals:
-            raise BadInput(
-                f"the world of {run.path} cannot draw counterfactual pairs: compare two classes, --classes A,B"
-            )
-        return counterfactual_pairs(batch, change, n)
-    pairs = class_pairs(run.batch("test", 40 * n), *classes)
-    return PatchingPairs(pairs.clean[:n], pairs.corrupt[:n], pairs.answer[:n], pairs.foil[:n])
+    if classes:
+        pairs = class_pairs(run.batch("test", 40 * n), *classes)
+        return PatchingPairs(pairs.clean[:n], pairs.corrupt[:n], pairs.answer[:n], pairs.foil[:n])
+
+    batch = run.batch("test", 2 * n)
+    if not batch.counterfactuals:
+        raise BadInput(
+            f"the world of {run.path} cannot draw counterfactual pairs:"
+            " compare two classes, --classes A,B"
+        )
+    return counterfactual_pairs(batch, change, n)
+
+
+def find_smallest(evaluator: CircuitEvaluator, scores: Scores, faithful: float = 0.9) -> EdgeMask:
+    """A small circuit of at least this faithfulness, between 0 and 1, else BadInput.
+
+    The strongest edges until it is reached, then every edge off that can go, from the weakest up;
+    none of those left can go alone. Other circuits of the size or smaller may exist.
+
+    >>> from toyvit.config import ModelConfig
+    >>> model = ViT(ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3))
+    >>> images = torch.randn(2, 6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> pairs = PatchingPairs(images[0], images[1], torch.zeros(6).long(), torch.ones(6).long())
+    >>> evaluator = CircuitEvaluator(model=model, pairs=pairs)
+    >>> edge_mask = find_smallest(evaluator, eap(model, pairs), 0.9)
+    >>> evaluator.faithfulness(edge_mask) >= 0.9
+    True
+    """
+    if not 0 < faithful < 1:
+        raise BadInput(f"the faithfulness to reach is between 0 and 1, got {faithful}")
+
+    edge_mask = _select_faithful(evaluator, scores, faithful)
+    while True:
+        fewer = _drop_weakest(evaluator, edge_mask, scores, faithful)
+        if fewer is None:
+            return edge_mask
+        edge_mask = fewer
+
+
+def _select_faithful(evaluator: CircuitEvaluator, scores: Scores, faithful: float) -> EdgeMask:
+    """The fewest of the strongest edges that reach a faithfulness; else all edges."""
+    for n in range(1, scores.numel() + 1):
+        edge_mask = select_strongest(evaluator.model, scores, n)
+        if evaluator.faithfulness(edge_mask) >= faithful:
+            return edge_mask
+    return evaluator.full_mask
+
+
+def _drop_weakest(
+    evaluator: CircuitEvaluator, edge_mask: EdgeMask, scores: Scores, faithful: float
+) -> EdgeMask | None:
+    """The circuit without the weakest edge that it can do without; None where there is none."""
+    places = edge_mask.nonzero().tolist()
+    for receiver, sender in sorted(places, key=lambda place: abs(scores[tuple(place)].item())):
+        fewer = edge_mask.clone()
+        fewer[receiver, sender] = 0
+        if evaluator.faithfulness(fewer) >= faithful:
+            return keep_connected(evaluator.model, fewer)
+    return None
 
 
 @use_one_thread()
@@ -143,101 +140,141 @@ def find_circuit(
     n_pairs: int = 64,
     n_null: int = 50,
 ) -> CircuitReport:
-    """The smallest circuit that reaches a faithfulness (eap, eap-ig), or what acdc leaves at a threshold, of one checkpoint."""
-    for value, allowed, what in (
-        (method, METHODS, "method"),
-        (metric, METRICS, "metric"),
-        (ablation, ABLATIONS, "ablation"),
-    ):
-        choose(value, allowed, what)
+    """A circuit of one checkpoint (default: the last), with its verdict against chance.
+
+    By `eap` or `eap-ig` the smallest that reaches the faithfulness `faithful` (default 0.9); by
+    `acdc` what is left at a `threshold` in nats (default 0.01). Pairs are counterfactual ones, of
+    `change`, or of two classes; `n_null` random circuits of the size are the null. BadInput for
+    settings that cannot be, and where there is nothing to explain: a total effect within two
+    standard errors of 0.
+    """
+    choose(method, METHODS, "method")
+    choose(metric, METRICS, "metric")
+    choose(ablation, ABLATIONS, "ablation")
     if n_null < 0:
         raise BadInput(f"--null must be at least 0, got {n_null}")
-    limit = _limit(method, faithful, threshold)
+    limit = _choose_limit(method, faithful, threshold)
+
     run = Run.open(run)
     at, model = open_checkpoint(run, step)
     pairs = select_pairs(run, change, classes, n_pairs)
     evaluator = CircuitEvaluator(model=model, pairs=pairs, metric=metric, ablation=ablation)
-    if abs(evaluator.total_effect[0]) <= 2 * evaluator.total_effect[1]:
-        raise BadInput(
-            f"there is nothing to explain: cutting every edge moves {metric} by {evaluator.total_effect[0]:.3g}, "
-            f"with a standard error of {evaluator.total_effect[1]:.2g} over {len(pairs.clean)} pairs"
-        )
-    scores = eap(model, pairs, metric, points=5)
-    if method == "acdc":
-        edge_mask, found = acdc(model, pairs, limit, ablation), f"acdc at {limit:g} nats"
-    else:
-        ranked = eap(model, pairs, metric) if method == "eap" else scores
-        edge_mask, found = find_smallest(evaluator, ranked, limit), f"{method} to {limit:g}"
-    size = int(edge_mask.sum())
-    drawn = draw_random_circuits(model, size, n_null) if size else iter(())
-    null, n_same = [], 0
-    for other in tqdm(
-        drawn, desc="random circuits", total=n_null, leave=False, disable=not size or not n_null
-    ):
-        null.append(evaluator.faithfulness(other))
-        n_same += torch.equal(other, edge_mask)
-    what = (
-        f"{classes[0]}-{classes[1]}" if classes else change or next(iter(run.task.counterfactuals))
-    )
+    _check_effect(evaluator)
+
+    scores = eap(model, pairs, metric, points=EAP_IG_POINTS)
+    edge_mask = _search(evaluator, scores, method, limit)
+    null, n_same = _draw_null(evaluator, edge_mask, n_null)
+    how = f"acdc at {limit:g} nats" if method == "acdc" else f"{method} to {limit:g}"
+    what = change or next(iter(run.task.counterfactuals), "")
+    if classes:
+        what = f"{classes[0]}-{classes[1]}"
+
+    graph = build_graph(model.config)
     return CircuitReport(
         circuit=Circuit(
-            edges=build_graph(model.config).name_edges(edge_mask),
+            edges=graph.name_edges(edge_mask),
             metric=metric,
             ablation=ablation,
-            method=f"{found}, {what}",
+            method=f"{how}, {what}",
             checkpoint=f"{run.name} at {at}, {run.entries[at].sha256[:12]}",
             architecture=hash_architecture(model.config),
         ),
         edge_mask=edge_mask,
         scores=scores,
-        n_edges=len(build_graph(model.config).edges),
+        n_edges=len(graph.edges),
         n_pairs=len(pairs.clean),
-        n_asked=n_pairs,
+        n_requested=n_pairs,
         empty_and_full=evaluator.empty_and_full,
         total_effect=evaluator.total_effect,
         faithfulness=evaluator.faithfulness(edge_mask),
         completeness=evaluator.completeness(edge_mask),
-        null=torch.tensor(null),
+        null=null,
         n_same=n_same,
         name=f"circuit-{what}-{method}-{limit:g}-{metric}-{ablation}-{len(pairs.clean)}-pairs-{at}",
     )
 
 
-def _limit(method: str, faithful: float | None, threshold: float | None) -> float:
-    """The faithfulness to reach, or the threshold of ACDC; BadInput for the one that a method has no use for."""
-    unused, name = (faithful, "--faithful") if method == "acdc" else (threshold, "--threshold")
-    if unused is not None:
-        raise BadInput(
-            f"{name} {unused:g} is of no use to {method}: it takes {'--threshold' if method == 'acdc' else '--faithful'}"
-        )
+def _choose_limit(method: str, faithful: float | None, threshold: float | None) -> float:
+    """The faithfulness to reach, or the threshold of ACDC; BadInput for the one not of use."""
     if method != "acdc":
+        if threshold is not None:
+            raise BadInput(
+                f"--threshold {threshold:g} is of no use to {method}: it takes --faithful"
+            )
         return 0.9 if faithful is None else faithful
+
+    if faithful is not None:
+        raise BadInput(f"--faithful {faithful:g} is of no use to acdc: it takes --threshold")
     if threshold is not None and not threshold >= 0:
         raise BadInput(f"--threshold must be at least 0 nats, got {threshold:g}")
     return 0.01 if threshold is None else threshold
 
 
+def _check_effect(evaluator: CircuitEvaluator) -> None:
+    """BadInput where the total effect is within two standard errors of 0."""
+    effect, error = evaluator.total_effect
+    if abs(effect) <= 2 * error:
+        raise BadInput(
+            f"there is nothing to explain: cutting every edge moves {evaluator.metric} by"
+            f" {effect:.3g}, with a standard error of {error:.2g} over"
+            f" {len(evaluator.pairs.clean)} pairs"
+        )
+
+
+def _search(evaluator: CircuitEvaluator, scores: Scores, method: str, limit: float) -> EdgeMask:
+    """The circuit by a method; `scores` are EAP-IG's."""
+    if method == "acdc":
+        return acdc(evaluator.model, evaluator.pairs, limit, evaluator.ablation)
+    if method == "eap":
+        scores = eap(evaluator.model, evaluator.pairs, evaluator.metric)
+    return find_smallest(evaluator, scores, limit)
+
+
+def _draw_null(
+    evaluator: CircuitEvaluator, edge_mask: EdgeMask, n: int
+) -> tuple[Float[Tensor, " circuit"], int]:
+    """Faithfulness of n random circuits of a circuit's size, and how many are that very one."""
+    size = int(edge_mask.sum())
+    if not size or not n:
+        return torch.tensor([]), 0
+
+    null = []
+    n_same = 0
+    circuits = draw_random_circuits(evaluator.model, size, n)
+    for other in tqdm(circuits, desc="random circuits", total=n, leave=False):
+        null.append(evaluator.faithfulness(other))
+        n_same += torch.equal(other, edge_mask)
+    return torch.tensor(null), n_same
+
+
 @use_one_thread()
 def fit_tuned_lens(
     run: Run | Path | str, step: int | None = None, images: int = 512, n_steps: int = 300
-) -> tuple[TunedLens, Tensor]:
-    """A tuned lens of one checkpoint, fitted on training pictures; and KL(final, lens) in nats, (split lens layer).
+) -> tuple[TunedLens, Float[Tensor, "split lens layer"]]:
+    """A tuned lens of one checkpoint, fitted on training pictures; and KL(final, lens), nats.
 
-    Splits are train, on which no layer is worse than the logit lens, and test; lenses are the logit lens and the tuned one. The
-    last layer is the answer itself: 0.
+    Splits are train, on which no layer is worse than the logit lens, and test; lenses are the logit
+    lens and the tuned one. The last layer is the answer itself: 0. BadInput for less than 1 image.
     """
     if images < 1:
         raise BadInput(f"--images must be at least 1, got {images}")
+
     run = Run.open(run)
     at, model = open_checkpoint(run, step)
-    streams = [
-        stack_residuals(
-            model, trace(model, run.task.eval_batch(split, images, seed).images, RESIDUALS)
-        )
-        for seed, split in ((run.config.seeds.data, "train"), (run.config.seeds.measure, "test"))
-    ]
+
+    def draw_residuals(split: str, seed: int) -> Float[Tensor, "layer image token model"]:
+        batch = run.task.eval_batch(split, images, seed)
+        return stack_residuals(model, trace(model, batch.images, RESIDUALS))
+
+    seeds = run.config.seeds
+    streams = [draw_residuals("train", seeds.data), draw_residuals("test", seeds.measure)]
     lens = fit_lens(model, streams[0], at, n_steps)
-    said = [[apply_logit_lens(model, stream), lens(model, stream)] for stream in streams]
-    return lens, torch.stack(
-        [torch.stack([kl_to_final(one).mean((1, 2)) for one in both]) for both in said]
-    )
+    distances = [
+        torch.stack([_mean_kl(apply_logit_lens(model, stream)), _mean_kl(lens(model, stream))])
+        for stream in streams
+    ]
+    return lens, torch.stack(distances)
+
+
+def _mean_kl(logits: Float[Tensor, "layer image token label"]) -> Float[Tensor, " layer"]:
+    return kl_to_final(logits).mean((1, 2))

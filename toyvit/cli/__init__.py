@@ -1,0 +1,13 @@
+"""The command line: a family of commands a file, each command declared beside its code.
+
+To add a command, write its functions in a file of this room and its row in the file's `COMMANDS`.
+No module here imports torch or numpy; commands import what they need when they run.
+"""
+
+from itertools import chain
+
+from toyvit.cli import datasets, experiments, inspection, measurement, viewing
+
+FAMILIES = (experiments, measurement, viewing, inspection, datasets)
+DECLARED = [family.COMMANDS for family in FAMILIES]
+COMMANDS = {command.name: command for command in chain(*DECLARED)}

@@ -1,53 +1,39 @@
-"""Frozen records that say what a run is: its model, its task, its training and its seeds."""
+"""Frozen records that say what a run is: its model, its task, its training and its seeds.
+
+The record of a task's options stands beside the code of the task; all of them are names here too:
+`from toyvit.config import InductionConfig`.
+"""
+
+from typing import TYPE_CHECKING
 
 from toyvit.config.clamps import Clamp
 from toyvit.config.model import ModelConfig
 from toyvit.config.run import RunConfig, Seeds, TrainConfig, list_differences, replace_seed
 from toyvit.config.schedule import DECAYS, find_rate_changes, learning_rate
-from toyvit.config.tasks import (
-    TASK_CONFIGS,
-    AdditionConfig,
-    ClassifyConfig,
-    CountingConfig,
-    DspritesConfig,
-    FewshotConfig,
-    InductionConfig,
-    MarkovConfig,
-    ObjectsConfig,
-    PointersConfig,
-    ReconstructConfig,
-    RegressConfig,
-    RelationsConfig,
-    RepeatsConfig,
-    SortOfClevrConfig,
-    TaskConfig,
-)
+from toyvit.config.tasks import TaskConfig
+from toyvit.data import worlds
 
 __all__ = [
     "DECAYS",
-    "TASK_CONFIGS",
-    "AdditionConfig",
     "Clamp",
-    "ClassifyConfig",
-    "CountingConfig",
-    "DspritesConfig",
-    "FewshotConfig",
-    "InductionConfig",
-    "MarkovConfig",
     "ModelConfig",
-    "ObjectsConfig",
-    "PointersConfig",
-    "ReconstructConfig",
-    "RegressConfig",
-    "RelationsConfig",
-    "RepeatsConfig",
     "RunConfig",
     "Seeds",
-    "SortOfClevrConfig",
     "TaskConfig",
     "TrainConfig",
-    "list_differences",
-    "learning_rate",
     "find_rate_changes",
+    "learning_rate",
+    "list_differences",
     "replace_seed",
 ]
+
+
+if not TYPE_CHECKING:  # to a type checker a misspelt name stays an error
+
+    def __getattr__(name: str) -> type[TaskConfig]:
+        """The record of a task's options, by the name of its class."""
+        if name.endswith("Config"):
+            for kind in worlds.list_task_configs().values():
+                if kind.__name__ == name:
+                    return kind
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import field, fields
-from typing import Any, get_type_hints
+from dataclasses import Field, field, fields
+from typing import Any, ClassVar, get_type_hints
 
+from toyvit.config.field_types import Choice, FieldType, read_type
 from toyvit.errors import BadField, BadInput, suggest_nearest
+
+_FIELD_TYPES: dict[type, dict[str, FieldType]] = {}  # what was read, by record
 
 
 def number(
@@ -24,59 +26,43 @@ def choice(*allowed: str) -> Any:
 class Checked:
     """Checks every field's type and range when a record is made."""
 
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for item in fields(self):  # type: ignore[arg-type]
-            if problem := _problem(getattr(self, item.name), hints[item.name], item.metadata):
-                raise BadField(type(self).__name__, item.name, problem)
+        kind = type(self)
+        types = read_field_types(kind)
+        for item in fields(self):
+            problem = types[item.name].find_problem(getattr(self, item.name), item.metadata)
+            if problem:
+                raise BadField(kind.__name__, item.name, problem)
 
 
-def _problem(value: Any, hint: Any, limits: Any) -> str:
-    """What the value of a field must be and is not; empty where it is good."""
-    text = str(hint)
-    if value is None and "None" in text:
-        return ""
-    if "tuple" in text and not isinstance(value, tuple):
-        return f"must be a list of {'texts' if 'str' in text else 'numbers'}, got {value!r}"
-    if "tuple[int, int]" in text and len(value) != 2:
-        return f"must be two numbers, got {value!r}"
-    values = value if "tuple" in text else (value,)
-    kind = int if "int" in text else float if "float" in text else bool if "bool" in text else None
-    if kind in (int, float):
-        for one in values:
-            if isinstance(one, bool) or not isinstance(one, int if kind is int else (int, float)):
-                return f"must be {'a whole number' if kind is int else 'a number'}, got {one!r}"
-            if problem := _out_of_range(one, limits):
-                return problem
-    elif kind is bool and not isinstance(value, bool):
-        return f"must be true or false, got {value!r}"
-    elif hint is str and not isinstance(value, str):
-        return f"must be text, got {value!r}"
-    elif value not in (allowed := limits.get("allowed", (value,))):
-        return f"cannot be {value!r}: allowed are {', '.join(allowed)}{suggest_nearest(value, allowed)}"
-    return ""
+def read_field_types(kind: type[Any]) -> dict[str, FieldType]:
+    """The type of each field of a record, by name; BadInput for one that a config cannot hold."""
+    if kind not in _FIELD_TYPES:
+        hints = get_type_hints(kind)
+        _FIELD_TYPES[kind] = {
+            item.name: _read_field_type(kind, item, hints[item.name]) for item in fields(kind)
+        }
+    return _FIELD_TYPES[kind]
 
 
-def _out_of_range(value: float, limits: Any) -> str:
-    least, above, most = (limits.get(key) for key in ("least", "above", "most"))
-    allowed = [f">= {least}" for _ in [0] if least is not None]
-    allowed += [f"> {above}" for _ in [0] if above is not None]
-    allowed += [f"<= {most}" for _ in [0] if most is not None]
-    good = math.isfinite(value)
-    good = good and (least is None or value >= least) and (above is None or value > above)
-    if good and (most is None or value <= most):
-        return ""
-    return f"must be {' and '.join(allowed) or 'finite'}, got {value}"
+def _read_field_type(kind: type[Any], item: Field[Any], hint: object) -> FieldType:
+    if "allowed" in item.metadata:
+        return Choice(item.metadata["allowed"])
+    try:
+        return read_type(hint)
+    except BadInput as error:
+        raise BadInput(f"{kind.__name__}.{item.name}: {error}") from None
 
 
 def build_record(kind: type[Any], values: dict[str, Any]) -> Any:
     """A config record from plain JSON values; unknown keys are refused with the nearest match."""
-    known = [item.name for item in fields(kind)]
+    types = read_field_types(kind)
     for key in values:
-        if key not in known:
+        if key not in types:
             raise BadInput(
-                f"unknown key {key!r} in {kind.__name__}: allowed are {', '.join(known)}{suggest_nearest(key, known)}"
+                f"unknown key {key!r} in {kind.__name__}: "
+                f"allowed are {', '.join(types)}{suggest_nearest(key, types)}"
             )
-    return kind(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    )
+    return kind(**{key: types[key].read_plain(value) for key, value in values.items()})

@@ -11,33 +11,36 @@ from toyvit.errors import BadField, BadInput
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Checked):
-    """One vision transformer. Names in quotes are keys of the tables in `model/choices.py`.
+    """The shape of one vision transformer.
 
-    `image_size`, `patch_size`, `n_channels` and `n_classes` may be left to the task (None); a model that is
-    built without a run must state them.
+    `image_size`, `patch_size`, `n_channels` and `n_classes` may be left to the task (None); a model
+    that is built without a run must state them. Texts are keys of the tables in `model/options.py`.
+
+    d_mlp           width of the MLPs; 0: attention only
+    position_scale  standard deviation of learned positions at the start
+    patch_scale     of the patch embedding at the start, times its usual standard deviation
+    window          the mask `local`: patches see this far in rows and columns
+    attention_bias  biases of q, k, v and the output projection
+    bias            biases of the patch embedding, the MLP and the head
     """
 
     n_layers: int = number(2, least=1)
     n_heads: int = number(1, least=1)
     d_model: int = number(64, least=1)
-    d_mlp: int = number(0, least=0)  # 0: attention only
+    d_mlp: int = number(0, least=0)
     activation: str = "gelu"
     norm: str = "layer"
     norm_epsilon: float = number(1e-5, above=0)
     positions: str = "learned"
-    position_scale: float = number(
-        0.5, least=0
-    )  # standard deviation of learned positions at the start
-    patch_scale: float = number(
-        1.0, above=0
-    )  # of the patch embedding at the start, times its usual standard deviation
+    position_scale: float = number(0.5, least=0)
+    patch_scale: float = number(1.0, above=0)
     mask: str = "bidirectional"
-    window: int = number(1, least=1)  # the local mask: patches see this far in rows and columns
+    window: int = number(1, least=1)
     cls_token: bool = True
     n_registers: int = number(0, least=0)
     readout: str = "cls"
-    attention_bias: bool = False  # biases of q, k, v and the output projection
-    bias: bool = True  # biases of the patch embedding, the MLP and the head
+    attention_bias: bool = False
+    bias: bool = True
     dropout: float = number(0.0, least=0, most=0.99)
     image_size: tuple[int, int] | None = number(None, least=1)
     patch_size: int | None = number(None, least=1)
@@ -49,19 +52,7 @@ class ModelConfig(Checked):
         if self.d_model % self.n_heads:
             raise BadInput(f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}")
         if self.image_size is not None and self.patch_size is not None:
-            height, width = self.image_size
-            if height % self.patch_size or width % self.patch_size:
-                why = f"patches of {self.patch_size} x {self.patch_size} do not tile an image of {height} x {width}"
-                fit = [
-                    str(side)
-                    for side in range(1, min(height, width) + 1)
-                    if not (height % side or width % side)
-                ]
-                raise BadField(
-                    "ModelConfig",
-                    "patch_size",
-                    f"cannot be {self.patch_size}: {why}; allowed are {', '.join(fit)}",
-                )
+            _check_tiling(self.image_size, self.patch_size)
         for needed, value in (("readout", "cls"), ("mask", "no-cls-read")):
             if getattr(self, needed) == value and not self.cls_token:
                 raise BadInput(f"{needed} {value!r} needs cls_token true, got false")
@@ -101,6 +92,18 @@ class ModelConfig(Checked):
         value = getattr(self, name)
         if value is None:
             raise BadInput(
-                f"ModelConfig.{name} is not stated: give it, or build the model through a run, whose task knows it"
+                f"ModelConfig.{name} is not stated: give it, or build the model through a run, "
+                "whose task knows it"
             )
         return value
+
+
+def _check_tiling(image_size: tuple[int, int], patch_size: int) -> None:
+    """BadField, with the sizes that do, for patches that do not tile the image."""
+    height, width = image_size
+    sides = range(1, min(height, width) + 1)
+    allowed = [str(side) for side in sides if height % side == 0 and width % side == 0]
+    if str(patch_size) not in allowed:
+        why = f"patches of {patch_size} x {patch_size} do not tile an image of {height} x {width}"
+        problem = f"cannot be {patch_size}: {why}; allowed are {', '.join(allowed)}"
+        raise BadField("ModelConfig", "patch_size", problem)

@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from toyvit.config.clamps import Clamp
+from toyvit.config.extensions import Origin
 from toyvit.config.fields import Checked, build_record, number
 from toyvit.config.model import ModelConfig
-from toyvit.config.tasks import TASK_CONFIGS, TaskConfig
+from toyvit.config.tasks import MissingTaskConfig, TaskConfig
+from toyvit.data import worlds
 from toyvit.errors import BadField, BadInput, choose
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Checked):
-    """The optimiser (AdamW), its schedule, and when to keep a checkpoint."""
+    """The optimiser (AdamW), its schedule, and when to keep a checkpoint.
+
+    steps         updates
+    warmup        steps of linear warm-up
+    decay         what follows the warm-up: a key of `DECAYS`
+    clip          largest gradient norm
+    checkpoints   steps to keep; None: the lab's schedule
+    n_validation  images in the frozen batch that is scored at every checkpoint
+    clamps        heads that are held while training, `0.3:previous@500`: see `CLAMPS`
+    """
 
     steps: int = number(2000, least=1)
     batch_size: int = number(64, least=1)
     learning_rate: float = number(5e-4, above=0)
-    warmup: int = number(100, least=0)  # steps of linear warm-up
-    decay: str = "constant"  # what follows the warm-up: a key of `rate.py` DECAYS
+    warmup: int = number(100, least=0)
+    decay: str = "constant"
     beta1: float = number(0.9, least=0, most=0.9999)
     beta2: float = number(0.99, least=0, most=0.999999)
     epsilon: float = number(1e-8, above=0)
     weight_decay: float = number(0.01, least=0)
-    clip: float = number(1.0, above=0)  # largest gradient norm
-    checkpoints: tuple[int, ...] | None = number(
-        None, least=0
-    )  # steps to keep; None: the lab's schedule
-    n_validation: int = number(
-        512, least=1
-    )  # images in the frozen batch scored at every checkpoint
+    clip: float = number(1.0, above=0)
+    checkpoints: tuple[int, ...] | None = number(None, least=0)
+    n_validation: int = number(512, least=1)
     threads: int = number(1, least=1)
     accelerator: str = "auto"
-    clamps: tuple[
-        str, ...
-    ] = ()  # heads held while training, `0.3:previous@500`; see `circuits/clamps.py`
+    clamps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,11 +56,20 @@ class TrainConfig(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Seeds(Checked):
-    """Separate seeds, so that one can be varied alone."""
+    """Separate seeds, so that one can be varied alone.
 
-    init: int = number(0, least=0, most=2**32 - 1)  # weights at step 0, and dropout
-    data: int = number(0, least=0, most=2**32 - 1)  # training samples
-    measure: int = number(0, least=0, most=2**32 - 1)  # evaluation images
+    init     weights at step 0, and dropout
+    data     training samples
+    measure  evaluation images
+    """
+
+    init: int = number(0, least=0, most=2**32 - 1)
+    data: int = number(0, least=0, most=2**32 - 1)
+    measure: int = number(0, least=0, most=2**32 - 1)
+
+
+# The records of a run but for its task, whose record depends on its name.
+RECORDS: dict[str, type[Checked]] = {"model": ModelConfig, "train": TrainConfig, "seeds": Seeds}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,26 +83,43 @@ class RunConfig:
     seeds: Seeds = Seeds()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; `from_json` gives an equal Run back."""
-        plain = asdict(self) | {"task": {"name": self.task.name} | asdict(self.task)}
-        return json.loads(json.dumps(plain))
+        """Plain JSON; `from_json` gives an equal record back."""
+        plain = asdict(self) | {"task": self.task.to_json()}
+        return json.loads(json.dumps(plain, default=str))
 
     @staticmethod
-    def from_json(plain: dict[str, Any]) -> RunConfig:
+    def from_json(plain: dict[str, Any], origins: Mapping[str, Origin] | None = None) -> RunConfig:
+        """The config that `to_json` described; BadInput for what it cannot be.
+
+        `origins` says where tasks that may not be known here come from, by name.
+        """
         parts = dict(plain)
-        task = dict(parts.pop("task", {}))
-        name = choose(str(task.pop("name", "")), TASK_CONFIGS, "task")
         recipe = str(parts.pop("recipe", ""))
-        kinds: dict[str, Any] = {"model": ModelConfig, "train": TrainConfig, "seeds": Seeds}
+        task = _read_task(dict(parts.pop("task", {})), origins or {})
         for key in parts:
-            choose(key, kinds, "part of a run")
-        records = {key: build_record(kind, parts.get(key, {})) for key, kind in kinds.items()}
-        return RunConfig(recipe=recipe, task=build_record(TASK_CONFIGS[name], task), **records)
+            choose(key, RECORDS, "part of a run")
+
+        records = {key: build_record(RECORDS[key], parts.get(key, {})) for key in RECORDS}
+        return RunConfig(recipe=recipe, task=task, **records)
 
 
-def list_differences(one: RunConfig, other: RunConfig) -> list[str]:
+def _read_task(options: dict[str, Any], origins: Mapping[str, Origin]) -> TaskConfig:
+    """The record of a task's options; one whose world is not here keeps them as they are."""
+    name = str(options.pop("name", ""))
+    try:
+        kind = worlds.find_task_config(name)
+    except BadInput:
+        if name not in origins:
+            raise
+        return MissingTaskConfig(task=name, origin=origins[name], options=options)
+    record: TaskConfig = build_record(kind, options)
+    return record
+
+
+def list_differences(run: RunConfig, other: RunConfig) -> list[str]:
     """Lines `model.n_layers: 2 -> 3`, one for each field in which two runs differ."""
-    left, right = _flat(one.to_json()), _flat(other.to_json())
+    left = _flatten(run.to_json())
+    right = _flatten(other.to_json())
     keys = sorted(left.keys() | right.keys())
     return [
         f"{key}: {left.get(key)} -> {right.get(key)}"
@@ -96,11 +128,15 @@ def list_differences(one: RunConfig, other: RunConfig) -> list[str]:
     ]
 
 
-def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
+def _flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested record as one, its keys joined by dots."""
+    flat: dict[str, Any] = {}
     for key, value in plain.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return out
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
 def replace_seed(run: RunConfig, seed: int) -> RunConfig:

@@ -18,7 +18,11 @@ SHARP = 0.5  # the end of a warm-up is 1
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """The rate used by the update that leads to `step` (1, 2, ...)."""
+    """The rate used by the update that leads to `step` (1, 2, ...).
+
+    >>> learning_rate(TrainConfig(learning_rate=0.1, warmup=10), 5)
+    0.05
+    """
     if step <= config.warmup:
         return config.learning_rate * step / config.warmup
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
@@ -26,15 +30,16 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 def find_rate_changes(config: TrainConfig) -> tuple[int, ...]:
-    """The steps at which the rate jumps or bends so sharply that a change near them may be the schedule's.
+    """The steps at which the rate jumps or bends so sharply that a change near them may be its own.
 
-    Where d rate / d ln step, in units of the full rate, changes by more than a half from one step to the next: at the end of a
-    warm-up (by 1) and at any jump (by the jump times the step). Nowhere on a smooth decay, which is spread over the steps left.
+    Where d rate / d ln step, in units of the full rate, changes by more than a half from one step
+    to the next: at the end of a warm-up (by 1) and at any jump (by the jump times the step).
+    Nowhere on a smooth decay, which is spread over the steps left.
     """
-    rates = [
-        learning_rate(config, step) / config.learning_rate for step in range(1, config.steps + 1)
-    ]
+    full = config.learning_rate
+    rates = [learning_rate(config, step) / full for step in range(1, config.steps + 1)]
     slopes = [step * (after - before) for step, (before, after) in enumerate(pairwise(rates), 1)]
+
     sharp = [
         step
         for step in range(2, len(slopes) + 1)

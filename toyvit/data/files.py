@@ -1,7 +1,8 @@
-"""Where collected data comes from: which files, with which checksums, looked for where, and how they are fetched.
+"""Where collected data comes from: which files, with which checksums, and how they are fetched.
 
-Prepared data lives in `datasets/` of the working folder, or of the nearest folder above that has one. `TOYVIT_DATA` may
-name a folder that holds files already; it is only read. Nothing is downloaded unless the user asks (`toyvit data NAME`).
+Prepared data lives in `datasets/` of the working folder, or of the nearest folder above that has
+one. `TOYVIT_DATA` may name a folder that holds files already; it is only read. Nothing is
+downloaded unless the user asks (`toyvit data NAME`).
 """
 
 from __future__ import annotations
@@ -38,10 +39,8 @@ MNIST_FILES = {
 def find_prepared(name: str) -> Path:
     """The folder of a prepared data set."""
     here = Path.cwd()
-    found = (
-        folder / "datasets" for folder in (here, *here.parents) if (folder / "datasets").is_dir()
-    )
-    return next(found, here / "datasets") / name
+    candidates = [folder / "datasets" for folder in (here, *here.parents)]
+    return next((folder for folder in candidates if folder.is_dir()), candidates[0]) / name
 
 
 def hash_md5(path: Path) -> str:
@@ -51,39 +50,49 @@ def hash_md5(path: Path) -> str:
 
 def verify_md5(path: Path, expected: str) -> Path:
     """The path itself if the file has the expected MD5, else BadInput."""
-    found = hash_md5(path)
-    if found != expected:
+    md5 = hash_md5(path)
+    if md5 != expected:
         raise BadInput(
-            f"{path} is damaged: its MD5 is {found}, expected {expected}; delete it and run `toyvit data mnist`"
+            f"{path} is damaged: its MD5 is {md5}, expected {expected}; "
+            "delete it and run `toyvit data mnist`"
         )
     return path
 
 
 def find_mnist() -> Path | None:
-    """The folder that torchvision's MNIST reads, verified, or None where the files are nowhere; never downloads.
+    """The folder that torchvision's MNIST reads, verified, or None where the files are nowhere.
 
-    Archives found under TOYVIT_DATA are unpacked into `datasets/mnist`.
+    Archives under TOYVIT_DATA are unpacked into `datasets/mnist`; nothing is downloaded.
     """
-    for root in _mnist_places():
-        if all((root / "MNIST/raw" / name).exists() for name in MNIST_FILES):
-            for name, (plain, _) in MNIST_FILES.items():
-                verify_md5(root / "MNIST/raw" / name, plain)
+    roots = [find_prepared("mnist")]
+    if given := os.environ.get("TOYVIT_DATA"):
+        roots.insert(0, Path(given))
+
+    plain = {name: md5 for name, (md5, _) in MNIST_FILES.items()}
+    for root in roots:
+        if _has_all(root / "MNIST/raw", plain):
             return root
-    for root in _mnist_places():
-        if all((root / "MNIST/raw" / f"{name}.gz").exists() for name in MNIST_FILES):
-            for name, (_, packed) in MNIST_FILES.items():
-                verify_md5(root / "MNIST/raw" / f"{name}.gz", packed)
+    packed = {f"{name}.gz": md5 for name, (_, md5) in MNIST_FILES.items()}
+    for root in roots:
+        if _has_all(root / "MNIST/raw", packed):
             return fetch_mnist(root)
     return None
 
 
-def _mnist_places() -> list[Path]:
-    given = os.environ.get("TOYVIT_DATA")
-    return ([Path(given)] if given else []) + [find_prepared("mnist")]
+def _has_all(folder: Path, md5s: dict[str, str]) -> bool:
+    """Whether all files are in the folder; BadInput where one is damaged."""
+    if not all((folder / name).exists() for name in md5s):
+        return False
+    for name, md5 in md5s.items():
+        verify_md5(folder / name, md5)
+    return True
 
 
 def fetch_mnist(archives: Path | None = None) -> Path:
-    """Unpack MNIST into `datasets/mnist` with torchvision, from archives already here or else from the network."""
+    """Unpack MNIST into `datasets/mnist` with torchvision.
+
+    From archives that are here already, or else from the network.
+    """
     from toyvit.torchvision_guard import torchvision
 
     root = find_prepared("mnist")
@@ -91,6 +100,7 @@ def fetch_mnist(archives: Path | None = None) -> Path:
     raw.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+
         if archives is not None and archives != root:
             for name in MNIST_FILES:
                 shutil.copyfile(archives / "MNIST/raw" / f"{name}.gz", raw / f"{name}.gz")
@@ -112,4 +122,7 @@ def _first_line(error: Exception) -> str:
 def describe_mnist_files() -> str:
     """Which files go where."""
     names = ", ".join(f"{name}.gz" for name in MNIST_FILES)
-    return f"put {names} into {find_prepared('mnist') / 'MNIST/raw'}, or set TOYVIT_DATA to a folder that holds them under MNIST/raw"
+    return (
+        f"put {names} into {find_prepared('mnist') / 'MNIST/raw'}, "
+        "or set TOYVIT_DATA to a folder that holds them under MNIST/raw"
+    )

@@ -20,41 +20,45 @@ def place_apart(
     side: int,
     accept: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None,
 ) -> NDArray[np.int64]:
-    """(len(keys), n) corners of boxes of `side` pixels, no two overlapping: corner row * columns + column on a grid of corners.
+    """(len(keys), n) corners of boxes of `side` pixels, no two overlapping.
 
-    Each sample draws whole placings until one has no overlap (and is accepted): all that are allowed are equally likely.
+    A corner is row * columns + column on a grid of corners. Each sample draws whole placings until
+    one has no overlap (and is accepted): all that are allowed are equally likely.
     """
-    found, left = np.zeros((len(keys), n), np.int64), np.arange(len(keys))
+    corners = np.zeros((len(keys), n), np.int64)
+    left = np.arange(len(keys))
     for block in count():
-        drawn = draw_integers(keys[left], f"places {block}", TRIES * n, grid[0] * grid[1]).reshape(
-            -1, TRIES, n
-        )
+        drawn = draw_integers(keys[left], f"places {block}", TRIES * n, grid[0] * grid[1])
+        drawn = drawn.reshape(-1, TRIES, n)
         good = ~find_overlaps(drawn, grid[1], side)
         first = drawn[np.arange(len(left)), good.argmax(1)]
+
         done = good.any(1)
         if accept is not None:
             done &= accept(first)
-        found[left[done]] = first[done]
+        corners[left[done]] = first[done]
         left = left[~done]
         if not len(left):
-            return found
+            return corners
     raise AssertionError
 
 
 def find_overlaps(corners: NDArray[np.int64], columns: int, side: int) -> NDArray[np.bool_]:
     """Whether any two of the boxes (... box) share a pixel."""
-    one, other = np.triu_indices(corners.shape[-1], 1)
+    first, second = np.triu_indices(corners.shape[-1], 1)
     row, column = np.divmod(corners, columns)
-    near = (abs(row[..., one] - row[..., other]) < side) & (
-        abs(column[..., one] - column[..., other]) < side
-    )
-    return np.asarray(near.any(-1))
+    near_rows = abs(row[..., first] - row[..., second]) < side
+    near_columns = abs(column[..., first] - column[..., second]) < side
+    return np.asarray((near_rows & near_columns).any(-1))
 
 
 def list_box_pixels(
     corners: NDArray[np.int64], columns: int, side: int, width: int
 ) -> NDArray[np.int64]:
-    """Pixel numbers (... pixel), row * width + column, of boxes; corners are numbers on a grid with `columns` corners a row."""
+    """Pixel numbers (... pixel), row * width + column, of boxes.
+
+    Corners are numbers on a grid with `columns` corners a row.
+    """
     row, column = np.divmod(corners, columns)
     box = (np.arange(side)[:, None] * width + np.arange(side)).ravel()
     return (row * width + column)[..., None] + box

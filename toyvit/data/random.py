@@ -1,8 +1,9 @@
 """Random numbers by counter: draw j of sample k is a pure function of (seed, split, k, stream, j).
 
-Numbers come from SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators", figure 14):
-each sample has a key, each stream of a sample a key of its own, and draw j hashes key + j * golden ratio. Whole batches
-are drawn at once, and a sample is the same alone, in a batch, or in another process.
+Numbers come from SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number
+generators", figure 14): each sample has a key, each stream of a sample a key of its own, and draw j
+hashes key + j * golden ratio. Whole batches are drawn at once, and a sample is the same alone, in a
+batch, or in another process.
 """
 
 from __future__ import annotations
@@ -20,16 +21,20 @@ _ROUNDS = (
     (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
     (np.uint64(27), np.uint64(0x94D049BB133111EB)),
 )
-_HALF, _LAST = np.uint64(32), np.uint64(31)
-LOOK_UPS = (
-    2**15
-)  # at once, so that the wider numbers which numpy makes of them first stay in the cache
-# The standard normal's quantiles at the middles of 65,536 equal slices: a normal draw is a look-up by 16 random bits.
+_HALF = np.uint64(32)
+_LAST = np.uint64(31)
+# At once, so that the wider numbers which numpy makes of them first stay in the cache.
+LOOK_UPS = 2**15
+# The standard normal's quantiles at the middles of 65,536 equal slices: a normal draw is a look-up
+# by 16 random bits.
 _QUANTILES = ndtri((np.arange(65536) + 0.5) / 65536).astype(np.float32)
 
 
 def mix_bits(state: Keys) -> Keys:
-    """SplitMix64's finaliser: a bijection of 64-bit words that looks random. `state` is written over."""
+    """SplitMix64's finaliser: a bijection of 64-bit words that looks random.
+
+    `state` is written over.
+    """
     for shift, multiplier in _ROUNDS:
         state ^= state >> shift
         state *= multiplier
@@ -51,6 +56,11 @@ def _start(seed: int, split: str) -> Keys:
     return mix_bits(
         mix_bits(np.array([seed], np.uint64) + GOLDEN) + np.uint64(crc32(split.encode()))
     )
+
+
+def make_noise_keys(keys: Keys) -> NDArray[np.int64]:
+    """The keys as factors, whole numbers below 2^63: what a picture's noise is drawn from."""
+    return (keys >> np.uint64(1)).astype(np.int64)
 
 
 def draw_bits(keys: Keys, stream: str, n: int) -> Keys:
@@ -78,11 +88,17 @@ def draw_integers(keys: Keys, stream: str, n: int, below: int) -> NDArray[np.int
 
 
 def draw_subsets(keys: Keys, stream: str, n: int, below: int) -> NDArray[np.int64]:
-    """(len(keys), n) whole numbers from 0 .. below - 1, in random order, none twice in a row of the result.
+    """(len(keys), n) whole numbers from 0 .. below - 1, in random order, none twice in a row.
 
-    The words of a row all differ (`mix` is a bijection, the golden ratio odd), so every sort gives the same order.
+    The words of a row all differ (`mix_bits` is a bijection, the golden ratio odd), so every sort
+    gives the same order.
     """
     return draw_bits(keys, stream, below).argsort(1)[:, :n]
+
+
+def draw_order(keys: Keys, stream: str, n: int) -> NDArray[np.int64]:
+    """(len(keys), n) the numbers 0 to n - 1 in random order."""
+    return draw_subsets(keys, stream, n, n)
 
 
 @lru_cache
@@ -91,12 +107,17 @@ def _quantiles(scale: float) -> NDArray[np.float32]:
 
 
 def draw_normals(keys: Keys, stream: str, n: int, scale: float = 1.0) -> NDArray[np.float32]:
-    """(len(keys), n) standard normals times `scale`, quantised to 65,536 equally likely values within 4.33 of 0."""
-    words, table = draw_bits(keys, stream, -(-n // 4)).view(np.uint16)[:, :n], _quantiles(scale)
-    found, rows = np.empty(words.shape, np.float32), -(-LOOK_UPS // n)
+    """(len(keys), n) standard normals times `scale`.
+
+    Quantised to 65,536 equally likely values within 4.33 of 0.
+    """
+    words = draw_bits(keys, stream, -(-n // 4)).view(np.uint16)[:, :n]
+    table = _quantiles(scale)
+    normals = np.empty(words.shape, np.float32)
+    rows = -(-LOOK_UPS // n)
     for first in range(0, len(keys), rows):
-        table.take(words[first : first + rows], out=found[first : first + rows], mode="clip")
-    return found
+        table.take(words[first : first + rows], out=normals[first : first + rows], mode="clip")
+    return normals
 
 
 def draw_uniforms(keys: Keys, stream: str, n: int) -> NDArray[np.float64]:
@@ -105,7 +126,10 @@ def draw_uniforms(keys: Keys, stream: str, n: int) -> NDArray[np.float64]:
 
 
 def order_epochs(seed: int, split: str, indices: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Row of a finite set that sample k shows: the set is gone through once an epoch, each epoch in an order of its own."""
+    """Row of a finite set that sample k shows.
+
+    The set is gone through once an epoch, each epoch in an order of its own.
+    """
     rows = np.empty_like(indices)
     for epoch in np.unique(indices // size):
         here = indices // size == epoch
@@ -115,6 +139,4 @@ def order_epochs(seed: int, split: str, indices: NDArray[np.int64], size: int) -
 
 @lru_cache(maxsize=4)
 def _order(seed: int, split: str, epoch: int, size: int) -> NDArray[np.int64]:
-    return draw_bits(make_sample_keys(seed, split, np.array([epoch])), "order", size)[0].argsort(
-        kind="stable"
-    )
+    return draw_order(make_sample_keys(seed, split, np.array([epoch])), "order", size)[0]

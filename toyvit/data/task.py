@@ -1,9 +1,10 @@
-"""The contract of a task: a question about a world's factors, its naive answers, and what is known of a batch."""
+"""The contract of a task: a question about a world's factors, and what is known of a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.config import TaskConfig
+from toyvit.config import ModelConfig, RunConfig, TaskConfig
+from toyvit.config.tasks import MissingTaskConfig
+from toyvit.data import worlds
 from toyvit.data.world import Factors, World
+from toyvit.errors import BadField, BadInput
+from toyvit.model import options
 
 MOST_GROUPS = 16
 
 # (factors, rendered pictures) -> (pictures that the model sees, what it should answer)
 Ask = Callable[[Factors, Tensor], tuple[Tensor, Tensor]]
+# What each read-out of a model gives an answer for, and what a task may ask for.
+GIVES = {"cls": "image", "mean": "image", "last": "image", "every": "patch", "pixels": "pixels"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,10 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """The pictures of a batch drawn again with something changed so that the answer, one class a picture, is another."""
+    """The pictures of a batch drawn again with something changed so that the answer is another.
+
+    The answer is one class a picture.
+    """
 
     images: Float[Tensor, "image channel height width"]
     target: Int[Tensor, " image"]
@@ -40,7 +50,10 @@ class Counterfactual:
 
 @dataclass(frozen=True)
 class OperandTable:
-    """Every pair of operands of a sum modulo p, pair a p + b, whatever the batch: what measures of all pairs look at."""
+    """Every pair of operands of a sum modulo p, pair a p + b, whatever the batch.
+
+    It is what measures of all pairs look at.
+    """
 
     images: Float[Tensor, "pair channel height width"]
     target: Int[Tensor, " pair"]
@@ -51,8 +64,9 @@ class OperandTable:
 class Batch:
     """Pictures and what is known about them.
 
-    A target is a class for each picture, a class for each patch (-1: not asked), or numbers (NaN: not asked). `factors` are
-    the scalar factors that probes read; `strategies` are what predictors that know the world would answer, as probabilities.
+    A target is a class for each picture, a class for each patch (-1: not asked), or numbers (NaN:
+    not asked). `factors` are the scalar factors that probes read; `strategies` are what predictors
+    that know the world would answer, as probabilities.
     """
 
     images: Float[Tensor, "image channel height width"]
@@ -68,75 +82,66 @@ class Batch:
     @property
     def classes(self) -> Int[Tensor, " image"] | None:
         """The target where it is one class a picture."""
-        return (
-            self.target if self.target.ndim == 1 and not self.target.is_floating_point() else None
-        )
+        is_class = self.target.ndim == 1 and not self.target.is_floating_point()
+        return self.target if is_class else None
 
     @property
     def changeable(self) -> list[str]:
         """The counterfactuals in which some answer is another."""
-        return [
-            name
-            for name, other in (self.counterfactuals or {}).items()
-            if (other.target != self.target).any()
-        ]
+        others = self.counterfactuals or {}
+        return [name for name, other in others.items() if (other.target != self.target).any()]
 
     @property
     def groups(self) -> dict[str, Int[Tensor, " image"]] | None:
         """The factors with few values, 0 to 15: they put pictures into groups."""
-        return {
-            name: values for name, values in self.factors.items() if values.max() < MOST_GROUPS
-        } or None
+        few = {name: values for name, values in self.factors.items() if values.max() < MOST_GROUPS}
+        return few or None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A world, a question, and its naive answers; see `TASKS`."""
+    """A world, a question about its pictures, and what baselines answer."""
 
     config: TaskConfig
     world: World
     n_classes: int  # classes, or numbers, in one answer
     ask: Ask
     probe_factors: Callable[[Factors], dict[str, NDArray[np.int64]]]
-    baselines: Callable[
-        [Batch], dict[str, float]
-    ]  # `accuracy.NAME` and `loss.NAME` of predictors that know less
-    output_kind: str = "image"  # one answer an image, or a patch, or its `pixels`
+    # `accuracy.NAME` and `loss.NAME` of predictors that know less.
+    baselines: Callable[[Batch], dict[str, float]]
+    output_kind: str = "image"  # one answer an `image`, or a `patch`, or its `pixels`
     retrieval: Callable[[Factors], Retrieval | None] | None = None
     strategies: Callable[[Factors], dict[str, Tensor]] | None = None
     class_names: tuple[str, ...] | None = None  # of the classes; their numbers where there are none
-    class_images: Callable[[], Tensor] | None = (
-        None  # pictures of the classes (label height width), where they have some
-    )
-    # What can be changed, by name, so that the answer is another wherever it can be: counterfactuals.
+    # Pictures of the classes (label height width), where they have some.
+    class_images: Callable[[], Tensor] | None = None
+    # What can be changed, by name, so that the answer is another wherever it can be.
     counterfactuals: Mapping[str, Callable[[Factors], Factors]] = field(default_factory=dict)
     operand_table: Callable[[], OperandTable] | None = None
 
     def draw_batch(self, seed: int, split: str, indices: NDArray[np.int64] | range) -> Batch:
         """Pictures with all that is known about them."""
-        return self.batch_from_factors(
-            self.world.sample(seed, split, np.asarray(indices, np.int64))
-        )
+        factors = self.world.sample(seed, split, np.asarray(indices, np.int64))
+        return self.batch_from_factors(factors)
 
     def batch_from_factors(self, factors: Factors) -> Batch:
         """The batch that these factors make."""
         images, target = self.render_with_targets(factors)
+        probed = self.probe_factors(factors)
+        others = {
+            name: Counterfactual(*self.render_with_targets(change(factors)))
+            for name, change in self.counterfactuals.items()
+        }
+
         return Batch(
             images=images,
             target=target,
-            factors={
-                name: torch.from_numpy(values)
-                for name, values in self.probe_factors(factors).items()
-            },
+            factors={name: torch.from_numpy(values) for name, values in probed.items()},
             content=self.world.content(factors),
             objects=self.world.objects(factors),
             retrieval=self.retrieval(factors) if self.retrieval else None,
             strategies=self.strategies(factors) if self.strategies else None,
-            counterfactuals={
-                name: Counterfactual(*self.render_with_targets(other(factors)))
-                for name, other in self.counterfactuals.items()
-            }
-            or None,
+            counterfactuals=others or None,
             operand_table=self.operand_table() if self.operand_table else None,
         )
 
@@ -156,6 +161,60 @@ class Task:
         return self.draw_batch(seed, split, range(n if size is None else min(n, size)))
 
 
+def build_task(config: TaskConfig) -> Task:
+    """The task that a config describes."""
+    if isinstance(config, MissingTaskConfig):
+        raise config.explain()
+    task: Task = worlds.load_builder(config.name)(config)
+    return task
+
+
+def resolve_config(run: RunConfig) -> RunConfig:
+    """The run with what its task decides about the model filled in.
+
+    That is the picture's size, channels, patches where cells fix them, and classes. BadInput where
+    the model says otherwise, or cannot answer what the task asks.
+    """
+    task = build_task(run.task)
+    decided: dict[str, Any] = {
+        "image_size": task.world.image_size,
+        "n_channels": task.world.n_channels,
+        "n_classes": task.n_classes,
+    }
+    if task.world.patch_size is not None:
+        decided["patch_size"] = task.world.patch_size
+    for name, value in decided.items():
+        given = getattr(run.model, name)
+        if given is not None and given != value:
+            raise BadInput(
+                f"model.{name} is {given}, but the task {run.task.name} has {value}: "
+                f"say --model.{name} none"
+            )
+
+    try:
+        model: ModelConfig = replace(run.model, **decided)
+    except BadField as error:
+        raise BadInput(f"model.{error.field} {error.problem}") from None
+    options.check_options(model)
+    if model.patch_size is None:
+        raise BadInput(
+            f"model.patch_size is not given, and the task {run.task.name} does not fix it"
+        )
+    _check_readout(task, model.readout)
+    return replace(run, model=model)
+
+
+def _check_readout(task: Task, readout: str) -> None:
+    """BadInput where a read-out does not give the kind of answer that the task asks for."""
+    if GIVES[readout] != task.output_kind:
+        allowed = [name for name, gives in GIVES.items() if gives == task.output_kind]
+        raise BadInput(
+            f"model.readout {readout!r} gives one answer for each {GIVES[readout]}, "
+            f"the task {task.config.name} asks for one for each {task.output_kind}: "
+            f"allowed are {', '.join(allowed)}"
+        )
+
+
 def ask_target(target: Callable[[Factors], NDArray[np.int64]]) -> Ask:
     """The question whose answer is a function of the factors."""
     return lambda factors, images: (images, torch.from_numpy(target(factors)))
@@ -164,20 +223,23 @@ def ask_target(target: Callable[[Factors], NDArray[np.int64]]) -> Ask:
 def flip_answer(
     world: World, factor: str, target: Callable[[Factors], NDArray[np.int64]]
 ) -> Callable[[Factors], Factors]:
-    """The first other value of a factor, counting up from its own and round, with another answer; its own where none has."""
+    """A change of one factor to the first other value that has another answer.
 
-    def other(factors: Factors) -> Factors:
-        own, answer, n = factors[factor], target(factors), world.factors[factor]
-        found = own.copy()
-        for step in range(1, n):
-            value = (own + step) % n
-            better = (found == own) & (
-                target(world.change_factor(factors, factor, value)) != answer
-            )
-            found = np.where(better, value, found)
-        return world.change_factor(factors, factor, found)
+    Counting up from its own value and round; its own where no value has another answer.
+    """
 
-    return other
+    def change(factors: Factors) -> Factors:
+        own = factors[factor]
+        answer = target(factors)
+        n_values = world.factors[factor]
+        values = own.copy()
+        for step in range(1, n_values):
+            value = (own + step) % n_values
+            flipped = target(world.change_factor(factors, factor, value)) != answer
+            values = np.where((values == own) & flipped, value, values)
+        return world.change_factor(factors, factor, values)
+
+    return change
 
 
 def standardize_levels(values: NDArray[np.int64], n: int) -> NDArray[np.float64]:
@@ -186,17 +248,22 @@ def standardize_levels(values: NDArray[np.int64], n: int) -> NDArray[np.float64]
 
 
 def loss(logits: Float[Tensor, "image *patch label"], target: Tensor) -> Float[Tensor, ""]:
-    """Classes: cross-entropy in nats, mean over what is asked; ln(classes) at chance. Numbers: mean squared error."""
+    """Classes: cross-entropy in nats, mean over what is asked; ln(classes) at chance.
+
+    Numbers: mean squared error.
+    """
     if target.is_floating_point():
-        asked = (
-            ~target.isnan()
-        )  # chosen by `where`, not by an index, so that the loss can be mapped over weights
+        # Chosen by `where`, not by an index, so that the loss can be mapped over weights.
+        asked = ~target.isnan()
         return torch.where(asked, logits - target, 0).square().sum() / asked.sum()
     return F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=-1)
 
 
 def accuracy(logits: Float[Tensor, "image *patch label"], target: Tensor) -> Float[Tensor, ""]:
-    """Classes: share of what is asked whose largest logit is the target's, 0 to 1. Numbers: R^2, at most 1."""
+    """Classes: share of what is asked whose largest logit is the target's, 0 to 1.
+
+    Numbers: R^2, at most 1.
+    """
     if target.is_floating_point():
         asked = ~target.isnan()
         return 1 - (logits - target)[asked].square().mean() / target[asked].var(correction=0)
@@ -214,7 +281,7 @@ def score_class_baselines(target: Tensor) -> dict[str, float]:
 
 
 def score_number_baselines(target: Tensor) -> dict[str, float]:
-    """The mean of each number over the pictures, as the answer to every question: its mean squared error and its R^2."""
+    """The mean of each number over the pictures, as the answer to every question: R^2 and loss."""
     means = target.double().nanmean(0).expand(target.shape)
     return {
         "accuracy.mean": accuracy(means, target.double()).item(),

@@ -1,17 +1,17 @@
-"""The contract of a world: factors drawn from (seed, split, index), and a rendering of factors into pictures."""
+"""The contract of a world: factors drawn from (seed, split, index), rendered into pictures."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toyvit.data.random import order_epochs
+from toyvit.data.random import draw_order, make_sample_keys, order_epochs
 from toyvit.errors import BadInput, choose
 
 # Arrays whose first axis is the image: a column for each factor, or a row of slots.
@@ -21,11 +21,12 @@ Factors = dict[str, NDArray[np.int64]]
 class World(ABC):
     """Pictures with known factors.
 
-    `sizes` gives the number of different samples of each split (None: endless). `factors` gives, for each factor, how
-    many values it takes. `sample` and `render` are pure and vectorised over the batch.
+    `sizes` gives the number of different samples of each split (None: endless). `factors` gives,
+    for each factor, how many values it takes. `sample` and `render` are pure and vectorised over
+    the batch.
     """
 
-    name: ClassVar[str]
+    name: str
     image_size: tuple[int, int]
     n_channels: int = 1
     patch_size: int | None = None  # where the picture is made of cells, a patch is a cell
@@ -34,41 +35,53 @@ class World(ABC):
 
     @abstractmethod
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
-        """Factors of the samples with these indices. Sample k is a pure function of (seed, split, k)."""
+        """Factors of the samples with these indices.
+
+        Sample k is a pure function of (seed, split, k).
+        """
 
     @abstractmethod
     def render(self, factors: Factors) -> Tensor:
         """Pictures (image channel height width), float32."""
 
     def content(self, factors: Factors) -> Tensor | None:
-        """Content ids (image patch): equal where two patches show the same thing. None where patches have no such id."""
+        """Content ids (image patch): equal where two patches show the same thing.
+
+        None where patches have no such id.
+        """
         return None
 
     def objects(self, factors: Factors) -> Tensor | None:
-        """Which object each patch shows (image patch), 0 for none. None where pictures are not made of objects."""
+        """Which object each patch shows (image patch), 0 for none.
+
+        None where pictures are not made of objects.
+        """
         return None
 
     def check_split(self, name: str) -> str:
+        """The split's name itself, else BadInput that lists the splits."""
         return choose(name, self.sizes, f"split of {self.name}")
 
     def change_factor(self, factors: Factors, name: str, values: NDArray[np.int64]) -> Factors:
         """The same factors but for one: render both for a counterfactual pair."""
         choose(name, self.factors, f"factor of {self.name}")
         values = np.asarray(values, np.int64)
-        if (
-            values.shape != factors[name].shape
-            or values.min() < 0
-            or values.max() >= self.factors[name]
-        ):
+
+        shape = factors[name].shape
+        n_values = self.factors[name]
+        if values.shape != shape or values.min() < 0 or values.max() >= n_values:
             raise BadInput(
-                f"factor {name!r} takes whole numbers 0 to {self.factors[name] - 1} of shape {factors[name].shape}, "
+                f"factor {name!r} takes whole numbers 0 to {n_values - 1} of shape {shape}, "
                 f"got {values.min()} to {values.max()} of shape {values.shape}"
             )
         return factors | {name: values}
 
 
 def add_held_out(splits: Sequence[str], share: float, n_held: int) -> list[str]:
-    """The splits, and `held_out` where anything is held out; BadInput where a share was asked for that comes to nothing."""
+    """The splits, and `held_out` where anything is held out.
+
+    BadInput where a share was asked for that comes to nothing.
+    """
     if share and not n_held:
         raise BadInput(f"task.held_out {share} comes to nothing here: give more, or 0")
     return [*splits, "held_out"] if n_held else list(splits)
@@ -77,7 +90,10 @@ def add_held_out(splits: Sequence[str], share: float, n_held: int) -> list[str]:
 def select_rows(
     world: World, seed: int, split: str, indices: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Rows of a finite split: in epochs for training, row k for the others, BadInput past their end."""
+    """Rows of a finite split: in epochs for training, row k for the others.
+
+    BadInput past the end of the others.
+    """
     size = world.sizes[world.check_split(split)] or 0
     indices = np.asarray(indices, np.int64)
     if split == "train":
@@ -89,11 +105,19 @@ def select_rows(
     return indices
 
 
-class CollectedWorld(World):
-    """Pictures that somebody collected, with what they noted of each, and no way to render a picture that is not there.
+def shuffle_splits(name: str, n: int, cuts: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
+    """Rows 0 to n - 1 in an order that the name fixes, cut into splits that end at these places."""
+    key = make_sample_keys(0, f"{name} split", np.array([0]))
+    parts = np.split(draw_order(key, "order", n)[0], list(cuts.values())[:-1])
+    return dict(zip(cuts, parts, strict=True))
 
-    `images`, (picture, height, width) or (picture, height, width, channel), are shown from -1 at `low` to +1 at `high`; `known`
-    are the factors, the class among them; `splits` names the rows of each split.
+
+class CollectedWorld(World):
+    """Pictures that somebody collected, with what was noted of each.
+
+    There is no way to render a picture that is not there. `images`, (picture, height, width) or
+    (picture, height, width, channel), are shown from -1 at `low` to +1 at `high`; `known` are the
+    factors, the class among them; `splits` names the rows of each split.
     """
 
     def __init__(
@@ -105,18 +129,22 @@ class CollectedWorld(World):
         high: float,
     ) -> None:
         self.images: NDArray[Any] = images if images.ndim == 4 else images[..., None]
-        self.known, self.splits, self.middle, self.half = (
-            known,
-            splits,
-            (low + high) / 2,
-            (high - low) / 2,
-        )
+        self.known = known
+        self.splits = splits
+        self.middle = (low + high) / 2
+        self.half = (high - low) / 2
+
+        _, height, width, self.n_channels = self.images.shape
+        self.image_size = (height, width)
         self.sizes = {split: len(rows) for split, rows in splits.items()}
-        self.image_size, self.n_channels = self.images.shape[1:3], self.images.shape[3]
         self.factors = {name: int(values.max()) + 1 for name, values in known.items()}
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
-        """Training samples go through the set once an epoch, each epoch in an order of its own; the others are row k."""
+        """The noted factors, and `row`.
+
+        Training samples go through the set once an epoch, each epoch in an order of its own; the
+        others are row k of their split.
+        """
         rows = self.splits[self.check_split(split)][select_rows(self, seed, split, indices)]
         return {**{name: values[rows] for name, values in self.known.items()}, "row": rows}
 
@@ -126,5 +154,6 @@ class CollectedWorld(World):
 
     def change_factor(self, factors: Factors, name: str, values: NDArray[np.int64]) -> Factors:
         raise BadInput(
-            f"{self.name} is collected data: it cannot render a picture with another {name}, so it has no counterfactual pairs"
+            f"{self.name} is collected data: it cannot render a picture with another {name}, "
+            "so it has no counterfactual pairs"
         )

@@ -1,13 +1,15 @@
-"""How often the detector of transitions is wrong: `python -m toyvit.dynamics.calibration [curves a row]` prints its table.
+"""How often the detector of transitions is wrong: `python -m toyvit.dynamics.calibration [curves]`.
 
-Curves of known kind, each a pure function of the steps and a generator: smooth ones and noise, in which nothing is to be found,
-and planted S curves. The detector's threshold was chosen on the stream CHOOSE of seeds; the table is made from REPORT.
+Prints a table of so many curves a row. Curves are of known kind, each a pure function of the steps
+and a generator: smooth ones and noise, in which there is nothing to be found, and planted S curves.
+The detector's threshold was chosen on the stream CHOOSE of seeds; the table is made from REPORT.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -21,18 +23,20 @@ from tqdm import tqdm
 from toyvit.dynamics.transitions import detect, score_curve
 
 Array = NDArray[np.float64]
+Null = Callable[[Array, Generator], Array]
 
 LAST = 2000
+# Schedules of checkpoints; the last is like the lab's own.
 CLOCKS = (
     np.arange(0.0, LAST + 1, 20),
     np.arange(0.0, LAST + 1, 50),
     np.unique(np.geomspace(1, LAST, 100).round()),
-    np.union1d(
-        np.arange(0, LAST + 1, 20), np.geomspace(1, LAST, 80).round()
-    ),  # as the lab's own schedule
+    np.union1d(np.arange(0, LAST + 1, 20), np.geomspace(1, LAST, 80).round()),
 )
-CHOOSE, REPORT = 0, 1
-WIDTHS, NOISES = (1 / 16, 1 / 8, 1 / 4, 1 / 2), (0.01, 0.03, 0.1, 0.2)
+CHOOSE = 0
+REPORT = 1
+WIDTHS = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
+NOISES = (0.01, 0.03, 0.1, 0.2)
 
 
 def power_law(t: Array, rng: Generator) -> Array:
@@ -41,7 +45,7 @@ def power_law(t: Array, rng: Generator) -> Array:
 
 
 def exponential(t: Array, rng: Generator) -> Array:
-    """exp(-(t/tau)^k): tau 10 to 2,000 steps, k from 0.5 (stretched) to 2 (a learning rate that warms up)."""
+    """exp(-(t/tau)^k): tau 10 to 2,000 steps, k 0.5 (stretched) to 2 (a rate that warms up)."""
     return add_noise(np.exp(-((t / draw_between(rng, 10, LAST)) ** rng.uniform(0.5, 2))), rng)
 
 
@@ -52,12 +56,13 @@ def slow_s(t: Array, rng: Generator) -> Array:
 
 
 def two_speeds(t: Array, rng: Generator) -> Array:
-    """A fast and a slow exponential approach (tau 10 to 200 and 200 to 4,000 steps), both from the very start."""
-    share, fast, slow = (
-        rng.uniform(0.2, 0.8),
-        draw_between(rng, 10, 200),
-        draw_between(rng, 200, 2 * LAST),
-    )
+    """A fast and a slow exponential approach, both from the very start.
+
+    Tau 10 to 200 and 200 to 4,000 steps.
+    """
+    share = rng.uniform(0.2, 0.8)
+    fast = draw_between(rng, 10, 200)
+    slow = draw_between(rng, 200, 2 * LAST)
     return add_noise(share * np.exp(-t / fast) + (1 - share) * np.exp(-t / slow), rng)
 
 
@@ -67,8 +72,12 @@ def kinked(t: Array, rng: Generator) -> Array:
 
 
 def counted(t: Array, rng: Generator) -> Array:
-    """An accuracy on 512 images that rises from the start and saturates, as the counting recipe's does: binomial noise."""
-    low, high = rng.uniform(0.02, 0.2), rng.uniform(0.5, 1)
+    """An accuracy on 512 images that rises from the start and saturates: binomial noise.
+
+    As that of the recipe `counting` does.
+    """
+    low = rng.uniform(0.02, 0.2)
+    high = rng.uniform(0.5, 1)
     rise = -np.expm1(-((t / draw_between(rng, 50, 1000)) ** rng.uniform(0.6, 1.5)))
     return rng.binomial(512, low + (high - low) * rise) / 512
 
@@ -79,7 +88,7 @@ def stairs(t: Array, rng: Generator) -> Array:
     return np.repeat(draw_correlated(len(t) // hold + 1, rng.uniform(0, 0.9), rng), hold)[: len(t)]
 
 
-NULLS: tuple[Callable[[Array, Generator], Array], ...] = (
+NULLS: tuple[Null, ...] = (
     power_law,
     exponential,
     slow_s,
@@ -91,17 +100,23 @@ NULLS: tuple[Callable[[Array, Generator], Array], ...] = (
 
 
 def plant_transition(t: Array, rng: Generator, width: float, noise: float) -> tuple[Array, float]:
-    """A logistic rise or fall of height 1 and its 10 % point, on a drift of up to 0.25 from the start, with noise."""
+    """A logistic rise or fall of height 1 with noise, and the step of its 10 % point.
+
+    On a drift of up to 0.25 from the start.
+    """
     onset = draw_between(rng, 0.15 * t[-1], 0.75 * t[-1] / (1 + width))
     drift = rng.uniform(0, 0.25) * -np.expm1(-t / draw_between(rng, 10, 1000))
     rise = expit(np.log(81) * ((t - onset) / (width * onset) - 0.5))
-    return rng.choice((-1, 1)) * (
-        rise + drift + noise * draw_correlated(len(t), rng.uniform(0, 0.8), rng)
-    ), onset
+    sign = rng.choice((-1, 1))
+    correlation = rng.uniform(0, 0.8)
+    return sign * (rise + drift + noise * draw_correlated(len(t), correlation, rng)), onset
 
 
 def add_noise(curve: Array, rng: Generator) -> Array:
-    """The curve scaled to a range of 1, rising or falling, with noise of sd 0.001 to 0.1 and lag-1 correlation 0 to 0.9."""
+    """The curve scaled to a range of 1, rising or falling, with noise.
+
+    Of sd 0.001 to 0.1 and lag-1 correlation 0 to 0.9.
+    """
     noise = draw_between(rng, 1e-3, 0.1) * draw_correlated(len(curve), rng.uniform(0, 0.9), rng)
     return np.asarray(rng.choice((-1, 1)) * (curve / max(np.ptp(curve), 1e-9) + noise))
 
@@ -120,64 +135,68 @@ def draw_between(rng: Generator, low: float, high: float) -> float:
 
 def simulate_nulls(n: int, stream: int = CHOOSE) -> pd.DataFrame:
     """The detector's statistic on n curves of each null family, a column a family."""
-    return pd.DataFrame(
-        {
-            draw.__name__: [score_curve(*_null(draw, stream, seed)) for seed in range(n)]
-            for draw in tqdm(NULLS, disable=None)
-        }
-    )
+    columns = {}
+    for draw in tqdm(NULLS, disable=None):
+        columns[draw.__name__] = [score_curve(*_draw_null(draw, stream, seed)) for seed in range(n)]
+    return pd.DataFrame(columns)
 
 
 def calibrate(n: int, stream: int = REPORT) -> pd.DataFrame:
-    """Share of n curves a row in which a transition is found, with its 95 % interval (Clopper-Pearson).
+    """Share of n curves a row in which a transition is found, with its 95 % interval.
 
-    For nulls that is the false-positive rate (5 % at most is wanted). For planted curves it is the power, by relative width
-    and by the noise's sd as a share of the height; `onset_error` is the median of |onset - truth| / truth over those found.
+    The interval is Clopper and Pearson's. For nulls the share is the false-positive rate (5 % at
+    most is wanted). For planted curves it is the power, by relative width and by the noise's sd as
+    a share of the height; `onset_error` is the median of |onset - truth| / truth over those found.
     """
-    rows = [
-        _row(draw.__name__, None, None, [_found(draw, stream, seed) for seed in range(n)])
-        for draw in tqdm(NULLS, "nulls", disable=None)
-    ]
-    cells = [(width, noise) for width in WIDTHS for noise in NOISES]
-    for width, noise in tqdm(cells, "planted", disable=None):
-        rows.append(
-            _row("planted", width, noise, [_error(width, noise, stream, seed) for seed in range(n)])
-        )
+    rows = []
+    for draw in tqdm(NULLS, "nulls", disable=None):
+        errors = [_detect_null(draw, stream, seed) for seed in range(n)]
+        rows.append(_summarize_errors(draw.__name__, None, None, errors))
+    for width, noise in tqdm(list(product(WIDTHS, NOISES)), "planted", disable=None):
+        errors = [_measure_error(width, noise, stream, seed) for seed in range(n)]
+        rows.append(_summarize_errors("planted", width, noise, errors))
     return pd.DataFrame(rows)
 
 
-def _null(draw: Callable[[Array, Generator], Array], stream: int, seed: int) -> tuple[Array, Array]:
+def _draw_null(draw: Null, stream: int, seed: int) -> tuple[Array, Array]:
+    """Steps and values of a null curve."""
     clock = CLOCKS[seed % len(CLOCKS)]
     return clock, draw(clock, default_rng([stream, seed, NULLS.index(draw)]))
 
 
-def _found(draw: Callable[[Array, Generator], Array], stream: int, seed: int) -> float:
+def _detect_null(draw: Null, stream: int, seed: int) -> float:
     """0 where a transition is found in a null curve, else NaN."""
-    return 0.0 if detect(*_null(draw, stream, seed)) else np.nan
+    return 0.0 if detect(*_draw_null(draw, stream, seed)) else np.nan
 
 
-def _error(width: float, noise: float, stream: int, seed: int) -> float:
+def _measure_error(width: float, noise: float, stream: int, seed: int) -> float:
     """Relative error of the onset of a planted transition; NaN where none is found."""
     clock = CLOCKS[seed % len(CLOCKS)]
     rng = default_rng([stream, seed, len(NULLS), round(1000 * width), round(1000 * noise)])
     values, onset = plant_transition(clock, rng, width, noise)
-    found = detect(clock, values)
-    return abs(found.onset - onset) / onset if found else np.nan
+    transition = detect(clock, values)
+    return abs(transition.onset - onset) / onset if transition else np.nan
 
 
-def _row(
+def _summarize_errors(
     curve: str, width: float | None, noise: float | None, errors: list[float]
 ) -> dict[str, object]:
-    found = int(np.isfinite(errors).sum())
-    low, high = binomtest(found, len(errors)).proportion_ci()
-    error = np.nanmedian(errors) if width and found else np.nan
-    cell = {"curve": curve, "width": width, "noise": noise, "curves": len(errors)}
-    return {**cell, "found": found / len(errors), "low": low, "high": high, "onset_error": error}
+    """A row of the table; an error that is not finite is a transition that was not found."""
+    n_found = int(np.isfinite(errors).sum())
+    low, high = binomtest(n_found, len(errors)).proportion_ci()
+
+    return {
+        "curve": curve,
+        "width": width,
+        "noise": noise,
+        "curves": len(errors),
+        "found": n_found / len(errors),
+        "low": low,
+        "high": high,
+        "onset_error": np.nanmedian(errors) if width and n_found else np.nan,
+    }
 
 
 if __name__ == "__main__":
-    print(
-        calibrate(int(sys.argv[1]) if sys.argv[1:] else 150)
-        .round(3)
-        .to_string(index=False, na_rep="")
-    )
+    frame = calibrate(int(sys.argv[1]) if sys.argv[1:] else 150)
+    print(frame.round(3).to_string(index=False, na_rep=""))

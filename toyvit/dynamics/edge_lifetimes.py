@@ -1,4 +1,7 @@
-"""Edges over training: when each is born and dies, and how alike the circuits of two checkpoints or two seeds are."""
+"""Edges over training: when each is born and dies, and how alike two circuits are.
+
+Circuits of two checkpoints or of two seeds.
+"""
 
 from __future__ import annotations
 
@@ -9,73 +12,92 @@ from toyvit.errors import BadInput
 
 
 def pivot_edge_scores(frame: pd.DataFrame, change: str) -> pd.DataFrame:
-    """Scores (step by edge) of one counterfactual from a run's table; BadInput where `edges` was not measured."""
+    """Scores (step by edge) of one counterfactual from a run's table.
+
+    BadInput where `edges` was not measured.
+    """
     rows = frame[(frame["analysis"] == "edges") & (frame["quantity"] == "edge_score")]
     if not len(rows) or change not in set(rows["change"]):
-        known = (
-            sorted(rows["change"].unique())
-            if len(rows)
-            else "none: toyvit measure RUN --analyses edges"
-        )
-        raise BadInput(f"no scores of edges for the change {change!r}: measured are {known}")
-    scores = rows[rows["change"] == change].pivot_table(
-        index="step", columns="edge", values="value", sort=False
-    )
+        measured = "none: toyvit measure RUN --analyses edges"
+        if len(rows):
+            measured = str(sorted(rows["change"].unique()))
+        raise BadInput(f"no scores of edges for the change {change!r}: measured are {measured}")
+
+    of_change = rows[rows["change"] == change]
+    scores = of_change.pivot_table(index="step", columns="edge", values="value", sort=False)
     return scores.sort_index()
 
 
 def mark_alive(scores: pd.DataFrame, share: float = 0.1) -> pd.DataFrame:
-    """Which edges have, at each step, at least a share of the largest absolute score of the whole run (step by edge)."""
+    """Which edges have, at each step, at least a share of the run's largest score (step by edge).
+
+    Of the largest absolute score of the whole run.
+    """
     size = scores.abs()
     return size >= share * size.to_numpy().max()
 
 
 def date_edges(scores: pd.DataFrame, share: float = 0.1) -> pd.DataFrame:
-    """For each edge that is ever alive twice in a row: `birth`, the first such step, and `death`, NaN while it lives on.
+    """When each edge lives that is ever alive twice in a row: `birth` and `death`, by birth.
 
-    It dies at the first step after its last two alive in a row. Sorted by birth.
+    Born at the first of two steps alive in a row, dead at the first step after its last two; NaN
+    while it lives on.
     """
     living = mark_alive(scores, share).to_numpy()
     steady = living[:-1] & living[1:]
-    steps, rows = scores.index.to_numpy(), {}
+    steps = scores.index.to_numpy()
+    rows = {}
     for place, edge in enumerate(scores.columns):
         if steady[:, place].any():
             first, last = np.flatnonzero(steady[:, place])[[0, -1]]
             gone = last + 2
             rows[edge] = (steps[first], steps[gone] if gone < len(steps) else np.nan)
-    found = pd.DataFrame.from_dict(rows, orient="index", columns=["birth", "death"])
-    return found.rename_axis("edge").sort_values("birth", kind="stable")
+
+    dates = pd.DataFrame.from_dict(rows, orient="index", columns=["birth", "death"])
+    return dates.rename_axis("edge").sort_values("birth", kind="stable")
 
 
-def jaccard(one: pd.Series, other: pd.Series, n_edges: int) -> float:
-    """Shared / all of the n strongest edges of two sets of scores: 1 for the same, about n / (2N - n) at random."""
-    first, second = (set(scores.abs().nlargest(n_edges).index) for scores in (one, other))
-    return len(first & second) / len(first | second)
+def jaccard(first: pd.Series, second: pd.Series, n_edges: int) -> float:
+    """Shared / all of the n strongest edges of two sets of scores.
+
+    1 for the same, about n / (2N - n) at random.
+
+    >>> jaccard(pd.Series({"a": 3, "b": -2, "c": 1}), pd.Series({"a": 1, "b": 0, "c": 2}), 2)
+    0.3333333333333333
+    """
+    strongest = set(first.abs().nlargest(n_edges).index)
+    others = set(second.abs().nlargest(n_edges).index)
+    return len(strongest & others) / len(strongest | others)
+
+
+def _compare_scores(first: pd.Series, second: pd.Series, n_edges: int) -> tuple[float, float]:
+    """`jaccard` of the strongest edges, and Spearman's rank correlation of all sizes."""
+    rank = first.abs().corr(second.abs(), method="spearman")
+    return jaccard(first, second, n_edges), rank
 
 
 def compare_steps(scores: pd.DataFrame, n_edges: int) -> pd.DataFrame:
-    """Between each checkpoint and the one before: `jaccard` of the n strongest edges; `rank`, Spearman's of all sizes."""
+    """Between each checkpoint and the one before: `jaccard` of the n strongest edges, and `rank`.
+
+    `rank` is Spearman's, of all sizes.
+    """
     rows = [scores.iloc[place] for place in range(len(scores))]
-    found = {
-        step: (jaccard(before, now, n_edges), before.abs().corr(now.abs(), method="spearman"))
-        for step, before, now in zip(scores.index[1:], rows, rows[1:], strict=False)
-    }
-    return pd.DataFrame.from_dict(found, orient="index", columns=["jaccard", "rank"]).rename_axis(
-        "step"
-    )
+    neighbours = zip(scores.index[1:], rows, rows[1:], strict=False)
+    likeness = {step: _compare_scores(before, now, n_edges) for step, before, now in neighbours}
+    frame = pd.DataFrame.from_dict(likeness, orient="index", columns=["jaccard", "rank"])
+    return frame.rename_axis("step")
 
 
 def compare_runs(scores: list[pd.DataFrame], n_edges: int) -> pd.DataFrame:
-    """Between runs, at their last checkpoints: mean, least and most over pairs of runs of `jaccard` and `rank`."""
-    last = [one.iloc[-1] for one in scores]
-    pairs = [(one, other) for place, one in enumerate(last) for other in last[:place]]
-    if not pairs:
+    """Between runs, at their last checkpoints: mean, least and most over pairs of runs.
+
+    Of `jaccard` and `rank`, see `compare_steps`.
+    """
+    if len(scores) < 2:
         raise BadInput("two runs or more are needed to compare circuits between seeds")
-    found = pd.DataFrame(
-        [
-            (jaccard(one, other, n_edges), one.abs().corr(other.abs(), method="spearman"))
-            for one, other in pairs
-        ],
-        columns=["jaccard", "rank"],
-    )
-    return found.agg(["mean", "min", "max"])
+    ends = [run.iloc[-1] for run in scores]
+    likeness = []
+    for place, end in enumerate(ends):
+        likeness += [_compare_scores(end, other, n_edges) for other in ends[:place]]
+    frame = pd.DataFrame(likeness, columns=["jaccard", "rank"])
+    return frame.agg(["mean", "min", "max"])

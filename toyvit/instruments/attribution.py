@@ -1,4 +1,8 @@
-"""Direct logit attribution: the logits as a sum over what wrote them, exact, with the final norm's scale held."""
+"""Direct logit attribution: the logits as a sum over what wrote them, exactly.
+
+The final norm's scale is held at what it is. Shapes: a place is what is answered for, one an image,
+or one a patch where the model answers for every patch.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +13,47 @@ from jaxtyping import Float
 from torch import Tensor
 
 from toyvit.model import ViT
-from toyvit.model.options import READOUTS, LayerNorm, RMSNorm
+from toyvit.model.normalization import LayerNorm, RMSNorm
+from toyvit.model.options import READOUTS
 
 # Sites whose values the decomposition reads; `attribute_neurons` also reads `blocks.*.mlp.post`.
 SITES = (
     "embed",
-    *(
-        f"blocks.*.{name}"
-        for name in ("attn.pattern", "attn.v", "attn_out", "resid_pre", "resid_post")
-    ),
+    "blocks.*.attn.pattern",
+    "blocks.*.attn.v",
+    "blocks.*.attn_out",
+    "blocks.*.resid_pre",
+    "blocks.*.resid_post",
 )
 
 
 def readout_weights(model: ViT) -> Float[Tensor, "place token"]:
-    """How the read-out weighs tokens: one place for an answer an image, a place a patch for an answer a patch."""
-    tokens = torch.eye(model.config.n_tokens)[None]
-    return READOUTS[model.config.readout](tokens, model.config.n_prefix).reshape(
-        -1, model.config.n_tokens
-    )
+    """How the read-out weighs tokens, rows that sum to 1.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(4, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> readout_weights(ViT(config))  # CLS and two patches
+    tensor([[1., 0., 0.]])
+    """
+    n_tokens = model.config.n_tokens
+    tokens = torch.eye(n_tokens)[None]
+    return READOUTS[model.config.readout](tokens, model.config.n_prefix).reshape(-1, n_tokens)
 
 
 def logit_directions(model: ViT) -> tuple[Float[Tensor, "model label"], Float[Tensor, " label"]]:
-    """What a unit of the residual stream, over the final norm's scale, adds to each logit; and what is added in any case.
+    """What a unit of the stream, over the final norm's scale, adds to each logit; and a constant.
 
-    The norm's gain is folded in, and with LayerNorm its centring: x less its mean, times u, is x times (u less its mean).
+    The norm's gain is folded in, and with LayerNorm its centring: x less its mean, times u, is x
+    times (u less its mean). The constant is what is added in any case.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> directions, constant = logit_directions(ViT(config))
+    >>> directions.shape, constant
+    (torch.Size([64, 3]), tensor([0., 0., 0.]))
     """
-    norm, unembed = model.ln_final, model.head.weight.detach().T
+    norm = model.ln_final
+    unembed = model.head.weight.detach().T
     bias = torch.zeros(unembed.shape[1]) if model.head.bias is None else model.head.bias.detach()
     if isinstance(norm, LayerNorm):
         bias = bias + norm.bias.detach() @ unembed
@@ -45,7 +64,15 @@ def logit_directions(model: ViT) -> tuple[Float[Tensor, "model label"], Float[Te
 
 
 def scale_readout(model: ViT, trace: Mapping[str, Tensor]) -> Float[Tensor, "image place token"]:
-    """The read-out's weight of each token over the final norm's scale there."""
+    """The read-out's weight of each token over the final norm's scale there.
+
+    `trace` has the last layer's `resid_post`.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> scale_readout(ViT(config), {"blocks.1.resid_post": torch.ones(6, 5, 64)}).shape
+    torch.Size([6, 1, 5])
+    """
     last = trace[f"blocks.{model.config.n_layers - 1}.resid_post"]
     if not isinstance(model.ln_final, LayerNorm):
         return readout_weights(model).expand(len(last), -1, -1)
@@ -55,54 +82,97 @@ def scale_readout(model: ViT, trace: Mapping[str, Tensor]) -> Float[Tensor, "ima
 def attribute_components(
     model: ViT, trace: Mapping[str, Tensor]
 ) -> dict[str, Float[Tensor, "image place label"]]:
-    """Each logit as a sum: `embed`, `positions`, `prefix` (CLS and registers), `a0.h0` ..., `m0` ..., `biases`.
+    """Each logit as a sum over what wrote to the residual stream, in logits.
 
-    A trace has the values at `SITES`. The sum over components is the model's logits (to rounding). `biases` are all that no
-    component decides: of the output projections, the MLPs, the final norm and the head.
+    Components are `embed`, `positions`, `prefix` (CLS and registers), heads `a0.h0`, MLPs `m0`, and
+    `biases`: all that no component decides, of the output projections, the MLPs, the final norm and
+    the head. They sum to the model's logits, to rounding. `trace` has the values at `SITES`.
+
+    >>> from toyvit.config import ModelConfig
+    >>> from toyvit.model.forward import trace
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> model = ViT(config)
+    >>> images = torch.ones(6, 1, 8, 8)
+    >>> parts = attribute_components(model, trace(model, images, SITES))
+    >>> list(parts)
+    ['embed', 'positions', 'prefix', 'a0.h0', 'a1.h0', 'biases']
+    >>> torch.allclose(sum(parts.values())[:, 0], model(images), atol=1e-5)
+    True
     """
-    (unembed, constant), seen = logit_directions(model), scale_readout(model, trace)
-    config, n = model.config, model.config.n_prefix
+    unembed, constant = logit_directions(model)
+    readout = scale_readout(model, trace)
+    config = model.config
+    n_images = len(readout)
 
-    def direct(written: Tensor) -> Tensor:
+    def attribute(written: Tensor) -> Tensor:
         """From (image token model), or (token model) where all images have the same."""
-        return torch.einsum("ipt,itm,ml->ipl", seen, written.expand(len(seen), -1, -1), unembed)
+        written = written.expand(n_images, -1, -1)
+        return torch.einsum("ipt,itm,ml->ipl", readout, written, unembed)
 
-    empty = torch.zeros(config.n_tokens, config.d_model)
-    found = {"embed": direct(torch.cat([empty[:n].expand(len(seen), -1, -1), trace["embed"]], 1))}
-    if model.positions is not None:
-        found["positions"] = direct(torch.cat([empty[:n], model.positions.detach()]))
-    if n:
-        found["prefix"] = direct(torch.cat([model.prefix.detach(), empty[n:]]))
-    biases = constant.expand(len(seen), len(readout_weights(model)), -1)
-    for layer, block in enumerate(model.blocks):
-        for head, contribution in enumerate(
-            attribute_sources(model, trace, layer).sum(3).unbind(1)
-        ):
-            found[f"a{layer}.h{head}"] = contribution
-        here = {
-            name: trace[f"blocks.{layer}.{name}"]
-            for name in ("resid_pre", "attn_out", "resid_post")
-        }
-        added = torch.zeros(config.d_model)
-        if config.attention_bias:
-            added = added + block.attn.out.bias.detach()  # type: ignore[union-attr, operator]
+    parts = {name: attribute(x) for name, x in _embedded_parts(model, trace["embed"]).items()}
+    biases = constant.expand(n_images, len(readout_weights(model)), -1)
+    for layer in range(config.n_layers):
+        heads = attribute_sources(model, trace, layer).sum(3).unbind(1)
+        parts |= {f"a{layer}.h{head}": part for head, part in enumerate(heads)}
+        added = _added_biases(model, layer)
         if config.d_mlp:
-            shift = block.mlp.down.bias.detach() if config.bias else 0  # type: ignore[union-attr, operator]
-            found[f"m{layer}"] = direct(
-                here["resid_post"] - here["resid_pre"] - here["attn_out"] - shift
-            )
-            added = added + shift
-        biases = biases + direct(added.expand(config.n_tokens, -1))
-    return found | {"biases": biases}
+            parts[f"m{layer}"] = attribute(_written_by_mlp(model, trace, layer))
+        biases = biases + attribute(added.expand(config.n_tokens, -1))
+    return parts | {"biases": biases}
+
+
+def _embedded_parts(model: ViT, embed: Tensor) -> dict[str, Tensor]:
+    """What enters the first block: (image token model), or (token model) if the same for all."""
+    n_prefix = model.config.n_prefix
+    empty = torch.zeros(model.config.n_tokens, model.config.d_model)
+    before = empty[:n_prefix]
+    parts = {"embed": torch.cat([before.expand(len(embed), -1, -1), embed], 1)}
+    if model.positions is not None:
+        parts["positions"] = torch.cat([before, model.positions.detach()])
+    if n_prefix:
+        parts["prefix"] = torch.cat([model.prefix.detach(), empty[n_prefix:]])
+    return parts
+
+
+def _written_by_mlp(model: ViT, trace: Mapping[str, Tensor], layer: int) -> Tensor:
+    """What a layer's MLP adds to the stream, its bias left out: (image token model)."""
+    before, attended, after = (
+        trace[f"blocks.{layer}.{name}"] for name in ("resid_pre", "attn_out", "resid_post")
+    )
+    bias = model.layers[layer].mlp.down.bias.detach() if model.config.bias else 0
+    return after - before - attended - bias
+
+
+def _added_biases(model: ViT, layer: int) -> Float[Tensor, " model"]:
+    """What a layer adds to every token whatever it reads."""
+    block = model.layers[layer]
+    added = torch.zeros(model.config.d_model)
+    if model.config.attention_bias:
+        added = added + block.attn.out.bias.detach()
+    if model.config.d_mlp and model.config.bias:
+        added = added + block.mlp.down.bias.detach()
+    return added
 
 
 def attribute_sources(
     model: ViT, trace: Mapping[str, Tensor], layer: int
 ) -> Float[Tensor, "image head place key label"]:
-    """What each head of a layer adds to each logit from each token that it reads (Gandelsman 2024, section 4)."""
-    unembed, seen = logit_directions(model)[0], scale_readout(model, trace)
-    output = model.blocks[layer].attn.head_weights()[3].detach() @ unembed  # type: ignore[union-attr, operator]
-    attended = torch.einsum("ipq,ihqk->ihpk", seen, trace[f"blocks.{layer}.attn.pattern"])
+    """What each head of a layer adds to each logit from each token that it reads, in logits.
+
+    `trace` has the values at `SITES`. Source: Gandelsman 2024, section 4.
+
+    >>> from toyvit.config import ModelConfig
+    >>> from toyvit.model.forward import trace
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> model = ViT(config)
+    >>> cache = trace(model, torch.ones(6, 1, 8, 8), SITES)
+    >>> attribute_sources(model, cache, layer=1).shape
+    torch.Size([6, 1, 1, 5, 3])
+    """
+    unembed, _ = logit_directions(model)
+    readout = scale_readout(model, trace)
+    output = model.layers[layer].attn.head_weights().o.detach() @ unembed
+    attended = torch.einsum("ipq,ihqk->ihpk", readout, trace[f"blocks.{layer}.attn.pattern"])
     values = torch.einsum("ikhf,hfl->ihkl", trace[f"blocks.{layer}.attn.v"], output)
     return attended[..., None] * values[:, :, None]
 
@@ -110,16 +180,24 @@ def attribute_sources(
 def attribute_neurons(
     model: ViT, trace: Mapping[str, Tensor], layer: int
 ) -> Float[Tensor, "image place neuron label"]:
-    """What each MLP neuron of a layer adds to each logit."""
-    unembed, seen = logit_directions(model)[0], scale_readout(model, trace)
-    output = model.blocks[layer].mlp.down.weight.detach().T @ unembed  # type: ignore[union-attr, operator]
-    return torch.einsum("ipt,itn->ipn", seen, trace[f"blocks.{layer}.mlp.post"])[..., None] * output
+    """What each MLP neuron of a layer adds to each logit, in logits.
+
+    `trace` has the layer's `mlp.post` and the last layer's `resid_post`. The sum over neurons is
+    the MLP's part in `attribute_components`.
+    """
+    unembed, _ = logit_directions(model)
+    readout = scale_readout(model, trace)
+    output = model.layers[layer].mlp.down.weight.detach().T @ unembed
+    activations = torch.einsum("ipt,itn->ipn", readout, trace[f"blocks.{layer}.mlp.post"])
+    return activations[..., None] * output
 
 
 def attribute_patches(
     model: ViT, trace: Mapping[str, Tensor]
 ) -> Float[Tensor, "image place key label"]:
-    """The spatial decomposition of the answer: what all heads together add to each logit from each token that they read."""
-    return torch.stack(
-        [attribute_sources(model, trace, layer).sum(1) for layer in range(model.config.n_layers)]
-    ).sum(0)
+    """What all heads together add to each logit from each token that they read, in logits.
+
+    The spatial decomposition of the answer. `trace` has the values at `SITES`.
+    """
+    layers = range(model.config.n_layers)
+    return torch.stack([attribute_sources(model, trace, layer).sum(1) for layer in layers]).sum(0)

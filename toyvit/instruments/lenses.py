@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.taps import untouched
+from toyvit.stats import kl_divergence
 
 RESIDUALS = ("blocks.*.resid_pre", "blocks.*.resid_post")
 Residuals = Float[Tensor, "layer image token model"]
@@ -24,58 +24,93 @@ Logits = Float[Tensor, "layer image token label"]
 
 
 def stack_residuals(model: ViT, trace: Mapping[str, Tensor]) -> Residuals:
-    """The residual stream entering each block and, last, leaving the last one."""
+    """The residual stream entering each block and, last, leaving the last one.
+
+    `trace` has the values at `RESIDUALS`; the result has one layer more than the model.
+
+    >>> from toyvit.config import ModelConfig
+    >>> from toyvit.model.forward import trace
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> model = ViT(config)
+    >>> stack_residuals(model, trace(model, torch.ones(6, 1, 8, 8), RESIDUALS)).shape
+    torch.Size([3, 6, 5, 64])
+    """
     n = model.config.n_layers
-    return torch.stack(
-        [trace[f"blocks.{layer}.resid_pre"] for layer in range(n)]
-        + [trace[f"blocks.{n - 1}.resid_post"]]
-    )
+    entering = [trace[f"blocks.{layer}.resid_pre"] for layer in range(n)]
+    return torch.stack([*entering, trace[f"blocks.{n - 1}.resid_post"]])
 
 
 def apply_logit_lens(model: ViT, stream: Residuals) -> Logits:
-    """The final norm and the head at every layer and token (nostalgebraist 2020).
+    """The final norm and the head at every layer and token, logits (nostalgebraist 2020).
 
-    The last layer, at the token that is read out, is the model's answer exactly; under the mean read-out its mean over patches.
+    The last layer, at the token that is read out, is the model's answer exactly; under the mean
+    read-out the answer is its mean over patches.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> apply_logit_lens(ViT(config), torch.ones(3, 6, 5, 64)).shape
+    torch.Size([3, 6, 5, 3])
     """
     with torch.no_grad():
-        return model.head(model.ln_final(stream, untouched))
+        return _unembed(model, stream)
+
+
+def _unembed(model: ViT, stream: Residuals) -> Logits:
+    return model.head(model.ln_final(stream, untouched))
+
+
+def _translate(
+    stream: Residuals,
+    matrix: Float[Tensor, "translated model to_model"],
+    offset: Float[Tensor, "translated model"],
+) -> Float[Tensor, "translated image token model"]:
+    """h + h A + b at every layer but the last, which is left out."""
+    moves = torch.einsum("litm,lmn->litn", stream[:-1], matrix)
+    return stream[:-1] + moves + offset[:, None, None]
 
 
 @dataclass(frozen=True)
 class TunedLens:
-    """A translator a layer, h + h A + b before the final norm and head (Belrose 2023, section 3.1); the last layer has none."""
+    """A translator a layer, h + h A + b before the final norm and the head; the last has none.
 
-    matrix: Float[Tensor, "layer model model2"]
+    `step` is the checkpoint that it was fitted on. Source: Belrose 2023, section 3.1.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> lens = TunedLens(torch.zeros(2, 64, 64), torch.zeros(2, 64), step=0)
+    >>> lens(ViT(config), torch.ones(3, 6, 5, 64)).shape
+    torch.Size([3, 6, 5, 3])
+    """
+
+    matrix: Float[Tensor, "layer model to_model"]
     offset: Float[Tensor, "layer model"]
-    step: int  # the checkpoint it was fitted on
+    step: int
 
     def __call__(self, model: ViT, stream: Residuals) -> Logits:
-        moved = (
-            stream[:-1]
-            + torch.einsum("litm,lmn->litn", stream[:-1], self.matrix)
-            + self.offset[:, None, None]
-        )
-        return apply_logit_lens(model, torch.cat([moved, stream[-1:]]))
+        """Logits at every layer and token."""
+        translated = _translate(stream, self.matrix, self.offset)
+        return apply_logit_lens(model, torch.cat([translated, stream[-1:]]))
 
     def save(self, path: Path) -> None:
+        """Write it as safetensors, which `load_lens` reads."""
         save_file({"matrix": self.matrix, "offset": self.offset}, path, {"step": str(self.step)})
 
 
 def load_lens(path: Path, model: ViT) -> TunedLens:
-    """A saved lens; BadInput where it is not one, or of another model."""
+    """A saved lens; BadInput where the file holds none, or one of another model."""
     try:
-        from safetensors import safe_open
-
-        parts = load_file(path)
+        tensors = load_file(path)
         with safe_open(path, "pt") as file:
             step = int(file.metadata()["step"])
-        lens = TunedLens(parts["matrix"], parts["offset"], step)
+        lens = TunedLens(tensors["matrix"], tensors["offset"], step)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path} holds no tuned lens: {error}") from error
+
     shape = (model.config.n_layers, model.config.d_model, model.config.d_model)
     if tuple(lens.matrix.shape) != shape:
         raise BadInput(
-            f"{path} is a lens of (layers, width, width) {tuple(lens.matrix.shape)}, this model is {shape}"
+            f"{path} is a lens of (layers, width, width) {tuple(lens.matrix.shape)},"
+            f" this model is {shape}"
         )
     return lens
 
@@ -83,64 +118,75 @@ def load_lens(path: Path, model: ViT) -> TunedLens:
 def fit_lens(
     model: ViT, stream: Residuals, step: int = 0, n_steps: int = 300, learning_rate: float = 2e-3
 ) -> TunedLens:
-    """The tuned lens of least KL(final, lens) over all tokens of these pictures, nats; the final answer is each token's own.
+    """The tuned lens of least KL(final, lens) over all tokens of these pictures, nats.
 
-    Starts at the logit lens and keeps the best iterate of each layer, so that on these pictures no layer is worse than
-    the logit lens. Full-batch Adam: the same twice.
+    The final answer is each token's own. Starts at the logit lens and returns the best iterate of
+    each layer, so that on these pictures no layer is worse than the logit lens. Full-batch Adam:
+    the same twice.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> fit_lens(ViT(config), torch.ones(3, 6, 5, 64), n_steps=2).matrix.shape
+    torch.Size([2, 64, 64])
     """
-    n_layers, d = model.config.n_layers, model.config.d_model
+    n_layers = model.config.n_layers
+    d = model.config.d_model
     final = apply_logit_lens(model, stream[-1:]).log_softmax(-1)
     matrix = torch.zeros(n_layers, d, d, requires_grad=True)
     offset = torch.zeros(n_layers, d, requires_grad=True)
     optimizer = torch.optim.Adam([matrix, offset], learning_rate)
-    best = torch.full((n_layers,), math.inf)
-    kept = [matrix.detach().clone(), offset.detach().clone()]
+    least = torch.full((n_layers,), math.inf)
+    best = TunedLens(matrix.detach().clone(), offset.detach().clone(), step)
+
     for _ in range(n_steps + 1):
-        moved = (
-            stream[:-1]
-            + torch.einsum("litm,lmn->litn", stream[:-1], matrix)
-            + offset[:, None, None]
-        )
-        said = model.head(model.ln_final(moved, untouched)).log_softmax(-1)
-        distance = (
-            F.kl_div(said, final.expand_as(said), log_target=True, reduction="none")
-            .sum(-1)
-            .mean((1, 2))
-        )
-        better = distance.detach() < best
-        best = torch.where(better, distance.detach(), best)
-        for saved, now in zip(kept, (matrix, offset), strict=True):
-            saved[better] = now.detach()[better]
-        gradients = torch.autograd.grad(distance.sum(), [matrix, offset])
-        matrix.grad, offset.grad = gradients
+        answer = _unembed(model, _translate(stream, matrix, offset)).log_softmax(-1)
+        distance = kl_divergence(answer, final).mean((1, 2))
+        better = distance.detach() < least
+        least = torch.where(better, distance.detach(), least)
+        best.matrix[better] = matrix.detach()[better]
+        best.offset[better] = offset.detach()[better]
+
+        matrix.grad, offset.grad = torch.autograd.grad(distance.sum(), [matrix, offset])
         optimizer.step()
-    return TunedLens(kept[0], kept[1], step)
+    return best
 
 
-def kl_to_final(logits: Logits) -> Float[Tensor, "layer image token"]:
-    """KL(final, lens) of every token's own final answer, nats: 0 at the last layer."""
-    final = logits[-1:].log_softmax(-1)
-    said = logits.log_softmax(-1)
-    return F.kl_div(said, final.expand_as(said), log_target=True, reduction="none").sum(-1)
+def kl_to_final(logits: Float[Tensor, "layer *place label"]) -> Float[Tensor, layer * place]:
+    """KL(final, lens) of every place's own final answer, nats: 0 at the last layer.
+
+    >>> kl_to_final(torch.zeros(3, 6, 5, 4)).abs().max()
+    tensor(0.)
+    """
+    return kl_divergence(logits.log_softmax(-1), logits[-1:].log_softmax(-1))
 
 
 def find_decision_layer(answers: Int[Tensor, "layer image"]) -> Int[Tensor, " image"]:
-    """The layer from which on the lens gives the last layer's answer, 0 (the embedding) to L (only the last)."""
+    """The layer from which on the lens gives the last layer's answer.
+
+    0 is the embedding, L, the number of layers, that only the last one gives it.
+
+    >>> find_decision_layer(torch.tensor([[3, 1, 2], [3, 2, 1], [3, 2, 2]]))
+    tensor([0, 1, 2])
+    """
     agrees = (answers == answers[-1]).flip(0).cumprod(0)
     return len(answers) - agrees.sum(0)
 
 
 def intersection_over_union(
-    said: Int[Tensor, "image patch"], shown: Int[Tensor, "image patch"], n_labels: int
-) -> Tensor:
-    """Mean over labels of (patches that are and are called so) / (patches that are or are called so), 0 to 1.
+    answer: Int[Tensor, "image patch"], truth: Int[Tensor, "image patch"], n_labels: int
+) -> Float[Tensor, ""]:
+    """Mean over labels of (patches that are and are called so) / (that are or are called so).
 
-    Labels that are neither shown nor said anywhere are left out.
+    0 to 1; labels that are neither there nor given anywhere are left out. For n labels in random
+    places, equally often, 1 / (2 n - 1).
+
+    >>> answer = torch.tensor([[0, 0, 1, 1]])
+    >>> intersection_over_union(answer, torch.tensor([[0, 1, 1, 1]]), 2).round(decimals=3)
+    tensor(0.5830, dtype=torch.float64)
     """
-    both = torch.stack(
-        [((said == label) & (shown == label)).sum() for label in range(n_labels)]
-    ).double()
-    either = torch.stack(
-        [((said == label) | (shown == label)).sum() for label in range(n_labels)]
-    ).double()
+    labels = torch.arange(n_labels)[:, None, None]
+    called = answer == labels
+    shown = truth == labels
+    both = (called & shown).sum((1, 2)).double()
+    either = (called | shown).sum((1, 2)).double()
     return (both / either)[either > 0].mean()

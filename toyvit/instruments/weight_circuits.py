@@ -1,73 +1,115 @@
-"""Circuits read off the weights: what each head compares (QK) and what it moves (OV), their directions and their parts.
+"""Circuits read off the weights: what each head compares (QK) and what it writes (OV).
 
-Row vectors: a query x and a key y score (x W_QK) y^T / sqrt(h), and a token y that is attended to adds y W_OV. A norm's gain
-(and LayerNorm's subtraction of the mean) is folded into what reads; its scale, one positive number a token, is left out.
-Shapes: H heads, d width, h = d / H.
+Row vectors: a query x and a key y score (x W_QK) y^T / sqrt(h), and a token y that is attended to
+adds y W_OV. A norm's gain (and LayerNorm's subtraction of the mean) is folded into what reads; its
+scale, one positive number a token, is left out. Shapes: H heads, d width, h = d / H.
 """
 
 from __future__ import annotations
 
+from itertools import product
 from typing import NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Complex, Float
-from torch import Tensor, nn
+from jaxtyping import Bool, Complex, Float
+from torch import Tensor
 
 from toyvit.errors import BadInput
 from toyvit.model import ViT
+from toyvit.model.normalization import LayerNorm, Norm
+from toyvit.model.shapes import Images, Residual
 from toyvit.model.taps import recording
+from toyvit.model.vit import HeadWeights
 
-Heads = tuple[Tensor, Tensor, Tensor, Tensor]
 Square = Float[Tensor, "head model to_model"]
+Scores = Float[Tensor, "image head query key"]
 
 
-def fold_norm(
-    norm: nn.Module, kind: str, x: Float[Tensor, "*axes model"]
-) -> Float[Tensor, "*axes model"]:
-    """The linear part of a norm: minus the mean over the width (LayerNorm), times the gain; x itself without a norm."""
-    if kind == "none":
-        return x
-    return (x - x.mean(-1, keepdim=True) if kind == "layer" else x) * norm.gain  # type: ignore[operator]
+def fold_norm(norm: Norm, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes model"]:
+    """The linear part of a norm: less the mean over the width (LayerNorm), times the gain.
+
+    Without a norm x itself.
+
+    >>> fold_norm(LayerNorm(2, 1e-5), torch.tensor([1.0, 3.0])).tolist()
+    [-1.0, 1.0]
+    """
+    return norm.fold(x)
 
 
-def fold_head_weights(model: ViT, layer: int) -> Heads:
-    """W_Q, W_K, W_V (each H, d, h) of a layer with the norm before them folded in, and W_O (H, h, d)."""
+def fold_head_weights(model: ViT, layer: int) -> HeadWeights:
+    """W_Q, W_K, W_V (each H, d, h) with the norm before them folded in, and W_O (H, h, d).
+
+    Detached. BadInput for a layer that the model does not have.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(n_heads=4, image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> fold_head_weights(ViT(config), layer=1).o.shape
+    torch.Size([4, 16, 64])
+    """
     if not 0 <= layer < model.config.n_layers:
         raise BadInput(f"no layer {layer}: this model has layers 0 to {model.config.n_layers - 1}")
-    block = model.blocks[layer]
-    before = fold_norm(block.ln1, model.config.norm, torch.eye(model.config.d_model)).detach()  # type: ignore[arg-type]
-    w_q, w_k, w_v, w_o = (part.detach() for part in block.attn.head_weights())  # type: ignore[union-attr, operator]
-    return before @ w_q, before @ w_k, before @ w_v, w_o
+
+    block = model.layers[layer]
+    before = fold_norm(block.ln1, torch.eye(model.config.d_model)).detach()
+    q, k, v, o = (weight.detach() for weight in block.attn.head_weights())
+    return HeadWeights(before @ q, before @ k, before @ v, o)
 
 
 def fold_unembedding(model: ViT) -> Float[Tensor, "model label"]:
-    """The head's matrix with the final norm folded in."""
-    before = fold_norm(model.ln_final, model.config.norm, torch.eye(model.config.d_model))
+    """The head's matrix with the final norm folded in, detached.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> fold_unembedding(ViT(config)).shape
+    torch.Size([64, 3])
+    """
+    before = fold_norm(model.ln_final, torch.eye(model.config.d_model))
     return (before @ model.head.weight.T).detach()
 
 
 def qk_circuit(model: ViT, layer: int) -> Square:
-    """W_Q W_K^T of each head, d x d, of rank h at most: what a query looks for, in the stream's coordinates."""
-    w_q, w_k, _, _ = fold_head_weights(model, layer)
-    return w_q @ w_k.transpose(1, 2)
+    """W_Q W_K^T of each head, of rank h at most: what a query looks for, in the stream.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(n_heads=4, image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> qk_circuit(ViT(config), layer=0).shape
+    torch.Size([4, 64, 64])
+    """
+    weights = fold_head_weights(model, layer)
+    return weights.q @ weights.k.transpose(1, 2)
 
 
 def ov_circuit(model: ViT, layer: int) -> Square:
-    """W_V W_O of each head, d x d, of rank h at most: what a token adds to one that attends to it."""
-    _, _, w_v, w_o = fold_head_weights(model, layer)
-    return w_v @ w_o
+    """W_V W_O of each head, of rank h at most: what a token adds to one that attends to it.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(n_heads=4, image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> ov_circuit(ViT(config), layer=0).shape
+    torch.Size([4, 64, 64])
+    """
+    weights = fold_head_weights(model, layer)
+    return weights.v @ weights.o
 
 
 def product_eigenvalues(
     left: Float[Tensor, "*heads model feature"], right: Float[Tensor, "*heads feature to_model"]
 ) -> Complex[Tensor, "*heads feature"]:
-    """Eigenvalues of left @ right that can be other than 0: those of right @ left, h x h. For OV: `eigenvalues(w_v, w_o)`."""
+    """Eigenvalues of left @ right that can be other than 0, in double precision.
+
+    They are those of right @ left, h x h. For OV: `product_eigenvalues(weights.v, weights.o)`.
+
+    >>> product_eigenvalues(torch.ones(4, 1), torch.ones(1, 4))
+    tensor([4.+0.j], dtype=torch.complex128)
+    """
     return torch.linalg.eigvals(right.double() @ left.double())
 
 
 class SingularDirections(NamedTuple):
-    """W = sum over i of size_i u_i^T v_i: unit rows `read` (u) and `written` (v, or for QK the key's), largest first."""
+    """W = sum over i of size_i read_i^T written_i, the largest size first.
+
+    Rows of `read` and `written` have length 1; for QK `written` is the key's direction.
+    """
 
     read: Float[Tensor, "*heads feature model"]
     size: Float[Tensor, "*heads feature"]
@@ -77,38 +119,47 @@ class SingularDirections(NamedTuple):
 def find_singular_directions(
     left: Float[Tensor, "*heads model feature"], right: Float[Tensor, "*heads feature to_model"]
 ) -> SingularDirections:
-    """Singular directions of left @ right through two thin QR decompositions and an h x h one, never forming d x d."""
-    (q_left, r_left), (q_right, r_right) = (
-        torch.linalg.qr(left.double()),
-        torch.linalg.qr(right.mT.double()),
-    )
+    """Singular directions of left @ right.
+
+    Through two thin QR decompositions and an h x h one of singular values, never forming d x d.
+
+    >>> directions = find_singular_directions(torch.eye(4)[:, :1], 3 * torch.eye(4)[:1])
+    >>> directions.size, directions.read.shape
+    (tensor([3.]), torch.Size([1, 4]))
+    """
+    q_left, r_left = torch.linalg.qr(left.double())
+    q_right, r_right = torch.linalg.qr(right.mT.double())
     u, size, v = torch.linalg.svd(r_left @ r_right.mT)
     return SingularDirections((q_left @ u).mT.float(), size.float(), (v @ q_right.mT).float())
 
 
 def project_to_pixels(
-    model: ViT, along: Float[Tensor, "*axes model"]
+    model: ViT, directions: Float[Tensor, "*axes model"]
 ) -> Float[Tensor, "*axes channel height width"]:
     """Pictures of stream directions through the patch embedding: pixel p holds direction . W_E[p].
 
-    The sum over pixels of picture times patch is how far the patch's embedding goes along the direction. Exact for the first
-    layer; for later ones the path from the picture that passes no other head.
+    The sum over pixels of picture times patch is how far the patch's embedding goes along the
+    direction. Exact for the first layer; for later ones the path from the picture that passes no
+    other head.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> project_to_pixels(ViT(config), torch.ones(7, 64)).shape
+    torch.Size([7, 1, 4, 4])
     """
     size = model.config.stated("patch_size")
-    return rearrange(
-        along @ model.patch.weight.detach(),
-        "... (channel height width) -> ... channel height width",
-        height=size,
-        width=size,
-    )
+    pattern = "... (channel height width) -> ... channel height width"
+    pixels = directions @ model.patch.weight.detach()
+    return rearrange(pixels, pattern, height=size, width=size)
 
 
 def compose_virtual_heads(
     model: ViT, early: int, late: int
 ) -> Float[Tensor, "head to_head model to_model"]:
-    """W_OV^a W_OV^b for every head a of an earlier layer and b of a later one (Elhage 2021, virtual attention heads).
+    """W_OV^a W_OV^b for every head a of an earlier layer and b of a later one (Elhage 2021).
 
-    What a token adds to one that b, through a, attends to: its pattern is A^b A^a.
+    What a token adds to one that b, through a, attends to: the virtual head's pattern is A^b A^a.
+    BadInput where `early` is not before `late`.
     """
     if not early < late:
         raise BadInput(
@@ -117,48 +168,67 @@ def compose_virtual_heads(
     return torch.einsum("amn,bnk->abmk", ov_circuit(model, early), ov_circuit(model, late))
 
 
-def split_scores(
-    model: ViT, images: Float[Tensor, "image channel height width"]
-) -> dict[tuple[str, str], Float[Tensor, "image head query key"]]:
-    """The first layer's scores as the sum of four: each of query and key read for its `position` or its `content`.
+def split_scores(model: ViT, images: Images) -> dict[tuple[str, str], Scores]:
+    """The first layer's scores as the sum of four: query and key, each read by position or content.
 
-    Content is the patch's pixels through the patch embedding; position is all else: positions, CLS and registers, biases. With
-    a norm its scale stays what it is, for both parts. Without the mask; scaled by 1 / sqrt(h), as the scores are.
+    Keys are (what the query is read for, what the key is read for), of `position` and `content`.
+    Content is the patch's pixels through the patch embedding; position is all else: positions, CLS
+    and registers, biases. With a norm its scale stays what it is, for both parts. Without the mask;
+    scaled by 1 / sqrt(h), as the scores are.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> parts = split_scores(ViT(config), torch.ones(6, 1, 8, 8))
+    >>> parts["content", "position"].shape
+    torch.Size([6, 1, 5, 5])
     """
-    config, block, seen = model.config, model.blocks[0], recording({"patches"})
-    with torch.no_grad():
-        stream = model.embed(images, seen)
-        scale = block.ln1.scale(stream) if config.norm != "none" else torch.ones(())  # type: ignore[union-attr, operator]
-    content = torch.zeros_like(stream)
-    content[:, config.n_prefix :] = seen.values["patches"] @ model.patch.weight.detach().T
-    parts = {"position": stream - content, "content": content}
-    read = {name: fold_norm(block.ln1, config.norm, part) / scale for name, part in parts.items()}  # type: ignore[arg-type]
-    read["position"] = read["position"] + getattr(block.ln1, "bias", torch.zeros(()))
-    w_q, w_k, _, _ = block.attn.head_weights()  # type: ignore[union-attr, operator]
-    queries = {name: torch.einsum("itd,hdf->ihtf", part, w_q) for name, part in read.items()}
-    keys = {name: torch.einsum("itd,hdf->ihtf", part, w_k) for name, part in read.items()}
-    if config.attention_bias:
+    attention = model.layers[0].attn
+    weights = attention.head_weights()
+    read = _split_reading(model, images)
+    queries = {name: torch.einsum("itd,hdf->ihtf", part, weights.q) for name, part in read.items()}
+    keys = {name: torch.einsum("itd,hdf->ihtf", part, weights.k) for name, part in read.items()}
+
+    if model.config.attention_bias:
         pattern = "(part head feature) -> part head 1 feature"
-        biases: Tensor = block.attn.qkv.bias  # type: ignore[union-attr, assignment]
-        bias_q, bias_k, _ = rearrange(biases, pattern, part=3, head=config.n_heads)
-        queries["position"], keys["position"] = (
-            queries["position"] + bias_q,
-            keys["position"] + bias_k,
+        bias_q, bias_k, _ = rearrange(
+            attention.qkv.bias, pattern, part=3, head=model.config.n_heads
         )
+        queries["position"] = queries["position"] + bias_q
+        keys["position"] = keys["position"] + bias_k
+
+    scale = model.config.d_head**0.5
     return {
-        (asks, answers): (queries[asks] @ keys[answers].mT / config.d_head**0.5).detach()
-        for asks in ("position", "content")
-        for answers in ("position", "content")
+        (query, key): (queries[query] @ keys[key].mT / scale).detach()
+        for query, key in product(("position", "content"), repeat=2)
     }
 
 
-def centre_scores(
-    scores: Float[Tensor, "image head query key"], allowed: Tensor | None = None
-) -> Float[Tensor, "image head query key"]:
-    """Scores less their row's mean over the keys that the mask allows; 0 where it forbids. Their softmax is the pattern.
+def _split_reading(model: ViT, images: Images) -> dict[str, Residual]:
+    """What the first layer's heads read, after the norm, as position and content."""
+    norm = model.layers[0].ln1
+    tap = recording({"patches"})
+    with torch.no_grad():
+        stream = model.embed(images, tap)
+        scale = norm.scale(stream)
 
-    `allowed` (query key) defaults to where the scores are not -inf.
+    content = torch.zeros_like(stream)
+    content[:, model.config.n_prefix :] = tap.values["patches"] @ model.patch.weight.detach().T
+    position = fold_norm(norm, stream - content) / scale
+    if isinstance(norm, LayerNorm):
+        position = position + norm.bias
+    return {"position": position, "content": fold_norm(norm, content) / scale}
+
+
+def centre_scores(scores: Scores, allowed: Bool[Tensor, "query key"] | None = None) -> Scores:
+    """Scores less their row's mean over the keys that the mask allows; 0 where it forbids.
+
+    The softmax over the allowed keys is still the pattern. `allowed` defaults to where the scores
+    are not minus infinity.
+
+    >>> centre_scores(torch.tensor([[[[1.0, 3.0, -torch.inf]]]])).tolist()
+    [[[[-1.0, 1.0, 0.0]]]]
     """
-    there = scores.isfinite() if allowed is None else allowed.expand(scores.shape)
-    kept = scores.masked_fill(~there, 0)
-    return (kept - kept.sum(-1, keepdim=True) / there.sum(-1, keepdim=True)).masked_fill(~there, 0)
+    allowed_keys = scores.isfinite() if allowed is None else allowed.expand(scores.shape)
+    values = scores.masked_fill(~allowed_keys, 0)
+    mean = values.sum(-1, keepdim=True) / allowed_keys.sum(-1, keepdim=True)
+    return (values - mean).masked_fill(~allowed_keys, 0)

@@ -2,73 +2,111 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from toyvit.errors import choose
 from toyvit.model import ViT
+from toyvit.model.shapes import Images, Logits, Residual
 from toyvit.model.sites import select_sites
 from toyvit.model.taps import Tap, editing, recording, untouched
 
-Images = Float[Tensor, "image channel height width"]
+HEAD_ABLATIONS = ("zero", "mean")
 
 
 def trace(model: ViT, images: Images, only: Iterable[str] = ("*",)) -> dict[str, Tensor]:
-    """Values at the chosen sites, by full name. `only` takes names and shell patterns (`blocks.*.attn.pattern`)."""
+    """Values at the chosen sites, by full name, in the order of the forward pass.
+
+    `only` takes names and shell patterns; BadInput for one that fits no site. The shapes are those
+    of `toyvit.model.sites.SITES`; no gradients.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> cache = trace(ViT(config), torch.zeros(5, 1, 8, 8), ["blocks.*.attn.pattern"])
+    >>> {site: tuple(value.shape) for site, value in cache.items()}
+    {'blocks.0.attn.pattern': (5, 1, 5, 5), 'blocks.1.attn.pattern': (5, 1, 5, 5)}
+    """
     tap = recording(select_sites(only, model.config))
     with torch.no_grad():
         model(images, tap)
     return {site: tap.values[site] for site in model.sites() if site in tap.values}
 
 
-def run_model(
-    model: ViT, images: Images, tap: Tap = untouched
-) -> Float[Tensor, "image *patch label"]:
-    """Logits under an intervention, without gradients: `run(model, images, tap=replacing({...}))`."""
+def run_model(model: ViT, images: Images, tap: Tap = untouched) -> Logits:
+    """Logits, (image, label), under an intervention if one is given, without gradients.
+
+    A patch's answer each, (image, patch, label), for read-outs that answer for every patch.
+    BadInput for a tap that names a site which the model does not have.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> silent = editing({"blocks.0.attn_out": torch.zeros_like})
+    >>> run_model(ViT(config), torch.zeros(5, 1, 8, 8), tap=silent).shape
+    torch.Size([5, 3])
+    """
     with torch.no_grad():
         return model(images, tap)
 
 
-def run_from(
-    model: ViT, stream: Float[Tensor, "image token model"], block: int, tap: Tap = untouched
-) -> Float[Tensor, "image *patch label"]:
-    """Logits from the residual stream that enters a block, or, at the number of blocks, the read-out; without gradients."""
+def run_from(model: ViT, residual: Residual, layer: int, tap: Tap = untouched) -> Logits:
+    """Logits from the residual stream that enters a layer, without gradients.
+
+    At the number of layers, from the stream that the read-out reads.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> model = ViT(config)
+    >>> images = torch.ones(5, 1, 8, 8)
+    >>> residual = trace(model, images)["blocks.1.resid_pre"]
+    >>> torch.equal(run_from(model, residual, 1), run_model(model, images))
+    True
+    """
     with torch.no_grad():
-        return model.unembed(model.run_blocks(stream, block, tap), tap)
+        return model.unembed(model.run_blocks(residual, layer, tap), tap)
 
 
 def ablate_heads(
     model: ViT,
     heads: Iterable[tuple[int, int]],
     residual: Mapping[str, Tensor],
-    ablation: Literal["zero", "mean"] = "zero",
-) -> Float[Tensor, "image *patch label"]:
-    """Logits with the outputs `attn.z` of some (layer, head) silenced, by zero or by their mean over images, token by token.
+    ablation: str = "zero",
+) -> Logits:
+    """Logits with the outputs `attn.z` of some (layer, head) replaced by 0 or by their mean.
 
-    `residual` is a trace with `blocks.*.resid_pre` and `blocks.*.attn.z`; the forward pass resumes behind the first attention
-    that changes. A head whose W_O is 0 changes nothing.
+    The mean is over images, token by token. `residual` is a trace with `blocks.*.resid_pre` and
+    `blocks.*.attn.z`; the forward pass resumes behind the first attention that changes. A head
+    whose W_O is 0 changes nothing. BadInput for another ablation than `zero` or `mean`.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> model = ViT(config)
+    >>> images = torch.ones(5, 1, 8, 8)
+    >>> ablate_heads(model, [(0, 0)], trace(model, images), "mean").shape
+    torch.Size([5, 3])
     """
-    heads = list(heads)
-    first = min((layer for layer, _ in heads), default=0)
+    choose(ablation, HEAD_ABLATIONS, "ablation")
+    by_layer: dict[int, list[int]] = defaultdict(list)
+    for layer, head in heads:
+        by_layer[layer].append(head)
 
-    def silenced(layer: int, z: Tensor) -> Tensor:
+    def ablate(layer: int, z: Tensor) -> Tensor:
         z = z.clone()
-        for _, head in (pair for pair in heads if pair[0] == layer):
-            z[:, :, head] = (
-                0 if ablation == "zero" else residual[f"blocks.{layer}.attn.z"][:, :, head].mean(0)
-            )
+        for head in by_layer[layer]:
+            mean = residual[f"blocks.{layer}.attn.z"][:, :, head].mean(0)
+            z[:, :, head] = mean if ablation == "mean" else 0
         return z
 
-    later = {layer for layer, _ in heads} - {first}
-    tap = editing({f"blocks.{layer}.attn.z": partial(silenced, layer) for layer in later})
-    block, z = model.blocks[first], silenced(first, residual[f"blocks.{first}.attn.z"])
+    first = min(by_layer, default=0)
+    later = [layer for layer in by_layer if layer != first]
+    tap = editing({f"blocks.{layer}.attn.z": partial(ablate, layer) for layer in later})
+
+    block = model.layers[first]
+    z = ablate(first, residual[f"blocks.{first}.attn.z"])
     with torch.no_grad():
-        written = block.attn.out(z.flatten(2))  # type: ignore[union-attr, operator]
-        x = block.continue_after_attention(
-            residual[f"blocks.{first}.resid_pre"] + written, untouched
-        )  # type: ignore[operator]
-    return run_from(model, x, first + 1, tap)
+        stream = residual[f"blocks.{first}.resid_pre"] + block.attn.out(z.flatten(2))
+        stream = block.continue_after_attention(stream, untouched)
+    return run_from(model, stream, first + 1, tap)

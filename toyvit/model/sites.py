@@ -1,4 +1,4 @@
-"""The named places inside the model where a tap may read or change a value, and the glossary of their axes.
+"""The named places where a tap may read or change a value, and what their axes are.
 
 Names are TransformerLens's, less its `hook_` prefix: `blocks.0.attn.pattern`, `blocks.1.resid_pre`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NoReturn
 
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput, suggest_nearest
@@ -31,7 +32,13 @@ AXES = {
 
 @dataclass(frozen=True)
 class Site:
-    """A place: `name` (with `{layer}` where every block has one), its axes, what lives there, and in which models."""
+    """A place in the model: its name (with `{layer}` where every block has one) and its axes.
+
+    `meaning` says what lives there, `exists` in which models there is such a place.
+
+    >>> Site("embed", "image patch model", "patch embeddings").axes.split()
+    ['image', 'patch', 'model']
+    """
 
     name: str
     axes: str
@@ -39,109 +46,114 @@ class Site:
     exists: Callable[[ModelConfig], bool] = lambda config: True
 
 
-def _normed(config: ModelConfig) -> bool:
+def _has_norm(config: ModelConfig) -> bool:
     return config.norm != "none"
 
 
-def _with_mlp(config: ModelConfig) -> bool:
+def _has_mlp(config: ModelConfig) -> bool:
     return config.d_mlp > 0
 
 
-SITES = (
+def _has_mlp_norm(config: ModelConfig) -> bool:
+    return _has_mlp(config) and _has_norm(config)
+
+
+def _has_positions(config: ModelConfig) -> bool:
+    return config.positions != "none"
+
+
+def _block(
+    name: str,
+    axes: str,
+    meaning: str,
+    exists: Callable[[ModelConfig], bool] = lambda config: True,
+) -> Site:
+    return Site("blocks.{layer}." + name, axes, meaning, exists)
+
+
+A_PATCH = "one row a patch for every-patch read-outs"
+
+BEFORE_BLOCKS = (
     Site("patches", "image patch pixel", "the picture cut into patches"),
     Site("embed", "image patch model", "patch embeddings, before positions"),
-    Site(
-        "pos_embed",
-        "patch model",
-        "positions added to the patches",
-        lambda config: config.positions != "none",
-    ),
-    Site("blocks.{layer}.resid_pre", "image token model", "residual stream entering the block"),
-    Site("blocks.{layer}.ln1.scale", "image token one", "what the first norm divides by", _normed),
-    Site("blocks.{layer}.ln1.normalized", "image token model", "what attention reads"),
-    Site("blocks.{layer}.q_input", "image token head model", "what each head's queries read"),
-    Site("blocks.{layer}.k_input", "image token head model", "what each head's keys read"),
-    Site("blocks.{layer}.v_input", "image token head model", "what each head's values read"),
-    Site("blocks.{layer}.attn.q", "image token head feature", "queries"),
-    Site("blocks.{layer}.attn.k", "image token head feature", "keys"),
-    Site("blocks.{layer}.attn.v", "image token head feature", "values"),
-    Site(
-        "blocks.{layer}.attn.attn_scores",
-        "image head query key",
-        "attention scores, scaled and masked (-inf)",
-    ),
-    Site("blocks.{layer}.attn.pattern", "image head query key", "attention pattern; rows sum to 1"),
-    Site("blocks.{layer}.attn.z", "image token head feature", "values mixed by the pattern"),
-    Site(
-        "blocks.{layer}.attn.result",
-        "image token head model",
-        "what each head writes, before the output bias",
-    ),
-    Site(
-        "blocks.{layer}.attn_out", "image token model", "what attention adds to the residual stream"
-    ),
-    Site(
-        "blocks.{layer}.resid_mid",
-        "image token model",
-        "residual stream between attention and MLP",
-        _with_mlp,
-    ),
-    Site(
-        "blocks.{layer}.ln2.scale",
-        "image token one",
-        "what the second norm divides by",
-        lambda c: _with_mlp(c) and _normed(c),
-    ),
-    Site("blocks.{layer}.ln2.normalized", "image token model", "what the MLP reads", _with_mlp),
-    Site(
-        "blocks.{layer}.mlp.pre", "image token neuron", "MLP units before the activation", _with_mlp
-    ),
-    Site(
-        "blocks.{layer}.mlp.post", "image token neuron", "MLP units after the activation", _with_mlp
-    ),
-    Site(
-        "blocks.{layer}.mlp_out",
-        "image token model",
-        "what the MLP adds to the residual stream",
-        _with_mlp,
-    ),
-    Site("blocks.{layer}.resid_post", "image token model", "residual stream leaving the block"),
-    Site("ln_final.scale", "image token one", "what the final norm divides by", _normed),
-    Site("ln_final.normalized", "image token model", "what the read-out reads"),
-    Site(
-        "readout",
-        "image model",
-        "the token, or the mean, that the head reads; one row a patch for every-patch read-outs",
-    ),
-    Site("logits", "image label", "the model's answer; one row a patch for every-patch read-outs"),
+    Site("pos_embed", "patch model", "positions added to the patches", _has_positions),
 )
+IN_BLOCKS = (
+    _block("resid_pre", "image token model", "residual stream entering the block"),
+    _block("ln1.scale", "image token one", "what the first norm divides by", _has_norm),
+    _block("ln1.normalized", "image token model", "what attention reads"),
+    _block("q_input", "image token head model", "what each head's queries read"),
+    _block("k_input", "image token head model", "what each head's keys read"),
+    _block("v_input", "image token head model", "what each head's values read"),
+    _block("attn.q", "image token head feature", "queries"),
+    _block("attn.k", "image token head feature", "keys"),
+    _block("attn.v", "image token head feature", "values"),
+    _block(
+        "attn.attn_scores", "image head query key", "attention scores, scaled and masked (-inf)"
+    ),
+    _block("attn.pattern", "image head query key", "attention pattern; rows sum to 1"),
+    _block("attn.z", "image token head feature", "values mixed by the pattern"),
+    _block(
+        "attn.result", "image token head model", "what each head writes, before the output bias"
+    ),
+    _block("attn_out", "image token model", "what attention adds to the residual stream"),
+    _block("resid_mid", "image token model", "residual stream between attention and MLP", _has_mlp),
+    _block("ln2.scale", "image token one", "what the second norm divides by", _has_mlp_norm),
+    _block("ln2.normalized", "image token model", "what the MLP reads", _has_mlp),
+    _block("mlp.pre", "image token neuron", "MLP units before the activation", _has_mlp),
+    _block("mlp.post", "image token neuron", "MLP units after the activation", _has_mlp),
+    _block("mlp_out", "image token model", "what the MLP adds to the residual stream", _has_mlp),
+    _block("resid_post", "image token model", "residual stream leaving the block"),
+)
+AFTER_BLOCKS = (
+    Site("ln_final.scale", "image token one", "what the final norm divides by", _has_norm),
+    Site("ln_final.normalized", "image token model", "what the read-out reads"),
+    Site("readout", "image model", f"the token, or the mean, that the head reads; {A_PATCH}"),
+    Site("logits", "image label", f"the model's answer; {A_PATCH}"),
+)
+SITES = (*BEFORE_BLOCKS, *IN_BLOCKS, *AFTER_BLOCKS)
 
 
 def list_sites(config: ModelConfig) -> dict[str, Site]:
-    """Every site of a model with this config, by full name, in the order of the forward pass."""
-    before = [site for site in SITES if site.name in ("patches", "embed", "pos_embed")]
-    blocks = [site for site in SITES if "{layer}" in site.name]
-    after = [site for site in SITES if site not in before and site not in blocks]
-    found = {site.name: site for site in before if site.exists(config)}
+    """Every site of a model with this config, by full name, in the order of the forward pass.
+
+    >>> names = list(list_sites(ModelConfig(n_layers=1)))
+    >>> names[:4]
+    ['patches', 'embed', 'pos_embed', 'blocks.0.resid_pre']
+    """
+    sites = {site.name: site for site in BEFORE_BLOCKS if site.exists(config)}
+    in_block = [site for site in IN_BLOCKS if site.exists(config)]
     for layer in range(config.n_layers):
-        found |= {site.name.format(layer=layer): site for site in blocks if site.exists(config)}
-    return found | {site.name: site for site in after if site.exists(config)}
+        sites |= {site.name.format(layer=layer): site for site in in_block}
+    return sites | {site.name: site for site in AFTER_BLOCKS if site.exists(config)}
 
 
 def normalize_site(name: str) -> str:
-    """TransformerLens spells `blocks.0.attn.hook_pattern`; here it is `blocks.0.attn.pattern`."""
+    """A site's name in the spelling of this lab, given TransformerLens's.
+
+    >>> normalize_site("blocks.0.attn.hook_pattern")
+    'blocks.0.attn.pattern'
+    """
     return name.replace("hook_", "")
 
 
 def select_sites(names: Iterable[str], config: ModelConfig) -> list[str]:
-    """Full names for names or shell patterns (`blocks.*.attn.pattern`); one that fits nothing is BadInput."""
-    known = list_sites(config)
-    chosen: dict[str, None] = {}
+    """Full names for names or shell patterns; BadInput for one that fits nothing.
+
+    >>> select_sites(["blocks.*.attn.hook_pattern"], ModelConfig(n_layers=2))
+    ['blocks.0.attn.pattern', 'blocks.1.attn.pattern']
+    """
+    sites = list_sites(config)
+    selected: dict[str, None] = {}
     for name in names:
-        fits = [site for site in known if fnmatchcase(site, normalize_site(name))]
+        fits = [site for site in sites if fnmatchcase(site, normalize_site(name))]
         if not fits:
-            raise BadInput(
-                f"unknown site {name!r} in this model (see `toyvit sites`){suggest_nearest(normalize_site(name), known)}"
-            )
-        chosen |= dict.fromkeys(fits)
-    return list(chosen)
+            raise_unknown_site(name, sites)
+        selected |= dict.fromkeys(fits)
+    return list(selected)
+
+
+def raise_unknown_site(name: str, sites: Iterable[str]) -> NoReturn:
+    """BadInput that names the nearest of the sites that there are."""
+    hint = suggest_nearest(normalize_site(name), sites)
+    raise BadInput(f"unknown site {name!r} in this model (see `toyvit sites`){hint}")

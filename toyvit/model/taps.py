@@ -1,7 +1,8 @@
 """Taps: callables `tap(site, value) -> value` that read or change what flows through the model.
 
-A tap may carry an attribute `sites`, the collection of names it cares about: the model then skips values that are
-costly to form (per-head inputs and results) where nobody asks, and refuses a name it does not have.
+A tap may carry an attribute `sites`, the collection of names it cares about: the model then skips
+values that are costly to form (per-head inputs and results) where nobody asks for them, and refuses
+a name that it does not have.
 """
 
 from __future__ import annotations
@@ -12,9 +13,19 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+CACHE_LINE = 16  # float32 numbers in 64 bytes
+
 
 @runtime_checkable
 class Tap(Protocol):
+    """Anything that takes the name of a site and its value, and returns the value to go on with.
+
+    >>> def double_logits(site, value):
+    ...     return 2 * value if site == "logits" else value
+    >>> isinstance(double_logits, Tap)
+    True
+    """
+
     def __call__(self, site: str, value: Tensor, /) -> Tensor: ...
 
 
@@ -31,20 +42,37 @@ untouched = _Untouched()
 
 
 def list_wanted(tap: Tap) -> Collection[str] | None:
-    """The sites a tap cares about; None for a bare callable, which is offered all of them."""
+    """The sites a tap cares about; None for a bare callable, which is offered all of them.
+
+    >>> sorted(list_wanted(recording(["logits", "embed"])))
+    ['embed', 'logits']
+    """
     return getattr(tap, "sites", None)
 
 
 def wants(tap: Tap, site: str) -> bool:
+    """Whether a tap is to be offered this site.
+
+    >>> wants(recording(["logits"]), "embed"), wants(lambda site, value: value, "embed")
+    (False, True)
+    """
     names = list_wanted(tap)
     return names is None or site in names
 
 
 class recording:
-    """Keep the value of each named site in `values`; `detach=False` keeps the graph for gradients."""
+    """Record the value of each named site in `values`.
+
+    The values are detached from the graph; with `detach=False` gradients flow through them.
+
+    >>> tap = recording(["logits"])
+    >>> tap("logits", torch.ones(2)).shape, tap.values["logits"]
+    (torch.Size([2]), tensor([1., 1.]))
+    """
 
     def __init__(self, sites: Collection[str], detach: bool = True) -> None:
-        self.sites, self.detach = frozenset(sites), detach
+        self.sites = frozenset(sites)
+        self.detach = detach
         self.values: dict[str, Tensor] = {}
 
     def __call__(self, site: str, value: Tensor, /) -> Tensor:
@@ -54,24 +82,35 @@ class recording:
 
 
 class editing:
-    """Pass each named site's value through a function of the user's."""
+    """Pass each named site's value through a function of the user's.
+
+    >>> editing({"logits": lambda x: 2 * x})("logits", torch.ones(2))
+    tensor([2., 2.])
+    """
 
     def __init__(self, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
-        self.edits, self.sites = dict(edits), frozenset(edits)
+        self.edits = dict(edits)
+        self.sites = frozenset(edits)
 
     def __call__(self, site: str, value: Tensor, /) -> Tensor:
         return self.edits[site](value) if site in self.edits else value
 
 
 class replacing:
-    """Put a given tensor at each named site; it must have the shape of what it replaces."""
+    """Put a given tensor at each named site; ValueError where its shape is another than the site's.
+
+    >>> replacing({"logits": torch.zeros(2)})("logits", torch.ones(2))
+    tensor([0., 0.])
+    """
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
-        self.values, self.sites = dict(values), frozenset(values)
+        self.values = dict(values)
+        self.sites = frozenset(values)
 
     def __call__(self, site: str, value: Tensor, /) -> Tensor:
         if site not in self.values:
             return value
+
         new = self.values[site]
         if new.shape != value.shape:
             raise ValueError(
@@ -81,7 +120,15 @@ class replacing:
 
 
 class nudging:
-    """Add a zero that asks for a gradient at each named site: `nudges[site].grad` is d(output)/d(site)."""
+    """Add a zero that asks for a gradient at each named site.
+
+    After the backward pass `nudges[site].grad` is d(output)/d(site), in the site's own shape.
+
+    >>> tap = nudging(["logits"])
+    >>> tap("logits", torch.ones(2)).square().sum().backward()
+    >>> tap.nudges["logits"].grad
+    tensor([2., 2.])
+    """
 
     def __init__(self, sites: Collection[str]) -> None:
         self.sites = frozenset(sites)
@@ -90,37 +137,90 @@ class nudging:
     def __call__(self, site: str, value: Tensor, /) -> Tensor:
         if site not in self.sites:
             return value
+
         self.nudges[site] = torch.zeros_like(value, requires_grad=True)
         return value + self.nudges[site]
 
 
+class settling:
+    """A tap whose replacements lie in memory as what they replace does.
+
+    A matrix product rounds by how its factors lie (strides, and where the first number stands
+    between cache lines), so a read-out that is a slice of the tokens and a copy of it give other
+    last bits on some processors. Here equal numbers give equal bits; what is not replaced is not
+    touched.
+    """
+
+    def __init__(self, tap: Tap) -> None:
+        self.tap = tap
+        self.sites = list_wanted(tap)
+
+    def __call__(self, site: str, value: Tensor, /) -> Tensor:
+        new = self.tap(site, value)
+        return new if new is value else match_layout(new, value)
+
+
+def match_layout(new: Tensor, value: Tensor) -> Tensor:
+    """`new` with the strides of `value` and its place between cache lines.
+
+    As it is where shapes differ, or where `value` shows one place of memory several times.
+
+    >>> columns = torch.zeros(2, 3).T
+    >>> match_layout(torch.ones(3, 2), columns).stride() == columns.stride()
+    True
+    """
+    layout = list(zip(value.shape, value.stride(), strict=True))
+    repeated = any(size > 1 and stride == 0 for size, stride in layout)
+    if new.shape != value.shape or repeated or not value.numel():
+        return new
+
+    start = value.storage_offset() % CACHE_LINE
+    if new.stride() == value.stride() and new.storage_offset() % CACHE_LINE == start:
+        return new
+
+    last = sum((size - 1) * stride for size, stride in layout)
+    room = new.new_empty(start + last + 1).as_strided(value.shape, value.stride(), start)
+    return room.detach().copy_(new)
+
+
 class within:
-    """A tap seen from inside a part of the model: `within("blocks.0.", tap)("resid_pre", x)`."""
+    """A tap as a part of the model sees it, names shortened by the part's own.
+
+    >>> tap = recording(["blocks.0.resid_pre"])
+    >>> x = within("blocks.0.", tap)("resid_pre", torch.ones(1))
+    >>> list(tap.values)
+    ['blocks.0.resid_pre']
+    """
 
     def __init__(self, prefix: str, tap: Tap) -> None:
-        self.prefix, self.tap = prefix, tap
+        self.prefix = prefix
+        self.tap = tap
+        self.sites: Collection[str] | None = None
         names = list_wanted(tap)
-        self.sites = (
-            None
-            if names is None
-            else frozenset(name.removeprefix(prefix) for name in names if name.startswith(prefix))
-        )
+        if names is not None:
+            inside = (name for name in names if name.startswith(prefix))
+            self.sites = frozenset(name.removeprefix(prefix) for name in inside)
 
     def __call__(self, site: str, value: Tensor, /) -> Tensor:
         return self.tap(self.prefix + site, value)
 
 
 class then:
-    """One tap after another: the second sees what the first returned."""
+    """One tap after another: the second sees what the first returned.
+
+    >>> add = editing({"logits": lambda x: x + 1})
+    >>> double = editing({"logits": lambda x: 2 * x})
+    >>> then(add, double)("logits", torch.ones(2))
+    tensor([4., 4.])
+    """
 
     def __init__(self, first: Tap, second: Tap) -> None:
-        self.first, self.second = first, second
-        names = [list_wanted(first), list_wanted(second)]
-        self.sites = (
-            None
-            if None in names
-            else frozenset().union(*(name for name in names if name is not None))
-        )
+        self.first = first
+        self.second = second
+        self.sites: Collection[str] | None = None
+        names = (list_wanted(first), list_wanted(second))
+        if names[0] is not None and names[1] is not None:
+            self.sites = frozenset(names[0]) | frozenset(names[1])
 
     def __call__(self, site: str, value: Tensor, /) -> Tensor:
         return self.second(site, self.first(site, value))

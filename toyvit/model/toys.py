@@ -1,7 +1,8 @@
-"""Models that are no vision transformer, behind the same tap: superposition, a product, an MLP, sums of two numbers.
+"""Models that are no vision transformer, behind the same tap.
 
-Each names its intermediates as the transformer does, `tap(site, value) -> value`, so that reading, replacing and clamping are
-the same three lines. `sites` lists the names in the order of the forward pass.
+Superposition, a product of three vectors, an MLP, and sums of two numbers. Each names its
+intermediates as the transformer does, `tap(site, value) -> value`, so that reading, replacing and
+clamping are the same three lines. `sites` lists the names in the order of the forward pass.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ from toyvit.model.taps import Tap, untouched
 
 
 class Superposition(nn.Module):
-    """n features through m dimensions and back: ReLU(W^T W x + b) (Elhage 2022), in several independent copies at once.
+    """n features through m dimensions and back: ReLU(W^T W x + b), several copies at once.
 
-    W starts as N(0, 1 / m) in every copy, b at 0. Row i of `weight[copy]` is the direction of feature i.
+    W starts as N(0, 1 / m) in every copy, b at 0; the copies are independent. Row i of
+    `weight[copy]` is the direction of feature i. Source: Elhage 2022.
+
+    >>> model = Superposition(n_features=5, n_hidden=2, n_copies=3)
+    >>> model(torch.rand(4, 3, 5)).shape
+    torch.Size([4, 3, 5])
     """
 
     sites = ("hidden", "pre", "output")
@@ -41,9 +47,13 @@ class Superposition(nn.Module):
 
 
 class RankOne(nn.Module):
-    """The product a (x) b (x) c of three vectors (Singh 2024): learned only as fast as the factors learn together.
+    """The product a (x) b (x) c of three vectors, learned only as fast as they learn together.
 
-    All three start as N(0, scale^2). A factor is clamped by replacing it: `replacing({"c": target})`.
+    All three start as N(0, scale^2). A factor is clamped by replacing it:
+    `replacing({"c": target})`. Source: Singh 2024.
+
+    >>> RankOne(size=4)().shape
+    torch.Size([4, 4, 4])
     """
 
     sites = ("a", "b", "c", "product")
@@ -61,19 +71,27 @@ class RankOne(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between them, torch's own initial weights times `scale`; Liu 2022 grok MNIST at scale 8."""
+    """Linear layers with ReLU between them, torch's own initial weights times `scale`.
+
+    At scale 8 it groks MNIST (Liu 2022).
+
+    >>> model = MLP((6, 8, 3), scale=8.0)
+    >>> model.sites
+    ('input', 'layers.0.pre', 'layers.0.post', 'logits')
+    """
 
     def __init__(self, widths: Sequence[int], scale: float = 1.0, seed: int = 0) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.layers = nn.ModuleList(nn.Linear(one, other) for one, other in pairwise(widths))
+            self.layers = nn.ModuleList(nn.Linear(*shape) for shape in pairwise(widths))
         with torch.no_grad():
             for weight in self.parameters():
                 weight.mul_(scale)
-        hidden = [
-            f"layers.{place}.{site}" for place in range(len(widths) - 2) for site in ("pre", "post")
-        ]
+
+        hidden: list[str] = []
+        for place in range(len(widths) - 2):
+            hidden += [f"layers.{place}.pre", f"layers.{place}.post"]
         self.sites = ("input", *hidden, "logits")
 
     def forward(
@@ -87,7 +105,13 @@ class MLP(nn.Module):
 
 
 class Sums(nn.Module):
-    """Two numbers below p, embedded, each through a matrix of its own, added, GELU, read out: learns (a + b) mod p."""
+    """Two numbers below p, each through a matrix of its own, added, GELU, read out.
+
+    It learns (a + b) mod p.
+
+    >>> Sums(p=7)(torch.tensor([[1, 2], [0, 6]])).shape
+    torch.Size([2, 7])
+    """
 
     sites = ("embed", "pre", "post", "logits")
 
@@ -96,7 +120,8 @@ class Sums(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.embed = nn.Embedding(p, d_embed)
-            self.first, self.second = nn.Linear(d_embed, d_hidden), nn.Linear(d_embed, d_hidden)
+            self.first = nn.Linear(d_embed, d_hidden)
+            self.second = nn.Linear(d_embed, d_hidden)
             self.head = nn.Linear(d_hidden, p, bias=False)
 
     def forward(

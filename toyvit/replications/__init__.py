@@ -1,7 +1,8 @@
 """Published results, each run again: what is compared, how, and when it agrees. One literal table.
 
-To add one, write a file with `run(seed, folder) -> Found` and its ROW, and name it here. The bounds of a check stand there;
-set them before the seeds that are shown are run, or have the page say otherwise. Nothing is tuned for a seed.
+To add one, write a file with `run_seed(seed, folder) -> Outcome` and its ROW, and name it here. The
+bounds of a check stand there; set them before the seeds that are shown are run, or have the page
+say otherwise. Nothing is tuned for a seed.
 """
 
 from __future__ import annotations

@@ -1,33 +1,37 @@
-"""Visual modular addition, the lab's recipe: grokking, training accuracy long before test accuracy."""
+"""Visual modular addition: grokking, training accuracy long before test accuracy."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from toyvit.config import RunConfig
-from toyvit.recipes import addition
-from toyvit.replications.lab import find_reaching, load_curve, to_points, train_and_measure
+from toyvit.dynamics.transitions import find_first_step
+from toyvit.recipes.arithmetic import addition
+from toyvit.replications.lab import to_points, train_and_measure
 from toyvit.replications.record import LAB, Check, Outcome, Replication, build_lines
 
 
 def run_seed(seed: int, folder: Path, recipe: RunConfig | None = None) -> Outcome:
-    recipe = recipe or addition()
-    path = train_and_measure(
-        recipe, seed, folder / "run", ["performance"], ["test", "train"], images=512
-    )
-    right = {
-        split: load_curve(path, "performance", "accuracy", split) for split in ("train", "test")
-    }
+    config = recipe or addition()
+    splits = ("test", "train")
+    run = train_and_measure(config, seed, folder / "run", ["performance"], splits, images=512)
+    training = run.curve("performance", "accuracy", split="train")
+    test = run.curve("performance", "accuracy", split="test")
+
     numbers = {
-        "training_95": find_reaching(right["train"], 0.95),
-        "test_10": find_reaching(right["test"], 0.10),
-        "test_95": find_reaching(right["test"], 0.95),
-        "test_99": find_reaching(right["test"], 0.99),
-        "best": float(right["test"].max()),
+        "training_95": find_first_step(training >= 0.95),
+        "test_10": find_first_step(test >= 0.10),
+        "test_95": find_first_step(test >= 0.95),
+        "test_99": find_first_step(test >= 0.99),
+        "best": float(test.max()),
     }
-    shown = {"training pairs": to_points(right["train"]), "test pairs": to_points(right["test"])}
     panel = build_lines(
-        "p = 37, glyphs", "step", "accuracy", shown, levels={"chance": 1 / 37}, scale="symlog"
+        "p = 37, glyphs",
+        "step",
+        "accuracy",
+        {"training pairs": to_points(training), "test pairs": to_points(test)},
+        levels={"chance": 1 / 37},
+        scale="symlog",
     )
     return Outcome(numbers, [panel])
 
@@ -37,8 +41,8 @@ ROW = Replication(
     title="Visual modular addition: grokking",
     source=LAB,
     compared=(
-        "Recipe `addition`: p = 37 in glyphs, unordered pairs apart, one layer with an MLP, full batch, 3,000 steps; the "
-        "first checkpoints at which accuracies are reached."
+        "Recipe `addition`: p = 37 in glyphs, unordered pairs apart, one layer with an MLP, full "
+        "batch, 3,000 steps; the first checkpoints at which accuracies are reached."
     ),
     run=run_seed,
     checks=(

@@ -1,23 +1,41 @@
-"""Double descent of a toy of superposition: a direction a sample, then a direction a feature (Henighan 2023), reduced."""
+"""Double descent of a toy of superposition, reduced (Henighan 2023).
+
+A direction a sample, then a direction a feature.
+"""
 
 from __future__ import annotations
 
 from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from toyvit.model.toys import Superposition
-from toyvit.replications.record import PLOT, Check, Outcome, Replication, build_lines
+from toyvit.replications.record import PLOT, Check, Outcome, Panel, Replication, build_lines
 from toyvit.replications.superposition import draw_sparse
 from toyvit.replications.training import descend
 from toyvit.stats import feature_dimensionality
 
-FEATURES, HIDDEN, DENSITY = 400, 2, 0.01
+FEATURES = 400
+HIDDEN = 2
+DENSITY = 0.01
 SIZES = (3, 5, 8, 15, 30, 60, 120, 250, 500, 1000, 2000)
-STEPS, RATE, DECAY, WARMUP = 2000, 1e-2, 1e-2, 100
+STEPS = 2000
+RATE = 1e-2
+DECAY = 1e-2
+WARMUP = 100
 TESTED = 2000
+
+
+class Fit(NamedTuple):
+    """A trained toy: its squared errors, and the largest dimensionalities of its directions."""
+
+    training: float
+    test: float
+    of_features: float
+    of_samples: float
 
 
 def draw_samples(n: int, generator: torch.Generator) -> Tensor:
@@ -27,7 +45,10 @@ def draw_samples(n: int, generator: torch.Generator) -> Tensor:
 
 
 def train_toy(x: Tensor, seed: int, steps: int) -> Superposition:
-    """A toy trained on all of a finite set at every step, with weight decay, the rate rising first and falling to 0."""
+    """A toy trained on all of a finite set at every step, with weight decay.
+
+    The rate rises first and falls to 0.
+    """
     model = Superposition(FEATURES, HIDDEN, 1, seed)
     with torch.no_grad():
         model.weight.mul_((HIDDEN / FEATURES) ** 0.5)  # so that what no sample shows starts near 0
@@ -35,60 +56,79 @@ def train_toy(x: Tensor, seed: int, steps: int) -> Superposition:
 
     def loss(step: int) -> Tensor:
         optimizer.param_groups[0]["lr"] = RATE * min((step + 1) / WARMUP, 1 - step / steps)
-        return (model(x[:, None])[:, 0] - x).square().sum(1).mean()
+        return measure_error(model, x)
 
     descend(model, optimizer, loss, steps)
     return model
+
+
+def measure_error(model: Superposition, x: Tensor) -> Tensor:
+    """Squared error of a sample, mean."""
+    return (model(x[:, None])[:, 0] - x).square().sum(1).mean()
+
+
+@torch.no_grad()
+def measure_fit(model: Superposition, x: Tensor, unseen: Tensor) -> Fit:
+    """What a toy trained on the samples x came to."""
+    weight = model.weight[0]
+    return Fit(
+        training=measure_error(model, x).item(),
+        test=measure_error(model, unseen).item(),
+        of_features=feature_dimensionality(weight).max().item(),
+        of_samples=feature_dimensionality(x @ weight).max().item(),
+    )
 
 
 def run_seed(
     seed: int, folder: Path, steps: int = STEPS, sizes: tuple[int, ...] = SIZES
 ) -> Outcome:
     generator = torch.Generator().manual_seed(2**20 + seed)
-    unseen, rows = draw_samples(TESTED, generator), []
+    unseen = draw_samples(TESTED, generator)
+    fits = []
     for size in sizes:
         x = draw_samples(size, generator)
-        model = train_toy(x, seed, steps)
-        with torch.no_grad():
-            hidden, weight = x @ model.weight[0], model.weight[0]
-            errors = [
-                (model(one[:, None])[:, 0] - one).square().sum(1).mean().item()
-                for one in (x, unseen)
-            ]
-            rows.append(
-                [*errors, *(feature_dimensionality(one).max().item() for one in (weight, hidden))]
-            )
-    training, test, of_features, of_samples = map(list, zip(*rows, strict=True))
-    worst = max(range(len(sizes)), key=test.__getitem__)
+        fits.append(measure_fit(train_toy(x, seed, steps), x, unseen))
+
+    worst = max(range(len(sizes)), key=lambda place: fits[place].test)
+    first = fits[0]
+    last = fits[-1]
     numbers = {
         "worst_size": float(sizes[worst]),
-        "rise": test[worst] / test[0],
-        "fall": test[worst] / test[-1],
-        "features_gain": of_features[-1] / of_features[0],
-        "samples_loss": of_samples[0] / of_samples[-1],
+        "rise": fits[worst].test / first.test,
+        "fall": fits[worst].test / last.test,
+        "features_gain": last.of_features / first.of_features,
+        "samples_loss": first.of_samples / last.of_samples,
     }
-    places, nothing = [float(size) for size in sizes], unseen.square().sum(1).mean().item()
-    return Outcome(
-        numbers,
-        [
-            build_lines(
-                f"{FEATURES} features, {HIDDEN} dimensions",
-                "samples in the training set",
-                "squared error",
-                {"training": (places, training), "test": (places, test)},
-                levels={"answering 0": nothing},
-                scale="log",
-            ),
-            build_lines(
-                "who has the dimensions?",
-                "samples in the training set",
-                "dimensionality, largest",
-                {"features": (places, of_features), "samples": (places, of_samples)},
-                scale="log",
-                height="log",
-            ),
-        ],
+    nothing = unseen.square().sum(1).mean().item()
+    return Outcome(numbers, _build_panels([float(size) for size in sizes], fits, nothing))
+
+
+def _build_panels(sizes: list[float], fits: list[Fit], nothing: float) -> list[Panel]:
+    """Errors and dimensionalities by size of the set; `nothing` is the error of answering 0."""
+    errors = build_lines(
+        f"{FEATURES} features, {HIDDEN} dimensions",
+        "samples in the training set",
+        "squared error",
+        {
+            "training": (sizes, [fit.training for fit in fits]),
+            "test": (sizes, [fit.test for fit in fits]),
+        },
+        levels={"answering 0": nothing},
+        scale="log",
     )
+
+    shares = build_lines(
+        "who has the dimensions?",
+        "samples in the training set",
+        "dimensionality, largest",
+        {
+            "features": (sizes, [fit.of_features for fit in fits]),
+            "samples": (sizes, [fit.of_samples for fit in fits]),
+        },
+        scale="log",
+        height="log",
+    )
+    return [errors, shares]
 
 
 ROW = Replication(
@@ -96,10 +136,11 @@ ROW = Replication(
     title="Superposition, memorization and double descent, reduced",
     source="Henighan 2023, Superposition, Memorization, and Double Descent",
     compared=(
-        "Test error of the toy of superposition trained on all of a finite set, by the size of the set: 400 features in 2 "
-        "dimensions, density 0.01, samples of length 1, weight decay 0.01, 2,000 steps. Theirs: 10,000 features, density "
-        "0.001, 50,000 steps. Features and samples both tile the 2 dimensions, their "
-        "dimensionalities always sum to 2: the largest tells whose they are."
+        "Test error of the toy of superposition trained on all of a finite set, by the size of the "
+        "set: 400 features in 2 dimensions, density 0.01, samples of length 1, weight decay 0.01, "
+        "2,000 steps. Theirs: 10,000 features, density 0.001, 50,000 steps. Features and samples "
+        "both tile the 2 dimensions, their dimensionalities always sum to 2: the largest tells "
+        "whose they are."
     ),
     run=run_seed,
     checks=(
@@ -140,6 +181,9 @@ ROW = Replication(
         Check("worst_size", "size of the worst set", "between the regimes", PLOT, 4, 3000),
     ),
     minutes=0.5,
-    remark="In a small set a sample has features that no other has; the dimensionality of such a feature is the sample's.",
+    remark=(
+        "In a small set a sample has features that no other has; the dimensionality of such a "
+        "feature is the sample's."
+    ),
     version=2,
 )

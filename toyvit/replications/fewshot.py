@@ -1,16 +1,17 @@
-"""Two exemplar-label pairs and a query: the formation of an induction head (Singh 2024), without clamps."""
+"""Two exemplar-label pairs and a query: how an induction head forms, unclamped (Singh 2024)."""
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
-from toyvit.config import FewshotConfig, ModelConfig, RunConfig, TrainConfig
-from toyvit.data.tasks import accuracy
+from toyvit.config import ModelConfig, RunConfig, TrainConfig
+from toyvit.data.task import accuracy
+from toyvit.data.worlds.fewshot.config import FewshotConfig
+from toyvit.dynamics.transitions import find_first_step
 from toyvit.model.forward import ablate_heads, trace
-from toyvit.replications.lab import find_crossing, load_curve, to_points, train_and_measure
+from toyvit.replications.lab import to_points, train_and_measure
 from toyvit.replications.record import PLOT, Check, Outcome, Replication, build_lines
-from toyvit.runs.handle import Run, load_baselines
+from toyvit.runs.handle import Run
 
 RECIPE = RunConfig(
     recipe="fewshot",
@@ -22,14 +23,17 @@ RECIPE = RunConfig(
 )
 
 
-def score_alone(path: Path) -> float:
-    """Accuracy at the last checkpoint with every head of the last layer silenced but the one that does best by itself."""
-    run = Run(path)
+def score_alone(run: Run) -> float:
+    """Accuracy at the last checkpoint with one head of the last layer, the best by itself.
+
+    All others of that layer are silenced.
+    """
     batch = run.batch("test", 2048)
     model = run.model(batch=batch)
     cache = trace(model, batch.images, ["blocks.*.resid_pre", "blocks.*.attn.z"])
     last = model.config.n_layers - 1
     heads = range(model.config.n_heads)
+
     scores = []
     for alone in heads:
         silenced = [(last, head) for head in heads if head != alone]
@@ -38,49 +42,46 @@ def score_alone(path: Path) -> float:
 
 
 def run_seed(seed: int, folder: Path, recipe: RunConfig = RECIPE) -> Outcome:
-    path = train_and_measure(recipe, seed, folder / "run", ["performance", "induction"])
-    nats, right = (
-        load_curve(path, "performance", "loss"),
-        load_curve(path, "performance", "accuracy"),
-    )
-    strength, before = (
-        load_curve(path, "induction", "strength", layer=1),
-        load_curve(path, "induction", "previous_cell", layer=0),
-    )
-    levels, batch = load_baselines(path), recipe.train.batch_size
-    bag = levels["loss.bag_of_labels"]
-    start, middle = find_crossing(nats, 0.9 * bag), find_crossing(nats, 0.5 * bag)
+    run = train_and_measure(recipe, seed, folder / "run", ["performance", "induction"])
+    nats = run.curve("performance", "loss")
+    right = run.curve("performance", "accuracy")
+    strength = run.curve("induction", "strength", layer=1)
+    before = run.curve("induction", "previous_cell", layer=0)
+
+    batch = recipe.train.batch_size
+    bag = run.baselines["loss.bag_of_labels"]
+    start = find_first_step(nats < 0.9 * bag)
+    middle = find_first_step(nats < 0.5 * bag)
+    plateau = None if start is None else float(nats[nats.index <= start / 2].iloc[-1])
     numbers = {
         "bag": bag,
-        "plateau": None if start is None else float(nats[nats.index <= start / 2].iloc[-1]) / bag,
+        "plateau": None if plateau is None else plateau / bag,
         "drop_from": None if start is None else start * batch,
         "drop_middle": None if middle is None else middle * batch,
         "accuracy": float(right.iloc[-1]),
         "strength": float(strength.iloc[-1]),
-        "alone": score_alone(path),
+        "alone": score_alone(run),
     }
-    panel = partial(build_lines, x="sequences seen")
-    return Outcome(
-        numbers,
-        [
-            panel(
-                "loss",
-                y="cross-entropy (nats)",
-                curves={"all heads": to_points(nats, batch)},
-                levels={"bag of labels": bag},
-            ),
-            panel(
-                "the circuit, strongest heads",
-                y="share",
-                curves={
-                    "accuracy": to_points(right, batch),
-                    "induction strength, layer 1": to_points(strength, batch),
-                    "previous cell, layer 0": to_points(before, batch),
-                },
-                levels={"bag of labels, accuracy": levels["accuracy.bag_of_labels"]},
-            ),
-        ],
+
+    losses = build_lines(
+        "loss",
+        "sequences seen",
+        "cross-entropy (nats)",
+        {"all heads": to_points(nats, batch)},
+        levels={"bag of labels": bag},
     )
+    circuit = build_lines(
+        "the circuit, strongest heads",
+        "sequences seen",
+        "share",
+        {
+            "accuracy": to_points(right, batch),
+            "induction strength, layer 1": to_points(strength, batch),
+            "previous cell, layer 0": to_points(before, batch),
+        },
+        levels={"bag of labels, accuracy": run.baselines["accuracy.bag_of_labels"]},
+    )
+    return Outcome(numbers, [losses, circuit])
 
 
 ROW = Replication(
@@ -88,11 +89,12 @@ ROW = Replication(
     title="Formation of an induction head from two pairs and a query",
     source="Singh 2024, What needs to go right for an induction head?",
     compared=(
-        "Loss and accuracy against sequences seen, the strength (attention to the matching label minus the other) of the "
-        "best head of the second layer, and the accuracy with that layer's other heads silenced. 50 classes, 5 labels, 2 "
-        "attention-only layers of 8 heads, d 64, as theirs. Other than theirs: exemplars are glyphs with pixel noise, not "
-        "embedded Omniglot pictures; labels are drawn with replacement, so that the plateau is at 0.555 nats and not at "
-        "ln 2; the rate is 1e-4 and the batch 32. Without clamps."
+        "Loss and accuracy against sequences seen, the strength (attention to the matching label "
+        "minus the other) of the best head of the second layer, and the accuracy with that layer's "
+        "other heads silenced. 50 classes, 5 labels, 2 attention-only layers of 8 heads, d 64, as "
+        "theirs. Other than theirs: exemplars are glyphs with pixel noise, not embedded Omniglot "
+        "pictures; labels are drawn with replacement, so that the plateau is at 0.555 nats and not "
+        "at ln 2; the rate is 1e-4 and the batch 32. Without clamps."
     ),
     run=run_seed,
     checks=(
@@ -117,5 +119,8 @@ ROW = Replication(
         Check("alone", "accuracy with that layer's best head alone", "0.98", PLOT, 0.9, 1),
     ),
     minutes=0.6,
-    remark="Sequences to the drop depend on the rate and on the pictures, and are not comparable one to one.",
+    remark=(
+        "Sequences to the drop depend on the rate and on the pictures, and are not comparable "
+        "one to one."
+    ),
 )

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from toyvit.config import RunConfig, find_rate_changes
 from toyvit.dynamics.transitions import detect_in_curve, find_window, relative_width
-from toyvit.recipes import induction, induction_control
-from toyvit.replications.lab import load_curve, to_points, train_and_measure
+from toyvit.recipes.induction import induction, induction_control
+from toyvit.replications.lab import to_points, train_and_measure
 from toyvit.replications.record import LAB, Check, Outcome, Replication, build_lines
-from toyvit.runs.handle import load_baselines
 
 
 def run_seed(
     seed: int, folder: Path, deep: RunConfig | None = None, control: RunConfig | None = None
 ) -> Outcome:
-    two = train_and_measure(
-        deep or induction(),
-        seed,
-        folder / "two-layers",
-        ["performance", "induction", "head_ablation"],
-    )
-    one = train_and_measure(
-        control or induction_control(), seed, folder / "one-layer", ["performance"]
-    )
-    right, alone = (load_curve(path, "performance", "accuracy") for path in (two, one))
-    mass, before = (
-        load_curve(two, "induction", "mass", layer=1),
-        load_curve(two, "induction", "previous_cell", layer=0),
-    )
-    without = load_curve(two, "head_ablation", "accuracy", layer=1, ablation="zero")
-    bag = load_baselines(two)["accuracy.bag_of_labels"]
-    rise, change = (
-        find_window(right, bag),
-        detect_in_curve(right, find_rate_changes((deep or induction()).train)),
-    )
+    analyses = ["performance", "induction", "head_ablation"]
+    two = train_and_measure(deep or induction(), seed, folder / "two-layers", analyses)
+    shallow = control or induction_control()
+    single = train_and_measure(shallow, seed, folder / "one-layer", ["performance"])
+
+    right = two.curve("performance", "accuracy")
+    alone = single.curve("performance", "accuracy")
+    mass = two.curve("induction", "mass", layer=1)
+    before = two.curve("induction", "previous_cell", layer=0)
+    without = two.curve("head_ablation", "accuracy", layer=1, ablation="zero")
+
+    bag = two.baselines["accuracy.bag_of_labels"]
+    rise = find_window(right, bag)
+    change = detect_in_curve(right, find_rate_changes(two.config.train))
+    change_alone = detect_in_curve(alone, find_rate_changes(single.config.train))
     numbers = {
         "bag": bag,
         "onset": float(rise[0]) if rise else None,
@@ -47,31 +40,23 @@ def run_seed(
         "previous_cell": float(before.iloc[-1]),
         "cut_out": float(without.iloc[-1]),
         "one_layer": float(alone.iloc[-1]),
-        "one_layer_detected": float(
-            detect_in_curve(alone, find_rate_changes((control or induction_control()).train))
-            is not None
-        ),
+        "one_layer_detected": float(change_alone is not None),
     }
-    panel = partial(build_lines, x="step")
-    return Outcome(
-        numbers,
-        [
-            panel(
-                "5 x 5 glyphs",
-                y="accuracy",
-                curves={"two layers": to_points(right), "one layer": to_points(alone)},
-                levels={"bag of labels": bag},
-            ),
-            panel(
-                "the circuit",
-                y="attention mass",
-                curves={
-                    "induction, layer 1": to_points(mass),
-                    "previous cell, layer 0": to_points(before),
-                },
-            ),
-        ],
+
+    accuracies = build_lines(
+        "5 x 5 glyphs",
+        "step",
+        "accuracy",
+        {"two layers": to_points(right), "one layer": to_points(alone)},
+        levels={"bag of labels": bag},
     )
+    circuit = build_lines(
+        "the circuit",
+        "step",
+        "attention mass",
+        {"induction, layer 1": to_points(mass), "previous cell, layer 0": to_points(before)},
+    )
+    return Outcome(numbers, [accuracies, circuit])
 
 
 ROW = Replication(
@@ -79,8 +64,9 @@ ROW = Replication(
     title="Visual induction: the lab's phase transition",
     source=LAB,
     compared=(
-        "Recipes `induction` and `induction-control`: steps from 10 % to 90 % of the way from the bag of labels to the "
-        "last accuracy, and what the circuit comes to. Steps of the onset belong to one machine and are not compared."
+        "Recipes `induction` and `induction-control`: steps from 10 % to 90 % of the way from the "
+        "bag of labels to the last accuracy, and what the circuit comes to. Steps of the onset "
+        "belong to one machine and are not compared."
     ),
     run=run_seed,
     checks=(

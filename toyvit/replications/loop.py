@@ -1,10 +1,14 @@
-"""Replications x seeds -> records: what is finished is not done again, each seed is written when it is done."""
+"""Replications x seeds -> records: what is finished is not done again.
+
+Each seed is written when it is done.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from tqdm import tqdm
@@ -17,32 +21,40 @@ logger = logging.getLogger(__name__)
 
 
 def replicate(
-    chosen: Sequence[Replication],
+    selected: Sequence[Replication],
     seeds: Sequence[int],
     folder: Path,
     *,
     leave_out: bool = False,
     progress: bool = True,
 ) -> list[Record]:
-    """Run every seed of every replication that has no record in `folder` yet; the new records, in order.
+    """Run every seed of every replication that has no record in `folder` yet; the new records.
 
-    Runs of the lab's recipes go on where they were stopped; a toy's seed starts again. One that misses its data is BadInput
-    before anything is run, or with `leave_out` is named and left out.
+    In order. Runs of the lab's recipes go on where they were stopped; a toy's seed starts again.
+    One that misses its data is BadInput before anything is run, or with `leave_out` is named and
+    left out.
     """
-    ready = [one for one in chosen if _ready(one, leave_out)]
-    done = {(one.name, record.seed) for one in ready for record in load_records(folder, one)}
-    todo = [(one, seed) for seed in seeds for one in ready if (one.name, seed) not in done]
+    ready = [replication for replication in selected if _check_ready(replication, leave_out)]
+    done = set()
+    for replication in ready:
+        done |= {(replication.name, record.seed) for record in load_records(folder, replication)}
+    work = [
+        (replication, seed)
+        for seed, replication in product(seeds, ready)
+        if (replication.name, seed) not in done
+    ]
+
     folder.mkdir(parents=True, exist_ok=True)  # where nothing can be kept nothing is run
-    found = []
-    bar = tqdm(todo, desc="replicate", unit="seed", disable=not progress or not todo)
+    records = []
+    bar = tqdm(work, desc="replicate", unit="seed", disable=not progress or not work)
     with use_one_thread():
-        for one, seed in bar:
-            bar.set_postfix_str(f"{one.name}, seed {seed}")
-            found.append(_one(one, seed, folder))
-    return found
+        for replication, seed in bar:
+            bar.set_postfix_str(f"{replication.name}, seed {seed}")
+            records.append(_run_and_write(replication, seed, folder))
+    return records
 
 
-def _ready(replication: Replication, leave_out: bool) -> bool:
+def _check_ready(replication: Replication, leave_out: bool) -> bool:
     try:
         replication.ready()
     except BadInput as error:
@@ -53,18 +65,20 @@ def _ready(replication: Replication, leave_out: bool) -> bool:
     return True
 
 
-def _one(replication: Replication, seed: int, folder: Path) -> Record:
+def _run_and_write(replication: Replication, seed: int, folder: Path) -> Record:
     place = folder / replication.name / f"seed-{seed}"
-    fresh, start = not place.exists(), time.process_time()
-    found = replication.run(seed, place)
-    minutes = (time.process_time() - start) / 60 if fresh else None
+    is_fresh = not place.exists()
+    start = time.process_time()
+    outcome = replication.run(seed, place)
+    minutes = (time.process_time() - start) / 60
+
     record = Record(
         name=replication.name,
         version=replication.version,
         seed=seed,
-        minutes=minutes,
-        numbers=found.numbers,
-        panels=found.panels,
+        minutes=minutes if is_fresh else None,
+        numbers=outcome.numbers,
+        panels=outcome.panels,
     )
     write_record(folder, record)
     return record

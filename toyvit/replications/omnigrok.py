@@ -1,83 +1,99 @@
-"""Grokking on 1,000 pictures of MNIST, when an MLP starts with weights eight times too large (Liu 2022)."""
+"""Grokking on 1,000 pictures of MNIST, when an MLP starts with large weights (Liu 2022).
+
+Eight times too large.
+"""
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from toyvit.data.collected import load_collected
+from toyvit.data.worlds.mnist.world import load_mnist
 from toyvit.model.toys import MLP
-from toyvit.replications.record import ONE_RUN, Check, Outcome, Replication, build_lines
+from toyvit.replications.record import ONE_RUN, Check, Outcome, Panel, Replication, build_lines
 from toyvit.replications.training import descend, space_steps
 
-WIDTHS, SCALE = (784, 200, 200, 10), 8.0
-STEPS, BATCH, RATE, DECAY = 100_000, 200, 1e-3, 0.01
-PICTURES, TESTED = 1000, 2000
+WIDTHS = (784, 200, 200, 10)
+SCALE = 8.0
+STEPS = 100_000
+BATCH = 200
+RATE = 1e-3
+DECAY = 0.01
+PICTURES = 1000
+TESTED = 2000
 
 
 def check_ready() -> None:
     """BadInput where MNIST is not here."""
-    load_collected("mnist")
+    load_mnist()
 
 
 def load_pictures(split: str, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """n pictures of a split, drawn without replacement, 0 to 1 (picture pixel), and their digits."""
-    mnist = load_collected("mnist")
+    """n pictures of a split, 0 to 1 (picture pixel), and their digits.
+
+    Drawn without replacement.
+    """
+    mnist = load_mnist()
     rows = mnist.splits[split]
-    chosen = rows[torch.randperm(len(rows), generator=generator)[:n].numpy()]
-    return torch.from_numpy(mnist.images[chosen]).flatten(1) / 255, torch.from_numpy(
-        mnist.known["class"][chosen]
-    )
+    drawn = rows[torch.randperm(len(rows), generator=generator)[:n].numpy()]
+    pictures = torch.from_numpy(mnist.images[drawn]).flatten(1) / 255
+    return pictures, torch.from_numpy(mnist.known["class"][drawn])
+
+
+def measure_length(model: nn.Module) -> float:
+    """The norm of all weights together."""
+    return torch.cat([weight.flatten() for weight in model.parameters()]).norm().item()
 
 
 def run_seed(seed: int, folder: Path, steps: int = STEPS) -> Outcome:
     generator = torch.Generator().manual_seed(2**20 + seed)
-    (seen, digits), (unseen, others) = (
-        load_pictures("train", PICTURES, generator),
-        load_pictures("test", TESTED, generator),
-    )
-    codes, model = F.one_hot(digits, 10).float(), MLP(WIDTHS, SCALE, seed)
+    pictures, digits = load_pictures("train", PICTURES, generator)
+    unseen, answers = load_pictures("test", TESTED, generator)
+    codes = F.one_hot(digits, 10).float()
+    model = MLP(WIDTHS, SCALE, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
-    curves: dict[str, list[float]] = {"training": [], "test": [], "length": []}
-    when = sorted({*space_steps(steps), *(step for step in (2000, 8000) if step <= steps)})
+
+    compared = [step for step in (2000, 8000) if step <= steps]
+    when = sorted({*space_steps(steps), *compared})
+    curves: dict[str, dict[int, float]] = {"training": {}, "test": {}, "length": {}}
 
     def loss(step: int) -> Tensor:
         rows = torch.randint(PICTURES, (BATCH,), generator=generator)
-        return F.mse_loss(model(seen[rows]), codes[rows])
+        return F.mse_loss(model(pictures[rows]), codes[rows])
 
     def look(step: int) -> None:
-        for name, x, y in (("training", seen, digits), ("test", unseen, others)):
-            curves[name].append((model(x).argmax(1) == y).float().mean().item())
-        curves["length"].append(
-            torch.cat([weight.flatten() for weight in model.parameters()]).norm().item()
-        )
+        for name, x, y in (("training", pictures, digits), ("test", unseen, answers)):
+            curves[name][step] = (model(x).argmax(1) == y).float().mean().item()
+        curves["length"][step] = measure_length(model)
 
     descend(model, optimizer, loss, steps, look, when)
-    at = {name: dict(zip(when, values, strict=True)) for name, values in curves.items()}
     numbers = {
-        "training_at_2000": at["training"].get(2000),
-        "test_at_8000": at["test"].get(8000),
-        "test_at_end": at["test"][steps],
-        "shrunk": at["length"][steps] / at["length"][0],
+        "training_at_2000": curves["training"].get(2000),
+        "test_at_8000": curves["test"].get(8000),
+        "test_at_end": curves["test"][steps],
+        "shrunk": curves["length"][steps] / curves["length"][0],
     }
-    panel = partial(build_lines, x="step", scale="symlog")
-    shown = {name: (when, curves[name]) for name in ("training", "test")}
-    return Outcome(
-        numbers,
-        [
-            panel(
-                "1,000 pictures, weights times 8",
-                y="accuracy",
-                curves=shown,
-                levels={"chance": 0.1},
-            ),
-            panel("length of all weights", y="norm", curves={"weights": (when, curves["length"])}),
-        ],
+    return Outcome(numbers, _build_panels(curves))
+
+
+def _build_panels(curves: dict[str, dict[int, float]]) -> list[Panel]:
+    points = {name: (list(curve), list(curve.values())) for name, curve in curves.items()}
+    accuracies = build_lines(
+        "1,000 pictures, weights times 8",
+        "step",
+        "accuracy",
+        {name: points[name] for name in ("training", "test")},
+        levels={"chance": 0.1},
+        scale="symlog",
     )
+
+    lengths = build_lines(
+        "length of all weights", "step", "norm", {"weights": points["length"]}, scale="symlog"
+    )
+    return [accuracies, lengths]
 
 
 ROW = Replication(
@@ -85,9 +101,9 @@ ROW = Replication(
     title="Grokking on 1,000 pictures of MNIST",
     source="Liu 2022, Omnigrok",
     compared=(
-        "Accuracy on the 1,000 training pictures and on 2,000 test pictures of an MLP (784, 200, 200, 10; ReLU) whose "
-        "first weights are 8 times torch's, squared error on one-hot codes, AdamW at 1e-3 with weight decay 0.01, batches "
-        "of 200, 100,000 steps."
+        "Accuracy on the 1,000 training pictures and on 2,000 test pictures of an MLP (784, 200, "
+        "200, 10; ReLU) whose first weights are 8 times torch's, squared error on one-hot codes, "
+        "AdamW at 1e-3 with weight decay 0.01, batches of 200, 100,000 steps."
     ),
     run=run_seed,
     ready=check_ready,

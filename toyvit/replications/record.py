@@ -1,10 +1,13 @@
-"""What a replication is, what one seed of it found, and the verdict on it, by the bounds in its row."""
+"""What a replication is, what one seed of it came to, and the verdict on it.
+
+By the bounds in its row.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +17,21 @@ from toyvit.runs.folder import write_atomically
 Panel = dict[str, Any]  # what `build_lines` and `build_grid` make: a picture's part, in plain JSON
 MOST_POINTS = 80  # of a curve in a record
 # Where a published figure stands.
-TEXT, PLOT = "text", "read off a plot"
+TEXT = "text"
+PLOT = "read off a plot"
 ONE_RUN = "one run of the public code, one seed"  # no figure of the paper
 LAB = "this lab's recipe, earlier runs"
+VERDICTS = ("agrees", "differs", "not reached")
 
 
 @dataclass(frozen=True)
 class Check:
-    """A number beside the published one: it agrees from `low` to `high`. With `must`, failing means that it was not reached."""
+    """A number beside the published one: it agrees from `low` to `high`.
 
-    number: str  # its key among the numbers found
+    With `must`, failing means that the result was not reached.
+    """
+
+    number: str  # its key among the numbers of an outcome
     meaning: str
     published: str
     origin: str  # where that stands: text, or read off a plot
@@ -37,7 +45,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one seed came to: numbers by name (None: it never happened), and the panels of its picture."""
+    """What one seed came to: numbers by name, and the panels of its picture.
+
+    A number is None where it never happened.
+    """
 
     numbers: Mapping[str, float | None]
     panels: list[Panel]
@@ -45,7 +56,10 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Replication:
-    """A published result: what is compared, how one seed of it is run (in a folder of its own), and when it agrees."""
+    """A published result: what is compared, how a seed of it is run, and when it agrees.
+
+    A seed is run in a folder of its own.
+    """
 
     name: str
     title: str
@@ -56,9 +70,7 @@ class Replication:
     minutes: float  # CPU, about
     remark: str = ""  # what is known about why the numbers differ
     version: int = 1
-    ready: Callable[[], None] = field(
-        default=lambda: None
-    )  # BadInput where something that it needs is not here
+    ready: Callable[[], None] = lambda: None  # BadInput where something that it needs is not here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +95,9 @@ def build_lines(
     scale: str = "linear",
     height: str = "linear",
 ) -> Panel:
-    """A panel of curves, thinned; `levels` are baselines to draw across, `scale` and `height` the axes' scales."""
+    """A panel of curves, thinned; `levels` are baselines to draw across, `scale` and `height` the
+    axes' scales.
+    """
     thin = {}
     for name, (xs, ys) in curves.items():
         places = _places(len(xs), scale != "linear")
@@ -120,7 +134,9 @@ def build_grid(
 
 
 def _places(n: int, logarithmic: bool) -> list[int]:
-    """Which of n points a record keeps: evenly spread, or in logarithm; the first and the last always."""
+    """Which of n points a record keeps: evenly spread, or in logarithm; the first and the last
+    always.
+    """
     if n <= MOST_POINTS:
         return list(range(n))
     shares = (k / (MOST_POINTS - 1) for k in range(MOST_POINTS))
@@ -139,25 +155,20 @@ def build_path(folder: Path, name: str, seed: int) -> Path:
 
 
 def write_record(folder: Path, record: Record) -> None:
+    """Write a record into its file, with five digits of each number."""
     numbers = {
         name: None if value is None else _round(value) for name, value in record.numbers.items()
     }
-    text = json.dumps(
-        asdict(record)
-        | {
-            "numbers": numbers,
-            "minutes": None if record.minutes is None else _round(record.minutes),
-        }
-    )
+    minutes = None if record.minutes is None else _round(record.minutes)
+    text = json.dumps(asdict(record) | {"numbers": numbers, "minutes": minutes}) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(build_path(folder, record.name, record.seed), (text + "\n").encode())
+    write_atomically(build_path(folder, record.name, record.seed), text.encode())
 
 
 def read_record(path: Path) -> Record:
     """A record; BadInput where the file is damaged."""
     try:
-        plain = json.loads(path.read_text())
-        record = Record(**plain)
+        record = Record(**json.loads(path.read_text()))
         if path != build_path(path.parent, record.name, record.seed):
             raise ValueError("it is another's")
         return record
@@ -169,15 +180,15 @@ def read_record(path: Path) -> Record:
 
 
 def load_records(folder: Path, replication: Replication) -> list[Record]:
-    """The finished seeds of a replication, in order; those of another version of it do not count."""
-    found = [
-        read_record(path)
-        for path in folder.glob(f"{replication.name}-*.json")
-        if path.stem.removeprefix(f"{replication.name}-").isdigit()
+    """The finished seeds of a replication, in order; those of another version do not count."""
+    prefix = f"{replication.name}-"
+    paths = [
+        path for path in folder.glob(f"{prefix}*.json") if path.stem.removeprefix(prefix).isdigit()
     ]
-    return sorted(
-        (one for one in found if one.version == replication.version), key=lambda one: one.seed
-    )
+    current = [
+        record for record in map(read_record, paths) if record.version == replication.version
+    ]
+    return sorted(current, key=lambda record: record.seed)
 
 
 def judge_seed(replication: Replication, record: Record) -> str:
@@ -190,14 +201,13 @@ def judge_seed(replication: Replication, record: Record) -> str:
     return "differs" if failed else "agrees"
 
 
-def summarize_verdict(replication: Replication, found: Sequence[Record]) -> str:
-    """The verdict of all seeds: one word where they are of one mind, else how many say what."""
-    said = [judge_seed(replication, record) for record in found]
-    counts = {
-        word: said.count(word) for word in ("agrees", "differs", "not reached") if word in said
-    }
-    if not said:
+def summarize_verdict(replication: Replication, records: Sequence[Record]) -> str:
+    """The verdict of all seeds: one word where they are of one mind, else how many are of each."""
+    verdicts = [judge_seed(replication, record) for record in records]
+    if not verdicts:
         return "not run"
-    if len(counts) == 1:
-        return next(iter(counts))
-    return ", ".join(f"{word} in {count} of {len(said)} seeds" for word, count in counts.items())
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    counts = {verdict: verdicts.count(verdict) for verdict in VERDICTS if verdict in verdicts}
+    parts = (f"{verdict} in {n} of {len(verdicts)} seeds" for verdict, n in counts.items())
+    return ", ".join(parts)

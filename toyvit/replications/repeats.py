@@ -7,39 +7,36 @@ from pathlib import Path
 
 from toyvit.config import RunConfig
 from toyvit.dynamics.transitions import detect_in_curve
-from toyvit.recipes import repeats
-from toyvit.replications.lab import load_curve, to_points, train_and_measure
+from toyvit.recipes.sequences import repeats
+from toyvit.replications.lab import to_points, train_and_measure
 from toyvit.replications.record import PLOT, TEXT, Check, Outcome, Replication, build_lines
-from toyvit.runs.handle import load_baselines
 
 
 def run_seed(seed: int, folder: Path, recipe: RunConfig | None = None) -> Outcome:
-    recipe = recipe or repeats()
-    runs = {
-        name: replace(recipe, model=replace(recipe.model, n_layers=n))
-        for n, name in ((1, "one layer"), (2, "two layers"))
-    }
-    paths = {
-        name: train_and_measure(one, seed, folder / name.replace(" ", "-"), ["performance"])
-        for name, one in runs.items()
-    }
-    right = {name: load_curve(path, "performance", "accuracy") for name, path in paths.items()}
-    change = detect_in_curve(
-        right["two layers"]
-    )  # near the end of the warm-up; one layer, with the same schedule, is the control
+    config = recipe or repeats()
+    runs = {}
+    for n_layers, name in ((1, "one layer"), (2, "two layers")):
+        variant = replace(config, model=replace(config.model, n_layers=n_layers))
+        path = folder / name.replace(" ", "-")
+        runs[name] = train_and_measure(variant, seed, path, ["performance"])
+
+    right = {name: run.curve("performance", "accuracy") for name, run in runs.items()}
+    # The change comes near the end of the warm-up; one layer, with the same schedule, is the
+    # control.
+    change = detect_in_curve(right["two layers"])
+    bag = runs["two layers"].baselines["accuracy.bag_of_glyphs"]
     numbers = {
         "one_layer": float(right["one layer"].iloc[-1]),
         "two_layers": float(right["two layers"].iloc[-1]),
-        "bag": load_baselines(paths["two layers"])["accuracy.bag_of_glyphs"],
+        "bag": bag,
         "onset": change.onset if change else None,
     }
-    shown = {name: to_points(values) for name, values in right.items()}
     panel = build_lines(
         "next glyph, from the second time on",
         "step",
         "accuracy",
-        shown,
-        levels={"bag of glyphs": numbers["bag"] or 0},
+        {name: to_points(values) for name, values in right.items()},
+        levels={"bag of glyphs": bag},
     )
     return Outcome(numbers, [panel])
 
@@ -49,9 +46,10 @@ ROW = Replication(
     title="Repeated sequences: one layer against two",
     source="Olsson 2022, In-context Learning and Induction Heads",
     compared=(
-        "Accuracy of the next glyph from the second time on, recipe `repeats` with 1 and 2 attention-only layers of one "
-        "head. A picture shows one random sequence of glyphs over and over, with a period of 8 to 12 that varies; a fixed "
-        "period could be learned by position alone."
+        "Accuracy of the next glyph from the second time on, recipe `repeats` with 1 and 2 "
+        "attention-only layers of one head. A picture shows one random sequence of glyphs over and "
+        "over, with a period of 8 to 12 that varies; a fixed period could be learned by position "
+        "alone."
     ),
     run=run_seed,
     checks=(
@@ -69,5 +67,8 @@ ROW = Replication(
         Check("onset", "onset of a transition with two layers, step", "abrupt", PLOT, 1, 800),
     ),
     minutes=0.5,
-    remark="The transition comes as the warm-up ends, step 100. With warm-ups of 20 and 200 it comes at 80 and 152.",
+    remark=(
+        "The transition comes as the warm-up ends, step 100. With warm-ups of 20 and 200 it "
+        "comes at 80 and 152."
+    ),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,10 @@ def descend(
     look: Callable[[int], None] = lambda step: None,
     when: Iterable[int] = (),
 ) -> None:
-    """So many updates on `loss(step)`; `look(step)` at the given steps, 0 (before any update) and the last among them."""
+    """So many updates on `loss(step)`, and `look(step)` at the given steps.
+
+    Step 0 is before any update.
+    """
     wanted = set(when)
     for step in range(steps + 1):
         if step in wanted:
@@ -29,15 +31,19 @@ def descend(
             optimizer.step()
 
 
+def space_evenly(steps: int, n: int) -> list[int]:
+    """0, the last, and the steps between that cut a training into n equal parts.
+
+    >>> space_evenly(100, 4)
+    [0, 25, 50, 75, 100]
+    """
+    return sorted({round(k * steps / n) for k in range(n + 1)})
+
+
 def space_steps(steps: int, n: int = 60) -> list[int]:
-    """About n steps, logarithmically spaced, with 0, and the last."""
+    """About n steps, logarithmically spaced, with 0, and the last.
+
+    >>> space_steps(1000, 6)
+    [0, 1, 3, 10, 32, 100, 316, 1000]
+    """
     return sorted({0, steps, *(round(steps ** (k / n)) for k in range(n + 1))})
-
-
-def find_first(
-    steps: Iterable[float], values: Iterable[float], *, over: float = -inf, under: float = inf
-) -> float | None:
-    """The first step whose value is over one bound and under another; None where none is."""
-    return next(
-        (step for step, value in zip(steps, values, strict=True) if over < value < under), None
-    )

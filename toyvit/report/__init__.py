@@ -8,6 +8,7 @@ report.
 
 from __future__ import annotations
 
+import logging
 import os
 import textwrap
 from collections.abc import Sequence
@@ -15,17 +16,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from toyvit.circuits.search import CircuitReport
-from toyvit.errors import choose
+from toyvit.config.extensions import merge_extensions
+from toyvit.errors import NotInstalled, choose
 from toyvit.report.ablation import HEAD_ABLATION
 from toyvit.report.attention import ATTENTION, CLS_ATTENTION, QUERY_ATTENTION
 from toyvit.report.circuits import draw_circuit_report
 from toyvit.report.directions import DIRECTIONS
-from toyvit.report.edges import ATTENTION_KNOCKOUT, ATTRIBUTION, EDGES, PATCHING
+from toyvit.report.edge_figures import ATTENTION_KNOCKOUT, ATTRIBUTION, EDGES, PATCHING
 from toyvit.report.factors import BY_FACTOR, PROBES
 from toyvit.report.grokking import GROKKING
 from toyvit.report.heads import HEADS
 from toyvit.report.learning import LEARNING, PHASE_TRANSITION, STRATEGIES
-from toyvit.report.lenses import ANSWER_MAPS, LENS
+from toyvit.report.lens_figures import ANSWER_MAPS, LENS
 from toyvit.report.matplotlib_renderer import DPI, render
 from toyvit.report.panels import FigureData
 from toyvit.report.reconstruction import RECONSTRUCTION
@@ -61,6 +63,7 @@ FIGURES: dict[str, FigureRow] = {
     )
 }
 MOST_HEADLINES = 4
+logger = logging.getLogger(__name__)
 KINDS = ("png", "svg", "pdf")  # of files that a figure is drawn into
 
 
@@ -91,7 +94,8 @@ def recall_comparison(run: Run | Path | str, beside: Run | Path | str | None) ->
 def select_figures(run: Run) -> list[tuple[FigureRow, bool]]:
     """The figures that a run has, and whether each is a headline: the first four that may be."""
     analyses = list_analyses(run)
-    rows = [row for row in FIGURES.values() if has_figure(row, run, analyses)]
+    known = merge_extensions(FIGURES, "figures")
+    rows = [row for row in known.values() if has_figure(row, run, analyses)]
     headlines = [row for row in rows if row.is_headline][:MOST_HEADLINES]
     rest = [row for row in rows if row not in headlines]
     return [*((row, True) for row in headlines), *((row, False) for row in rest)]
@@ -111,11 +115,18 @@ def draw(
     chosen = select_figures(run)
     run.folder.figures.mkdir(exist_ok=True)
     drawn = []
+    missing: dict[str, list[str]] = {}
     for row, is_headline in chosen:
-        data = row.draw(run, other)
+        try:
+            data = row.draw(run, other)
+        except NotInstalled as error:  # what was measured is drawn without the pictures
+            missing.setdefault(str(error), []).append(row.name)
+            continue
         file = run.folder.figures / f"{row.name}.{kind}"
         render(data).savefig(file, dpi=DPI)
         drawn.append(DrawnFigure(file, data, is_headline))
+    for reason, names in missing.items():
+        logger.warning("not drawn: %s (%s)", ", ".join(names), reason)
     return drawn
 
 

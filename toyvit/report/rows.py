@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from toyvit.config import ModelConfig
 from toyvit.report.panels import FigureData
@@ -19,14 +20,19 @@ class FigureRow:
     its model is one that the figure is of.
     """
 
+    extends: ClassVar[str] = "figures"
+
     name: str
     draw: Callable[[Run, Run | None], FigureData]
     needs: frozenset[str] = frozenset()
     lacks: frozenset[str] = frozenset()
     fits: Callable[[ModelConfig], bool] = lambda config: True
-    is_headline: bool = (
-        False  # a report ends with the first four that a run has; the rest is its appendix
-    )
+    is_headline: bool = False  # a report ends with the first four; the rest is its appendix
+
+    @property
+    def code(self) -> Callable[[Run, Run | None], FigureData]:
+        """Where its work is done."""
+        return self.draw
 
 
 def list_analyses(run: Run) -> frozenset[str]:

@@ -1,45 +1,42 @@
-"""The run folder: its layout, its manifest of finished checkpoints, atomic writes, the lock, and verification."""
+"""The run folder: its layout, its manifest, atomic writes, the lock, and verification.
+
+torch is imported only where weights are read or written, so that runs are listed without it.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import json
-import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
-
-from toyvit import __version__
 from toyvit.config import RunConfig, list_differences
+from toyvit.config.extensions import Origin
+from toyvit.data import worlds
 from toyvit.errors import BadInput, suggest_nearest
+from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_state
+from toyvit.version import VERSION
 
-
-@dataclass(frozen=True, kw_only=True)
-class ManifestEntry:
-    """One line of the manifest: a checkpoint exists when its line does."""
-
-    step: int
-    samples: int
-    file: str
-    bytes: int
-    sha256: str
-    loss: float  # nats, on the frozen validation batch
-    accuracy: float  # 0 to 1, on the same batch
-    weight_norm: float
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_atomically(path: Path, content: bytes, flush: bool = False) -> None:
-    """Write beside, then rename: readers see the old file or the new one, whole. `flush` waits for the disk."""
+    """Write beside, then rename: readers see the old file or the new one, whole.
+
+    `flush` waits for the disk.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_atomically(Path(folder, "note"), b"whole")
+    ...     [path.name for path in Path(folder).iterdir()]
+    ['note']
+    """
     beside = path.with_name(path.name + ".part")
     with beside.open("wb") as file:
         file.write(content)
@@ -50,7 +47,18 @@ def write_atomically(path: Path, content: bytes, flush: bool = False) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Records of a JSON-lines file; a last line without its newline was cut off and does not count."""
+    """Records of a JSON-lines file; none where there is no file.
+
+    A last line without its newline was cut off and does not count. BadInput where another line is
+    damaged.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "metrics.jsonl")
+    ...     _ = file.write_text('{"step": 1}\\n{"step": 2}\\n{"st')
+    ...     read_lines(file)
+    [{'step': 1}, {'step': 2}]
+    """
     if not path.exists():
         return []
     lines = path.read_text().split("\n")[:-1]
@@ -61,7 +69,18 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 class RunFolder:
-    """`runs/<name>/` on disk. Opening one reads nothing but the config."""
+    """`runs/NAME/` on disk: where its files are, and how they are read and written.
+
+    Making one touches no file. The config is read once, when it is first asked for.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from toyvit.recipes import RECIPES
+    >>> with TemporaryDirectory() as place:
+    ...     folder = RunFolder(f"{place}/first")
+    ...     folder.create(RECIPES["digits"]())
+    ...     folder.read_config().recipe, folder.read_manifest(), folder.read_status()
+    ('digits', [], 'stopped')
+    """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -69,65 +88,83 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.manifest = self.path / "manifest.jsonl"
         self.metrics = self.path / "metrics.jsonl"
+
         self.state = self.path / "state.pt"
         self.previous_state = self.path / "state.prev.pt"
         self.states = self.path / "states"
+
         self.measures = self.path / "measures.sqlite"
         self.figures = self.path / "figures"
         self.tensorboard = self.path / "tensorboard"
+        self._config: RunConfig | None = None
+
+    @classmethod
+    def open(cls, folder: RunFolder | Path | str) -> RunFolder:
+        """The folder itself, with what it has read, or the one at this path."""
+        return folder if isinstance(folder, RunFolder) else cls(folder)
 
     def check_exists(self) -> RunFolder:
         """Itself if there is a run here, else BadInput that names the nearest folder beside it."""
         if not self.config_file.is_file():
-            beside = (
-                [path.parent.name for path in self.path.parent.glob("*/config.json")]
-                if self.path.parent.is_dir()
-                else []
-            )
-            hint = suggest_nearest(self.path.name, beside)
+            neighbours = self.path.parent.glob("*/config.json")
+            names = [path.parent.name for path in neighbours] if self.path.parent.is_dir() else []
+            hint = suggest_nearest(self.path.name, names)
             raise BadInput(f"{self.path} is not a run folder: it has no config.json{hint}")
         return self
 
     def read_config(self) -> RunConfig:
-        """The Run that config.json describes."""
+        """What config.json describes: read once, for it never changes. BadInput if damaged."""
+        if self._config is None:
+            self._config = self._parse_config()
+        return self._config
+
+    def _parse_config(self) -> RunConfig:
         file = self.check_exists().config_file
         try:
-            return RunConfig.from_json(json.loads(file.read_text())["run"])
+            plain = json.loads(file.read_text())
+            origins = {
+                item["name"]: Origin(item["distribution"], item["version"], item["sha256"])
+                for item in plain.get("extensions", ())
+            }
+            return RunConfig.from_json(plain["run"], origins)
         except BadInput as error:
             raise BadInput(f"{file} cannot be used: {error}") from None
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(f"{file} is damaged: {type(error).__name__}: {error}") from None
 
-    def create(self, run: RunConfig) -> None:
-        """A new folder holding this run's config."""
+    def create(self, config: RunConfig) -> None:
+        """A new folder holding this config."""
+        import torch
+
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.states.mkdir(exist_ok=True)
         versions = {
-            "toyvit": __version__,
+            "toyvit": VERSION,
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
-        text = json.dumps({"run": run.to_json(), "versions": versions}, indent=2) + "\n"
+        plain = {"run": config.to_json(), "versions": versions, **describe_extensions(config)}
+        text = json.dumps(plain, indent=2) + "\n"
         write_atomically(self.config_file, text.encode())
 
-    def check_same(self, run: RunConfig) -> None:
+    def check_same(self, config: RunConfig) -> None:
         """Refuse to go on with another config, with a diff."""
-        changed = list_differences(self.read_config(), run)
-        if changed:
+        changes = list_differences(self.read_config(), config)
+        if changes:
             raise BadInput(
-                f"{self.path} holds another config ({'; '.join(changed)}): give another --name, or the same settings"
+                f"{self.path} holds another config ({'; '.join(changes)}): "
+                "give another --name, or the same settings"
             )
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for the life of a training process; BadInput if another process holds it."""
+        """Hold the run for the life of a training process; BadInput if another process does."""
         with (self.path / "lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise BadInput(
-                    f"{self.path} is in use: another process is training in it"
-                ) from None
+                message = f"{self.path} is in use: another process is training in it"
+                raise BadInput(message) from None
             yield
 
     def is_locked(self) -> bool:
@@ -143,65 +180,47 @@ class RunFolder:
         return False
 
     def read_manifest(self) -> list[ManifestEntry]:
-        """Finished checkpoints, by step."""
+        """Finished checkpoints, by step; the file is read at every call, for it grows."""
         try:
             return [ManifestEntry(**line) for line in read_lines(self.manifest)]
         except TypeError as error:
             raise BadInput(f"{self.manifest} is damaged: {error}") from None
 
     def write_checkpoint(
-        self, step: int, samples: int, weights: dict[str, Tensor], scores: dict[str, float]
+        self, step: int, samples: int, weights: Mapping[str, Tensor], scores: Mapping[str, float]
     ) -> ManifestEntry:
         """Weights of the bare model, then their line in the manifest."""
-        content, entry = self.encode_checkpoint(step, samples, weights, scores)
+        content, entry = encode_checkpoint(step, samples, weights, scores)
         write_atomically(self.checkpoints / entry.file, content)
         with self.manifest.open("a") as manifest:
-            manifest.write(_line(entry))
+            manifest.write(entry.line)
         return entry
 
-    def insert_checkpoint(self, entry: ManifestEntry, content: bytes) -> None:
-        """A checkpoint between those that are there: the manifest stays in the order of steps."""
+    def insert_checkpoint(
+        self, entry: ManifestEntry, content: bytes, entries: Iterable[ManifestEntry]
+    ) -> list[ManifestEntry]:
+        """A checkpoint between `entries`, those that are there; all of them, in order of steps."""
         write_atomically(self.checkpoints / entry.file, content)
-        entries = sorted([*self.read_manifest(), entry], key=lambda one: one.step)
-        write_atomically(self.manifest, "".join(map(_line, entries)).encode())
+        ordered = sorted([*entries, entry], key=lambda other: other.step)
+        self._write_manifest(ordered)
+        return ordered
 
-    def encode_checkpoint(
-        self, step: int, samples: int, weights: dict[str, Tensor], scores: dict[str, float]
-    ) -> tuple[bytes, ManifestEntry]:
-        """What the file of a checkpoint holds, and its line in the manifest."""
-        content = save(
-            {name: value.detach().cpu().contiguous() for name, value in weights.items()},
-            {"format": "toyvit"},
-        )
-        norms = [
-            torch.linalg.vector_norm(value.detach(), dtype=torch.float64).item()
-            for value in weights.values()
-        ]
-        entry = ManifestEntry(
-            step=step,
-            samples=samples,
-            file=name_checkpoint(step),
-            bytes=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
-            weight_norm=math.hypot(*norms),
-            loss=scores["loss"],
-            accuracy=scores["accuracy"],
-        )
-        return content, entry
+    def _write_manifest(self, entries: Iterable[ManifestEntry]) -> None:
+        write_atomically(self.manifest, "".join(entry.line for entry in entries).encode())
 
     def read_checkpoint(self, entry: ManifestEntry) -> dict[str, Tensor]:
         """The weights, if the file is whole and the one that the manifest describes."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        path = self.checkpoints / entry.file
         problem = self.find_problem(entry)
         if problem:
-            raise BadInput(
-                f"checkpoint {self.checkpoints / entry.file} {problem}: see `toyvit verify {self.path}`"
-            )
+            raise BadInput(f"checkpoint {path} {problem}: see `toyvit verify {self.path}`")
         try:
-            return load((self.checkpoints / entry.file).read_bytes())
+            return load(path.read_bytes())
         except SafetensorError as error:
-            raise BadInput(
-                f"checkpoint {self.checkpoints / entry.file} cannot be read: {error}"
-            ) from None
+            raise BadInput(f"checkpoint {path} cannot be read: {error}") from None
 
     def find_problem(self, entry: ManifestEntry) -> str | None:
         """What is wrong with a checkpoint's file, or None."""
@@ -215,29 +234,39 @@ class RunFolder:
             return "does not have the SHA-256 in the manifest"
         return None
 
-    def verify(self) -> dict[str, str]:
-        """Every bad checkpoint file and what is wrong with it; files the manifest does not know are bad too."""
-        entries = self.check_exists().read_manifest()
-        bad = {entry.file: problem for entry in entries if (problem := self.find_problem(entry))}
-        known = {entry.file for entry in entries}
+    def verify(self, entries: Iterable[ManifestEntry] | None = None) -> dict[str, str]:
+        """Every bad checkpoint file and what is wrong with it, given the manifest if it was read.
+
+        A file that the manifest does not name is bad too.
+        """
+        listed = list(self.check_exists().read_manifest() if entries is None else entries)
+        problems = {entry.file: self.find_problem(entry) for entry in listed}
+        bad = {file: problem for file, problem in problems.items() if problem}
+
         for path in sorted(self.checkpoints.iterdir()):
-            if path.name not in known and not (self.is_locked() or path.name.endswith(".part")):
+            is_listed = path.name in problems
+            if not (is_listed or self.is_locked() or path.name.endswith(".part")):
                 bad[path.name] = "is not in the manifest"
         return bad
 
-    def truncate(self, step: int) -> None:
-        """Forget what was written after `step`: training goes on from there and writes it again."""
-        for path in (self.manifest, self.metrics):
-            if path.exists():
-                kept = [line for line in read_lines(path) if line["step"] <= step]
-                write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        known = {entry.file for entry in self.read_manifest()}
-        for file in self.checkpoints.iterdir():
-            if file.name not in known:
-                file.unlink()
-        for file in self.states.iterdir():
-            if file.name > name_state(step):
-                file.unlink()
+    def truncate(self, step: int) -> list[ManifestEntry]:
+        """Forget what was written after `step`, so that training writes it again; what is left."""
+        entries = [entry for entry in self.read_manifest() if entry.step <= step]
+        if self.manifest.exists():
+            self._write_manifest(entries)
+        if self.metrics.exists():
+            lines = [line for line in read_lines(self.metrics) if line["step"] <= step]
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            write_atomically(self.metrics, text.encode())
+
+        files = {entry.file for entry in entries}
+        for path in self.checkpoints.iterdir():
+            if path.name not in files:
+                path.unlink()
+        for path in self.states.iterdir():
+            if path.name > name_state(step):
+                path.unlink()
+        return entries
 
     def read_status(self, config: RunConfig | None = None) -> str:
         """`running`, `finished`, `diverged` or `stopped`, read off the files."""
@@ -246,25 +275,22 @@ class RunFolder:
             return "diverged"
         if self.is_locked():
             return "running"
-        return (
-            "finished"
-            if (self.states / name_state((config or self.read_config()).train.steps)).exists()
-            else "stopped"
-        )
-
-
-def _line(entry: ManifestEntry) -> str:
-    return json.dumps(asdict(entry)) + "\n"
-
-
-def name_checkpoint(step: int) -> str:
-    return f"step_{step:08d}.safetensors"
-
-
-def name_state(step: int) -> str:
-    return f"step_{step:08d}.pt"
+        steps = (config or self.read_config()).train.steps
+        return "finished" if (self.states / name_state(steps)).exists() else "stopped"
 
 
 def find_runs(folder: Path) -> list[RunFolder]:
-    """Every run folder below a folder, by name."""
+    """Every run folder below a folder, by name.
+
+    >>> find_runs(Path("no/such/folder"))
+    []
+    """
     return [RunFolder(path.parent) for path in sorted(folder.glob("**/config.json"))]
+
+
+def describe_extensions(config: RunConfig) -> dict[str, list[dict[str, str]]]:
+    """`extensions` of config.json: where the task's world comes from; nothing for the lab's own."""
+    origin = worlds.find_origin(config.task.name)
+    if origin is None:
+        return {}
+    return {"extensions": [{"kind": "worlds", "name": config.task.name, **origin.to_json()}]}

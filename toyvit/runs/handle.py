@@ -6,18 +6,18 @@ import html
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from torch import Tensor
 
 from toyvit.clamps.patterns import apply_clamps
 from toyvit.config import RunConfig
-from toyvit.data.task import Batch, Task
-from toyvit.data.tasks import build_task
+from toyvit.config.extensions import Extension, install, list_extensions
+from toyvit.data.task import Batch, Task, build_task
 from toyvit.errors import BadInput
 from toyvit.model import ViT
-from toyvit.runs.folder import ManifestEntry, RunFolder
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.manifest import ManifestEntry
 from toyvit.runs.table import read_baselines, read_table, select_curve
 
 
@@ -28,17 +28,32 @@ class Run:
     that came later. A run pickles as its path and is opened again where it arrives. BadInput for a
     folder that holds no run, a damaged config or a damaged manifest.
 
-    >>> run = Run("runs/deep")  # doctest: +SKIP
-    >>> run.model(2000)  # doctest: +SKIP
+    Here a run whose only checkpoint is an untrained model:
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from toyvit.data.task import resolve_config
+    >>> from toyvit.recipes import RECIPES
+    >>> config = resolve_config(RECIPES["induction-smoke"]())
+    >>> place = TemporaryDirectory()
+    >>> folder = RunFolder(f"{place.name}/smoke")
+    >>> folder.create(config)
+    >>> scores = {"loss": 2.3, "accuracy": 0.1}
+    >>> _ = folder.write_checkpoint(0, 0, ViT(config.model, seed=0).state_dict(), scores)
+    >>> run = Run(f"{place.name}/smoke")
+    >>> run.name, run.steps, run.status
+    ('smoke', [0], 'stopped')
+    >>> run.model(0)(run.batch("test", 5).images).shape
+    torch.Size([5, 16])
+    >>> place.cleanup()
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.folder = RunFolder(path).check_exists()
+    def __init__(self, path: RunFolder | Path | str) -> None:
+        self.folder = RunFolder.open(path).check_exists()
         self.config: RunConfig = self.folder.read_config()
         self.refresh()
 
     @classmethod
-    def open(cls, run: Run | Path | str) -> Run:
+    def open(cls, run: Run | RunFolder | Path | str) -> Run:
         """The run itself if it is open, else the one at this path."""
         return run if isinstance(run, Run) else cls(run)
 
@@ -50,8 +65,9 @@ class Run:
             self.__dict__.pop(name, None)
         return self
 
-    def __reduce__(self) -> tuple[type[Run], tuple[Path]]:
-        return Run, (self.path.absolute(),)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Its path, and what it needs from outside the package: a worker may not know it yet."""
+        return _reopen, (self.path.absolute(), list_extensions())
 
     @property
     def path(self) -> Path:
@@ -76,7 +92,7 @@ class Run:
         return max(self.entries)
 
     def check_step(self, step: int | None) -> int:
-        """The step itself if it has a checkpoint (None: the last), else BadInput that names the nearest."""
+        """The step itself if it has a checkpoint, the last for None; else BadInput."""
         last = self.last_step
         if step is None:
             return last
@@ -86,7 +102,7 @@ class Run:
         return step
 
     def weights(self, step: int) -> dict[str, Tensor]:
-        """The weights of a step, by name; BadInput where the file is not the one in the manifest."""
+        """The weights of a step, by name; BadInput where the file is not the manifest's."""
         return self.folder.read_checkpoint(self.entries[self.check_step(step)])
 
     def bare_model(self, step: int | None = None, *, into: ViT | None = None) -> ViT:
@@ -97,13 +113,13 @@ class Run:
         at = self.check_step(step)
         model = into if into is not None else ViT(self.config.model)
         weights = self.weights(at)
+
         try:
             model.load_state_dict(weights)
         except RuntimeError:
             file = self.folder.checkpoints / self.entries[at].file
-            raise BadInput(
-                f"checkpoint {file} does not fit this run's model: it is a foreign file"
-            ) from None
+            message = f"checkpoint {file} does not fit this run's model: it is a foreign file"
+            raise BadInput(message) from None
         return model.eval()
 
     def model(
@@ -150,7 +166,7 @@ class Run:
         return read_baselines(self.folder)
 
     def curve(
-        self, analysis: str, quantity: str, how: str = "max", split: str = "test", **where: Any
+        self, analysis: str, quantity: str, how: str = "max", split: str = "test", **where: object
     ) -> pd.Series:
         """One value a step of a measured quantity, see `select_curve`."""
         return select_curve(self.table, analysis, quantity, how, split, **where)
@@ -162,21 +178,25 @@ class Run:
 
     def __repr__(self) -> str:
         steps = f"steps 0 to {self.last_step}" if self.entries else "no checkpoint yet"
-        return f"Run({str(self.path)!r}): {self.config.recipe}, {self.status}, {len(self)} checkpoints, {steps}"
+        facts = f"{self.config.recipe}, {self.status}, {len(self)} checkpoints, {steps}"
+        return f"Run({str(self.path)!r}): {facts}"
 
     def _repr_html_(self) -> str:
         """A small table for notebooks."""
-        model, last = self.config.model, list(self.entries.values())[-1:]
+        model = self.config.model
         kind = f"{model.n_layers} layers, {model.n_heads} heads, width {model.d_model}"
         lines = {
             "run": str(self.path),
             "recipe": self.config.recipe,
             "model": kind + (f", MLP {model.d_mlp}" if model.d_mlp else ", attention only"),
             "status": self.status,
-            "checkpoints": f"{len(self)}" + (f", to step {self.last_step:,}" if last else ""),
+            "checkpoints": f"{len(self)}",
         }
-        if last:
-            lines["last scores"] = f"loss {last[0].loss:.3f}, accuracy {last[0].accuracy:.3f}"
+        if self.entries:
+            last = self.entries[self.last_step]
+            lines["checkpoints"] += f", to step {last.step:,}"
+            lines["last scores"] = f"loss {last.loss:.3f}, accuracy {last.accuracy:.3f}"
+
         rows = (
             f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
             for name, value in lines.items()
@@ -190,5 +210,10 @@ def load_table(run: Run | Path | str) -> pd.DataFrame:
 
 
 def load_baselines(run: Run | Path | str) -> dict[str, float]:
-    """What predictors that know less score, of a run or of the run at a path: see `read_baselines`."""
+    """What predictors that know less score, of a run or of one at a path: see `read_baselines`."""
     return Run.open(run).baselines
+
+
+def _reopen(path: Path, extensions: tuple[Extension, ...]) -> Run:
+    install(extensions)
+    return Run(path)

@@ -1,35 +1,44 @@
 """The table of measures: written once a cell by `measure`, read as one tidy pandas frame.
 
-A cell is (step, checkpoint, analysis, version, digest of settings and evaluation images). Its numbers are rows: quantity,
-axes, value. SQLite in WAL mode, so that reading goes on while a sweep writes; only one process writes.
+A cell is (step, checkpoint, analysis, version, digest of settings and evaluation images). Its
+numbers are rows: quantity, axes, value. SQLite in WAL mode, so that reading goes on while a sweep
+writes; only one process writes.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from torch import Tensor
 
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, choose
 from toyvit.runs.folder import ManifestEntry, RunFolder
 
 SCHEMA = """
-create table if not exists cells (id integer primary key, step integer, sha256 text, analysis text, version integer,
-    digest text, split text, images integer, unique (step, sha256, analysis, version, digest));
-create table if not exists places (id integer primary key, quantity text, axes text, unique (quantity, axes));
-create table if not exists numbers (cell integer references cells, place integer references places, value real);
+create table if not exists cells (
+    id integer primary key, step integer, sha256 text, analysis text, version integer, digest text,
+    split text, images integer, unique (step, sha256, analysis, version, digest)
+);
+create table if not exists places (
+    id integer primary key, quantity text, axes text, unique (quantity, axes)
+);
+create table if not exists numbers (
+    cell integer references cells, place integer references places, value real
+);
 create index if not exists numbers_of_a_cell on numbers (cell);
-create table if not exists baselines (digest text, name text, value real, unique (digest, name));
+create table if not exists baselines (
+    digest text, name text, value real, unique (digest, name)
+);
 """
+# Columns of the frame that are neither axes nor tags.
+COLUMNS = ("run", "step", "analysis", "quantity", "split", "images", "value")
 
 
 @dataclass(frozen=True)
@@ -39,41 +48,42 @@ class Cell:
     step: int
     sha256: str
     analysis: str
-    version: int
+    version: int | str
     digest: str
 
 
-Row = tuple[str, dict[str, Any], float]
+Row = tuple[str, dict[str, str | int], float]
 
 
-def build_rows(quantity: str, value: Tensor, axes: str) -> list[Row]:
-    """A tensor as rows (quantity, {axis: position}, value). Tags, `accuracy[factor=label]`, join the axes; NaN is left out."""
-    name, tags = _untag(quantity)
+def build_rows(
+    quantity: str, value: Tensor, axes: str, tags: Mapping[str, str] | None = None
+) -> list[Row]:
+    """A tensor as rows (quantity, {tag: text, axis: position}, number); NaN is left out.
+
+    ValueError where the tensor has not the axes, or a tag has the name of an axis or of a column.
+
+    >>> import torch
+    >>> build_rows("accuracy", torch.tensor([torch.nan, 0.5]), "layer", {"factor": "a, b"})
+    [('accuracy', {'factor': 'a, b', 'layer': 1}, 0.5)]
+    """
+    tags = dict(tags or {})
     names = axes.split()
     if value.ndim != len(names):
-        raise ValueError(
-            f"{quantity} is declared with axes {names}, but has {value.ndim} dimensions"
-        )
-    places = product(*(range(size) for size in value.shape))
+        raise ValueError(f"{quantity} has axes {names}, but its tensor {value.ndim} dimensions")
+    if taken := tags.keys() & {*names, *COLUMNS}:
+        raise ValueError(f"a tag of {quantity} cannot be called {min(taken)!r}: a column is")
+
+    rows = []
+    places = product(*map(range, value.shape))
     numbers = value.double().flatten().tolist()
-    pairs = zip(places, numbers, strict=True)
-    return [
-        (name, {**tags, **dict(zip(names, place, strict=True))}, number)
-        for place, number in pairs
-        if number == number
-    ]
-
-
-def _untag(quantity: str) -> tuple[str, dict[str, str]]:
-    found = re.fullmatch(r"(\w+)(?:\[(.*)\])?", quantity)
-    if found is None:
-        raise ValueError(f"{quantity!r} is no quantity: name or name[tag=value,...]")
-    tags = [tag.split("=", 1) for tag in found[2].split(",")] if found[2] else []
-    return found[1], dict(tags)
+    for place, number in zip(places, numbers, strict=True):
+        if number == number:
+            rows.append((quantity, tags | dict(zip(names, place, strict=True)), number))
+    return rows
 
 
 class MeasureTable:
-    """The open table of one run. `with Results(folder) as table: ...`; the writer is one process."""
+    """The open table of one run: `with MeasureTable(folder) as table: ...`; one process writes."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.path = folder.measures
@@ -92,46 +102,48 @@ class MeasureTable:
 
     def list_done(self) -> set[Cell]:
         """Every finished cell."""
-        found = self.db.execute("select step, sha256, analysis, version, digest from cells")
-        return {Cell(*row) for row in found}
+        rows = self.db.execute("select step, sha256, analysis, version, digest from cells")
+        return {Cell(*row) for row in rows}
 
     def cells_where(self, quantity: str) -> set[Cell]:
         """The finished cells in which a quantity that is 0 or 1 is 1."""
-        joined = (
-            "cells join numbers on numbers.cell = cells.id join places on places.id = numbers.place"
+        rows = self.db.execute(
+            "select step, sha256, analysis, version, digest from cells"
+            " join numbers on numbers.cell = cells.id join places on places.id = numbers.place"
+            " where quantity = ? and value = 1",
+            (quantity,),
         )
-        where = f"select step, sha256, analysis, version, digest from {joined} where quantity = ? and value = 1"
-        return {Cell(*row) for row in self.db.execute(where, (quantity,))}
+        return {Cell(*row) for row in rows}
 
-    def write(self, cell: Cell, split: str, images: int, numbers: Iterable[Row]) -> None:
-        """A cell with its rows, all or nothing; one that another process has written meanwhile stays as it is."""
+    def write(self, cell: Cell, split: str, images: int, rows: Iterable[Row]) -> None:
+        """A cell with its rows, all or nothing; one that is there already stays as it is."""
         with self.db:
-            key = (cell.step, cell.sha256, cell.analysis, cell.version, cell.digest, split, images)
-            columns = "step, sha256, analysis, version, digest, split, images"
-            made = self.db.execute(
-                f"insert or ignore into cells ({columns}) values (?, ?, ?, ?, ?, ?, ?)", key
+            added = self.db.execute(
+                "insert or ignore into cells"
+                " (step, sha256, analysis, version, digest, split, images)"
+                " values (?, ?, ?, ?, ?, ?, ?)",
+                (*astuple(cell), split, images),
             )
-            if not made.rowcount:
+            if not added.rowcount:
                 return
-            number = made.lastrowid
-            found = [(quantity, json.dumps(axes), value) for quantity, axes, value in numbers]
+
+            texts = [(quantity, json.dumps(axes), value) for quantity, axes, value in rows]
             self.db.executemany(
                 "insert or ignore into places (quantity, axes) values (?, ?)",
-                [row[:2] for row in found],
+                [(quantity, axes) for quantity, axes, _ in texts],
             )
             self.db.executemany(
                 "insert into numbers select ?, id, ? from places where quantity = ? and axes = ?",
-                [(number, value, quantity, axes) for quantity, axes, value in found],
+                [(added.lastrowid, value, quantity, axes) for quantity, axes, value in texts],
             )
 
     def has_baselines(self, digest: str) -> bool:
-        return bool(
-            self.db.execute(
-                "select exists (select 1 from baselines where digest = ?)", (digest,)
-            ).fetchone()[0]
-        )
+        """Whether the baselines of an evaluation are written."""
+        query = "select exists (select 1 from baselines where digest = ?)"
+        return bool(self.db.execute(query, (digest,)).fetchone()[0])
 
     def write_baselines(self, digest: str, baselines: Mapping[str, float]) -> None:
+        """What predictors that know less score in an evaluation, by name."""
         with self.db:
             lines = [(digest, name, value) for name, value in baselines.items()]
             self.db.executemany("insert or replace into baselines values (?, ?, ?)", lines)
@@ -142,11 +154,12 @@ def has_measures(folder: RunFolder) -> bool:
     file = folder.check_exists().measures
     if not file.exists():
         return False
+
     with _opened(file) as db:
-        tables = db.execute("select count(*) from sqlite_master where name = 'numbers'").fetchone()[
-            0
-        ]
-        return bool(tables and db.execute("select exists (select 1 from numbers)").fetchone()[0])
+        query = "select count(*) from sqlite_master where name = 'numbers'"
+        if not db.execute(query).fetchone()[0]:
+            return False
+        return bool(db.execute("select exists (select 1 from numbers)").fetchone()[0])
 
 
 @contextmanager
@@ -164,39 +177,45 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(file, timeout=60)) as db:
             yield db
     except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
-        raise BadInput(
-            f"{file} cannot be read as a table of measures: {str(error).splitlines()[-1]}"
-        ) from None
+        reason = str(error).splitlines()[-1]
+        raise BadInput(f"{file} cannot be read as a table of measures: {reason}") from None
 
 
 def read_table(folder: RunFolder, entries: Iterable[ManifestEntry]) -> pd.DataFrame:
     """Every measured number of a run, one a row.
 
-    Columns: run, step, analysis, quantity, axes and tags, split, images, value. Axes that a quantity does not have are
-    missing (<NA>). Rows of checkpoints that are not among the entries are left out.
+    Columns: run, step, analysis, quantity, axes and tags, split, images, value. Axes that a
+    quantity does not have are missing (<NA>). Rows of checkpoints that are not among the entries
+    are left out. BadInput where nothing is measured, or the file is no table.
     """
     with _reading(folder) as db:
-        cells = pd.read_sql(
-            "select id as cell, step, sha256, analysis, split, images from cells", db
-        )
+        query = "select id as cell, step, sha256, analysis, split, images from cells"
+        cells = pd.read_sql(query, db)
         places = pd.read_sql("select id as place, quantity, axes from places", db)
         numbers = pd.read_sql("select cell, place, value from numbers", db)
+
     current = {(entry.step, entry.sha256) for entry in entries}
     keep = [pair in current for pair in zip(cells["step"], cells["sha256"], strict=True)]
+
     axes = pd.DataFrame([json.loads(text) for text in places.pop("axes")], index=places.index)
     for name in axes:
-        values = axes[name]
-        axes[name] = values.astype("Int64") if pd.api.types.is_numeric_dtype(values) else values
-    frame = numbers.merge(cells[keep], on="cell").merge(
-        pd.concat([places, axes], axis=1), on="place"
-    )
+        if pd.api.types.is_numeric_dtype(axes[name]):
+            axes[name] = axes[name].astype("Int64")
+    places = pd.concat([places, axes], axis=1)
+
+    frame = numbers.merge(cells[keep], on="cell").merge(places, on="place")
     frame.insert(0, "run", folder.path.name)
     order = ["run", "step", "analysis", "quantity", *axes.columns, "split", "images", "value"]
     return frame.sort_values(["step", "cell", "place"], ignore_index=True)[order]
 
 
 def select_main_rows(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
-    """The rows of one split, on as many images as most of them were measured on."""
+    """The rows of one split, on as many images as most of them were measured on.
+
+    >>> frame = pd.DataFrame({"split": "test", "images": [512, 512, 64], "value": [1.0, 2.0, 3.0]})
+    >>> select_main_rows(frame)["value"].tolist()
+    [1.0, 2.0]
+    """
     rows = frame[frame["split"] == split]
     return rows[rows["images"] == rows["images"].mode()[0]] if len(rows) else rows
 
@@ -209,12 +228,21 @@ def select_curve(
     split: str = "test",
     **where: object,
 ) -> pd.Series:
-    """One value a step: the strongest head (or another aggregate) of a quantity, on most images of a split.
+    """One value a step: the strongest head (or another aggregate) of a quantity of a table.
 
-    `where` keeps the rows with given axes or tags: `select_curve(frame, "probes", "accuracy", layer=2, group="cls")`.
+    On most images of a split. `where` keeps the rows with given axes or tags; BadInput for one
+    that no quantity of the table has.
+
+    >>> columns = {"step": [0, 0, 9], "analysis": "heads", "quantity": "score", "head": [0, 1, 1]}
+    >>> frame = pd.DataFrame(columns | {"split": "test", "images": 512, "value": [0.1, 0.4, 0.9]})
+    >>> select_curve(frame, "heads", "score").to_dict()
+    {0: 0.4, 9: 0.9}
+    >>> select_curve(frame, "heads", "score", head=0).to_dict()
+    {0: 0.1}
     """
     rows = frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)]
     for axis, value in where.items():
+        choose(axis, [name for name in frame.columns if name not in COLUMNS], "axis or tag")
         rows = rows[rows[axis] == value]
     return select_main_rows(rows, split).groupby("step")["value"].agg(how)
 
@@ -222,10 +250,12 @@ def select_curve(
 def read_baselines(folder: RunFolder) -> dict[str, float]:
     """What predictors that know less score on the test images that most cells were measured on.
 
-    By name: `accuracy.NAME` and `loss.NAME`.
+    By name: `accuracy.NAME` and `loss.NAME`. BadInput where nothing is measured.
     """
-    main = "select digest from cells where split = 'test' group by digest order by count(*) desc limit 1"
+    main = (
+        "select digest from cells where split = 'test'"
+        " group by digest order by count(*) desc limit 1"
+    )
+    query = f"select name, value from baselines where digest = ({main})"
     with _reading(folder) as db:
-        return dict(
-            db.execute(f"select name, value from baselines where digest = ({main})").fetchall()
-        )
+        return dict(db.execute(query).fetchall())

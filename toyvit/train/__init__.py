@@ -1,4 +1,7 @@
-"""Training: a Run in, a finished run folder out. The only room that imports lightning, behind the torchvision guard."""
+"""Training: a config in, a finished run folder out.
+
+The only room that imports lightning, behind the torchvision guard.
+"""
 
 from toyvit import torchvision_guard  # noqa: F401  # isort: split
 from toyvit.train.fit import fit

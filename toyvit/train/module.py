@@ -1,4 +1,7 @@
-"""The LightningModule: one optimiser step of a task, its learning rate and dropout pure functions of the step."""
+"""The LightningModule: one optimiser step of a task.
+
+Its learning rate and its dropout are pure functions of the step.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,13 @@ import torch
 from torch import Tensor
 
 from toyvit.clamps.patterns import build_clamp_tap
-from toyvit.clamps.weights import clear_clamped_gradients, hold_weight_clamps, start_weight_clamps
+from toyvit.clamps.weight_clamps import (
+    clear_clamped_gradients,
+    hold_weight_clamps,
+    start_weight_clamps,
+)
 from toyvit.config import DECAYS, RunConfig, TrainConfig, learning_rate
-from toyvit.data.tasks import Retrieval, loss
+from toyvit.data.task import Retrieval, loss
 from toyvit.errors import Diverged, choose
 from toyvit.model import ViT
 
@@ -30,53 +37,60 @@ def build_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.
 
 
 class ViTModule(pl.LightningModule):
-    """A model in training. `step` counts the updates done, over all sessions of the run."""
+    """A model in training.
 
-    def __init__(self, run: RunConfig) -> None:
+    step     updates done, over all sessions of the run
+    latest   `loss` and `gradient_norm` (before clipping) of the last update
+    """
+
+    def __init__(self, config: RunConfig) -> None:
         super().__init__()
-        choose(run.train.decay, DECAYS, "train.decay")
-        self.run, self.step, self.last = run, 0, {"loss": math.nan, "gradient_norm": math.nan}
-        self.model = ViT(run.model, seed=run.seeds.init)
-        start_weight_clamps(self.model, run.train.clamps, 0)
+        choose(config.train.decay, DECAYS, "train.decay")
+        self.config = config
+        self.step = 0
+        self.latest = {"loss": math.nan, "gradient_norm": math.nan}
+        self.model = ViT(config.model, seed=config.seeds.init)
+        start_weight_clamps(self.model, config.train.clamps, 0)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Lightning notes the running hook 45 times a step: past torch's search for parameters and modules."""
+        """Lightning notes the running hook 45 times a step: past torch's search for parameters."""
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return build_optimizer(self.model, self.run.train)
+        return build_optimizer(self.model, self.config.train)
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        rate = learning_rate(self.run.train, self.step + 1)
+    def on_train_batch_start(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        rate = learning_rate(self.config.train, self.step + 1)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
-        if self.run.model.dropout:
-            torch.manual_seed(self.run.seeds.init * 1_000_003 + self.step)
+        if self.config.model.dropout:
+            torch.manual_seed(self.config.seeds.init * 1_000_003 + self.step)
 
     def compute_logits(self, images: Tensor, retrieval: Retrieval | None) -> Tensor:
-        """Logits under the clamps in force now."""
-        return self.model(
-            images, build_clamp_tap(self.run.train.clamps, self.step, self.model.config, retrieval)
-        )
+        """Logits under the clamps that are active now."""
+        clamps = self.config.train.clamps
+        tap = build_clamp_tap(clamps, self.step, self.model.config, retrieval)
+        return self.model(images, tap)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         images, target, *cells = batch
-        value = loss(self.compute_logits(images, Retrieval(*cells) if cells else None), target)
-        self.last["loss"] = value.item()
-        if not math.isfinite(self.last["loss"]):
-            raise Diverged(f"the loss is {self.last['loss']} at step {self.step + 1}")
+        retrieval = Retrieval(*cells) if cells else None
+        value = loss(self.compute_logits(images, retrieval), target)
+        self.latest["loss"] = value.item()
+        if not math.isfinite(self.latest["loss"]):
+            raise Diverged(f"the loss is {self.latest['loss']} at step {self.step + 1}")
         return value
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        clear_clamped_gradients(self.model, self.run.train.clamps, self.step)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.run.train.clip)
-        self.last["gradient_norm"] = norm.item()
+        clear_clamped_gradients(self.model, self.config.train.clamps, self.step)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip)
+        self.latest["gradient_norm"] = norm.item()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        with hold_weight_clamps(self.model, self.run.train.clamps, self.step):
+        with hold_weight_clamps(self.model, self.config.train.clamps, self.step):
             super().optimizer_step(*args, **kwargs)
         self.step += 1
-        start_weight_clamps(self.model, self.run.train.clamps, self.step)
+        start_weight_clamps(self.model, self.config.train.clamps, self.step)

@@ -1,104 +1,101 @@
-"""`replay(path, first, last, every)`: train a stretch of a run again, bit for bit, and keep more checkpoints of it."""
+"""`replay(run, first, last, every)`: train a stretch of a run again, and keep more of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 
-from toyvit.data.tasks import build_task
+from toyvit.data.task import build_task
 from toyvit.errors import BadInput, Stopped
-from toyvit.runs.folder import RunFolder, name_checkpoint, name_state
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.handle import Run
+from toyvit.runs.manifest import encode_checkpoint, name_checkpoint
 from toyvit.train.datamodule import BatchStream, ViTDataModule
-from toyvit.train.fit import Progress, open_trainer
 from toyvit.train.module import ViTModule
-from toyvit.train.snapshots import CheckpointWriter, read_state
+from toyvit.train.snapshots import CheckpointWriter
+from toyvit.train.states import TrainingState, load_state_before
+from toyvit.train.trainer import Progress, open_trainer
 
 
 class ReplayWriter(CheckpointWriter):
-    """Writes the checkpoints that are wanted and not there; one that is there must come out the same."""
+    """Writes the checkpoints that are wanted; one that is there must come out the same."""
 
-    def __init__(self, folder: RunFolder, steps: set[int], state: dict[str, Any] | None) -> None:
-        run = folder.read_config()
-        super().__init__(
-            folder,
-            build_task(run.task).eval_batch(
-                "validation", run.train.n_validation, run.seeds.measure
-            ),
-            state,
-        )
-        self.steps, self.known = steps, {entry.step: entry for entry in folder.read_manifest()}
+    def __init__(self, run: Run, steps: set[int], state: TrainingState | None) -> None:
+        validation = run.batch("validation", run.config.train.n_validation)
+        super().__init__(run.folder, validation, state)
+        self.run = run
+        self.steps = steps
         self.added: list[int] = []
 
-    def on_train_start(self, trainer: pl.Trainer, system: ViTModule) -> None:  # type: ignore[override]
-        self.restore(trainer, system)
+    def start(self, trainer: pl.Trainer, module: ViTModule) -> None:
+        self.restore(trainer, module)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, system: ViTModule, *args: Any) -> None:  # type: ignore[override]
-        if system.step in self.known or system.step in self.steps:
-            self.snapshot(trainer, system)
+    def finish_step(self, trainer: pl.Trainer, module: ViTModule) -> None:
+        if module.step in self.run.entries or module.step in self.steps:
+            self.write_snapshot(trainer, module)
 
-    def on_train_end(self, trainer: pl.Trainer, system: ViTModule) -> None:  # type: ignore[override]
+    def finish(self, trainer: pl.Trainer, module: ViTModule) -> None:
         """The run's own state stays as it is."""
 
-    def snapshot(self, trainer: pl.Trainer, system: ViTModule) -> None:
-        self.score(system)
-        samples = system.step * system.run.train.batch_size
-        content, entry = self.folder.encode_checkpoint(
-            system.step, samples, system.model.state_dict(), self.scores
-        )
-        before = self.known.get(system.step)
+    def write_snapshot(self, trainer: pl.Trainer, module: ViTModule) -> None:
+        """Insert the checkpoint, or compare its bits with those of the one that is there."""
+        self.score(module)
+        step = module.step
+        samples = step * module.config.train.batch_size
+        weights = module.model.state_dict()
+        content, entry = encode_checkpoint(step, samples, weights, self.scores)
+
+        before = self.run.entries.get(step)
         if before is None:
-            self.folder.insert_checkpoint(entry, content)
-            self.added.append(system.step)
+            entries = self.folder.insert_checkpoint(entry, content, self.run.entries.values())
+            self.run.entries = {entry.step: entry for entry in entries}
+            self.added.append(step)
         elif before.sha256 != entry.sha256:
             raise BadInput(
-                f"{self.folder.path} cannot be trained again: {name_checkpoint(system.step)} came out with other bits (another "
-                f"processor, version or number of threads than the run's); {len(self.added)} checkpoints were added before it"
+                f"{self.run.path} cannot be trained again: {name_checkpoint(step)} came out with "
+                "other bits (another processor, version or number of threads than the run's); "
+                f"{len(self.added)} checkpoints were added before it"
             )
 
 
 def replay(
-    path: Path | str, first: int, last: int, every: int = 1, *, progress: bool = True
+    run: Run | Path | str, first: int, last: int, every: int = 1, *, progress: bool = True
 ) -> list[int]:
-    """Add checkpoints at steps first, first + every, ... up to last to a run, and return those that were not there.
+    """Add checkpoints at steps first, first + every, ... to last; return those not there before.
 
-    Training starts from the nearest kept state (`states/`) before the first step that is missing, or from step 0. Every
-    checkpoint on the way that the run already has must come out bit for bit the same, else BadInput. The run is locked for
-    as long; after a signal (Stopped) what was added stays, and the same call adds the rest.
+    Training starts from the nearest kept state (`states/`) before the first step that is missing,
+    or from step 0. Every checkpoint on the way that the run already has must come out bit for bit
+    the same, else BadInput. The run is locked for as long; after a signal (Stopped) what was added
+    stays, and the same call adds the rest.
     """
-    folder = RunFolder(path).check_exists()
-    run, entries = folder.read_config(), folder.read_manifest()
-    end = entries[-1].step if entries else 0
+    folder = run.folder if isinstance(run, Run) else RunFolder(run).check_exists()
     if every < 1:
         raise BadInput(f"--every must be at least 1, got {every}")
-    if not 0 <= first <= last <= end:
-        raise BadInput(
-            f"--between takes two steps of the run in order, 0 to {end}, got {first} {last}"
-        )
+
+    # Opened under the lock: nobody else adds checkpoints meanwhile.
     with folder.lock():
-        wanted = set(range(first, last + 1, every)) - {
-            entry.step for entry in folder.read_manifest()
-        }
-        if not wanted:
-            return []
-        state = _state_before(folder, min(wanted))
-        start = state["step"] if state else 0
-        again, system = ReplayWriter(folder, wanted, state), ViTModule(run)
-        callbacks: list[pl.Callback] = [
-            again,
-            *([Progress(again, f"replay {folder.path.name}", 0)] if progress else []),
-        ]
-        with open_trainer(run, callbacks, max(wanted) - start) as (trainer, interrupts):
-            trainer.fit(system, ViTDataModule(BatchStream(build_task(run.task), run, start + 1)))
-        if interrupts.signum is not None and system.step < max(wanted):
-            raise Stopped(interrupts.signum, folder.path, system.step)
-    return again.added
+        run = run.refresh() if isinstance(run, Run) else Run(folder)
+        end = run.last_step if run.steps else 0
+        if not 0 <= first <= last <= end:
+            steps = f"0 to {end}, got {first} {last}"
+            raise BadInput(f"--between takes two steps of the run in order, {steps}")
+        wanted = set(range(first, last + 1, every)) - run.entries.keys()
+        return _train_again(run, wanted, progress) if wanted else []
 
 
-def _state_before(folder: RunFolder, step: int) -> dict[str, Any] | None:
-    """The last kept state before a step, or None for the start of the run."""
-    for path in sorted(folder.states.glob("step_*.pt"), reverse=True):
-        if path.name < name_state(step) and (state := read_state(path)):
-            return state
-    return None
+def _train_again(run: Run, wanted: set[int], progress: bool) -> list[int]:
+    """Train from the last state before the wanted steps to the last of them."""
+    state = load_state_before(run.folder, min(wanted))
+    start = state.step if state else 0
+    n_steps = max(wanted) - start
+    writer = ReplayWriter(run, wanted, state)
+    module = ViTModule(run.config)
+    bar = Progress(writer, f"replay {run.name}") if progress else None
+
+    with open_trainer(run.config.train, writer, n_steps, bar) as (trainer, stopper):
+        stream = BatchStream(build_task(run.config.task), run.config, start + 1)
+        trainer.fit(module, ViTDataModule(stream))
+    if stopper.signum is not None and module.step < max(wanted):
+        raise Stopped(stopper.signum, run.path, module.step)
+    return writer.added

@@ -1,36 +1,35 @@
-"""Dense checkpoints: when to keep one, and the callback that writes them, the metrics and the state for resuming."""
+"""Dense checkpoints: when to keep one, and the callback that writes them.
+
+It also writes the metrics of every step and the state for resuming.
+"""
 
 from __future__ import annotations
 
-import io
 import json
-import logging
-import os
+import math
 import time
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
 from toyvit.config import TrainConfig, learning_rate
-from toyvit.data.tasks import Batch, accuracy, loss
+from toyvit.data.task import Batch, accuracy, loss
 from toyvit.errors import BadInput, Diverged
-from toyvit.runs.folder import RunFolder, name_state, write_atomically
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.manifest import ManifestEntry
+from toyvit.train.callbacks import StepCallback
 from toyvit.train.module import ViTModule
+from toyvit.train.states import TrainingState, save_state
 
 SECONDS_BETWEEN_STATES = 5.0
 N_KEPT_STATES = 10
-
-logger = logging.getLogger(__name__)
 
 
 def plan_checkpoints(config: TrainConfig) -> tuple[int, ...]:
     """Steps that keep a checkpoint, ascending.
 
-    Step 0 (before any update) and the last always; powers of two to 512; about 24 a decade; never more than a hundredth
-    of the run apart. Or the config's explicit list.
+    Step 0 (before any update) and the last always; powers of two to 512; about 24 a decade; never
+    more than a hundredth of the run apart. Or the config's explicit list.
     """
     n = config.steps
     if config.checkpoints is not None:
@@ -38,151 +37,114 @@ def plan_checkpoints(config: TrainConfig) -> tuple[int, ...]:
         if late:
             raise BadInput(f"train.checkpoints has step {late[0]}, but training ends at step {n}")
         return tuple(sorted({0, n, *config.checkpoints}))
+
     spacing = max(1, n // 100)
     steps = {0, n, *range(0, n, spacing), *(2**power for power in range(10))}
     decades = (round(10 ** (place / 24)) for place in range(24 * len(str(n))))
     return tuple(sorted(step for step in steps.union(decades) if step <= n))
 
 
-def save_state(
-    folder: RunFolder, system: ViTModule, optimizer: torch.optim.Optimizer, keep: bool
-) -> None:
-    """The full state for resuming; the one before stays as `state.prev.pt`. `keep` also files it under `states/`."""
-    content = io.BytesIO()
-    torch.save(
-        {
-            "step": system.step,
-            "model": system.model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-        },
-        content,
-    )
-    if keep:
-        write_atomically(folder.states / name_state(system.step), content.getvalue(), flush=True)
-    if folder.state.exists():
-        os.replace(folder.state, folder.previous_state)
-    write_atomically(folder.state, content.getvalue(), flush=True)
+def plan_states(n_steps: int) -> set[int]:
+    """Steps whose state is kept for good: 0, every tenth of the run, and the last."""
+    return {round(n_steps * part / N_KEPT_STATES) for part in range(N_KEPT_STATES + 1)}
 
 
-def load_state(folder: RunFolder) -> dict[str, Any] | None:
-    """The last whole state, or None where the run has none yet."""
-    for path in (folder.state, folder.previous_state):
-        if path.exists() and (state := read_state(path)):
-            return state
-    return None
+class CheckpointWriter(StepCallback):
+    """Writes checkpoints on schedule, every step's metrics, and the rolling state."""
 
-
-def read_state(path: Path) -> dict[str, Any] | None:
-    """A state, or None (and a warning) where the file cannot be read."""
-    try:
-        state = torch.load(path, weights_only=True)
-        return {
-            "step": int(state["step"]),
-            "model": state["model"],
-            "optimizer": state["optimizer"],
-        }
-    except (
-        UnpicklingError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        KeyError,
-        ValueError,
-        TypeError,
-    ) as error:
-        logger.warning(
-            "%s cannot be read (%s): going back to the state before it", path, type(error).__name__
-        )
-    return None
-
-
-class CheckpointWriter(pl.Callback):
-    """Writes checkpoints on schedule, every step's scalars, and the rolling state."""
-
-    def __init__(self, folder: RunFolder, validation: Batch, state: dict[str, Any] | None) -> None:
-        self.folder, self.validation, self.state = folder, validation, state
+    def __init__(self, folder: RunFolder, validation: Batch, state: TrainingState | None) -> None:
+        self.folder = folder
+        self.validation = validation
+        self.state = state
+        self.entries: list[ManifestEntry] = []
         self.lines: list[str] = []
-        self.saved_at, self.saved_step = time.monotonic(), -1
-        self.scores = {"loss": float("nan"), "accuracy": float("nan")}
+        self.saved_at = time.monotonic()
+        self.saved_step = -1
+        self.scores = {"loss": math.nan, "accuracy": math.nan}
 
-    def on_train_start(self, trainer: pl.Trainer, system: ViTModule) -> None:  # type: ignore[override]
-        self.steps = set(plan_checkpoints(system.run.train))
-        n = system.run.train.steps
-        self.kept = {round(n * part / N_KEPT_STATES) for part in range(N_KEPT_STATES + 1)}
-        self.folder.truncate(self.state["step"] if self.state else -1)
-        self.restore(trainer, system)
+    def start(self, trainer: pl.Trainer, module: ViTModule) -> None:
+        self.steps = set(plan_checkpoints(module.config.train))
+        self.state_steps = plan_states(module.config.train.steps)
+        self.entries = self.folder.truncate(self.state.step if self.state else -1)
+        self.restore(trainer, module)
         if self.state is None:
-            self.snapshot(trainer, system)
+            self.write_snapshot(trainer, module)
 
-    def restore(self, trainer: pl.Trainer, system: ViTModule) -> None:
+    def restore(self, trainer: pl.Trainer, module: ViTModule) -> None:
         """Put the state into the model and its optimiser, where there is one."""
         if self.state is not None:
-            system.step = self.state["step"]
-            system.model.load_state_dict(self.state["model"])
-            trainer.optimizers[0].load_state_dict(self.state["optimizer"])
+            module.step = self.state.step
+            module.model.load_state_dict(self.state.model)
+            trainer.optimizers[0].load_state_dict(self.state.optimizer)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, system: ViTModule, *args: Any) -> None:  # type: ignore[override]
-        line = {
-            "step": system.step,
-            **system.last,
-            "learning_rate": learning_rate(system.run.train, system.step),
-        }
+    def finish_step(self, trainer: pl.Trainer, module: ViTModule) -> None:
+        rate = learning_rate(module.config.train, module.step)
+        line = {"step": module.step, **module.latest, "learning_rate": rate}
         self.lines.append(json.dumps(line) + "\n")
-        if system.step in self.steps:
-            self.snapshot(trainer, system)
-        elif system.step in self.kept or time.monotonic() - self.saved_at > SECONDS_BETWEEN_STATES:
-            self.save(trainer, system)
+        if module.step in self.steps:
+            self.write_snapshot(trainer, module)
+        elif self.is_state_due(module.step):
+            self.write_state(trainer, module)
 
-    def on_train_end(self, trainer: pl.Trainer, system: ViTModule) -> None:  # type: ignore[override]
-        if system.step != self.saved_step:
-            self.save(trainer, system)
+    def finish(self, trainer: pl.Trainer, module: ViTModule) -> None:
+        if module.step != self.saved_step:
+            self.write_state(trainer, module)
 
-    def snapshot(self, trainer: pl.Trainer, system: ViTModule) -> None:
-        """Score the validation batch, write the weights and their manifest line; the state too when it is due."""
-        self.score(system)
-        samples = system.step * system.run.train.batch_size
-        self.folder.write_checkpoint(system.step, samples, system.model.state_dict(), self.scores)
-        self.flush()
-        last = system.step == system.run.train.steps
-        if (
-            last
-            or system.step in self.kept
-            or time.monotonic() - self.saved_at > SECONDS_BETWEEN_STATES
-        ):
-            self.save(trainer, system)
+    def is_state_due(self, step: int) -> bool:
+        """Whether this step's state is kept, or the last one that was written is old."""
+        is_late = time.monotonic() - self.saved_at > SECONDS_BETWEEN_STATES
+        return step in self.state_steps or is_late
+
+    def write_snapshot(self, trainer: pl.Trainer, module: ViTModule) -> None:
+        """Score the validation batch, write the weights and their line, and a state that is due."""
+        self.score(module)
+        samples = module.step * module.config.train.batch_size
+        weights = module.model.state_dict()
+        entry = self.folder.write_checkpoint(module.step, samples, weights, self.scores)
+        self.entries.append(entry)
+        self.write_metrics()
+        if self.is_state_due(module.step):
+            self.write_state(trainer, module)
 
     @torch.no_grad()
-    def score(self, system: ViTModule) -> None:
-        system.model.eval()
-        device = next(system.model.parameters()).device
-        images, target = self.validation.images.to(device), self.validation.target.to(device)
-        logits = system.compute_logits(images, self.validation.retrieval)
+    def score(self, module: ViTModule) -> None:
+        """Loss and accuracy on the validation batch, in evaluation mode; Diverged for no number."""
+        module.model.eval()
+        device = next(module.model.parameters()).device
+        images = self.validation.images.to(device)
+        target = self.validation.target.to(device)
+
+        logits = module.compute_logits(images, self.validation.retrieval)
         self.scores = {
             "loss": loss(logits, target).item(),
             "accuracy": accuracy(logits, target).item(),
         }
-        system.model.train()
-        if not self.scores["loss"] < float("inf"):
-            raise Diverged(f"the validation loss is {self.scores['loss']} at step {system.step}")
+        module.model.train()
+        if not self.scores["loss"] < math.inf:
+            raise Diverged(f"the validation loss is {self.scores['loss']} at step {module.step}")
 
-    def named(self) -> dict[str, float]:
-        """The scores as they are called: what stands under `accuracy` is R^2 where numbers are asked for."""
-        words = {"accuracy": "R^2"} if self.validation.target.is_floating_point() else {}
-        return {words.get(name, name): value for name, value in self.scores.items()}
+    def name_scores(self) -> dict[str, float]:
+        """The scores by the names to show: `accuracy` is R^2 where numbers are asked for."""
+        names = {"accuracy": "R^2"} if self.validation.target.is_floating_point() else {}
+        return {names.get(name, name): value for name, value in self.scores.items()}
 
-    def save(self, trainer: pl.Trainer, system: ViTModule) -> None:
-        self.flush()
-        save_state(self.folder, system, trainer.optimizers[0], keep=system.step in self.kept)
-        self.saved_at, self.saved_step = time.monotonic(), system.step
+    def write_state(self, trainer: pl.Trainer, module: ViTModule) -> None:
+        """The metrics so far and the full state."""
+        self.write_metrics()
+        weights = module.model.state_dict()
+        state = TrainingState(module.step, weights, trainer.optimizers[0].state_dict())
+        save_state(self.folder, state, keep=module.step in self.state_steps)
+        self.saved_at = time.monotonic()
+        self.saved_step = module.step
 
-    def flush(self) -> None:
+    def write_metrics(self) -> None:
         """Metrics reach the file before the state that counts on them."""
         with self.folder.metrics.open("a") as file:
             file.write("".join(self.lines))
         self.lines.clear()
 
-    def diverged(self, reason: str) -> None:
-        """Note the end of a run whose loss is no number."""
-        step = max((entry.step for entry in self.folder.read_manifest()), default=0)
+    def note_divergence(self, reason: str) -> None:
+        """Write down the end of a run whose loss is no number."""
+        step = max((entry.step for entry in self.entries), default=0)
         self.lines.append(json.dumps({"step": step, "status": "diverged", "reason": reason}) + "\n")
-        self.flush()
+        self.write_metrics()

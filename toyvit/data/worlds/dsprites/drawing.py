@@ -1,4 +1,7 @@
-"""dSprites (Matthey, Higgins, Hassabis & Lerchner 2017): its 737,280 pictures, drawn from their factors or kept in one file."""
+"""dSprites (Matthey, Higgins, Hassabis & Lerchner 2017): its 737,280 pictures.
+
+Drawn from their factors, or kept in one file.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,9 @@ from toyvit.errors import BadInput
 
 SIDE = 64  # pixels
 SHAPES = ("square", "ellipse", "heart")
-# Order, values, name and MD5 of the file: github.com/google-deepmind/dsprites-dataset (color, with its one value, left out).
-SIZES = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}  # the last varies fastest
+# Order, values, name and MD5 of the file: github.com/google-deepmind/dsprites-dataset (color, with
+# its one value, left out). The last varies fastest.
+SIZES = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
 VALUES = {
     "shape": np.arange(1.0, 4.0),
     "scale": np.linspace(0.5, 1, 6),
@@ -34,12 +38,13 @@ N_PLACES = SIZES["x"] * SIZES["y"]
 N_BYTES = SIDE * SIDE // 8  # of a packed picture
 CHUNK = 1024  # pictures drawn at once: their vertices fit a processor's cache
 GRID = 256  # vertices lie on 1/256 pixel, as on a graphics card
-N_VERTICES = 151  # the heart's 150 and the first again; shorter outlines repeat theirs, an edge that crosses nothing
+# The heart's 150 and the first again; shorter outlines repeat theirs, an edge that crosses nothing.
+N_VERTICES = 151
 OFFICIAL = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 OFFICIAL_MD5 = "7da33b31b13a06f4b04a70402ce90c2e"
 
 
-def _whole(values: ArrayLike, size: int, what: str) -> NDArray[np.int64]:
+def _check_whole(values: ArrayLike, size: int, what: str) -> NDArray[np.int64]:
     """The values as int64 if they are whole numbers from 0 to size - 1, else BadInput."""
     given = np.asarray(values)
     if given.dtype.kind not in "iu":
@@ -52,29 +57,35 @@ def _whole(values: ArrayLike, size: int, what: str) -> NDArray[np.int64]:
 
 
 def decode_factors(indices: ArrayLike) -> dict[str, NDArray[np.int64]]:
-    """The factors, numbered from 0, of the pictures with these numbers in the official order; arrays shaped as `indices`."""
-    numbers = np.unravel_index(
-        _whole(indices, N_IMAGES, "indices of dsprites"), tuple(SIZES.values())
-    )
+    """The factors, numbered from 0, of the pictures with these numbers in the official order.
+
+    Arrays are shaped as `indices`.
+    """
+    whole = _check_whole(indices, N_IMAGES, "indices of dsprites")
+    numbers = np.unravel_index(whole, tuple(SIZES.values()))
     return {name: np.asarray(values, np.int64) for name, values in zip(SIZES, numbers, strict=True)}
 
 
 def encode_factors(factors: Mapping[str, ArrayLike]) -> NDArray[np.int64]:
-    """The numbers of the pictures with these factors: the inverse of `decode_factors`; arrays are broadcast."""
+    """The numbers of the pictures with these factors: the inverse of `decode_factors`.
+
+    Arrays are broadcast.
+    """
     if set(factors) != set(SIZES):
-        raise BadInput(
-            f"the factors of dsprites are {', '.join(SIZES)}, got {', '.join(map(str, factors)) or 'none'}"
-        )
+        given = ", ".join(map(str, factors)) or "none"
+        raise BadInput(f"the factors of dsprites are {', '.join(SIZES)}, got {given}")
     numbers = [
-        _whole(factors[name], size, f"factor {name!r} of dsprites") for name, size in SIZES.items()
+        _check_whole(factors[name], size, f"factor {name!r} of dsprites")
+        for name, size in SIZES.items()
     ]
     return np.asarray(np.ravel_multi_index(numbers, tuple(SIZES.values())), np.int64)
 
 
 def _polygons() -> Iterator[NDArray[np.float64]]:
-    """Square, ellipse and heart (vertex, x or y) at scale 1, upright, in pixels from the centre, y downwards.
+    """Square, ellipse and heart (vertex, x or y) at scale 1, upright.
 
-    Fitted to genuine pictures; the card, `datasets/dsprites/README.md`, says how exact they are.
+    In pixels from the centre, y downwards. Fitted to genuine pictures; the card says how exact they
+    are.
     """
     yield 9.6 * np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
     a = 2 * np.pi * np.arange(100) / 100
@@ -86,18 +97,22 @@ def _polygons() -> Iterator[NDArray[np.float64]]:
 
 @lru_cache
 def _outlines() -> NDArray[np.float32]:
-    """Every outline, x and y (2, shape scale orientation, vertex), closed, in 1/256 pixel from the centre."""
-    scale, angle = VALUES["scale"][:, None, None], VALUES["orientation"][:, None]
-    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    found = []
+    """Every outline, x and y (2, shape scale orientation, vertex), closed.
+
+    In 1/256 pixel from the centre.
+    """
+    scale = VALUES["scale"][:, None, None]
+    angle = VALUES["orientation"][:, None]
+    cos = scale * np.cos(angle)
+    sin = scale * np.sin(angle)
+    turned = []
     for polygon in _polygons():
-        x, y = np.concatenate([polygon, np.repeat(polygon[:1], N_VERTICES - len(polygon), 0)]).T
-        found.append([cos * x + sin * y, cos * y - sin * x])
-    return (
-        (GRID * np.array(found).transpose(1, 0, 2, 3, 4))
-        .reshape(2, -1, N_VERTICES)
-        .astype(np.float32)
-    )
+        repeated = np.repeat(polygon[:1], N_VERTICES - len(polygon), 0)
+        x, y = np.concatenate([polygon, repeated]).T
+        turned.append([cos * x + sin * y, cos * y - sin * x])
+
+    outlines = GRID * np.array(turned).transpose(1, 0, 2, 3, 4)
+    return outlines.reshape(2, -1, N_VERTICES).astype(np.float32)
 
 
 @lru_cache
@@ -107,7 +122,7 @@ def _centres() -> NDArray[np.float32]:
 
 
 def _vertices(indices: NDArray[np.int64]) -> list[NDArray[np.int16]]:
-    """x and y (image vertex) in 1/256 pixel: added in float32 and rounded, as the graphics card does."""
+    """x and y (image vertex) in 1/256 pixel: added in float32, rounded, as a graphics card does."""
     outline, place = np.divmod(indices, N_PLACES)
     centres = _centres().take(np.divmod(place, SIZES["y"]))[..., None]
     return [
@@ -119,28 +134,33 @@ def _vertices(indices: NDArray[np.int64]) -> list[NDArray[np.int16]]:
 def _crossings(
     x: NDArray[np.int16], y: NDArray[np.int16]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Where outlines (image vertex) cross the middle of a row: image * 64 + row, and the first column not left of the crossing.
+    """Where outlines (image vertex) cross the middle of a row.
 
-    Column and row c have their middle at 256 c + 128. All in whole numbers, so that ties fall as documented.
+    As image * 64 + row, and the first column not left of the crossing. Column and row c have their
+    middle at 256 c + 128. All in whole numbers, so that ties fall as documented.
     """
     passed = (y + GRID // 2) >> 8  # how many rows have their middle at or above the vertex
     crosses = np.zeros(y.shape, bool)
     np.not_equal(passed[:, 1:], passed[:, :-1], out=crosses[:, :-1])
+
     edge = np.flatnonzero(crosses)  # named by its first vertex
     ends = passed.ravel().take([edge, edge + 1]).astype(np.int64)
     times = np.abs(ends[1] - ends[0])
     row = np.repeat(ends.min(0) - times.cumsum() + times, times) + np.arange(times.sum())
     image = np.repeat(edge // N_VERTICES, times)
     edge = np.repeat(edge, times)
+
     (x0, x1), (y0, y1) = (axis.ravel().take([edge, edge + 1]).astype(np.int32) for axis in (x, y))
     down = GRID * row.astype(np.int32) + GRID // 2 - y0
-    return image * SIDE + row, -(
-        ((GRID // 2 - x0) * (y1 - y0) - down * (x1 - x0)) // (GRID * (y1 - y0))
-    )
+    past = (GRID // 2 - x0) * (y1 - y0) - down * (x1 - x0)
+    return image * SIDE + row, -(past // (GRID * (y1 - y0)))
 
 
 def _draw(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Packed pictures (image 512): a row is one 64-bit word, and every crossing flips all columns from it on (even-odd)."""
+    """Packed pictures (image 512).
+
+    A row is one 64-bit word, and every crossing flips all columns from it on (even-odd).
+    """
     row, column = _crossings(*_vertices(indices))
     words = np.zeros(len(indices) * SIDE, "<u8")
     np.bitwise_xor.at(words, row, ~np.uint64(0) << column.astype(np.uint64))
@@ -148,69 +168,84 @@ def _draw(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def draw_packed(indices: ArrayLike) -> NDArray[np.uint8]:
-    """Pictures (..., 512) with these numbers, in any order, eight pixels a byte: `np.packbits(..., bitorder="little")`."""
-    given = _whole(indices, N_IMAGES, "indices of dsprites")
-    flat = given.ravel()
+    """Pictures (..., 512) with these numbers, in any order, eight pixels a byte.
+
+    As `np.packbits(..., bitorder="little")` packs them.
+    """
+    numbers = _check_whole(indices, N_IMAGES, "indices of dsprites")
+    flat = numbers.ravel()
     if flat.size <= CHUNK:
-        return _draw(flat).reshape(*given.shape, N_BYTES)
-    found = np.empty((flat.size, N_BYTES), np.uint8)
+        return _draw(flat).reshape(*numbers.shape, N_BYTES)
+
+    pictures = np.empty((flat.size, N_BYTES), np.uint8)
     for start in range(0, flat.size, CHUNK):
-        found[start : start + CHUNK] = _draw(flat[start : start + CHUNK])
-    return found.reshape(*given.shape, N_BYTES)
+        pictures[start : start + CHUNK] = _draw(flat[start : start + CHUNK])
+    return pictures.reshape(*numbers.shape, N_BYTES)
 
 
 def unpack_bits(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Pixels (..., 64, 64) of 0 and 1 of packed pictures (..., 512)."""
-    return np.unpackbits(pictures, axis=-1, bitorder="little").reshape(
-        *pictures.shape[:-1], SIDE, SIDE
-    )
+    pixels = np.unpackbits(pictures, axis=-1, bitorder="little")
+    return pixels.reshape(*pictures.shape[:-1], SIDE, SIDE)
 
 
 def draw_images(indices: ArrayLike) -> NDArray[np.uint8]:
-    """Pictures (..., 64, 64) of 0 and 1 with these numbers in the official order: drawn, or read from the authors' file.
+    """Pictures (..., 64, 64) of 0 and 1 with these numbers in the official order.
 
-    The file is used where the user has it, see `find_official`; all but about one in 10,000 pictures are the same bit for bit.
+    Drawn, or read from the authors' file where the user has it, see `find_official`; all but about
+    one in 10,000 pictures are the same bit for bit.
     """
-    kept = _kept()
-    return unpack_bits(
-        draw_packed(indices)
-        if kept is None
-        else kept[_whole(indices, N_IMAGES, "indices of dsprites")]
-    )
+    official = _load_official()
+    if official is None:
+        return unpack_bits(draw_packed(indices))
+    return unpack_bits(official[_check_whole(indices, N_IMAGES, "indices of dsprites")])
 
 
 @lru_cache
-def _kept() -> NDArray[np.uint8] | None:
+def _load_official() -> NDArray[np.uint8] | None:
     """All pictures of the authors' file, sought once a process."""
     path = find_official()
     return None if path is None else load_all(path)
 
 
 def find_official() -> Path | None:
-    """The authors' npz where the user has it, in `datasets/dsprites` or under TOYVIT_DATA, its MD5 verified; else None."""
-    given = os.environ.get("TOYVIT_DATA")
-    folders = ([Path(given) / "dsprites"] if given else []) + [files.find_prepared("dsprites")]
+    """The authors' npz where the user has it, its MD5 verified; else None.
+
+    It is sought under TOYVIT_DATA and in `datasets/dsprites`.
+    """
+    folders = [files.find_prepared("dsprites")]
+    if given := os.environ.get("TOYVIT_DATA"):
+        folders.insert(0, Path(given) / "dsprites")
     path = next((folder / OFFICIAL for folder in folders if (folder / OFFICIAL).exists()), None)
-    if path is not None and (found := files.hash_md5(path)) != OFFICIAL_MD5:
+    if path is None:
+        return None
+
+    md5 = files.hash_md5(path)
+    if md5 != OFFICIAL_MD5:
         raise BadInput(
-            f"{path} is damaged: its MD5 is {found}, expected {OFFICIAL_MD5}; delete it or fetch it again"
+            f"{path} is damaged: its MD5 is {md5}, expected {OFFICIAL_MD5}; "
+            "delete it or fetch it again"
         )
     return path
 
 
 def _genuine(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """`imgs` of the authors' npz, packed, a chunk at a time: 3 GB are never held, and its pickled fields are never read."""
+    """`imgs` of the authors' npz, packed, a chunk at a time.
+
+    3 GB are never held, and its pickled fields are never read.
+    """
     with zipfile.ZipFile(path) as archive, archive.open("imgs.npy") as file:
         np.lib.format.read_magic(file)
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
         if (shape, fortran, dtype) != ((N_IMAGES, SIDE, SIDE), False, np.uint8):
             raise BadInput(
-                f"{path} must hold imgs {(N_IMAGES, SIDE, SIDE)} of uint8 in C order, got {shape} of {dtype}"
+                f"{path} must hold imgs {(N_IMAGES, SIDE, SIDE)} of uint8 in C order, "
+                f"got {shape} of {dtype}"
             )
+
         while chunk := file.read(CHUNK * SIDE * SIDE):
-            yield np.packbits(
-                np.frombuffer(chunk, np.uint8).reshape(-1, SIDE * SIDE), axis=1, bitorder="little"
-            )
+            pictures = np.frombuffer(chunk, np.uint8).reshape(-1, SIDE * SIDE)
+            yield np.packbits(pictures, axis=1, bitorder="little")
 
 
 def _rendered() -> Iterator[NDArray[np.uint8]]:
@@ -222,21 +257,25 @@ def _rendered() -> Iterator[NDArray[np.uint8]]:
 
 
 def prepare_images(genuine: Path | None = None) -> Path:
-    """The file of all pictures, packed: rendered, or read from the authors' npz. Written where it is missing or damaged.
+    """The file of all pictures, packed: rendered, or read from the authors' npz.
 
-    Written beside and renamed, with its SHA-256 in a second file; whoever comes second waits for the first.
+    Written where it is missing or damaged: beside and renamed, with its SHA-256 in a second file;
+    whoever comes second waits for the first.
     """
     path = files.find_prepared("dsprites") / ("genuine.npy" if genuine else "rendered.npy")
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _intact(path):
+        if not _is_intact(path):
             _write(path, _genuine(genuine) if genuine else _rendered())
     return path
 
 
 def load_all(genuine: Path | None = None) -> NDArray[np.uint8]:
-    """All pictures (737280, 512), packed, in a file that is read as needed: `unpacked(every()[indices])`. See `prepare_images`."""
+    """All pictures (737280, 512), packed, in a file that is read as needed.
+
+    `unpack_bits(load_all()[indices])`; see `prepare_images`.
+    """
     return np.load(prepare_images(genuine), mmap_mode="r")
 
 
@@ -250,10 +289,13 @@ def _sha256(path: Path) -> str:
         return f"{file_digest(file, 'sha256').hexdigest()}  {path.name}\n"
 
 
-def _intact(path: Path) -> bool:
-    """Whether the file is there with the right size (128 bytes of header) and the checksum beside it."""
-    whole = path.exists() and path.stat().st_size == 128 + N_IMAGES * N_BYTES
-    return whole and _beside(path).exists() and _beside(path).read_text() == _sha256(path)
+def _is_intact(path: Path) -> bool:
+    """Whether the file is there with the right size and the checksum beside it.
+
+    The header has 128 bytes.
+    """
+    is_whole = path.exists() and path.stat().st_size == 128 + N_IMAGES * N_BYTES
+    return is_whole and _beside(path).exists() and _beside(path).read_text() == _sha256(path)
 
 
 def _write(path: Path, chunks: Iterator[NDArray[np.uint8]]) -> None:
@@ -265,6 +307,7 @@ def _write(path: Path, chunks: Iterator[NDArray[np.uint8]]) -> None:
     ):
         header = {"descr": "|u1", "fortran_order": False, "shape": (N_IMAGES, N_BYTES)}
         np.lib.format.write_array_header_1_0(file, header)
+
         for chunk in chunks:
             file.write(chunk.data)
             bar.update(len(chunk))

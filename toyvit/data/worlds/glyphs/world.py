@@ -1,11 +1,10 @@
-"""Glyphs: pictures made of cells, each showing one of a fixed bank of 8 x 8 black-and-white glyphs."""
+"""Glyphs: pictures made of cells, each showing one of a fixed bank of 8 x 8 glyphs."""
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from itertools import count
-from typing import ClassVar
+from itertools import count, product
 
 import numpy as np
 import torch
@@ -13,10 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.config import InductionConfig
-from toyvit.data.random import draw_integers, draw_normals, draw_subsets, make_sample_keys
+from toyvit.data.random import (
+    draw_integers,
+    draw_normals,
+    draw_subsets,
+    make_noise_keys,
+    make_sample_keys,
+)
 from toyvit.data.task import Batch, Retrieval, Task, ask_target, flip_answer
 from toyvit.data.world import Factors, World
+from toyvit.data.worlds.glyphs.config import InductionConfig
 
 CELL = 8  # pixels a side
 N_UNSEEN = 64  # item glyphs kept for the split `unseen`, after items and labels in the bank
@@ -24,20 +29,19 @@ N_UNSEEN = 64  # item glyphs kept for the split `unseen`, after items and labels
 
 @lru_cache
 def draw_glyph_bank(n: int, side: int = CELL) -> NDArray[np.float32]:
-    """The first n glyphs (n, side, side), ink +1 and paper -1, half of the pixels ink; always the same.
+    """The first n glyphs (n, side, side), ink +1 and paper -1, half of the pixels ink.
 
-    Normal noise, a 3 x 3 circular mean, a threshold at the median; a glyph that differs from an accepted one in fewer than a
-    quarter of its pixels is left out.
+    Always the same: normal noise, a 3 x 3 circular mean, a threshold at the median; a glyph that
+    differs from an accepted one in fewer than a quarter of its pixels is left out.
     """
     glyphs: list[NDArray[np.bool_]] = []
     n_pixels = side * side
     for index in count():
-        noise = draw_normals(
-            make_sample_keys(0, "glyph bank", np.array([index])), "noise", n_pixels
-        ).reshape(side, side)
-        smooth = sum(
-            np.roll(noise, (row, column), (0, 1)) for row in (-1, 0, 1) for column in (-1, 0, 1)
-        )
+        key = make_sample_keys(0, "glyph bank", np.array([index]))
+        noise = draw_normals(key, "noise", n_pixels).reshape(side, side)
+        shifts = product((-1, 0, 1), repeat=2)
+        smooth = sum(np.roll(noise, shift, (0, 1)) for shift in shifts)
+
         glyph = np.zeros(n_pixels, bool)
         glyph[np.argsort(smooth, axis=None, kind="stable")[n_pixels // 2 :]] = True
         if all((glyph != other).sum() >= n_pixels // 4 for other in glyphs):
@@ -55,9 +59,9 @@ def add_blank(glyphs: NDArray[np.float32]) -> NDArray[np.float32]:
 def render_cells(
     glyphs: NDArray[np.float32], cells: NDArray[np.int64], noise: float, keys: NDArray[np.int64]
 ) -> Tensor:
-    """Pictures (image 1 height width) of cells (image row column) that show glyphs by number; -1 is the last glyph.
+    """Pictures (image 1 height width) of cells (image row column) that show glyphs by number.
 
-    Every pixel of every cell gets normal noise, a function of the image's key.
+    -1 is the last glyph. Every pixel gets normal noise, a function of its image's key.
     """
     n, rows, columns = cells.shape
     side = glyphs.shape[1]
@@ -65,31 +69,38 @@ def render_cells(
     images = glyphs.reshape(-1, side).take(lines, 0, mode="wrap")
     images = images.reshape(n, 1, rows * side, columns * side)
     if noise:
-        images += draw_normals(keys.astype(np.uint64), "pixels", images[0].size, noise).reshape(
-            images.shape
-        )
+        added = draw_normals(keys.astype(np.uint64), "pixels", images[0].size, noise)
+        images += added.reshape(images.shape)
     return torch.from_numpy(images)
 
 
-class PairsWorld(World):
-    """Cells in raster order: item1 label1 item2 label2 ... itemN labelN query; with an even number of cells the first is blank.
+def blank_cells(images: Tensor, hidden: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The pictures with some of their cells grey: `hidden` (image cell) says which."""
+    side = images.shape[2] // grid[0]
+    blank = hidden.unflatten(1, grid).repeat_interleave(side, 1).repeat_interleave(side, 2)
+    return images.masked_fill(blank[:, None], 0)
 
-    Factors: `item` (N slots, no item twice), `label` (N slots, independent and uniform), `query` (the slot whose item
-    the last cell repeats), `noise_key` (the key of the pixel noise). The split `unseen` draws its items from glyphs
-    that no other split shows.
+
+class PairsWorld(World):
+    """Cells in raster order: item1 label1 item2 label2 ... itemN labelN query.
+
+    With an even number of cells the first is blank. Factors: `item` (N slots, no item twice),
+    `label` (N slots, independent and uniform), `query` (the slot whose item the last cell repeats),
+    `noise_key` (the key of the pixel noise). The split `unseen` draws its items from glyphs that no
+    other split shows.
     """
 
-    name: ClassVar[str] = "glyphs"
+    name = "glyphs"
     patch_size = CELL
 
     def __init__(self, config: InductionConfig) -> None:
         self.config = config
         self.grid = (config.rows, config.columns)
         self.image_size = (config.rows * CELL, config.columns * CELL)
+        self.n_cells = config.rows * config.columns
         self.n_pairs = config.n_pairs
-        self.first = (
-            (config.rows * config.columns) - 2 * config.n_pairs - 1
-        )  # 1 where the first cell is blank
+        self.first = self.n_cells - 2 * self.n_pairs - 1  # 1 where the first cell is blank
+
         self.sizes = dict.fromkeys(("train", "validation", "test", "unseen"))
         self.factors = {
             "item": config.n_items,
@@ -101,21 +112,24 @@ class PairsWorld(World):
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         keys = make_sample_keys(seed, self.check_split(split), indices)
-        unseen = split == "unseen"
-        items = draw_subsets(
-            keys, "item", self.n_pairs, N_UNSEEN if unseen else self.config.n_items
-        )
+        n_items = self.config.n_items
+        if split == "unseen":
+            items = draw_subsets(keys, "item", self.n_pairs, N_UNSEEN)
+            items = items + n_items + self.config.n_labels
+        else:
+            items = draw_subsets(keys, "item", self.n_pairs, n_items)
+
         return {
-            "item": items + (self.config.n_items + self.config.n_labels if unseen else 0),
+            "item": items,
             "label": draw_integers(keys, "label", self.n_pairs, self.config.n_labels),
             "query": draw_integers(keys, "query", 1, self.n_pairs)[:, 0],
-            "noise_key": (keys >> np.uint64(1)).astype(np.int64),
+            "noise_key": make_noise_keys(keys),
         }
 
     def cells(self, factors: Factors) -> NDArray[np.int64]:
         """Glyph number shown in each cell (image cell); -1 is blank."""
         n = len(factors["query"])
-        cells = np.full((n, self.grid[0] * self.grid[1]), -1)
+        cells = np.full((n, self.n_cells), -1)
         cells[:, self.first : -1 : 2] = factors["item"]
         cells[:, self.first + 1 : -1 : 2] = factors["label"] + self.config.n_items
         cells[:, -1] = factors["item"][np.arange(n), factors["query"]]
@@ -130,7 +144,25 @@ class PairsWorld(World):
 
     def label_cells(self) -> Tensor:
         """Patch numbers of the cells that show labels, in slot order."""
-        return torch.arange(self.first + 1, self.grid[0] * self.grid[1] - 1, 2)
+        return torch.arange(self.first + 1, self.n_cells - 1, 2)
+
+    def retrieval(self, factors: Factors) -> Retrieval:
+        """The last cell asks, the label after the query's item answers."""
+        n = len(factors["query"])
+        cells = self.label_cells()
+        return Retrieval(
+            query=torch.full((n,), self.n_cells - 1),
+            target=cells[torch.from_numpy(factors["query"])],
+            candidates=cells.expand(n, -1),
+        )
+
+    def change_label(self, factors: Factors) -> Factors:
+        """The label that answers becomes the next one of the bank."""
+        labels = factors["label"].copy()
+        query = factors["query"][:, None]
+        following = (np.take_along_axis(labels, query, 1) + 1) % self.config.n_labels
+        np.put_along_axis(labels, query, following, 1)
+        return self.change_factor(factors, "label", labels)
 
 
 def build_induction(config: InductionConfig) -> Task:
@@ -138,44 +170,26 @@ def build_induction(config: InductionConfig) -> Task:
     world = PairsWorld(config)
 
     def target(factors: Factors) -> NDArray[np.int64]:
-        return factors["label"][np.arange(len(factors["query"])), factors["query"]]
+        return _take_slot(factors["label"], factors["query"])
 
     ask_another = flip_answer(world, "query", target)
 
     def swap_items(factors: Factors) -> Factors:
-        """The item asked about and another change places: the query cell stays, the label before which it stands does not."""
-        every, here, there = (
-            np.arange(len(factors["query"])),
-            factors["query"],
-            ask_another(factors)["query"],
-        )
+        """The item asked about and another change places.
+
+        The query cell stays, the label before which it stands does not.
+        """
+        images = np.arange(len(factors["query"]))
+        here = factors["query"]
+        there = ask_another(factors)["query"]
         items = factors["item"].copy()
-        items[every, here], items[every, there] = (
-            factors["item"][every, there],
-            factors["item"][every, here],
-        )
+        items[images, here] = factors["item"][images, there]
+        items[images, there] = factors["item"][images, here]
         return factors | {"item": items, "query": there}
 
-    def other_label(factors: Factors) -> Factors:
-        """The label that answers becomes the next one of the bank."""
-        labels = factors["label"].copy()
-        np.put_along_axis(
-            labels, factors["query"][:, None], (target(factors)[:, None] + 1) % config.n_labels, 1
-        )
-        return world.change_factor(factors, "label", labels)
-
-    def probe_factors(factors: Factors) -> dict[str, NDArray[np.int64]]:
-        item = factors["item"][np.arange(len(factors["query"])), factors["query"]]
+    def probe_factors(factors: Factors) -> Factors:
+        item = _take_slot(factors["item"], factors["query"])
         return {"label": target(factors), "item": item, "query": factors["query"]}
-
-    def retrieval(factors: Factors) -> Retrieval:
-        n, cells = len(factors["query"]), world.label_cells()
-        last = torch.full((n,), world.grid[0] * world.grid[1] - 1)
-        return Retrieval(
-            query=last,
-            target=cells[torch.from_numpy(factors["query"])],
-            candidates=cells.expand(n, -1),
-        )
 
     def baselines(batch: Batch) -> dict[str, float]:
         return {
@@ -184,6 +198,7 @@ def build_induction(config: InductionConfig) -> Task:
             **score_bag_of_labels(batch, config.n_items),
         }
 
+    labels = world.glyphs[config.n_items : config.n_items + config.n_labels]
     return Task(
         config=config,
         world=world,
@@ -191,18 +206,22 @@ def build_induction(config: InductionConfig) -> Task:
         ask=ask_target(target),
         probe_factors=probe_factors,
         baselines=baselines,
-        retrieval=retrieval,
-        class_images=lambda: torch.from_numpy(
-            world.glyphs[config.n_items : config.n_items + config.n_labels]
-        ),
-        counterfactuals={"query": ask_another, "item": swap_items, "label": other_label},
+        retrieval=world.retrieval,
+        class_images=lambda: torch.from_numpy(labels),
+        counterfactuals={"query": ask_another, "item": swap_items, "label": world.change_label},
     )
 
 
-def score_bag_of_labels(batch: Batch, n_items: int) -> dict[str, float]:
-    """Accuracy and loss of the predictor that knows which labels are in the picture, but not which follows what.
+def _take_slot(values: NDArray[np.int64], slot: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The value in one slot of each picture."""
+    return values[np.arange(len(slot)), slot]
 
-    It answers each label with its share of the N label cells: accuracy E[largest count] / N, loss E[-ln share].
+
+def score_bag_of_labels(batch: Batch, n_items: int) -> dict[str, float]:
+    """Accuracy and loss of the predictor that knows which labels are in the picture.
+
+    It does not know which follows what, and answers each label with its share of the N label cells:
+    accuracy E[largest count] / N, loss E[-ln share].
     """
     assert batch.content is not None and batch.retrieval is not None
     labels = batch.content.gather(1, batch.retrieval.candidates) - n_items

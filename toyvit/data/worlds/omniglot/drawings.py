@@ -1,4 +1,4 @@
-"""Omniglot's handwritten characters (Lake, Salakhutdinov & Tenenbaum 2015): where its files are, and small copies of them."""
+"""Omniglot's handwritten characters (Lake, Salakhutdinov & Tenenbaum 2015), in small copies."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from toyvit.data import files
 from toyvit.errors import BadInput
 
-FULL, SIDE = 105, 15  # pixels a side of a drawing, and of its small copy
+FULL = 105  # pixels a side of a drawing
+SIDE = 15  # and of its small copy
 BLOCK = FULL // SIDE
 N_DRAWINGS = 20  # of each character, by as many people
-# Characters of each part, and the MD5 of the part as one npz file of `images` (character, drawing, 105, 105), True for paper.
+# Characters of each part, and the MD5 of the part as one npz file of `images` (character, drawing,
+# 105, 105), True for paper.
 PARTS = {
     "images_background": (964, "042c0a3e1688c4f4dc9d7213db63ee80"),
     "images_evaluation": (659, "a6277b6770b9241c6906fa797456e652"),
@@ -23,54 +25,76 @@ PARTS = {
 
 
 def shrink_drawings(ink: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Drawings (..., 15, 15) from -1, paper, to 1, at least half ink, by the share of ink in blocks of 7 x 7 pixels."""
+    """Drawings (..., 15, 15) from -1, paper, to 1, at least half ink.
+
+    By the share of ink in blocks of 7 x 7 pixels.
+    """
     blocks = ink.view(np.uint8).reshape(*ink.shape[:-2], SIDE, BLOCK, SIDE, BLOCK)
     count = blocks.sum(-1, dtype=np.uint8).sum(-2, dtype=np.uint8)
     return np.minimum(4 * count.astype(np.float32) / BLOCK**2, 2) - 1
 
 
 def read_drawings(folder: Path) -> NDArray[np.float32]:
-    """Small drawings (character, drawing, 15, 15) of `folder/ALPHABET/CHARACTER/NUMBER_DRAWING.png`, by number and drawing."""
+    """Small drawings (character, drawing, 15, 15) of a folder of PNG files, by number and drawing.
+
+    The files are `folder/ALPHABET/CHARACTER/NUMBER_DRAWING.png`.
+    """
     from PIL import Image
 
-    files = sorted(folder.glob("*/*/*_*.png"), key=lambda path: path.name)
     pictures = []
-    for file in files:
+    for file in sorted(folder.glob("*/*/*_*.png"), key=lambda path: path.name):
         with Image.open(file) as image:
             pictures.append(shrink_drawings(~np.asarray(image, bool)))
     return np.array(pictures, np.float32).reshape(-1, N_DRAWINGS, SIDE, SIDE)
 
 
-def _read(folder: Path, part: str) -> NDArray[np.float32] | None:
-    """A part's small drawings from its unpacked folder, or else from its npz file; None where neither is there."""
+def _read_part(folder: Path, part: str) -> NDArray[np.float32] | None:
+    """A part's small drawings from its unpacked folder, or else from its npz file.
+
+    None where neither is there.
+    """
     n, expected = PARTS[part]
     if (folder / part).is_dir():
         n_files = len(list((folder / part).glob("*/*/*_*.png")))
         if n_files != n * N_DRAWINGS:
             raise BadInput(
-                f"{folder / part} is not whole: {n_files} drawings, expected {n * N_DRAWINGS}; unpack it again"
+                f"{folder / part} is not whole: {n_files} drawings, expected {n * N_DRAWINGS}; "
+                "unpack it again"
             )
         return read_drawings(folder / part)
+
     file = folder / f"{part}.npz"
     if not file.exists():
         return None
-    if (found := files.hash_md5(file)) != expected:
-        raise BadInput(
-            f"{file} is damaged: its MD5 is {found}, expected {expected}; fetch it again"
-        )
+    md5 = files.hash_md5(file)
+    if md5 != expected:
+        raise BadInput(f"{file} is damaged: its MD5 is {md5}, expected {expected}; fetch it again")
     with np.load(file, allow_pickle=False) as archive:
         return shrink_drawings(~archive["images"])
 
 
 @lru_cache
 def load_drawings() -> dict[str, NDArray[np.float32]]:
-    """Small drawings (character, drawing, 15, 15) of each part, read once a process; BadInput where they are not here."""
-    given, here = os.environ.get("TOYVIT_DATA"), files.find_prepared("omniglot")
-    for folder in [*([Path(given) / "omniglot-py"] if given else []), here, here / "omniglot-py"]:
-        found = {part: pictures for part in PARTS if (pictures := _read(folder, part)) is not None}
-        if len(found) == len(PARTS):
-            return found
+    """Small drawings (character, drawing, 15, 15) of each part, read once a process.
+
+    BadInput where they are not here.
+    """
+    here = files.find_prepared("omniglot")
+    folders = [here, here / "omniglot-py"]
+    if given := os.environ.get("TOYVIT_DATA"):
+        folders.insert(0, Path(given) / "omniglot-py")
+
+    for folder in folders:
+        parts = {}
+        for part in PARTS:
+            pictures = _read_part(folder, part)
+            if pictures is not None:
+                parts[part] = pictures
+        if len(parts) == len(PARTS):
+            return parts
+
     raise BadInput(
-        f"Omniglot is not here: put images_background and images_evaluation (as folders of PNG, or as npz files) into {here}, "
-        "or set TOYVIT_DATA to a folder that holds them under omniglot-py"
+        "Omniglot is not here: put images_background and images_evaluation (as folders of PNG, or "
+        f"as npz files) into {here}, or set TOYVIT_DATA to a folder that holds them under "
+        "omniglot-py"
     )

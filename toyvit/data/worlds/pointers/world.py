@@ -1,9 +1,11 @@
-"""Pointer-value retrieval (Zhang 2021): the first cell says which other cell holds the answer; with two hops, who says so."""
+"""Pointer-value retrieval (Zhang 2021): the first cell says which other cell holds the answer.
+
+With two hops, it says which cell says so.
+"""
 
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,12 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.config import PointersConfig
-from toyvit.data.collected import load_small_digits
-from toyvit.data.random import draw_integers, draw_subsets, draw_uniforms, make_sample_keys
+from toyvit.data.random import (
+    draw_integers,
+    draw_order,
+    draw_uniforms,
+    make_noise_keys,
+    make_sample_keys,
+)
 from toyvit.data.task import Batch, Retrieval, Task, ask_target, flip_answer, score_class_baselines
 from toyvit.data.world import Factors, World, add_held_out
 from toyvit.data.worlds.glyphs.world import CELL, draw_glyph_bank, render_cells
+from toyvit.data.worlds.mnist.world import load_small_digits
+from toyvit.data.worlds.pointers.config import PointersConfig
 
 DIGIT = 14  # pixels a side of an MNIST digit after averaging
 DRAWN_FROM = {"train": 0, "validation": 1, "test": 2, "held_out": 2}  # splits of MNIST
@@ -24,31 +32,38 @@ DRAWN_FROM = {"train": 0, "validation": 1, "test": 2, "held_out": 2}  # splits o
 
 @lru_cache
 def load_drawings() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """MNIST's digits, -1 to 1 (picture line column), by split and digit; where each (split digit) begins."""
+    """MNIST's digits, -1 to 1 (picture line column), by split and digit.
+
+    And where each (split digit) begins.
+    """
     sums, first = load_small_digits()
     return sums.astype(np.float32) / np.float32(510) - np.float32(1), first
 
 
 class PointersWorld(World):
-    """Cells in raster order: the pointer, then block 0, block 1 ... Every cell shows a number; pointer p points to block p.
+    """Cells in raster order: the pointer, then block 0, block 1 ... Every cell shows a number.
 
-    A number shown in a block points in the same way. Blocks from `n_values` on are shown and never pointed to. With two hops no
-    block shows its own number. Factors: `pointer`, `value` (of each block, independent and uniform but for the one that the
-    pointer points to), `noise_key` (the key of the drawings and the pixel noise). Some pairs (pointer, value there) are held out:
-    no other split shows them, `held_out` shows nothing else; each pointer and each value loses as many, to within one.
+    Pointer p points to block p; a number shown in a block points in the same way. Blocks from
+    `n_values` on are shown and never pointed to. With two hops no block shows its own number.
+
+    Factors: `pointer`, `value` (of each block, independent and uniform but for the one that the
+    pointer points to), `noise_key` (the key of the drawings and the pixel noise). Some combinations
+    (pointer, value there) are held out: no other split shows them, `held_out` shows nothing else;
+    each pointer and each value loses as many, to within one.
     """
 
-    name: ClassVar[str] = "pointers"
+    name = "pointers"
 
     def __init__(self, config: PointersConfig) -> None:
-        self.config, self.grid = config, (config.rows, config.columns)
-        self.patch_size = CELL if config.source == "glyphs" else DIGIT
-        self.image_size = (config.rows * self.patch_size, config.columns * self.patch_size)
-        self.sizes = dict.fromkeys(
-            add_held_out(
-                ("train", "validation", "test"), config.held_out, len(self.combinations[True])
-            )
-        )
+        self.config = config
+        self.grid = (config.rows, config.columns)
+        side = CELL if config.source == "glyphs" else DIGIT
+        self.patch_size = side
+        self.image_size = (config.rows * side, config.columns * side)
+
+        splits = ("train", "validation", "test")
+        n_held = len(self.combinations[True])
+        self.sizes = dict.fromkeys(add_held_out(splits, config.held_out, n_held))
         self.factors = {
             "pointer": config.n_values,
             "value": config.n_values,
@@ -57,42 +72,42 @@ class PointersWorld(World):
 
     @cached_property
     def combinations(self) -> dict[bool, NDArray[np.int64]]:
-        """Pairs (pointer, value there) that are held out (True) and that are not.
+        """Combinations (pointer, value there) that are held out (True) and that are not.
 
-        Diagonals of the table (pointer, value), one after the other, rows and columns dealt out anew: every pointer and every
-        value is in each diagonal once, and no sum or difference says which pairs they are. With two hops rows and columns
-        are dealt out alike, so that the diagonal of equal numbers, which is not among them, stays where it is.
+        Diagonals of the table (pointer, value), one after the other, rows and columns dealt out
+        anew: every pointer and every value is in each diagonal once, and no sum or difference says
+        which they are. With two hops rows and columns are dealt out alike, so that the diagonal of
+        equal numbers, which is not among them, stays where it is.
         """
-        n, own = self.config.n_values, self.config.hops - 1
+        n = self.config.n_values
+        n_equal = self.config.hops - 1  # diagonals left out: with two hops that of equal numbers
         key = make_sample_keys(0, "pointer pairs", np.array([n]))
-        shift, pointer = (
-            draw_subsets(key, "shift", n - own, n - own)[0] + own,
-            draw_subsets(key, "rows", n, n)[0],
-        )
-        value = pointer if own else draw_subsets(key, "columns", n, n)[0]
-        every = np.stack(
-            [np.tile(pointer, n - own), value[(np.arange(n) + shift[:, None]).ravel() % n]], 1
-        )
-        n_held = round(self.config.held_out * len(every))
-        return {True: every[:n_held], False: every[n_held:]}
+        shift = draw_order(key, "shift", n - n_equal)[0] + n_equal
+        pointer = draw_order(key, "rows", n)[0]
+        value = pointer if n_equal else draw_order(key, "columns", n)[0]
+
+        places = (np.arange(n) + shift[:, None]).ravel() % n
+        table = np.stack([np.tile(pointer, n - n_equal), value[places]], 1)
+        n_held = round(self.config.held_out * len(table))
+        return {True: table[:n_held], False: table[n_held:]}
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         keys = make_sample_keys(seed, self.check_split(split), indices)
-        pairs = self.combinations[split == "held_out"]
-        pointer, there = pairs[draw_integers(keys, "pair", 1, len(pairs))[:, 0]].T
-        own, n_blocks = self.config.hops - 1, self.config.n_blocks
-        value = (
-            draw_integers(keys, "value", n_blocks, self.config.n_values - own)
-            + own
-            + np.arange(n_blocks)
-        )
-        value %= self.config.n_values
+        combinations = self.combinations[split == "held_out"]
+        numbers = draw_integers(keys, "pair", 1, len(combinations))[:, 0]
+        pointer, there = combinations[numbers].T
+
+        n_blocks = self.config.n_blocks
+        n_values = self.config.n_values
+        # With two hops no block shows its own number: another one is drawn, counting up from it.
+        least = self.config.hops - 1
+        shift = draw_integers(keys, "value", n_blocks, n_values - least) + least
+        value = (shift + np.arange(n_blocks)) % n_values
         np.put_along_axis(value, pointer[:, None], there[:, None], 1)
-        look = (keys >> np.uint64(1)).astype(np.int64)
         return {
             "pointer": pointer,
             "value": value,
-            "noise_key": look,
+            "noise_key": make_noise_keys(keys),
             "split": np.full(len(keys), DRAWN_FROM[split]),
         }
 
@@ -104,7 +119,10 @@ class PointersWorld(World):
         return block
 
     def list_answers(self, value: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What the answer is if block b is pointed to (image block): its window's sum modulo n_values; blocks wrap round."""
+        """What the answer is if block b is pointed to (image block).
+
+        The sum of its window modulo n_values; blocks wrap round.
+        """
         total = sum(np.roll(value, -step, 1) for step in range(self.config.window))
         return np.asarray(total % self.config.n_values)[:, : self.config.n_values]
 
@@ -113,15 +131,22 @@ class PointersWorld(World):
         return np.concatenate([factors["pointer"][:, None], factors["value"]], 1)
 
     def render(self, factors: Factors) -> Tensor:
-        cells, pictures = self.cells(factors), draw_glyph_bank(self.config.n_values)
+        cells = self.cells(factors)
+        pictures = draw_glyph_bank(self.config.n_values)
         if self.config.source == "mnist":
             pictures, first = load_drawings()
-            group = factors["split"][:, None] * 10 + cells
-            draws = draw_uniforms(factors["noise_key"].astype(np.uint64), "drawing", cells.shape[1])
-            cells = first[group] + (draws * (first[group + 1] - first[group])).astype(np.int64)
-        return render_cells(
-            pictures, cells.reshape(-1, *self.grid), self.config.noise, factors["noise_key"]
-        )
+            cells = self._choose_drawings(factors, cells, first)
+        cells = cells.reshape(-1, *self.grid)
+        return render_cells(pictures, cells, self.config.noise, factors["noise_key"])
+
+    def _choose_drawings(
+        self, factors: Factors, cells: NDArray[np.int64], first: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """A drawing of the number in each cell (image cell), of the picture's split of MNIST."""
+        group = factors["split"][:, None] * 10 + cells
+        n_drawings = first[group + 1] - first[group]
+        draws = draw_uniforms(factors["noise_key"].astype(np.uint64), "drawing", cells.shape[1])
+        return first[group] + (draws * n_drawings).astype(np.int64)
 
     def content(self, factors: Factors) -> Tensor:
         return torch.from_numpy(self.cells(factors))
@@ -132,11 +157,10 @@ def build_pointers(config: PointersConfig) -> Task:
     world = PointersWorld(config)
 
     def target(factors: Factors) -> NDArray[np.int64]:
-        return np.take_along_axis(
-            world.list_answers(factors["value"]), world.block(factors)[:, None], 1
-        )[:, 0]
+        answers = world.list_answers(factors["value"])
+        return np.take_along_axis(answers, world.block(factors)[:, None], 1)[:, 0]
 
-    def probe_factors(factors: Factors) -> dict[str, NDArray[np.int64]]:
+    def probe_factors(factors: Factors) -> Factors:
         there = np.take_along_axis(factors["value"], factors["pointer"][:, None], 1)[:, 0]
         return {"pointer": factors["pointer"], "value": there, "answer": target(factors)}
 
@@ -148,10 +172,8 @@ def build_pointers(config: PointersConfig) -> Task:
     def baselines(batch: Batch) -> dict[str, float]:
         assert batch.content is not None
         answers = torch.from_numpy(world.list_answers(batch.content[:, 1:].numpy()))
-        return {
-            **score_class_baselines(batch.target),
-            **score_bag_of_values(answers, batch.target, config.n_values),
-        }
+        bag = score_bag_of_values(answers, batch.target, config.n_values)
+        return score_class_baselines(batch.target) | bag
 
     return Task(
         config=config,
@@ -166,9 +188,10 @@ def build_pointers(config: PointersConfig) -> Task:
 
 
 def score_bag_of_values(answers: Tensor, target: Tensor, n_values: int) -> dict[str, float]:
-    """Accuracy and loss of the predictor that knows what each block would answer, but not which is pointed to.
+    """Accuracy and loss of the predictor that knows what each block would answer.
 
-    It answers each value with its share of the blocks; of the values with the largest share it names the smallest.
+    It does not know which is pointed to, and answers each value with its share of the blocks; of
+    the values with the largest share it names the smallest.
     """
     share = F.one_hot(answers, n_values).double().mean(1)
     right = (share.argmax(1) == target).double().mean()

@@ -1,35 +1,41 @@
-"""Repeats: a canvas of glyphs that holds one random sequence over and over, with a period that varies; which comes next?"""
+"""Repeats: a canvas of glyphs that holds one random sequence over and over; which comes next?
+
+The period varies.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
-from toyvit.config import RepeatsConfig
-from toyvit.data.random import draw_integers, draw_subsets, make_sample_keys
+from toyvit.data.random import draw_integers, draw_subsets, make_noise_keys, make_sample_keys
 from toyvit.data.task import Batch, Task
 from toyvit.data.world import Factors, World
-from toyvit.data.worlds.glyphs.world import CELL, draw_glyph_bank, render_cells
+from toyvit.data.worlds.glyphs.world import CELL, blank_cells, draw_glyph_bank, render_cells
+from toyvit.data.worlds.repeats.config import RepeatsConfig
 
 
 class RepeatsWorld(World):
-    """Cell c shows glyph `sequence[c mod period]`: no glyph twice in a sequence, the period uniform between two limits.
+    """Cell c shows glyph `sequence[c mod period]`: no glyph twice in a sequence.
 
-    Factors: `sequence`, `period` (above the least), `noise_key`, `masked` (the cell that the masked question hides).
+    The period is uniform between two limits. Factors: `sequence`, `period` (above the least),
+    `noise_key`, `masked` (the cell that the masked question hides).
     """
 
-    name: ClassVar[str] = "repeats"
+    name = "repeats"
     patch_size = CELL
 
     def __init__(self, config: RepeatsConfig) -> None:
-        self.config, self.grid = config, (config.rows, config.columns)
+        self.config = config
+        self.grid = (config.rows, config.columns)
         self.image_size = (config.rows * CELL, config.columns * CELL)
         self.sizes = dict.fromkeys(("train", "validation", "test"))
+
         self.glyphs = draw_glyph_bank(config.n_glyphs)
         periods = np.arange(config.least, config.most + 1)
         self.places = np.arange(config.n_cells) % periods[:, None]  # in the sequence (period cell)
@@ -42,23 +48,24 @@ class RepeatsWorld(World):
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         keys = make_sample_keys(seed, self.check_split(split), indices)
-        least, n = self.config.least, self.config.n_cells
-        period = draw_integers(keys, "period", 1, self.config.most - least + 1)[:, 0]
+        config = self.config
+        period = draw_integers(keys, "period", 1, config.most - config.least + 1)[:, 0]
+
+        # Hidden is a cell of the repeated part, which begins after the first period.
+        first = config.least + period
+        hidden = draw_integers(keys, "masked", 1, 2**31)[:, 0] % (config.n_cells - first)
         return {
-            "sequence": draw_subsets(keys, "sequence", self.config.most, self.config.n_glyphs),
+            "sequence": draw_subsets(keys, "sequence", config.most, config.n_glyphs),
             "period": period,
-            "noise_key": (keys >> np.uint64(1)).astype(np.int64),
-            "masked": least
-            + period
-            + draw_integers(keys, "masked", 1, 2**31)[:, 0] % (n - least - period),
+            "noise_key": make_noise_keys(keys),
+            "masked": first + hidden,
         }
 
     def cells(self, factors: Factors) -> NDArray[np.int64]:
         """Glyph number in each cell (image cell)."""
         sequence = factors["sequence"]
-        return sequence.take(
-            self.places[factors["period"]] + sequence.shape[1] * np.arange(len(sequence))[:, None]
-        )
+        first = sequence.shape[1] * np.arange(len(sequence))[:, None]
+        return sequence.take(self.places[factors["period"]] + first)
 
     def render(self, factors: Factors) -> Tensor:
         cells = self.cells(factors).reshape(-1, *self.grid)
@@ -69,35 +76,33 @@ class RepeatsWorld(World):
 
 
 def build_repeats(config: RepeatsConfig) -> Task:
-    """Which glyph comes next (asked from the second time on), or which is hidden (one cell of the repeated part blanked)?"""
+    """Which glyph comes next (`next`), or which is hidden (`masked`)?
+
+    The first is asked from the second time on; for the second one cell of the repeated part is
+    blanked.
+    """
     world = RepeatsWorld(config)
-    place, periods = (
-        torch.arange(config.n_cells),
-        torch.arange(config.least, config.most + 1)[:, None],
-    )
+    place = torch.arange(config.n_cells)
+    periods = torch.arange(config.least, config.most + 1)[:, None]
     not_asked = (place < periods) | (place == config.n_cells - 1)  # period cell
 
     def ask(factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
         cells = torch.from_numpy(world.cells(factors))
         if config.ask == "next":
-            return images, cells.roll(-1, 1).masked_fill_(
-                not_asked[torch.from_numpy(factors["period"])], -1
-            )
+            skipped = not_asked[torch.from_numpy(factors["period"])]
+            return images, cells.roll(-1, 1).masked_fill_(skipped, -1)
         hidden = place == torch.from_numpy(factors["masked"])[:, None]
-        blank = (
-            hidden.unflatten(1, world.grid).repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
-        )
-        return images.masked_fill(blank[:, None], 0), cells.masked_fill(~hidden, -1)
+        return blank_cells(images, hidden, world.grid), cells.masked_fill(~hidden, -1)
+
+    def probe_factors(factors: Factors) -> Factors:
+        return {"period": factors["period"], "first": factors["sequence"][:, 0]}
 
     return Task(
         config=config,
         world=world,
         n_classes=config.n_glyphs,
         ask=ask,
-        probe_factors=lambda factors: {
-            "period": factors["period"],
-            "first": factors["sequence"][:, 0],
-        },
+        probe_factors=probe_factors,
         baselines=lambda batch: {
             "accuracy.uniform": 1 / config.n_glyphs,
             "loss.uniform": math.log(config.n_glyphs),
@@ -111,11 +116,13 @@ def score_bag_of_glyphs(batch: Batch) -> dict[str, float]:
     """The predictor that knows which glyphs are in the picture and how often, but not where."""
     assert batch.content is not None
     asked = batch.target >= 0
-    counts = torch.nn.functional.one_hot(batch.content).sum(1).double()
-    share = (counts / counts.sum(1, keepdim=True))[:, None].expand(-1, batch.target.shape[1], -1)
-    right = share[asked].gather(1, batch.target[asked][:, None])[:, 0]
-    best = share[asked].argmax(1) == batch.target[asked]
+    answers = batch.target[asked]
+    counts = F.one_hot(batch.content).sum(1).double()
+    share = counts / counts.sum(1, keepdim=True)
+    share = share[:, None].expand(-1, batch.target.shape[1], -1)[asked]
+
+    right = share.gather(1, answers[:, None])[:, 0]
     return {
-        "accuracy.bag_of_glyphs": best.float().mean().item(),
+        "accuracy.bag_of_glyphs": (share.argmax(1) == answers).float().mean().item(),
         "loss.bag_of_glyphs": -right.log().mean().item(),
     }

@@ -1,28 +1,37 @@
-"""Sort-of-CLEVR (Santoro 2017): six coloured squares and circles, and a question about one, alone or among the others."""
+"""Sort-of-CLEVR (Santoro 2017): six coloured squares and circles, and a question about one.
+
+About it alone, or among the others.
+"""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toyvit.config import SortOfClevrConfig
 from toyvit.data.placement import list_box_pixels, place_apart
-from toyvit.data.random import draw_integers, draw_normals, draw_subsets, make_sample_keys
+from toyvit.data.random import (
+    Keys,
+    draw_integers,
+    draw_normals,
+    draw_order,
+    make_noise_keys,
+    make_sample_keys,
+)
 from toyvit.data.task import Batch, Task, ask_target, flip_answer, score_class_baselines
 from toyvit.data.world import Factors, World, add_held_out
+from toyvit.data.worlds.sort_of_clevr.config import SortOfClevrConfig
 
 CELL = 8  # pixels a side of a patch; the last patch is the question
-HEIGHT, WIDTH = 56, 64  # pixels that objects lie on
+# Pixels that objects lie on.
+HEIGHT = 56
+WIDTH = 64
 SIDE = 9  # pixels of an object's box
-CORNERS = (
-    HEIGHT - SIDE + 1,
-    WIDTH - SIDE + 1,
-)  # an even number of each: no object is in the middle, and each half as likely
+# An even number of each: no object is in the middle, and each half as likely.
+CORNERS = (HEIGHT - SIDE + 1, WIDTH - SIDE + 1)
 RADIUS = 4.3  # pixels, of a circle
 COLOURS = ("red", "green", "blue", "orange", "grey", "yellow")
 RGB = np.array(
@@ -37,19 +46,41 @@ QUESTIONS = (
     "number of its shape",
 )
 N_PLAIN = 3  # questions about the object alone come first, then the relational ones
+ABOUT_SHAPE = [0, 3, 4]  # of the questions: those whose answer is square or circle
 ANSWERS = ("square", "circle", "yes", "no", "1", "2", "3", "4", "5", "6")
-# The probability of each answer (question answer) to one who sees only the question: shapes are fair coins, left and top
-# halves mirror images, and of the five other objects Binomial(5, 1/2) share the shape.
-KNOWING = np.zeros((len(QUESTIONS), len(ANSWERS)))
-KNOWING[[0, 3, 4], :2] = KNOWING[1:3, 2:4] = 1 / 2
-KNOWING[5, 4:] = np.array([1, 5, 10, 10, 5, 1]) / 32
-# And (question, number, answer) to one who also knows how many of the six are squares (or left, or at the top), but not which:
-# any of them may be the one that is asked about, or its closest, or its farthest.
-BAG = np.zeros((len(QUESTIONS), 7, len(ANSWERS)))
-for number in range(7):
-    BAG[[0, 3, 4], number, :2] = BAG[1:3, number, 2:4] = number / 6, 1 - number / 6
-    BAG[5, number, 3 + number] += number / 6
-    BAG[5, number, 9 - number] += 1 - number / 6
+
+
+def _tabulate_question() -> NDArray[np.float64]:
+    """The probability of each answer (question answer) to one who sees only the question.
+
+    Shapes are fair coins, left and top halves mirror images, and of the five other objects
+    Binomial(5, 1/2) share the shape.
+    """
+    table = np.zeros((len(QUESTIONS), len(ANSWERS)))
+    table[ABOUT_SHAPE, :2] = 1 / 2
+    table[1:3, 2:4] = 1 / 2
+    table[5, 4:] = np.array([1, 5, 10, 10, 5, 1]) / 32
+    return table
+
+
+def _tabulate_bag() -> NDArray[np.float64]:
+    """The same (question number answer) to one who also knows a number of the objects.
+
+    How many of the six are squares (or on the left, or at the top), but not which: any of them may
+    be the one that is asked about, or its closest, or its farthest.
+    """
+    table = np.zeros((len(QUESTIONS), 7, len(ANSWERS)))
+    for number in range(7):
+        shares = (number / 6, 1 - number / 6)
+        table[ABOUT_SHAPE, number, :2] = shares
+        table[1:3, number, 2:4] = shares
+        table[5, number, 3 + number] += shares[0]
+        table[5, number, 9 - number] += shares[1]
+    return table
+
+
+KNOWING = _tabulate_question()
+BAG = _tabulate_bag()
 
 
 def draw_shapes() -> NDArray[np.bool_]:
@@ -60,7 +91,7 @@ def draw_shapes() -> NDArray[np.bool_]:
 
 
 def measure_distances(places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Squared distance in pixels between the middles of any two objects (image object object)."""
+    """Squared distance in pixels between the middles of two objects (image object object)."""
     row, column = np.divmod(places, CORNERS[1])
     return (row[:, :, None] - row[:, None]) ** 2 + (column[:, :, None] - column[:, None]) ** 2
 
@@ -68,36 +99,39 @@ def measure_distances(places: NDArray[np.int64]) -> NDArray[np.int64]:
 def mark_untied(places: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether each object has one closest and one farthest object (image)."""
     order = np.sort(measure_distances(places), 2)
-    return np.asarray(
-        ((order[:, :, 1] < order[:, :, 2]) & (order[:, :, -2] < order[:, :, -1])).all(1)
-    )
+    one_closest = order[:, :, 1] < order[:, :, 2]
+    one_farthest = order[:, :, -2] < order[:, :, -1]
+    return np.asarray((one_closest & one_farthest).all(1))
 
 
 class SortOfClevrWorld(World):
-    """64 x 64 pixels, red green blue, 0 to 1, on black: six objects, one of each colour, and a question below.
+    """64 x 64 pixels, red green blue, 0 to 1, on black: six objects and, below, a question.
 
-    Objects are squares or circles of 9 pixels and do not overlap; each has one closest and one farthest object. The last patch
-    is the question: its upper half shows the colour asked about; of the four bars below, the first is white if the question is
-    relational, and one of the others for the first, second or third of its kind. Factors: `shape` and `place` (the corner's
-    row * 56 + column) of each colour, `colour` asked about, `question` (0 to 2 alone, 3 to 5 relational), `noise_key`. Some pairs
-    (colour, question) may be held out: no other split asks them, `held_out` asks nothing else; each colour and each question
-    loses as many, to within one.
+    There is one object of each colour. They are squares or circles of 9 pixels and do not overlap;
+    each has one closest and one farthest object. The last patch is the question: its upper half
+    shows the colour asked about; of the four bars below, the first is white if the question is
+    relational, and one of the others for the first, second or third of its kind.
+
+    Factors: `shape` and `place` (the corner's row * 56 + column) of each colour, `colour` asked
+    about, `question` (0 to 2 alone, 3 to 5 relational), `noise_key`. Some combinations (colour,
+    question) may be held out: no other split asks them, `held_out` asks nothing else; each colour
+    and each question loses as many, to within one.
     """
 
-    name: ClassVar[str] = "sort-of-clevr"
+    name = "sort-of-clevr"
     image_size = (HEIGHT + CELL, WIDTH)
     n_channels = 3
     patch_size = CELL
 
     def __init__(self, config: SortOfClevrConfig) -> None:
         self.config = config
-        self.sizes = dict.fromkeys(
-            add_held_out(
-                ("train", "validation", "test"), config.held_out, len(self.combinations[True])
-            )
-        )
-        objects = {"shape": 2, "place": CORNERS[0] * CORNERS[1]}
-        self.factors = objects | {
+
+        splits = ("train", "validation", "test")
+        n_held = len(self.combinations[True])
+        self.sizes = dict.fromkeys(add_held_out(splits, config.held_out, n_held))
+        self.factors = {
+            "shape": 2,
+            "place": CORNERS[0] * CORNERS[1],
             "colour": len(COLOURS),
             "question": len(QUESTIONS),
             "noise_key": 2**63 - 1,
@@ -106,94 +140,108 @@ class SortOfClevrWorld(World):
     @cached_property
     def questions(self) -> range:
         """The questions that are asked."""
-        first, n = {
-            "both": (0, 6),
-            "non-relational": (0, N_PLAIN),
-            "relational": (N_PLAIN, N_PLAIN),
+        return {
+            "both": range(len(QUESTIONS)),
+            "non-relational": range(N_PLAIN),
+            "relational": range(N_PLAIN, len(QUESTIONS)),
         }[self.config.ask]
-        return range(first, first + n)
 
     @cached_property
     def combinations(self) -> dict[bool, NDArray[np.int64]]:
-        """Pairs (colour, question) that are held out (True) and that are not."""
-        n, n_colours = len(self.questions), len(COLOURS)
-        colour = draw_subsets(
-            make_sample_keys(0, "sort-of-clevr pairs", np.array([n])),
-            "colour",
-            n_colours,
-            n_colours,
-        )[0]
-        shift = np.arange(n)[
-            :, None
-        ]  # one round after the other: each asks every colour once, and every question as often
-        every = np.stack(
-            [
-                np.tile(colour, n),
-                (self.questions.start + (np.arange(n_colours) + shift) % n).ravel(),
-            ],
-            1,
-        )
-        n_held = round(self.config.held_out * len(every))
-        return {True: every[:n_held], False: every[n_held:]}
+        """Combinations (colour, question) that are held out (True) and that are not.
 
-    def _asked(
-        self, keys: NDArray[np.uint64], split: str
+        One round after the other: each asks every colour once, and every question as often.
+        """
+        n = len(self.questions)
+        n_colours = len(COLOURS)
+        key = make_sample_keys(0, "sort-of-clevr pairs", np.array([n]))
+        colour = np.tile(draw_order(key, "colour", n_colours)[0], n)
+        shift = (np.arange(n_colours) + np.arange(n)[:, None]) % n
+        table = np.stack([colour, (self.questions.start + shift).ravel()], 1)
+        n_held = round(self.config.held_out * len(table))
+        return {True: table[:n_held], False: table[n_held:]}
+
+    def _draw_questions(
+        self, keys: Keys, split: str
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Colours and questions; independent draws where nothing is held out."""
         if len(self.combinations[True]):
-            pairs = self.combinations[split == "held_out"]
-            colour, question = pairs[draw_integers(keys, "pair", 1, len(pairs))[:, 0]].T
+            combinations = self.combinations[split == "held_out"]
+            numbers = draw_integers(keys, "pair", 1, len(combinations))[:, 0]
+            colour, question = combinations[numbers].T
             return colour, question
         question = self.questions.start + draw_integers(keys, "question", 1, len(self.questions))
         return draw_integers(keys, "colour", 1, len(COLOURS))[:, 0], question[:, 0]
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         keys = make_sample_keys(seed, self.check_split(split), indices)
-        colour, question = self._asked(keys, split)
+        colour, question = self._draw_questions(keys, split)
         return {
             "shape": draw_integers(keys, "shape", len(COLOURS), 2),
             "place": place_apart(keys, len(COLOURS), CORNERS, SIDE, mark_untied),
             "colour": colour,
             "question": question,
-            "noise_key": (keys >> np.uint64(1)).astype(np.int64),
+            "noise_key": make_noise_keys(keys),
         }
 
     def render(self, factors: Factors) -> Tensor:
-        n, (kind, which) = len(factors["colour"]), np.divmod(factors["question"], N_PLAIN)
+        n = len(factors["colour"])
         images = np.zeros((n, 3, *self.image_size), np.float32)
+        self._paint_objects(images, factors)
+        self._paint_question(images, factors)
+        if self.config.noise:
+            keys = factors["noise_key"].astype(np.uint64)
+            noise = draw_normals(keys, "pixels", images[0].size, self.config.noise)
+            images += noise.reshape(images.shape)
+        return torch.from_numpy(images)
+
+    @staticmethod
+    def _paint_objects(images: NDArray[np.float32], factors: Factors) -> None:
+        n = len(images)
         inside = draw_shapes()[factors["shape"]]
         first = images[0].size * np.arange(n)[:, None, None]
         where = (first + list_box_pixels(factors["place"], CORNERS[1], SIDE, WIDTH))[inside]
         colour = np.repeat(np.tile(np.arange(len(COLOURS)), n), inside.sum(2).ravel())
         for channel in range(3):
             images.reshape(-1)[where + channel * images[0, 0].size] = RGB[colour, channel]
+
+    @staticmethod
+    def _paint_question(images: NDArray[np.float32], factors: Factors) -> None:
+        n = len(images)
+        kind, which = np.divmod(factors["question"], N_PLAIN)
         images[:, :, -CELL : -CELL // 2, -CELL:] = RGB[factors["colour"]][:, :, None, None]
         bars = images[:, :, -CELL // 2 :, -CELL:].reshape(n, 3, CELL // 2, 4, 2)
         bars[:, :, :, 0] = kind[:, None, None, None]
         bars[np.arange(n), :, :, 1 + which] = 1
-        if self.config.noise:
-            keys = factors["noise_key"].astype(np.uint64)
-            images += draw_normals(keys, "pixels", images[0].size, self.config.noise).reshape(
-                images.shape
-            )
-        return torch.from_numpy(images)
 
     def relations(self, factors: Factors) -> dict[str, NDArray[np.int64]]:
-        """The colours of the objects closest to the one asked about and farthest from it; of two as far, the first."""
-        every = np.arange(len(factors["colour"]))
-        far = measure_distances(factors["place"])[every, factors["colour"]]
-        farthest = far.argmax(1)
-        far[every, factors["colour"]] = HEIGHT**2 + WIDTH**2
-        return {"closest": far.argmin(1), "farthest": farthest}
+        """The colours of the objects closest to the one asked about and farthest from it.
+
+        Of two as far, the first.
+        """
+        images = np.arange(len(factors["colour"]))
+        distance = measure_distances(factors["place"])[images, factors["colour"]]
+        farthest = distance.argmax(1)
+        distance[images, factors["colour"]] = HEIGHT**2 + WIDTH**2
+        return {"closest": distance.argmin(1), "farthest": farthest}
 
     def list_answers(self, factors: Factors) -> NDArray[np.int64]:
         """The answer to each question about the object asked about (image question)."""
-        shape, every = factors["shape"], np.arange(len(factors["colour"]))
-        own, related = shape[every, factors["colour"]], self.relations(factors)
-        row, column = np.divmod(factors["place"][every, factors["colour"]], CORNERS[1])
-        found = [own, 2 + (column >= CORNERS[1] // 2), 2 + (row >= CORNERS[0] // 2)]
-        found += [shape[every, related["closest"]], shape[every, related["farthest"]]]
-        return np.stack([*found, 3 + (shape == own[:, None]).sum(1)], 1)
+        images = np.arange(len(factors["colour"]))
+        shape = factors["shape"]
+        own = shape[images, factors["colour"]]
+        related = self.relations(factors)
+        row, column = np.divmod(factors["place"][images, factors["colour"]], CORNERS[1])
+
+        answers = [
+            own,
+            2 + (column >= CORNERS[1] // 2),
+            2 + (row >= CORNERS[0] // 2),
+            shape[images, related["closest"]],
+            shape[images, related["farthest"]],
+            3 + (shape == own[:, None]).sum(1),
+        ]
+        return np.stack(answers, 1)
 
 
 def build_sort_of_clevr(config: SortOfClevrConfig) -> Task:
@@ -203,11 +251,10 @@ def build_sort_of_clevr(config: SortOfClevrConfig) -> Task:
     def target(factors: Factors) -> NDArray[np.int64]:
         return world.list_answers(factors)[np.arange(len(factors["colour"])), factors["question"]]
 
-    def probe_factors(factors: Factors) -> dict[str, NDArray[np.int64]]:
-        answers, (row, column) = (
-            world.list_answers(factors),
-            np.divmod(factors["place"], CORNERS[1]),
-        )
+    def probe_factors(factors: Factors) -> Factors:
+        answers = world.list_answers(factors)
+        row, column = np.divmod(factors["place"], CORNERS[1])
+
         return {
             "colour": factors["colour"],
             "question": factors["question"],
@@ -221,32 +268,41 @@ def build_sort_of_clevr(config: SortOfClevrConfig) -> Task:
             "on_top": (row < CORNERS[0] // 2).sum(1),
         }
 
+    def baselines(batch: Batch) -> dict[str, float]:
+        by_question = torch.from_numpy(KNOWING)[batch.factors["question"]]
+        return {
+            **score_class_baselines(batch.target),
+            **score_expected("question", by_question),
+            **score_expected("bag_of_objects", predict_from_bag(batch)),
+        }
+
     return Task(
         config=config,
         world=world,
         n_classes=len(ANSWERS),
-        class_names=tuple(map(str, ANSWERS)),
+        class_names=ANSWERS,
         ask=ask_target(target),
         probe_factors=probe_factors,
-        baselines=lambda batch: {
-            **score_class_baselines(batch.target),
-            **score_expected("question", torch.from_numpy(KNOWING)[batch.factors["question"]]),
-            **score_expected("bag_of_objects", score_bag_of_objects(batch)),
-        },
+        baselines=baselines,
         counterfactuals={"colour": flip_answer(world, "colour", target)},
     )
 
 
-def score_bag_of_objects(batch: Batch) -> Tensor:
-    """What is said (image answer) by who sees the question and all objects, but not which of them is asked about: see `BAG`."""
-    counts = torch.stack(
-        [batch.factors[name] for name in ("squares", "on_left", "on_top", *["squares"] * 3)], 1
-    )
+def predict_from_bag(batch: Batch) -> Tensor:
+    """The prediction (image answer) of one who sees the question and all objects: see `BAG`.
+
+    It does not know which of them is asked about.
+    """
+    names = ("squares", "on_left", "on_top", "squares", "squares", "squares")  # by question
+    counts = torch.stack([batch.factors[name] for name in names], 1)
     question = batch.factors["question"]
     return torch.from_numpy(BAG)[question, counts[torch.arange(len(question)), question]]
 
 
-def score_expected(name: str, said: Tensor) -> dict[str, float]:
-    """Accuracy and loss of what is said (image answer), where answers come as often as is said."""
-    entropy = -torch.xlogy(said, said).sum(1)
-    return {f"accuracy.{name}": said.amax(1).mean().item(), f"loss.{name}": entropy.mean().item()}
+def score_expected(name: str, shares: Tensor) -> dict[str, float]:
+    """Accuracy and loss of a prediction (image answer), where answers come as often as it says."""
+    entropy = -torch.xlogy(shares, shares).sum(1)
+    return {
+        f"accuracy.{name}": shares.amax(1).mean().item(),
+        f"loss.{name}": entropy.mean().item(),
+    }

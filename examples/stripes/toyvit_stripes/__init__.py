@@ -1,0 +1,1 @@
+"""Stripes at some orientation: a world, a measure, a recipe and a figure for ToyViT."""

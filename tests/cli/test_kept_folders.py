@@ -1,0 +1,83 @@
+"""Run folders of version 0.1 are read: config, status, checkpoints, states, circuits, measures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from toyvit.__main__ import main
+from toyvit.circuits.circuit import load_circuit
+from toyvit.config import Clamp
+from toyvit.runs.handle import Run
+from toyvit.train import fit
+from toyvit.train.states import read_state
+
+KEPT = Path(__file__).parents[1] / "kept"
+MIDDLE = {"induction": 10, "digits": 5, "addition": 5}
+every_folder = pytest.mark.parametrize("name", MIDDLE)
+
+
+@pytest.fixture
+def run(name, tmp_path):
+    """A copy: opening one in place may write beside it."""
+    return Run(shutil.copytree(KEPT / name, tmp_path / name))
+
+
+@every_folder
+def test_config_status_and_checkpoints(run, name, capsys):
+    last = 2 * MIDDLE[name]
+    assert run.config.seeds.init == 3 and run.config.model.d_model == 8
+    assert (run.status, run.steps) == ("finished", [0, MIDDLE[name], last])
+    for step, model in run:
+        weights = model.state_dict()
+        saved = read_state(run.folder.states / f"step_{step:08d}.pt") if step else None
+        assert saved is None or all(
+            torch.equal(weight, saved.model[key]) for key, weight in weights.items()
+        )
+
+    assert main(["verify", str(run.path)]) == 0
+    assert main(["ls", str(run.path.parent)]) == 0
+    assert f"3 checkpoints to step {last} of {last}" in capsys.readouterr().out
+
+
+@every_folder
+def test_a_run_that_was_stopped_goes_on(run, name):
+    """To the very bits that version 0.1 wrote, where torch is the same."""
+    folder = run.folder
+    middle, last = run.entries[MIDDLE[name]], run.entries[run.last_step]
+    shutil.copy(folder.states / f"step_{middle.step:08d}.pt", folder.state)
+    (folder.states / f"step_{last.step:08d}.pt").unlink()
+    assert run.status == "stopped"
+
+    fit(run.config, run.path, resume=True, progress=False)
+    run.refresh()
+    versions = json.loads(folder.config_file.read_text())["versions"]
+    assert (run.status, run.last_step) == ("finished", last.step)
+    assert versions["torch"] != torch.__version__ or run.entries[last.step] == last
+
+
+@every_folder
+def test_measures_are_read_and_go_on(run, name, capsys):
+    assert set(run.table["analysis"]) == {"performance", "attention"}
+    assert set(run.table["step"]) == set(run.steps)
+    words = ["measure", str(run.path), "--images", "16", "--analyses", "performance,norms"]
+    assert main(words) == 0
+    assert {"performance", "attention", "norms"} == set(run.refresh().table["analysis"])
+
+
+def test_clamps_are_read_in_the_words_of_today():
+    config = Run(KEPT / "induction").config
+    assert '"0.0:own"' in (KEPT / "induction/config.json").read_text()
+    assert config.train.clamps == ("0.0:frozen", "1.0:copy@5")
+    assert str(Clamp.parse("2:own@7")) == "2:frozen@7"
+
+
+def test_a_circuit_is_read():
+    run = Run(KEPT / "induction")
+    circuit = load_circuit(run.folder.figures / "circuit.json")
+    assert (circuit.ablation, circuit.method) == ("mean", "every fourth edge")
+    assert len(circuit.edges) == circuit.edge_mask(run.bare_model()).sum() == 3

@@ -1,0 +1,74 @@
+"""A command as a record, and the parser of its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from toyvit.errors import BadInput, suggest_nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What can be typed after `toyvit`.
+
+    name           as it is typed
+    help           one line; a command without one is not listed
+    add_arguments  adds what it takes to its parser
+    run            does it, and returns the exit code; words that are no argument are in `words`
+    takes_fields   whether it takes any field of a recipe, `--model.n_layers 3`, as such words
+    write_epilog   what follows in its help
+    """
+
+    name: str
+    help: str
+    add_arguments: Callable[[Parser], None]
+    run: Callable[[argparse.Namespace], int]
+    takes_fields: bool = False
+    write_epilog: Callable[[], str] | None = None
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without abbreviations: its errors are BadInput, its epilog is written when shown."""
+
+    def __init__(
+        self,
+        *,
+        prog: str,
+        description: str,
+        write_epilog: Callable[[], str] | None = None,
+    ) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.write_epilog = write_epilog
+
+    def error(self, message: str) -> NoReturn:
+        """A wrong argument, as every other mistake of a user."""
+        raise BadInput(message)
+
+    def format_help(self) -> str:
+        """The help, with the epilog if there is one."""
+        if self.write_epilog is not None:
+            self.epilog = self.write_epilog()
+        return super().format_help()
+
+    def refuse_unknown(self, words: Sequence[str]) -> None:
+        """BadInput for words that this command has not claimed, naming the nearest option."""
+        if not words:
+            return
+        hint = suggest_nearest(words[0], self.list_options())
+        raise BadInput(f"unknown argument {words[0]!r}{hint}")
+
+    def list_options(self) -> dict[str, argparse.Action]:
+        """Every option that help lists, and what it does."""
+        options: dict[str, argparse.Action] = {}
+        for action in self._actions:
+            if action.help != argparse.SUPPRESS:
+                options |= dict.fromkeys(action.option_strings, action)
+        return options

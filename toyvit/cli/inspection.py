@@ -1,0 +1,95 @@
+"""Commands that look at what there is: `verify`, `ls`, `sites`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toyvit.cli.arguments import add_run
+from toyvit.cli.command import Command, Parser
+from toyvit.cli.completion import complete, offer_recipes
+from toyvit.errors import BadInput
+
+if TYPE_CHECKING:
+    from toyvit.runs.folder import RunFolder
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Check every checkpoint file against the manifest; BadInput if one is bad."""
+    from toyvit.runs.folder import RunFolder
+
+    folder = RunFolder(options.run)
+    folder.read_config()  # config.json is whole
+    entries = folder.read_manifest()
+    bad = folder.verify(entries)
+    for name, problem in bad.items():
+        print(f"{folder.checkpoints / name} {problem}")
+    if bad:
+        s = "s" if len(bad) > 1 else ""
+        raise BadInput(f"{options.run} has {len(bad)} bad checkpoint file{s}")
+    print(f"{options.run}: all {len(entries)} checkpoints are whole")
+    return 0
+
+
+def add_ls_arguments(parser: Parser) -> None:
+    """[FOLDER]"""
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("runs"))
+
+
+def list_runs(options: argparse.Namespace) -> int:
+    """Print every run below a folder, a line each."""
+    from toyvit.runs.folder import find_runs
+
+    if not options.folder.is_dir():
+        raise BadInput(f"{options.folder} is not a folder")
+    for folder in find_runs(options.folder):
+        print(describe_run(folder))
+    return 0
+
+
+def describe_run(folder: RunFolder) -> str:
+    """A line: path, recipe, status, progress, scores of the last checkpoint."""
+    config = folder.read_config()
+    entries = folder.read_manifest()
+    status = folder.read_status(config)
+    step = entries[-1].step if entries else 0
+    progress = f"{len(entries)} checkpoints to step {step} of {config.train.steps}"
+    scores = ""
+    if entries:
+        scores = f"loss {entries[-1].loss:.3f}  accuracy {entries[-1].accuracy:.3f}"
+    return f"{folder.path!s:36} {config.recipe:18} {status:9} {progress}  {scores}"
+
+
+def add_sites_arguments(parser: Parser) -> None:
+    """[RECIPE]"""
+    recipe = parser.add_argument("recipe", nargs="?", default="induction", metavar="RECIPE")
+    complete(recipe, offer_recipes)
+
+
+def list_sites(options: argparse.Namespace) -> int:
+    """Print every site of a recipe's model, with its axes and its meaning."""
+    from toyvit.model.sites import list_sites as list_model_sites
+    from toyvit.recipes import find_recipe
+
+    config = find_recipe(options.recipe)()
+    for name, site in list_model_sites(config.model).items():
+        print(f"{name:28} {site.axes:24} {site.meaning}")
+    return 0
+
+
+COMMANDS = (
+    Command(
+        name="verify",
+        help="check every checkpoint file against the manifest",
+        add_arguments=add_run,
+        run=verify,
+    ),
+    Command(name="ls", help="list runs", add_arguments=add_ls_arguments, run=list_runs),
+    Command(
+        name="sites",
+        help="list the places in a recipe's model where a tap may read or write",
+        add_arguments=add_sites_arguments,
+        run=list_sites,
+    ),
+)

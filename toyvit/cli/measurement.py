@@ -1,0 +1,259 @@
+"""Commands that measure what was trained: `measure`, `analyses`, `circuit`, `lens`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+from toyvit.cli.arguments import add_measuring, add_run, read_analyses, read_numbers
+from toyvit.cli.command import Command, Parser
+from toyvit.cli.completion import complete, offer_analyses
+from toyvit.errors import BadInput, choose
+
+if TYPE_CHECKING:
+    from toyvit.analyses import Analysis
+    from toyvit.measuring import MeasureReport
+    from toyvit.runs.handle import Run
+
+
+def add_measure_arguments(parser: Parser) -> None:
+    """RUN ..., --analyses, --images, --steps, --split, --jobs, --follow, --skip-corrupt."""
+    add_run(parser, several=True)
+    add_measuring(parser)
+
+    parser.add_argument(
+        "--steps", metavar="STEPS", help="comma-separated steps, or last (default: all)"
+    )
+    parser.add_argument(
+        "--split",
+        default="test",
+        help="of the task's world, such as train or held_out (default: test)",
+    )
+
+    parser.add_argument("--jobs", type=int, default=1, help="worker processes (default: 1)")
+    parser.add_argument("--follow", action="store_true", help="go on while the run is training")
+    parser.add_argument(
+        "--skip-corrupt", action="store_true", help="leave out bad checkpoint files and say so"
+    )
+
+
+def measure(options: argparse.Namespace) -> int:
+    """Run analyses on the checkpoints of one run after the other, and say what was done."""
+    from toyvit.measuring import measure as measure_run
+    from toyvit.runs.handle import Run
+
+    analyses = read_analyses(options.analyses)
+    for path in options.run:
+        run = Run(path)
+        report = measure_run(
+            run,
+            analyses=analyses,
+            steps=read_steps(run, options.steps),
+            images=options.images,
+            split=options.split,
+            jobs=options.jobs,
+            follow=options.follow,
+            skip_corrupt=options.skip_corrupt,
+        )
+        print_measure_report(report)
+        print(f"{path}: measured {report.computed} cells, found {report.done} done")
+    return 0
+
+
+def read_steps(run: Run, text: str | None) -> list[int] | None:
+    """The steps of a run that are asked for; None where all are."""
+    if not text:
+        return None
+    return run.steps[-1:] if text == "last" else read_numbers("--steps", text)
+
+
+def print_measure_report(report: MeasureReport) -> None:
+    """What was left out, and why."""
+    for name, problem in sorted(report.skipped.items()):
+        print(f"left out: {name} {problem}")
+    for name, reason in report.unfit.items():
+        print(f"not measured: {name}, {reason}")
+    if report.clamps:
+        clamps = ", ".join(report.clamps)
+        print(f"clamps in force from their steps on, as in training: {clamps}")
+
+    for name, steps in report.diverged.items():
+        s = "s" if len(steps) > 1 else ""
+        at = ", ".join(map(str, steps))
+        print(
+            f"{name} diverged at {len(steps)} checkpoint{s} and has no number there: step{s} {at}"
+        )
+
+
+def add_analyses_arguments(parser: Parser) -> None:
+    """NAME ..."""
+    names = parser.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
+    complete(names, offer_analyses)
+
+
+def list_analyses(options: argparse.Namespace) -> int:
+    """Print what every analysis needs and computes, who it is from, and how it is known right."""
+    from toyvit.analyses import ANALYSES
+
+    for name in options.names:
+        choose(name, ANALYSES, "analysis")
+    for name in options.names or ANALYSES:
+        print(describe_analysis(ANALYSES[name]))
+    return 0
+
+
+def describe_analysis(analysis: Analysis) -> str:
+    """A few lines of text."""
+    facts = {
+        "computes": analysis.computes,
+        "needs": ", ".join(need.words for need in analysis.needs) or "nothing",
+        "cost": f"{analysis.rough_cost} a checkpoint",
+        "source": analysis.source,
+        "truth": analysis.truth,
+        "null": analysis.null,
+    }
+
+    when = "  (only when asked for by name)" if analysis.slow else ""
+    lines = [f"{analysis.name}{when}"]
+    for name, text in facts.items():
+        head = f"  {name:9} "
+        lines.append(fill(text, 100, initial_indent=head, subsequent_indent=" " * len(head)))
+    return "\n".join(lines)
+
+
+def add_circuit_arguments(parser: Parser) -> None:
+    """RUN, --step, and how the circuit is found and judged."""
+    add_run(parser)
+    parser.add_argument("--step", type=int, help="of the checkpoint (default: the last)")
+    parser.add_argument(
+        "--change",
+        metavar="NAME",
+        help="what the corrupt pictures change: in induction query, item, label",
+    )
+    parser.add_argument(
+        "--classes", metavar="A,B", help="instead: pictures of class A against pictures of class B"
+    )
+    add_circuit_methods(parser)
+    parser.add_argument("--pairs", type=int, default=64, help="pairs of pictures (default: 64)")
+    parser.add_argument(
+        "--null",
+        type=int,
+        default=50,
+        help="random circuits of the size to compare with (default: 50)",
+    )
+
+
+def add_circuit_methods(parser: Parser) -> None:
+    """--method and how far it goes, --metric, --ablation."""
+    parser.add_argument("--method", default="eap-ig", help="eap, eap-ig or acdc (default: eap-ig)")
+    parser.add_argument(
+        "--faithful",
+        type=float,
+        help="for eap and eap-ig: the faithfulness to reach (default: 0.9)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="for acdc: the rise of KL in nats below which it cuts (default: 0.01)",
+    )
+
+    parser.add_argument(
+        "--metric",
+        default="logit_difference",
+        help="or probability, kl (acdc always cuts by KL)",
+    )
+    parser.add_argument(
+        "--ablation",
+        default="corrupt",
+        help="what cut edges carry: corrupt, mean, zero (default: corrupt)",
+    )
+
+
+def find_circuit(options: argparse.Namespace) -> int:
+    """Find a circuit, print its verdict, and keep it beside the run."""
+    from toyvit.circuits.search import find_circuit as search
+    from toyvit.report import draw_circuit
+    from toyvit.runs.handle import Run
+
+    classes = read_numbers("--classes", options.classes) if options.classes else None
+    if classes and len(classes) != 2:
+        raise BadInput(f"--classes takes two classes such as 4,9, got {options.classes!r}")
+    run = Run(options.run)
+    if not os.access(run.path, os.W_OK):
+        raise BadInput(f"{run.path} cannot be written to, and what is found is kept there")
+
+    report = search(
+        run,
+        step=options.step,
+        change=options.change,
+        classes=classes,
+        method=options.method,
+        faithful=options.faithful,
+        threshold=options.threshold,
+        metric=options.metric,
+        ablation=options.ablation,
+        n_pairs=options.pairs,
+        n_null=options.null,
+    )
+    print(report.format())
+    for path in draw_circuit(run, report):
+        print(f"wrote {path}")
+    return 0
+
+
+def add_lens_arguments(parser: Parser) -> None:
+    """RUN, --step, --images."""
+    add_run(parser)
+    parser.add_argument("--step", type=int, help="of the checkpoint (default: the last)")
+    parser.add_argument(
+        "--images", type=int, default=512, help="training pictures to fit on (default: 512)"
+    )
+
+
+def fit_lens(options: argparse.Namespace) -> int:
+    """Fit a tuned lens, print its distances from the answer, and keep it beside the run."""
+    from toyvit.circuits.search import fit_tuned_lens
+    from toyvit.runs.handle import Run
+
+    run = Run(options.run)
+    lens, distances = fit_tuned_lens(run, options.step, options.images)
+    file = run.path / "lenses" / f"step_{lens.step:08d}.safetensors"
+    file.parent.mkdir(exist_ok=True)
+    lens.save(file)
+
+    print("KL(final answer, lens) in nats, a mean over tokens: embedding, then after each block")
+    for split, of_lenses in zip(("train", "test"), distances.tolist(), strict=True):
+        for name, layers in zip(("logit lens", "tuned lens"), of_lenses, strict=True):
+            print(f"  {split:6} {name:12} " + "  ".join(f"{value:.3f}" for value in layers))
+    print(f"wrote {file}")
+    return 0
+
+
+COMMANDS = (
+    Command(
+        name="measure",
+        help="run analyses on the checkpoints of runs",
+        add_arguments=add_measure_arguments,
+        run=measure,
+    ),
+    Command(
+        name="analyses",
+        help="list the analyses: what each computes, needs and costs, its source, truth and null",
+        add_arguments=add_analyses_arguments,
+        run=list_analyses,
+    ),
+    Command(
+        name="circuit",
+        help="find a circuit in a checkpoint: which edges an answer depends on, against chance",
+        add_arguments=add_circuit_arguments,
+        run=find_circuit,
+    ),
+    Command(
+        name="lens",
+        help="fit a tuned lens on a checkpoint and keep it beside the run",
+        add_arguments=add_lens_arguments,
+        run=fit_lens,
+    ),
+)

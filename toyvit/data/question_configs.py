@@ -1,0 +1,63 @@
+"""Options of the questions that any world can be asked; see `questions.py`. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from toyvit.config.fields import number
+from toyvit.config.tasks import TaskConfig
+
+DEFAULT_WORLD = "digits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyConfig(TaskConfig):
+    """Name the value of one factor of a picture: of any world, or of your own arrays (`npz`).
+
+    `toyvit data` lists the worlds; where neither a world nor a file is given it is digits. The file
+    holds `images`, `labels` and, where there are any, `factor_NAME`.
+    """
+
+    name: ClassVar[str] = "classify"
+    world: str = ""
+    factor: str = "class"
+    npz: str = ""
+
+    @property
+    def data_set(self) -> str:
+        return self.world or DEFAULT_WORLD
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressConfig(TaskConfig):
+    """Say the value of one factor as a number.
+
+    Scaled so that equally likely values have mean 0 and variance 1.
+    """
+
+    name: ClassVar[str] = "regress"
+    world: str = "dsprites"
+    factor: str = "x"
+
+    @property
+    def data_set(self) -> str:
+        return self.world
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructConfig(TaskConfig):
+    """Patches of a picture are hidden: what did they show?"""
+
+    name: ClassVar[str] = "reconstruct"
+    world: str = DEFAULT_WORLD
+    # Pixels; where a world is made of cells, a patch is a cell whatever is said here.
+    patch_size: int = number(2, least=1)
+    hidden: float = number(0.5, above=0, most=1)  # share of the patches
+
+    @property
+    def data_set(self) -> str:
+        return self.world
+
+
+QUESTIONS = (ClassifyConfig, RegressConfig, ReconstructConfig)

@@ -1,0 +1,94 @@
+"""What a checkpoint is on disk: its file's name and bytes, and its line in the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestEntry:
+    """One line of the manifest: a checkpoint exists when its line does.
+
+    >>> entry = ManifestEntry(
+    ...     step=20, samples=640, file=name_checkpoint(20), bytes=9, sha256="c0ffee",
+    ...     loss=2.3, accuracy=0.1, weight_norm=12.5,
+    ... )
+    >>> entry.file
+    'step_00000020.safetensors'
+    """
+
+    step: int
+    samples: int
+    file: str
+    bytes: int
+    sha256: str
+    loss: float  # nats, on the frozen validation batch
+    accuracy: float  # 0 to 1, on the same batch
+    weight_norm: float
+
+    @property
+    def line(self) -> str:
+        """Itself as the manifest has it, with the newline."""
+        return json.dumps(asdict(self)) + "\n"
+
+
+def name_checkpoint(step: int) -> str:
+    """The file of a step's checkpoint; names sort as steps do.
+
+    >>> name_checkpoint(512)
+    'step_00000512.safetensors'
+    """
+    return f"step_{step:08d}.safetensors"
+
+
+def name_state(step: int) -> str:
+    """The file of a step's state for resuming.
+
+    >>> name_state(512) < name_state(1024)
+    True
+    """
+    return f"step_{step:08d}.pt"
+
+
+def encode_checkpoint(
+    step: int, samples: int, weights: Mapping[str, Tensor], scores: Mapping[str, float]
+) -> tuple[bytes, ManifestEntry]:
+    """What the file of a checkpoint holds, and its line in the manifest.
+
+    `scores` are `loss` and `accuracy` on the validation batch.
+
+    >>> import torch
+    >>> weights = {"w": torch.ones(3, 3)}
+    >>> content, entry = encode_checkpoint(0, 0, weights, {"loss": 2.3, "accuracy": 0.1})
+    >>> entry.weight_norm, entry.bytes == len(content)
+    (3.0, True)
+    """
+    import torch
+    from safetensors.torch import save
+
+    plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    content = save(plain, {"format": "toyvit"})
+    norms = [
+        torch.linalg.vector_norm(value.detach(), dtype=torch.float64).item()
+        for value in weights.values()
+    ]
+
+    entry = ManifestEntry(
+        step=step,
+        samples=samples,
+        file=name_checkpoint(step),
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        weight_norm=math.hypot(*norms),
+        loss=scores["loss"],
+        accuracy=scores["accuracy"],
+    )
+    return content, entry

@@ -1,0 +1,3 @@
+"""The version, where nothing heavy is imported to learn it."""
+
+VERSION = "0.2.0"
