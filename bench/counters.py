@@ -124,7 +124,7 @@ class Checkout:
     """The sources of a checkout: the package's, and those of every folder that is kept."""
 
     package: tuple[Source, ...]
-    kept: tuple[Source, ...]
+    saved: tuple[Source, ...]
     settings: str = ""
 
     @property
@@ -145,10 +145,10 @@ def read_checkout(root: Path) -> Checkout:
     for folder in FOLDERS:
         paths += sorted((root / folder).rglob("*.py"))
 
-    kept = tuple(Source(path.relative_to(root).as_posix(), path.read_text()) for path in paths)
-    package = tuple(source for source in kept if source.path.startswith(f"{PACKAGE}/"))
+    saved = tuple(Source(path.relative_to(root).as_posix(), path.read_text()) for path in paths)
+    package = tuple(source for source in saved if source.path.startswith(f"{PACKAGE}/"))
     settings = root / "pyproject.toml"
-    return Checkout(package, kept, settings.read_text() if settings.exists() else "")
+    return Checkout(package, saved, settings.read_text() if settings.exists() else "")
 
 
 # ---- counters: each yields the places that it counts ----

@@ -1,12 +1,13 @@
-"""`python -m bench.golden REVISION`: does this tree compute what another revision computes, to the bit?
+"""`python -m bench.golden REVISION`: does this tree compute what another revision computes, to the
+bit?
 
-Both trees run the same commands in empty folders of their own: six short runs of different tasks and
-one under clamps, their measures, two circuits, a sweep, a replication, reports. Compared are the
-SHA-256 of every checkpoint, every row of every table of measures, the circuits, the sweep's table,
-the replication's record, and the data that every figure draws. Names are compared after the renames
-of `bench/renames.py`; what is meant to differ stands in `MENDED`, with its reason.
+Both trees run the same commands in empty folders of their own: six short runs of different tasks
+and one under clamps, their measures, two circuits, a sweep, a replication, reports. Compared are
+the SHA-256 of every checkpoint, every row of every table of measures, the circuits, the sweep's
+table, the replication's record, and the data that every figure draws. Names are compared after the
+renames of `bench/renames.py`; what is meant to differ stands in `MENDED`, with its reason.
 
-`python -m bench.golden REVISION --keep FILE` also writes what the other revision gave, and `--kept
+`python -m bench.golden REVISION --keep FILE` also writes what the other revision gave, and `--earlier
 FILE` reads it instead of running that revision again.
 """
 
@@ -226,13 +227,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.golden", description=__doc__)
     parser.add_argument("revision", nargs="?", default="86e1950")
     parser.add_argument("--keep", type=Path, metavar="FILE")
-    parser.add_argument("--kept", type=Path, metavar="FILE")
+    parser.add_argument("--earlier", type=Path, metavar="FILE")
     parser.add_argument("--drive", help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     if given.drive:
         drive(json.loads(given.drive), Path(given.revision))
         return 0
-    old = json.loads(given.kept.read_text()) if given.kept else run_revision(given.revision)
+    old = json.loads(given.earlier.read_text()) if given.earlier else run_revision(given.revision)
     if given.keep:
         given.keep.write_text(json.dumps(old))
     differences = compare(old, run_tree(ROOT, rename=False))

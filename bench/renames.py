@@ -1,4 +1,6 @@
-"""Old names and new ones, one to one: what the second edition of the design renamed in what users see and files hold."""
+"""Old names and new ones, one to one: what the second edition of the design renamed in what users
+see and files hold.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ FIELDS = {"base": "ablation", "found": "method"}
 FIGURES = {"flow": "attention_knockout", "knock_outs": "head_ablation"}
 # Measures that are meant to differ, and why.
 MENDED: dict[str, str] = {}
-# Figures whose drawn data is meant to differ, by the end of their file's path without its kind, and why.
+# Figures whose drawn data is meant to differ, by the end of their file's path without its kind, and
+# why.
 MENDED_FIGURES: dict[str, str] = {
     "/heads": "curves over a real axis of steps instead of maps with a column a checkpoint",
     "swept/sweep": "no empty panel where no run has a transition, and no baselines drawn in it",

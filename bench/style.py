@@ -64,7 +64,7 @@ def count_in(
     """The number of places in the package, or in all kept folders; or per so many of its lines."""
 
     def count(checkout: Checkout) -> Result:
-        sources = checkout.kept if everywhere else checkout.package
+        sources = checkout.saved if everywhere else checkout.package
         places = list(chain.from_iterable(map(counter, sources)))
         value = per * len(places) / max(checkout.n_lines, 1) if per else len(places)
         return Result(value, places)

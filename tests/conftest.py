@@ -8,19 +8,22 @@ from hypothesis import Phase, settings
 from hypothesis.database import DirectoryBasedExampleDatabase, ReadOnlyDatabase
 from jaxtyping import install_import_hook
 
-install_import_hook(
-    [
-        "toyvit.model.vit",
-        "toyvit.circuits",
-        "toyvit.analyses",
-        "toyvit.stats",
-        "toyvit.dynamics.checkpoints",
-    ],
-    "beartype.beartype",
+# Every module with shapes in its signatures; tests/test_shapes.py holds the list to the tree.
+CHECKED = (
+    "toyvit.model",
+    "toyvit.clamps",
+    "toyvit.data.task",
+    "toyvit.instruments",
+    "toyvit.circuits",
+    "toyvit.analyses",
+    "toyvit.dynamics.checkpoints",
+    "toyvit.replications.superposition",
+    "toyvit.stats",
 )
+install_import_hook(list(CHECKED), "beartype.beartype")
 
-# Examples: the same every time; fresh ones, what fails kept (`make fuzz`); those kept alone (tests/test_cases.py). A test
-# that is derandomized or seeded reads no database, hence the third.
+# Examples: the same every time; fresh ones, what fails kept (`make fuzz`); those kept alone
+# (tests/test_cases.py). A test that is derandomized or seeded reads no database, hence the third.
 cases = DirectoryBasedExampleDatabase(Path(__file__).parent / "cases")
 kept_alone = [Phase.explicit, Phase.reuse]
 settings.register_profile("test", derandomize=True, database=None, deadline=None)
@@ -50,6 +53,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of the real data run when they are asked for by name alone."""
     if not of_real_data(config):
-        left_out = [item for item in items if item.get_closest_marker("data")]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+        skipped = [item for item in items if item.get_closest_marker("data")]
+        items[:] = [item for item in items if item not in skipped]
+        config.hook.pytest_deselected(items=skipped)

@@ -1,19 +1,21 @@
-"""Models built by hand: real `ViT`s whose every weight is written down, so that their circuits are known exactly.
+"""Models built by hand: real `ViT`s whose every weight is written down, their circuits known.
 
-The residual stream is cut into named subspaces (`spaces`), one-hot codes live in them, and a head is four matrices that
-say which subspace its queries, keys and values read and which one it writes to. There is no training, and no norm where none is
-asked for (`norm="layer"`: see `with_norm`).
+The residual stream is cut into named subspaces (`spaces`), one-hot codes live in them, and a head
+is four matrices that say which subspace its queries, keys and values read and which one it writes
+to. There is no training, and no norm where none is asked for (`norm="layer"`: see `with_norm`).
 
-Which edges are true depends on what stands in for what an edge carried. An edge is true where, in the run on the batch, giving
-its receiver what the sender says in another run moves some logit:
+Which edges are true depends on what stands in for what an edge carried. An edge is true where, in
+the run on the batch, giving its receiver what the sender says in another run moves some logit:
 
 - `edges`: the other run sees the pictures of the batch in another order, any picture for any other;
-- `pair_edges`: it sees the counterfactual pictures of the batch in which the query, or the pointer, is another;
-- `zero_edges`: the sender says nothing at all (not claimed with a norm, whose scale rests on what `input` says).
+- `pair_edges`: it sees the counterfactual pictures of the batch in which the query, or the pointer,
+  is another;
+- `zero_edges`: the sender says nothing at all (not claimed with a norm, whose scale rests on what
+  `input` says).
 
-What carries only positions, or CLS, is the same in every picture: it shows under `zero_edges` alone. Names: nodes `input`,
-`a0.h1` (a head), `m0` (an MLP), `logits`; edges `input->a0.h0<q>` (what its queries read; `<k>`, `<v>` likewise),
-`a0.h0->a1.h0<k>`, `input->m0`, `a1.h0->logits`.
+What carries only positions, or CLS, is the same in every picture: it shows under `zero_edges`
+alone. Names: nodes `input`, `a0.h1` (a head), `m0` (an MLP), `logits`; edges `input->a0.h0<q>`
+(what its queries read; `<k>`, `<v>` likewise), `a0.h0->a1.h0<k>`, `input->m0`, `a1.h0->logits`.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from toyvit.model import ViT
 
 SHARP = 30.0  # how far the score of the right key stands above the others'
 GAIN = 20.0  # logit of the right answer; all others are 0
-ANCHOR = 1000.0  # of every token, in two coordinates that nobody reads: what a norm's scale then is made of
+# Of every token, in two coordinates that nobody reads: what a norm's scale then is made of.
+ANCHOR = 1000.0
 
 
 class Handmade(NamedTuple):
@@ -51,22 +54,25 @@ def induction_head(
     norm: str = "none",
     **options: Any,
 ) -> Handmade:
-    """Two attention-only layers that answer the `induction` task, with one head in each that does anything.
+    """Two attention-only layers that answer the `induction` task, one working head in each.
 
-    Subspaces: `content` (which glyph a cell shows), `position` (which cell it is), `before` (which glyph the cell before it
-    shows; empty in the picture), `answer`, and `unread`, where CLS and registers keep noise that nobody reads.
+    Subspaces: `content` (which glyph a cell shows), `position` (which cell it is), `before` (which
+    glyph the cell before it shows; empty in the picture), `answer`, and `unread`, where CLS and
+    registers keep noise that nobody reads.
 
-    | head  | its queries read | its keys read      | so it looks at           | it copies            |
-    |-------|------------------|--------------------|--------------------------|----------------------|
-    | a0.h0 | own position     | position, plus one | the cell before          | `content` to `before`|
-    | a1.h0 | own content      | `before`           | what followed this glyph | `content` to `answer`|
+    | head  | queries read | keys read          | so it looks at           | it copies             |
+    |-------|--------------|--------------------|--------------------------|-----------------------|
+    | a0.h0 | own position | position, plus one | the cell before          | `content` to `before` |
+    | a1.h0 | own content  | `before`           | what followed this glyph | `content` to `answer` |
 
-    The link between the two is K-composition: a1.h0's keys read what a0.h0 wrote. The first cell has nobody before it; under
-    the causal mask it can only look at itself, and would seem to follow itself: the keys of a1.h0 subtract 1 there. (Without
-    that, half of the attention would go there when the query is the first item: a smaller logit, the same answer.)
+    The link between the two is K-composition: a1.h0's keys read what a0.h0 wrote. The first cell
+    has nobody before it; under the causal mask it can only look at itself, and would seem to follow
+    itself: the keys of a1.h0 subtract 1 there. (Without that, half of the attention would go there
+    when the query is the first item: a smaller logit, the same answer.)
 
-    `n_idle` heads more a layer have random queries, keys and values and write nothing (W_O = 0); an MLP (`d_mlp=8`) has
-    a random first matrix and a second one of zeros. `mask`, `cls_token`, `n_registers`: any; what they add is not used.
+    `n_idle` heads more a layer have random queries, keys and values and write nothing (W_O = 0); an
+    MLP (`d_mlp=8`) has a random first matrix and a second one of zeros. `mask`, `cls_token`,
+    `n_registers`: any; what they add is not used.
     """
     config = task_config or InductionConfig(rows=3, columns=3, n_items=8, n_labels=8, noise=0)
     made = build_task(config)
@@ -129,18 +135,19 @@ def two_hop_pointer(
     norm: str = "none",
     **options: Any,
 ) -> Handmade:
-    """Three attention-only layers that answer the `pointers` task with two hops, at CLS, one hop a layer.
+    """Three attention-only layers that answer the `pointers` task with two hops, one hop a layer.
 
-    Subspaces: `content` (the number a cell shows), `position`, `cls` (1 at CLS, 0 elsewhere), `pointer` (the number in the
-    first cell), `there` (the number that it points to), `answer`.
+    Subspaces: `content` (the number a cell shows), `position`, `cls` (1 at CLS, 0 elsewhere),
+    `pointer` (the number in the first cell), `there` (the number that it points to), `answer`.
 
-    | head  | its queries read | its keys read  | so CLS looks at             | it copies              |
-    |-------|------------------|----------------|-----------------------------|------------------------|
-    | a0.h0 | `cls`            | first position | the pointer                 | `content` to `pointer` |
-    | a1.h0 | `pointer`        | positions      | the block it names          | `content` to `there`   |
-    | a2.h0 | `there`          | positions      | the block that one names    | `content` to `answer`  |
+    | head  | queries read | keys read      | so CLS looks at          | it copies              |
+    |-------|--------------|----------------|--------------------------|------------------------|
+    | a0.h0 | `cls`        | first position | the pointer              | `content` to `pointer` |
+    | a1.h0 | `pointer`    | positions      | the block it names       | `content` to `there`   |
+    | a2.h0 | `there`      | positions      | the block that one names | `content` to `answer`  |
 
-    All links are Q-composition. Patches run the same heads on empty subspaces; nobody reads what they find.
+    All links are Q-composition. Patches run the same heads on empty subspaces; nobody reads what
+    they find.
     """
     config = task_config or PointersConfig(hops=2, n_values=4, rows=2, columns=3, noise=0)
     made, n, n_patches = build_task(config), config.n_values, config.rows * config.columns
@@ -177,14 +184,15 @@ def half_ignored(
 ) -> Handmade:
     """Random weights in which half of the heads talk to nobody who is heard.
 
-    The stream has two halves, heard and unheard. The picture is written to both. Heads of the lower half of each layer, and
-    the MLP of the first layer, read and write the heard half; the other heads, and the MLPs of later layers, read everything
-    and write only to the unheard half, which the head and the heard heads do not read. So what the unheard write reaches
-    only the unheard: every edge from or into one of them is provably ignored, and every other edge carries something.
+    The stream has two halves, heard and unheard. The picture is written to both. Heads of the lower
+    half of each layer, and the MLP of the first layer, read and write the heard half; the other
+    heads, and the MLPs of later layers, read everything and write only to the unheard half, which
+    the head and the heard heads do not read. So what the unheard write reaches only the unheard:
+    every edge from or into one of them is provably ignored, and every other edge carries something.
     With one layer and no MLP exactly half of the edges from or to heads are true.
 
-    There is no right answer: the batch's targets are what the model says of its pictures (and of the counterfactual ones);
-    only pictures whose two answers differ are kept.
+    There is no right answer: the batch's targets are what the model says of its pictures (and of
+    the counterfactual ones); only pictures whose two answers differ are kept.
     """
     made = build_task(InductionConfig(rows=3, columns=3, n_items=8, n_labels=8, noise=0))
     model = empty(
@@ -237,7 +245,7 @@ def spaces(**widths: int) -> tuple[dict[str, slice], int]:
 
 @torch.no_grad()
 def empty(made: Any, width: int, n_layers: int, n_heads: int, d_head: int, **options: Any) -> ViT:
-    """A model without norm for a task, every weight 0, at least `width` wide and its heads at least `d_head`."""
+    """A model without norm, every weight 0, at least `width` wide, its heads at least `d_head`."""
     config = ModelConfig(
         n_layers=n_layers,
         n_heads=n_heads,
@@ -255,7 +263,10 @@ def empty(made: Any, width: int, n_layers: int, n_heads: int, d_head: int, **opt
 
 
 def look(model: ViT, n_glyphs: int, space: slice) -> None:
-    """The patch embedding that turns glyph number g into one-hot g: the bank's pseudo-inverse (its glyphs are independent)."""
+    """The patch embedding that turns glyph number g into one-hot g.
+
+    The bank's pseudo-inverse: its glyphs are independent.
+    """
     glyphs = torch.from_numpy(draw_glyph_bank(n_glyphs)).flatten(1)
     model.patch.weight[space] = torch.linalg.pinv(glyphs.double()).T.float()
 
@@ -263,7 +274,10 @@ def look(model: ViT, n_glyphs: int, space: slice) -> None:
 def write(
     model: ViT, layer: int, head: int, query: Tensor, key: Tensor, value: Tensor, output: Tensor
 ) -> None:
-    """A head whose scores are SHARP (x query)(y key)^T and which writes (y value) output, for row vectors x and y."""
+    """A head whose scores are SHARP (x query)(y key)^T and which writes (y value) output.
+
+    For row vectors x and y.
+    """
     attention, d_head = model.blocks[layer].attn, model.config.d_head
     packed = attention.qkv.weight.view(3, model.config.n_heads, d_head, -1)
     for part, matrix in enumerate((SHARP * d_head**0.5 * query, key, value)):
@@ -284,10 +298,11 @@ def idle(model: ViT) -> None:
 
 @torch.no_grad()
 def with_norm(model: ViT, norm: str) -> ViT:
-    """The same model with a norm before every part that changes nothing, to about one part in a million.
+    """The same model with norms that change nothing, to about one part in a million.
 
-    Three coordinates more: every token carries +1000 and -1000 in two of them, so that the norm's scale is 1000 sqrt(2 / d)
-    whatever else it carries, and that is the gain; the third takes minus the sum of all that is written: means are 0.
+    Three coordinates more: every token carries +1000 and -1000 in two of them, so that the norm's
+    scale is 1000 sqrt(2 / d) whatever else it carries, and that is the gain; the third takes minus
+    the sum of all that is written: means are 0.
     """
     if norm == "none":
         return model
@@ -334,11 +349,11 @@ def with_norm(model: ViT, norm: str) -> ViT:
 def _own_answers(model: ViT, batch: Batch) -> Batch:
     assert batch.counterfactuals is not None and batch.content is not None
     images, others = batch.images, batch.counterfactuals["query"].images
-    said, said_of_others = model(images).argmax(1), model(others).argmax(1)
-    keep = said != said_of_others
+    words, said_of_others = model(images).argmax(1), model(others).argmax(1)
+    keep = words != said_of_others
     return Batch(
         images=images[keep],
-        target=said[keep],
+        target=words[keep],
         content=batch.content[keep],
         counterfactuals={"query": Counterfactual(others[keep], said_of_others[keep])},
     )

@@ -1,7 +1,9 @@
-"""Stand-ins for collected data, in the same file formats and as many pictures: drawn from random numbers in two seconds.
+"""Stand-ins for collected data, in the same file formats and as many pictures: drawn from random
+numbers in two seconds.
 
-They lie in one folder of the checkout, made by whichever process comes first. `use` points TOYVIT_DATA there, and a process
-that finds TOYVIT_DATA pointing there takes their checksums for the genuine ones with `trust`.
+They lie in one folder of the checkout, made by whichever process comes first. `use` points
+TOYVIT_DATA there, and a process that finds TOYVIT_DATA pointing there takes their checksums for the
+genuine ones with `trust`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ PARTS = (55_000, 5_000, 10_000)  # pictures of digits that MNIST's three splits 
 
 
 def use() -> None:
-    """Make the stand-ins where they are missing, and let this process and those it starts find them."""
+    """Make the stand-ins where they are missing, and let this process and those it starts find
+    them.
+    """
     FOLDER.parent.mkdir(parents=True, exist_ok=True)
     with (FOLDER.parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -83,7 +87,9 @@ def write_digits(raw: Path, generator: np.random.Generator) -> dict[str, str]:
 
 
 def digits(generator: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Pictures (70000, 28, 28), no two the same: a digit's own blocks of 4 x 4, bright, and six specks; and their digits."""
+    """Pictures (70000, 28, 28), no two the same: a digit's own blocks of 4 x 4, bright, and six
+    specks; and their digits.
+    """
     labels = np.concatenate([generator.permutation(np.arange(n) % 10) for n in PARTS]).astype(
         np.uint8
     )
@@ -97,7 +103,9 @@ def digits(generator: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[n
 
 
 def idx(values: NDArray[np.uint8]) -> bytes:
-    """MNIST's format: two noughts, the type of unsigned bytes, the axes and their lengths, then the numbers."""
+    """MNIST's format: two noughts, the type of unsigned bytes, the axes and their lengths, then the
+    numbers.
+    """
     return (
         struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
     )
@@ -114,7 +122,9 @@ def write_characters(folder: Path, generator: np.random.Generator) -> dict[str, 
 
 
 def drawings(n_characters: int, generator: np.random.Generator) -> NDArray[np.bool_]:
-    """Ink (character, 20, 105, 105): a character's own blocks of 7 x 7, one in fifty of them changed in each drawing."""
+    """Ink (character, 20, 105, 105): a character's own blocks of 7 x 7, one in fifty of them
+    changed in each drawing.
+    """
     side = omniglot.SIDE
     character = generator.random((n_characters, 1, side, side)) < 0.25
     changed = generator.random((n_characters, omniglot.N_DRAWINGS, side, side)) < 0.02

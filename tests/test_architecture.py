@@ -65,8 +65,8 @@ def imports(tree: ast.AST, module: str) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            reference = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{reference}.{alias.name}" for alias in node.names)
 
 
 def find_module(name: str) -> str | None:

@@ -131,9 +131,9 @@ def test_a_card_is_true(name):
     for split in world.sizes:
         assert f"`{split}`" in text, split
     for factor, n_values in world.factors.items():
-        said = [" ".join(line[1:]) for line in rows(text) if f"`{factor}`" in line[0]]
-        assert len(said) == 1, factor
-        assert (f"0 to {n_values - 1}" if n_values < 2**62 else "63-bit key") in said[0], (
+        printed = [" ".join(line[1:]) for line in rows(text) if f"`{factor}`" in line[0]]
+        assert len(printed) == 1, factor
+        assert (f"0 to {n_values - 1}" if n_values < 2**62 else "63-bit key") in printed[0], (
             factor,
             n_values,
         )
@@ -220,13 +220,13 @@ def test_a_preview_shows_pictures_as_the_model_sees_them(name, tmp_path):
 @pytest.mark.slow
 @every_card_and_its_data
 def test_the_preview_of_a_card_is_kept_and_small(name, options, tmp_path):
-    kept, again = (
+    saved, again = (
         CARDS / name / "preview.png",
         draw_preview(made(name, options), tmp_path / "preview.png"),
     )
-    assert kept.stat().st_size < 50_000
+    assert saved.stat().st_size < 50_000
     old, new = (
-        np.asarray(Image.open(path).convert("L").resize((90, 60)), float) for path in (kept, again)
+        np.asarray(Image.open(path).convert("L").resize((90, 60)), float) for path in (saved, again)
     )
     assert abs(old - new).mean() < 4  # fonts differ from place to place, other pictures by far more
 

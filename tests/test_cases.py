@@ -41,7 +41,9 @@ def test_kept_cases_hold():
 
 @pytest.mark.slow
 def test_what_the_search_finds_is_kept_and_tried_again(tmp_path):
-    """On a property that breaks, in a folder with these settings: nothing, then found, then tried again."""
+    """On a property that breaks, in a folder with these settings: nothing, then found, then tried
+    again.
+    """
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/__init__.py").touch()
     (tmp_path / "tests/conftest.py").write_text((ROOT / "tests/conftest.py").read_text())

@@ -1,4 +1,4 @@
-"""The hand-built models do what they say: right answers, patterns as described, and exactly the edges that they name."""
+"""The hand-built models do what they say, and have exactly the edges that they name."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def every_edge(model: ViT) -> list[tuple[str, str, str]]:
     return edges
 
 
-def said(model: ViT, images: Tensor) -> dict[str, Tensor]:
+def words(model: ViT, images: Tensor) -> dict[str, Tensor]:
     """What each sender adds to the stream, in a run on these pictures."""
     seen = trace(model, images)
     out = {"input": seen["blocks.0.resid_pre"]}
@@ -96,7 +96,10 @@ def said(model: ViT, images: Tensor) -> dict[str, Tensor]:
 
 
 def without_edge(model: ViT, images: Tensor, receiver: str, part: str, change: Tensor) -> Tensor:
-    """Logits when one receiver alone reads `change` more than it does (a norm, where there is one, passes sums on)."""
+    """Logits when one receiver alone reads `change` more than it does.
+
+    A norm, where there is one, passes sums on.
+    """
     if receiver == "logits":
         return run_model(
             model,
@@ -118,9 +121,12 @@ def without_edge(model: ViT, images: Tensor, receiver: str, part: str, change: T
 
 
 def edges_that_matter(made: Handmade, other: Tensor | None) -> set[str]:
-    """Edges whose replacement by what the other run says (nothing, where there is none) moves a logit by more than 0.001."""
+    """Edges whose replacement by the other run's value moves a logit by more than 0.001.
+
+    By nothing, where there is no other run.
+    """
     model, images = made.model, made.batch.images
-    clean, corrupt = said(model, images), said(model, images if other is None else other)
+    clean, corrupt = words(model, images), words(model, images if other is None else other)
     logits, found = run_model(model, images), set()
     for sender, receiver, part in every_edge(model):
         change = (corrupt[sender] if other is not None else 0) - clean[sender]

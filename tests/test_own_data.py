@@ -64,8 +64,8 @@ def test_a_run_on_own_arrays(tmp_path, capsys):
     )
     assert main(["measure", str(tmp_path / "classify"), "--steps", "last"]) == 0
     assert main(["report", str(tmp_path / "classify")]) == 0
-    said = capsys.readouterr().out
-    assert "final accuracy on 6 test pictures        1.0000" in said
+    printed = capsys.readouterr().out
+    assert "final accuracy on 6 test pictures        1.0000" in printed
 
 
 def test_every_picture_is_in_one_split_with_its_own_label(tmp_path):
@@ -125,8 +125,8 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, capsys, case):
     changed, says = BAD[case]
     path = saved(tmp_path, **changed)
     assert main(["train", "classify", "--runs", str(tmp_path / "runs"), "--task.npz", path]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and all(part in said for part in says), said
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and all(part in printed for part in says), printed
     assert not (tmp_path / "runs").exists()
 
 
@@ -140,8 +140,8 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path, capsys, content):
             main(["train", "classify", "--runs", str(tmp_path / "runs"), "--task.npz", str(path)])
             == 2
         )
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1 and path.name in said and "pickled" not in said
+        printed = capsys.readouterr().err
+        assert printed.count("\n") == 1 and path.name in printed and "pickled" not in printed
 
 
 def test_a_world_and_a_file_are_not_both_taken(tmp_path, capsys):
@@ -251,9 +251,9 @@ def test_a_run_that_diverges_before_its_first_checkpoint_says_so(tmp_path, capsy
     ]
     for again in ([], ["--resume"]):
         assert main([*words, *again]) == 3
-        said = capsys.readouterr().err.splitlines()[-1]
-        assert "diverged before" in said if again else "at step 0; training stopped" in said
-        assert said.endswith("there is no checkpoint")
+        printed = capsys.readouterr().err.splitlines()[-1]
+        assert "diverged before" in printed if again else "at step 0; training stopped" in printed
+        assert printed.endswith("there is no checkpoint")
 
 
 @pytest.mark.parametrize("name", ["pointers", "fewshot"])
@@ -332,19 +332,19 @@ def test_an_export_of_another_form_says_which(tmp_path, capsys):
 )
 def test_a_form_that_cannot_be_made_is_refused(capsys, words, says):
     assert main(["data", *words]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and says in said
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and says in printed
 
 
 def test_data_lists_every_set_and_its_recipes(capsys):
     from toyvit.data import worlds
 
     assert main(["data"]) == 0
-    *said, last = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in said] == list(worlds.NAMES)
+    *printed, last = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == list(worlds.NAMES)
     told = [
         recipe
-        for line in said
+        for line in printed
         if "(train " in line
         for recipe in line.split("(train ")[1].rstrip(")").split(", ")
     ]

@@ -1,6 +1,7 @@
 """ToyViT: a training and circuits lab for tiny vision transformers.
 
-The names below are imported when they are first used, so that `import toyvit` costs next to nothing:
+The names below are imported when they are first used, so that `import toyvit` costs next to
+nothing:
 
 >>> import toyvit
 >>> toyvit.ModelConfig(n_layers=1).d_head

@@ -255,6 +255,7 @@ def _compute(
         disable=not progress or not todo,
         mininterval=0.5,
     )
+
     with bar:
         for computed in _compute_on_workers(measurer, todo, min(jobs, len(todo))):
             yield computed

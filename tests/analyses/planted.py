@@ -38,7 +38,7 @@ def random(
 
 
 def behind(pattern: Tensor, n_prefix: int) -> Tensor:
-    """A pattern among patches, given CLS and registers that attend to all and are attended to by none."""
+    """A pattern among patches, behind CLS and registers that attend to all and get no attention."""
     n, heads, patches, _ = pattern.shape
     out = torch.zeros(n, heads, n_prefix + patches, n_prefix + patches)
     out[:, :, n_prefix:, n_prefix:] = pattern
@@ -47,7 +47,7 @@ def behind(pattern: Tensor, n_prefix: int) -> Tensor:
 
 
 def model_for(name: str, n: int = 24, seed: int = 0, **options: object) -> tuple[ViT, Batch]:
-    """A small model with large random weights that answers a task of the laws' table, and a batch of test pictures."""
+    """A small model with large random weights for a task of the laws' table, and a test batch."""
     made = MADE[name]
     world = made.world
     readout = {"image": "mean", "patch": "every", "pixels": "pixels"}[made.output_kind]

@@ -1,4 +1,4 @@
-"""Attention geometry: truths and nulls on planted patterns, laws on random ones, with and without CLS and registers."""
+"""Attention geometry: truths and nulls on planted patterns, laws on random ones."""
 
 from __future__ import annotations
 

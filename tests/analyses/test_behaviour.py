@@ -1,4 +1,4 @@
-"""Performance, strategies and knock-outs: heads that write nothing, heads that never vary, and edits made by hand."""
+"""Performance, strategies, context and ablation, on heads and answers that are planted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.analyses.planted import OPTIONS, model_for, traced
 from tests.laws.models import BASE
@@ -49,7 +50,10 @@ def test_performance_of_right_and_of_empty_answers(name):
     ],
 )
 def test_scores_by_value_average_to_the_score(name):
-    """Truth: a model that is right for one value of a factor and wrong for the others. Null: the mean is the score of all."""
+    """Truth: a model that is right for one value of a factor and wrong for the others.
+
+    Null: the mean is the score of all.
+    """
     made = MADE[name]
     batch = made.eval_batch("test", 60, 0)
     logits = torch.randn(
@@ -79,15 +83,18 @@ def test_scores_by_value_average_to_the_score(name):
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if MADE[name].strategies])
 def test_strategies(name):
-    """A model that says what a strategy says is at distance 0 from it; one that says nothing at ln(k) minus its entropy."""
+    """A model that says what a strategy says is at distance 0 from it.
+
+    One that says nothing at ln(k) minus its entropy.
+    """
     batch = MADE[name].eval_batch("test", 30, 0)
-    for strategy, said in batch.strategies.items():
-        logits = said.nan_to_num(1.0).clamp(min=1e-30).log() + 3.0  # logits may be shifted
+    for strategy, words in batch.strategies.items():
+        logits = words.nan_to_num(1.0).clamp(min=1e-30).log() + 3.0  # logits may be shifted
         found = behaviour.measure_strategies(ANY, batch, {"logits": logits})
         assert found[Tagged("kl", strategy=strategy)].abs() < 1e-5
         assert all(distance > -1e-6 for distance in found.values())
-        rows = said[~said.isnan().any(-1)]
-        empty = behaviour.compute_divergence(torch.zeros_like(said), said)
+        rows = words[~words.isnan().any(-1)]
+        empty = behaviour.compute_divergence(torch.zeros_like(words), words)
         expected = math.log(rows.shape[-1]) + torch.xlogy(rows, rows).sum(-1).mean()
         assert torch.allclose(empty, expected, atol=1e-5)
 
@@ -100,7 +107,7 @@ def test_a_head_that_writes_nothing_is_not_missed(options, ablation):
     width = model.config.d_head
     for layer, block in enumerate(model.blocks):
         for head in range(model.config.n_heads):
-            kept = block.attn.out.weight.detach().clone()
+            saved = block.attn.out.weight.detach().clone()
             with torch.no_grad():
                 block.attn.out.weight[:, head * width : (head + 1) * width] = 0
             seen = traced(model, batch)
@@ -108,7 +115,7 @@ def test_a_head_that_writes_nothing_is_not_missed(options, ablation):
             other = [(layer, 1 - head)]
             assert not torch.equal(ablate_heads(model, other, seen, ablation), seen["logits"])
             with torch.no_grad():
-                block.attn.out.weight.copy_(kept)
+                block.attn.out.weight.copy_(saved)
 
 
 @every_shape
@@ -132,7 +139,10 @@ def test_all_heads_of_a_layer_by_zero_leave_the_bias_path(options):
 
 @every_shape
 def test_a_head_that_never_varies_is_not_missed_by_its_mean(options):
-    """W_V = 0 leaves z the same for all images: mean ablation changes nothing, and zero ablation takes its constant away."""
+    """W_V = 0 leaves z the same for all images.
+
+    Mean ablation changes nothing, and zero ablation takes its constant away.
+    """
     model, batch = model_for("induction 4x4", n=6, **OPTIONS[options])
     with torch.no_grad():
         model.blocks[0].attn.qkv.weight.unflatten(0, (3, 2, -1))[2, 1] = 0
@@ -150,7 +160,7 @@ def test_a_head_that_never_varies_is_not_missed_by_its_mean(options):
 
 @pytest.mark.parametrize("ablation", ["zero", "mean"])
 def test_knocking_out_is_the_edit_of_one_site(ablation):
-    """Resuming at the first layer that changes gives what a whole forward pass gives, for heads of several layers too."""
+    """Resuming at the first layer that changes gives what a whole forward pass gives."""
     model, batch = model_for("induction 4x4", n=6, **OPTIONS["CLS and registers"])
     seen = traced(model, batch)
 
@@ -196,7 +206,10 @@ def test_the_analysis_agrees_with_its_parts(name):
 
 @every_shape
 def test_a_model_that_sees_only_the_query_has_no_use_for_the_context(options):
-    """No attention, read at the last patch, which is the query: 0 exactly. With attention the pictures matter."""
+    """No attention, read at the last patch, which is the query: 0 exactly.
+
+    With attention the pictures matter.
+    """
     model, batch = model_for("induction 4x4", n=20, **{**OPTIONS[options], "readout": "last"})
     assert batch.retrieval is not None and (batch.retrieval.query == 15).all()
     assert (
@@ -216,12 +229,18 @@ def test_a_model_that_sees_only_the_query_has_no_use_for_the_context(options):
     )
 
 
+def split_cells(images: Tensor) -> Tensor:
+    """The cells of 8 x 8 pixels (image cell pixel)."""
+    return images.unfold(2, 8, 8).unfold(3, 8, 8).flatten(2, 3)[:, 0].flatten(2)
+
+
 def test_pictures_out_of_context():
     made = MADE["induction 4x4"]
     batch = made.eval_batch("test", 5, 0)
     mixed = behaviour.swap_context(batch.images, torch.tensor([0, 5, 15, 15, 6]), 8)
-    cells = lambda images: images.unfold(2, 8, 8).unfold(3, 8, 8).flatten(2, 3)[:, 0].flatten(2)  # noqa: E731
-    own, other, found = cells(batch.images), cells(batch.images.roll(1, 0)), cells(mixed)
+    own = split_cells(batch.images)
+    other = split_cells(batch.images.roll(1, 0))
+    found = split_cells(mixed)
     for image, query in enumerate((0, 5, 15, 15, 6)):
         assert torch.equal(found[image, query], own[image, query])
         rest = torch.arange(16) != query
@@ -230,7 +249,10 @@ def test_pictures_out_of_context():
 
 @pytest.mark.parametrize("name", ["markov", "repeats"])
 def test_in_context_score_by_position(name):
-    """Who counts in the context gains by it; who says the same everywhere has 0; the reverse order has the opposite sign."""
+    """Who counts in the context gains by it; who says the same everywhere has 0.
+
+    The reverse order has the opposite sign.
+    """
     batch = MADE[name].eval_batch("test", 400, 0)
     model = ViT(replace(BASE, mask="causal", readout="every"))
     flat = torch.zeros(*batch.target.shape, MADE[name].n_classes)
@@ -248,9 +270,9 @@ def test_in_context_score_by_position(name):
         ]
         gain = math.log(flat.shape[-1]) - loss(right, batch.target)
         assert found == pytest.approx(sign * gain.item(), rel=1e-4)
-    for strategy, said in (batch.strategies or {}).items():
+    for strategy, words in (batch.strategies or {}).items():
         found = behaviour.measure_in_context(
-            model, batch, {"logits": said.nan_to_num(1.0).clamp(min=1e-30).log()}
+            model, batch, {"logits": words.nan_to_num(1.0).clamp(min=1e-30).log()}
         )
         assert (
             strategy not in ("bigram", "unigram") or found[Tagged("score", by="position")] > 0.01

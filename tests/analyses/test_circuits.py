@@ -1,4 +1,4 @@
-"""Lens, attribution, flow, patching and edges as measures: they sum up, agree with each other, and find nothing in nothing."""
+"""Lens, attribution, knock-out, patching, edges: they sum up, agree, find nothing in nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ def test_the_lens_ends_at_the_model_s_answer(name, options):
 
 
 def test_a_layer_that_does_nothing_decides_nothing():
-    """Truth: where the last block writes nothing, the answer is final before it; null: the embedding alone knows less."""
+    """Truth: where the last block writes nothing, the answer is final before it.
+
+    Null: the embedding alone knows less.
+    """
     model, batch = model_for("classify", n_registers=1)
     with torch.no_grad():
         model.blocks[1].attn.out.weight.zero_()
@@ -65,7 +68,10 @@ def test_a_layer_that_does_nothing_decides_nothing():
 
 
 def test_segmentation_of_a_lens_that_knows_the_mask():
-    """Truth: a model whose every layer says the label of each patch; null: one that says background only."""
+    """Truth: a model whose every layer says the label of each patch.
+
+    Null: one that says background only.
+    """
     model, batch = model_for("objects", norm="none", d_model=16)
     n = model.config.n_prefix
     one = torch.nn.functional.one_hot(batch.target, 16).float()
@@ -104,7 +110,7 @@ def test_object_shares_sum_to_1_and_planted_patterns_are_theirs(n_prefix):
 
 @pytest.mark.parametrize("n_prefix", [0, 2])
 def test_connections_between_objects(n_prefix):
-    """Truth: every connection from a patch that shows an object to a patch is one of the three, and none is two."""
+    """Truth: every connection from a patch of an object to a patch is just one of the three."""
     objects = torch.tensor([[0, 1, 1, 2, 0], [0, 0, 0, 0, 0]])
     edges = connect_objects(objects, n_prefix)
     named = {
@@ -120,7 +126,10 @@ def test_connections_between_objects(n_prefix):
 
 
 def test_flow_between_objects_is_the_pattern_without_them():
-    """Truth: as if those weights were taken out by hand; null: with one object a picture there is no other one."""
+    """Truth: as if those weights were taken out by hand.
+
+    Null: with one object a picture there is no other one.
+    """
     model, batch = model_for("objects")
     assert batch.objects is not None
     seen = trace(model, batch.images)
@@ -174,7 +183,10 @@ def test_with_every_layer_blocked_only_the_label_prior_is_left():
 
 
 def test_patching_and_edges_see_only_what_a_counterfactual_changes():
-    """Another query changes the last cell alone: under the causal mask earlier tokens and their edges are exactly 0."""
+    """Another query changes the last cell alone.
+
+    Under the causal mask earlier tokens and their edges are exactly 0.
+    """
     model, batch = model_for("induction 4x4", cls_token=False, mask="causal")
     found = circuits.measure_patching(model, batch, {})
     for change in batch.counterfactuals:

@@ -1,4 +1,4 @@
-"""Progress measures of modular addition on logits and embeddings built by hand, and on random ones."""
+"""Progress measures of modular addition, on tables built by hand and on random ones."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def noise(*shape, seed=0):
 @settings(max_examples=25)
 @given(p=st.integers(3, 24), data=st.data())
 def test_trigonometric_logits(p, data):
-    """All of the variance is in their frequencies; restricted they are the same, excluded nothing is left."""
+    """All of the variance is in their frequencies.
+
+    Restricted they are the same, excluded nothing is left.
+    """
     frequencies = data.draw(st.lists(st.integers(1, p // 2), min_size=1, unique=True))
     logits = trigonometric(p, frequencies) + noise(p)  # and a bias for each label
     keys = chosen(p, frequencies)
@@ -73,7 +76,10 @@ def test_what_is_kept_and_what_is_taken_out_add_up(p, seed):
 
 @pytest.mark.parametrize("name", ADDITIONS)
 def test_losses_of_trigonometric_logits(name):
-    """Truth: restricted is the loss as it is, excluded is chance. Null, other frequencies: the other way round."""
+    """Truth: restricted is the loss as it is, excluded is chance.
+
+    Null, other frequencies: the other way round.
+    """
     operand_table = grid_of(name)
     p = math.isqrt(len(operand_table.target))
     logits = trigonometric(p, [1, 3])
@@ -93,7 +99,10 @@ def test_losses_of_trigonometric_logits(name):
 
 
 def test_a_table_learned_by_heart_on_some_pairs_is_left_alone_where_it_is_random():
-    """Random logits: each frequency has 2 / (p^2 - 1) of the variance, none is key, and nothing is taken out."""
+    """Random logits: each frequency has 2 / (p^2 - 1) of the variance, and none is key.
+
+    Nothing is taken out.
+    """
     p = 37
     logits = noise(p * p, p)
     assert fourier.wave_power(logits).mean() == pytest.approx(2 / (p * p - 1), rel=0.1)
@@ -104,7 +113,10 @@ def test_a_table_learned_by_heart_on_some_pairs_is_left_alone_where_it_is_random
 
 
 def test_a_table_learned_by_heart_lends_its_answers_to_other_pairs():
-    """Right on the pairs trained on, silent on all others: yet their restricted loss falls; alone it is chance."""
+    """Right on the pairs trained on, silent on all others: yet their restricted loss falls.
+
+    Alone it is chance.
+    """
     operand_table = MADE["addition"].eval_batch("test", 2, 0).operand_table
     p = math.isqrt(len(operand_table.target))
     logits = (
@@ -140,7 +152,10 @@ def test_gini():
 
 @pytest.mark.parametrize("p", [12, 37])
 def test_embeddings(p):
-    """A pure cosine has one frequency, in whatever features; random rows have all, equally: Gini under 0.1."""
+    """A pure cosine has one frequency, in whatever features.
+
+    Random rows have all, equally: Gini under 0.1.
+    """
     waves = (2 * math.pi * 5 / p * torch.arange(p).double()).cos()[:, None] * noise(1, 64) + noise(
         1, 64, seed=1
     )

@@ -24,7 +24,7 @@ def rotation(n, seed=0):
 
 
 def with_variances(variances, n=400, seed=0):
-    """Samples whose covariance has exactly these eigenvalues, in directions of no axis, around some mean."""
+    """Samples whose covariance has these eigenvalues, in directions of no axis, around a mean."""
     d = len(variances)
     x = normal(n, d, seed=seed)
     white = torch.linalg.qr(x - x.mean(0)).Q * math.sqrt(n - 1)
@@ -128,7 +128,10 @@ def test_what_does_not_vary_has_no_cka():
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_representations_planted_in_the_stream(options):
-    """Layer l has l + 1 directions in its patches; the first two layers' images are alike up to rotation, the last is noise."""
+    """Layer l has l + 1 directions in its patches.
+
+    The first two layers' images are alike up to rotation, the last is noise.
+    """
     model, batch = model_for("induction 4x4", n=40, **OPTIONS[options])
     seen, config = traced(model, batch), model.config
     sites = [

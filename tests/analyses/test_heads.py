@@ -1,4 +1,4 @@
-"""Names of heads: planted patterns get their own name and no other, random ones none, and neither does position alone."""
+"""Names of heads: a planted pattern gets its own name and no other, a random one none."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from torch import Tensor
 
 from tests.analyses.planted import OPTIONS, behind, model_for, one_hot, random, uniform
 from tests.handmade import induction_head
-from toyvit.analyses import heads
+from toyvit.analyses import heads, places
 from toyvit.analyses.analysis import Tagged
 from toyvit.analyses.induction import find_prefix_targets
 from toyvit.config import InductionConfig
 from toyvit.data.task import Batch, build_task
 from toyvit.model import ViT
 from toyvit.model.forward import trace
+from toyvit.model.options import allowed_keys
 
 OF_WEIGHTS = {"copy", "copy_labels"}  # the patterns are planted, the weights are random
 PREFIXES = {
@@ -29,7 +30,7 @@ every_grid = pytest.mark.parametrize("name", ["induction", "induction 4x4", "ind
 
 
 def names(model: ViT, batch: Batch, pattern: Tensor) -> list[list[str]]:
-    """What the heads of the first layer are called when they have this pattern (image head query key)."""
+    """What the heads of the first layer are called when this is their pattern."""
     seen = trace(model, batch.images, ["patches", "blocks.*.attn.pattern"])
     shape = seen["blocks.0.attn.pattern"].shape
     seen["blocks.0.attn.pattern"] = pattern.expand(shape).clone()
@@ -53,8 +54,8 @@ def spread(targets: Tensor) -> Tensor:
 def test_a_planted_pattern_gets_its_own_name_and_no_other(name, prefix):
     model, batch = model_for(name, n_layers=1, **PREFIXES[prefix])
     grid, n = model.config.grid, model.config.n_prefix
-    planted = heads.list_static_types(grid)
-    regular = [("modulus", targets) for targets in heads.list_moduli(grid).values() if grid[0] > 1]
+    planted = places.list_static_types(grid)
+    regular = [("modulus", targets) for targets in places.list_moduli(grid).values() if grid[0] > 1]
     for kind, targets in [*planted.items(), *regular]:
         if targets.any() and not (
             targets.all() or (kind == "corner" and grid[0] == 1)
@@ -65,7 +66,7 @@ def test_a_planted_pattern_gets_its_own_name_and_no_other(name, prefix):
 @pytest.mark.parametrize("m", [2, 3, 4])
 def test_every_modulus_is_found(m):
     model, batch = model_for("induction")
-    pattern = behind(spread(heads.list_moduli((5, 5))[m])[None, None], 1)
+    pattern = behind(spread(places.list_moduli((5, 5))[m])[None, None], 1)
     assert names(model, batch, pattern) == [["modulus"]] * 2
 
 
@@ -88,7 +89,10 @@ def test_a_pattern_that_follows_the_content_gets_its_name(name, kind, prefix):
 
 
 def test_what_position_alone_gives_is_not_called_induction():
-    """In every picture the same cells repeat: a pattern that never looks at the content scores 1, and so does its mean."""
+    """In every picture the same cells repeat.
+
+    A pattern that never looks at the content scores 1, and so does its mean.
+    """
     model, batch = model_for("induction 4x4", n=40)
     same = replace(
         batch,
@@ -113,7 +117,10 @@ def types_of(model: ViT, batch: Batch, pattern: Tensor) -> dict[str, Tensor]:
 
 
 def test_what_any_content_gives_is_not_called_same_content():
-    """Two contents that alternate at random: looking at every other patch scores no more than with the ids shuffled."""
+    """Two contents that alternate at random.
+
+    Looking at every other patch scores no more than with the ids shuffled.
+    """
     model, batch = model_for("induction 4x4", n=64)
     generator = torch.Generator().manual_seed(3)
     batch = replace(batch, content=torch.randint(2, batch.content.shape, generator=generator))
@@ -149,10 +156,10 @@ def test_a_sink_is_what_a_token_gets_above_its_even_share(causal):
         torch.ones(6, 6, dtype=torch.bool).tril() if causal else torch.ones(6, 6, dtype=torch.bool)
     )
     even = allowed / allowed.sum(-1, keepdim=True)
-    assert heads.score_sink(even[None, None], allowed).abs().max() < 1e-6
+    assert places.score_sink(even[None, None], allowed).abs().max() < 1e-6
     first = torch.eye(6)[0].expand(6, 6)
-    assert heads.score_sink(first[None, None], allowed).item() == pytest.approx(1)
-    assert heads.score_sink(((even + first) / 2)[None, None], allowed).item() == pytest.approx(0.5)
+    assert places.score_sink(first[None, None], allowed).item() == pytest.approx(1)
+    assert places.score_sink(((even + first) / 2)[None, None], allowed).item() == pytest.approx(0.5)
 
 
 def test_a_head_that_reads_cls_no_more_than_a_register_is_no_reader_of_cls():
@@ -171,11 +178,7 @@ def test_random_patterns_get_no_name_and_uniform_ones_are_uniform(name, options)
     """Drawn for every image, or once for all: rows from Dirichlet(1), and rows of a single key."""
     model, batch = model_for(name, **{**OPTIONS[options], "n_layers": 1})
     config = model.config
-    allowed = (
-        model.mask == 0
-        if model.mask.numel() > 1
-        else torch.ones(config.n_tokens, config.n_tokens, dtype=torch.bool)
-    )
+    allowed = allowed_keys(config)
     for seed in range(2):
         for n in (1, len(batch.images)):
             rows = random(config.n_tokens, n=n, heads=config.n_heads, seed=seed, mask=allowed)

@@ -1,4 +1,4 @@
-"""Induction: prefix matching, strength, copying and composition, on planted heads and on heads that do nothing."""
+"""Induction: prefix matching, strength and copying, on planted heads and on idle ones."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ def test_targets_by_brute_force(content, offset, mask):
     st.integers(0, 9),
 )
 def test_prefix_matching_of_planted_and_of_uniform_heads(content, offset, mask, n_prefix, seed):
-    """Any split over the targets scores 1, uniform attention 0, whatever the content; NaN where there is no target."""
+    """Any split over the targets scores 1, uniform attention 0, whatever the content.
+
+    NaN where there is no target.
+    """
     n = len(content)
     targets = induction.find_prefix_targets(torch.tensor([content]), offset, masks(n)[mask])
     tokens = n + n_prefix
@@ -89,7 +92,10 @@ def test_prefix_matching_counts_only_the_queries_asked_for():
 
 
 def test_a_next_patch_head_owes_its_score_to_the_order_of_the_content():
-    """In runs of the same content it scores high at delta 0; against shuffled content it falls, and a uniform head stays."""
+    """In runs of the same content it scores high at delta 0.
+
+    Against shuffled content it falls, and a uniform head stays.
+    """
     content = torch.arange(8).repeat_interleave(3)[None]
     following = one_hot([*range(1, 24), 23], n=1)
     in_order = induction.find_prefix_targets(content, 0, masks(24)["all"])
@@ -148,7 +154,7 @@ def test_previous_cell(n_prefix):
 @pytest.mark.parametrize("mask", ["causal", "bidirectional"])
 @pytest.mark.parametrize("options", [{"cls_token": False}, {"n_registers": 2}])
 def test_the_analysis_finds_a_planted_circuit(mask, options):
-    """Previous-cell heads in the first layer, induction heads in the second, behind CLS and registers."""
+    """Previous-cell heads in the first layer, induction heads in the second, behind a prefix."""
     model, batch = model_for("induction", n=8, mask=mask, **options)
     n, patches = model.config.n_prefix, model.config.n_patches
     first = behind(one_hot([0, *range(patches - 1)], n=8, heads=2), n)

@@ -24,7 +24,7 @@ def linear(slopes):
 
 @pytest.mark.parametrize("size", [1, 4, 16])
 def test_planted_gradient_noise(size):
-    """Gradients of mean (1, 0, ...) and variances 1 to 9 (trace 30): a scale of 30 samples, whatever the parts."""
+    """Gradients of mean (1, 0, ...) and variances 1 to 9: a scale of 30 samples in any parts."""
     slopes = normal(40_000, 6) * torch.tensor([1.0, 4, 1, 9, 9, 6]).double().sqrt()
     slopes[:, 0] += 1
     found = landscape.estimate_noise_scale(

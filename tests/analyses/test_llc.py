@@ -1,4 +1,4 @@
-"""The local learning coefficient where it is known: closed forms, quadrature, and settings that must not give a number."""
+"""The local learning coefficient where it is known, and settings that must give no number."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def zeros(n):
 
 @pytest.mark.parametrize(("step_size", "localisation"), [(1e-4, 50.0), (3e-5, 1000.0), (1e-4, 0.0)])
 def test_quadratic_loss(step_size, localisation):
-    """Half the sum of n beta h / (n beta h + gamma); steps of size eps widen each direction by 1 / (1 - eps a / 4)."""
+    """Half the sum of n beta h / (n beta h + gamma).
+
+    Steps of size eps widen each direction by 1 / (1 - eps a / 4).
+    """
     settings = replace(QUADRATIC, step_size=step_size, localisation=localisation)
     if not localisation:  # without a spring the flat directions need longer
         settings = replace(settings, draws=1500, burn_in=2500)
@@ -68,7 +71,10 @@ def test_quadratic_loss(step_size, localisation):
 @pytest.mark.slow
 @pytest.mark.parametrize(("a", "b", "published"), [(1, 1, 0.290), (2, 1, 0.124)])
 def test_normal_crossings(a, b, published):
-    """The same tempered and localised posterior by numerical quadrature; a regular minimum of two weights would have 1."""
+    """The same tempered and localised posterior by numerical quadrature.
+
+    A regular minimum of two weights would have 1.
+    """
     exact = by_quadrature(a, b, 1000, 10)
     assert exact == pytest.approx(published, abs=1e-3)
     settings = LlcConfig(
@@ -84,7 +90,10 @@ def test_normal_crossings(a, b, published):
     [(5, 4, 3, 1), (4, 6, 4, 2), (3, 8, 2, 2), (6, 3, 5, 0)],
 )
 def test_reduced_rank_regression(inputs, outputs, hidden, rank):
-    """y = B A x from a truth of lower rank: within 40 % of Aoyagi and Watanabe's closed form, and below half the weights."""
+    """y = B A x from a truth of lower rank.
+
+    Within 40 % of Aoyagi and Watanabe's closed form, and below half the weights.
+    """
     generator = torch.Generator().manual_seed(1)
     n = 1000
     x = torch.randn(n, inputs, generator=generator, dtype=torch.double)
@@ -112,7 +121,10 @@ def test_reduced_rank_regression(inputs, outputs, hidden, rank):
 
 
 def fit(loss, weights):
-    """The minimum near the truth, where the noise of the data puts it: gradient descent along the directions that matter."""
+    """The minimum near the truth, where the noise of the data puts it.
+
+    By gradient descent along the directions that matter.
+    """
     for _ in range(200):
         gradient = torch.func.grad(loss)(weights, None)
         weights = {name: weight - 0.05 * gradient[name] for name, weight in weights.items()}
@@ -137,7 +149,10 @@ def test_the_closed_form_where_it_is_plain(shape, expected):
 
 
 def test_without_noise_a_chain_is_gradient_descent():
-    """Full batch: each step w -= eps n beta / 2 grad. A batch: plain SGD on the rows that were drawn."""
+    """Full batch: each step w -= eps n beta / 2 grad.
+
+    A batch: plain SGD on the rows that were drawn.
+    """
     data = torch.tensor([1.0, 2.0, 4.0, 9.0], dtype=torch.double)
 
     def loss(weights, rows):
@@ -199,7 +214,7 @@ def test_a_loss_that_does_not_depend_on_the_weights_has_none():
 
 @pytest.mark.parametrize("step_size", [1e-3, 1.0])
 def test_steps_that_are_too_long_are_reported_as_diverged(step_size):
-    """Above eps (n beta h + gamma) = 4 every step overshoots: the trace explodes, at first finitely."""
+    """Above eps (n beta h + gamma) = 4 every step overshoots: the trace explodes."""
     for draws in (5, 20, 500):
         found = sample_chains(
             quadratic, zeros(4), 1, replace(QUADRATIC, step_size=step_size, draws=draws, burn_in=0)
@@ -209,7 +224,10 @@ def test_steps_that_are_too_long_are_reported_as_diverged(step_size):
 
 @pytest.mark.slow
 def test_chains_that_leave_the_minimum_are_reported_as_diverged():
-    """A well of depth 1 among plains: with little n beta the weights wander off, to a plateau at chance that looks settled."""
+    """A well of depth 1 among plains.
+
+    With little n beta the weights wander off, to a plateau at chance that looks settled.
+    """
 
     def well(weights, rows):
         return 1 - (-weights["w"].square().sum() / 2).exp()
@@ -223,14 +241,14 @@ def test_chains_that_leave_the_minimum_are_reported_as_diverged():
         and found.diverged
         and math.isnan(found.mean)
     )
-    kept = sample_chains(
+    saved = sample_chains(
         well, zeros(8), 1, replace(settings, n_beta=1000.0, step_size=1e-4), chance=0.99
     )
-    assert not kept.diverged and kept.mean == pytest.approx(4, rel=0.2)
+    assert not saved.diverged and saved.mean == pytest.approx(4, rel=0.2)
 
 
 def test_climbing_chains_are_reported_as_diverged():
-    """Forty stiff directions, half a unit each, in steps so short that the chains are still on their way."""
+    """Forty stiff directions, in steps so short that the chains are still on their way."""
 
     def stiff(weights, rows):
         return 5 * weights["w"].square().sum()
@@ -257,7 +275,10 @@ def test_a_sweep_finds_the_plateau():
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("name", ["induction 4x4", "markov", "regress"])
 def test_a_model_goes_through_the_same_sampler(name, options):
-    """The weights that matter are all there; a spring that allows no movement gives 0, and nothing of the model changes."""
+    """The weights that matter are all there.
+
+    A spring that allows no movement gives 0, and nothing of the model changes.
+    """
     model, batch = model_for(name, n=6, **OPTIONS[options])
     settings = LlcConfig(step_size=1e-9, n_beta=1.0, localisation=1e8, draws=4, burn_in=0, chains=2)
     found = estimate_llc(model, batch, settings)
@@ -302,8 +323,8 @@ def test_the_analysis_says_diverged_and_gives_no_number(monkeypatch):
         ("noise", math.inf, ">= 0, got inf"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_in_one_line(field, value, said):
-    with pytest.raises(BadInput, match=rf"^LlcConfig\.{field} must be {said}[^\n]*$"):
+def test_settings_that_cannot_be_are_refused_in_one_line(field, value, words):
+    with pytest.raises(BadInput, match=rf"^LlcConfig\.{field} must be {words}[^\n]*$"):
         LlcConfig(**{"step_size": 1e-3, field: value})
 
 

@@ -23,7 +23,7 @@ def test_scaling_a_weight_scales_its_norm_alone(options):
         assert torch.allclose(
             before[Tagged("weight", module=name)], weight.detach().square().sum().sqrt()
         )
-        kept = weight.detach().clone()
+        saved = weight.detach().clone()
         with torch.no_grad():
             weight.mul_(3)
         after = norms.measure_norms(model, batch, seen)
@@ -33,7 +33,7 @@ def test_scaling_a_weight_scales_its_norm_alone(options):
             elif key != "weight_total":
                 assert torch.equal(after[key], before[key])
         with torch.no_grad():
-            weight.copy_(kept)
+            weight.copy_(saved)
     everything = torch.cat([weight.detach().flatten() for weight in named.values()])
     assert torch.allclose(before["weight_total"], everything.norm())
 

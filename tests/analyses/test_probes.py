@@ -1,4 +1,4 @@
-"""Probes and the small mathematics below them: planted features, shuffled labels, invariances, scikit-learn's answers."""
+"""Probes: planted features, shuffled labels, invariances, scikit-learn's answers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_planted_linear_feature_scores_1_and_shuffled_labels_chance(n_classes)
 
 @pytest.mark.parametrize("width", [6, 80])
 def test_what_does_not_matter_to_a_probe(width):
-    """Scale, shift, sign and order of the features, constant features, the numbering of the classes."""
+    """Scale, shift, sign and order of features, constant features, the numbering of classes."""
     x, y = draw(60, width), labels(60, 3)
     fit, test = slice(0, 40), slice(40, None)
     target = one_hot(y, 3).double()
@@ -80,7 +80,7 @@ def test_without_a_penalty_a_rotation_does_not_matter():
 @pytest.mark.parametrize("width", [7, 40, 120])
 @pytest.mark.parametrize("penalty", [0.01, 0.1, 3.0])
 def test_ridge_is_scikit_learn_s(width, penalty):
-    """Both closed forms, of features and of rows: predictions to 1e-8, and the classes of RidgeClassifier."""
+    """Both closed forms: predictions to 1e-8, and the classes of RidgeClassifier."""
     x, y = draw(100, width, seed=3) * 3 + 1, labels(100, 4)
     fit, test = slice(0, 50), slice(50, None)
     target = torch.cat([one_hot(y, 4).double(), draw(100, 2, seed=6)], 1)
@@ -111,8 +111,8 @@ def test_the_scoring_half_is_never_fitted_on():
         stats.predict_ridge(rows, one_hot(y, 2).double(), slice(0, 100), slice(100, None), 0.1)
         for rows in (x, changed)
     )
-    kept = torch.arange(100) != 50
-    assert torch.equal(one[kept], other[kept])
+    saved = torch.arange(100) != 50
+    assert torch.equal(one[saved], other[saved])
 
 
 def test_standardize_and_entropy():

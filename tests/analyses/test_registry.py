@@ -143,7 +143,7 @@ def test_a_new_measure_with_a_new_axis_goes_all_the_way(run, monkeypatch):
     curve = select_curve(frame, "taste", "sweet", layer=1, bite=2, by="a=b,c[d]")
     assert curve.to_dict() == {0: 3.0, 1: 3.0, 2: 3.0}
     assert select_curve(frame, "taste", "sour").tolist() == [1.0] * 3
-    with pytest.raises(BadInput, match="unknown axis or tag 'bites'.*did you mean 'bite'"):
+    with pytest.raises(BadInput, match=r"unknown axis or tag 'bites'.*did you mean 'bite'"):
         select_curve(frame, "taste", "sweet", bites=2)
     tags = {tag for _, tag, _ in iterate_curves(frame)}
     assert "taste/sweet/by a=b,c[d] layer 1 bite 2" in tags
@@ -158,7 +158,7 @@ WEIRD = ("a, b", "[x]", "a=b", "type=[c,d=e]", "x shuffled", "a/b", "'", '"', "%
     names=st.lists(NAMES_OF_FACTORS | st.sampled_from(WEIRD), min_size=1, max_size=3, unique=True)
 )
 def test_a_factor_may_have_any_name(names, tmp_path_factory):
-    """Measured, written, read and drawn like any other: commas, brackets, equals signs, any text."""
+    """Measured, written, read, drawn like any other: commas, brackets, equals signs, any text."""
     model, batch = model_for("induction 1x7", n=8)
     batch = replace(batch, factors=dict.fromkeys(names, batch.factors["label"]))
     chosen = [ANALYSES[name] for name in ("probes", "by_factor", "factor_superposition")]

@@ -1,4 +1,4 @@
-"""Superposition: polygons and random directions, and both analyses on models whose directions are planted."""
+"""Superposition: polygons, random directions, and models whose directions are planted."""
 
 from __future__ import annotations
 

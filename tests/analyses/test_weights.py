@@ -1,4 +1,4 @@
-"""QK and OV circuits: planted directions, heads that copy and undo each other, pixels, parts of the first scores."""
+"""QK and OV circuits: planted directions, heads that copy or undo each other, pixels, scores."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 @every_norm
 def test_circuits_of_a_model_say_what_its_scores_and_results_are(norm):
-    """With the norm's scale divided out and biases at 0: scores are x W_QK y / sqrt(h), a head's result is A y W_OV."""
+    """Without the norm's scale and biases: scores are x W_QK y / sqrt(h), results A y W_OV."""
     model, batch = model_for("induction 4x4", n=3, norm=norm)
     with torch.no_grad():
         for block in model.blocks:
@@ -138,13 +138,16 @@ def test_pixels_of_a_direction_answer_as_the_embedding_does():
 
 
 def test_the_glyphs_that_an_induction_head_compares_come_back_as_pictures():
-    """The hand-built a0.h0 moves glyph contents: its reading directions, rendered, lie in the span of the glyphs' detectors."""
+    """The hand-built a0.h0 moves glyph contents.
+
+    Its reading directions, rendered, lie in the span of the glyphs' detectors.
+    """
     made = induction_head()
     _, _, w_v, w_o = fold_head_weights(made.model, 0)
     found = find_singular_directions(w_v, w_o)
-    kept = found.size[0] > 1e-3
-    assert kept.sum() == 16 and torch.allclose(found.size[0][kept], torch.ones(16))
-    pictures = project_to_pixels(made.model, found.read[0][kept]).flatten(1)
+    saved = found.size[0] > 1e-3
+    assert saved.sum() == 16 and torch.allclose(found.size[0][saved], torch.ones(16))
+    pictures = project_to_pixels(made.model, found.read[0][saved]).flatten(1)
     detectors = made.model.patch.weight[:16]
     fitted = torch.linalg.lstsq(detectors.T, pictures.T).solution
     assert torch.allclose(detectors.T @ fitted, pictures.T, atol=1e-4)
@@ -243,7 +246,7 @@ def test_the_parts_of_the_scores_sum_to_the_scores(options):
 
 
 def test_shares_count_only_keys_that_the_mask_allows():
-    """By hand, query by query: what the later patches would score, were they seen, has no part in it."""
+    """By hand, query by query: what the later patches would score has no part in it."""
     model, batch = model_for("induction 4x4", n=5, **OPTIONS["bare, causal"])
     parts, shares = split_scores(model, batch.images), weights.measure_score_parts(model, batch, {})
     total = torch.stack(list(parts.values())).sum(0)
@@ -261,7 +264,10 @@ def test_shares_count_only_keys_that_the_mask_allows():
 
 
 def test_purely_positional_and_purely_content_heads():
-    """a0.h0 of the induction model reads positions only; a head that compares contents reads nothing else."""
+    """a0.h0 of the induction model reads positions only.
+
+    A head that compares contents reads nothing else.
+    """
     for options in (
         {},
         {"mask": "causal"},

@@ -78,8 +78,8 @@ def bag_of_glyphs(made: Task, batch: Batch) -> dict[str, float]:
 def strategies(made: Task, batch: Batch) -> dict[str, float]:
     found: dict[str, float] = {}
     questions = asked(batch)
-    for name, said in batch.strategies.items():
-        p = [said[place].double().numpy() for _, place, _ in questions]
+    for name, words in batch.strategies.items():
+        p = [words[place].double().numpy() for _, place, _ in questions]
         truth = [batch.strategies["truth"][place].double().numpy() for _, place, _ in questions]
         found[f"loss.{name}"] = np.mean(
             [-math.log(row[answer]) for row, (_, _, answer) in zip(p, questions, strict=True)]
@@ -285,12 +285,12 @@ def test_loss_and_accuracy_of_known_answers(name):
 @pytest.mark.parametrize("name", [name for name in CONFIGS if MADE[name].strategies])
 def test_strategies_are_probabilities_where_something_is_asked(name):
     batch = MADE[name].eval_batch("test", 60, 0)
-    for said in batch.strategies.values():
-        given = ~said.isnan().any(-1)
+    for words in batch.strategies.values():
+        given = ~words.isnan().any(-1)
         assert torch.equal(given, batch.target >= 0)
         assert (
-            torch.allclose(said[given].sum(-1), torch.ones(()), atol=1e-5)
-            and said[given].min() >= 0
+            torch.allclose(words[given].sum(-1), torch.ones(()), atol=1e-5)
+            and words[given].min() >= 0
         )
     big = MADE[name].baselines(MADE[name].eval_batch("test", 2000, 0))
     assert (

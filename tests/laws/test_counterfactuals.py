@@ -115,9 +115,9 @@ def test_a_counterfactual_changes_what_it_says_and_the_answer(name, split, what)
         return
     assert differing == ({"item", "query"} if what == "item" else {what}) and not stays.all()
     if stays.any() and CONFIGS[name].name not in ("fewshot", "induction"):
-        kept = {key: values[stays.numpy()] for key, values in factors.items()}
+        saved = {key: values[stays.numpy()] for key, values in factors.items()}
         for value in range(made.world.factors[what]):
-            tried = made.world.change_factor(kept, what, np.full_like(kept[what], value))
+            tried = made.world.change_factor(saved, what, np.full_like(saved[what], value))
             assert torch.equal(made.batch_from_factors(tried).target, batch.target[stays])
 
 

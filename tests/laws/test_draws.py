@@ -116,19 +116,19 @@ def pearson(a, b):
 
 
 def test_streams_splits_seeds_samples_and_draws_are_independent():
-    base = draw_uniforms(KEYS, "some", 20)
-    bound = 4 / base.size**0.5
-    assert pearson(base, draw_uniforms(KEYS, "other", 20)) < bound
+    reference = draw_uniforms(KEYS, "some", 20)
+    bound = 4 / reference.size**0.5
+    assert pearson(reference, draw_uniforms(KEYS, "other", 20)) < bound
     assert (
-        pearson(base, draw_uniforms(make_sample_keys(1, "train", np.arange(4000)), "some", 20))
+        pearson(reference, draw_uniforms(make_sample_keys(1, "train", np.arange(4000)), "some", 20))
         < bound
     )
     assert (
-        pearson(base, draw_uniforms(make_sample_keys(0, "test", np.arange(4000)), "some", 20))
+        pearson(reference, draw_uniforms(make_sample_keys(0, "test", np.arange(4000)), "some", 20))
         < bound
     )
-    assert pearson(base[:, 1:], base[:, :-1]) < 1.1 * bound
-    assert pearson(base[1:], base[:-1]) < 1.1 * bound
+    assert pearson(reference[:, 1:], reference[:, :-1]) < 1.1 * bound
+    assert pearson(reference[1:], reference[:-1]) < 1.1 * bound
 
 
 def test_keys_of_different_seeds_splits_and_samples_never_meet():

@@ -316,8 +316,8 @@ def test_weights_answer_in_weights_and_not_in_context():
         ({"labels": "fixd"}, "did you mean 'fixed'"),
     ],
 )
-def test_impossible_settings_are_one_clear_line(options, said):
-    with pytest.raises(BadInput, match=said) as caught:
+def test_impossible_settings_are_one_clear_line(options, words):
+    with pytest.raises(BadInput, match=words) as caught:
         FewshotConfig(**options)
     assert "\n" not in str(caught.value)
 

@@ -113,16 +113,17 @@ def test_questions_that_are_held_out_are_asked_nowhere_else(ask, share):
         asked[split] = set(
             zip(factors["colour"].tolist(), factors["question"].tolist(), strict=True)
         )
-    held, n_questions = asked.pop("held_out"), 6 if ask == "both" else 3
+    hidden, n_questions = asked.pop("held_out"), 6 if ask == "both" else 3
     assert len(asked) == 3 and all(
-        len(pairs) == 6 * n_questions - len(held) and not pairs & held for pairs in asked.values()
+        len(pairs) == 6 * n_questions - len(hidden) and not pairs & hidden
+        for pairs in asked.values()
     )
-    assert len(held) == round(share * 6 * n_questions)
+    assert len(hidden) == round(share * 6 * n_questions)
     for part, values in (
         (0, range(6)),
-        (1, {question for pairs in [*asked.values(), held] for _, question in pairs}),
+        (1, {question for pairs in [*asked.values(), hidden] for _, question in pairs}),
     ):
-        counts = [sum(pair[part] == value for pair in held) for value in values]
+        counts = [sum(pair[part] == value for pair in hidden) for value in values]
         assert max(counts) - min(counts) <= 1 and len(counts) == (6 if part == 0 else n_questions)
 
 
@@ -246,14 +247,14 @@ def test_classes_that_a_quarter_holds_out_are_shown_there_by_held_out_only(sourc
         row, column = np.divmod(factors["place"], world.corners)
         below, right = row >= world.corners / 2, column >= world.corners / 2
         seen[split] = set(zip(factors["kind"].ravel(), below.ravel(), right.ravel(), strict=True))
-    held = seen.pop("held_out")
+    hidden = seen.pop("held_out")
     n = round(0.34 * world.n_kinds)
-    assert len(held) == 4 * n and all(
-        len(pairs) == 4 * (world.n_kinds - n) and not pairs & held for pairs in seen.values()
+    assert len(hidden) == 4 * n and all(
+        len(pairs) == 4 * (world.n_kinds - n) and not pairs & hidden for pairs in seen.values()
     )
-    per_class = [sum(kind == one for kind, _, _ in held) for one in range(world.n_kinds)]
+    per_class = [sum(kind == one for kind, _, _ in hidden) for one in range(world.n_kinds)]
     per_quarter = [
-        sum(pair[1:] == quarter for pair in held) for quarter in {pair[1:] for pair in held}
+        sum(pair[1:] == quarter for pair in hidden) for quarter in {pair[1:] for pair in hidden}
     ]
     assert max(per_class) - min(per_class) <= 1 and per_quarter == [n] * 4
 

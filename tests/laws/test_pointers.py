@@ -73,15 +73,15 @@ def test_held_out_combinations_are_shown_nowhere_else(name):
         there = factors["value"][np.arange(4000), factors["pointer"]]
         seen[split] = set(zip(factors["pointer"].tolist(), there.tolist(), strict=True))
     shown = seen["train"] | seen["validation"] | seen["test"]
-    held = seen.get("held_out", set())
+    hidden = seen.get("held_out", set())
     n_pairs = config.n_values * (config.n_values - (config.hops - 1))
     assert (
-        not held & shown
-        and len(held | shown) == n_pairs
-        and len(held) == round(config.held_out * n_pairs)
+        not hidden & shown
+        and len(hidden | shown) == n_pairs
+        and len(hidden) == round(config.held_out * n_pairs)
     )
     for part in (0, 1):
-        counts = [sum(pair[part] == number for pair in held) for number in range(config.n_values)]
+        counts = [sum(pair[part] == number for pair in hidden) for number in range(config.n_values)]
         assert max(counts) - min(counts) <= 1
 
 

@@ -102,9 +102,9 @@ def test_finite_splits_share_no_picture_and_show_what_their_sizes_say(name):
     """Counted by what the pictures are drawn from, whatever is hidden of them."""
     world = MADE[name].world
     drawn = {split: world.sample(0, split, np.arange(size)) for split, size in world.sizes.items()}
-    kept = [key for key in drawn["train"] if key != "hidden"]
+    saved = [key for key in drawn["train"] if key != "hidden"]
     rows = [
-        set(zip(*(factors[key].tolist() for key in kept), strict=True))
+        set(zip(*(factors[key].tolist() for key in saved), strict=True))
         for factors in drawn.values()
     ]
     assert list(map(len, rows)) == list(world.sizes.values()) and len(set.union(*rows)) == sum(

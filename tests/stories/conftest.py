@@ -1,4 +1,6 @@
-"""A kernel in which all notebooks of a test process run, one after the other: what they import takes most of their time."""
+"""A kernel in which all notebooks of a test process run, one after the other: what they import
+takes most of their time.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 @pytest.fixture(scope="session")
 def pictures_of() -> Iterator[Callable[[str], int]]:
-    """Runs a notebook from an empty namespace, in the environment that there is now, and counts the pictures that it shows."""
+    """Runs a notebook from an empty namespace, in the environment that there is now, and counts the
+    pictures that it shows.
+    """
     client = NotebookClient(
         new_notebook(), timeout=300, resources={"metadata": {"path": str(NOTEBOOKS)}}
     )

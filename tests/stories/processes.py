@@ -60,8 +60,8 @@ def finish(process: Warm, seconds: float = 300) -> tuple[int, str]:
     """Exit code and standard error, its progress bars left out."""
     _, error = process.communicate(timeout=seconds)
     lines = error.replace("\r", "\n").split("\n")
-    kept = [line for line in lines if line and "%|" not in line and "step/s" not in line]
-    return process.returncode, "\n".join(kept)
+    saved = [line for line in lines if line and "%|" not in line and "step/s" not in line]
+    return process.returncode, "\n".join(saved)
 
 
 def contents(folder: Path, *patterns: str) -> dict[str, bytes]:

@@ -76,8 +76,8 @@ def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
         metric=circuit.metric,
         ablation=circuit.ablation,
     )
-    said = next(line for line in out.splitlines() if line.startswith("faithfulness")).split()[1]
-    assert f"{evaluator.faithfulness(circuit.edge_mask(model)):.3f}" == said
+    printed = next(line for line in out.splitlines() if line.startswith("faithfulness")).split()[1]
+    assert f"{evaluator.faithfulness(circuit.edge_mask(model)):.3f}" == printed
     assert all(edge in out for edge in circuit.edges)
 
 

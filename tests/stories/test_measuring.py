@@ -26,7 +26,10 @@ def run(tmp_path):
 
 
 def counted(monkeypatch, fails_at=None):
-    """Calls of the analysis `performance` by the loss it found; the call number `fails_at` raises."""
+    """Calls of the analysis `performance` by the loss it found.
+
+    The call number `fails_at` raises.
+    """
     calls = []
 
     def count(model, batch, trace):
@@ -178,7 +181,10 @@ def test_following_a_run_in_training_ends_with_it(tmp_path):
 
 
 def test_a_cell_that_another_process_wrote_meanwhile_stays_as_it_is(run):
-    """Two sweeps of one run both find a cell missing; the first to finish writes it, the second changes nothing."""
+    """Two sweeps of one run both find a cell missing.
+
+    The first to finish writes it, the second changes nothing.
+    """
     cell = Cell(10, "sha", "norms", 1, "digest")
     with MeasureTable(RunFolder(run)) as one, MeasureTable(RunFolder(run)) as other:
         one.write(cell, "test", 16, [("weight_total", {}, 1.0)])

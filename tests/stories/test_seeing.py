@@ -135,13 +135,13 @@ def test_figures_are_drawn_as_vectors_on_request(runs, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_report_prints_what_the_run_came_to(runs, capsys):
     assert main(["report", str(runs["induction"]), "--beside", str(runs["induction-control"])]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     final = (
         load_table(runs["induction"])
         .query("analysis == 'performance' and quantity == 'accuracy'")["value"]
         .iloc[-1]
     )
-    assert f"final accuracy {final:>28.3f}"[-5:] in said
+    assert f"final accuracy {final:>28.3f}"[-5:] in printed
     for line in (
         "bag-of-labels ceiling",
         "induction mass",
@@ -152,7 +152,7 @@ def test_report_prints_what_the_run_came_to(runs, capsys):
         "appendix: ",
         "TensorBoard",
     ):
-        assert line in said
+        assert line in printed
 
 
 def test_the_figure_of_updates_says_how_far_each_part_moved_and_what_stayed_alike(runs):
@@ -218,10 +218,10 @@ def test_the_run_beside_is_remembered(runs, tmp_path, capsys, monkeypatch):
     words = ["report", str(tmp_path / "induction")]
     assert main([*words, "--beside", str(tmp_path / "induction-control")]) == 0
     both = (tmp_path / "induction/figures/phase_transition.png").read_bytes()
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert main(words) == 0
     again = capsys.readouterr().out
-    assert again.endswith(said) and "as the last time" in again
+    assert again.endswith(printed) and "as the last time" in again
     assert (tmp_path / "induction/figures/phase_transition.png").read_bytes() == both
     shutil.rmtree(tmp_path / "induction-control")
     assert main(words) == 0
@@ -261,9 +261,11 @@ def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys)
     }
     assert set(values) == {"train", "test"} and not values["train"].equals(values["test"])
     assert main(["report", str(tmp_path / "run")]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for split in values:
-        assert f"final accuracy on 48 {split} pictures {values[split].iloc[-1]:>14.4f}"[-6:] in said
+        assert (
+            f"final accuracy on 48 {split} pictures {values[split].iloc[-1]:>14.4f}"[-6:] in printed
+        )
     expected = build_task(RunFolder(tmp_path / "run").read_config().task)
     for name, value in expected.baselines(expected.eval_batch("test", 48, 0)).items():
         assert load_baselines(tmp_path / "run")[name] == value, (
@@ -360,9 +362,9 @@ def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, ca
         for value, side in ((0.1, "<"), (0.9, ">=")):
             text = f"update numbers set value = :value where {planted.format(side)}"
             results.db.execute(text, {"value": value, "onset": onset})
-    said = f"step {onset} to {onset}, by +0.80"
+    printed = f"step {onset} to {onset}, by +0.80"
     if onset == 25:
-        said = "a change at 25, as the learning rate changes at 25: not called a transition"
+        printed = "a change at 25, as the learning rate changes at 25: not called a transition"
     board = read(path)
     shown = board.Tensors("transitions/text_summary")[0].tensor_proto.string_val[0].decode()
     marked = {
@@ -372,9 +374,9 @@ def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, ca
     }
     assert marked["events/learning_rate"] == [25]
     assert marked.get("events/performance/accuracy", []) == ([] if onset == 25 else [onset])
-    assert said in shown and "step 25" in shown.split("the learning rate changes abruptly at")[1]
+    assert printed in shown and "step 25" in shown.split("the learning rate changes abruptly at")[1]
     assert main(["report", str(path)]) == 0
-    assert said in capsys.readouterr().out
+    assert printed in capsys.readouterr().out
     assert gather_table([path]).get("onset", pd.Series([None]))[0] == (
         None if onset == 25 else onset
     )

@@ -137,6 +137,7 @@ def list_families(grid: Grid) -> dict[str, Bool[Tensor, "query key"]]:
     other = ~torch.eye(len(rows), dtype=torch.bool)
     on_edge_row = (rows == 0) | (rows == grid[0] - 1)
     on_edge_column = (columns == 0) | (columns == grid[1] - 1)
+
     return {
         "same_row": (rows[:, None] == rows) & other,
         "same_column": (columns[:, None] == columns) & other,
@@ -189,6 +190,7 @@ def describe_pattern(pattern: Pattern, config: ModelConfig) -> Measures:
     """What one layer's pattern is like, head by head; see `measure_attention`."""
     score, row, column = find_offset(pattern, config.grid, config.n_prefix)
     best, token = received_mass(pattern).max(1)
+
     return {
         "entropy": entropy(pattern),
         "distance": distance(pattern, config.grid, config.n_prefix),
@@ -206,6 +208,7 @@ def describe_prefix(pattern: Pattern, config: ModelConfig) -> Measures:
     n = config.n_prefix
     first_register = int(config.cls_token)
     measures: Measures = {}
+
     if config.cls_token:
         measures["cls_mass"] = pattern[:, :, n:, 0].mean((0, 2))
         measures["cls_to_patches"] = pattern[:, :, 0, n:].sum(-1).mean(0)
@@ -278,6 +281,7 @@ def share_by_object(
         "cls": asking[:, :, None] & (keys < int(cls)),
         "registers": asking[:, :, None] & (keys >= int(cls)) & (keys < n_prefix),
     }
+
     return {
         name: torch.einsum("ihqk,iqk->h", pattern, among.float()) / asking.sum()
         for name, among in edges.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Literal
 
 import torch
@@ -172,7 +173,7 @@ def measure_head_ablation(model: ViT, batch: Batch, trace: Mapping[str, Tensor])
     """
     n_layers = model.config.n_layers
     n_heads = model.config.n_heads
-    places = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
+    places = list(product(range(n_layers), range(n_heads)))
     ablations: tuple[Literal["zero", "mean"], ...] = ("zero", "mean")
     measures: Measures = {}
     for ablation in ablations:
@@ -278,6 +279,7 @@ def measure_in_context(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) ->
         swapped = run_model(model, swap_context(batch.images, batch.retrieval.query, size))
         gain = loss(swapped, batch.target) - loss(trace["logits"], batch.target)
         measures[Tagged("score", by="context")] = gain
+
     if asks_in_order(model.config, batch):
         score = score_by_position(trace["logits"], batch.target)
         measures[Tagged("score", by="position")] = score

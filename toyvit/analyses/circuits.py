@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -63,13 +64,12 @@ def measure_attribution(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -
         name: subtract_mean_logit(logits[:, 0], classes)
         for name, logits in attribute_components(model, trace).items()
     }
-    names = [
-        f"a{layer}.h{head}" for layer in range(config.n_layers) for head in range(config.n_heads)
-    ]
-    heads = torch.tensor([parts.pop(name) for name in names])
+
+    heads = product(range(config.n_layers), range(config.n_heads))
+    direct = torch.tensor([parts.pop(f"a{layer}.h{head}") for layer, head in heads])
     by_patch = attribute_patches(model, trace)[:, 0]
     measures: Measures = {
-        "direct": heads.unflatten(0, (config.n_layers, config.n_heads)),
+        "direct": direct.unflatten(0, (config.n_layers, config.n_heads)),
         "direct_patch": subtract_mean_logit(by_patch, classes),
     }
     if config.d_mlp:
@@ -108,6 +108,7 @@ def list_regions(model: ViT) -> dict[str, Bool[Tensor, "one token"]]:
         regions["cls"] = select_tokens(model, "cls")
     if config.n_registers:
         regions["registers"] = select_tokens(model, "registers")
+
     patches = select_tokens(model, "patches")
     if config.readout == "last":
         regions["last"] = select_tokens(model, "last")
@@ -123,6 +124,7 @@ def list_cuts(model: ViT, batch: Batch) -> dict[tuple[str, str], Bool[Tensor, "_
         for keys, answering in regions.items():
             if queries != keys or queries == "patches":
                 cuts[queries, keys] = connect_tokens(asking, answering)
+
     if batch.objects is not None:
         for keys, edges in connect_objects(batch.objects, model.config.n_prefix).items():
             cuts["object", keys] = edges
@@ -144,6 +146,7 @@ def measure_attention_knockout(model: ViT, batch: Batch, trace: Mapping[str, Ten
         for layer in range(model.config.n_layers):
             logits = run_attention_knockout(model, trace, edges, [layer])
             rises.append(loss(logits, batch.target) - whole)
+
         key = Tagged("loss_rise", key_group=keys, query_group=queries)
         measures[key] = torch.stack(rises)
     return measures
@@ -219,6 +222,7 @@ def measure_edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Meas
         scores = eap(model, pairs, points=5)
         for place, edge in zip(places, graph.edges, strict=True):
             measures[Tagged("edge_score", change=change, edge=edge)] = scores[tuple(place)]
+
         for name, images in (("clean", pairs.clean), ("corrupt", pairs.corrupt)):
             difference = compute_logit_difference(model, images, pairs)
             measures[Tagged(name, change=change)] = difference

@@ -150,6 +150,7 @@ def score_losses(logits: Logits, operand_table: OperandTable, keys: Keys) -> Mea
     target = operand_table.target
     alone = score_restricted_alone(logits, keys, ~trained)
     measures: Measures = {"restricted_alone": loss(alone, target[~trained])}
+
     changes = {
         "restricted_loss": restrict_logits(logits, keys),
         "excluded_loss": exclude_waves(logits, keys),
@@ -177,6 +178,7 @@ def measure_fourier(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Me
     shares = wave_power(logits)
     keys = find_key_frequencies(logits)
     embedding = average_embedding(values["embed"])
+
     return score_losses(logits, batch.operand_table, keys) | {
         "power": shares,
         "is_key": keys.double(),

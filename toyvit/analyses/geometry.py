@@ -60,6 +60,7 @@ def describe_shape(samples: Float[Tensor, "sample feature"]) -> dict[str, Float[
     nothing = variances[0] <= NOTHING * samples.double().square().mean()
     variances = torch.where(nothing, torch.zeros_like(variances), variances)
     last = int((variances > NOTHING * variances[0]).sum())
+
     return {
         "effective_rank": effective_rank(variances),
         "participation_ratio": participation_ratio(variances),
@@ -98,6 +99,7 @@ def measure_geometry(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> M
             shape = describe_shape(samples)
             shapes.append({Tagged(name, group=group): value for name, value in shape.items()})
             grams.append(centre_gram(centre_samples(layer[group])))
+
         measures |= stack_layers(shapes)
         measures[Tagged("cka", group=group)] = cka(torch.stack(grams))
     return measures

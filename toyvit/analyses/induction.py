@@ -92,6 +92,7 @@ def find_prefix_targets(
     itself = torch.eye(patches, dtype=torch.bool)
     same = content[:, :, None] == content[:, None, :]
     same &= ~itself
+
     targets = torch.zeros(n, patches, patches, dtype=torch.bool)
     if offset >= 0:
         targets[:, :, offset:] = same[:, :, : patches - offset]
@@ -262,6 +263,7 @@ def measure_composition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -
     n_heads = model.config.n_heads
     mean, sd = simulate_composition(model.config.d_model, model.config.d_head)
     measures: Measures = {"copying": torch.stack([score_copying(head.v, head.o) for head in heads])}
+
     for kind in "qkv" if n_layers > 1 else "":
         scores = torch.full((n_layers, n_heads, n_layers, n_heads), torch.nan)
         for early in range(n_layers):

@@ -68,6 +68,7 @@ def measure_lens(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measu
     of_position = read_layers(model, apply_logit_lens(model, mean_stream)).expand_as(answers)
     of_patches = kl_to_final(logits)[:, :, model.config.n_prefix :]
     target = batch.target
+
     measures: Measures = {
         "accuracy_of_position": torch.stack([accuracy(layer, target) for layer in of_position]),
         "accuracy_of_layer": torch.stack([accuracy(layer, target) for layer in answers]),

@@ -74,6 +74,7 @@ def describe_neurons(
     agreement = score_agreement(activations, classes, promoted)
     fires = average_by_class(activations, classes, n_labels)
     correlation = correlate_classes(fires, logits)
+
     return {
         "promoted": promoted,
         "agreement": agreement,

@@ -37,6 +37,7 @@ def measure_norms(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Meas
     of_weights = compute_weight_norms(model)
     residuals = stack_residuals(model, trace)
     sizes = torch.stack([residual.norm(dim=-1).mean(0) for residual in residuals])  # layer, token
+
     measures: Measures = {Tagged("weight", module=name): norm for name, norm in of_weights.items()}
     measures["weight_total"] = torch.stack(list(of_weights.values())).norm()
     measures[Tagged("residual", group="patches")] = sizes[:, n:].mean(1)

@@ -44,6 +44,7 @@ def fit_probe(
     test = slice(half, None)
     codes = [encode_one_hot(labels, int(labels.max()) + 1) for labels in factors.values()]
     predictions = predict_ridge(features.double(), torch.cat(codes, 1), fit, test, PENALTY)
+
     parts = predictions.split([code.shape[1] for code in codes], 1)
     return {
         name: (part.argmax(1) == labels[test]).float().mean().item()

@@ -216,6 +216,7 @@ def measure_score_parts(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -
     parts = {names: centre_scores(part, allowed).double() for names, part in scores.items()}
     total = torch.stack(list(parts.values())).sum(0)
     varies = total.square().sum((0, 2, 3))
+
     measures: Measures = {}
     for (asks, answers), part in parts.items():
         share = (part * total).sum((0, 2, 3)) / varies
@@ -270,6 +271,7 @@ def measure_scores(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Mea
     itself = torch.eye(config.n_patches, dtype=torch.bool)
     pairs = list_families(config.grid)
     pairs |= {"itself": itself, "previous": itself.roll(-1, 1).tril(-1)}
+
     layers: list[Measures] = []
     for layer in range(config.n_layers):
         scores = trace[f"blocks.{layer}.attn.attn_scores"]

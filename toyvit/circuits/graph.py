@@ -22,7 +22,7 @@ from toyvit.config import ModelConfig
 from toyvit.errors import BadInput, suggest_nearest
 from toyvit.model import ViT
 from toyvit.model.forward import run_from
-from toyvit.model.options import Norm
+from toyvit.model.normalization import Norm
 from toyvit.model.shapes import Images, Logits, Residual
 from toyvit.model.taps import untouched
 

@@ -3,9 +3,9 @@
 Causal claims about learning: what would be learned if this head did that from the start? A clamp of
 `PATTERNS` replaces a head's attention pattern in the forward pass (before any dropout), so that
 nothing flows back to its queries and keys. `copy` and `carry` are put into the weights
-(`toyvit/clamps/weight_clamps.py`): the head writes what it attends to, as it is or into directions of its
-own. Checkpoints hold the bare model; `apply_clamps` gives the model as it was trained, and that is
-what is measured.
+(`toyvit/clamps/weight_clamps.py`): the head writes what it attends to, as it is or into directions
+of its own. Checkpoints hold the bare model; `apply_clamps` gives the model as it was trained, and
+that is what is measured.
 """
 
 from __future__ import annotations

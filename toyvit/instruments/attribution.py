@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from toyvit.model import ViT
-from toyvit.model.options import READOUTS, LayerNorm, RMSNorm
+from toyvit.model.normalization import LayerNorm, RMSNorm
+from toyvit.model.options import READOUTS
 
 # Sites whose values the decomposition reads; `attribute_neurons` also reads `blocks.*.mlp.post`.
 SITES = (

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from toyvit.errors import BadInput
 from toyvit.model import ViT
-from toyvit.model.options import LayerNorm, Norm
+from toyvit.model.normalization import LayerNorm, Norm
 from toyvit.model.shapes import Images, Residual
 from toyvit.model.taps import recording
 from toyvit.model.vit import HeadWeights

@@ -8,99 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from toyvit.config import ModelConfig
 from toyvit.errors import choose
+from toyvit.model.normalization import LayerNorm, NoNorm, Norm, RMSNorm
 from toyvit.model.shapes import AllowedKeys
-from toyvit.model.taps import Tap, wants
-
-
-class Norm(nn.Module):
-    """What every norm is: a linear map `fold`, over a `scale` a token, and a constant added.
-
-    >>> from toyvit.model.taps import untouched
-    >>> norm = RMSNorm(4, 1e-5)
-    >>> x = torch.tensor([1.0, -1.0, 3.0, 1.0])
-    >>> torch.allclose(norm(x, untouched), norm.fold(x) / norm.scale(x))
-    True
-    """
-
-    def __init__(self, width: int, epsilon: float) -> None:
-        super().__init__()
-
-    def fold(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes model"]:
-        """The linear part."""
-        raise NotImplementedError
-
-    def scale(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes 1"]:
-        """What each token's linear part is divided by, above 0."""
-        raise NotImplementedError
-
-    def forward(self, x: Tensor, tap: Tap) -> Tensor:
-        raise NotImplementedError
-
-
-class LayerNorm(Norm):
-    """(x - mean) / scale * gain + bias with scale = sqrt(variance + epsilon) (Ba 2016)."""
-
-    def __init__(self, width: int, epsilon: float) -> None:
-        super().__init__(width, epsilon)
-        self.gain = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width))
-        self.epsilon = epsilon
-
-    def normalize(self, x: Tensor) -> Tensor:
-        """The whole of it, untapped."""
-        return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.epsilon)
-
-    def scale(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes 1"]:
-        return (x.var(-1, keepdim=True, correction=0) + self.epsilon).sqrt()
-
-    def fold(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes model"]:
-        return (x - x.mean(-1, keepdim=True)) * self.gain
-
-    def forward(self, x: Tensor, tap: Tap) -> Tensor:
-        normalized = self.normalize(x)
-        if wants(tap, "scale"):
-            scale = self.scale(x)
-            new = tap("scale", scale)
-            if new is not scale:  # the correction is exactly 0 where nothing changed
-                normalized = normalized + (normalized - self.bias) * (scale / new - 1)
-
-        return tap("normalized", normalized)
-
-
-class RMSNorm(LayerNorm):
-    """x / scale * gain + bias with scale = sqrt(mean(x^2) + epsilon) (Zhang & Sennrich 2019)."""
-
-    def normalize(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.gain.shape, self.gain, self.epsilon) + self.bias
-
-    def scale(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes 1"]:
-        return (x.square().mean(-1, keepdim=True) + self.epsilon).sqrt()
-
-    def fold(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes model"]:
-        return x * self.gain
-
-
-class NoNorm(Norm):
-    """x itself."""
-
-    def scale(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes 1"]:
-        return torch.ones_like(x[..., :1])
-
-    def fold(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes model"]:
-        return x
-
-    def forward(self, x: Tensor, tap: Tap) -> Tensor:
-        return tap("normalized", x)
-
 
 NORMS: dict[str, type[Norm]] = {"layer": LayerNorm, "rms": RMSNorm, "none": NoNorm}
-
 
 # ---- positions: what is added to each patch, (patch model), or None ----
 

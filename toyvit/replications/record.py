@@ -95,7 +95,9 @@ def build_lines(
     scale: str = "linear",
     height: str = "linear",
 ) -> Panel:
-    """A panel of curves, thinned; `levels` are baselines to draw across, `scale` and `height` the axes' scales."""
+    """A panel of curves, thinned; `levels` are baselines to draw across, `scale` and `height` the
+    axes' scales.
+    """
     thin = {}
     for name, (xs, ys) in curves.items():
         places = _places(len(xs), scale != "linear")
@@ -132,7 +134,9 @@ def build_grid(
 
 
 def _places(n: int, logarithmic: bool) -> list[int]:
-    """Which of n points a record keeps: evenly spread, or in logarithm; the first and the last always."""
+    """Which of n points a record keeps: evenly spread, or in logarithm; the first and the last
+    always.
+    """
     if n <= MOST_POINTS:
         return list(range(n))
     shares = (k / (MOST_POINTS - 1) for k in range(MOST_POINTS))
