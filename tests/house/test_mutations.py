@@ -14,7 +14,7 @@ import pytest
 from bench.mutants import compiles, draw_mutations, find_mutations
 from bench.tested_by import TESTED_BY, find_row, list_tests
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODULES = sorted(
     path.relative_to(ROOT / "toyvit").as_posix() for path in (ROOT / "toyvit").rglob("*.py")
 )
