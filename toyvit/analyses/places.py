@@ -136,6 +136,22 @@ def build_places_scorer(
     return score
 
 
+def _score_draws(
+    patterns: Float[Tensor, "draw head query key"],
+    model: ViT,
+    allowed: Bool[Tensor, "query key"],
+) -> dict[str, Tensor]:
+    """Scores of each type: of the pattern first, then of its shuffles."""
+    grid = model.config.grid
+    score = build_places_scorer(patterns, model.config.n_prefix, allowed)
+    rows = {name: score(targets) for name, targets in list_static_types(grid).items()}
+
+    moduli = [score(targets).nan_to_num(-1) for targets in list_moduli(grid).values()]
+    if moduli:
+        rows["modulus"] = torch.stack(moduli).amax(0)
+    return rows | {"sink": score_sink(patterns, allowed)}
+
+
 def score_places(
     patterns: Float[Tensor, "draw head query key"],
     model: ViT,
@@ -146,17 +162,9 @@ def score_places(
     The nulls: keys dealt to other places, for each query on its own and for all alike. Of each kind
     of shuffle the 95th percentile counts, and of the two the larger.
     """
-    grid = model.config.grid
-    score = build_places_scorer(patterns, model.config.n_prefix, allowed)
-    rows = {name: score(targets) for name, targets in list_static_types(grid).items()}
-    moduli = [score(targets).nan_to_num(-1) for targets in list_moduli(grid).values()]
-    if moduli:
-        rows["modulus"] = torch.stack(moduli).amax(0)
-    rows["sink"] = score_sink(patterns, allowed)
-
     scores: Measures = {}
     nulls: Measures = {}
-    for name, values in rows.items():
+    for name, values in _score_draws(patterns, model, allowed).items():
         scores[Tagged("score", type=name)] = values[0]
         shuffles = values[1:].nan_to_num(-1).split(SHUFFLES)
         quantiles = [draws.quantile(QUANTILE, 0) for draws in shuffles]

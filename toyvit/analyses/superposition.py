@@ -68,16 +68,19 @@ def fit_probe_directions(
             [-1.,  0.]], dtype=torch.float64)
     """
     x = standardize(features.double(), slice(None))
-    codes = []
-    for labels in factors.values():
-        levels, places = labels.unique(return_inverse=True)
-        codes.append(encode_one_hot(places, len(levels)))
+    codes = [_encode_levels(labels) for labels in factors.values()]
     y = torch.cat(codes, 1)
 
     weights = fit_ridge(x, y - y.mean(0), PENALTY).T
     lengths = weights.norm(dim=1, keepdim=True)
     units = torch.where(lengths > 1e-12, weights / lengths.clamp(min=1e-12), 0.0)
     return dict(zip(factors, units.split([code.shape[1] for code in codes]), strict=True))
+
+
+def _encode_levels(labels: Int[Tensor, " image"]) -> Float[Tensor, "image level"]:
+    """A column for each value that some picture has."""
+    levels, places = labels.unique(return_inverse=True)
+    return encode_one_hot(places, len(levels))
 
 
 def measure_factor_superposition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:

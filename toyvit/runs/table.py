@@ -68,10 +68,7 @@ def build_rows(
     """
     tags = dict(tags or {})
     names = axes.split()
-    if value.ndim != len(names):
-        raise ValueError(f"{quantity} has axes {names}, but its tensor {value.ndim} dimensions")
-    if taken := tags.keys() & {*names, *COLUMNS}:
-        raise ValueError(f"a tag of {quantity} cannot be called {min(taken)!r}: a column is")
+    _check_names(quantity, value, names, tags)
 
     rows = []
     places = product(*map(range, value.shape))
@@ -80,6 +77,13 @@ def build_rows(
         if number == number:
             rows.append((quantity, tags | dict(zip(names, place, strict=True)), number))
     return rows
+
+
+def _check_names(quantity: str, value: Tensor, axes: list[str], tags: Mapping[str, str]) -> None:
+    if value.ndim != len(axes):
+        raise ValueError(f"{quantity} has axes {axes}, but its tensor {value.ndim} dimensions")
+    if taken := tags.keys() & {*axes, *COLUMNS}:
+        raise ValueError(f"a tag of {quantity} cannot be called {min(taken)!r}: a column is")
 
 
 class MeasureTable:
@@ -196,17 +200,22 @@ def read_table(folder: RunFolder, entries: Iterable[ManifestEntry]) -> pd.DataFr
 
     current = {(entry.step, entry.sha256) for entry in entries}
     keep = [pair in current for pair in zip(cells["step"], cells["sha256"], strict=True)]
-
-    axes = pd.DataFrame([json.loads(text) for text in places.pop("axes")], index=places.index)
-    for name in axes:
-        if pd.api.types.is_numeric_dtype(axes[name]):
-            axes[name] = axes[name].astype("Int64")
+    axes = _parse_axes(places.pop("axes"))
     places = pd.concat([places, axes], axis=1)
 
     frame = numbers.merge(cells[keep], on="cell").merge(places, on="place")
     frame.insert(0, "run", folder.path.name)
     order = ["run", "step", "analysis", "quantity", *axes.columns, "split", "images", "value"]
     return frame.sort_values(["step", "cell", "place"], ignore_index=True)[order]
+
+
+def _parse_axes(texts: pd.Series) -> pd.DataFrame:
+    """A column for each axis and tag; <NA> where a place does not have it."""
+    axes = pd.DataFrame([json.loads(text) for text in texts], index=texts.index)
+    for name in axes:
+        if pd.api.types.is_numeric_dtype(axes[name]):
+            axes[name] = axes[name].astype("Int64")
+    return axes
 
 
 def select_main_rows(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
