@@ -139,7 +139,7 @@ TESTED_BY: dict[str, tuple[str, ...]] = {
     "report/previews.py": ("tests/test_cards.py",),
     "report/replicated.py": ("tests/replications/test_results.py",),
     "report/summary.py": ("tests/test_transitions.py", *SEEING),
-    "report/*": (*SEEING, "tests/test_dynamics.py", "tests/stories/test_circuit.py"),
+    "report/*": ("tests/report", *SEEING, "tests/stories/test_circuit.py"),
     "results.py": ("tests/analyses/test_table.py", *MEASURING),
     "runs.py": ("tests/stories/test_damage.py", *TRAINING, *COMMANDS),
     "search.py": CIRCUITS,

@@ -1,4 +1,6 @@
-"""Figures, TensorBoard files and notebooks of small runs: what they show, and that showing it twice changes nothing."""
+"""Figures, TensorBoard files and notebooks of small runs: what they show, and that showing it twice
+changes nothing.
+"""
 
 import io
 import shutil
@@ -70,9 +72,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return Runs(tmp_path_factory.mktemp("runs"))
 
 
-MADE_OF = {"lens", "attribution", "answer_maps", "heads", "directions", "updates"}
-
-
 def read(path: Path) -> EventAccumulator:
     return EventAccumulator(
         str(tensorboard.write(path)), size_guidance={"scalars": 0, "images": 0}
@@ -80,38 +79,10 @@ def read(path: Path) -> EventAccumulator:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "figures"),
-    [
-        (
-            "induction",
-            {
-                "phase_transition",
-                "by_factor",
-                "probes",
-                "head_ablation",
-                "query_attention",
-                "attention",
-            }
-            | MADE_OF,
-        ),
-        (
-            "digits",
-            {"learning", "by_factor", "probes", "head_ablation", "attention", "cls_attention"}
-            | MADE_OF,
-        ),
-        (
-            "filled",
-            {"learning", "probes", "head_ablation", "attention", "cls_attention", "reconstruction"}
-            | {"heads", "directions", "updates"},
-        ),
-    ],
-)
-def test_a_run_gets_the_figures_that_its_measures_allow(runs, name, figures):
-    drawn = draw(runs[name])
-    assert {figure.file.stem for figure in drawn} == figures <= FIGURES.keys()
-    headlines = [figure.is_headline for figure in drawn]
-    assert 1 <= sum(headlines) <= 4 and headlines == sorted(headlines, reverse=True)
+def test_a_run_gets_its_figures_as_files(runs):
+    """Which runs have which figures is told in `tests/report`; here that each file is a picture."""
+    drawn = draw(runs["digits"])
+    assert {"learning", "cls_attention", "lens"} < {figure.file.stem for figure in drawn}
     for figure in drawn:
         pixels = Image.open(figure.file).convert("L")
         darkest, brightest = pixels.getextrema()
@@ -156,7 +127,9 @@ def test_report_prints_what_the_run_came_to(runs, capsys):
 
 
 def test_the_figure_of_updates_says_how_far_each_part_moved_and_what_stayed_alike(runs):
-    """Ten steps between checkpoints; the whole is the root of the parts' squares; a layer is like itself."""
+    """Ten steps between checkpoints; the whole is the root of the parts' squares; a layer is like
+    itself.
+    """
     run = Run(runs["digits"])
     ends = [
         torch.cat([weight.flatten() for weight in run.bare_model(step).parameters()])
@@ -456,7 +429,9 @@ def test_a_preview_is_drawn(tmp_path, monkeypatch, capsys, name):
 
 
 def test_every_head_gets_a_line_with_its_names(runs, tmp_path):
-    """A few steps in, heads still look everywhere; names, their scores and their nulls come from the table alone."""
+    """A few steps in, heads still look everywhere; names, their scores and their nulls come from
+    the table alone.
+    """
     trained = Run(runs["induction"])
     lines = format_head_types(trained).splitlines()
     assert summarize(trained).endswith("\n".join(lines))
@@ -482,7 +457,9 @@ def test_every_head_gets_a_line_with_its_names(runs, tmp_path):
 
 
 def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
-    """Few shots without bursts: `in_context`, where every query has a match, has induction measures; test has none."""
+    """Few shots without bursts: `in_context`, where every query has a match, has induction
+    measures; test has none.
+    """
     run = RECIPES["fewshot"]()
     run = replace(run, task=replace(run.task, n_classes=32, p_bursty=0.0))
     training = replace(run.train, steps=4, batch_size=16, n_validation=32, checkpoints=(0, 2, 4))
