@@ -12,8 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import toyvit.analyses
 from tests.analyses.planted import model_for
@@ -23,7 +22,7 @@ from toyvit.analyses.registry import explain_skipped, list_crowded_axes
 from toyvit.errors import BadInput
 from toyvit.measuring import measure, run_analyses
 from toyvit.recipes import RECIPES
-from toyvit.report.tensorboard import iterate_curves
+from toyvit.report.tags import iterate_curves
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import load_table
 from toyvit.runs.table import COLUMNS, Cell, MeasureTable, build_rows, read_table, select_curve
@@ -147,6 +146,11 @@ def test_a_new_measure_with_a_new_axis_goes_all_the_way(run, monkeypatch):
         select_curve(frame, "taste", "sweet", bites=2)
     tags = {tag for _, tag, _ in iterate_curves(frame)}
     assert "taste/sweet/by a=b,c[d] layer 1 bite 2" in tags
+
+    crowded = replace(TASTE.own_axes[0], is_crowded=True)
+    monkeypatch.setitem(ANALYSES, "taste", replace(TASTE, own_axes=(crowded,)))
+    tags = {tag for _, tag, _ in iterate_curves(frame)}
+    assert tags == {"taste/sour"}  # a figure's, not a curve each
 
 
 NAMES_OF_FACTORS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)

@@ -1,4 +1,6 @@
-"""`toyvit circuit` and the slower analyses on small runs: what is found is saved, drawn, and can be run again."""
+"""`toyvit circuit` and the slower analyses on small runs: what is found is saved, drawn, and can be
+run again.
+"""
 
 from __future__ import annotations
 

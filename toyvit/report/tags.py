@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from toyvit.analyses.registry import list_crowded_axes
 from toyvit.report.style import call_head
 from toyvit.runs.table import select_main_rows
 
@@ -27,7 +28,6 @@ HEADLINES = {
 }
 HEADS = ("head", "to_head")
 LARGEST = "largest"  # in place of a head
-TOO_MANY = ("key", "count", "level", "neuron")  # axes whose quantities are figures, not curves
 OWN = ("run", "step", "analysis", "quantity", "images", "value")  # columns that are no axis
 # Charts of the custom-scalars page, one line a run each: regular expressions of tags.
 LAYOUT = {
@@ -47,8 +47,9 @@ def iterate_curves(table: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
     with its name at the end. Of a layer with several heads the largest value.
     """
     frame = pd.concat([select_main_rows(table, split) for split in table["split"].unique()])
-    many = frame[[axis for axis in TOO_MANY if axis in frame]].notna().any(axis=1)
-    rows = frame[~many].assign(split=frame["split"].where(frame["split"] != "test"))
+    crowded = [axis for axis in list_crowded_axes() if axis in frame]
+    is_figure = frame[crowded].notna().any(axis=1)
+    rows = frame[~is_figure].assign(split=frame["split"].where(frame["split"] != "test"))
     axes = [name for name in rows.columns if name not in OWN]
     if "head" in rows and rows["head"].max() > 0:
         rows = _merge_heads(rows, axes)
