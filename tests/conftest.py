@@ -23,7 +23,8 @@ CHECKED = (
 install_import_hook(list(CHECKED), "beartype.beartype")
 
 # Examples: the same every time; fresh ones, what fails kept (`make fuzz`); those kept alone
-# (tests/house/test_cases.py). A test that is derandomized or seeded reads no database, hence the third.
+# (tests/house/test_cases.py). A test that is derandomized or seeded reads no database, hence the
+# third.
 cases = DirectoryBasedExampleDatabase(Path(__file__).parent / "cases")
 kept_alone = [Phase.explicit, Phase.reuse]
 settings.register_profile("test", derandomize=True, database=None, deadline=None)
