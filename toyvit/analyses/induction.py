@@ -83,10 +83,8 @@ def find_prefix_targets(
     Allowed by the mask, and not q itself.
 
     >>> content = torch.tensor([[5, 7, 5]])  # the third patch has seen what followed a 5
-    >>> find_prefix_targets(content, 1, torch.ones(3, 3).tril().bool()).int()
-    tensor([[[0, 0, 0],
-             [0, 0, 0],
-             [0, 1, 0]]], dtype=torch.int32)
+    >>> find_prefix_targets(content, 1, torch.ones(3, 3).tril().bool()).nonzero()
+    tensor([[0, 2, 1]])
     """
     n, patches = content.shape
     itself = torch.eye(patches, dtype=torch.bool)
