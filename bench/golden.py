@@ -7,8 +7,8 @@ the SHA-256 of every checkpoint, every row of every table of measures, the circu
 table, the replication's record, and the data that every figure draws. Names are compared after the
 renames of `bench/renames.py`; what is meant to differ stands in `MENDED`, with its reason.
 
-`python -m bench.golden REVISION --keep FILE` also writes what the other revision gave, and `--kept
-FILE` reads it instead of running that revision again.
+`--keep FILE` also writes what the other revision gave, and `--earlier FILE` reads it instead of
+running that revision again.
 """
 
 from __future__ import annotations
@@ -74,12 +74,39 @@ def list_commands() -> list[list[str]]:
     commands += [
         ["measure", "runs/glyphs", *small, "--split", "unseen", "--analyses", "performance"],
         ["circuit", "runs/glyphs", "--change", "item", "--pairs", "16", "--null", "5"],
-        ["circuit", "runs/glyphs", "--method", "acdc", "--pairs", "16", "--null", "5"]
-        + ["--ablation", "mean"],
+        [
+            "circuit",
+            "runs/glyphs",
+            "--method",
+            "acdc",
+            "--pairs",
+            "16",
+            "--null",
+            "5",
+            "--ablation",
+            "mean",
+        ],
         ["lens", "runs/digits", "--images", "64"],
-        ["sweep", "induction-smoke", "--name", "swept", "--seeds", "0..1", "--jobs", "1", *small]
-        + ["--train.steps", "30", "--train.checkpoints", "0,10,20,30", "--model.n_layers", "1,2"]
-        + ["--analyses", "performance"],
+        [
+            "sweep",
+            "induction-smoke",
+            "--name",
+            "swept",
+            "--seeds",
+            "0..1",
+            "--jobs",
+            "1",
+            "--images",
+            "64",
+            "--train.steps",
+            "30",
+            "--train.checkpoints",
+            "0,10,20,30",
+            "--model.n_layers",
+            "1,2",
+            "--analyses",
+            "performance",
+        ],
         ["replicate", "rank-one", "--seeds", "0", "--page", "page"],
     ]
     return commands
@@ -173,7 +200,7 @@ def read_measures(path: Path, run: str) -> Iterator[tuple[str, float]]:
 
 
 def run_tree(tree: Path, rename: bool) -> dict[str, Any]:
-    """What a tree gives, run in a folder of its own; with `rename` its commands are in old names."""
+    """What a tree gives, run in a folder of its own; with `rename` by commands in old names."""
     from bench.renames import to_old_command
 
     commands = list_commands()
@@ -227,13 +254,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.golden", description=__doc__)
     parser.add_argument("revision", nargs="?", default="86e1950")
     parser.add_argument("--keep", type=Path, metavar="FILE")
-    parser.add_argument("--kept", type=Path, metavar="FILE")
+    parser.add_argument("--earlier", type=Path, metavar="FILE")
     parser.add_argument("--drive", help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     if given.drive:
         drive(json.loads(given.drive), Path(given.revision))
         return 0
-    old = json.loads(given.kept.read_text()) if given.kept else run_revision(given.revision)
+    old = json.loads(given.earlier.read_text()) if given.earlier else run_revision(given.revision)
     if given.keep:
         given.keep.write_text(json.dumps(old))
     differences = compare(old, run_tree(ROOT, rename=False))

@@ -8,16 +8,19 @@ from hypothesis import Phase, settings
 from hypothesis.database import DirectoryBasedExampleDatabase, ReadOnlyDatabase
 from jaxtyping import install_import_hook
 
-install_import_hook(
-    [
-        "toyvit.model.vit",
-        "toyvit.circuits",
-        "toyvit.analyses",
-        "toyvit.stats",
-        "toyvit.dynamics.checkpoints",
-    ],
-    "beartype.beartype",
+# Every module with shapes in its signatures; tests/test_shapes.py holds the list to the tree.
+CHECKED = (
+    "toyvit.model",
+    "toyvit.clamps",
+    "toyvit.data.task",
+    "toyvit.instruments",
+    "toyvit.circuits",
+    "toyvit.analyses",
+    "toyvit.dynamics.checkpoints",
+    "toyvit.replications.superposition",
+    "toyvit.stats",
 )
+install_import_hook(list(CHECKED), "beartype.beartype")
 
 # Examples: the same every time; fresh ones, what fails kept (`make fuzz`); those kept alone
 # (tests/test_cases.py). A test that is derandomized or seeded reads no database, hence the third.

@@ -45,7 +45,7 @@ def use() -> None:
 
 
 def trust() -> None:
-    """Where TOYVIT_DATA names the stand-ins, their checksums are the ones that files are held to."""
+    """Where TOYVIT_DATA names the stand-ins, files are held to their checksums."""
     if os.environ.get("TOYVIT_DATA") != str(FOLDER):
         return
     checksums = json.loads(CHECKSUMS.read_text())

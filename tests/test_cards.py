@@ -37,7 +37,7 @@ every_card = pytest.mark.parametrize("name", worlds.NAMES)
 
 
 def genuine(name: str, options: str = "") -> ParameterSet:
-    """A card's parameters; where their numbers are those of collected pictures, only with the real data."""
+    """A card's parameters; numbers of collected pictures are for the real data alone."""
     collected = name in COLLECTED or any(word in options for word in COLLECTED)
     return pytest.param(name, options, marks=[pytest.mark.data] * collected)
 

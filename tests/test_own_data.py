@@ -141,11 +141,7 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path, capsys, content):
             == 2
         )
         printed = capsys.readouterr().err
-        assert (
-            printed.count("\n") == 1
-            and path.name in printed
-            and "pickled" not in printed
-        )
+        assert printed.count("\n") == 1 and path.name in printed and "pickled" not in printed
 
 
 def test_a_world_and_a_file_are_not_both_taken(tmp_path, capsys):
@@ -256,11 +252,7 @@ def test_a_run_that_diverges_before_its_first_checkpoint_says_so(tmp_path, capsy
     for again in ([], ["--resume"]):
         assert main([*words, *again]) == 3
         printed = capsys.readouterr().err.splitlines()[-1]
-        assert (
-            "diverged before" in printed
-            if again
-            else "at step 0; training stopped" in printed
-        )
+        assert "diverged before" in printed if again else "at step 0; training stopped" in printed
         assert printed.endswith("there is no checkpoint")
 
 

@@ -1,14 +1,8 @@
 # Written by `python -m bench.stub` from the table in __init__.py.
 from toyvit.analyses.analysis import (
     Analysis as Analysis,
-)
-from toyvit.analyses.analysis import (
     Axis as Axis,
-)
-from toyvit.analyses.analysis import (
     Quantity as Quantity,
-)
-from toyvit.analyses.analysis import (
     Tagged as Tagged,
 )
 from toyvit.analyses.registry import (

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.laws.models import BASE, CASES, build, configs, noise, pictures
 from toyvit.circuits.graph import build_graph, cache_nodes, edge_tap, patch_path, run_edges

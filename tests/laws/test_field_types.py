@@ -9,8 +9,7 @@ from types import NoneType
 from typing import Any, Literal, Optional, Union
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.laws.records import list_wrong
 from toyvit.cli.overrides import apply_task_overrides

@@ -250,13 +250,11 @@ def test_classes_that_a_quarter_holds_out_are_shown_there_by_held_out_only(sourc
     hidden = seen.pop("held_out")
     n = round(0.34 * world.n_kinds)
     assert len(hidden) == 4 * n and all(
-        len(pairs) == 4 * (world.n_kinds - n) and not pairs & hidden
-        for pairs in seen.values()
+        len(pairs) == 4 * (world.n_kinds - n) and not pairs & hidden for pairs in seen.values()
     )
     per_class = [sum(kind == one for kind, _, _ in hidden) for one in range(world.n_kinds)]
     per_quarter = [
-        sum(pair[1:] == quarter for pair in hidden)
-        for quarter in {pair[1:] for pair in hidden}
+        sum(pair[1:] == quarter for pair in hidden) for quarter in {pair[1:] for pair in hidden}
     ]
     assert max(per_class) - min(per_class) <= 1 and per_quarter == [n] * 4
 

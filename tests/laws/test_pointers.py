@@ -81,10 +81,7 @@ def test_held_out_combinations_are_shown_nowhere_else(name):
         and len(hidden) == round(config.held_out * n_pairs)
     )
     for part in (0, 1):
-        counts = [
-            sum(pair[part] == number for pair in hidden)
-            for number in range(config.n_values)
-        ]
+        counts = [sum(pair[part] == number for pair in hidden) for number in range(config.n_values)]
         assert max(counts) - min(counts) <= 1
 
 

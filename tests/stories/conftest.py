@@ -27,7 +27,8 @@ def pictures_of() -> Iterator[Callable[[str], int]]:
 
     def run(name: str) -> int:
         client.nb = nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4)
-        fresh = f"%reset -f\nimport os\nos.environ.clear()\nos.environ.update({dict(os.environ)!r})\ndel os"
+        environ = f"os.environ.update({dict(os.environ)!r})"
+        fresh = f"%reset -f\nimport os\nos.environ.clear()\n{environ}\ndel os"
         client.nb.cells.insert(0, new_code_cell(fresh))
         client.execute(cleanup_kc=False)
         return sum(

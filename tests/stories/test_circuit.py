@@ -1,4 +1,6 @@
-"""`toyvit circuit` and the slower analyses on small runs: what is found is saved, drawn, and can be run again."""
+"""`toyvit circuit` and the slower analyses on small runs: what is found is saved, drawn, and can be
+run again.
+"""
 
 from __future__ import annotations
 
@@ -76,9 +78,7 @@ def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
         metric=circuit.metric,
         ablation=circuit.ablation,
     )
-    printed = next(
-        line for line in out.splitlines() if line.startswith("faithfulness")
-    ).split()[1]
+    printed = next(line for line in out.splitlines() if line.startswith("faithfulness")).split()[1]
     assert f"{evaluator.faithfulness(circuit.edge_mask(model)):.3f}" == printed
     assert all(edge in out for edge in circuit.edges)
 

@@ -1,4 +1,6 @@
-"""Figures, TensorBoard files and notebooks of small runs: what they show, and that showing it twice changes nothing."""
+"""Figures, TensorBoard files and notebooks of small runs: what they show, and that showing it twice
+changes nothing.
+"""
 
 import io
 import shutil
@@ -156,7 +158,7 @@ def test_report_prints_what_the_run_came_to(runs, capsys):
 
 
 def test_the_figure_of_updates_says_how_far_each_part_moved_and_what_stayed_alike(runs):
-    """Ten steps between checkpoints; the whole is the root of the parts' squares; a layer is like itself."""
+    """Ten steps between checkpoints; the whole is the root of the parts' squares."""
     run = Run(runs["digits"])
     ends = [
         torch.cat([weight.flatten() for weight in run.bare_model(step).parameters()])
@@ -264,8 +266,7 @@ def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys)
     printed = capsys.readouterr().out
     for split in values:
         assert (
-            f"final accuracy on 48 {split} pictures {values[split].iloc[-1]:>14.4f}"[-6:]
-            in printed
+            f"final accuracy on 48 {split} pictures {values[split].iloc[-1]:>14.4f}"[-6:] in printed
         )
     expected = build_task(RunFolder(tmp_path / "run").read_config().task)
     for name, value in expected.baselines(expected.eval_batch("test", 48, 0)).items():
@@ -351,7 +352,7 @@ def test_tensorboard_holds_curves_and_measures_once(runs, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("onset", [25, 40])
 def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, capsys, onset):
-    """Warm-up ends at step 25; the accuracies in the table are replaced by a step at 25, and at 40."""
+    """Warm-up ends at step 25; accuracies in the table are replaced by a step at 25, and at 40."""
     run, path = RECIPES["induction-smoke"](), tmp_path / "seeds" / "seed-0"
     training = replace(
         run.train, steps=50, warmup=25, batch_size=8, n_validation=8, checkpoints=tuple(range(51))
@@ -375,10 +376,7 @@ def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, ca
     }
     assert marked["events/learning_rate"] == [25]
     assert marked.get("events/performance/accuracy", []) == ([] if onset == 25 else [onset])
-    assert (
-        printed in shown
-        and "step 25" in shown.split("the learning rate changes abruptly at")[1]
-    )
+    assert printed in shown and "step 25" in shown.split("the learning rate changes abruptly at")[1]
     assert main(["report", str(path)]) == 0
     assert printed in capsys.readouterr().out
     assert gather_table([path]).get("onset", pd.Series([None]))[0] == (
@@ -460,7 +458,7 @@ def test_a_preview_is_drawn(tmp_path, monkeypatch, capsys, name):
 
 
 def test_every_head_gets_a_line_with_its_names(runs, tmp_path):
-    """A few steps in, heads still look everywhere; names, their scores and their nulls come from the table alone."""
+    """A few steps in, heads still look everywhere; what they are called is in the table."""
     trained = Run(runs["induction"])
     lines = format_head_types(trained).splitlines()
     assert summarize(trained).endswith("\n".join(lines))
@@ -486,7 +484,7 @@ def test_every_head_gets_a_line_with_its_names(runs, tmp_path):
 
 
 def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
-    """Few shots without bursts: `in_context`, where every query has a match, has induction measures; test has none."""
+    """Few shots without bursts: `in_context`, where queries have a match, has induction."""
     run = RECIPES["fewshot"]()
     run = replace(run, task=replace(run.task, n_classes=32, p_bursty=0.0))
     training = replace(run.train, steps=4, batch_size=16, n_validation=32, checkpoints=(0, 2, 4))

@@ -21,8 +21,7 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from toyvit.analyses.analysis import Analysis, Measures, Quantity
 from toyvit.config.fields import Checked, number
-from toyvit.data.task import Batch
-from toyvit.data.task import loss as task_loss
+from toyvit.data.task import Batch, loss as task_loss
 from toyvit.model import ViT
 from toyvit.model.forward import run_model
 

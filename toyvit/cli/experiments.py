@@ -165,10 +165,10 @@ def sweep(options: argparse.Namespace) -> int:
     )
     table = gather_table(runs)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
-    if order := summarize_events(list(plan)):
+    if order := summarize_events(runs):
         print(order)
     print(f"table: {write_table(table, folder)}")
-    for picture in draw_sweep(list(plan), folder):
+    for picture in draw_sweep(runs, folder):
         print(f"figure: {picture}")
     return 0
 

@@ -198,7 +198,7 @@ def find_circuit(options: argparse.Namespace) -> int:
         n_null=options.null,
     )
     print(report.format())
-    for path in draw_circuit(run.path, report):
+    for path in draw_circuit(run, report):
         print(f"wrote {path}")
     return 0
 

@@ -21,7 +21,7 @@ def add_report_arguments(parser: Parser) -> None:
     )
     complete(beside, offer_runs)
     parser.add_argument(
-        "--format", default="png", metavar="KIND", help="of the figures: png, pdf or svg (png)"
+        "--format", default="png", help="of the figures: png, svg or pdf (default: png)"
     )
 
 
@@ -39,7 +39,7 @@ def report(options: argparse.Namespace) -> int:
     print(summarize(run, beside))
     print(format_figures(draw(run, beside, options.format)))
     write(run)
-    folder = options.run.parent
+    folder = run.path.parent
     print(f"TensorBoard: make tensorboard LOGDIR={folder}, or toyvit tensorboard {folder}")
     return 0
 
@@ -58,13 +58,14 @@ def open_tensorboard(options: argparse.Namespace) -> int:
 
     from toyvit.report.tensorboard import write
     from toyvit.runs.folder import find_runs
+    from toyvit.runs.handle import Run
 
     folders = find_runs(options.folder)
     if not folders:
         raise BadInput(f"{options.folder} holds no run")
     bar = tqdm(folders, desc="writing TensorBoard files", unit="run", disable=len(folders) < 2)
     for folder in bar:
-        write(folder.path)
+        write(Run(folder))
     words = ["--logdir", str(options.folder), "--port", str(options.port), "--host", "localhost"]
     return subprocess.call([sys.executable, "-m", "tensorboard.main", *words])
 

@@ -25,16 +25,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an extension comes from: distribution ("" for a notebook or script), version, source."""
+    """Where an extension comes from: distribution ("" for a notebook), version, source."""
 
     distribution: str
     version: str
     sha256: str  # of its source, the first 16 digits
 
     def __str__(self) -> str:
-        return f"{self.distribution or 'unpackaged'} {self.version} {self.sha256}".replace(
-            "  ", " "
-        )
+        parts = (self.distribution or "unpackaged", self.version, self.sha256)
+        return " ".join(filter(None, parts))
 
     def to_json(self) -> dict[str, str]:
         """Plain JSON, as a run's config keeps it."""
@@ -81,13 +80,12 @@ def find_extensions(kind: str) -> dict[str, Extension]:
     Entry points are read when a kind is first asked for. BadInput for one that cannot be loaded.
     """
     _load_entry_points(kind)
-    return {
-        extension.name: extension for extension in _registered.values() if extension.kind == kind
-    }
+    extensions = [extension for extension in _registered.values() if extension.kind == kind]
+    return {extension.name: extension for extension in extensions}
 
 
 def merge_extensions(built_in: Mapping[str, T], kind: str) -> dict[str, T]:
-    """The package's own things of a kind and those from outside, by name; BadInput for one twice."""
+    """The package's own things of a kind and those from outside; BadInput for a name twice."""
     extensions = find_extensions(kind)
     for name in extensions:
         if name in built_in:

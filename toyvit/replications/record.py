@@ -6,7 +6,7 @@ By the bounds in its row.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def build_lines(
     thin = {}
     for name, (xs, ys) in curves.items():
         places = _places(len(xs), scale != "linear")
-        thin[name] = [[_round(values[place]) for place in places] for values in (xs, ys)]
+        thin[name] = [_round_all(xs, places), _round_all(ys, places)]
     return {
         "kind": "lines",
         **{"title": title, "x": x, "y": y, "scale": scale, "height": height},
@@ -119,18 +119,22 @@ def build_grid(
     values: Any,
 ) -> Panel:
     """A panel of colours: `values` (y x) at the places of its columns and rows."""
-    rows = [[_round(one) for one in row] for row in values]
-    columns, down = ([_round(one) for one in axis] for axis in places)
+    columns, rows = places
     return {
         "kind": "grid",
         "title": title,
         "x": x,
         "y": y,
         "value": value,
-        "columns": columns,
-        "rows": down,
-        "values": rows,
+        "columns": [_round(place) for place in columns],
+        "rows": [_round(place) for place in rows],
+        "values": [_round_all(row, range(len(row))) for row in values],
     }
+
+
+def _round_all(values: Sequence[float], places: Iterable[int]) -> list[float | None]:
+    """The values at some places, rounded."""
+    return [_round(values[place]) for place in places]
 
 
 def _places(n: int, logarithmic: bool) -> list[int]:

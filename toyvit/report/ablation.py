@@ -35,9 +35,9 @@ def draw_head_ablation(run: Run, beside: Run | None = None) -> FigureData:
         see=(
             "A curve far below the black one: the model rests on that head from there on; the one "
             "that costs most at the end is named. Where both columns agree it is what the head "
-            "says of each picture that counts, not its mean."
+            "says of each picture that counts, not its mean. Dotted: predictors that know less."
         ),
-        otherwise="all curves lie on the black one. Dotted: predictors that know less.",
+        otherwise="all curves lie on the black one.",
         blocks=(
             Block(
                 panels=lay_out(

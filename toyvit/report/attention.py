@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import torch
@@ -88,7 +89,7 @@ def average_patterns(run: Run, step: int, batch: Batch) -> np.ndarray:
 def list_heads(run: Run) -> list[tuple[int, int]]:
     """(layer, head) of all heads."""
     config = run.config.model
-    return [(layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
+    return list(product(range(config.n_layers), range(config.n_heads)))
 
 
 def _pattern_panel(run: Run, batch: Batch, pattern: np.ndarray, scale: ColourScale) -> MapPanel:

@@ -99,7 +99,11 @@ def name_score(run: Run) -> str:
 
 def name_loss(run: Run) -> str:
     """The loss with its unit."""
-    return "loss (nats)" if name_score(run) == "accuracy" else "mean squared error"
+    return (
+        "loss (nats)"
+        if name_score(run) == "accuracy"
+        else "mean squared error\n(target units, squared)"
+    )
 
 
 def score_axis(run: Run) -> Axis:

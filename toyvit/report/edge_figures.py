@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from typing import Any
@@ -115,7 +116,7 @@ def draw_patching(run: Run, beside: Run | None = None) -> FigureData:
         kind="diverging",
         low=-top,
         high=top,
-        label="share of the logit\ndifference moved",
+        label="logit difference moved\n(share)",
         marks=((0.0, "nothing moved"),),
     )
     panels = []
@@ -178,7 +179,7 @@ def draw_attribution(run: Run, beside: Run | None = None) -> FigureData:
         x=EARLY_STEPS,
         y=Axis(label="direct effect on the answer's logit,\nover the mean logit (logits)"),
         curves=tuple(curves),
-        levels=(ZERO,),
+        levels=(replace(ZERO, in_legend=True),),
         legend="right",
     )
     return FigureData(

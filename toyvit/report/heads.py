@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from math import nan
 
 import numpy as np
@@ -119,7 +120,7 @@ def draw_heads(run: Run, beside: Run | None = None) -> FigureData:
 
 def style_types(names: Names) -> dict[str, tuple[str, Dash]]:
     """Types that some head is called by at some step: each with its colour and its line style."""
-    used = dict.fromkeys(name for called in names.values() for name in called)
+    used = dict.fromkeys(chain.from_iterable(names.values()))
     return dict(zip(used, list_looks(len(used)), strict=True))
 
 
@@ -132,9 +133,8 @@ def _head_panel(
 ) -> CurvePanel:
     """All types of one head; at the right edge the levels are named."""
     steps = [key[0] for key in scores if key[1:] == head]
-    kinds = dict.fromkeys(
-        kind for key, values in scores.items() if key[1:] == head for kind in values
-    )
+    of_head = [values for key, values in scores.items() if key[1:] == head]
+    kinds = dict.fromkeys(chain.from_iterable(of_head))
     curves = []
     for kind in kinds:
         values = [scores[(step, *head)].get(kind, (nan, 0.0)) for step in steps]

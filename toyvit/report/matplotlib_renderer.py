@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch
+from matplotlib.textpath import text_to_path
 
 from toyvit.report.matplotlib_colours import add_colour_bar
 from toyvit.report.matplotlib_panels import draw_panel, finish_panel
@@ -16,8 +17,10 @@ from toyvit.report.panels import Block, ColourScale, CurvePanel, FigureData, Map
 from toyvit.report.style import COLOURS
 
 DPI = 120
-TITLE, CAPTION = 0.21, 0.135  # inches of a line
-LETTERS = {TITLE: 12.5, CAPTION: 18.5}  # letters that fit into an inch of a line
+TITLE = 10.0  # points of a letter
+CAPTION = 7.5
+LINE = 1.25 / 72  # inches of a line for a point of its letters
+EDGE = 0.15  # inches left free beside a text
 BAR = 1.0  # inches of a colour bar
 NARROWEST = 5.5  # inches of a figure
 
@@ -29,16 +32,17 @@ def render(data: FigureData, *, captioned: bool = True) -> Figure:
     heights = [max(_height(block) for block in row if block) for row in rows]
     bar = BAR if data.scale else 0.0
     width = max(NARROWEST, sum(widths) + bar)
-    title = _wrap(data.title, width, TITLE)
-    caption = _wrap(data.caption, width, CAPTION) if captioned else []
-    above = TITLE * len(title) + 0.12
-    below = CAPTION * len(caption) + 0.12
+    title = wrap_text(data.title, width - 2 * EDGE, TITLE)
+    caption = wrap_text(data.caption, width - 2 * EDGE, CAPTION) if captioned else []
+    above = LINE * TITLE * len(title) + 0.14
+    below = LINE * CAPTION * len(caption) + 0.12
 
     figure = Figure(figsize=(width, above + sum(heights) + below), layout="constrained")
     ratios = (above, sum(heights), below)
     parts = figure.subfigures(3, 1, squeeze=False, height_ratios=ratios)[:, 0]
-    parts[0].text(0.5, 0.4, "\n".join(title), ha="center", va="center", fontsize=10)
-    parts[2].text(0.012, 1.0, "\n".join(caption), va="top", fontsize=7.5, color=COLOURS["grey"])
+    parts[0].text(0.5, 0.4, "\n".join(title), ha="center", va="center", fontsize=TITLE)
+    shade = COLOURS["grey"]
+    parts[2].text(EDGE / width, 1, "\n".join(caption), va="top", fontsize=CAPTION, color=shade)
     body = _set_bar_aside(parts[1], data.scale, width)
     grid = body.subfigures(
         len(rows), data.across, squeeze=False, width_ratios=widths, height_ratios=heights
@@ -67,10 +71,21 @@ def render_png(data: FigureData, *, captioned: bool = True) -> bytes:
     return out.getvalue()
 
 
-def _wrap(text: str, width: float, line: float) -> list[str]:
-    """Lines that fit into so many inches."""
-    lines = [textwrap.wrap(part, int(width * LETTERS[line])) for part in text.splitlines()]
-    return [words for part in lines for words in part]
+def wrap_text(text: str, inches: float, size: float) -> list[str]:
+    """Lines of a text in letters of so many points that fit into so many inches."""
+    font = FontProperties(size=size)
+    lines: list[str] = []
+    for part in text.splitlines():
+        line = ""
+        for word in part.split():
+            longer = f"{line} {word}".strip()
+            width, _, _ = text_to_path.get_text_width_height_descent(longer, font, False)
+            if line and width > 72 * inches:
+                lines.append(line)
+                longer = word
+            line = longer
+        lines.append(line)
+    return lines
 
 
 def _split(blocks: Sequence[Block], across: int) -> list[list[Block | None]]:

@@ -275,6 +275,9 @@ class FigureData:
         rows = [row for block in self.blocks for row in block.panels]
         return [panel for row in rows for panel in row if panel is not None]
 
+    def __repr__(self) -> str:
+        return f"FigureData({self.name!r}: {len(self.panels())} panels)"
+
     def _repr_png_(self) -> bytes:
         from toyvit.report.matplotlib_renderer import render_png
 

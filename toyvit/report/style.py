@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice, product
 
 from toyvit.report.panels import Dash
 
@@ -50,4 +51,4 @@ NODES = (
 def list_looks(n: int, colours: Sequence[str] = CYCLE) -> list[tuple[str, Dash]]:
     """Colour and line style of n unordered things: all colours in one style, then in the next."""
     styles = DASHES * (1 + n // (len(colours) * len(DASHES)))
-    return [(colour, dash) for dash in styles for colour in colours][:n]
+    return [(colour, dash) for dash, colour in islice(product(styles, colours), n)]

@@ -26,6 +26,8 @@ HEADLINES = {
     ("induction", "previous_cell"): "previous-cell mass",
     ("attention", "previous"): "attention to the patch before",
 }
+HEADS = ("head", "to_head")
+LARGEST = "largest"  # in place of a head
 OWN = ("run", "step", "analysis", "quantity", "images", "value")  # columns that are no axis
 # Charts of the custom-scalars page, one line a run each: regular expressions of tags.
 LAYOUT = {
@@ -61,25 +63,34 @@ def iterate_curves(table: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
 
 
 def _merge_heads(rows: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
-    """The largest over the heads of a layer, in place of one row a head."""
-    has_head = rows["head"].notna()
-    keys = ["step", "analysis", "quantity", *(axis for axis in axes if axis != "head")]
+    """The largest over the heads of a layer, or over pairs of heads, in place of one row each."""
+    heads = [axis for axis in HEADS if axis in axes]
+    has_head = rows[heads].notna().any(axis=1)
+    keys = ["step", "analysis", "quantity", *(axis for axis in axes if axis not in heads)]
     largest = rows[has_head].groupby(keys, dropna=False, sort=False)["value"].max().reset_index()
-    return pd.concat([rows[~has_head], largest.assign(head="largest")], ignore_index=True)
+    return pd.concat([rows[~has_head], largest.assign(head=LARGEST)], ignore_index=True)
 
 
 def build_tag(axes: list[str], analysis: str, quantity: str, *at: str | int | None) -> str:
     """The tag of one place of a quantity."""
     place = {axis: value for axis, value in zip(axes, at, strict=True) if value is not None}
-    words = []
-    head = place.pop("head", None)
-    if head == "largest":
-        words.append(f"layer {place.pop('layer')}, largest over heads")
-    elif head is not None and "layer" in place:
-        words.append(call_head(int(place.pop("layer")), int(head)))
+    of_all = place.get("head") == LARGEST
+    if of_all:
+        del place["head"]
+    words = _take_head(place, "") + _take_head(place, "to_")
     words += [f"{axis} {value}" for axis, value in place.items()]
-    parts = (GROUPS.get(analysis, analysis), quantity, " ".join(words))
+    where = " ".join(words) + f", {LARGEST} over heads" * of_all
+    parts = (GROUPS.get(analysis, analysis), quantity, where)
     return "/".join(part for part in parts if part)
+
+
+def _take_head(place: dict[str, str | int], before: str) -> list[str]:
+    """Layer and head, taken out of a place, in words; nothing where it has not both."""
+    axes = (f"{before}layer", f"{before}head")
+    if not all(axis in place for axis in axes):
+        return []
+    layer, head = (int(place.pop(axis)) for axis in axes)
+    return [before.replace("_", " ") + call_head(layer, head)]
 
 
 def _iterate_headlines(frame: pd.DataFrame) -> Iterator[tuple[int, str, float]]:

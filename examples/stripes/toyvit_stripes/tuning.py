@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from toyvit.analyses.analysis import CLASSES, Analysis, Axis, Measures, Quantity
 
+from toyvit.analyses.analysis import CLASSES, Analysis, Axis, Measures, Quantity
 from toyvit.data.task import Batch
 from toyvit.model import ViT
 from toyvit.model.options import count_outputs
