@@ -181,12 +181,10 @@ def measure_head_ablation(model: ViT, batch: Batch, trace: Mapping[str, Tensor])
         measures[Tagged("loss", ablation=ablation)] = losses
         measures[Tagged("accuracy", ablation=ablation)] = accuracies
 
-        order = losses[-1].argsort(descending=True).tolist()
-        last = [(n_layers - 1, head) for head in order]
+        last = [(n_layers - 1, head) for head in losses[-1].argsort(descending=True).tolist()]
         several = [score(last[:n]) for n in range(n_heads + 1)]
-        losses, accuracies = torch.tensor(several).T
-        measures[Tagged("cumulative_loss", ablation=ablation)] = losses
-        measures[Tagged("cumulative_accuracy", ablation=ablation)] = accuracies
+        for name, values in zip(("loss", "accuracy"), torch.tensor(several).T, strict=True):
+            measures[Tagged(f"cumulative_{name}", ablation=ablation)] = values
     return measures
 
 

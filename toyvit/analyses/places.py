@@ -111,16 +111,14 @@ def score_sink(
 
 
 def build_places_scorer(
-    patterns: Float[Tensor, "draw head query key"],
-    n_prefix: int,
-    allowed: Bool[Tensor, "query key"],
+    patterns: Float[Tensor, "draw head query key"], n: int, allowed: Bool[Tensor, "query key"]
 ) -> Callable[[Targets], Tensor]:
     """What gives the score of a type of place, then those of both kinds of shuffles.
 
     Of the draws of the pattern (the first is the pattern itself, see `shuffle_keys`), then of the
-    pattern with the type's places dealt to other places, for all queries alike.
+    pattern with the type's places dealt to other places, for all queries alike. `n` is the number
+    of tokens before the patches.
     """
-    n = n_prefix
     among = patterns[..., n:, n:]
     visible = allowed[n:, n:]
     n_allowed = allowed[n:].sum(-1)
@@ -136,6 +134,15 @@ def build_places_scorer(
     return score
 
 
+def score_types(
+    score: Callable[[Targets], Tensor], grid: Grid
+) -> dict[str, Float[Tensor, "draw head"]]:
+    """What a scorer gives for every type; for `modulus`, the largest of all moduli."""
+    rows = {name: score(targets) for name, targets in list_static_types(grid).items()}
+    moduli = [score(targets).nan_to_num(-1) for targets in list_moduli(grid).values()]
+    return rows | ({"modulus": torch.stack(moduli).amax(0)} if moduli else {})
+
+
 def score_places(
     patterns: Float[Tensor, "draw head query key"],
     model: ViT,
@@ -146,14 +153,8 @@ def score_places(
     The nulls: keys dealt to other places, for each query on its own and for all alike. Of each kind
     of shuffle the 95th percentile counts, and of the two the larger.
     """
-    grid = model.config.grid
     score = build_places_scorer(patterns, model.config.n_prefix, allowed)
-    rows = {name: score(targets) for name, targets in list_static_types(grid).items()}
-    moduli = [score(targets).nan_to_num(-1) for targets in list_moduli(grid).values()]
-    if moduli:
-        rows["modulus"] = torch.stack(moduli).amax(0)
-    rows["sink"] = score_sink(patterns, allowed)
-
+    rows = score_types(score, model.config.grid) | {"sink": score_sink(patterns, allowed)}
     scores: Measures = {}
     nulls: Measures = {}
     for name, values in rows.items():

@@ -68,11 +68,7 @@ def build_rows(
     """
     tags = dict(tags or {})
     names = axes.split()
-    if value.ndim != len(names):
-        raise ValueError(f"{quantity} has axes {names}, but its tensor {value.ndim} dimensions")
-    if taken := tags.keys() & {*names, *COLUMNS}:
-        raise ValueError(f"a tag of {quantity} cannot be called {min(taken)!r}: a column is")
-
+    _check_names(quantity, value, names, tags)
     rows = []
     places = product(*map(range, value.shape))
     numbers = value.double().flatten().tolist()
@@ -80,6 +76,13 @@ def build_rows(
         if number == number:
             rows.append((quantity, tags | dict(zip(names, place, strict=True)), number))
     return rows
+
+
+def _check_names(quantity: str, value: Tensor, axes: list[str], tags: Mapping[str, str]) -> None:
+    if value.ndim != len(axes):
+        raise ValueError(f"{quantity} has axes {axes}, but its tensor {value.ndim} dimensions")
+    if taken := tags.keys() & {*axes, *COLUMNS}:
+        raise ValueError(f"a tag of {quantity} cannot be called {min(taken)!r}: a column is")
 
 
 class MeasureTable:
