@@ -309,7 +309,7 @@ def test_the_analysis_says_diverged_and_gives_no_number(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "words"),
     [
         ("step_size", 0.0, "> 0, got 0"),
         ("step_size", math.nan, "> 0, got nan"),

@@ -302,7 +302,7 @@ def test_weights_answer_in_weights_and_not_in_context():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "words"),
     [
         ({"burstiness": 13}, "does not go into n_pairs 12"),
         ({"n_classes": 6}, "12 pairs, 2 of a class, and a query take 7 classes"),

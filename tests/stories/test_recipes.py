@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from toyvit.report.figures import name_score
 
 from toyvit.cli.overrides import apply_overrides
 from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
+from toyvit.report.curves import name_score
 from toyvit.report.summary import summarize
 from toyvit.runs.handle import Run
 from toyvit.train import fit

@@ -77,7 +77,8 @@ def stack_layers(layers: Sequence[Measures]) -> Measures:
 class Need:
     """Something that a model or a batch may have: in words, and whether it is there.
 
-    >>> MLP.words, MLP.is_met(ModelConfig(d_mlp=0), Batch(torch.zeros(0), torch.zeros(0)))
+    >>> batch = Batch(torch.zeros(1, 1, 4, 4), target=torch.zeros(1))
+    >>> MLP.words, MLP.is_met(ModelConfig(d_mlp=0), batch)
     ('an MLP (--model.d_mlp)', False)
     """
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import product
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -156,8 +156,8 @@ def score_without_heads(
     model: ViT,
     batch: Batch,
     trace: Mapping[str, Tensor],
+    ablation: str,
     heads: Sequence[tuple[int, int]],
-    ablation: Literal["zero", "mean"],
 ) -> tuple[Tensor, Tensor]:
     """Loss and accuracy with these (layer, head) silenced."""
     logits = ablate_heads(model, heads, trace, ablation) if heads else trace["logits"]
@@ -173,23 +173,18 @@ def measure_head_ablation(model: ViT, batch: Batch, trace: Mapping[str, Tensor])
     """
     n_layers = model.config.n_layers
     n_heads = model.config.n_heads
-    places = list(product(range(n_layers), range(n_heads)))
-    ablations: tuple[Literal["zero", "mean"], ...] = ("zero", "mean")
     measures: Measures = {}
-    for ablation in ablations:
-        single = [score_without_heads(model, batch, trace, [at], ablation) for at in places]
+    for ablation in ("zero", "mean"):
+        score = partial(score_without_heads, model, batch, trace, ablation)
+        single = [score([place]) for place in product(range(n_layers), range(n_heads))]
         losses, accuracies = torch.tensor(single).T.unflatten(1, (n_layers, n_heads))
         measures[Tagged("loss", ablation=ablation)] = losses
         measures[Tagged("accuracy", ablation=ablation)] = accuracies
 
-        order = losses[-1].argsort(descending=True).tolist()
-        last = [(n_layers - 1, head) for head in order]
-        removed = [
-            score_without_heads(model, batch, trace, last[:n], ablation) for n in range(n_heads + 1)
-        ]
-        losses, accuracies = torch.tensor(removed).T
-        measures[Tagged("cumulative_loss", ablation=ablation)] = losses
-        measures[Tagged("cumulative_accuracy", ablation=ablation)] = accuracies
+        last = [(n_layers - 1, head) for head in losses[-1].argsort(descending=True).tolist()]
+        several = [score(last[:n]) for n in range(n_heads + 1)]
+        for name, values in zip(("loss", "accuracy"), torch.tensor(several).T, strict=True):
+            measures[Tagged(f"cumulative_{name}", ablation=ablation)] = values
     return measures
 
 

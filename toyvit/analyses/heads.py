@@ -245,12 +245,20 @@ def name_head(
     clear = {
         name for name, score in scores.items() if score > max(nulls.get(name, 0.0), 0.0) + margin
     }
-    names = set(clear)
+    names = clear - _list_beaten(clear, scores, implied)
+    return sorted(names, key=lambda name: -scores[name])
+
+
+def _list_beaten(
+    clear: set[str], scores: Mapping[str, float], implied: Mapping[str, set[str]]
+) -> set[str]:
+    """Of every two types of which one brings the other with it, the one that is no name."""
+    beaten = set()
     for narrow in clear:
         for wide in implied.get(narrow, set()) & clear:
             is_narrow = scores[narrow] >= scores[wide] * NARROW
-            names.discard(wide if is_narrow else narrow)
-    return sorted(names, key=lambda name: -scores[name])
+            beaten.add(wide if is_narrow else narrow)
+    return beaten
 
 
 def split_nulls(measures: Measures) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

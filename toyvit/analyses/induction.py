@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import inf
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from toyvit.analyses.analysis import (
@@ -83,10 +83,8 @@ def find_prefix_targets(
     Allowed by the mask, and not q itself.
 
     >>> content = torch.tensor([[5, 7, 5]])  # the third patch has seen what followed a 5
-    >>> find_prefix_targets(content, 1, torch.ones(3, 3).tril().bool()).int()
-    tensor([[[0, 0, 0],
-             [0, 0, 0],
-             [0, 1, 0]]], dtype=torch.int32)
+    >>> find_prefix_targets(content, 1, torch.ones(3, 3).tril().bool()).nonzero()
+    tensor([[0, 2, 1]])
     """
     itself = torch.eye(content.shape[1], dtype=torch.bool)
     same = content[:, :, None] == content[:, None, :]
@@ -135,11 +133,28 @@ def score_prefix_matching(
 
 
 def mark_queries(
-    content: Int[Tensor, "image patch"], retrieval: Retrieval
+    patches: Shaped[Tensor, "image patch"], retrieval: Retrieval
 ) -> Bool[Tensor, "image patch"]:
-    """True at each picture's query cell."""
-    marks = torch.zeros(content.shape, dtype=torch.bool)
-    return marks.scatter_(1, retrieval.query[: len(content), None], True)
+    """True at each picture's query cell; `patches` has the shape of the answer."""
+    marks = torch.zeros(patches.shape, dtype=torch.bool)
+    return marks.scatter_(1, retrieval.query[: len(patches), None], True)
+
+
+def describe_induction(
+    pattern: Pattern, retrieval: Retrieval, targets: Bool[Tensor, "image patch to_patch"], n: int
+) -> Measures:
+    """What one layer's heads do for the query cells; see `measure_induction`."""
+    patches = targets.shape[-1]
+    queries = mark_queries(targets[:, 0], retrieval)
+    score, raw = score_prefix_matching(pattern, targets, n, queries)
+    return {
+        "mass": induction_mass(pattern, retrieval, n),
+        "strength": induction_strength(pattern, retrieval, n),
+        "prefix_matching": score,
+        "prefix_matching_raw": raw,
+        "previous_cell": previous_cell_mass(pattern, retrieval.candidates[0], n),
+        "previous_cell_everywhere": previous_cell_mass(pattern, torch.arange(1, patches), n),
+    }
 
 
 def measure_induction(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
@@ -154,23 +169,8 @@ def measure_induction(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> 
     assert retrieval is not None and batch.content is not None
     n = model.config.n_prefix
     targets = find_prefix_targets(batch.content, 1, allowed_keys(model.config)[n:, n:])
-    queries = mark_queries(batch.content, retrieval)
-    labels = retrieval.candidates[0]
-    all_but_first = torch.arange(1, model.config.n_patches)
-
-    layers: list[Measures] = []
-    for pattern in list_patterns(model, trace):
-        score, raw = score_prefix_matching(pattern, targets, n, queries)
-        layers.append(
-            {
-                "mass": induction_mass(pattern, retrieval, n),
-                "strength": induction_strength(pattern, retrieval, n),
-                "prefix_matching": score,
-                "prefix_matching_raw": raw,
-                "previous_cell": previous_cell_mass(pattern, labels, n),
-                "previous_cell_everywhere": previous_cell_mass(pattern, all_but_first, n),
-            }
-        )
+    patterns = list_patterns(model, trace)
+    layers = [describe_induction(pattern, retrieval, targets, n) for pattern in patterns]
     return stack_layers(layers)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, replace
+from itertools import product
 from math import inf, log
 
 import pandas as pd
@@ -134,9 +135,22 @@ def sample_chains(
     >>> 0.8 < estimate.mean < 1.2
     True
     """
-    generator = torch.Generator().manual_seed(settings.seed)
     start = {name: weight.detach() for name, weight in weights.items()}
     n_beta = settings.n_beta or n / log(n)
+    traces = _walk(loss, start, n, n_beta, settings)
+    with torch.no_grad():
+        origin = loss(start, None).item()
+    size = sum(weight.numel() for weight in start.values())
+    return LlcEstimate(
+        settings=settings, start=origin, traces=traces, n_beta=n_beta, size=size, chance=chance
+    )
+
+
+def _walk(
+    loss: Loss, start: Weights, n: int, n_beta: float, settings: LlcConfig
+) -> Float[Tensor, "chain step"]:
+    """The loss of each chain before each of its steps."""
+    generator = torch.Generator().manual_seed(settings.seed)
     at = {
         name: weight.expand(settings.chains, *weight.shape).clone()
         for name, weight in start.items()
@@ -150,17 +164,7 @@ def sample_chains(
             name: _take_step(w, start[name], gradient[name], n_beta, settings, generator)
             for name, w in at.items()
         }
-
-    with torch.no_grad():
-        origin = loss(start, None).item()
-    return LlcEstimate(
-        settings=settings,
-        start=origin,
-        traces=torch.stack(traces, 1),
-        n_beta=n_beta,
-        size=sum(weight.numel() for weight in start.values()),
-        chance=chance,
-    )
+    return torch.stack(traces, 1)
 
 
 def _draw_rows(
@@ -265,22 +269,13 @@ def calibrate_llc(
     where it is small.
     """
     rows = []
-    ordered = sorted(step_sizes)
-    for n_beta in n_betas:
-        for step_size in ordered:
-            changed = replace(settings, step_size=step_size, n_beta=n_beta)
-            estimate = sample_chains(loss, weights, n, changed)
-            rows.append(
-                {
-                    "n_beta": estimate.n_beta,
-                    "step_size": step_size,
-                    "llc": estimate.mean,
-                    "sd": estimate.sd,
-                    "diverged": estimate.diverged,
-                }
-            )
+    for n_beta, step_size in product(n_betas, sorted(step_sizes)):
+        changed = replace(settings, step_size=step_size, n_beta=n_beta)
+        estimate = sample_chains(loss, weights, n, changed)
+        row = (estimate.n_beta, step_size, estimate.mean, estimate.sd, estimate.diverged)
+        rows.append(row)
 
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=["n_beta", "step_size", "llc", "sd", "diverged"])
     same = frame.groupby("n_beta")["llc"]
     changes = pd.concat([(same.shift(by) / frame["llc"] - 1).abs() for by in (-1, 1)], axis=1)
     return frame.assign(flat=changes.max(axis=1))
