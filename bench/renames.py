@@ -25,7 +25,6 @@ MENDED_FIGURES: dict[str, str] = {
     "swept/sweep": "no empty panel where no run has a transition, and no baselines drawn in it",
     "clamped/figures/lens": "of the model as it was trained, under its clamps",
     "clamped/figures/answer_maps": "of the model as it was trained, under its clamps",
-    "-16-pairs-500": "circuits: a legend without empty curves, and the null beside the graph",
 }
 
 

@@ -8,7 +8,7 @@ from hypothesis import Phase, settings
 from hypothesis.database import DirectoryBasedExampleDatabase, ReadOnlyDatabase
 from jaxtyping import install_import_hook
 
-# Every module with shapes in its signatures; tests/test_shapes.py holds the list to the tree.
+# Every module with shapes in its signatures; tests/house/test_shapes.py holds the list to the tree.
 CHECKED = (
     "toyvit.model",
     "toyvit.clamps",
@@ -23,7 +23,8 @@ CHECKED = (
 install_import_hook(list(CHECKED), "beartype.beartype")
 
 # Examples: the same every time; fresh ones, what fails kept (`make fuzz`); those kept alone
-# (tests/test_cases.py). A test that is derandomized or seeded reads no database, hence the third.
+# (tests/house/test_cases.py). A test that is derandomized or seeded reads no database, hence the
+# third.
 cases = DirectoryBasedExampleDatabase(Path(__file__).parent / "cases")
 kept_alone = [Phase.explicit, Phase.reuse]
 settings.register_profile("test", derandomize=True, database=None, deadline=None)

@@ -1,9 +1,9 @@
 """`python -m tests.fuzz --minutes N`: the property tests, round after round of fresh examples,
 until the time is over.
 
-An example that breaks a property is kept in `tests/cases`, and `tests/test_cases.py` tries it from
-then on. Commit it with the mend, or write it beside the test as an `@example`: a kept case belongs
-to the test's source, a change there loses it.
+An example that breaks a property is kept in `tests/cases`, and `tests/house/test_cases.py` tries it
+from then on. Commit it with the mend, or write it beside the test as an `@example`: a kept case
+belongs to the test's source, a change there loses it.
 """
 
 from __future__ import annotations

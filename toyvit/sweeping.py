@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from joblib import Parallel, delayed
@@ -23,6 +23,9 @@ from toyvit.runs.folder import RunFolder, write_atomically
 from toyvit.runs.handle import Run
 from toyvit.train import fit
 from toyvit.train.snapshots import plan_checkpoints
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 SEEDS = ("seeds.init", "seeds.data")  # fields in which the runs of one setting differ
 TABLE = "sweep.csv"
@@ -104,16 +107,22 @@ def check_plan(
     folders = {path: RunFolder(path) for path in plan}
     checked = set()
     for path, stated in plan.items():
-        config = resolve_config(stated)
-        plan_checkpoints(config.train)
-        check_clamps(config)
-        if folders[path].config_file.exists():
-            folders[path].check_same(config)
+        config = _check_run(folders[path], stated)
         if (config.task, config.model) not in checked:
             checked.add((config.task, config.model))
             batch = build_task(config.task).eval_batch(split, images, config.seeds.measure)
             select_analyses(analyses, batch, ViT(config.model))
     return folders
+
+
+def _check_run(folder: RunFolder, stated: RunConfig) -> RunConfig:
+    """The resolved config of a run, or BadInput where it cannot be trained in this folder."""
+    config = resolve_config(stated)
+    plan_checkpoints(config.train)
+    check_clamps(config)
+    if folder.config_file.exists():
+        folder.check_same(config)
+    return config
 
 
 def check_same_recipe(configs: Iterable[RunConfig]) -> None:
@@ -156,22 +165,29 @@ def _run_here(jobs: int, work: list[Work]) -> Iterator[Run]:
     )
 
 
+def _connect(address: str) -> Client:
+    """A client of a Dask cluster, or BadInput where there is no Dask or no cluster."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise BadInput("--cluster needs Dask: pip install 'toyvit[cluster]'") from None
+    try:
+        return Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"no Dask cluster answers at {address}: {reason}") from None
+
+
 def _run_on_cluster(address: str, work: list[Work]) -> Iterator[Run]:
     """The runs as the workers of a Dask cluster finish them.
 
     What a lost worker had is done again by another, from where it was.
     """
-    try:
-        from distributed import Client, as_completed
-    except ImportError:
-        raise BadInput("--cluster needs Dask: pip install 'toyvit[cluster]'") from None
-    try:
-        client = Client(address, timeout="10s")
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadInput(f"no Dask cluster answers at {address}: {reason}") from None
+    client = _connect(address)
 
     def collect() -> Iterator[Run]:
+        from distributed import as_completed
+
         known = list_extensions()
         with client:
             futures = [

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from tests.test_handmade import ALL
+from tests.circuits.test_handmade import ALL
 from toyvit.circuits.edges import acdc, eap
 from toyvit.circuits.evaluate import CircuitEvaluator
 from toyvit.circuits.graph import build_graph

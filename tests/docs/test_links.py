@@ -12,7 +12,7 @@ import yaml
 
 from bench.pages import build_pages
 from tests.docs.pages import BLOCK, LINK, PAGES, ROOT, list_headings, name_page
-from tests.test_architecture import RUNGS
+from tests.house.test_architecture import RUNGS
 
 DOCS = ROOT / "docs"
 GENERATED = build_pages()

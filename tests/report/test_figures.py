@@ -81,7 +81,9 @@ def test_a_run_has_the_figures_that_its_measures_allow(runs, name):
 def test_a_figure_says_what_it_shows_and_is_drawn_as_it_is(runs, name, figure):
     data = FIGURES[figure].draw(runs[name], None)
     assert data.name == figure and runs[name].name in data.title
-    assert all(text.endswith(".") and len(text) > 15 for text in (data.see, data.otherwise))
+    assert all(
+        text.endswith(".") and len(text) > 15 for text in (data.caption.see, data.caption.otherwise)
+    )
     for label in list_units(data):
         assert COUNTED.match(label) or re.search(r"\(.+\)", label, re.DOTALL), label
     assert bool(list_comparisons(data)) == (figure not in WITHOUT_NULL)
@@ -133,7 +135,7 @@ def test_a_head_is_called_one_way(runs):
         text = json.dumps(to_plain(FIGURES[name].draw(runs["glyphs"], None)))
         has_short_names = re.search(r"a\d\.h\d", text) is not None
         assert has_short_names == (name == "edges"), name
-    assert "a1.h0 is layer 1, head 0" in FIGURES["edges"].draw(runs["glyphs"], None).caption
+    assert "a1.h0 is layer 1, head 0" in str(FIGURES["edges"].draw(runs["glyphs"], None).caption)
 
 
 @pytest.mark.slow

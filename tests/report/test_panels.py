@@ -10,6 +10,7 @@ import pytest
 from toyvit.report.panels import (
     Axis,
     Block,
+    Caption,
     Curve,
     CurvePanel,
     FigureData,
@@ -26,8 +27,7 @@ PANEL = CurvePanel(
 FIGURE = FigureData(
     name="made",
     title="a figure",
-    see="A curve.",
-    otherwise="nothing.",
+    caption=Caption(see="A curve.", otherwise="nothing."),
     blocks=(Block(panels=((PANEL, None),)),),
 )
 
@@ -63,7 +63,7 @@ def test_what_is_no_data_is_refused():
 
 
 def test_a_caption_says_both():
-    assert FIGURE.caption == "A curve. If there were nothing to see: nothing."
+    assert str(FIGURE.caption) == "A curve. If there were nothing to see: nothing."
     assert FIGURE.panels() == [PANEL]
 
 

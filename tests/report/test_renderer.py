@@ -10,11 +10,12 @@ from matplotlib.colors import to_rgba
 
 from tests.report.drawn import check_drawn, list_axes
 from toyvit.report.matplotlib_colours import BAR, resolve_colour, resolve_scale
-from toyvit.report.matplotlib_panels import find_stretches, spread
+from toyvit.report.matplotlib_panels import find_stretches, spread_apart
 from toyvit.report.matplotlib_renderer import render, render_png, wrap_text
 from toyvit.report.panels import (
     Axis,
     Block,
+    Caption,
     ColourScale,
     Curve,
     CurvePanel,
@@ -89,8 +90,7 @@ def put(*rows, **options) -> FigureData:
     return FigureData(
         name="made",
         title="a figure made by hand",
-        see="Four panels.",
-        otherwise="none.",
+        caption=Caption(see="Four panels.", otherwise="none."),
         blocks=(Block(panels=rows, **options),),
     )
 
@@ -126,10 +126,10 @@ def test_curves_have_their_colours_and_lines():
 
 
 def test_names_at_the_edge_do_not_meet():
-    assert spread([0.5, 0.5, 0.52, 0.1], 0.1) == pytest.approx([0.5, 0.6, 0.7, 0.1])
-    top = spread([1.0, 1.0, 0.99], 0.1)
+    assert spread_apart([0.5, 0.5, 0.52, 0.1], 0.1) == pytest.approx([0.5, 0.6, 0.7, 0.1])
+    top = spread_apart([1.0, 1.0, 0.99], 0.1)
     assert top == pytest.approx([0.95, 1.05, 0.85])
-    assert spread([], 0.1) == []
+    assert spread_apart([], 0.1) == []
 
 
 def test_a_colour_bar_marks_what_is_to_be_compared_with():
@@ -153,7 +153,11 @@ def test_stretches_of_tokens():
 
 def test_words_of_a_figure_stay_inside_it():
     """A long title is wrapped, a caption too, and neither is cut."""
-    data = replace(put((CURVES,)), title="a long title " * 20, see="A long caption. " * 40)
+    data = replace(
+        put((CURVES,)),
+        title="a long title " * 20,
+        caption=Caption(see="A long caption. " * 40, otherwise="none."),
+    )
     figure = render(data)
     figure.savefig("/dev/null", format="png")
     edges = figure.get_window_extent()

@@ -72,9 +72,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return Runs(tmp_path_factory.mktemp("runs"))
 
 
-MADE_OF = {"lens", "attribution", "answer_maps", "heads", "directions", "updates"}
-
-
 def read(path: Path) -> EventAccumulator:
     return EventAccumulator(
         str(tensorboard.write(path)), size_guidance={"scalars": 0, "images": 0}
@@ -82,38 +79,10 @@ def read(path: Path) -> EventAccumulator:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "figures"),
-    [
-        (
-            "induction",
-            {
-                "phase_transition",
-                "by_factor",
-                "probes",
-                "head_ablation",
-                "query_attention",
-                "attention",
-            }
-            | MADE_OF,
-        ),
-        (
-            "digits",
-            {"learning", "by_factor", "probes", "head_ablation", "attention", "cls_attention"}
-            | MADE_OF,
-        ),
-        (
-            "filled",
-            {"learning", "probes", "head_ablation", "attention", "cls_attention", "reconstruction"}
-            | {"heads", "directions", "updates"},
-        ),
-    ],
-)
-def test_a_run_gets_the_figures_that_its_measures_allow(runs, name, figures):
-    drawn = draw(runs[name])
-    assert {figure.file.stem for figure in drawn} == figures <= FIGURES.keys()
-    headlines = [figure.is_headline for figure in drawn]
-    assert 1 <= sum(headlines) <= 4 and headlines == sorted(headlines, reverse=True)
+def test_a_run_gets_its_figures_as_files(runs):
+    """Which runs have which figures is told in `tests/report`; here that each file is a picture."""
+    drawn = draw(runs["digits"])
+    assert {"learning", "cls_attention", "lens"} < {figure.file.stem for figure in drawn}
     for figure in drawn:
         pixels = Image.open(figure.file).convert("L")
         darkest, brightest = pixels.getextrema()

@@ -86,17 +86,22 @@ def find_prefix_targets(
     >>> find_prefix_targets(content, 1, torch.ones(3, 3).tril().bool()).nonzero()
     tensor([[0, 2, 1]])
     """
-    n, patches = content.shape
-    itself = torch.eye(patches, dtype=torch.bool)
+    itself = torch.eye(content.shape[1], dtype=torch.bool)
     same = content[:, :, None] == content[:, None, :]
     same &= ~itself
+    return _shift_keys(same, offset) & allowed & ~itself
 
-    targets = torch.zeros(n, patches, patches, dtype=torch.bool)
+
+def _shift_keys(
+    marks: Bool[Tensor, "image query key"], offset: int
+) -> Bool[Tensor, "image query key"]:
+    """Marks moved to the keys `offset` later (raster), False where they come from outside."""
+    shifted = torch.zeros_like(marks)
     if offset >= 0:
-        targets[:, :, offset:] = same[:, :, : patches - offset]
+        shifted[:, :, offset:] = marks[:, :, : marks.shape[2] - offset]
     else:
-        targets[:, :, :offset] = same[:, :, -offset:]
-    return targets & allowed & ~itself
+        shifted[:, :, :offset] = marks[:, :, -offset:]
+    return shifted
 
 
 def score_prefix_matching(
@@ -219,19 +224,24 @@ def score_composition(
     >>> score_composition(head, head, None)
     {'q': tensor([[1.]]), 'k': tensor([[1.]]), 'v': tensor([[1.]])}
     """
-    fold = torch.ones(early[0].shape[1]) if gain is None else gain
-    reads = fold[:, None]
     w_ov = early.v @ early.o
-    w_qk = (reads * late.q) @ (reads * late.k).transpose(1, 2)
-    reading = {"q": w_qk, "k": w_qk.transpose(1, 2), "v": (reads * late.v) @ late.o}
-
     norms = w_ov.flatten(1).norm(dim=1)
     scores = {}
-    for kind, matrix in reading.items():
+    for kind, matrix in _list_readings(late, gain).items():
         through = torch.einsum("amn,bnk->abmk", w_ov, matrix).flatten(2).norm(dim=2)
         sizes = norms[:, None] * matrix.flatten(1).norm(dim=1)
         scores[kind] = through / sizes.clamp(min=1e-30)
     return scores
+
+
+def _list_readings(
+    head: HeadWeights, gain: Tensor | None
+) -> dict[str, Float[Tensor, "head model to_model"]]:
+    """What queries, keys and values read from the stream, the norm's gain folded in."""
+    fold = torch.ones(head.q.shape[1]) if gain is None else gain
+    reads = fold[:, None]
+    w_qk = (reads * head.q) @ (reads * head.k).transpose(1, 2)
+    return {"q": w_qk, "k": w_qk.transpose(1, 2), "v": (reads * head.v) @ head.o}
 
 
 @lru_cache

@@ -111,14 +111,16 @@ def score_sink(
 
 
 def build_places_scorer(
-    patterns: Float[Tensor, "draw head query key"], n: int, allowed: Bool[Tensor, "query key"]
+    patterns: Float[Tensor, "draw head query key"],
+    n_prefix: int,
+    allowed: Bool[Tensor, "query key"],
 ) -> Callable[[Targets], Tensor]:
     """What gives the score of a type of place, then those of both kinds of shuffles.
 
     Of the draws of the pattern (the first is the pattern itself, see `shuffle_keys`), then of the
-    pattern with the type's places dealt to other places, for all queries alike. `n` is the number
-    of tokens before the patches.
+    pattern with the type's places dealt to other places, for all queries alike.
     """
+    n = n_prefix
     among = patterns[..., n:, n:]
     visible = allowed[n:, n:]
     n_allowed = allowed[n:].sum(-1)
@@ -134,13 +136,20 @@ def build_places_scorer(
     return score
 
 
-def score_types(
-    score: Callable[[Targets], Tensor], grid: Grid
-) -> dict[str, Float[Tensor, "draw head"]]:
-    """What a scorer gives for every type; for `modulus`, the largest of all moduli."""
+def _score_draws(
+    patterns: Float[Tensor, "draw head query key"],
+    model: ViT,
+    allowed: Bool[Tensor, "query key"],
+) -> dict[str, Tensor]:
+    """Scores of each type: of the pattern first, then of its shuffles."""
+    grid = model.config.grid
+    score = build_places_scorer(patterns, model.config.n_prefix, allowed)
     rows = {name: score(targets) for name, targets in list_static_types(grid).items()}
+
     moduli = [score(targets).nan_to_num(-1) for targets in list_moduli(grid).values()]
-    return rows | ({"modulus": torch.stack(moduli).amax(0)} if moduli else {})
+    if moduli:
+        rows["modulus"] = torch.stack(moduli).amax(0)
+    return rows | {"sink": score_sink(patterns, allowed)}
 
 
 def score_places(
@@ -153,11 +162,9 @@ def score_places(
     The nulls: keys dealt to other places, for each query on its own and for all alike. Of each kind
     of shuffle the 95th percentile counts, and of the two the larger.
     """
-    score = build_places_scorer(patterns, model.config.n_prefix, allowed)
-    rows = score_types(score, model.config.grid) | {"sink": score_sink(patterns, allowed)}
     scores: Measures = {}
     nulls: Measures = {}
-    for name, values in rows.items():
+    for name, values in _score_draws(patterns, model, allowed).items():
         scores[Tagged("score", type=name)] = values[0]
         shuffles = values[1:].nan_to_num(-1).split(SHUFFLES)
         quantiles = [draws.quantile(QUANTILE, 0) for draws in shuffles]

@@ -63,12 +63,14 @@ def fit_probe_directions(
     values by themselves are a simplex too. A factor of one value has a direction of length 0.
 
     >>> features = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
-    >>> fit_probe_directions(features, {"sign": torch.tensor([0, 1])})["sign"].tolist()
-    [[1.0, 0.0], [-1.0, 0.0]]
+    >>> fit_probe_directions(features, {"sign": torch.tensor([0, 1])})["sign"]
+    tensor([[ 1.,  0.],
+            [-1.,  0.]], dtype=torch.float64)
     """
     x = standardize(features.double(), slice(None))
     codes = [_encode_levels(labels) for labels in factors.values()]
     y = torch.cat(codes, 1)
+
     weights = fit_ridge(x, y - y.mean(0), PENALTY).T
     lengths = weights.norm(dim=1, keepdim=True)
     units = torch.where(lengths > 1e-12, weights / lengths.clamp(min=1e-12), 0.0)
@@ -76,7 +78,7 @@ def fit_probe_directions(
 
 
 def _encode_levels(labels: Int[Tensor, " image"]) -> Float[Tensor, "image level"]:
-    """One-hot rows over the values that some picture has."""
+    """A column for each value that some picture has."""
     levels, places = labels.unique(return_inverse=True)
     return encode_one_hot(places, len(levels))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -126,25 +126,40 @@ def measure_weights(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Me
     unfolded = [block.attn.head_weights() for block in model.layers]
     copying = [score_copying(head.v, head.o) for head in unfolded]
     mean, sd = simulate_copying(config.d_model, config.d_head)
-    measures: Measures = {"copying_z": (torch.stack(copying) - mean) / sd}
 
+    measures: Measures = {"copying_z": (torch.stack(copying) - mean) / sd}
+    measures |= _measure_sizes(heads)
+    if config.n_layers > 1:
+        measures["virtual_copying"] = _score_rows_of_two(heads)
+    return {name: value.detach() for name, value in measures.items()}
+
+
+def _measure_sizes(heads: Sequence[HeadWeights]) -> Measures:
+    """Norms and numbers of directions of the QK and OV circuits of each layer's heads."""
     circuits = {
         "qk": [(head.q, head.k.mT) for head in heads],
         "ov": [(head.v, head.o) for head in heads],
     }
+
+    measures: Measures = {}
     for name, pairs in circuits.items():
         sizes = torch.stack([find_singular_directions(*pair).size for pair in pairs])
         measures[f"{name}_norm"] = sizes.norm(dim=-1)
         measures[f"{name}_directions"] = count_directions(sizes)
+    return measures
 
-    if config.n_layers > 1:
-        shape = (config.n_layers, config.n_heads, config.n_layers, config.n_heads)
-        scores = torch.full(shape, torch.nan)
-        for late in range(config.n_layers):
-            for early in range(late):
-                scores[early, :, late] = score_virtual_copying(heads[early], heads[late])
-        measures["virtual_copying"] = scores
-    return {name: value.detach() for name, value in measures.items()}
+
+def _score_rows_of_two(
+    heads: Sequence[HeadWeights],
+) -> Float[Tensor, "layer head to_layer to_head"]:
+    """Virtual copying of each head with each of a later layer; NaN in the wrong order."""
+    n_layers = len(heads)
+    n_heads = len(heads[0].q)
+    scores = torch.full((n_layers, n_heads, n_layers, n_heads), torch.nan)
+    for late in range(n_layers):
+        for early in range(late):
+            scores[early, :, late] = score_virtual_copying(heads[early], heads[late])
+    return scores
 
 
 WEIGHTS = Analysis(

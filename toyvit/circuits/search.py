@@ -58,12 +58,7 @@ def select_pairs(
 
     BadInput for both a change and classes, and where the run has no such pairs.
     """
-    if n < 1:
-        raise BadInput(f"--pairs must be at least 1, got {n}")
-    if change and classes:
-        raise BadInput(
-            f"--change {change} and --classes are two ways to say what differs: give one of them"
-        )
+    _check_request(change, classes, n)
     if classes:
         pairs = class_pairs(run.batch("test", 40 * n), *classes)
         return PatchingPairs(pairs.clean[:n], pairs.corrupt[:n], pairs.answer[:n], pairs.foil[:n])
@@ -75,6 +70,16 @@ def select_pairs(
             " compare two classes, --classes A,B"
         )
     return counterfactual_pairs(batch, change, n)
+
+
+def _check_request(change: str | None, classes: Sequence[int] | None, n: int) -> None:
+    """BadInput for no pair, and for both a change and classes."""
+    if n < 1:
+        raise BadInput(f"--pairs must be at least 1, got {n}")
+    if change and classes:
+        raise BadInput(
+            f"--change {change} and --classes are two ways to say what differs: give one of them"
+        )
 
 
 def find_smallest(evaluator: CircuitEvaluator, scores: Scores, faithful: float = 0.9) -> EdgeMask:
@@ -261,19 +266,20 @@ def fit_tuned_lens(
 
     run = Run.open(run)
     at, model = open_checkpoint(run, step)
-
-    def draw_residuals(split: str, seed: int) -> Float[Tensor, "layer image token model"]:
-        batch = run.task.eval_batch(split, images, seed)
-        return stack_residuals(model, trace(model, batch.images, RESIDUALS))
-
     seeds = run.config.seeds
-    streams = [draw_residuals("train", seeds.data), draw_residuals("test", seeds.measure)]
+    splits = {"train": seeds.data, "test": seeds.measure}
+    batches = [run.task.eval_batch(split, images, seed) for split, seed in splits.items()]
+
+    streams = [stack_residuals(model, trace(model, batch.images, RESIDUALS)) for batch in batches]
     lens = fit_lens(model, streams[0], at, n_steps)
-    distances = [
-        torch.stack([_mean_kl(apply_logit_lens(model, stream)), _mean_kl(lens(model, stream))])
-        for stream in streams
-    ]
-    return lens, torch.stack(distances)
+    return lens, torch.stack([_compare_lenses(model, lens, stream) for stream in streams])
+
+
+def _compare_lenses(
+    model: ViT, lens: TunedLens, stream: Float[Tensor, "layer image token model"]
+) -> Float[Tensor, "lens layer"]:
+    """KL(final, lens) in nats, of the logit lens and of the tuned one."""
+    return torch.stack([_mean_kl(apply_logit_lens(model, stream)), _mean_kl(lens(model, stream))])
 
 
 def _mean_kl(logits: Float[Tensor, "layer image token label"]) -> Float[Tensor, " layer"]:

@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from toyvit.errors import BadInput, choose
 
 if TYPE_CHECKING:
     from toyvit.config import RunConfig
+    from toyvit.runs.handle import Run
 
 SECONDS_BETWEEN_LOOKS = 2.0  # of the follower, at its standard input
 
@@ -73,6 +74,20 @@ def train_side_by_side(options: argparse.Namespace) -> int:
     if options.name:
         n = len(options.recipes)
         raise BadInput(f"--name names one run, but {n} recipes were given")
+    children = _start_trainings(options)
+
+    def pass_on(signum: int, frame: object) -> None:
+        for child in children:
+            child.send_signal(signum)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, pass_on)
+    codes = [child.wait() for child in children]
+    return next((code for code in codes if code), 0)
+
+
+def _start_trainings(options: argparse.Namespace) -> list[subprocess.Popen[bytes]]:
+    """A process for each recipe, with the options that are common to all."""
     common = ["--runs", str(options.runs)]
     if options.resume:
         common += ["--resume"]
@@ -83,15 +98,7 @@ def train_side_by_side(options: argparse.Namespace) -> int:
     for place, name in enumerate(options.recipes):
         words = ["train", name, *common, "--position", str(place), *options.words]
         children.append(subprocess.Popen([sys.executable, "-m", "toyvit", *words]))
-
-    def pass_on(signum: int, frame: object) -> None:
-        for child in children:
-            child.send_signal(signum)
-
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, pass_on)
-    codes = [child.wait() for child in children]
-    return next((code for code in codes if code), 0)
+    return children
 
 
 @contextmanager
@@ -153,16 +160,9 @@ def sweep(options: argparse.Namespace) -> int:
 
     from toyvit.report import draw_sweep
     from toyvit.report.summary import summarize_events
-    from toyvit.sweeping import gather_table, train_plan, write_table
+    from toyvit.sweeping import gather_table, write_table
 
-    runs = train_plan(
-        plan,
-        jobs=options.jobs,
-        cluster=options.cluster,
-        label=folder.name,
-        images=options.images,
-        analyses=read_analyses(options.analyses),
-    )
+    runs = _train_settings(options, plan, folder)
     table = gather_table(runs)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
     if order := summarize_events(runs):
@@ -171,6 +171,21 @@ def sweep(options: argparse.Namespace) -> int:
     for picture in draw_sweep(runs, folder):
         print(f"figure: {picture}")
     return 0
+
+
+def _train_settings(
+    options: argparse.Namespace, plan: Mapping[Path, RunConfig], folder: Path
+) -> list[Run]:
+    from toyvit.sweeping import train_plan
+
+    return train_plan(
+        plan,
+        jobs=options.jobs,
+        cluster=options.cluster,
+        label=folder.name,
+        images=options.images,
+        analyses=read_analyses(options.analyses),
+    )
 
 
 def plan_sweep(options: argparse.Namespace, folder: Path) -> dict[Path, RunConfig]:
@@ -229,6 +244,15 @@ def add_replicate_arguments(parser: Parser) -> None:
     )
 
 
+def _list_replications() -> int:
+    from toyvit.replications import REPLICATIONS
+
+    for name, entry in REPLICATIONS.items():
+        minutes = f"about {entry.minutes:g} CPU minutes"
+        print(f"{name:18} {entry.title} ({entry.source}; {minutes})")
+    return 0
+
+
 def replicate(options: argparse.Namespace) -> int:
     """Run published results again and print the verdict on each."""
     from toyvit.replications import REPLICATIONS
@@ -237,10 +261,7 @@ def replicate(options: argparse.Namespace) -> int:
     from toyvit.replications.record import load_records
 
     if options.list:
-        for name, entry in REPLICATIONS.items():
-            minutes = f"about {entry.minutes:g} CPU minutes"
-            print(f"{name:18} {entry.title} ({entry.source}; {minutes})")
-        return 0
+        return _list_replications()
 
     names = options.names or list(REPLICATIONS)
     entries = [REPLICATIONS[choose(name, REPLICATIONS, "replication")] for name in names]

@@ -136,6 +136,7 @@ def add_circuit_arguments(parser: Parser) -> None:
         "--classes", metavar="A,B", help="instead: pictures of class A against pictures of class B"
     )
     add_circuit_methods(parser)
+    add_circuit_scores(parser)
     parser.add_argument("--pairs", type=int, default=64, help="pairs of pictures (default: 64)")
     parser.add_argument(
         "--null",
@@ -146,7 +147,7 @@ def add_circuit_arguments(parser: Parser) -> None:
 
 
 def add_circuit_methods(parser: Parser) -> None:
-    """--method and how far it goes, --metric, --ablation."""
+    """--method and how far it goes."""
     parser.add_argument("--method", default="eap-ig", help="eap, eap-ig or acdc (default: eap-ig)")
     parser.add_argument(
         "--faithful",
@@ -159,6 +160,9 @@ def add_circuit_methods(parser: Parser) -> None:
         help="for acdc: the rise of KL in nats below which it cuts (default: 0.01)",
     )
 
+
+def add_circuit_scores(parser: Parser) -> None:
+    """--metric and --ablation."""
     parser.add_argument(
         "--metric",
         default="logit_difference",

@@ -37,13 +37,7 @@ def expand_variants(run: RunConfig, words: Sequence[str]) -> dict[str, RunConfig
     values between commas at once, as in `apply_overrides`; other lists stand after a slash:
     `--train.clamps none/0.0:previous,0.0:copy`.
     """
-    types = _read_options({part: getattr(run, part) for part in PARTS})
-    choices: list[list[tuple[str, str]]] = []
-    for option, text in _split_pairs(words):
-        is_list = option in types and _holds_lists(types[option])
-        values = (text or "").split("/" if is_list else ",")
-        choices.append([(option, value) for value in values])
-
+    choices = _split_choices(run, words)
     variants: dict[str, RunConfig] = {}
     for setting in product(*choices):
         typed = list(chain.from_iterable(setting))
@@ -54,6 +48,17 @@ def expand_variants(run: RunConfig, words: Sequence[str]) -> dict[str, RunConfig
         names = [_name_setting(*pair) for pair, values in pairs if len(values) > 1]
         variants["_".join(names)] = variant
     return variants
+
+
+def _split_choices(run: RunConfig, words: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """Of each option typed, the pairs of it and one of its values."""
+    types = _read_options({part: getattr(run, part) for part in PARTS})
+    choices = []
+    for option, text in _split_pairs(words):
+        is_list = option in types and _holds_lists(types[option])
+        values = (text or "").split("/" if is_list else ",")
+        choices.append([(option, value) for value in values])
+    return choices
 
 
 def _change_records(records: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def read_arrays(path: Path) -> Arrays:
             )
 
     images = arrays["images"]
-    _check_images(path, images)
+    _check_shape(path, images)
+    _check_pixels(path, images)
     for name, values in arrays.items():
         if name != "images":
             _check_factor(path, name, values, len(images))
@@ -96,8 +97,8 @@ def _open_npz(path: Path) -> Arrays:
         raise BadInput(f"{path} cannot be read as an npz of plain arrays: {why}") from None
 
 
-def _check_images(path: Path, images: NDArray[np.generic]) -> None:
-    """BadInput where pictures have no shape, type or value that can be shown, or are too few."""
+def _check_shape(path: Path, images: NDArray[np.generic]) -> None:
+    """BadInput where pictures have no shape or type that can be shown."""
     is_shown = images.dtype == np.uint8 or images.dtype.kind == "f"
     if images.ndim not in (3, 4) or not is_shown or 0 in images.shape:
         raise BadInput(
@@ -111,6 +112,9 @@ def _check_images(path: Path, images: NDArray[np.generic]) -> None:
             f"got {images.shape}"
         )
 
+
+def _check_pixels(path: Path, images: NDArray[np.generic]) -> None:
+    """BadInput where pictures have values that cannot be shown, or are too few."""
     with np.errstate(over="ignore"):
         finite = np.isfinite(images.astype(np.float32))
     if not finite.all():

@@ -61,18 +61,22 @@ def _choose_factor(name: str, of: str, allowed: Sequence[str]) -> str:
     return name
 
 
-def build_classify(config: ClassifyConfig) -> Task:
-    """Which value does the factor have?"""
+def _load_classified(config: ClassifyConfig) -> tuple[World, list[str]]:
+    """The world that is classified, a file's or one by name, and the factors that it can name."""
     if config.npz and config.world:
         raise BadInput(
             f"task.world {config.world!r} and task.npz {config.npz!r} are both given: leave one out"
         )
 
     if config.npz:
-        world: World = load_own_arrays(config.npz)
-        names = list(world.factors)
-    else:
-        world, names = build_world(config.data_set)
+        own = load_own_arrays(config.npz)
+        return own, list(own.factors)
+    return build_world(config.data_set)
+
+
+def build_classify(config: ClassifyConfig) -> Task:
+    """Which value does the factor have?"""
+    world, names = _load_classified(config)
     factor = _choose_factor(config.factor, config.npz or config.data_set, names)
 
     def target(factors: Factors) -> NDArray[np.int64]:

@@ -176,20 +176,8 @@ def resolve_config(run: RunConfig) -> RunConfig:
     the model says otherwise, or cannot answer what the task asks.
     """
     task = build_task(run.task)
-    decided: dict[str, Any] = {
-        "image_size": task.world.image_size,
-        "n_channels": task.world.n_channels,
-        "n_classes": task.n_classes,
-    }
-    if task.world.patch_size is not None:
-        decided["patch_size"] = task.world.patch_size
-    for name, value in decided.items():
-        given = getattr(run.model, name)
-        if given is not None and given != value:
-            raise BadInput(
-                f"model.{name} is {given}, but the task {run.task.name} has {value}: "
-                f"say --model.{name} none"
-            )
+    decided = _list_decided(task)
+    _check_undecided(run, decided)
 
     try:
         model: ModelConfig = replace(run.model, **decided)
@@ -202,6 +190,29 @@ def resolve_config(run: RunConfig) -> RunConfig:
         )
     _check_readout(task, model.readout)
     return replace(run, model=model)
+
+
+def _list_decided(task: Task) -> dict[str, Any]:
+    """The fields of the model that a task decides."""
+    decided: dict[str, Any] = {
+        "image_size": task.world.image_size,
+        "n_channels": task.world.n_channels,
+        "n_classes": task.n_classes,
+    }
+    if task.world.patch_size is not None:
+        decided["patch_size"] = task.world.patch_size
+    return decided
+
+
+def _check_undecided(run: RunConfig, decided: Mapping[str, object]) -> None:
+    """BadInput where the model says other than what its task decides."""
+    for name, value in decided.items():
+        given = getattr(run.model, name)
+        if given is not None and given != value:
+            raise BadInput(
+                f"model.{name} is {given}, but the task {run.task.name} has {value}: "
+                f"say --model.{name} none"
+            )
 
 
 def _check_readout(task: Task, readout: str) -> None:

@@ -19,7 +19,7 @@ from toyvit.circuits.search import CircuitReport
 from toyvit.config.extensions import merge_extensions
 from toyvit.errors import NotInstalled, choose
 from toyvit.report.ablation import HEAD_ABLATION
-from toyvit.report.attention import ATTENTION, CLS_ATTENTION, QUERY_ATTENTION
+from toyvit.report.attention import ATTENTION
 from toyvit.report.circuits import draw_circuit_report
 from toyvit.report.directions import DIRECTIONS
 from toyvit.report.edge_figures import ATTENTION_KNOCKOUT, ATTRIBUTION, EDGES, PATCHING
@@ -30,6 +30,7 @@ from toyvit.report.learning import LEARNING, PHASE_TRANSITION, STRATEGIES
 from toyvit.report.lens_figures import ANSWER_MAPS, LENS
 from toyvit.report.matplotlib_renderer import DPI, render
 from toyvit.report.panels import FigureData
+from toyvit.report.picture_attention import CLS_ATTENTION, QUERY_ATTENTION
 from toyvit.report.reconstruction import RECONSTRUCTION
 from toyvit.report.rows import FigureRow, has_figure, list_analyses
 from toyvit.report.sweeps import draw_sweep_bands, draw_sweep_losses, open_settings
@@ -81,6 +82,7 @@ def recall_comparison(run: Run | Path | str, beside: Run | Path | str | None) ->
     """
     run = Run.open(run)
     note = run.folder.figures / "beside"
+
     if beside:
         other = Run.open(beside)
         note.parent.mkdir(exist_ok=True)
@@ -116,6 +118,7 @@ def draw(
     run.folder.figures.mkdir(exist_ok=True)
     drawn = []
     missing: dict[str, list[str]] = {}
+
     for row, is_headline in chosen:
         try:
             data = row.draw(run, other)
@@ -133,11 +136,12 @@ def draw(
 def format_figures(drawn: Sequence[DrawnFigure]) -> str:
     """The end of a report: each headline figure with its caption, then the appendix in one line."""
     lines = []
+
     for figure in drawn:
         if figure.is_headline:
             lines.append(f"figure: {figure.file}")
             lines += textwrap.wrap(
-                figure.data.caption, 100, initial_indent="    ", subsequent_indent="    "
+                str(figure.data.caption), 100, initial_indent="    ", subsequent_indent="    "
             )
     rest = [figure.file.name for figure in drawn if not figure.is_headline]
     if rest:

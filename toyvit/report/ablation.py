@@ -10,13 +10,29 @@ from toyvit.report.curves import (
     build_curve,
     score_axis,
 )
-from toyvit.report.panels import Block, CurvePanel, FigureData, lay_out
+from toyvit.report.panels import (
+    Block,
+    Caption,
+    CurvePanel,
+    FigureData,
+    lay_out,
+)
 from toyvit.report.rows import FigureRow
 from toyvit.report.style import call_head, list_looks
 from toyvit.runs.handle import Run
 from toyvit.runs.table import select_main_rows
 
 ABLATIONS = {"zero": "head output replaced by zero", "mean": "by its mean over pictures"}
+
+
+HEAD_ABLATION_CAPTION = Caption(
+    see=(
+        "A curve far below the black one: the model rests on that head from there on; the one "
+        "that costs most at the end is named. Where both columns agree it is what the head "
+        "says of each picture that counts, not its mean. Dotted: predictors that know less."
+    ),
+    otherwise="all curves lie on the black one.",
+)
 
 
 def draw_head_ablation(run: Run, beside: Run | None = None) -> FigureData:
@@ -29,15 +45,11 @@ def draw_head_ablation(run: Run, beside: Run | None = None) -> FigureData:
     heads = rows.loc[rows["head"].notna(), ["layer", "head"]].drop_duplicates()
     worst = {name: find_worst(rows, name) for name in ABLATIONS}
     layers = sorted(heads["layer"].unique())
+
     return FigureData(
         name="head_ablation",
         title=f"{run.name}: what is left without one head",
-        see=(
-            "A curve far below the black one: the model rests on that head from there on; the one "
-            "that costs most at the end is named. Where both columns agree it is what the head "
-            "says of each picture that counts, not its mean. Dotted: predictors that know less."
-        ),
-        otherwise="all curves lie on the black one.",
+        caption=HEAD_ABLATION_CAPTION,
         blocks=(
             Block(
                 panels=lay_out(
@@ -83,6 +95,7 @@ def _panel(
             end_label=name if (layer, head) == worst else "",
         )
         curves.append(curve)
+
     return CurvePanel(
         x=STEPS,
         y=score_axis(run),

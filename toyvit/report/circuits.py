@@ -11,6 +11,7 @@ from toyvit.config import ModelConfig
 from toyvit.report.panels import (
     Axis,
     Block,
+    Caption,
     Curve,
     CurvePanel,
     Edge,
@@ -31,6 +32,12 @@ PORTS = {
 BINS = 20  # of the histogram of random circuits
 
 
+CIRCUIT_CAPTION = Caption(
+    see="The edges of the circuit: the wider, the larger the score.",
+    otherwise="a path that joins the input to the logits by no head, or every edge there is.",
+)
+
+
 def draw_circuit_graph(
     config: ModelConfig, edge_mask: Tensor, scores: Tensor | None = None, title: str = ""
 ) -> FigureData:
@@ -44,8 +51,7 @@ def draw_circuit_graph(
     return FigureData(
         name="circuit",
         title=title,
-        see="The edges of the circuit: the wider, the larger the score.",
-        otherwise="a path that joins the input to the logits by no head, or every edge there is.",
+        caption=CIRCUIT_CAPTION,
         blocks=(_graph_block(panel),),
     )
 
@@ -54,6 +60,15 @@ def _graph_block(panel: GraphPanel) -> Block:
     right = max(node.x for node in panel.nodes)
     top = max(node.y for node in panel.nodes)
     return Block(panels=((panel,),), cell=(max(3.6, 1.5 * right + 2.2), 1.25 * top + 1.2))
+
+
+CIRCUIT_CAPTION = Caption(
+    see=(
+        "The edges that an answer depends on; the wider, the larger the EAP-IG score. Beside "
+        "it: the circuit stands far to the right of random ones of its size."
+    ),
+    otherwise="random circuits of the size are as faithful as this one.",
+)
 
 
 def draw_circuit_report(report: CircuitReport, config: ModelConfig) -> FigureData:
@@ -66,17 +81,14 @@ def draw_circuit_report(report: CircuitReport, config: ModelConfig) -> FigureDat
         panel = build_null_panel(report)
         height = blocks[0].cell[1]
         blocks.append(Block(panels=((panel,),), cell=(3.6, min(height, 3.6)), margin=(0.6, 0.3)))
+
     return FigureData(
         name="circuit",
         title=(
             f"{circuit.method}, {where}: {size}, faithfulness {report.faithfulness:.2f}\n"
             f"{circuit.metric.replace('_', ' ')}, cut edges carry: {circuit.ablation}"
         ),
-        see=(
-            "The edges that an answer depends on; the wider, the larger the EAP-IG score. Beside "
-            "it: the circuit stands far to the right of random ones of its size."
-        ),
-        otherwise="random circuits of the size are as faithful as this one.",
+        caption=CIRCUIT_CAPTION,
         blocks=tuple(blocks),
         across=len(blocks),
     )
@@ -93,26 +105,23 @@ def build_null_panel(report: CircuitReport) -> CurvePanel:
         label=f"{len(null)} random circuits of its size",
         colour="grey",
     )
+
+    own = Mark(
+        place=report.faithfulness,
+        label=f"this circuit, {report.faithfulness:.2f}",
+        colour="blue",
+        style="solid",
+    )
+    most = float(np.quantile(null, 0.95))
+    below = Mark(place=most, label="95 % of them are below", colour="grey", style="dashed")
+
     return CurvePanel(
         x=Axis(label="faithfulness (share of the total effect)"),
         y=Axis(label="random circuits (number)", low=0),
         title="against chance",
         curves=(outline,),
         levels=(Level(value=0, kind="reference"),),
-        marks=(
-            Mark(
-                place=report.faithfulness,
-                label=f"this circuit, {report.faithfulness:.2f}",
-                colour="blue",
-                style="solid",
-            ),
-            Mark(
-                place=float(np.quantile(null, 0.95)),
-                label="95 % of them are below",
-                colour="grey",
-                style="dashed",
-            ),
-        ),
+        marks=(own, below),
         legend="inside",
     )
 
@@ -137,8 +146,9 @@ def build_graph_panel(
             score=score,
         )
         edges.append(edge)
-    used = {name for edge in edges for name in (edge.sender, edge.receiver)}
+    used = {edge.sender for edge in edges} | {edge.receiver for edge in edges}
     ports = dict.fromkeys(edge.port for edge in edges)
+
     return GraphPanel(
         nodes=tuple(_place_nodes(config, used)),
         edges=tuple(edges),
@@ -160,6 +170,7 @@ def _place_nodes(config: ModelConfig, used: set[str]) -> list[Node]:
             label = f"layer {layer},\nMLP"
             places.append((f"m{layer}", label, config.n_heads - 0.2, height + 0.6))
     places.append(("logits", "logits", middle, 1 + rise * config.n_layers))
+
     return [
         Node(name=name, label=label, x=x, y=y, used=name in used) for name, label, x, y in places
     ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from toyvit.config import find_rate_changes
-from toyvit.report.panels import Axis, Curve, Dash, Level, LevelKind, Mark
+from toyvit.report.panels import Axis, Block, Curve, Dash, Level, LevelKind, Mark, Panel
 from toyvit.report.style import DASHES
 from toyvit.runs.handle import Run
 
@@ -104,6 +104,14 @@ def name_loss(run: Run) -> str:
         if name_score(run) == "accuracy"
         else "mean squared error\n(target units, squared)"
     )
+
+
+def stack_panels(
+    panels: Sequence[Panel], height: float, heights: tuple[float, ...] = ()
+) -> tuple[Block, ...]:
+    """Panels below each other over one axis of steps, with room for names at their right edge."""
+    column = tuple((panel,) for panel in panels)
+    return (Block(panels=column, cell=(7.2, height), heights=heights, margin=(1.2, 0.3)),)
 
 
 def score_axis(run: Run) -> Axis:

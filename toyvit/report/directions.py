@@ -11,11 +11,27 @@ from toyvit.instruments.weight_circuits import (
     project_to_pixels,
 )
 from toyvit.model import ViT
-from toyvit.report.panels import Block, ColourScale, FigureData, PicturePanel, lay_out
+from toyvit.report.panels import (
+    Block,
+    Caption,
+    ColourScale,
+    FigureData,
+    PicturePanel,
+    lay_out,
+)
 from toyvit.report.rows import FigureRow
 from toyvit.runs.handle import Run
 
 N_SHOWN = 2  # directions of each circuit
+
+
+DIRECTIONS_CAPTION = Caption(
+    see=(
+        "Bars, edges or whole shapes: a head that compares, or reads, these. A direction is "
+        "blue against red or the other way round; in brackets its share of the circuit."
+    ),
+    otherwise="noise without shape, and directions of about equal shares.",
+)
 
 
 def draw_directions(run: Run, beside: Run | None = None) -> FigureData:
@@ -27,24 +43,13 @@ def draw_directions(run: Run, beside: Run | None = None) -> FigureData:
     a key attract where both go the same way.
     """
     model = run.bare_model()
-    w_q, w_k, w_v, w_o = fold_head_weights(model, 0)
-    compared = find_singular_directions(w_q, w_k.mT)
-    moved = find_singular_directions(w_v, w_o)
-    columns = []
-    for order in range(N_SHOWN):
-        columns.append(("query", compared, compared.read, order))
-        columns.append(("key", compared, compared.written, order))
-    columns += [("OV reads", moved, moved.read, order) for order in range(N_SHOWN)]
-
+    columns = list_columns(model)
     heads = range(run.config.model.n_heads)
+
     return FigureData(
         name="directions",
         title=f"{run.name}, step {run.last_step:,}: what layer 0 looks for in a patch",
-        see=(
-            "Bars, edges or whole shapes: a head that compares, or reads, these. A direction is "
-            "blue against red or the other way round; in brackets its share of the circuit."
-        ),
-        otherwise="noise without shape, and directions of about equal shares.",
+        caption=DIRECTIONS_CAPTION,
         blocks=(
             Block(
                 panels=lay_out(
@@ -56,6 +61,18 @@ def draw_directions(run: Run, beside: Run | None = None) -> FigureData:
             ),
         ),
     )
+
+
+def list_columns(model: ViT) -> list[tuple[str, SingularDirections, Tensor, int]]:
+    """Name, circuit, (head direction weight) and order of each direction that is shown."""
+    w_q, w_k, w_v, w_o = fold_head_weights(model, 0)
+    compared = find_singular_directions(w_q, w_k.mT)
+    moved = find_singular_directions(w_v, w_o)
+    columns = []
+    for order in range(N_SHOWN):
+        columns.append(("query", compared, compared.read, order))
+        columns.append(("key", compared, compared.written, order))
+    return columns + [("OV reads", moved, moved.read, order) for order in range(N_SHOWN)]
 
 
 def _direction_panel(

@@ -16,13 +16,16 @@ from toyvit.report.curves import EARLY_STEPS, STEPS, build_curve
 from toyvit.report.panels import (
     Axis,
     Block,
+    Caption,
     ColourScale,
     Curve,
     CurvePanel,
     FigureData,
     Level,
     MapPanel,
+    lay_out,
 )
+from toyvit.report.pictures import scale_both_ways
 from toyvit.report.rows import FigureRow
 from toyvit.report.style import CYCLE, NODES, call_head, list_looks
 from toyvit.runs.handle import Run
@@ -40,6 +43,15 @@ def select_rows(run: Run, analysis: str, quantity: str | None = None) -> pd.Data
     return select_main_rows(rows)
 
 
+EDGES_CAPTION = Caption(
+    see=(
+        "When the edges of a circuit are born (circles), against the loss. Pale: weaker edges. "
+        f"Dashed: all edges at once. {NODES}"
+    ),
+    otherwise="all edges stay at 0.",
+)
+
+
 def draw_edges(run: Run, beside: Run | None = None) -> FigureData:
     """Scores of the strongest edges over training, below the loss: a column a counterfactual."""
     rows = select_rows(run, "edges")
@@ -51,14 +63,11 @@ def draw_edges(run: Run, beside: Run | None = None) -> FigureData:
         curves=(build_curve(loss, colour="black", width=1.2),),
     )
     below = [_edges_panel(run, rows, change) for change in changes]
+
     return FigureData(
         name="edges",
         title=f"{run.name}: edges through which the answer depends on what is changed",
-        see=(
-            "When the edges of a circuit are born (circles), against the loss. Pale: weaker edges. "
-            f"Dashed: all edges at once. {NODES}"
-        ),
-        otherwise="all edges stay at 0.",
+        caption=EDGES_CAPTION,
         blocks=(
             Block(
                 panels=(tuple(above for _ in changes), tuple(below)),
@@ -104,48 +113,44 @@ def _edges_panel(run: Run, rows: pd.DataFrame, change: str) -> CurvePanel:
 EDGES = FigureRow(name="edges", draw=draw_edges, needs=frozenset({"edges", "performance"}))
 
 
+PATCHING_CAPTION = Caption(
+    see=(
+        "A blue cell: that head's output at that token carries the answer. Denoise: put into "
+        "the corrupt pass, what it brings back; noise: taken from the clean one, what it "
+        "takes away."
+    ),
+    otherwise="all cells are white.",
+)
+
+
 def draw_patching(run: Run, beside: Run | None = None) -> FigureData:
     """What patching one head's output at one token brings back, at the last measured step."""
     rows = select_rows(run, "patching", "patched_head")
     rows = rows[rows["step"] == rows["step"].max()]
-    changes = list(rows["change"].unique())
-    directions = list(rows["direction"].unique())
     config = run.config.model
     top = max(1.0, float(rows["value"].abs().max()))
-    scale = ColourScale(
-        kind="diverging",
-        low=-top,
-        high=top,
-        label="logit difference moved\n(share)",
-        marks=((0.0, "nothing moved"),),
+    scale = scale_both_ways(top, "logit difference moved\n(share)")
+    panels = lay_out(
+        rows["direction"].unique(),
+        rows["change"].unique(),
+        lambda direction, change: _patching_panel(run, rows, change, direction, scale),
     )
-    panels = []
-    for direction in directions:
-        part = rows[rows["direction"] == direction]
-        line = [_patching_panel(run, part, change, direction, scale) for change in changes]
-        panels.append(tuple(line))
     size = (0.4 + 0.19 * config.n_tokens, 0.28 * config.n_layers * config.n_heads + 0.6)
+
     return FigureData(
         name="patching",
         title=f"{run.name}, step {rows['step'].max():,}: one head's output at one token patched",
-        see=(
-            "A blue cell: that head's output at that token carries the answer. Denoise: put into "
-            "the corrupt pass, what it brings back; noise: taken from the clean one, what it "
-            "takes away."
-        ),
-        otherwise="all cells are white.",
-        blocks=(
-            Block(panels=tuple(panels), share_y=True, cell=size, margin=(1.2, 0.3), scale=scale),
-        ),
+        caption=PATCHING_CAPTION,
+        blocks=(Block(panels=panels, share_y=True, cell=size, margin=(1.2, 0.3), scale=scale),),
     )
 
 
 def _patching_panel(
     run: Run, rows: pd.DataFrame, change: str, direction: str, scale: ColourScale
 ) -> MapPanel:
-    values = rows[rows["change"] == change].pivot_table(
-        index=["layer", "head"], columns="token", values="value"
-    )
+    part = rows[(rows["change"] == change) & (rows["direction"] == direction)]
+    values = part.pivot_table(index=["layer", "head"], columns="token", values="value")
+
     return MapPanel(
         x=Axis(label="token" + " (0: CLS)" * run.config.model.cls_token),
         y=Axis(
@@ -161,6 +166,12 @@ def _patching_panel(
 
 
 PATCHING = FigureRow(name="patching", draw=draw_patching, needs=frozenset({"patching"}))
+
+
+ATTRIBUTION_CAPTION = Caption(
+    see="The coloured parts that rise with the black sum are those that write the answer.",
+    otherwise="all parts stay at 0.",
+)
 
 
 def draw_attribution(run: Run, beside: Run | None = None) -> FigureData:
@@ -182,11 +193,11 @@ def draw_attribution(run: Run, beside: Run | None = None) -> FigureData:
         levels=(replace(ZERO, in_legend=True),),
         legend="right",
     )
+
     return FigureData(
         name="attribution",
         title=f"{run.name}: what the answer's logit is the sum of",
-        see="The coloured parts that rise with the black sum are those that write the answer.",
-        otherwise="all parts stay at 0.",
+        caption=ATTRIBUTION_CAPTION,
         blocks=(Block(panels=((panel,),), cell=(7.5, 3.8), margin=(0.9, 0.3)),),
     )
 
@@ -216,6 +227,15 @@ def _name_part(place: dict[str, Any]) -> str:
 ATTRIBUTION = FigureRow(name="attribution", draw=draw_attribution, needs=frozenset({"attribution"}))
 
 
+ATTENTION_KNOCKOUT_CAPTION = Caption(
+    see=(
+        "A curve that rises: from there on the model needs what those tokens read from the "
+        "others in that layer, and at which step it began to."
+    ),
+    otherwise="all curves lie at 0: nothing that is cut is missed.",
+)
+
+
 def draw_attention_knockout(run: Run, beside: Run | None = None) -> FigureData:
     """What it costs that one group of tokens cannot attend to another, a panel a layer."""
     rows = select_rows(run, "attention_knockout")
@@ -224,11 +244,7 @@ def draw_attention_knockout(run: Run, beside: Run | None = None) -> FigureData:
     return FigureData(
         name="attention_knockout",
         title=f"{run.name}: attention knock-outs, one layer at a time",
-        see=(
-            "A curve that rises: from there on the model needs what those tokens read from the "
-            "others in that layer, and at which step it began to."
-        ),
-        otherwise="all curves lie at 0: nothing that is cut is missed.",
+        caption=ATTENTION_KNOCKOUT_CAPTION,
         blocks=(Block(panels=(tuple(panels),), share_y=True, cell=(4.2, 3.2), margin=(0.8, 0.3)),),
     )
 
@@ -242,6 +258,7 @@ def _knockout_panel(rows: pd.DataFrame, layer: int) -> CurvePanel:
         values = part.set_index("step")["value"].sort_index()
         name = f"{query} cannot read {key}"
         curves.append(build_curve(values, name, colour=colour, style=dash, width=1.3))
+
     return CurvePanel(
         x=EARLY_STEPS,
         y=Axis(label="rise of the loss (nats)"),

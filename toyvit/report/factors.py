@@ -13,6 +13,7 @@ from toyvit.report.curves import (
 from toyvit.report.panels import (
     Axis,
     Block,
+    Caption,
     Curve,
     CurvePanel,
     FigureData,
@@ -29,6 +30,16 @@ ACROSS = 3  # panels of factors side by side
 FEW = 4  # values that are all told apart; of more, three are
 
 
+BY_FACTOR_CAPTION = Caption(
+    see=(
+        "Curves that part: pictures with some values of a factor are learned first, others "
+        "last (by the mean over steps). Black: all pictures. Few pictures have a rare value, "
+        "so its curve is coarse."
+    ),
+    otherwise="all curves of a panel rise together with the black one.",
+)
+
+
 def draw_by_factor(run: Run, beside: Run | None = None) -> FigureData:
     """Accuracy of the pictures with each value of a factor against step, a panel a factor.
 
@@ -41,20 +52,13 @@ def draw_by_factor(run: Run, beside: Run | None = None) -> FigureData:
         _factor_panel(run, factor, rows[rows["factor"] == factor])
         for factor in sorted(rows["factor"].unique())
     ]
+    grid = wrap_rows(panels, ACROSS)
+
     return FigureData(
         name="by_factor",
         title=f"{run.name}: which pictures are learned when",
-        see=(
-            "Curves that part: pictures with some values of a factor are learned first, others "
-            "last (by the mean over steps). Black: all pictures. Few pictures have a rare value, "
-            "so its curve is coarse."
-        ),
-        otherwise="all curves of a panel rise together with the black one.",
-        blocks=(
-            Block(
-                panels=wrap_rows(panels, ACROSS), share_y=True, cell=(4.3, 2.7), margin=(0.8, 0.3)
-            ),
-        ),
+        caption=BY_FACTOR_CAPTION,
+        blocks=(Block(panels=grid, share_y=True, cell=(4.3, 2.7), margin=(0.8, 0.3)),),
     )
 
 
@@ -69,6 +73,7 @@ def _factor_panel(run: Run, factor: str, rows: pd.DataFrame) -> CurvePanel:
         curves.append(build_curve(scores, colour=colour, width=width, end_label=label))
     whole = run.curve("performance", "accuracy")
     curves.append(build_curve(whole, colour="black", width=2.0, end_label="all pictures"))
+
     return CurvePanel(
         x=EARLY_STEPS,
         y=Axis(label="accuracy\n(share of pictures)", low=-0.03, high=1.03),
@@ -106,23 +111,29 @@ GROUPS = {
 }
 
 
+PROBES_CAPTION = Caption(
+    see=(
+        "A curve above the dashed line: the layer holds the factor in a form that a linear "
+        "probe reads better than from raw pixels. Step 0 is the untrained network."
+    ),
+    otherwise=(
+        "curves stay where they are at step 0; a factor that is not there at all gives what "
+        "shuffled labels give (dotted)."
+    ),
+)
+
+
 def draw_probes(run: Run, beside: Run | None = None) -> FigureData:
     """Accuracy of linear probes: a row a factor, a column a group of tokens, a line a layer."""
     rows = run.table[run.table["analysis"] == "probes"]
     factors = list(rows["factor"].dropna().unique())
     groups = [group for group in GROUPS if (rows["group"] == group).any()]
     corner = (factors[0], groups[-1])
+
     return FigureData(
         name="probes",
         title=f"{run.name}: what a linear probe reads off the residual stream",
-        see=(
-            "A curve above the dashed line: the layer holds the factor in a form that a linear "
-            "probe reads better than from raw pixels. Step 0 is the untrained network."
-        ),
-        otherwise=(
-            "curves stay where they are at step 0; a factor that is not there at all gives what "
-            "shuffled labels give (dotted)."
-        ),
+        caption=PROBES_CAPTION,
         blocks=(
             Block(
                 panels=lay_out(
@@ -147,22 +158,28 @@ def _probe_panel(
 ) -> CurvePanel:
     """A line a layer; the probe on raw pixels and the one on shuffled labels as levels."""
     layers = sorted(rows["layer"].dropna().unique())
-    place = {"factor": factor, "group": group}
     curves: list[Curve] = []
     for layer, shade in zip(layers, pick_shades(len(layers)), strict=True):
-        values = run.curve("probes", "accuracy", layer=layer, **place)
+        values = run.curve("probes", "accuracy", layer=layer, factor=factor, group=group)
         curves.append(build_curve(values, call_layer(layer), colour=shade))
-    pixels = run.curve("probes", "accuracy_pixels", factor=factor).iloc[-1]
-    shuffled = run.curve("probes", "accuracy_shuffled", "mean", **place).mean()
+
     return CurvePanel(
         x=EARLY_STEPS,
         y=Axis(label="probe accuracy\n(share of pictures)", low=0, high=1.02),
         curves=tuple(curves),
-        levels=(
-            Level(value=pixels, name="on raw pixels", style="dashed", in_legend=True),
-            Level(value=shuffled, name="on shuffled labels", kind="null", in_legend=True),
-        ),
+        levels=_probe_levels(run, factor, group),
         legend="right" if has_legend else "none",
+    )
+
+
+def _probe_levels(run: Run, factor: str, group: str) -> tuple[Level, Level]:
+    """What the probe on raw pixels and the one on shuffled labels score."""
+    pixels = run.curve("probes", "accuracy_pixels", factor=factor).iloc[-1]
+    place = {"factor": factor, "group": group}
+    shuffled = run.curve("probes", "accuracy_shuffled", "mean", **place).mean()
+    return (
+        Level(value=pixels, name="on raw pixels", style="dashed", in_legend=True),
+        Level(value=shuffled, name="on shuffled labels", kind="null", in_legend=True),
     )
 
 

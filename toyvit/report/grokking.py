@@ -9,8 +9,17 @@ import pandas as pd
 
 from toyvit.analyses.llc import LlcEstimate
 from toyvit.dynamics.checkpoints import measure_progress
-from toyvit.report.curves import EARLY_STEPS, build_curve
-from toyvit.report.panels import Axis, Block, Curve, CurvePanel, Dash, FigureData, Level, Span
+from toyvit.report.curves import EARLY_STEPS, build_curve, stack_panels
+from toyvit.report.panels import (
+    Axis,
+    Caption,
+    Curve,
+    CurvePanel,
+    Dash,
+    FigureData,
+    Level,
+    Span,
+)
 from toyvit.report.rows import FigureRow
 from toyvit.report.style import SETTINGS
 from toyvit.runs.handle import Run
@@ -20,6 +29,19 @@ PROGRESS: dict[str, tuple[str, str, Dash]] = {
     "restricted_alone": ("restricted, other sums alone", "blue", "solid"),
     "excluded": ("excluded, sums trained on", "orange", "solid"),
 }
+
+
+GROKKING_CAPTION = Caption(
+    see=(
+        "Sums trained on are right long before the others. In between the excluded loss rises "
+        "and the restricted loss falls: the circuit of key frequencies grows while accuracy "
+        "stands still."
+    ),
+    otherwise=(
+        "other sums stay at chance, both losses of key frequencies stay where they are, and "
+        "the embedding stays as little sparse as at step 0."
+    ),
+)
 
 
 def draw_grokking(run: Run, beside: Run | None = None) -> FigureData:
@@ -46,18 +68,8 @@ def draw_grokking(run: Run, beside: Run | None = None) -> FigureData:
     return FigureData(
         name="grokking",
         title=f"{run.name}, {verdict}: {at}, whose key frequencies are taken",
-        see=(
-            "Sums trained on are right long before the others. In between the excluded loss rises "
-            "and the restricted loss falls: the circuit of key frequencies grows while accuracy "
-            "stands still."
-        ),
-        otherwise=(
-            "other sums stay at chance, both losses of key frequencies stay where they are, and "
-            "the embedding stays as little sparse as at step 0."
-        ),
-        blocks=(
-            Block(panels=tuple((panel,) for panel in panels), cell=(7.0, 2.2), margin=(1.2, 0.3)),
-        ),
+        caption=GROKKING_CAPTION,
+        blocks=stack_panels(panels, 2.2),
     )
 
 
@@ -69,6 +81,7 @@ def _sides_panel(progress: pd.DataFrame, quantity: str, label: str, chance: floa
     """A score on sums trained on, and on the others."""
     trained = progress[f"train_{quantity}"]
     others = progress[f"test_{quantity}"]
+
     return CurvePanel(
         x=EARLY_STEPS,
         y=Axis(label=label, scale="log" if quantity == "loss" else "linear"),
@@ -86,6 +99,7 @@ def _progress_panel(progress: pd.DataFrame, chance: float) -> CurvePanel:
         build_curve(progress[name], label, colour=colour, style=style)
         for name, (label, colour, style) in PROGRESS.items()
     ]
+
     return CurvePanel(
         x=EARLY_STEPS,
         y=Axis(label="progress measures:\nloss (nats)", scale="log"),
@@ -97,6 +111,7 @@ def _progress_panel(progress: pd.DataFrame, chance: float) -> CurvePanel:
 
 def _sparsity_panel(progress: pd.DataFrame) -> CurvePanel:
     share = "key frequencies' share of the logits' variance"
+
     return CurvePanel(
         x=EARLY_STEPS,
         y=Axis(label="Fourier sparsity\n(share)", low=0, high=1),
@@ -114,38 +129,54 @@ def _llc_panel(rows: pd.DataFrame) -> CurvePanel:
     rows = rows[rows["split"] == ("train" if "train" in set(rows["split"]) else "test")]
     wide = rows.pivot_table(index="step", columns="quantity", values="value")
     wide = wide.reindex(columns=["llc", "llc_sd", "diverged"])
-    steps = wide.index.to_numpy(float)
+
+    return CurvePanel(
+        x=EARLY_STEPS,
+        y=Axis(label="local learning\ncoefficient (no unit)"),
+        curves=(_estimate_curve(wide), _diverged_curve(wide)),
+        levels=(Level(value=0, kind="reference"),),
+        legend="inside",
+    )
+
+
+def _estimate_curve(wide: pd.DataFrame) -> Curve:
+    """The mean of the chains, with a standard deviation on either side."""
     value = wide["llc"].to_numpy(float)
     error = wide["llc_sd"].to_numpy(float)
-    estimate = Curve(
-        x=steps,
+
+    return Curve(
+        x=wide.index.to_numpy(float),
         y=value,
         label="mean of the chains, standard deviation shaded",
         marker="circle",
         width=1.0,
         band=(value - error, value + error),
     )
-    bad = steps[wide["diverged"].to_numpy(float) > 0]
-    low = np.nanmin(np.append(value - error, 0.0))
-    crosses = Curve(
-        x=bad,
-        y=np.full(len(bad), low),
-        label="sampler diverged" if len(bad) else "",
+
+
+def _diverged_curve(wide: pd.DataFrame) -> Curve:
+    """Crosses below the estimates at the steps where the sampler diverged."""
+    steps = wide.index[wide["diverged"] > 0].to_numpy(float)
+    lowest = np.nanmin(np.append(wide["llc"] - wide["llc_sd"], 0.0))
+
+    return Curve(
+        x=steps,
+        y=np.full(len(steps), lowest),
+        label="sampler diverged" if len(steps) else "",
         colour="orange",
         style="none",
         marker="cross",
-    )
-    return CurvePanel(
-        x=EARLY_STEPS,
-        y=Axis(label="local learning\ncoefficient (no unit)"),
-        curves=(estimate, crosses),
-        levels=(Level(value=0, kind="reference"),),
-        legend="inside",
     )
 
 
 GROKKING = FigureRow(
     name="grokking", draw=draw_grokking, needs=frozenset({"fourier"}), is_headline=True
+)
+
+
+TRACES_CAPTION = Caption(
+    see="Chains that settle on one level above their start: the sampler explores one basin.",
+    otherwise="chains leave for chance or go on rising: the coefficient means nothing there.",
 )
 
 
@@ -173,10 +204,10 @@ def draw_traces(estimate: LlcEstimate) -> FigureData:
         spans=(Span(start=0, end=estimate.settings.burn_in, label="burn-in", colour="grey"),),
         legend="inside",
     )
+
     return FigureData(
         name="traces",
         title="chains of the sampler of the local learning coefficient",
-        see="Chains that settle on one level above their start: the sampler explores one basin.",
-        otherwise="chains leave for chance or go on rising: the coefficient means nothing there.",
-        blocks=(Block(panels=((panel,),), cell=(7.0, 3.0), margin=(1.2, 0.3)),),
+        caption=TRACES_CAPTION,
+        blocks=stack_panels([panel], 3.0),
     )

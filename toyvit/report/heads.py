@@ -10,7 +10,17 @@ import numpy as np
 from toyvit.analyses.heads import MARGIN, list_implied, name_head
 from toyvit.errors import BadInput
 from toyvit.report.curves import EARLY_STEPS
-from toyvit.report.panels import Axis, Block, Curve, CurvePanel, Dash, FigureData, Level, wrap_rows
+from toyvit.report.panels import (
+    Axis,
+    Block,
+    Caption,
+    Curve,
+    CurvePanel,
+    Dash,
+    FigureData,
+    Level,
+    wrap_rows,
+)
 from toyvit.report.rows import FigureRow
 from toyvit.report.style import call_head, list_looks
 from toyvit.runs.handle import Run
@@ -65,6 +75,7 @@ def format_head_types(run: Run) -> str:
     scores = collect_scores(run)
     last = max(step for step, _, _ in names)
     lines = []
+
     for key in names:
         step, layer, head = key
         if step == last:
@@ -82,6 +93,19 @@ def _tell_since(name: str, key: Head, names: Names, scores: Scores) -> str:
     return f"{name} {score:.2f} ({null:.2f}) since step {since}"
 
 
+HEADS_CAPTION = Caption(
+    see=(
+        f"A head has the name of a type (dots) where its score is more than {MARGIN} above "
+        "the largest of the type's nulls and no nearer name implies it. Grey: types that no "
+        "head is called by."
+    ),
+    otherwise=(
+        "all curves lie at the nulls, 0, below the dotted margin; the untrained network looks "
+        "everywhere alike, which is the type uniform."
+    ),
+)
+
+
 def draw_heads(run: Run, beside: Run | None = None) -> FigureData:
     """How far the score of each type stands above its null, head by head, against step; dots where
     the head has the name.
@@ -95,18 +119,11 @@ def draw_heads(run: Run, beside: Run | None = None) -> FigureData:
     edge = heads[ACROSS - 1 :: ACROSS] + heads[-1:]
     panels = [_head_panel(head, scores, names, styled, head in edge) for head in heads]
     width = 3.0 if len(heads) > 1 else 4.2
+
     return FigureData(
         name="heads",
         title=f"{run.name}: what kind of head each head is",
-        see=(
-            f"A head has the name of a type (dots) where its score is more than {MARGIN} above "
-            "the largest of the type's nulls and no nearer name implies it. Grey: types that no "
-            "head is called by."
-        ),
-        otherwise=(
-            "all curves lie at the nulls, 0, below the dotted margin; the untrained network looks "
-            "everywhere alike, which is the type uniform."
-        ),
+        caption=HEADS_CAPTION,
         blocks=(
             Block(
                 panels=wrap_rows(panels, ACROSS),
@@ -133,14 +150,14 @@ def _head_panel(
 ) -> CurvePanel:
     """All types of one head; at the right edge the levels are named."""
     steps = [key[0] for key in scores if key[1:] == head]
-    of_head = [values for key, values in scores.items() if key[1:] == head]
-    kinds = dict.fromkeys(chain.from_iterable(of_head))
+    kinds = dict.fromkeys(chain.from_iterable(scores[(step, *head)] for step in steps))
     curves = []
     for kind in kinds:
         values = [scores[(step, *head)].get(kind, (nan, 0.0)) for step in steps]
         above = [score - max(null, 0) for score, null in values]
         named = [kind in names[(step, *head)] for step in steps]
         curves += _type_curves(kind, steps, above, named, styled.get(kind))
+
     return CurvePanel(
         x=EARLY_STEPS,
         y=Axis(label="score above its\nlargest null (share)", low=-0.35, high=1.05),
@@ -161,9 +178,11 @@ def _type_curves(
     look: tuple[str, Dash] | None,
 ) -> list[Curve]:
     """The curve of a type, and dots where the head is called by it."""
-    x, y = np.array(steps, float), np.array(above, float)
+    x = np.array(steps, float)
+    y = np.array(above, float)
     has_name = any(named)
     colour, dash = look if look and has_name else ("pale", "solid")
+
     curve = Curve(
         x=x,
         y=y,

@@ -15,12 +15,32 @@ from toyvit.report.curves import (
     mark_rate_changes,
     name_loss,
     score_axis,
+    stack_panels,
 )
-from toyvit.report.panels import Axis, Block, Curve, CurvePanel, FigureData, Level, Span
+from toyvit.report.panels import (
+    Axis,
+    Caption,
+    Curve,
+    CurvePanel,
+    FigureData,
+    Level,
+    Span,
+)
 from toyvit.report.rows import FigureRow
 from toyvit.report.style import pick_shades
 from toyvit.runs.handle import Run
-from toyvit.runs.table import select_curve
+
+PHASE_TRANSITION_CAPTION = Caption(
+    see=(
+        "Loss falls and accuracy rises past the bag of labels, the best that can be done "
+        "without finding the match, while the previous-cell head and the induction head form. "
+        "Shaded: 10 % to 90 % of the rise."
+    ),
+    otherwise=(
+        "accuracy stays at the bag of labels, both masses at what even attention gives, "
+        "and nothing is shaded."
+    ),
+)
 
 
 def draw_phase_transition(run: Run, beside: Run | None = None) -> FigureData:
@@ -45,21 +65,12 @@ def draw_phase_transition(run: Run, beside: Run | None = None) -> FigureData:
         _panel(run, compare_runs(run, beside, *quantity), name, levels)
         for quantity, (name, levels) in quantities.items()
     ]
+
     return FigureData(
         name="phase_transition",
         title=f"{run.name}: the induction transition",
-        see=(
-            "Loss falls and accuracy rises past the bag of labels, the best that can be done "
-            "without finding the match, while the previous-cell head and the induction head form. "
-            "Shaded: 10 % to 90 % of the rise."
-        ),
-        otherwise=(
-            "accuracy stays at the bag of labels, both masses at what even attention gives, "
-            "and nothing is shaded."
-        ),
-        blocks=(
-            Block(panels=tuple((panel,) for panel in panels), cell=(7.0, 2.2), margin=(1.2, 0.3)),
-        ),
+        caption=PHASE_TRANSITION_CAPTION,
+        blocks=stack_panels(panels, 2.2),
     )
 
 
@@ -68,6 +79,7 @@ def _panel(run: Run, curves: tuple[Curve, ...], name: str, levels: tuple[Level, 
     accuracy = run.curve("performance", "accuracy")
     rise = find_window(accuracy, run.baselines.get("accuracy.bag_of_labels", 0))
     spans = (Span(start=rise[0], end=rise[1], label="10 % to 90 % of the rise"),) if rise else ()
+
     return CurvePanel(
         x=STEPS,
         y=Axis(label=name),
@@ -99,6 +111,15 @@ PHASE_TRANSITION = FigureRow(
 )
 
 
+LEARNING_CAPTION = Caption(
+    see=(
+        "Where the curves leave what a predictor that knows less can do (dotted, named at the "
+        "right), the model has learned more than that predictor knows."
+    ),
+    otherwise="both curves stay at the lowest of the dotted lines.",
+)
+
+
 def draw_learning(run: Run, beside: Run | None = None) -> FigureData:
     """Loss and accuracy on the evaluation pictures against step, with the baselines."""
     panels = []
@@ -112,16 +133,13 @@ def draw_learning(run: Run, beside: Run | None = None) -> FigureData:
             marks=mark_rate_changes(run, curves[0].x[-1]),
             legend="inside" if quantity == "loss" else "none",
         )
-        panels.append((panel,))
+        panels.append(panel)
+
     return FigureData(
         name="learning",
         title=f"{run.name}: what is learned, and when",
-        see=(
-            "Where the curves leave what a predictor that knows less can do (dotted, named at the "
-            "right), the model has learned more than that predictor knows."
-        ),
-        otherwise="both curves stay at the lowest of the dotted lines.",
-        blocks=(Block(panels=tuple(panels), cell=(7.0, 2.5), margin=(1.2, 0.3)),),
+        caption=LEARNING_CAPTION,
+        blocks=stack_panels(panels, 2.5),
     )
 
 
@@ -134,8 +152,34 @@ LEARNING = FigureRow(
 )
 
 
+STRATEGIES_CAPTION = Caption(
+    see=(
+        "Whichever strategy has the lowest curve is the one whose answers the model gives; "
+        "curves that come down one after the other are stages."
+    ),
+    otherwise="all curves stay where they begin, and no head looks at the patch before.",
+)
+
+
 def draw_strategies(run: Run, beside: Run | None = None) -> FigureData:
     """How far the model is from predictors that know the world, against step."""
+    attention = CurvePanel(
+        x=EARLY_STEPS,
+        y=Axis(label="attention to the\npatch before\n(strongest head, share)"),
+        curves=compare_runs(run, beside, "attention", "previous"),
+        levels=(Level(value=find_even_previous(run), name="uniform attention", kind="chance"),),
+    )
+
+    return FigureData(
+        name="strategies",
+        title=f"{run.name}: which strategy the model is nearest to",
+        caption=STRATEGIES_CAPTION,
+        blocks=stack_panels([_distance_panel(run, beside), attention], 3.0, heights=(2, 1)),
+    )
+
+
+def _distance_panel(run: Run, beside: Run | None) -> CurvePanel:
+    """KL(strategy, model) of every strategy, and of each from the truth."""
     rows = run.table[run.table["analysis"] == "strategies"]
     names = rows["strategy"].unique()
     curves = [
@@ -143,7 +187,7 @@ def draw_strategies(run: Run, beside: Run | None = None) -> FigureData:
         for name, shade in zip(names, pick_shades(len(names)), strict=True)
     ]
     if beside:
-        values = select_curve(beside.table, "strategies", "kl", strategy="truth")
+        values = beside.curve("strategies", "kl", strategy="truth")
         name = f"truth, {beside.name}"
         curves.append(build_curve(values, name, colour="orange", style="dashed"))
 
@@ -152,36 +196,13 @@ def draw_strategies(run: Run, beside: Run | None = None) -> FigureData:
         for name, value in run.baselines.items()
         if name.startswith("kl.") and value > 0
     }
-    distances = CurvePanel(
+    return CurvePanel(
         x=EARLY_STEPS,
         y=Axis(label="KL(strategy, model) (nats)", low=0),
         curves=tuple(curves),
         levels=build_levels(apart),
         legend="inside",
         legend_title="strategy",
-    )
-    attention = CurvePanel(
-        x=EARLY_STEPS,
-        y=Axis(label="attention to the\npatch before\n(strongest head, share)"),
-        curves=compare_runs(run, beside, "attention", "previous"),
-        levels=(Level(value=find_even_previous(run), name="uniform attention", kind="chance"),),
-    )
-    return FigureData(
-        name="strategies",
-        title=f"{run.name}: which strategy the model is nearest to",
-        see=(
-            "Whichever strategy has the lowest curve is the one whose answers the model gives; "
-            "curves that come down one after the other are stages."
-        ),
-        otherwise="all curves stay where they begin, and no head looks at the patch before.",
-        blocks=(
-            Block(
-                panels=((distances,), (attention,)),
-                cell=(7.0, 3.0),
-                heights=(2, 1),
-                margin=(1.2, 0.3),
-            ),
-        ),
     )
 
 

@@ -13,6 +13,7 @@ from toyvit.instruments.lenses import RESIDUALS, apply_logit_lens, stack_residua
 from toyvit.model.forward import trace
 from toyvit.report.panels import (
     Block,
+    Caption,
     ColourScale,
     FigureData,
     Frame,
@@ -22,10 +23,18 @@ from toyvit.report.panels import (
     Words,
     lay_out,
 )
-from toyvit.report.pictures import ink_of, select_steps
+from toyvit.report.pictures import ink_of, scale_both_ways, select_steps
 from toyvit.report.rows import FigureRow
 from toyvit.report.style import call_layer
 from toyvit.runs.handle import Run
+
+LENS_CAPTION = Caption(
+    see=(
+        "From left to right: at which layer, and in which patch, the right answer (green) first "
+        "stands. Bolder: likelier."
+    ),
+    otherwise="faint answers, as often right as chance has it, in every patch of every layer.",
+)
 
 
 def draw_lens(
@@ -40,22 +49,15 @@ def draw_lens(
     """
     config = run.config.model
     batch = run.batch("test", images)
-    model = run.model(step, batch)
-    residuals = stack_residuals(model, trace(model, batch.images, RESIDUALS))
-    answers = apply_logit_lens(model, residuals)[:, :, config.n_prefix :].softmax(-1)
+    answers = read_answers(run, step, batch)
+    names = [_name_row(target, place) for place, target in enumerate(batch.target)]
     size = max(2.2, 0.4 * config.grid[1])
     height = size * config.grid[0] / config.grid[1]
+
     return FigureData(
         name="lens",
         title=f"{run.name}, step {run.check_step(step):,}: what each patch would answer",
-        see=(
-            "From left to right: at which layer, and in which patch, the right answer (green) "
-            "first stands. Bolder: likelier."
-        ),
-        otherwise=(
-            f"faint answers that are right by chance, 1 in {answers.shape[-1]}, in every patch of "
-            "every layer."
-        ),
+        caption=LENS_CAPTION,
         blocks=(
             Block(
                 panels=lay_out(
@@ -63,15 +65,20 @@ def draw_lens(
                     range(len(answers)),
                     lambda image, layer: _lens_panel(run, batch, image, answers[layer, image]),
                 ),
-                row_headers=tuple(
-                    _name_row(target, place) for place, target in enumerate(batch.target)
-                ),
+                row_headers=tuple(names),
                 column_headers=tuple(call_layer(layer) for layer in range(len(answers))),
                 cell=(size, height),
                 margin=(0.4, 0.1),
             ),
         ),
     )
+
+
+def read_answers(run: Run, step: int | None, batch: Batch) -> Tensor:
+    """What the logit lens answers: probabilities (layer image patch label), as it was trained."""
+    model = run.model(step, batch)
+    residuals = stack_residuals(model, trace(model, batch.images, RESIDUALS))
+    return apply_logit_lens(model, residuals)[:, :, run.config.model.n_prefix :].softmax(-1)
 
 
 def _name_row(target: Tensor, place: int) -> str:
@@ -94,6 +101,7 @@ def _lens_panel(run: Run, batch: Batch, image: int, answers: Tensor) -> PictureP
             inlay, frame = _draw_symbol(run, patch, symbols[label], float(chance), colour)
             inlays.append(inlay)
             frames.append(frame)
+
     return PicturePanel(
         picture=picture,
         scale=scale,
@@ -132,6 +140,7 @@ def _draw_symbol(
         height=side - 2,
         opacity=chance,
     )
+
     frame = Frame(
         left=left + 0.5,
         top=top + 0.5,
@@ -147,6 +156,12 @@ def _draw_symbol(
 LENS = FigureRow(name="lens", draw=draw_lens, needs=frozenset({"lens"}))
 
 
+ANSWER_MAPS_CAPTION = Caption(
+    see="Blue patches speak for the answer, red ones against it, by what heads read there.",
+    otherwise="all patches are equally pale.",
+)
+
+
 def draw_answer_maps(
     run: Run, beside: Run | None = None, steps: Sequence[int] | None = None, images: int = 5
 ) -> FigureData:
@@ -156,22 +171,16 @@ def draw_answer_maps(
     steps = steps or select_steps(run.steps, 4)
     maps = {step: map_answer(run, step, batch) for step in steps}
     top = max(float(abs(values).max()) for values in maps.values())
-    scale = ColourScale(
-        kind="diverging",
-        low=-top,
-        high=top,
-        label="added to the answer's logit,\nover the mean logit (logits)",
-        marks=((0.0, "nothing"),),
-    )
+    scale = scale_both_ways(top, "added to the answer's logit,\nover the mean logit (logits)")
     rows = [tuple(_plain_panel(image) for image in batch.images)]
     for step in steps:
         pairs = zip(batch.images, maps[step], strict=True)
         rows.append(tuple(_map_panel(image, values, scale) for image, values in pairs))
+
     return FigureData(
         name="answer_maps",
         title=f"{run.name}: from which patches the answer comes",
-        see="Blue patches speak for the answer, red ones against it, by what heads read there.",
-        otherwise="all patches are equally pale.",
+        caption=ANSWER_MAPS_CAPTION,
         blocks=(
             Block(
                 panels=tuple(rows),

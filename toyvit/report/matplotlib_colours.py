@@ -60,6 +60,7 @@ def show_values(
 ) -> None:
     """Values in the colours of a scale, or red, green and blue as they are."""
     colours, norm = resolve_scale(scale) if scale else (None, None)
+
     axes.imshow(
         values,
         cmap=colours,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +12,16 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from toyvit.report.matplotlib_colours import resolve_colour, resolve_scale, show_values
 from toyvit.report.matplotlib_pictures import draw_graph, draw_picture
-from toyvit.report.panels import Array, Axis, CurvePanel, GraphPanel, MapPanel, Panel, PicturePanel
+from toyvit.report.panels import (
+    Array,
+    Axis,
+    Curve,
+    CurvePanel,
+    GraphPanel,
+    MapPanel,
+    Panel,
+    PicturePanel,
+)
 from toyvit.report.style import COLOURS
 
 LINES = {
@@ -36,6 +46,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
             draw_picture(axes, panel)
         case GraphPanel():
             draw_graph(axes, panel)
+
     if panel.title:
         axes.set_title(panel.title, fontsize="small")
 
@@ -46,29 +57,14 @@ def finish_panel(axes: Axes, panel: Panel, *, names_x: bool, names_y: bool) -> N
         set_axis(axes, "x", panel.x, named=names_x)
         set_axis(axes, "y", panel.y, named=names_y)
     if isinstance(panel, CurvePanel):
-        name_at_the_edge(axes, panel)
+        write_edge_names(axes, panel)
     if isinstance(panel, MapPanel):
         _draw_groups(axes, panel)
 
 
 def _draw_curves(axes: Axes, panel: CurvePanel) -> None:
     for curve in panel.curves:
-        pale = curve.colour in ("pale", "faint")
-        colour = resolve_colour(curve.colour)
-        axes.plot(
-            curve.x,
-            curve.y,
-            color=colour,
-            ls=LINES[curve.style],
-            lw=curve.width,
-            alpha=curve.opacity,
-            marker=MARKERS[curve.marker],
-            ms=4,
-            label=curve.label or None,
-            zorder=1 if pale else 2,
-        )
-        if curve.band:
-            axes.fill_between(curve.x, *curve.band, color=colour, alpha=0.2, lw=0)
+        _draw_curve(axes, curve)
     for span in panel.spans:
         axes.axvspan(
             span.start,
@@ -80,15 +76,37 @@ def _draw_curves(axes: Axes, panel: CurvePanel) -> None:
             label=span.label or None,
         )
     _draw_levels(axes, panel)
+
     for words in panel.words:
         axes.text(words.x, words.y, words.text, color=COLOURS[words.colour], fontsize=words.size)
     _draw_legend(axes, panel)
+
+
+def _draw_curve(axes: Axes, curve: Curve) -> None:
+    """A line, below the others where it is pale, and its band."""
+    colour = resolve_colour(curve.colour)
+    axes.plot(
+        curve.x,
+        curve.y,
+        color=colour,
+        ls=LINES[curve.style],
+        lw=curve.width,
+        alpha=curve.opacity,
+        marker=MARKERS[curve.marker],
+        ms=4,
+        label=curve.label or None,
+        zorder=1 if curve.colour in ("pale", "faint") else 2,
+    )
+
+    if curve.band:
+        axes.fill_between(curve.x, *curve.band, color=colour, alpha=0.2, lw=0)
 
 
 def _draw_levels(axes: Axes, panel: CurvePanel) -> None:
     for level in panel.levels:
         label = level.name if level.in_legend else None
         axes.axhline(level.value, color=COLOURS["grey"], ls=LINES[level.style], lw=1, label=label)
+
     for mark in panel.marks:
         axes.axvline(
             mark.place,
@@ -102,6 +120,7 @@ def _draw_levels(axes: Axes, panel: CurvePanel) -> None:
 def _draw_legend(axes: Axes, panel: CurvePanel) -> None:
     if panel.legend == "none" or not axes.get_legend_handles_labels()[0]:
         return
+
     if panel.legend == "inside":
         axes.legend(fontsize=7.5, title=panel.legend_title or None, title_fontsize=7.5)
     else:
@@ -115,33 +134,51 @@ def _draw_legend(axes: Axes, panel: CurvePanel) -> None:
         )
 
 
-def name_at_the_edge(axes: Axes, panel: CurvePanel) -> None:
+class EdgeName(NamedTuple):
+    """A name to the right of a panel: what it names stands at a share of the width, or at x."""
+
+    x: float
+    value: float
+    name: str
+    colour: str
+    across: Literal["axes fraction", "data"]
+
+
+def write_edge_names(axes: Axes, panel: CurvePanel) -> None:
     """Names of levels and of curves' ends to the right of a panel, apart where they would meet."""
-    named = [
-        (1.0, level.value, level.name, "grey")
+    names = list_edge_names(panel)
+    heights = [_to_share(axes, name.value) for name in names]
+    line = 8.5 / 72 * axes.figure.dpi / axes.get_window_extent().height
+
+    for name, place in zip(names, spread_apart(heights, line), strict=True):
+        shade = resolve_colour(name.colour)
+        arrow = {"arrowstyle": "-", "lw": 0.4, "shrinkA": 0, "shrinkB": 0, "color": shade}
+        axes.annotate(
+            name.name,
+            (name.x, name.value),
+            (1.03, place),
+            xycoords=(name.across, "data"),
+            textcoords="axes fraction",
+            arrowprops=arrow,
+            va="center",
+            fontsize=7,
+            color=shade,
+        )
+
+
+def list_edge_names(panel: CurvePanel) -> list[EdgeName]:
+    """What is named at the edge: levels that are not in the legend, and ends of curves."""
+    names = [
+        EdgeName(1.0, level.value, level.name, "grey", "axes fraction")
         for level in panel.levels
         if level.name and not level.in_legend
     ]
     for curve in panel.curves:
         if curve.end_label and len(curve.x):
-            named.append((float(curve.x[-1]), float(curve.y[-1]), curve.end_label, curve.colour))
-    heights = [_to_share(axes, value) for _, value, *_ in named]
-    line = 8.5 / 72 * axes.figure.dpi / axes.get_window_extent().height
-    places = spread(heights, line)
-    for (x, value, name, colour), place in zip(named, places, strict=True):
-        arrow = {"arrowstyle": "-", "lw": 0.4, "shrinkA": 0, "shrinkB": 0}
-        shade = resolve_colour(colour)
-        axes.annotate(
-            name,
-            (x, value),
-            (1.03, place),
-            xycoords=("axes fraction" if colour == "grey" else "data", "data"),
-            textcoords="axes fraction",
-            arrowprops=arrow | {"color": shade},
-            va="center",
-            fontsize=7,
-            color=shade,
-        )
+            end = (float(curve.x[-1]), float(curve.y[-1]))
+            names.append(EdgeName(*end, curve.end_label, curve.colour, "data"))
+
+    return names
 
 
 def _to_share(axes: Axes, value: float) -> float:
@@ -151,7 +188,7 @@ def _to_share(axes: Axes, value: float) -> float:
     return float(axes.transAxes.inverted().transform(place)[1])
 
 
-def spread(heights: Sequence[float], gap: float) -> list[float]:
+def spread_apart(heights: Sequence[float], gap: float) -> list[float]:
     """Heights moved apart by at least the gap: upward from the lowest, then down from the top."""
     order = np.argsort(heights, kind="stable")
     places = [heights[place] for place in order]
@@ -184,6 +221,7 @@ def set_axis(axes: Axes, which: str, axis: Axis, *, named: bool) -> None:
         mine.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.tick_params(axis="both", labelsize=8)
     axes.tick_params(axis="x" if which == "x" else "y", **{_side(which): named})
+
     if named:
         axes.set(**{f"{which}label": axis.label})
         mine.label.set_fontsize(8.5)
@@ -248,5 +286,6 @@ def _draw_groups(axes: Axes, panel: MapPanel) -> None:
             for strip in (below, beside):
                 strip.set(**look)
                 axes.add_patch(strip)
+
     if panel.groups:
         axes.tick_params(length=0, pad=9)

@@ -22,18 +22,7 @@ def draw_picture(axes: Axes, panel: PicturePanel) -> None:
         box = (inlay.left, inlay.left + inlay.width, inlay.top + inlay.height, inlay.top)
         axes.imshow(inlay.values, cmap="Greys", extent=box, alpha=inlay.opacity)
 
-    for frame in panel.frames:
-        edge = Rectangle(
-            (frame.left, frame.top),
-            frame.width,
-            frame.height,
-            fill=False,
-            clip_on=False,
-            ec=COLOURS[frame.colour],
-            lw=frame.weight,
-            alpha=frame.opacity,
-        )
-        axes.add_patch(edge)
+    _draw_frames(axes, panel)
     for words in panel.words:
         axes.text(
             words.x,
@@ -46,6 +35,21 @@ def draw_picture(axes: Axes, panel: PicturePanel) -> None:
         )
     axes.set(xlim=extent[:2], ylim=extent[2:])
     _draw_cells(axes, panel)
+
+
+def _draw_frames(axes: Axes, panel: PicturePanel) -> None:
+    for frame in panel.frames:
+        edge = Rectangle(
+            (frame.left, frame.top),
+            frame.width,
+            frame.height,
+            fill=False,
+            clip_on=False,
+            ec=COLOURS[frame.colour],
+            lw=frame.weight,
+            alpha=frame.opacity,
+        )
+        axes.add_patch(edge)
 
 
 def _draw_cells(axes: Axes, panel: PicturePanel) -> None:
@@ -65,6 +69,7 @@ def draw_graph(axes: Axes, panel: GraphPanel) -> None:
     for edge in panel.edges:
         colour = COLOURS[panel.ports[edge.port][0]]
         _draw_arrow(axes, places[edge.sender], places[edge.receiver], edge, colour)
+
     for node in panel.nodes:
         shade = "black" if node.used else COLOURS["pale"]
         box = {"boxstyle": "round,pad=0.4", "fc": "white", "ec": shade, "lw": 1 + 0.4 * node.used}
@@ -88,6 +93,7 @@ def _draw_arrow(axes: Axes, start: Node, end: Node, edge: Edge, colour: str) -> 
     bend = {"q": 0.18, "k": 0.0, "v": -0.18, "": 0.08}[edge.port]
     if passed and abs(end.x - start.x) < 0.5:
         bend += -0.3 if bend < 0 else 0.3
+
     arrow = FancyArrowPatch(
         (start.x, start.y),
         (end.x, end.y),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 
 from matplotlib.axes import Axes
@@ -28,12 +28,12 @@ NARROWEST = 5.5  # inches of a figure
 def render(data: FigureData, *, captioned: bool = True) -> Figure:
     """A figure; without its caption it is as high as its panels are."""
     rows = _split(data.blocks, data.across)
-    widths = [max(_width(block) for block in column if block) for column in _transpose(rows)]
-    heights = [max(_height(block) for block in row if block) for row in rows]
+    widths = [_find_largest(column, _width) for column in zip(*rows, strict=True)]
+    heights = [_find_largest(row, _height) for row in rows]
     bar = BAR if data.scale else 0.0
     width = max(NARROWEST, sum(widths) + bar)
     title = wrap_text(data.title, width - 2 * EDGE, TITLE)
-    caption = wrap_text(data.caption, width - 2 * EDGE, CAPTION) if captioned else []
+    caption = wrap_text(str(data.caption), width - 2 * EDGE, CAPTION) if captioned else []
     above = LINE * TITLE * len(title) + 0.14
     below = LINE * CAPTION * len(caption) + 0.12
 
@@ -75,6 +75,7 @@ def wrap_text(text: str, inches: float, size: float) -> list[str]:
     """Lines of a text in letters of so many points that fit into so many inches."""
     font = FontProperties(size=size)
     lines: list[str] = []
+
     for part in text.splitlines():
         line = ""
         for word in part.split():
@@ -97,8 +98,8 @@ def _split(blocks: Sequence[Block], across: int) -> list[list[Block | None]]:
     return rows
 
 
-def _transpose(rows: Sequence[Sequence[Block | None]]) -> Iterator[tuple[Block | None, ...]]:
-    return zip(*rows, strict=True)
+def _find_largest(blocks: Iterable[Block | None], size: Callable[[Block], float]) -> float:
+    return max(size(block) for block in blocks if block)
 
 
 def _width(block: Block) -> float:
@@ -123,15 +124,7 @@ def _draw_block(figure: SubFigure, block: Block) -> None:
         sharey=block.share_y and has_curves and "row",
         height_ratios=block.heights or None,
     )
-    placed: list[tuple[int, int, Panel, Axes]] = []
-    for row, (panels, line) in enumerate(zip(block.panels, grid, strict=True)):
-        for column, (panel, axes) in enumerate(zip(panels, line, strict=True)):
-            if panel is None:
-                axes.set_visible(False)
-                continue
-            draw_panel(axes, panel)
-            placed.append((row, column, panel, axes))
-
+    placed = _draw_panels(block, grid)
     for row, column, panel, axes in placed:
         lowest = max(other for other, place, *_ in placed if place == column)
         finish_panel(
@@ -141,9 +134,25 @@ def _draw_block(figure: SubFigure, block: Block) -> None:
             names_y=not block.share_y or column == 0,
         )
         _write_headers(axes, block, row, column)
+
     if block.title:
         figure.suptitle(block.title, fontsize="small")
     _explain_groups(figure, block)
+
+
+def _draw_panels(
+    block: Block, grid: Iterable[Iterable[Axes]]
+) -> list[tuple[int, int, Panel, Axes]]:
+    """Row, column, panel and axes of every place that has a panel, drawn; the others are hidden."""
+    placed = []
+    for row, (panels, line) in enumerate(zip(block.panels, grid, strict=True)):
+        for column, (panel, axes) in enumerate(zip(panels, line, strict=True)):
+            if panel is None:
+                axes.set_visible(False)
+            else:
+                draw_panel(axes, panel)
+                placed.append((row, column, panel, axes))
+    return placed
 
 
 def _write_headers(axes: Axes, block: Block, row: int, column: int) -> None:
@@ -163,6 +172,7 @@ def _explain_groups(figure: SubFigure, block: Block) -> None:
         for panel in panels:
             if isinstance(panel, MapPanel):
                 groups |= {group.name: group.colour for group in panel.groups}
+
     if groups:
         handles = [
             Patch(color=COLOURS[colour], label=f"{name} (along the axes)")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
+from itertools import chain
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -253,27 +254,32 @@ class Block:
     scale: ColourScale | None = None  # a colour bar for all of them
 
 
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    """What there is to see in a figure, and what would be there if there were nothing to see."""
+
+    see: str
+    otherwise: str
+
+    def __str__(self) -> str:
+        return f"{self.see} If there were nothing to see: {self.otherwise}"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FigureData:
     """A figure: blocks from left to right and downward, its title, and its caption."""
 
     name: str
     title: str
-    see: str  # what there is to see
-    otherwise: str  # what would be there if there were nothing to see
+    caption: Caption
     blocks: tuple[Block, ...]
     across: int = 1  # blocks side by side
     scale: ColourScale | None = None  # a colour bar for all blocks
 
-    @property
-    def caption(self) -> str:
-        """Both parts as one text."""
-        return f"{self.see} If there were nothing to see: {self.otherwise}"
-
     def panels(self) -> list[Panel]:
         """All panels, block by block, row by row."""
-        rows = [row for block in self.blocks for row in block.panels]
-        return [panel for row in rows for panel in row if panel is not None]
+        rows = chain.from_iterable(block.panels for block in self.blocks)
+        return [panel for panel in chain.from_iterable(rows) if panel is not None]
 
     def __repr__(self) -> str:
         return f"FigureData({self.name!r}: {len(self.panels())} panels)"
@@ -312,6 +318,7 @@ def to_plain(value: object) -> Plain:
         return [to_plain(part) for part in value]
     if value is None or isinstance(value, bool | int | str):
         return value
+
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     raise TypeError(f"{type(value).__name__} has no place in a figure")

@@ -63,3 +63,8 @@ def restore_patches(batch: Batch, patches: Tensor) -> Tensor:
     cut = "image (row column) (channel height width) -> image channel (row height) (column width)"
     hidden = rearrange(~batch.target.isnan(), cut, **shape)
     return torch.where(hidden, rearrange(patches, cut, **shape), batch.images)
+
+
+def scale_both_ways(top: float, label: str) -> ColourScale:
+    """Colours of what may be negative, with a line at nothing."""
+    return ColourScale(kind="diverging", low=-top, high=top, label=label, marks=((0.0, "nothing"),))

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from toyvit.data.task import Batch, Task
 from toyvit.report.matplotlib_renderer import render
-from toyvit.report.panels import Block, FigureData, Frame, PicturePanel, Words
+from toyvit.report.panels import (
+    Block,
+    Caption,
+    FigureData,
+    Frame,
+    PicturePanel,
+    Words,
+)
 from toyvit.report.pictures import find_black, frame_patch, picture_of, restore_patches
 
 WIDTH = 9.0  # inches of a figure
@@ -35,6 +42,12 @@ def draw_preview(task: Task, path: Path) -> Path:
     return path
 
 
+PREVIEW_CAPTION = Caption(
+    see="The pictures as the model sees them, each with what is asked of it.",
+    otherwise="pictures that look alike whatever their target is.",
+)
+
+
 def build_preview(task: Task) -> FigureData:
     """Pictures of the split `train`, seed 0, and under each its target: a class, numbers, or a map
     of what each patch asks.
@@ -54,11 +67,11 @@ def build_preview(task: Task) -> FigureData:
         rows.append(tuple(_target_panel(task, batch, place, black) for place in range(across)))
     size = WIDTH / across
     height, width = task.world.image_size
+
     return FigureData(
         name="preview",
         title=_describe(task, black),
-        see="The pictures as the model sees them, each with what is asked of it.",
-        otherwise="pictures that look alike whatever their target is.",
+        caption=PREVIEW_CAPTION,
         blocks=(
             Block(
                 panels=tuple(rows),
@@ -79,6 +92,7 @@ def _picture_panel(task: Task, batch: Batch, place: int, black: float) -> Pictur
         answer = int(batch.retrieval.target[place])
         frames = (frame_patch(task, query, "orange"), frame_patch(task, answer, "blue"))
     below = _tell_target(task, batch.target[place]) if task.output_kind == "image" else ""
+
     return PicturePanel(
         picture=picture, scale=scale, frames=frames, below=below, cell=task.world.patch_size or 0
     )
@@ -110,10 +124,16 @@ def _target_panel(task: Task, batch: Batch, place: int, black: float) -> Picture
         picture, scale = picture_of(restored, black)
         return PicturePanel(picture=picture, scale=scale)
     panel = _picture_panel(task, batch, place, black)
+    words = _number_patches(task, batch.target[place])
+    return replace(panel, opacity=0.0, frames=(), words=tuple(words), cell=0)
+
+
+def _number_patches(task: Task, target: Tensor) -> list[Words]:
+    """The class of every patch that is asked, the blank one's pale."""
     size = task.world.patch_size or 1
     columns = task.world.image_size[1] // size
     words = []
-    for patch, answer in enumerate(batch.target[place].tolist()):
+    for patch, answer in enumerate(target.tolist()):
         if answer < 0:
             continue
         row, column = divmod(patch, columns)
@@ -125,4 +145,5 @@ def _target_panel(task: Task, batch: Batch, place: int, black: float) -> Picture
             colour="pale" if blank else "black",
         )
         words.append(word)
-    return replace(panel, opacity=0.0, frames=(), words=tuple(words), cell=0)
+
+    return words

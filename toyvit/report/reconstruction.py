@@ -7,10 +7,20 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from toyvit.model.forward import run_model
-from toyvit.report.panels import Block, FigureData, lay_out
+from toyvit.report.panels import (
+    Block,
+    Caption,
+    FigureData,
+    lay_out,
+)
 from toyvit.report.pictures import find_black, restore_patches, select_steps, show_picture
 from toyvit.report.rows import FigureRow
 from toyvit.runs.handle import Run
+
+RECONSTRUCTION_CAPTION = Caption(
+    see="Patches hidden in the second row come back, step by step, as they are in the first.",
+    otherwise="the hidden patches stay one grey, the mean of all pixels.",
+)
 
 
 def draw_reconstruction(
@@ -23,11 +33,11 @@ def draw_reconstruction(
     rows = restore_pictures(run, steps, n)
     black = find_black(rows["seen"])
     panels = lay_out(rows, range(n), lambda name, place: show_picture(rows[name][place], black))
+
     return FigureData(
         name="reconstruction",
         title=f"{run.name}: hidden patches, restored",
-        see="Patches hidden in the second row come back, step by step, as they are in the first.",
-        otherwise="the hidden patches stay one grey, the mean of all pixels.",
+        caption=RECONSTRUCTION_CAPTION,
         blocks=(Block(panels=panels, row_headers=tuple(rows), cell=(1.1, 1.1), margin=(0.6, 0.1)),),
     )
 

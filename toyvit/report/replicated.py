@@ -11,6 +11,7 @@ from toyvit.report.curves import build_levels
 from toyvit.report.panels import (
     Axis,
     Block,
+    Caption,
     ColourScale,
     Curve,
     CurvePanel,
@@ -29,14 +30,20 @@ FEW_POINTS = 20  # a curve of fewer has dots
 SCALES: dict[str, Scale] = {"linear": "linear", "log": "log", "symlog": "steps"}
 
 
+REPLICATION_CAPTION = Caption(
+    see="Thin lines are seeds, bold ones their median; dotted: the source, or chance.",
+    otherwise="curves of different colours lie on each other, or at the dotted lines.",
+)
+
+
 def draw_replication(seeds: Sequence[Sequence[Stored]], title: str = "") -> FigureData:
     """One figure of all seeds' panels; a map is shown for the first seed only."""
     panels = [KINDS[parts[0]["kind"]](parts) for parts in zip(*seeds, strict=True)]
+
     return FigureData(
         name="replication",
         title=title or "a published result, run again",
-        see="Thin lines are seeds, bold ones their median; dotted: the source, or chance.",
-        otherwise="curves of different colours lie on each other, or at the dotted lines.",
+        caption=REPLICATION_CAPTION,
         blocks=(
             Block(
                 panels=(tuple(panels),),
@@ -56,6 +63,7 @@ def _curve_panel(parts: Sequence[Stored]) -> Panel:
     for colour, name in zip(COLOURS, first["curves"], strict=False):
         seeds = [np.array(part["curves"][name], float) for part in parts if name in part["curves"]]
         curves += _seed_curves(seeds, name, colour)
+
     return CurvePanel(
         x=Axis(label=first["x"], scale=SCALES[first["scale"]]),
         y=Axis(label=first["y"], scale=first["height"]),
@@ -83,6 +91,7 @@ def _seed_curves(seeds: Sequence[np.ndarray], name: str, colour: str) -> list[Cu
 def _map_panel(parts: Sequence[Stored]) -> Panel:
     """The colours of the first seed."""
     first = parts[0]
+
     return MapPanel(
         x=Axis(label=first["x"], scale="log"),
         y=Axis(label=first["y"], scale="log"),

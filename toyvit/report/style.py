@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice, product
+from itertools import product
 
 from toyvit.report.panels import Dash
 
@@ -51,4 +51,5 @@ NODES = (
 def list_looks(n: int, colours: Sequence[str] = CYCLE) -> list[tuple[str, Dash]]:
     """Colour and line style of n unordered things: all colours in one style, then in the next."""
     styles = DASHES * (1 + n // (len(colours) * len(DASHES)))
-    return [(colour, dash) for dash, colour in islice(product(styles, colours), n)]
+    looks = [(colour, dash) for dash, colour in product(styles, colours)]
+    return looks[:n]

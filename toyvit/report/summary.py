@@ -66,8 +66,10 @@ def summarize_induction(run: Run) -> list[Line]:
     accuracy = run.curve("performance", "accuracy")
     ceiling = run.baselines["accuracy.bag_of_labels"]
     strongest = select_last(run, "induction", "mass").sort_values("value").iloc[-1]
-    layer, head = int(strongest["layer"]), int(strongest["head"])
+    layer = int(strongest["layer"])
+    head = int(strongest["head"])
     previous = run.curve("induction", "previous_cell")
+
     return [
         *_describe_rise(accuracy, ceiling),
         ("transition in accuracy", describe_transition(accuracy, schedule_events(run))),
@@ -118,6 +120,7 @@ def _final_scores(run: Run) -> list[Line]:
         (f"final {word} on {int(row.images):,} {row.split} pictures", f"{row.value:.4f}")
         for row in final.itertuples()
     ]
+
     lines += [
         (name.replace("accuracy.", f"{word} of: "), f"{value:.3f}")
         for name, value in run.baselines.items()
@@ -151,6 +154,7 @@ def summarize_events(runs: Sequence[Run | Path | str]) -> str:
                 f"order of events in {folder.name}, {len(moved)} of {len(seeds)} runs "
                 f"(lag in steps, 95 % interval):\n{text}"
             )
+
     return "\n".join(parts)
 
 
@@ -181,6 +185,7 @@ def describe_transition(values: pd.Series, at: Sequence[float] = ()) -> str:
     if anywhere is None:
         return "none found"
     nearest = min(at, key=lambda step: abs(step - anywhere.onset))
+
     return (
         f"a change at {anywhere.onset:.0f}, as the learning rate changes at {nearest:.0f}: "
         "not called a transition"

@@ -9,14 +9,23 @@ import pandas as pd
 
 from toyvit.dynamics.transitions import Transition, detect_in_curve
 from toyvit.report.curves import (
+    STEPS,
     baseline_levels,
     build_curve,
     name_loss,
     name_score,
     schedule_events,
     score_axis,
+    stack_panels,
 )
-from toyvit.report.panels import Axis, Block, Curve, CurvePanel, FigureData
+from toyvit.report.panels import (
+    Axis,
+    Block,
+    Caption,
+    Curve,
+    CurvePanel,
+    FigureData,
+)
 from toyvit.report.style import SETTINGS, list_looks
 from toyvit.runs.handle import Run
 from toyvit.runs.table import has_measures
@@ -34,10 +43,14 @@ def open_settings(runs: Sequence[Run | Path | str]) -> Settings:
     return dict(sorted(settings.items()))
 
 
+SWEEP_LOSS_CAPTION = Caption(
+    see="Settings whose bold lines part learn at other speeds; thin lines: seeds.",
+    otherwise="bold lines lie among each other's thin ones, or at the dotted baselines.",
+)
+
+
 def draw_sweep_losses(settings: Settings) -> FigureData:
-    """Loss of many runs against step, a colour and a line style for each folder of seeds, its
-    median in bold.
-    """
+    """Loss of many runs, a colour and a line style for each folder of seeds, its median in bold."""
     looks = list_looks(len(settings), SETTINGS)
     curves: list[Curve] = []
     for (folder, runs), (colour, dash) in zip(settings.items(), looks, strict=True):
@@ -49,74 +62,86 @@ def draw_sweep_losses(settings: Settings) -> FigureData:
             median = take_median(values)
             curves.append(build_curve(median, label, colour=colour, style=dash, width=2.0))
 
-    first = next((runs[0] for runs in settings.values() if runs), None)
-    panel = CurvePanel(
-        x=Axis(label="training step"),
-        y=Axis(label=name_loss(first) if first else "loss", low=0),
+    return FigureData(
+        name="sweep_loss",
+        title="a thin line a seed, the median of each setting in bold",
+        caption=SWEEP_LOSS_CAPTION,
+        blocks=stack_panels([_loss_panel(_find_first(settings), curves)], 3.8),
+    )
+
+
+def _loss_panel(first: Run | None, curves: list[Curve]) -> CurvePanel:
+    return CurvePanel(
+        x=STEPS,
+        y=Axis(label=name_loss(first) if first else "loss (nats)", low=0),
         curves=tuple(curves),
         levels=baseline_levels(first, "loss") if first else (),
         legend="inside" if first else "none",
     )
-    return FigureData(
-        name="sweep_loss",
-        title="a thin line a seed, the median of each setting in bold",
-        see="Settings whose bold lines part learn at other speeds; thin lines: seeds.",
-        otherwise="bold lines lie among each other's thin ones, or at the dotted baselines.",
-        blocks=(Block(panels=((panel,),), cell=(7.5, 3.8), margin=(1.2, 0.3)),),
-    )
+
+
+SWEEP_CAPTION = Caption(
+    see=(
+        "How far seeds of one setting differ, and which settings learn sooner. The detector finds "
+        "no transition in any run, so none is aligned."
+    ),
+    otherwise="all lines lie at the dotted baselines, or among each other.",
+)
+ALIGNED_CAPTION = Caption(
+    see=(
+        "How far seeds of one setting differ, and which settings learn sooner. Aligned at their "
+        "onsets, runs that share one shape fall on one curve."
+    ),
+    otherwise=SWEEP_CAPTION.otherwise,
+)
 
 
 def draw_sweep_bands(settings: Settings) -> FigureData:
-    """Accuracy of many runs, a colour for each folder of seeds, its median in bold: against step,
-    and aligned at their onset.
+    """Accuracy of many runs, a colour a folder of seeds: against step, and aligned at their onset.
 
-    The right panel has the runs in which the detector finds a transition; its step axis counts from
-    each run's own onset. It is left out where no run has one.
+    The right panel has the runs with a transition; it is left out where no run has one.
     """
-    curves: list[Curve] = []
-    aligned: list[Curve] = []
-    n_runs = 0
-    colours = SETTINGS * len(settings)
-    for (folder, runs), colour in zip(settings.items(), colours, strict=False):
-        values = [run.curve("performance", "accuracy") for run in runs]
-        at = schedule_events(runs[0]) if runs else ()
-        n_runs += len(runs)
-        for seed in values:
-            curves.append(build_curve(seed, colour=colour, width=0.6, opacity=0.6))
-            if change := detect_in_curve(seed, at):
-                aligned.append(_align(seed, change, colour))
-        if values:
-            label = f"{folder.name}, {len(values)} seeds"
-            curves.append(build_curve(take_median(values), label, colour=colour, width=2.0))
-
-    first = next((runs[0] for runs in settings.values() if runs), None)
+    curves, aligned = _collect_bands(settings)
+    n_runs = sum(map(len, settings.values()))
+    first = _find_first(settings)
     panels = [_band_panel(first, curves, "training step", "all runs, median in bold")]
     if aligned:
         title = f"{len(aligned)} of {n_runs} runs with a transition, aligned"
         label = "steps after each run's own onset"
         panels.append(_band_panel(first, aligned, label, title))
+    size = (4.6 if aligned else 7.5, 3.4)
+    grid = Block(panels=(tuple(panels),), share_x=False, share_y=True, cell=size, margin=(1.2, 0.3))
+
     return FigureData(
         name="sweep",
         title=f"{n_runs} runs: {name_score(first) if first else 'accuracy'}",
-        see=(
-            "How far seeds of one setting differ, and which settings learn sooner. "
-            + (
-                "Aligned at their onsets, runs that share one shape fall on one curve."
-                if aligned
-                else "The detector finds no transition in any run, so none is aligned."
-            )
-        ),
-        otherwise="all lines lie at the dotted baselines, or among each other.",
-        blocks=(
-            Block(
-                panels=(tuple(panels),),
-                share_x=False,
-                share_y=True,
-                cell=(4.6 if aligned else 7.5, 3.4),
-                margin=(1.2, 0.3),
-            ),
-        ),
+        caption=ALIGNED_CAPTION if aligned else SWEEP_CAPTION,
+        blocks=(grid,),
     )
+
+
+def _collect_bands(settings: Settings) -> tuple[list[Curve], list[Curve]]:
+    """Curves of all runs with the median of each setting, and those with a transition, aligned."""
+    curves: list[Curve] = []
+    aligned: list[Curve] = []
+    colours = SETTINGS * len(settings)
+    for (folder, runs), colour in zip(settings.items(), colours, strict=False):
+        values = [run.curve("performance", "accuracy") for run in runs]
+        at = schedule_events(runs[0]) if runs else ()
+        for seed in values:
+            curves.append(build_curve(seed, colour=colour, width=0.6, opacity=0.6))
+            if change := detect_in_curve(seed, at):
+                aligned.append(_align(seed, change, colour))
+
+        if values:
+            label = f"{folder.name}, {len(values)} seeds"
+            curves.append(build_curve(take_median(values), label, colour=colour, width=2.0))
+    return curves, aligned
+
+
+def _find_first(settings: Settings) -> Run | None:
+    """The first measured run of a sweep: the others have its baselines."""
+    return next((runs[0] for runs in settings.values() if runs), None)
 
 
 def _align(values: pd.Series, change: Transition, colour: str) -> Curve:

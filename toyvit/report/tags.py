@@ -57,6 +57,7 @@ def iterate_curves(table: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
     places = places.where(places.notna(), None)
     keys = list(places.itertuples(index=False, name=None))
     tags = {key: build_tag(axes, *key) for key in set(keys)}
+
     for step, key, value in zip(rows["step"], keys, rows["value"], strict=True):
         yield int(step), tags[key], float(value)
     yield from _iterate_headlines(frame)

@@ -21,10 +21,11 @@ from torch.utils.tensorboard.summary import custom_scalars, hparams, image, text
 
 from toyvit.config import learning_rate
 from toyvit.dynamics.transitions import detect_in_curve
-from toyvit.report.attention import draw_attention, draw_cls_attention
+from toyvit.report.attention import draw_attention
 from toyvit.report.curves import schedule_events
 from toyvit.report.matplotlib_renderer import render
 from toyvit.report.panels import Block, FigureData, PicturePanel
+from toyvit.report.picture_attention import draw_cls_attention
 from toyvit.report.pictures import select_steps
 from toyvit.report.reconstruction import draw_reconstruction
 from toyvit.report.summary import describe_transition, watch_curves
@@ -61,6 +62,7 @@ def write(run: Run | Path | str) -> Path:
             writer.add_summary(image(tag, pixels, dataformats="HWC"), step)
         for part in describe_settings(run, curves):
             writer.add_summary(part)
+
     return run.folder.tensorboard
 
 
@@ -75,6 +77,7 @@ def follow(path: Path | str, ended: Callable[[], bool]) -> None:
         return
     over = False
     written: set[tuple[int, str]] = set()
+
     with _open_writer(run) as writer:
         while writer and not over:
             over = ended()
@@ -97,11 +100,10 @@ def _wait_for_lock(path: Path | str, ended: Callable[[], bool]) -> Run | None:
 
 @contextmanager
 def _open_writer(run: Run) -> Iterator[FileWriter | None]:
-    """A fresh file of events, holding the layout and the config, in place of the old one; None
-    where another process writes.
-    """
+    """A fresh file of events in place of the old one; None where another process writes."""
     folder = run.folder.tensorboard
     folder.mkdir(exist_ok=True)
+
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,13 +113,18 @@ def _open_writer(run: Run) -> Iterator[FileWriter | None]:
         for file in folder.glob("events.*"):
             file.unlink()
         with closing(FileWriter(str(folder), max_queue=10_000)) as writer:
-            fresh = Event(session_log=SessionLog(status=SessionLog.START))
-            writer.add_event(fresh, 0)  # an open page forgets what it read
-            writer.add_summary(custom_scalars(LAYOUT))
-            config = json.dumps(asdict(run.config), indent=2)
-            writer.add_summary(text("transitions", describe_verdicts(run)))
-            writer.add_summary(text("config", "    " + config.replace("\n", "\n    ")))
+            _write_head(writer, run)
             yield writer
+
+
+def _write_head(writer: FileWriter, run: Run) -> None:
+    """The layout, what the detector says, and the config."""
+    fresh = Event(session_log=SessionLog(status=SessionLog.START))
+    writer.add_event(fresh, 0)  # an open page forgets what it read
+    writer.add_summary(custom_scalars(LAYOUT))
+    config = json.dumps(asdict(run.config), indent=2)
+    writer.add_summary(text("transitions", describe_verdicts(run)))
+    writer.add_summary(text("config", "    " + config.replace("\n", "\n    ")))
 
 
 def collect_curves(run: Run) -> Curves:
@@ -137,6 +144,7 @@ def _collect_training(run: Run) -> Curves:
         if "status" not in line:
             values = {f"{TRAINING}/{name}": value for name, value in line.items() if name != "step"}
             curves[line["step"]] = values
+
     for step, entry in run.entries.items() if 0 in run.entries else ():
         curves[step] |= {
             f"{TRAINING}/validation loss": entry.loss,
@@ -202,6 +210,7 @@ def draw_pictures(run: Run) -> Iterator[tuple[str, Pixels, int]]:
         yield "attention patterns", render_pixels(draw_attention(run, steps=[step])), step
         if model.cls_token:
             yield "CLS attention", render_pixels(draw_cls_attention(run, steps=[step])), step
+
     if model.readout == "pixels":
         for step in run.steps:
             figure = draw_reconstruction(run, steps=[step], n=RESTORED)

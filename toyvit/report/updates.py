@@ -21,6 +21,7 @@ from toyvit.report.curves import (
 from toyvit.report.panels import (
     Axis,
     Block,
+    Caption,
     ColourScale,
     Curve,
     CurvePanel,
@@ -44,6 +45,19 @@ GROUPS = {"cls": "CLS", "patches": "patches"}
 ALIKE = ColourScale(kind="sequential", low=0, high=1, label="unbiased CKA\n(1 alike, 0 unrelated)")
 
 
+UPDATES_CAPTION = Caption(
+    see=(
+        "Above: a part whose curve rises is being rebuilt. Below: blocks along the diagonal "
+        "are stretches in which a layer stays the same; a border between blocks is a change "
+        "of what it represents. Shaded or between white lines: the transition in accuracy."
+    ),
+    otherwise=(
+        "the parts move side by side below the dotted line, where every weight moves by the "
+        "learning rate, and the maps fade evenly away from the diagonal."
+    ),
+)
+
+
 def draw_updates(run: Run, beside: Run | None = None) -> FigureData:
     """Distance moved a step, by part of the model, and the unbiased CKA of every layer between
     checkpoints.
@@ -65,18 +79,11 @@ def draw_updates(run: Run, beside: Run | None = None) -> FigureData:
         heights=heights,
         margin=(1.2, 0.3),
     )
+
     return FigureData(
         name="updates",
         title=f"{run.name}: how far the weights move, and which layers stay alike",
-        see=(
-            "Above: a part whose curve rises is being rebuilt. Below: blocks along the diagonal "
-            "are stretches in which a layer stays the same; a border between blocks is a change "
-            "of what it represents. Shaded or between white lines: the transition in accuracy."
-        ),
-        otherwise=(
-            "the parts move side by side below the dotted line, where every weight moves by the "
-            "learning rate, and the maps fade evenly away from the diagonal."
-        ),
+        caption=UPDATES_CAPTION,
         blocks=(above, _compare_layers(run, change)),
     )
 
@@ -88,6 +95,7 @@ def _updates_panel(run: Run, change: Transition | None) -> CurvePanel:
     shades = pick_shades(run.config.model.n_layers)
     curves = [_part_curve(str(part), values, shades) for part, values in moved.items()]
     curves.append(_rate_curve(run, steps))
+
     return CurvePanel(
         x=STEPS,
         y=Axis(
@@ -107,6 +115,7 @@ def _part_curve(part: str, values: pd.Series, shades: list[str]) -> Curve:
         style: Dash = "dashed" if name == "MLP" else "solid"
         label = f"block {block}, {name}"
         return build_curve(values, label, colour=shades[int(block)], style=style, width=1.2)
+
     looks: dict[str, tuple[str, Dash]] = {
         "all": ("black", "solid"),
         "embedding": ("sky", "dotted"),
@@ -123,6 +132,7 @@ def _rate_curve(run: Run, steps: list[int]) -> Curve:
         learning_rate(run.config.train, step) * n_weights**0.5 for step in range(1, steps[-1] + 1)
     ]
     means = [np.mean(rates[before:step]) for before, step in pairwise(steps)]
+
     return Curve(
         x=np.array(steps[1:], float),
         y=np.array(means, float),
@@ -139,6 +149,7 @@ def _landscape_panel(
     curve = Curve(x=values.index.to_numpy(float), y=values.to_numpy(float), marker="dot", width=1.0)
     first = {f"at step {values.index[0]}": float(values.iloc[0])}
     size = {"batch size": float(run.config.train.batch_size)}
+
     return CurvePanel(
         x=STEPS,
         y=Axis(label=label, scale="log"),
@@ -160,6 +171,7 @@ def _compare_layers(run: Run, change: Transition | None) -> Block:
     steps = select_even(run.steps, COMPARED)
     compared = compare_checkpoints(run, run.batch("test", IMAGES), steps)
     rows = []
+
     for group, layers in compared.items():
         panels = [
             _similarity_panel(steps, matrix, change, f"{GROUPS[group]}, {call_layer(layer)}")

@@ -69,6 +69,7 @@ def build_rows(
     tags = dict(tags or {})
     names = axes.split()
     _check_names(quantity, value, names, tags)
+
     rows = []
     places = product(*map(range, value.shape))
     numbers = value.double().flatten().tolist()
@@ -199,17 +200,17 @@ def read_table(folder: RunFolder, entries: Iterable[ManifestEntry]) -> pd.DataFr
 
     current = {(entry.step, entry.sha256) for entry in entries}
     keep = [pair in current for pair in zip(cells["step"], cells["sha256"], strict=True)]
-
     axes = _parse_axes(places.pop("axes"))
-    frame = numbers.merge(cells[keep], on="cell")
-    frame = frame.merge(pd.concat([places, axes], axis=1), on="place")
+    places = pd.concat([places, axes], axis=1)
+
+    frame = numbers.merge(cells[keep], on="cell").merge(places, on="place")
     frame.insert(0, "run", folder.path.name)
     order = ["run", "step", "analysis", "quantity", *axes.columns, "split", "images", "value"]
     return frame.sort_values(["step", "cell", "place"], ignore_index=True)[order]
 
 
 def _parse_axes(texts: pd.Series) -> pd.DataFrame:
-    """A column for each axis and tag."""
+    """A column for each axis and tag; <NA> where a place does not have it."""
     axes = pd.DataFrame([json.loads(text) for text in texts], index=texts.index)
     for name in axes:
         if pd.api.types.is_numeric_dtype(axes[name]):
@@ -245,6 +246,8 @@ def select_curve(
     >>> frame = pd.DataFrame(columns | {"split": "test", "images": 512, "value": [0.1, 0.4, 0.9]})
     >>> select_curve(frame, "heads", "score").to_dict()
     {0: 0.4, 9: 0.9}
+    >>> select_curve(frame, "heads", "score", head=0).to_dict()
+    {0: 0.1}
     """
     rows = frame[(frame["analysis"] == analysis) & (frame["quantity"] == quantity)]
     for axis, value in where.items():

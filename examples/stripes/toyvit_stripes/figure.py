@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from toyvit.report.panels import Axis, Block, Curve, CurvePanel, FigureData, Level
+from toyvit.report.panels import (
+    Axis,
+    Block,
+    Caption,
+    Curve,
+    CurvePanel,
+    FigureData,
+    Level,
+)
 from toyvit.report.rows import FigureRow
 from toyvit.runs.handle import Run
 from toyvit.runs.table import select_main_rows
 
 COLOURS = ("grey", "sky", "blue", "orange")
+
+
+ORIENTATION_TUNING_CAPTION = Caption(
+    see="A peak at 0 that rises over training: near orientations are told apart last.",
+    otherwise="the curves are flat.",
+)
 
 
 def draw_tuning(run: Run, beside: Run | None = None) -> FigureData:
@@ -32,8 +46,7 @@ def draw_tuning(run: Run, beside: Run | None = None) -> FigureData:
     return FigureData(
         name="orientation_tuning",
         title=f"{run.name}: how sharply the answer is tuned to the orientation",
-        see="A peak at 0 that rises over training: near orientations are told apart last.",
-        otherwise="the curves are flat.",
+        caption=ORIENTATION_TUNING_CAPTION,
         blocks=(Block(panels=((panel,),), cell=(5.0, 3.2)),),
     )
 

@@ -46,23 +46,25 @@ class AdditionWorld(World):
         """
         p = self.config.modulus
         a, b = np.divmod(np.arange(p * p), p)
+        group = np.arange(p * p)
         if self.config.split == "unordered":
             group = np.minimum(a, b) * p + np.maximum(a, b)
-        else:
-            group = np.arange(p * p)
+        groups = self._split_groups(np.unique(group))
 
-        groups = np.unique(group)
-        key = make_sample_keys(0, "addition split", np.array([p]))
+        pairs = np.stack([a, b], 1)
+        return {split: pairs[np.isin(group, part)] for split, part in groups.items()}
+
+    def _split_groups(self, groups: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+        """The groups of pairs of each split, dealt out at random."""
+        key = make_sample_keys(0, "addition split", np.array([self.config.modulus]))
         order = groups[draw_order(key, "order", len(groups))[0]]
         n_train = round(self.config.train_share * len(groups))
         n_seen = n_train + (len(groups) - n_train) // 4
-        parts = {
+        return {
             "train": order[:n_train],
             "validation": order[n_train:n_seen],
             "test": order[n_seen:],
         }
-        pairs = np.stack([a, b], 1)
-        return {split: pairs[np.isin(group, part)] for split, part in parts.items()}
 
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         pairs = self.combinations[self.check_split(split)]
@@ -99,40 +101,42 @@ class AdditionWorld(World):
         distance = torch.hypot(x - along * right, -y - along * up)
         return 2 * (1.5 - distance).clamp(0, 1) - 1
 
+    def answers(self, factors: Factors) -> NDArray[np.int64]:
+        """(a + b) mod p."""
+        return (factors["a"] + factors["b"]) % self.config.modulus
+
+    def probe_factors(self, factors: Factors) -> Factors:
+        return {"a": factors["a"], "b": factors["b"], "sum": self.answers(factors)}
+
+    def render_table(self) -> OperandTable:
+        """All pairs of operands, and which of them are trained on."""
+        p = self.config.modulus
+        a, b = np.divmod(np.arange(p**2), p)
+        trained = np.zeros(len(a), bool)
+        trained[self.combinations["train"] @ (p, 1)] = True
+
+        factors = {"a": a, "b": b}
+        return OperandTable(
+            images=self.render(factors),
+            target=torch.from_numpy(self.answers(factors)),
+            trained=torch.from_numpy(trained),
+        )
+
 
 def build_addition(config: AdditionConfig) -> Task:
     """What is (a + b) mod p?"""
     world = AdditionWorld(config)
-
-    def target(factors: Factors) -> NDArray[np.int64]:
-        return (factors["a"] + factors["b"]) % config.modulus
-
-    def probe_factors(factors: Factors) -> Factors:
-        return {"a": factors["a"], "b": factors["b"], "sum": target(factors)}
-
-    @cache
-    def operand_table() -> OperandTable:
-        a, b = np.divmod(np.arange(config.modulus**2), config.modulus)
-        trained = np.zeros(len(a), bool)
-        trained[world.combinations["train"] @ (config.modulus, 1)] = True
-        factors = {"a": a, "b": b}
-        return OperandTable(
-            images=world.render(factors),
-            target=torch.from_numpy(target(factors)),
-            trained=torch.from_numpy(trained),
-        )
-
     return Task(
         config=config,
         world=world,
         n_classes=config.modulus,
-        ask=ask_target(target),
-        probe_factors=probe_factors,
+        ask=ask_target(world.answers),
+        probe_factors=world.probe_factors,
         baselines=lambda batch: {
             "accuracy.uniform": 1 / config.modulus,
             "loss.uniform": math.log(config.modulus),
             **score_class_baselines(batch.target),
         },
-        counterfactuals={name: flip_answer(world, name, target) for name in ("a", "b")},
-        operand_table=operand_table,
+        counterfactuals={name: flip_answer(world, name, world.answers) for name in ("a", "b")},
+        operand_table=cache(world.render_table),
     )

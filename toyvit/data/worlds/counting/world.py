@@ -129,6 +129,21 @@ class CountingWorld(World):
         images += cells.reshape(n, ROWS, COLUMNS, CELL, CELL).transpose(0, 1, 3, 2, 4)
         return torch.from_numpy(images.reshape(n, 1, *self.image_size))
 
+    def answers(self, factors: Factors) -> NDArray[np.int64]:
+        """The number that is asked for; of `compare` 0, 1, 2: left has fewer, as many, more."""
+        left = factors["left"]
+        right = factors["right"]
+        if self.config.ask == "compare":
+            return np.sign(left - right) + 1
+        return left if self.config.ask == "count" else left + right
+
+    def probe_factors(self, factors: Factors) -> Factors:
+        counts = {"left": factors["left"], "right": factors["right"]}
+        counts["sum"] = factors["left"] + factors["right"]
+        if self.config.distractors:
+            counts["squares"] = factors["squares"].sum(1)
+        return counts
+
 
 def build_counting(config: CountingConfig) -> Task:
     """How many discs in all (`add`) or on the left (`count`), or where are there more (`compare`)?
@@ -136,28 +151,13 @@ def build_counting(config: CountingConfig) -> Task:
     Of `compare`: 0, 1, 2 where the left has fewer, as many, more.
     """
     world = CountingWorld(config)
-
-    def target(factors: Factors) -> NDArray[np.int64]:
-        left = factors["left"]
-        right = factors["right"]
-        if config.ask == "compare":
-            return np.sign(left - right) + 1
-        return left if config.ask == "count" else left + right
-
-    def probe_factors(factors: Factors) -> Factors:
-        counts = {"left": factors["left"], "right": factors["right"]}
-        counts["sum"] = factors["left"] + factors["right"]
-        if config.distractors:
-            counts["squares"] = factors["squares"].sum(1)
-        return counts
-
     sides = ("left",) if config.ask == "count" else ("left", "right")
     return Task(
         config=config,
         world=world,
         n_classes={"add": 2 * config.most + 1, "count": config.most + 1, "compare": 3}[config.ask],
-        ask=ask_target(target),
-        probe_factors=probe_factors,
+        ask=ask_target(world.answers),
+        probe_factors=world.probe_factors,
         baselines=lambda batch: score_class_baselines(batch.target),
-        counterfactuals={name: flip_answer(world, name, target) for name in sides},
+        counterfactuals={name: flip_answer(world, name, world.answers) for name in sides},
     )

@@ -6,7 +6,7 @@ The answer is in the context, in the weights, or in both.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -260,24 +260,24 @@ def build_fewshot(config: FewshotConfig) -> Task:
     The last one beside it in the context, or, where there is none, its fixed label.
     """
     world = FewshotWorld(config)
-
-    def baselines(batch: Batch) -> dict[str, float]:
-        assert batch.content is not None
-        labels = batch.content[:, world.label_cells()] - world.n_all_classes
-        bag = score_bag_of_labels(labels, batch.target, config.n_labels)
-        return score_class_baselines(batch.target) | bag
-
     return Task(
         config=config,
         world=world,
         n_classes=config.n_labels,
         ask=ask_target(world.answers),
         probe_factors=lambda factors: {"label": world.answers(factors), "class": factors["query"]},
-        baselines=baselines,
+        baselines=partial(_score_baselines, world),
         retrieval=world.retrieval,
         class_images=lambda: torch.from_numpy(world.pictures[-config.n_labels :]),
         counterfactuals={"query": world.change_query},
     )
+
+
+def _score_baselines(world: FewshotWorld, batch: Batch) -> dict[str, float]:
+    assert batch.content is not None
+    labels = batch.content[:, world.label_cells()] - world.n_all_classes
+    bag = score_bag_of_labels(labels, batch.target, world.config.n_labels)
+    return score_class_baselines(batch.target) | bag
 
 
 def score_bag_of_labels(labels: Tensor, target: Tensor, n_labels: int) -> dict[str, float]:

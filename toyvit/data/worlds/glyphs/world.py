@@ -164,51 +164,54 @@ class PairsWorld(World):
         np.put_along_axis(labels, query, following, 1)
         return self.change_factor(factors, "label", labels)
 
-
-def build_induction(config: InductionConfig) -> Task:
-    """Which label followed the query's item?"""
-    world = PairsWorld(config)
-
-    def target(factors: Factors) -> NDArray[np.int64]:
+    def answers(self, factors: Factors) -> NDArray[np.int64]:
+        """The label after the query's item."""
         return _take_slot(factors["label"], factors["query"])
 
-    ask_another = flip_answer(world, "query", target)
+    def change_query(self, factors: Factors) -> Factors:
+        """The query shows the item of the next slot with another label."""
+        return flip_answer(self, "query", self.answers)(factors)
 
-    def swap_items(factors: Factors) -> Factors:
+    def swap_items(self, factors: Factors) -> Factors:
         """The item asked about and another change places.
 
         The query cell stays, the label before which it stands does not.
         """
         images = np.arange(len(factors["query"]))
         here = factors["query"]
-        there = ask_another(factors)["query"]
+        there = self.change_query(factors)["query"]
         items = factors["item"].copy()
         items[images, here] = factors["item"][images, there]
         items[images, there] = factors["item"][images, here]
         return factors | {"item": items, "query": there}
 
-    def probe_factors(factors: Factors) -> Factors:
+    def probe_factors(self, factors: Factors) -> Factors:
         item = _take_slot(factors["item"], factors["query"])
-        return {"label": target(factors), "item": item, "query": factors["query"]}
+        return {"label": self.answers(factors), "item": item, "query": factors["query"]}
 
-    def baselines(batch: Batch) -> dict[str, float]:
-        return {
-            "accuracy.uniform": 1 / config.n_labels,
-            "loss.uniform": math.log(config.n_labels),
-            **score_bag_of_labels(batch, config.n_items),
-        }
 
+def build_induction(config: InductionConfig) -> Task:
+    """Which label followed the query's item?"""
+    world = PairsWorld(config)
     labels = world.glyphs[config.n_items : config.n_items + config.n_labels]
     return Task(
         config=config,
         world=world,
         n_classes=config.n_labels,
-        ask=ask_target(target),
-        probe_factors=probe_factors,
-        baselines=baselines,
+        ask=ask_target(world.answers),
+        probe_factors=world.probe_factors,
+        baselines=lambda batch: {
+            "accuracy.uniform": 1 / config.n_labels,
+            "loss.uniform": math.log(config.n_labels),
+            **score_bag_of_labels(batch, config.n_items),
+        },
         retrieval=world.retrieval,
         class_images=lambda: torch.from_numpy(labels),
-        counterfactuals={"query": ask_another, "item": swap_items, "label": world.change_label},
+        counterfactuals={
+            "query": world.change_query,
+            "item": world.swap_items,
+            "label": world.change_label,
+        },
     )
 
 

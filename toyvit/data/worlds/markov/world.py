@@ -118,6 +118,21 @@ class MarkovWorld(World):
     def content(self, factors: Factors) -> Tensor:
         return torch.from_numpy(factors["texture"])
 
+    def ask_next(self, factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The pictures, and of each cell the texture of the next; -1 at the last."""
+        textures = torch.from_numpy(factors["texture"])
+        return images, torch.cat([textures[:, 1:], torch.full_like(textures[:, :1], -1)], 1)
+
+    def ask_masked(self, factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The pictures with one cell blanked, and its texture; -1 at the other cells."""
+        textures = torch.from_numpy(factors["texture"])
+        hidden = F.one_hot(torch.from_numpy(factors["masked"]), self.config.n_cells).bool()
+        return blank_cells(images, hidden, self.grid), textures.masked_fill(~hidden, -1)
+
+    def probe_factors(self, factors: Factors) -> Factors:
+        counts = np.eye(self.config.n_textures, dtype=np.int64)[factors["texture"]].sum(1)
+        return {"commonest": counts.argmax(1), "last": factors["texture"][:, -1]}
+
 
 def predict_next(world: MarkovWorld, factors: Factors) -> dict[str, Tensor]:
     """What each predictor says of the next cell, having seen the cells so far.
@@ -213,25 +228,15 @@ def build_markov(config: MarkovConfig) -> Task:
     The first is asked at every cell but the last; for the second one cell is blanked.
     """
     world = MarkovWorld(config)
-    predict = predict_next if config.ask == "next" else predict_masked
-
-    def ask(factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
-        textures = torch.from_numpy(factors["texture"])
-        if config.ask == "next":
-            return images, torch.cat([textures[:, 1:], torch.full_like(textures[:, :1], -1)], 1)
-        hidden = F.one_hot(torch.from_numpy(factors["masked"]), config.n_cells).bool()
-        return blank_cells(images, hidden, world.grid), textures.masked_fill(~hidden, -1)
-
-    def probe_factors(factors: Factors) -> Factors:
-        counts = np.eye(config.n_textures, dtype=np.int64)[factors["texture"]].sum(1)
-        return {"commonest": counts.argmax(1), "last": factors["texture"][:, -1]}
+    is_next = config.ask == "next"
+    predict = predict_next if is_next else predict_masked
 
     return Task(
         config=config,
         world=world,
         n_classes=config.n_textures,
-        ask=ask,
-        probe_factors=probe_factors,
+        ask=world.ask_next if is_next else world.ask_masked,
+        probe_factors=world.probe_factors,
         baselines=score_strategies,
         output_kind="patch",
         strategies=lambda factors: predict(world, factors),

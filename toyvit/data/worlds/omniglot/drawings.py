@@ -73,6 +73,12 @@ def _read_part(folder: Path, part: str) -> NDArray[np.float32] | None:
         return shrink_drawings(~archive["images"])
 
 
+def _read_parts(folder: Path) -> dict[str, NDArray[np.float32]]:
+    """Small drawings of the parts that are in a folder."""
+    pictures = {part: _read_part(folder, part) for part in PARTS}
+    return {part: drawings for part, drawings in pictures.items() if drawings is not None}
+
+
 @lru_cache
 def load_drawings() -> dict[str, NDArray[np.float32]]:
     """Small drawings (character, drawing, 15, 15) of each part, read once a process.
@@ -85,11 +91,7 @@ def load_drawings() -> dict[str, NDArray[np.float32]]:
         folders.insert(0, Path(given) / "omniglot-py")
 
     for folder in folders:
-        parts = {}
-        for part in PARTS:
-            pictures = _read_part(folder, part)
-            if pictures is not None:
-                parts[part] = pictures
+        parts = _read_parts(folder)
         if len(parts) == len(PARTS):
             return parts
 

@@ -151,23 +151,25 @@ class PointersWorld(World):
     def content(self, factors: Factors) -> Tensor:
         return torch.from_numpy(self.cells(factors))
 
+    def answers(self, factors: Factors) -> NDArray[np.int64]:
+        """The answer of the block that is pointed to at last (image)."""
+        answers = self.list_answers(factors["value"])
+        return np.take_along_axis(answers, self.block(factors)[:, None], 1)[:, 0]
+
+    def probe_factors(self, factors: Factors) -> Factors:
+        there = np.take_along_axis(factors["value"], factors["pointer"][:, None], 1)[:, 0]
+        return {"pointer": factors["pointer"], "value": there, "answer": self.answers(factors)}
+
+    def retrieval(self, factors: Factors) -> Retrieval:
+        """The pointer asks, the block that is pointed to at last answers."""
+        match = torch.from_numpy(1 + self.block(factors))
+        blocks = torch.arange(1, self.config.n_values + 1).expand(len(match), -1)
+        return Retrieval(query=torch.zeros_like(match), target=match, candidates=blocks)
+
 
 def build_pointers(config: PointersConfig) -> Task:
     """What is the value where the pointer points?"""
     world = PointersWorld(config)
-
-    def target(factors: Factors) -> NDArray[np.int64]:
-        answers = world.list_answers(factors["value"])
-        return np.take_along_axis(answers, world.block(factors)[:, None], 1)[:, 0]
-
-    def probe_factors(factors: Factors) -> Factors:
-        there = np.take_along_axis(factors["value"], factors["pointer"][:, None], 1)[:, 0]
-        return {"pointer": factors["pointer"], "value": there, "answer": target(factors)}
-
-    def retrieval(factors: Factors) -> Retrieval:
-        match = torch.from_numpy(1 + world.block(factors))
-        blocks = torch.arange(1, config.n_values + 1).expand(len(match), -1)
-        return Retrieval(query=torch.zeros_like(match), target=match, candidates=blocks)
 
     def baselines(batch: Batch) -> dict[str, float]:
         assert batch.content is not None
@@ -179,11 +181,11 @@ def build_pointers(config: PointersConfig) -> Task:
         config=config,
         world=world,
         n_classes=config.n_values,
-        ask=ask_target(target),
-        probe_factors=probe_factors,
+        ask=ask_target(world.answers),
+        probe_factors=world.probe_factors,
         baselines=baselines,
-        retrieval=retrieval,
-        counterfactuals={"pointer": flip_answer(world, "pointer", target)},
+        retrieval=world.retrieval,
+        counterfactuals={"pointer": flip_answer(world, "pointer", world.answers)},
     )
 
 

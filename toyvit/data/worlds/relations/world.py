@@ -6,6 +6,7 @@ It is not about what they are.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -150,41 +151,42 @@ class RelationsWorld(World):
                 )
         return changed
 
+    def answers(self, factors: Factors) -> NDArray[np.int64]:
+        """Different or same; left or right; the cell of the odd one (image)."""
+        if self.config.ask == "same":
+            return factors["relation"]
+        if self.config.ask == "match":
+            return factors["relation"] ^ factors["left"]
+        return np.take_along_axis(factors["cell"], factors["odd"][:, None], 1)[:, 0]
+
+    def probe_factors(self, factors: Factors) -> Factors:
+        probed = {name: factors[name] for name in self.deciding if name != "odd"}
+        return probed | {"answer": self.answers(factors), "shape": factors["shape"][:, 0]}
+
 
 def build_relations(config: RelationsConfig) -> Task:
     """Different or same (0, 1); which candidate, left or right (0, 1); the cell of the odd one."""
     world = RelationsWorld(config)
-
-    def target(factors: Factors) -> NDArray[np.int64]:
-        if config.ask == "same":
-            return factors["relation"]
-        if config.ask == "match":
-            return factors["relation"] ^ factors["left"]
-        return np.take_along_axis(factors["cell"], factors["odd"][:, None], 1)[:, 0]
-
-    def probe_factors(factors: Factors) -> Factors:
-        probed = {name: factors[name] for name in world.deciding if name != "odd"}
-        return probed | {"answer": target(factors), "shape": factors["shape"][:, 0]}
-
-    def baselines(batch: Batch) -> dict[str, float]:
-        scores = score_class_baselines(batch.target)
-        if config.ask == "odd":  # one object is as good as another
-            scores["accuracy.any_object"] = 1 / config.n_objects
-            scores["loss.any_object"] = math.log(config.n_objects)
-        if config.ask == "match":
-            scores |= score_candidates_alone(batch, config.alike)
-        return scores
-
     return Task(
         config=config,
         world=world,
         n_classes=world.n_cells if config.ask == "odd" else 2,
         class_names={"same": ("different", "same"), "match": ("left", "right")}.get(config.ask),
-        ask=ask_target(target),
-        probe_factors=probe_factors,
-        baselines=baselines,
-        counterfactuals={name: flip_answer(world, name, target) for name in world.deciding},
+        ask=ask_target(world.answers),
+        probe_factors=world.probe_factors,
+        baselines=partial(_score_baselines, config),
+        counterfactuals={name: flip_answer(world, name, world.answers) for name in world.deciding},
     )
+
+
+def _score_baselines(config: RelationsConfig, batch: Batch) -> dict[str, float]:
+    scores = score_class_baselines(batch.target)
+    if config.ask == "odd":  # one object is as good as another
+        scores["accuracy.any_object"] = 1 / config.n_objects
+        scores["loss.any_object"] = math.log(config.n_objects)
+    if config.ask == "match":
+        scores |= score_candidates_alone(batch, config.alike)
+    return scores
 
 
 def score_candidates_alone(batch: Batch, alike: float) -> dict[str, float]:

@@ -74,6 +74,21 @@ class RepeatsWorld(World):
     def content(self, factors: Factors) -> Tensor:
         return torch.from_numpy(self.cells(factors))
 
+    def ask_next(self, factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The pictures, and of each cell the glyph of the next; -1 in the first period."""
+        config = self.config
+        place = torch.arange(config.n_cells)
+        periods = torch.arange(config.least, config.most + 1)[:, None]
+        not_asked = (place < periods) | (place == config.n_cells - 1)  # period cell
+        skipped = not_asked[torch.from_numpy(factors["period"])]
+        return images, self.content(factors).roll(-1, 1).masked_fill_(skipped, -1)
+
+    def ask_masked(self, factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The pictures with one cell blanked, and its glyph; -1 at the other cells."""
+        hidden = torch.arange(self.config.n_cells) == torch.from_numpy(factors["masked"])[:, None]
+        answers = self.content(factors).masked_fill(~hidden, -1)
+        return blank_cells(images, hidden, self.grid), answers
+
 
 def build_repeats(config: RepeatsConfig) -> Task:
     """Which glyph comes next (`next`), or which is hidden (`masked`)?
@@ -82,17 +97,6 @@ def build_repeats(config: RepeatsConfig) -> Task:
     blanked.
     """
     world = RepeatsWorld(config)
-    place = torch.arange(config.n_cells)
-    periods = torch.arange(config.least, config.most + 1)[:, None]
-    not_asked = (place < periods) | (place == config.n_cells - 1)  # period cell
-
-    def ask(factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
-        cells = torch.from_numpy(world.cells(factors))
-        if config.ask == "next":
-            skipped = not_asked[torch.from_numpy(factors["period"])]
-            return images, cells.roll(-1, 1).masked_fill_(skipped, -1)
-        hidden = place == torch.from_numpy(factors["masked"])[:, None]
-        return blank_cells(images, hidden, world.grid), cells.masked_fill(~hidden, -1)
 
     def probe_factors(factors: Factors) -> Factors:
         return {"period": factors["period"], "first": factors["sequence"][:, 0]}
@@ -101,7 +105,7 @@ def build_repeats(config: RepeatsConfig) -> Task:
         config=config,
         world=world,
         n_classes=config.n_glyphs,
-        ask=ask,
+        ask=world.ask_next if config.ask == "next" else world.ask_masked,
         probe_factors=probe_factors,
         baselines=lambda batch: {
             "accuracy.uniform": 1 / config.n_glyphs,

@@ -243,16 +243,12 @@ class SortOfClevrWorld(World):
         ]
         return np.stack(answers, 1)
 
+    def answers(self, factors: Factors) -> NDArray[np.int64]:
+        """The answer to the question asked (image)."""
+        return self.list_answers(factors)[np.arange(len(factors["colour"])), factors["question"]]
 
-def build_sort_of_clevr(config: SortOfClevrConfig) -> Task:
-    """One of six questions about the object of one colour; ten answers, see `ANSWERS`."""
-    world = SortOfClevrWorld(config)
-
-    def target(factors: Factors) -> NDArray[np.int64]:
-        return world.list_answers(factors)[np.arange(len(factors["colour"])), factors["question"]]
-
-    def probe_factors(factors: Factors) -> Factors:
-        answers = world.list_answers(factors)
+    def probe_factors(self, factors: Factors) -> Factors:
+        answers = self.list_answers(factors)
         row, column = np.divmod(factors["place"], CORNERS[1])
 
         return {
@@ -268,6 +264,11 @@ def build_sort_of_clevr(config: SortOfClevrConfig) -> Task:
             "on_top": (row < CORNERS[0] // 2).sum(1),
         }
 
+
+def build_sort_of_clevr(config: SortOfClevrConfig) -> Task:
+    """One of six questions about the object of one colour; ten answers, see `ANSWERS`."""
+    world = SortOfClevrWorld(config)
+
     def baselines(batch: Batch) -> dict[str, float]:
         by_question = torch.from_numpy(KNOWING)[batch.factors["question"]]
         return {
@@ -281,10 +282,10 @@ def build_sort_of_clevr(config: SortOfClevrConfig) -> Task:
         world=world,
         n_classes=len(ANSWERS),
         class_names=ANSWERS,
-        ask=ask_target(target),
-        probe_factors=probe_factors,
+        ask=ask_target(world.answers),
+        probe_factors=world.probe_factors,
         baselines=baselines,
-        counterfactuals={"colour": flip_answer(world, "colour", target)},
+        counterfactuals={"colour": flip_answer(world, "colour", world.answers)},
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import toyvit
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run_python(code: str) -> str:

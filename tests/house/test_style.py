@@ -323,3 +323,7 @@ def test_bad_words_are_refused_in_one_line(words, start, end, capsys):
     error = capsys.readouterr().err
     assert refused.value.code == 2
     assert error.startswith(start) and error.endswith(end) and error.count("\n") == 1
+
+
+def test_the_tree_meets_the_bars(capsys):
+    assert main(["--check"]) == 0, capsys.readouterr().out

@@ -19,7 +19,7 @@ from toyvit.data.questions import build_world
 from toyvit.data.task import build_task
 from toyvit.errors import BadInput
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 every_world = pytest.mark.parametrize("name", worlds.NAMES)
 
 NEW_WORLD = {
@@ -210,7 +210,7 @@ def test_the_laws_hold_a_new_world_too(tmp_path):
         "no:cacheprovider",
     ]
     done = subprocess.run(
-        [*words, "tests/laws/test_worlds.py", "tests/test_registry.py", "-m", "not slow"],
+        [*words, "tests/laws/test_worlds.py", "tests/data/test_registry.py", "-m", "not slow"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "toyvit"
+PACKAGE = Path(__file__).parents[2] / "toyvit"
 RUNGS = (
     ("errors", "config", "stats", "threads", "torchvision_guard", "version"),
     ("model",),

@@ -22,7 +22,7 @@ from toyvit.recipes import RECIPES
 from toyvit.report.matplotlib_renderer import render
 from toyvit.report.previews import build_preview, draw_preview
 
-CARDS = Path(__file__).parents[1] / "datasets"
+CARDS = Path(__file__).parents[2] / "datasets"
 SECTIONS = (
     "What.",
     "Where from.",

@@ -201,7 +201,7 @@ def test_an_export_can_be_trained_on_and_holds_the_card(tmp_path, monkeypatch, c
 def test_an_export_from_elsewhere_has_the_projects_card(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["data", "addition", "--export", "out", "--samples", "5"]) == 0
-    assert (Path(__file__).parents[1] / "datasets/addition/README.md").read_text()[:500] in (
+    assert (Path(__file__).parents[2] / "datasets/addition/README.md").read_text()[:500] in (
         tmp_path / "out/README.md"
     ).read_text()
     assert (tmp_path / "out/exports.md").exists()
@@ -262,7 +262,7 @@ def test_no_link_of_an_export_leads_out_of_it(tmp_path, monkeypatch, name):
 
     The licence of the digits is among it.
     """
-    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.chdir(Path(__file__).parents[2])
     assert main(["data", name, "--export", str(tmp_path / "out"), "--samples", "5"]) == 0
     pages = {page.name: page.read_text() for page in (tmp_path / "out").glob("*.md")}
     assert {"README.md", "glyphs.md", "mnist.md", "exports.md"} <= set(
@@ -313,7 +313,7 @@ def test_an_export_of_another_form_says_which(tmp_path, capsys):
             )
             assert len(arrays["world_split"]) == 30
     assert f"`{made.config}`" in (tmp_path / "out/README.md").read_text()
-    told = (Path(__file__).parents[1] / "datasets/exports.md").read_text()
+    told = (Path(__file__).parents[2] / "datasets/exports.md").read_text()
     read: dict[str, np.ndarray] = {}
     exec(told.split("```python\n")[1].split("```")[0].replace("DIR", str(tmp_path / "out")), read)
     assert np.array_equal(read["images"], made.eval_batch("train", 30, 0).images[:, 0])

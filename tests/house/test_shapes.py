@@ -22,7 +22,7 @@ from toyvit.instruments.lenses import apply_logit_lens
 from toyvit.model.forward import run_model
 from toyvit.stats import standardize
 
-PACKAGE = Path(__file__).parents[1] / "toyvit"
+PACKAGE = Path(__file__).parents[2] / "toyvit"
 FLAT = torch.zeros(2, 3)
 WRONG = {
     "toyvit.model": lambda: run_model(build(BASE), pictures(BASE, 2)[0]),

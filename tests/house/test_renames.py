@@ -14,7 +14,7 @@ from bench import renames
 from toyvit.analyses.names import NAMES, RENAMED
 from toyvit.cli.renamed import OPTIONS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # Public functions and classes of version 0.1, `module.name`, and where each is now.
 IDENTIFIERS: dict[str, str] = json.loads((ROOT / "bench/renamed_identifiers.json").read_text())
 # Words that only the lab used. Others of the design's table are ordinary names of other things too
