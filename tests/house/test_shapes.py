@@ -25,7 +25,7 @@ from toyvit.stats import standardize
 PACKAGE = Path(__file__).parents[2] / "toyvit"
 FLAT = torch.zeros(2, 3)
 WRONG = {
-    "toyvit.model": lambda: run_model(build(BASE), pictures(BASE, 2)[0]),
+    "toyvit.model.forward": lambda: run_model(build(BASE), pictures(BASE, 2)[0]),
     "toyvit.clamps": lambda: PATTERNS["uniform"](FLAT, FLAT.bool(), 1, None),
     "toyvit.data.task": lambda: Batch(FLAT, torch.zeros(2)),
     "toyvit.instruments": lambda: apply_logit_lens(build(BASE), FLAT),

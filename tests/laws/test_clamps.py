@@ -307,8 +307,6 @@ def test_a_clamp_there_and_back(text):
         "-1:match",
         "0.0.0:match",
         "0:match@-1",
-        3,
-        None,
     ],
 )
 def test_a_misspelt_clamp_is_refused(text):
@@ -316,6 +314,12 @@ def test_a_misspelt_clamp_is_refused(text):
     with pytest.raises(BadInput, match=message) as caught:
         TrainConfig(clamps=(text,))
     assert repr(text) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [3, None])
+def test_a_clamp_that_is_no_text_is_refused(value):
+    with pytest.raises(BadInput, match=f"TrainConfig.clamps must be text, got {value!r}"):
+        TrainConfig(clamps=(value,))
 
 
 IMPOSSIBLE = {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -119,7 +119,7 @@ class Task:
     counterfactuals: Mapping[str, Callable[[Factors], Factors]] = field(default_factory=dict)
     operand_table: Callable[[], OperandTable] | None = None
 
-    def draw_batch(self, seed: int, split: str, indices: NDArray[np.int64] | range) -> Batch:
+    def draw_batch(self, seed: int, split: str, indices: ArrayLike) -> Batch:
         """Pictures with all that is known about them."""
         factors = self.world.sample(seed, split, np.asarray(indices, np.int64))
         return self.batch_from_factors(factors)
