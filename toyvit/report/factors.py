@@ -8,7 +8,6 @@ from toyvit.report.curves import (
     EARLY_STEPS,
     baseline_levels,
     build_curve,
-    mark_rate_changes,
 )
 from toyvit.report.panels import (
     Axis,
@@ -80,7 +79,6 @@ def _factor_panel(run: Run, factor: str, rows: pd.DataFrame) -> CurvePanel:
         title=f"by the value of the factor {factor}",
         curves=tuple(curves),
         levels=baseline_levels(run, "accuracy"),
-        marks=mark_rate_changes(run, whole.index[-1]),
     )
 
 

@@ -96,8 +96,8 @@ def _tell_since(name: str, key: Head, names: Names, scores: Scores) -> str:
 HEADS_CAPTION = Caption(
     see=(
         f"A head has the name of a type (dots) where its score is more than {MARGIN} above "
-        "the largest of the type's nulls and no nearer name implies it. Grey: types that no "
-        "head is called by."
+        "the largest of the type's nulls and no nearer name implies it. Grey: types that "
+        "the head is not called by."
     ),
     otherwise=(
         "all curves lie at the nulls, 0, below the dotted margin; the untrained network looks "

@@ -21,6 +21,7 @@ from torch.utils.tensorboard.summary import custom_scalars, hparams, image, text
 
 from toyvit.config import learning_rate
 from toyvit.dynamics.transitions import detect_in_curve
+from toyvit.errors import NotInstalled
 from toyvit.report.attention import draw_attention
 from toyvit.report.curves import schedule_events
 from toyvit.report.matplotlib_renderer import render
@@ -58,12 +59,20 @@ def write(run: Run | Path | str) -> Path:
             writer.add_summary(_summarize(values), step)
         for step, tag, value in list_events(run):
             writer.add_summary(_summarize({tag: value}), step)
-        for tag, pixels, step in draw_pictures(run):
-            writer.add_summary(image(tag, pixels, dataformats="HWC"), step)
+        _write_pictures(writer, run)
         for part in describe_settings(run, curves):
             writer.add_summary(part)
 
     return run.folder.tensorboard
+
+
+def _write_pictures(writer: FileWriter, run: Run) -> None:
+    """All pictures; none, and a line that says why, where the run's world is not installed."""
+    try:
+        for tag, pixels, step in draw_pictures(run):
+            writer.add_summary(image(tag, pixels, dataformats="HWC"), step)
+    except NotInstalled as error:
+        logger.warning("no pictures for TensorBoard (%s)", error)
 
 
 def follow(path: Path | str, ended: Callable[[], bool]) -> None:
