@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from toyvit.errors import BadInput, suggest_nearest
+from toyvit.errors import BadInput, choose, suggest_nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """A wrong argument, as every other mistake of a user."""
         raise BadInput(message)
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        """As argparse, but the nearest choice is named, and what help hides is not."""
+        if action.choices is None or value in action.choices:
+            return
+        listed = getattr(action, "_choices_actions", None)
+        allowed = action.choices if listed is None else [item.dest for item in listed]
+        choose(str(value), [str(name) for name in allowed], str(action.metavar or "value").lower())
 
     def format_help(self) -> str:
         """The help, with the epilog if there is one."""

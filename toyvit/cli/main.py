@@ -45,8 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_command(options: argparse.Namespace, words: list[str]) -> int:
     """Run a command with its options, and with the words that its parser has not claimed."""
     command = options.command
-    if not command.takes_fields:
-        options.parser.refuse_unknown(words)
+    unknown = words
+    if command.takes_fields:  # a field has a dot, `--model.n_layers`: others are misspelt options
+        unknown = [word for word in words if word.startswith("--") and "." not in word]
+    options.parser.refuse_unknown(unknown)
     options.words = words
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")

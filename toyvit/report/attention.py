@@ -35,7 +35,10 @@ ATTENTION_CAPTION = Caption(
         "Strips along the axes say which tokens are of which kind. Grey: not allowed by the "
         "mask."
     ),
-    otherwise=("every row is of one colour, that of even attention (the line on the colour bar)."),
+    otherwise=(
+        "every row is of one colour, that of even attention over the tokens that it may see "
+        "(over all tokens: the line on the colour bar)."
+    ),
 )
 
 

@@ -37,8 +37,8 @@ PHASE_TRANSITION_CAPTION = Caption(
         "Shaded: 10 % to 90 % of the rise."
     ),
     otherwise=(
-        "accuracy stays at the bag of labels, both masses at what even attention gives, "
-        "and nothing is shaded."
+        "accuracy stays at or below the bag of labels, both masses where the untrained model "
+        "has them, and nothing is shaded."
     ),
 )
 
