@@ -30,8 +30,8 @@ def runs(tmp_path_factory):
 def test_the_figure_of_grokking_has_the_coefficient_where_it_was_measured(runs):
     """Four panels, and a fifth with the LLC; diverged checkpoints are crosses, not numbers."""
     path = runs / "seed-0"
-    assert len(grokking.draw_grokking(path).axes) == 4
-    assert "grokking" in {picture.stem for picture in draw(path)}
+    assert len(grokking.draw_grokking(Run(path)).panels()) == 4
+    assert "grokking" in {figure.file.stem for figure in draw(path)}
     steps = Run(path).steps[::4]
     measure(path, analyses=["llc"], split="train", images=99, steps=steps, progress=False)
     rows = load_table(path).query("analysis == 'llc' and quantity == 'diverged'")

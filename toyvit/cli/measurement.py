@@ -95,12 +95,13 @@ def add_analyses_arguments(parser: Parser) -> None:
 
 def list_analyses(options: argparse.Namespace) -> int:
     """Print what every analysis needs and computes, who it is from, and how it is known right."""
-    from toyvit.analyses import ANALYSES
+    from toyvit.analyses import registry
 
+    analyses = registry.list_analyses()
     for name in options.names:
-        choose(name, ANALYSES, "analysis")
-    for name in options.names or ANALYSES:
-        print(describe_analysis(ANALYSES[name]))
+        choose(name, analyses, "analysis")
+    for name in options.names or analyses:
+        print(describe_analysis(analyses[name]))
     return 0
 
 
