@@ -39,7 +39,7 @@ train-toy: setup ## train 2 layers and 1 layer on visual induction, measure ever
 train-mnist: data ## train attention-only and attention+MLP on MNIST, measure every checkpoint (knock-outs at nine), draw where CLS looks
 	$(TOYVIT) train mnist-mlp mnist-attention --runs $(MNIST) --resume
 	$(TOYVIT) measure $(MNIST)/mnist-mlp $(MNIST)/mnist-attention --jobs 2 --analyses $(QUICK)
-	$(TOYVIT) measure $(MNIST)/mnist-mlp $(MNIST)/mnist-attention --jobs 2 --analyses knock_outs --steps 0,16,64,128,256,512,1000,1500,2000
+	$(TOYVIT) measure $(MNIST)/mnist-mlp $(MNIST)/mnist-attention --jobs 2 --analyses head_ablation --steps 0,16,64,128,256,512,1000,1500,2000
 	$(TOYVIT) measure $(MNIST)/mnist-mlp $(MNIST)/mnist-attention --jobs 2 --images 10000 --steps last --analyses performance
 	$(TOYVIT) report $(MNIST)/mnist-mlp --beside $(MNIST)/mnist-attention
 

@@ -188,10 +188,10 @@ def _run_on_cluster(address: str, work: list[Work]) -> Iterator[Run]:
     def collect() -> Iterator[Run]:
         from distributed import as_completed
 
-        known = list_extensions()
+        extensions = list_extensions()
         with client:
             futures = [
-                client.submit(_run_in_worker, known, *arguments, pure=False, retries=2)
+                client.submit(_run_in_worker, extensions, *arguments, pure=False, retries=2)
                 for arguments in work
             ]
             for future in as_completed(futures):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from importlib.util import find_spec
 
 import pytest
@@ -15,6 +16,19 @@ from toyvit.cli.parser import build_parser
 from toyvit.data.worlds import find
 from toyvit.errors import BadInput, choose
 from toyvit.recipes import find_recipe
+
+TARGETS = ("data", "train-toy", "train-mnist", "tensorboard", "measure", "report", "replicate")
+
+
+def list_recipe_lines(target: str) -> list[str]:
+    """The commands of toyvit that a target of the Makefile runs, its variables filled in."""
+    dry = ["make", "--dry-run", "--silent", "VENV=venv", target]
+    out = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    out = re.sub(r"\$\(\(.*?\)\)", "0", out)  # the shell's sums
+    return [
+        line.removeprefix("venv/bin/") for line in out.splitlines() if "venv/bin/toyvit" in line
+    ]
+
 
 OTHERS = {"source", "git", "pip", ".venv/bin/pip"}
 LINES = [
@@ -60,6 +74,14 @@ def check(words: list[str]) -> None:
 @pytest.mark.parametrize("words", LINES)
 def test_a_command_is_one_that_can_be_typed(words):
     check(words)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_commands_of_a_target_can_be_typed(target):
+    lines = list_recipe_lines(target)
+    assert lines
+    for line in lines:
+        check(line.split())
 
 
 def test_there_are_commands():

@@ -48,8 +48,8 @@ def select_analyses(names: list[str] | None, batch: Batch, model: ViT) -> list[A
         quick = [analysis for analysis in list_analyses().values() if not analysis.slow]
         return [analysis for analysis in quick if not analysis.list_missing(model, batch)]
 
-    known = list_analyses()
-    selected = [known[choose(name, known, "analysis")] for name in names]
+    analyses = list_analyses()
+    selected = [analyses[choose(name, analyses, "analysis")] for name in names]
     for analysis in selected:
         if missing := analysis.list_missing(model, batch):
             what = " and ".join(missing)

@@ -71,8 +71,8 @@ def find_vocabulary(batch: Batch) -> tuple[Int[Tensor, " label"], Int[Tensor, " 
     """
     if batch.retrieval is None or batch.content is None or batch.classes is None:
         return None
-    shown = batch.content.gather(1, batch.retrieval.target[:, None])[:, 0]
-    both = torch.stack([shown, batch.classes], 1).unique(dim=0)
+    content = batch.content.gather(1, batch.retrieval.target[:, None])[:, 0]
+    both = torch.stack([content, batch.classes], 1).unique(dim=0)
     one_to_one = len(both[:, 0].unique()) == len(both) == len(both[:, 1].unique())
     return (both[:, 0], both[:, 1]) if one_to_one and len(both) > 1 else None
 
@@ -86,7 +86,7 @@ def average_pictures(
     patches: Float[Tensor, "image patch pixel"], content: Int[Tensor, "image patch"], ids: Tensor
 ) -> Float[Tensor, "label pixel"]:
     """Mean picture of the patches that show each content id."""
-    return torch.stack([patches[content == shown].mean(0) for shown in ids])
+    return torch.stack([patches[content == label].mean(0) for label in ids])
 
 
 def score_copied(

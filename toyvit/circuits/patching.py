@@ -219,9 +219,9 @@ def connect_objects(
     >>> {name: int(edge.sum()) for name, edge in edges.items()}
     {'itself': 5, 'other': 4, 'background': 3}
     """
-    shown = F.pad(objects, (n_prefix, 0), value=-1)
-    query = shown[:, :, None]
-    key = shown[:, None]
+    numbers = F.pad(objects, (n_prefix, 0), value=-1)
+    query = numbers[:, :, None]
+    key = numbers[:, None]
     return {
         "itself": (query > 0) & (key == query),
         "other": (query > 0) & (key > 0) & (key != query),

@@ -130,10 +130,10 @@ def _find_name(value: Any) -> str:
 def _add(extension: Extension) -> None:
     """Note it; BadInput where another place has given the name."""
     key = (extension.kind, extension.name)
-    known = _registered.get(key)
-    if known is not None and _find_place(known.value) != _find_place(extension.value):
+    earlier = _registered.get(key)
+    if earlier is not None and _find_place(earlier.value) != _find_place(extension.value):
         raise BadInput(
-            f"{extension.kind} {extension.name!r} is given twice: by {known.origin} and by "
+            f"{extension.kind} {extension.name!r} is given twice: by {earlier.origin} and by "
             f"{extension.origin}"
         )
     _registered[key] = extension

@@ -7,6 +7,7 @@ of these (`tuple[int, int]`, `tuple[str, ...]`), and unions of these and None.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,20 +43,20 @@ WORDS: dict[type, dict[str, bool | None]] = {
 Limits = Mapping[str, float | None]  # least, above, most
 
 
-class FieldType:
+class FieldType(ABC):
     """What a field may hold. `str()` of it completes the sentence "must be ..."."""
 
+    @abstractmethod
     def holds(self, value: object) -> bool:
         """Whether a value is of this type, whatever its range."""
-        raise NotImplementedError
 
+    @abstractmethod
     def find_problem(self, value: object, limits: Limits) -> str:
         """What the value must be and is not; empty where it is good."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parse(self, text: str) -> object:
         """The value that is typed so; ValueError where there is none."""
-        raise NotImplementedError
 
     def read_plain(self, plain: object) -> object:
         """The value that stands so in JSON; where there is none, what came."""

@@ -149,8 +149,8 @@ class CollectedWorld(World):
         return {**{name: values[rows] for name, values in self.known.items()}, "row": rows}
 
     def render(self, factors: Factors) -> Tensor:
-        shown = torch.from_numpy(self.images[factors["row"]]).permute(0, 3, 1, 2)
-        return shown.float().sub_(self.middle).div_(self.half).contiguous()
+        pictures = torch.from_numpy(self.images[factors["row"]]).permute(0, 3, 1, 2)
+        return pictures.float().sub_(self.middle).div_(self.half).contiguous()
 
     def change_factor(self, factors: Factors, name: str, values: NDArray[np.int64]) -> Factors:
         raise BadInput(

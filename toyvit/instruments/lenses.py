@@ -186,7 +186,7 @@ def intersection_over_union(
     """
     labels = torch.arange(n_labels)[:, None, None]
     called = answer == labels
-    shown = truth == labels
-    both = (called & shown).sum((1, 2)).double()
-    either = (called | shown).sum((1, 2)).double()
+    right = truth == labels
+    both = (called & right).sum((1, 2)).double()
+    either = (called | right).sum((1, 2)).double()
     return (both / either)[either > 0].mean()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from torch.nn import functional as F
 from toyvit.model.taps import Tap, wants
 
 
-class Norm(nn.Module):
+class Norm(ABC, nn.Module):
     """What every norm is: a linear map `fold`, over a `scale` a token, and a constant added.
 
     >>> from toyvit.model.taps import untouched
@@ -23,16 +25,17 @@ class Norm(nn.Module):
     def __init__(self, width: int, epsilon: float) -> None:
         super().__init__()
 
+    @abstractmethod
     def fold(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes model"]:
         """The linear part."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scale(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes 1"]:
         """What each token's linear part is divided by, above 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, x: Tensor, tap: Tap) -> Tensor:
-        raise NotImplementedError
+        """The tokens, normed; taps `scale` and `normalized`."""
 
 
 class LayerNorm(Norm):

@@ -38,5 +38,5 @@ def find_recipe(name: str) -> Callable[[], RunConfig]:
     """
     if name in RECIPES:
         return RECIPES[name]
-    known = list_recipes()
-    return known[choose(name, known, "recipe")]
+    recipes = list_recipes()
+    return recipes[choose(name, recipes, "recipe")]

@@ -96,8 +96,8 @@ def recall_comparison(run: Run | Path | str, beside: Run | Path | str | None) ->
 def select_figures(run: Run) -> list[tuple[FigureRow, bool]]:
     """The figures that a run has, and whether each is a headline: the first four that may be."""
     analyses = list_analyses(run)
-    known = merge_extensions(FIGURES, "figures")
-    rows = [row for row in known.values() if has_figure(row, run, analyses)]
+    figures = merge_extensions(FIGURES, "figures")
+    rows = [row for row in figures.values() if has_figure(row, run, analyses)]
     headlines = [row for row in rows if row.is_headline][:MOST_HEADLINES]
     rest = [row for row in rows if row not in headlines]
     return [*((row, True) for row in headlines), *((row, False) for row in rest)]

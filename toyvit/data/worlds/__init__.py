@@ -73,8 +73,8 @@ def find(name: str, what: str = "data set") -> WorldEntry:
     """The declaration of a world; BadInput that names the nearest where there is none."""
     if name in NAMES:
         return _find_own(name)
-    known = list_worlds()
-    return known[choose(name, known, what)]
+    worlds = list_worlds()
+    return worlds[choose(name, worlds, what)]
 
 
 def list_worlds() -> dict[str, WorldEntry]:
@@ -92,8 +92,8 @@ def find_task_config(name: str) -> type[TaskConfig]:
     own = _collect_tasks(_list_own().values())
     if name in own:
         return own[name]
-    known = list_task_configs()
-    return known[choose(name, known, "task")]
+    configs = list_task_configs()
+    return configs[choose(name, configs, "task")]
 
 
 def load_code(name: str) -> ModuleType:

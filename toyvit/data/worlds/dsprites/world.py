@@ -132,10 +132,10 @@ class Sprites(World):
 
     def render(self, factors: Factors) -> Tensor:
         numbers = encode_factors({name: factors[name] for name in SIZES})
-        shown = draw_images(numbers)  # image, sprite where there are two, row, column
+        pixels = draw_images(numbers)  # image, sprite where there are two, row, column
         if self.n_sprites == 2:
-            shown = shown.transpose(0, 2, 1, 3)
-        pictures = torch.from_numpy(shown.reshape(len(shown), 1, *self.image_size))
+            pixels = pixels.transpose(0, 2, 1, 3)
+        pictures = torch.from_numpy(pixels.reshape(len(pixels), 1, *self.image_size))
         pictures = pictures.float().mul_(2).sub_(1)
 
         if self.config.noise:

@@ -144,13 +144,13 @@ def predict_next(world: MarkovWorld, factors: Factors) -> dict[str, Tensor]:
     textures = factors["texture"]
     n, n_cells = textures.shape
     contexts = world.contexts(textures)
-    shown = np.eye(world.config.n_textures)[textures]
+    one_hot = np.eye(world.config.n_textures)[textures]
     truth = world.rows(factors["chain"])[np.arange(n)[:, None], contexts]
 
     is_before = np.tri(n_cells, k=-1, dtype=bool)
     same = (contexts[:, :, None] == contexts[:, None, :]) & is_before
-    bayes = 1 + np.einsum("nqp,npk->nqk", same, shown)
-    unigram = 1 + np.cumsum(shown, 1) - shown
+    bayes = 1 + np.einsum("nqp,npk->nqk", same, one_hot)
+    unigram = 1 + np.cumsum(one_hot, 1) - one_hot
     weights = {"truth": truth, "bayes": bayes, "unigram": unigram}
     weights["uniform"] = np.ones_like(unigram)
     return {name: _shift_to_asking(weight) for name, weight in weights.items()}
@@ -174,8 +174,8 @@ def predict_masked(world: MarkovWorld, factors: Factors) -> dict[str, Tensor]:
     hidden = factors["masked"]
     images = np.arange(len(hidden))
     rows = world.rows(factors["chain"])
-    shown = np.eye(k)[factors["texture"]]
-    shown[images, hidden] = 0
+    one_hot = np.eye(k)[factors["texture"]]
+    one_hot[images, hidden] = 0
     truth = np.empty((len(images), k))
     bayes = np.empty((len(images), k))
     for texture in range(k):
@@ -185,7 +185,7 @@ def predict_masked(world: MarkovWorld, factors: Factors) -> dict[str, Tensor]:
         truth[:, texture] = np.log(rows[images[:, None], contexts, filled]).sum(1)
         bayes[:, texture] = _log_marginal(contexts, filled, world.n_contexts, k)
 
-    scores = {"truth": truth, "bayes": bayes, "unigram": np.log(1 + shown.sum(1))}
+    scores = {"truth": truth, "bayes": bayes, "unigram": np.log(1 + one_hot.sum(1))}
     scores["uniform"] = np.zeros_like(truth)
     predictions = {}
     for name, score in scores.items():
