@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from matplotlib.colors import to_rgba
 from tests.report.drawn import check_drawn, list_axes
 from toyvit.report.matplotlib_colours import BAR, resolve_colour, resolve_scale
 from toyvit.report.matplotlib_panels import find_stretches, spread_apart
-from toyvit.report.matplotlib_renderer import render, render_png, wrap_text
+from toyvit.report.matplotlib_renderer import DPI, render, render_png, wrap_text
 from toyvit.report.panels import (
     Axis,
     Block,
@@ -151,15 +152,17 @@ def test_stretches_of_tokens():
     assert find_stretches(()) == []
 
 
-def test_words_of_a_figure_stay_inside_it():
-    """A long title is wrapped, a caption too, and neither is cut."""
+@pytest.mark.parametrize("width", [5, 8, 13])
+def test_words_of_a_figure_stay_inside_it(width):
+    """A long title is wrapped, a caption too, and neither is cut in the file."""
     data = replace(
-        put((CURVES,)),
-        title="a long title " * 20,
-        caption=Caption(see="A long caption. " * 40, otherwise="none."),
+        put((CURVES,), cell=(width, 2)),
+        title="a long title " * 50,
+        caption=Caption(see="A long caption of words. " * 40, otherwise="none."),
     )
     figure = render(data)
-    figure.savefig("/dev/null", format="png")
+    figure.savefig(BytesIO(), format="png", dpi=DPI)
+    figure.set_dpi(DPI)
     edges = figure.get_window_extent()
     texts = [text for part in figure.subfigs for text in part.texts]
     assert len(texts) == 2 and all(text.get_text().count("\n") > 1 for text in texts)
