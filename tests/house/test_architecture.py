@@ -40,6 +40,8 @@ ONLY = {
     "pickle": set(),
     "dill": set(),
     "cloudpickle": set(),
+    "marshal": set(),
+    "shelve": set(),
 }
 # Declarations stand beside the code of their room, and on the lowest rung.
 DECLARATIONS = re.compile(
@@ -49,7 +51,12 @@ DECLARATIONS = re.compile(
 # standard library and each other.
 LIGHT = re.compile(rf"errors|analyses\.names|config\..+|recipes\..+|{DECLARATIONS.pattern}")
 HARMLESS = {"pickle.UnpicklingError"}  # to refuse a damaged file one must catch what torch raises
-FORBIDDEN_CALLS = {"joblib.load", "pickle.load", "pickle.loads"}
+# Calls that run what stands in a file, whatever the module is called where it is imported; and the
+# loaders that do so unless they are told not to, which must be told in plain keywords.
+FORBIDDEN_CALLS = re.compile(r"(joblib|pickle)\.loads?|pandas\.read_pickle|.*\.read_pickle")
+LOADERS = {"torch.load": ("weights_only", "True"), "numpy.load": ("allow_pickle", "False")}
+# Code that a table of declarations loads by its name, when it is first asked for.
+BY_NAME = {"toyvit.data.questions"}
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -116,19 +123,48 @@ def problems(source: str, module: str) -> list[str]:
         for part in set(parts) & set(ONLY):
             if parts[0] != "toyvit" and room not in ONLY[part] and name not in HARMLESS:
                 found.append(f"{module} may not import {name}")
+    names = name_imports(tree, module)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            call = ast.unparse(node.func)
-            words = {word.arg: ast.unparse(word.value) for word in node.keywords}
-            if (
-                call in FORBIDDEN_CALLS
-                or words.get("allow_pickle") == "True"
-                or words.get("weights_only") == "False"
-            ):
-                found.append(f"{module} may not call {ast.unparse(node)}")
-            if call == "torch.load" and words.get("weights_only") != "True":
-                found.append(f"{module} must say weights_only=True in {ast.unparse(node)}")
+            found += [f"{module} {what} {ast.unparse(node)}" for what in check_call(node, names)]
+        if isinstance(node, ast.Name) and names.get(node.id) == "toyvit":
+            found.append(f"{module} may not use the face: {node.id}")
     return found
+
+
+def name_imports(tree: ast.AST, module: str) -> dict[str, str]:
+    """What a module calls the things that it imports: full dotted names by its own."""
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                whole = alias.name if alias.asname else alias.name.split(".")[0]
+                names[alias.asname or whole] = whole
+        elif isinstance(node, ast.ImportFrom):
+            for alias, whole in zip(node.names, imports(node, module), strict=True):
+                names[alias.asname or alias.name] = whole
+    return names
+
+
+def check_call(node: ast.Call, names: dict[str, str]) -> Iterator[str]:
+    """What is wrong with a call: it loads in a way that may run code, or by a hidden import."""
+    head, _, rest = ast.unparse(node.func).partition(".")
+    call = ".".join(filter(None, [names.get(head, head), rest]))
+    words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+    if (
+        FORBIDDEN_CALLS.fullmatch(call)
+        or words.get("allow_pickle", "False") != "False"
+        or words.get("weights_only", "True") != "True"
+    ):
+        yield "may not call"
+    if call in LOADERS:
+        word, value = LOADERS[call]
+        if words.get(word) != value or None in words or len(node.args) > 1:
+            yield f"must say {word}={value} and give no other place than the first in"
+    if call in ("importlib.import_module", "__import__"):
+        named = node.args[0] if node.args else None
+        if isinstance(named, ast.Constant) and named.value not in BY_NAME:
+            yield "hides an import in"
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -206,6 +242,20 @@ def test_training_guards_torchvision_before_lightning():
         ("runs.folder", "import numpy as np\nnp.load('x', allow_pickle=True)"),
         ("runs.folder", "torch.load('x', weights_only=False)"),
         ("runs.folder", "torch.load('x')"),
+        ("runs.folder", "import torch as t\nt.load('x')"),
+        ("runs.folder", "from torch import load\nload('x')"),
+        ("runs.folder", "from torch import load\nload('x', weights_only=True, **more)"),
+        ("runs.folder", "import torch\ntorch.load('x', **{'weights_only': False})"),
+        ("runs.folder", "import numpy as np\nnp.load('x', None, True)"),
+        ("runs.folder", "import numpy as np\nnp.load('x', allow_pickle=1)"),
+        ("runs.folder", "import pandas as pd\npd.read_pickle('x')"),
+        ("runs.folder", "from pandas import read_pickle as read\nread('x')"),
+        ("runs.folder", "import marshal"),
+        ("runs.folder", "import shelve"),
+        ("runs.folder", "import toyvit\ntoyvit.draw_figures('x')"),
+        ("runs.folder", "import toyvit as t\nt.fit(1)"),
+        ("runs.folder", "from importlib import import_module\nimport_module('toyvit.report')"),
+        ("runs.folder", "__import__('toyvit.report')"),
         ("runs.folder", "import joblib\njoblib.load('x')"),
         ("config.run", "from toyvit.data.task import Task"),
         ("config.run", "import numpy as np"),

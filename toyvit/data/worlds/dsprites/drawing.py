@@ -276,7 +276,7 @@ def load_all(genuine: Path | None = None) -> NDArray[np.uint8]:
 
     `unpack_bits(load_all()[indices])`; see `prepare_images`.
     """
-    return np.load(prepare_images(genuine), mmap_mode="r")
+    return np.load(prepare_images(genuine), mmap_mode="r", allow_pickle=False)
 
 
 def _beside(path: Path) -> Path:
