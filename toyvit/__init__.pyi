@@ -39,7 +39,6 @@ from toyvit.circuits.patching import (
 from toyvit.circuits.search import (
     find_circuit as find_circuit,
     find_smallest as find_smallest,
-    fit_tuned_lens as fit_tuned_lens,
 )
 from toyvit.config import (
     Clamp as Clamp,
@@ -82,6 +81,7 @@ from toyvit.instruments.attribution import (
 )
 from toyvit.instruments.lenses import (
     apply_logit_lens as apply_logit_lens,
+    fit_tuned_lens as fit_tuned_lens,
     stack_residuals as stack_residuals,
 )
 from toyvit.measuring import (

@@ -277,6 +277,8 @@ def test_settings_of_a_search_that_cannot_be_are_refused():
     model, pairs = build(BASE), pairs_for(BASE)
     with pytest.raises(BadInput, match="1 point or more, got 0"):
         eap(model, pairs, points=0)
+    with pytest.raises(BadInput, match="eap cannot rank by kl"):
+        eap(model, pairs, "kl")
     for threshold in (-1.0, float("nan")):
         with pytest.raises(BadInput, match="at least 0 nats"):
             acdc(model, pairs, threshold)
@@ -310,3 +312,14 @@ def test_the_smallest_circuit_of_a_model_that_ignores_the_rest():
     assert evaluator.completeness(edge_mask) == pytest.approx(0, abs=0.02)
     with pytest.raises(BadInput, match=r"between 0 and 1, got 1\.5"):
         find_smallest(evaluator, eap(model, pairs), 1.5)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_the_faithfulness_asked_for_is_reached_whatever_cut_edges_carry(ablation):
+    """Where they carry a constant, what hangs on no input still moves the answer."""
+    config = ONE_ANSWER["bare"]
+    model, pairs = build(config), pairs_for(config)
+    evaluator = CircuitEvaluator(model=model, pairs=pairs, ablation=ablation)
+    edge_mask = find_smallest(evaluator, eap(model, pairs), 0.95)
+    assert evaluator.faithfulness(edge_mask) >= 0.95
+    assert torch.equal(keep_connected(model, edge_mask), edge_mask)

@@ -276,6 +276,7 @@ def test_order_of_planted_curves():
 def test_a_curve_that_never_moves_is_not_reached_and_bad_ones_are_refused():
     flat = pd.Series(1.0, index=range(20))
     assert math.isnan(checkpoints.find_reached(flat))
+    assert math.isnan(checkpoints.find_reached(flat.mask(flat.index == 12, 5.0)))
     for curve, share in ((flat.mask(flat.index < 3), 0.5), (flat, 2.0)):
         with pytest.raises(BadInput, match="finite values and a share between 0 and 1"):
             checkpoints.find_reached(curve, share)

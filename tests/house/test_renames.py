@@ -93,12 +93,21 @@ def find_module(name: str) -> Path:
 
 
 def is_defined(identifier: str) -> bool:
+    """Whether a function or class, `module.name`, or a method, `module.Class.name`, is there."""
     module, _, name = identifier.rpartition(".")
     path = find_module(module)
-    if not path.exists():
-        return False
+    body = parse(path).body if path.exists() else find_class(module)
     kinds = ast.FunctionDef | ast.ClassDef
-    return any(isinstance(node, kinds) and node.name == name for node in parse(path).body)
+    return any(isinstance(node, kinds) and node.name == name for node in body)
+
+
+def find_class(identifier: str) -> list[ast.stmt]:
+    """The body of a class; empty where there is none."""
+    module, _, name = identifier.rpartition(".")
+    path = find_module(module)
+    classes = parse(path).body if module and path.exists() else []
+    bodies = [node.body for node in classes if isinstance(node, ast.ClassDef) and node.name == name]
+    return bodies[0] if bodies else []
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,7 @@ def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
             ["--step", "0", "--change", "item"],
             "nothing to explain: cutting every edge moves",
         ),
+        ("induction-smoke", ["--pairs", "1", "--change", "item"], "nothing to explain"),
         ("induction-smoke", ["--change", "item", "--classes", "1,2"], "give one of them"),
         ("digits", [], "cannot draw counterfactual pairs: compare two classes, --classes A,B"),
         ("digits", ["--classes", "4,4"], "a pair is of two classes, got 4 and 4"),

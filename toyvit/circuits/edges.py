@@ -14,7 +14,6 @@ from functools import partial
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from toyvit.circuits.graph import (
     EdgeMask,
@@ -30,6 +29,7 @@ from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
 from toyvit.model.forward import run_from, run_model
 from toyvit.model.shapes import Images
+from toyvit.stats import kl_divergence
 
 Scores = Float[Tensor, "receiver sender"]
 ABLATIONS = ("zero", "mean", "corrupt")
@@ -45,7 +45,8 @@ def eap(
     2310.10348). More: the mean of the gradients at clean + k / points (corrupt - clean), k = 0 to
     points - 1 (EAP-IG on inputs; Hanna 2024, arXiv 2403.17806); 5 is usual. Exact on a linear
     model. The scores of all edges out of `input` sum to the whole change as points grow; those of
-    all nodes over-count. BadInput for an unknown metric and for less than 1 point.
+    all nodes over-count. BadInput for an unknown metric, for less than 1 point, and for `kl` at 1:
+    at the clean pictures its gradient is 0, and edges would be ranked by rounding.
 
     >>> from toyvit.config import ModelConfig
     >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
@@ -57,6 +58,10 @@ def eap(
     choose(metric, METRICS, "metric")
     if points < 1:
         raise BadInput(f"gradients are taken at 1 point or more, got {points}")
+    if metric == "kl" and points == 1:
+        raise BadInput(
+            "eap cannot rank by kl, whose gradient is 0 at the clean pictures: eap-ig can"
+        )
 
     reference = run_model(model, pairs.clean)
     score = partial(_sum_metric, pairs=pairs, metric=metric, reference=reference)
@@ -150,7 +155,8 @@ def acdc(model: ViT, pairs: PatchingPairs, threshold: float, ablation: str = "co
     Receivers from the logits down, senders from the latest up: an edge is cut for good if that
     raises KL(model, circuit), in nats over the clean pictures, by less than the threshold (signed:
     an edge whose cut lowers it goes). A cut edge carries the ablation, see
-    `compute_ablated_outputs`. Edges on no path from input to logits are dropped at the end.
+    `compute_ablated_outputs`. Edges on no path from input to logits are dropped at the end, which
+    changes nothing where cut edges carry `corrupt`, and something where they carry a constant.
     BadInput for a threshold below 0. Source: Conmy 2023, arXiv 2304.14997, algorithm 1.
 
     >>> from toyvit.config import ModelConfig
@@ -170,7 +176,7 @@ def acdc(model: ViT, pairs: PatchingPairs, threshold: float, ablation: str = "co
 
     def measure(edge_mask: EdgeMask) -> float:
         logits = run_edges(model, cache, edge_mask, ablated_outputs).log_softmax(1)
-        return F.kl_div(logits, reference, log_target=True, reduction="batchmean").item()
+        return kl_divergence(logits, reference).mean().item()
 
     edge_mask = graph.allowed.float()
     distance = measure(edge_mask)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from toyvit.data.task import Batch
 from toyvit.errors import BadInput, choose
 from toyvit.model.shapes import Images
+from toyvit.stats import kl_divergence
 
 Logits = Float[Tensor, "image label"]
 Metric = Float[Tensor, " image"]
@@ -118,9 +118,7 @@ def _compute_probability(logits: Logits, pairs: PatchingPairs, reference: Logits
 
 def _compute_kl(logits: Logits, pairs: PatchingPairs, reference: Logits) -> Metric:
     """KL(clean, this) in nats: 0 for the clean model's own answer."""
-    answer = logits.log_softmax(1)
-    clean = reference.log_softmax(1)
-    return F.kl_div(answer, clean, log_target=True, reduction="none").sum(1)
+    return kl_divergence(logits.log_softmax(1), reference.log_softmax(1))
 
 
 # Of logits, the pairs, and the model's own logits on the clean pictures.

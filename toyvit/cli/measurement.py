@@ -219,7 +219,7 @@ def add_lens_arguments(parser: Parser) -> None:
 
 def fit_lens(options: argparse.Namespace) -> int:
     """Fit a tuned lens, print its distances from the answer, and keep it beside the run."""
-    from toyvit.circuits.search import fit_tuned_lens
+    from toyvit.instruments.lenses import fit_tuned_lens
     from toyvit.runs.handle import Run
 
     run = Run(options.run)

@@ -21,6 +21,7 @@ from torch import Tensor
 from toyvit.analyses import fourier, geometry
 from toyvit.analyses.analysis import Tagged
 from toyvit.data.task import Batch, OperandTable, accuracy, loss
+from toyvit.dynamics.transitions import bootstrap_medians
 from toyvit.errors import BadInput
 from toyvit.instruments.lenses import stack_residuals
 from toyvit.model import ViT
@@ -135,7 +136,7 @@ def measure_progress(run: Run | Path | str) -> pd.DataFrame:
     train_, test_       loss (nats) and accuracy on the pairs trained on and on all others
     restricted          loss where only key frequencies are kept, pairs not trained on
     restricted_alone    the same without what trained pairs lend them, see
-                        `fourier.restricted_alone`
+                        `fourier.score_restricted_alone`
     excluded            loss where key frequencies are taken out, pairs trained on
     key_share           of the logits' variance
     gini                of the embedding
@@ -199,9 +200,9 @@ def find_reached(curve: pd.Series, share: float = 0.5) -> float:
 
     The curve is first smoothed by a running median of five checkpoints, so that a spike is no
     event. It ends at the median of its last ten; its far end is its extreme on the other side of
-    that, the highest of a curve that falls. NaN for one that never moves. For curves with spikes
-    and stairs, in which `transitions.detect` sees no single abrupt change; it does not say whether
-    there is one.
+    that, the highest of a curve that falls. NaN for one that never moves but in spikes. For curves
+    with spikes and stairs, in which `transitions.detect` sees no single abrupt change; it does not
+    say whether there is one.
 
     >>> find_reached(pd.Series([3.0] * 20 + [1.0] * 20, index=range(0, 400, 10)))
     200.0
@@ -209,10 +210,10 @@ def find_reached(curve: pd.Series, share: float = 0.5) -> float:
     if not 0 < share < 1 or not np.isfinite(curve).all():
         wanted = "a curve of finite values and a share between 0 and 1 are needed"
         raise BadInput(f"{wanted}, got {curve.to_numpy()} and {share}")
-    if curve.nunique() < 2:
-        return float("nan")
 
     smooth = curve.rolling(5, center=True, min_periods=1).median().to_numpy()
+    if np.ptp(smooth) == 0:
+        return float("nan")
     last = np.median(smooth[-10:])
     far = int(smooth.argmax() if smooth.max() - last > last - smooth.min() else smooth.argmin())
     way = (smooth[far:] - smooth[far]) / (last - smooth[far])
@@ -238,8 +239,8 @@ def order_by_reaching(
 
     steps = pd.DataFrame([run.apply(find_reached, share=share) for run in runs])
     lags = steps.sub(steps[reference], axis=0)
-    picks = np.random.default_rng(0).integers(0, len(lags), (2000, len(lags)))
-    low, high = np.percentile(np.median(lags.to_numpy()[picks], axis=1), (2.5, 97.5), axis=0)
+    draws = bootstrap_medians(lags.to_numpy())
+    low, high = np.percentile(draws, (2.5, 97.5), axis=0)
 
     columns = {
         "runs": len(lags),

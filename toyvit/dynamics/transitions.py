@@ -114,7 +114,7 @@ def detect_jointly(runs: Sequence[Curves], events: Iterable[float] = ()) -> Join
     confidence = float(binom.cdf(len(onsets) - 1, len(transitions), ERROR_RATE))
     if not len(onsets):
         return Joint(transitions, np.nan, np.nan, confidence)
-    low, high = np.percentile(_bootstrap_medians(onsets), (2.5, 97.5))
+    low, high = np.percentile(bootstrap_medians(onsets), (2.5, 97.5))
     return Joint(transitions, float(low), float(high), confidence)
 
 
@@ -134,7 +134,7 @@ def order_events(runs: Sequence[Curves], events: Iterable[float] = ()) -> pd.Dat
     centred = onsets.sub(onsets.mean(axis=1), axis=0).median().sort_values(kind="stable")
     lags = onsets[centred.index].sub(onsets[centred.index[0]], axis=0)
 
-    draws = _bootstrap_medians(lags.to_numpy())
+    draws = bootstrap_medians(lags.to_numpy())
     low, high = np.percentile(draws, (2.5, 97.5), axis=0)
     first = (draws == draws.min(axis=1, keepdims=True)).mean(axis=0)
 
@@ -224,7 +224,7 @@ def _judge_change(
     return Transition(onset, end, size, 1 - rate)
 
 
-def _bootstrap_medians(rows: Array) -> Array:
+def bootstrap_medians(rows: Array) -> Array:
     """Medians over rows drawn with replacement, 2,000 times: (draw, column)."""
     picks = np.random.default_rng(0).integers(0, len(rows), (2000, len(rows)))
     return np.asarray(np.median(rows[picks], axis=1))

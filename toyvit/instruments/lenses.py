@@ -15,8 +15,11 @@ from torch import Tensor
 
 from toyvit.errors import BadInput
 from toyvit.model import ViT
+from toyvit.model.forward import trace
 from toyvit.model.taps import untouched
+from toyvit.runs.handle import Run
 from toyvit.stats import kl_divergence
+from toyvit.threads import use_one_thread
 
 RESIDUALS = ("blocks.*.resid_pre", "blocks.*.resid_post")
 Residuals = Float[Tensor, "layer image token model"]
@@ -149,6 +152,36 @@ def fit_lens(
         matrix.grad, offset.grad = torch.autograd.grad(distance.sum(), [matrix, offset])
         optimizer.step()
     return best
+
+
+@use_one_thread()
+def fit_tuned_lens(
+    run: Run | Path | str, step: int | None = None, images: int = 512, n_steps: int = 300
+) -> tuple[TunedLens, Float[Tensor, "split lens layer"]]:
+    """A tuned lens of one checkpoint, fitted on training pictures; and KL(final, lens), nats.
+
+    Splits are train, on which no layer is worse than the logit lens, and test; lenses are the logit
+    lens and the tuned one. The last layer is the answer itself: 0. BadInput for less than 1 image.
+    """
+    if images < 1:
+        raise BadInput(f"--images must be at least 1, got {images}")
+
+    run = Run.open(run)
+    at = run.check_unclamped(step)
+    model = run.bare_model(at)
+    seeds = run.config.seeds
+    splits = {"train": seeds.data, "test": seeds.measure}
+    batches = [run.task.eval_batch(split, images, seed) for split, seed in splits.items()]
+
+    streams = [stack_residuals(model, trace(model, batch.images, RESIDUALS)) for batch in batches]
+    lens = fit_lens(model, streams[0], at, n_steps)
+    return lens, torch.stack([_compare_lenses(model, lens, stream) for stream in streams])
+
+
+def _compare_lenses(model: ViT, lens: TunedLens, stream: Residuals) -> Float[Tensor, "lens layer"]:
+    """KL(final, lens) in nats, of the logit lens and of the tuned one."""
+    answers = (apply_logit_lens(model, stream), lens(model, stream))
+    return torch.stack([kl_to_final(logits).mean((1, 2)) for logits in answers])
 
 
 def kl_to_final(logits: Float[Tensor, "layer *place label"]) -> Float[Tensor, layer * place]:

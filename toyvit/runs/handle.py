@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
-from toyvit.clamps.patterns import apply_clamps
+from toyvit.clamps.patterns import PATTERNS, active_clamps, apply_clamps
 from toyvit.config import RunConfig
 from toyvit.config.extensions import Extension, install, list_extensions
 from toyvit.data.task import Batch, Task, build_task
@@ -65,7 +65,7 @@ class Run:
             self.__dict__.pop(name, None)
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Its path, and what it needs from outside the package: a worker may not know it yet."""
         return _reopen, (self.path.absolute(), list_extensions())
 
@@ -100,6 +100,21 @@ class Run:
             closest = min(self.entries, key=lambda other: abs(other - step))
             raise BadInput(f"no checkpoint at step {step} in {self.path}; the nearest is {closest}")
         return step
+
+    def check_unclamped(self, step: int | None) -> int:
+        """A step (default: the last) at which the bare model is what was trained.
+
+        BadInput where heads are clamped to patterns there.
+        """
+        at = self.check_step(step)
+        active = active_clamps(self.config.train.clamps, at)
+        patterns = [str(clamp) for clamp in active if clamp.what in PATTERNS]
+        if patterns:
+            raise BadInput(
+                f"{self.path} is clamped at step {at} by {', '.join(patterns)}:"
+                " its bare model is not what was trained"
+            )
+        return at
 
     def weights(self, step: int) -> dict[str, Tensor]:
         """The weights of a step, by name; BadInput where the file is not the manifest's."""
