@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,10 +80,12 @@ class CircuitEvaluator:
     def total_effect(self) -> tuple[float, float]:
         """What there is to explain, and its standard error over pairs, in the metric's units.
 
-        The mean over pairs of what ablating every edge takes off the metric.
+        The mean over pairs of what ablating every edge takes off the metric. One pair has no
+        standard error: NaN.
         """
         taken = self.score_each(self.full_mask) - self.score_each(self.empty_mask)
-        return taken.mean().item(), (taken.std() / len(taken) ** 0.5).item()
+        sd = taken.std().item() if len(taken) > 1 else math.nan
+        return taken.mean().item(), sd / len(taken) ** 0.5
 
     @cached_property
     def empty_and_full(self) -> tuple[float, float]:
