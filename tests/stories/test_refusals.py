@@ -53,6 +53,21 @@ NONSENSE = {
     "negative": ([*TRAIN, "--model.n_layers", "-2"], ["n_layers must be >= 1, got -2"]),
     "nan": ([*TRAIN, "--train.learning_rate", "nan"], ["learning_rate", "got nan"]),
     "infinite": ([*TRAIN, "--train.weight_decay", "inf"], ["weight_decay", "got inf"]),
+    "seed": ([*TRAIN, "--seed", "-1"], ["--seed must be >= 0", "got -1"]),
+    "seed of two": (
+        [*TRAIN, "digits", "--seed", "5000000000"],
+        ["--seed must be", "<= 4294967295, got 5000000000"],
+    ),
+    "seed twice": (
+        [*TRAIN, "--seed", "3", "--seeds.init=7"],
+        ["--seed sets --seeds.init and --seeds.data", "--seeds.init cannot be given too"],
+    ),
+    "seeds of a sweep": (
+        ["sweep", "induction-smoke", "--seeds", "0", "--seeds.data", "5,6"],
+        ["--seeds sets", "--seeds.data cannot be given too"],
+    ),
+    "two of one": ([*TRAIN, "digits", "induction-smoke"], ["induction-smoke was given twice"]),
+    "a word of two": ([*TRAIN, "digits", "--train.step", "1"], ["did you mean '--train.steps'"]),
     "text": ([*TRAIN, "--train.steps", "many"], ["train.steps", "many"]),
     "fraction": ([*TRAIN, "--train.steps", "1.5"], ["train.steps", "1.5"]),
     "pairs": ([*TRAIN, "--task.n_items", "3"], ["holds 7 pairs", "n_items 3"]),

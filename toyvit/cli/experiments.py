@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from toyvit.cli.arguments import (
 )
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_recipes
-from toyvit.errors import BadInput, choose
+from toyvit.errors import BadField, BadInput, choose
 
 if TYPE_CHECKING:
     from toyvit.config import RunConfig
@@ -48,25 +48,49 @@ def add_train_arguments(parser: Parser) -> None:
 
 def train(options: argparse.Namespace) -> int:
     """Train a recipe into its run folder, beside a process that writes TensorBoard files."""
-    from toyvit.cli.overrides import apply_overrides
-    from toyvit.config import replace_seed
-    from toyvit.recipes import find_recipe
-
-    recipes = [find_recipe(name) for name in options.recipes]
-    if len(recipes) > 1:
+    configs = [_read_config(options, name) for name in options.recipes]
+    if len(configs) > 1:
         return train_side_by_side(options)
-
-    config = apply_overrides(recipes[0](), options.words)
-    if options.seed is not None:
-        config = replace_seed(config, options.seed)
     path = options.runs / (options.name or options.recipes[0])
 
     from toyvit.train import fit  # imports torch: seconds, after all that can be refused without
 
     with start_follower(path):
-        fit(config, path, resume=options.resume, position=options.position)
+        fit(configs[0], path, resume=options.resume, position=options.position)
     print(f"{path} is trained: measure it with `toyvit measure {path}`")
     return 0
+
+
+def _read_config(options: argparse.Namespace, name: str) -> RunConfig:
+    """A recipe's config with all that was typed, or BadInput."""
+    from toyvit.cli.overrides import apply_overrides
+    from toyvit.recipes import find_recipe
+
+    config = apply_overrides(find_recipe(name)(), options.words)
+    if options.seed is None:
+        return config
+    _refuse_seed_fields("--seed", options.words)
+    return _set_seed("--seed", config, options.seed)
+
+
+def _refuse_seed_fields(option: str, words: Sequence[str]) -> None:
+    """BadInput where a field is typed that the option would set in silence."""
+    for word in words:
+        field = word.partition("=")[0]
+        if field in ("--seeds.init", "--seeds.data"):
+            raise BadInput(
+                f"{option} sets --seeds.init and --seeds.data: {field} cannot be given too"
+            )
+
+
+def _set_seed(option: str, config: RunConfig, seed: int) -> RunConfig:
+    """The config under another seed; a refusal names the option that was typed."""
+    from toyvit.config import replace_seed
+
+    try:
+        return replace_seed(config, seed)
+    except BadField as error:
+        raise BadInput(f"{option} {error.problem}") from None
 
 
 def train_side_by_side(options: argparse.Namespace) -> int:
@@ -74,6 +98,9 @@ def train_side_by_side(options: argparse.Namespace) -> int:
     if options.name:
         n = len(options.recipes)
         raise BadInput(f"--name names one run, but {n} recipes were given")
+    twice = [name for name in options.recipes if options.recipes.count(name) > 1]
+    if twice:
+        raise BadInput(f"each recipe is trained into one folder, but {twice[0]} was given twice")
     children = _start_trainings(options)
 
     def pass_on(signum: int, frame: object) -> None:
@@ -191,9 +218,9 @@ def _train_settings(
 def plan_sweep(options: argparse.Namespace, folder: Path) -> dict[Path, RunConfig]:
     """The runs of a sweep by their folders: every setting with every seed."""
     from toyvit.cli.overrides import expand_variants
-    from toyvit.config import replace_seed
     from toyvit.recipes import find_recipe
 
+    _refuse_seed_fields("--seeds", options.words)
     if options.jobs < 1:
         raise BadInput(f"--jobs must be at least 1, got {options.jobs}")
     variants = expand_variants(find_recipe(options.recipe)(), options.words)
@@ -201,7 +228,7 @@ def plan_sweep(options: argparse.Namespace, folder: Path) -> dict[Path, RunConfi
     plan = {}
     for variant, config in variants.items():
         for seed in seeds:
-            plan[folder / variant / f"seed-{seed}"] = replace_seed(config, seed)
+            plan[folder / variant / f"seed-{seed}"] = _set_seed("--seeds", config, seed)
     return plan
 
 
