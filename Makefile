@@ -72,6 +72,9 @@ check: setup ## format, lint and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
+# The suite starts many small processes, which else would each compile the package anew.
+test test-data: export PYTHONDONTWRITEBYTECODE :=
+
 test: setup ## run the whole test suite, which needs nothing beside this folder
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not data"
 
