@@ -127,7 +127,9 @@ def test_curves_have_their_colours_and_lines():
 
 
 def test_names_at_the_edge_do_not_meet():
-    assert spread_apart([0.5, 0.5, 0.52, 0.1], 0.1) == pytest.approx([0.5, 0.6, 0.7, 0.1])
+    assert spread_apart([0.5, 0.5, 0.53, 0.1], 0.1) == pytest.approx([0.41, 0.51, 0.61, 0.1])
+    assert spread_apart([0.01, 0.0], 0.1) == pytest.approx([0.055, -0.045])
+    assert spread_apart([0.0, 0.0], 0.2) == pytest.approx([-0.05, 0.15])
     top = spread_apart([1.0, 1.0, 0.99], 0.1)
     assert top == pytest.approx([0.95, 1.05, 0.85])
     assert spread_apart([], 0.1) == []
