@@ -14,7 +14,7 @@ def entropy(p: Float[Tensor, "*batch key"]) -> Float[Tensor, "*batch"]:
     >>> entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
     tensor([-0.0000, 0.6931])
     """
-    return -torch.xlogy(p, p).sum(-1)
+    return -torch.xlogy(p, p).sum(-1, dtype=torch.float64).to(p.dtype)
 
 
 def kl_divergence(

@@ -10,6 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from tests.analyses.planted import behind, model_for, one_hot, random, traced, uniform
 from toyvit.analyses import attention
+from toyvit.model.options import allowed_keys
 
 few = settings(max_examples=25)
 grids = st.tuples(st.integers(1, 5), st.integers(1, 5))
@@ -211,6 +212,26 @@ def test_the_analysis_of_a_model_with_cls(mask, n_registers):
     assert torch.allclose(found["cls_to_patches"], pattern[:, :, :, 0, n:].sum(-1).mean(1))
     assert (found["cls_mass"] == 0).all() == (mask == "causal")
     assert torch.allclose(found["rollout"].sum(), torch.tensor(1.0))
-    best = pattern.mean((1, 3))
-    assert torch.allclose(found["sink"], best.amax(-1) - 1 / model.config.n_tokens)
-    assert torch.equal(found["sink_token"], best.argmax(-1))
+    allowed = allowed_keys(model.config).float()
+    own_chance = (allowed / allowed.sum(-1, keepdim=True)).mean(0)
+    above = pattern.mean((1, 3)) - own_chance
+    assert torch.allclose(found["sink"], above.amax(-1), atol=1e-6)
+    assert torch.equal(found["sink_token"], above.argmax(-1))
+
+
+@pytest.mark.parametrize(
+    ("name", "readout", "read"),
+    [
+        ("induction 4x4", "cls", [0]),
+        ("induction 4x4", "last", [16]),
+        ("induction 4x4", "mean", range(1, 17)),
+        ("markov masked", "every", range(1, 13)),
+    ],
+)
+def test_rollout_starts_from_what_is_read_out(name, readout, read):
+    model, batch = model_for(name, **({} if readout == "every" else {"readout": readout}))
+    cache = traced(model, batch)
+    patterns = [cache[f"blocks.{layer}.attn.pattern"] for layer in range(2)]
+    rows = attention.rollout(patterns)[:, list(read)]
+    measures = attention.measure_attention(model, batch, cache)
+    assert torch.allclose(measures["rollout"], rows.mean((0, 1)), atol=1e-6)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.analyses.planted import OPTIONS, model_for, one_hot, traced, uniform
-from toyvit.analyses import ANALYSES, attention, circuits, lens
+from toyvit.analyses import ANALYSES, circuits, lens, object_attention
 from toyvit.analyses.analysis import Tagged
 from toyvit.circuits.graph import build_graph
 from toyvit.circuits.pairs import counterfactual_pairs
@@ -94,14 +94,14 @@ def test_segmentation_of_a_lens_that_knows_the_mask():
 def test_object_shares_sum_to_1_and_planted_patterns_are_theirs(n_prefix):
     objects = torch.tensor([[0, 1, 1, 2, 0], [3, 0, 0, 3, 1]])
     tokens, cls = 5 + n_prefix, n_prefix > 0
-    shares = attention.share_by_object(uniform(tokens), objects, n_prefix, cls)
+    shares = object_attention.share_by_object(uniform(tokens), objects, n_prefix, cls)
     assert sum(share[0].item() for share in shares.values()) == pytest.approx(1)
     assert shares["cls"][0].item() == pytest.approx(cls / tokens)
     assert shares["registers"][0].item() == pytest.approx(max(0, n_prefix - 1) / tokens)
-    itself = attention.share_by_object(one_hot(torch.arange(tokens)), objects, n_prefix, cls)
+    itself = object_attention.share_by_object(one_hot(torch.arange(tokens)), objects, n_prefix, cls)
     assert itself["itself"].tolist() == [1, 1, 1] and itself["other"].abs().max() == 0
     # Every token looks at the first patch: background in one picture, object 3 in the other.
-    first = attention.share_by_object(one_hot([n_prefix] * tokens), objects, n_prefix, cls)
+    first = object_attention.share_by_object(one_hot([n_prefix] * tokens), objects, n_prefix, cls)
     assert first["background"][0].item() == pytest.approx(3 / 6) and first["itself"][
         0
     ].item() == pytest.approx(2 / 6)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from tests.analyses.planted import behind, model_for, one_hot, random, traced, uniform
+from tests.analyses.planted import behind, model_for, one_hot, random, uniform
 from toyvit.analyses import induction
 from toyvit.data.task import Retrieval
 
@@ -61,19 +59,22 @@ def test_prefix_matching_of_planted_and_of_uniform_heads(content, offset, mask, 
     n = len(content)
     targets = induction.find_prefix_targets(torch.tensor([content]), offset, masks(n)[mask])
     tokens = n + n_prefix
-    flat, raw = induction.score_prefix_matching(uniform(tokens, n=1), targets, n_prefix)
+    n_allowed = torch.full((n,), tokens)
+    flat, raw = induction.score_prefix_matching(uniform(tokens, n=1), targets, n_allowed)
     if not targets.any():
         assert flat.isnan().all() and raw.isnan().all()
         return
     split = random(n, n=1, heads=2, seed=seed, mask=targets[:, None].float() + 1e-12)
-    planted, on_target = induction.score_prefix_matching(behind(split, n_prefix), targets, n_prefix)
+    planted, on_target = induction.score_prefix_matching(
+        behind(split, n_prefix), targets, n_allowed
+    )
     assert torch.allclose(planted, torch.ones(2), atol=1e-5) and torch.allclose(
         on_target, torch.ones(2), atol=1e-5
     )
     chance = targets.sum(-1)[targets.any(-1)].float().mean() / tokens
     assert flat.abs().max() < 1e-6 and torch.allclose(raw, chance.expand(3))
     away = behind(random(n, n=1, heads=2, mask=(~targets)[:, None].float() + 1e-12), n_prefix)
-    missed = induction.score_prefix_matching(away, targets, n_prefix)
+    missed = induction.score_prefix_matching(away, targets, n_allowed)
     if not targets.all(-1).any():
         assert missed[1].abs().max() < 1e-5 and torch.allclose(
             missed[0], -chance / (1 - chance), atol=1e-5
@@ -86,8 +87,14 @@ def test_prefix_matching_counts_only_the_queries_asked_for():
     pattern = uniform(5, n=1).clone()
     pattern[:, :, 4] = torch.tensor([0.0, 1, 0, 0, 0])
     last = torch.tensor([[False] * 4 + [True]])
-    assert induction.score_prefix_matching(pattern, targets, 0, last)[0].min() == 1
-    assert induction.score_prefix_matching(pattern, targets, 0, ~last)[0].isnan().all()
+    assert (
+        induction.score_prefix_matching(pattern, targets, torch.full((5,), 5), last)[0].min() == 1
+    )
+    assert (
+        induction.score_prefix_matching(pattern, targets, torch.full((5,), 5), ~last)[0]
+        .isnan()
+        .all()
+    )
 
 
 def test_a_next_patch_head_owes_its_score_to_the_order_of_the_content():
@@ -97,18 +104,21 @@ def test_a_next_patch_head_owes_its_score_to_the_order_of_the_content():
     """
     content = torch.arange(8).repeat_interleave(3)[None]
     following = one_hot([*range(1, 24), 23], n=1)
+    n_allowed = torch.full((24,), 24)
     in_order = induction.find_prefix_targets(content, 0, masks(24)["all"])
-    assert induction.score_prefix_matching(following, in_order, 0)[1].min() > 0.6
+    assert induction.score_prefix_matching(following, in_order, n_allowed)[1].min() > 0.6
     raw, flat = [], []
     for seed in range(40):
         shuffled = content[:, torch.randperm(24, generator=torch.Generator().manual_seed(seed))]
         targets = induction.find_prefix_targets(shuffled, 0, masks(24)["all"])
-        raw.append(induction.score_prefix_matching(following, targets, 0)[0][0].item())
-        flat.append(induction.score_prefix_matching(uniform(24, n=1), targets, 0)[1][0].item())
+        raw.append(induction.score_prefix_matching(following, targets, n_allowed)[0][0].item())
+        flat.append(
+            induction.score_prefix_matching(uniform(24, n=1), targets, n_allowed)[1][0].item()
+        )
     assert abs(sum(raw) / 40) < 0.04 and flat == pytest.approx([2 / 24] * 40)
     assert (
         induction.score_prefix_matching(
-            following, induction.find_prefix_targets(content, 1, masks(24)["all"]), 0
+            following, induction.find_prefix_targets(content, 1, masks(24)["all"]), n_allowed
         )[1].max()
         == 0
     )
@@ -174,41 +184,3 @@ def test_the_analysis_finds_a_planted_circuit(mask, options):
     )
     assert null["strength"].abs().max() < 1e-6 and null["prefix_matching"].abs().max() < 1e-6
     assert torch.allclose(null["mass"], torch.tensor(1 / (n + patches)))
-
-
-@pytest.mark.parametrize("theta", [0, 0.5, math.pi / 2, 2, math.pi])
-@pytest.mark.parametrize("scale", [1.0, 1e-4, 100.0])
-def test_copying_of_a_rotation_is_its_cosine(theta, scale):
-    rotation = scale * torch.tensor(
-        [[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]]
-    )
-    assert induction.score_copying(torch.eye(2)[None], rotation[None]).item() == pytest.approx(
-        math.cos(theta), abs=1e-5
-    )
-    wide = torch.zeros(1, 5, 2)
-    wide[0, :2] = torch.eye(2)
-    assert induction.score_copying(
-        wide, rotation[None] @ wide.transpose(1, 2)
-    ).item() == pytest.approx(math.cos(theta), abs=1e-5)
-
-
-def test_copying_of_the_identity_and_of_random_heads():
-    eye = torch.eye(8)[None]
-    assert induction.score_copying(eye, eye).item() == pytest.approx(1) and induction.score_copying(
-        eye, -eye
-    ).item() == pytest.approx(-1)
-    generator = torch.Generator().manual_seed(0)
-    for width, spread in ((8, 0.20), (16, 0.10), (32, 0.05)):
-        w_v, w_o = (
-            torch.randn(400, *shape, generator=generator) for shape in ((64, width), (width, 64))
-        )
-        scores = induction.score_copying(w_v, w_o)
-        assert (
-            scores.std().item() == pytest.approx(spread, rel=0.15)
-            and scores.mean().abs() < 4 * spread / 20
-        )
-    model, batch = model_for("induction")
-    assert (
-        induction.measure_composition(model, batch, traced(model, batch))["copying"].abs().max()
-        < 0.8
-    )

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from tests.analyses.planted import OPTIONS, model_for, traced
 from tests.handmade import empty, half_ignored, induction_head, look, two_hop_pointer, write
+from tests.laws.models import CASES, build, pictures
 from toyvit.analyses import ANALYSES, attention, weights
 from toyvit.analyses.analysis import Tagged
-from toyvit.analyses.induction import score_copying
+from toyvit.analyses.composition import score_copying, simulate_copying
 from toyvit.config import InductionConfig
 from toyvit.data.task import build_task
 from toyvit.errors import BadInput
@@ -21,7 +22,7 @@ from toyvit.instruments.weight_circuits import (
     compose_virtual_heads,
     find_singular_directions,
     fold_head_weights,
-    fold_norm,
+    fold_norms,
     fold_unembedding,
     ov_circuit,
     product_eigenvalues,
@@ -29,6 +30,7 @@ from toyvit.instruments.weight_circuits import (
     qk_circuit,
     split_scores,
 )
+from toyvit.model import ViT
 from toyvit.model.forward import trace
 from toyvit.model.vit import HeadWeights
 
@@ -71,17 +73,29 @@ def test_circuits_of_a_model_say_what_its_scores_and_results_are(norm):
 
 
 @every_norm
-def test_the_norm_is_folded_into_what_reads_only(norm):
-    model, _ = model_for("induction 4x4", n=2, norm=norm)
-    plain = model.blocks[1].attn.head_weights()
-    parts = fold_head_weights(model, 1)
-    assert torch.equal(parts[3], plain[3])
-    assert all(
-        torch.equal(part, other) == (norm == "none")
-        for part, other in zip(parts[:3], plain[:3], strict=True)
-    )
-    ones = torch.ones(1, 16)
-    assert (fold_norm(model.blocks[1].ln1, ones).abs().max() < 1e-6) == (norm == "layer")
+@pytest.mark.parametrize("case", CASES)
+def test_a_model_with_its_norms_folded_in_is_the_same_model(case, norm):
+    """Its norms scale alone, and what they read may be shifted: LayerNorm does not see a mean."""
+    config = replace(CASES[case], norm=norm)
+    model = build(config)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    folded = fold_norms(model)
+    images = pictures(config, 4)
+    assert torch.allclose(folded(images), model(images), atol=2e-5)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(weight.requires_grad for weight in folded.parameters())
+    assert set(folded.state_dict()) == set(ViT(folded.config).state_dict())
+
+    for layer, block in enumerate(folded.layers):
+        readers = [block.attn.qkv, *([block.mlp.up] if config.d_mlp else [])]
+        norms = [block.ln1, *([block.ln2] if config.d_mlp else [])]
+        if norm != "none":
+            assert all((kind.gain == 1).all() and (kind.bias == 0).all() for kind in norms)
+        means = torch.stack([reader.weight.sum(1).abs().max() for reader in readers])
+        assert (means.max() < 1e-5) == (norm == "layer"), layer
+        plain = model.layers[layer].attn.head_weights()
+        assert torch.equal(block.attn.head_weights().o, plain.o)
+        assert torch.equal(block.attn.head_weights().v, plain.v) == (norm == "none")
 
 
 @pytest.mark.parametrize("width", [1, 4, 8])
@@ -113,14 +127,12 @@ def test_eigenvalues_are_those_of_the_whole_matrix():
 
 def test_random_heads_copy_within_the_published_band():
     for width, spread in ((8, 0.20), (16, 0.10), (32, 0.05)):
-        mean, sd = weights.simulate_copying(64, width)
-        assert abs(mean) < 0.03 and sd == pytest.approx(spread, rel=0.15)
+        assert simulate_copying(64, width) == pytest.approx(spread, rel=0.05)
     model, batch = model_for("induction 4x4", n=2)
-    mean, sd = weights.simulate_copying(16, 8)
-    plain = torch.stack([score_copying(*block.attn.head_weights()[2:]) for block in model.blocks])
-    assert torch.allclose(
-        weights.measure_weights(model, batch, {})["copying_z"], (plain - mean) / sd
-    )
+    heads = (fold_head_weights(model, layer) for layer in range(2))
+    by_hand = torch.stack([score_copying(head.v, head.o) for head in heads])
+    measures = weights.measure_weights(model, batch, {})
+    assert torch.allclose(measures["copying_z"], by_hand / simulate_copying(16, 8))
     scores = score_copying(draw(400, 64, 8, seed=5), draw(400, 8, 64, seed=6))
     assert 0.45 < scores.max() < 0.7
 

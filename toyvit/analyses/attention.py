@@ -1,33 +1,33 @@
 """Attention geometry: where heads look on the grid. Pure functions of a pattern.
 
 A pattern is (image, head, query, key), its rows sum to 1, its tokens are in the model's order: CLS,
-registers, patches. Means are over images. Attention weights alone explain nothing (Pruthi 2019):
-pair a claim with an ablation.
+registers, patches. Means are over images. The chance level of a statistic is what it gives on even
+attention (`spread_evenly`), and stands beside it as `NAME_chance`. Attention weights alone explain
+nothing (Pruthi 2019): pair a claim with an ablation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from toyvit import stats
 from toyvit.analyses.analysis import (
     CLS,
-    OBJECTS,
     REGISTERS,
     Analysis,
     Measures,
     Quantity,
-    Tagged,
     stack_layers,
 )
-from toyvit.circuits.patching import connect_objects
+from toyvit.analyses.chance import declare_chances, name_chances, spread_evenly
 from toyvit.config import ModelConfig
 from toyvit.data.task import Batch
+from toyvit.instruments.attribution import readout_weights
 from toyvit.model import ViT
 
 Pattern = Float[Tensor, "image head query key"]
@@ -42,12 +42,14 @@ def list_patterns(model: ViT, trace: Mapping[str, Tensor]) -> list[Pattern]:
 
 
 def entropy(pattern: Pattern) -> Float[Tensor, " head"]:
-    """Mean over images and queries of -sum A ln A, nats. One-hot: 0; uniform over T keys: ln T.
+    """Mean over images and queries of -sum A ln A, nats.
+
+    One-hot: 0; even over the keys a(q) that each query may see: the mean of ln a(q).
 
     >>> entropy(torch.full((1, 1, 2, 2), 0.5)).item() == torch.tensor(2.0).log().item()
     True
     """
-    return stats.entropy(pattern).mean((0, 2))
+    return stats.entropy(pattern).mean((0, 2), dtype=torch.float64).float()
 
 
 def list_patch_places(grid: Grid) -> tuple[Int[Tensor, " patch"], Int[Tensor, " patch"]]:
@@ -82,7 +84,8 @@ def distance(pattern: Pattern, grid: Grid, n_prefix: int) -> Float[Tensor, " hea
     """
     rows, columns = list_patch_places(grid)
     far = torch.hypot((rows[:, None] - rows).float(), (columns[:, None] - columns).float())
-    return (renormalize_patches(pattern, n_prefix) * far).sum(-1).mean((0, 2))
+    travelled = renormalize_patches(pattern, n_prefix) * far
+    return travelled.sum(-1, dtype=torch.float64).mean((0, 2)).float()
 
 
 def offset_map(
@@ -91,7 +94,7 @@ def offset_map(
     """Mean attention at every offset on the grid, 0 to 1, and how many patches support it.
 
     M(delta) = mean of A[i, i + delta] over the patches i with i + delta on the grid. The axes
-    are the row and the column offset, from -(rows - 1) and -(columns - 1) on. Uniform: 1 / T.
+    are the row and the column offset, from -(rows - 1) and -(columns - 1) on.
     """
     rows, columns = list_patch_places(grid)
     height = 2 * grid[0] - 1
@@ -113,7 +116,7 @@ def find_offset(
 
     Only offsets that at least a quarter of the patches support compete (a corner offset rests on
     one patch alone: without the bound random patterns look like offset heads). A head that always
-    looks delta away scores 1, uniform attention 1 / T.
+    looks delta away scores 1; even attention 1 / T without a mask, more under one.
 
     >>> find_offset(torch.eye(4).view(1, 1, 4, 4), (2, 2), 0)  # every patch looks at itself
     (tensor([1.]), tensor([0]), tensor([0]))
@@ -149,20 +152,17 @@ def list_families(grid: Grid) -> dict[str, Bool[Tensor, "query key"]]:
 def family_mass(
     pattern: Pattern, pairs: Bool[Tensor, "patch to_patch"], n_prefix: int
 ) -> Float[Tensor, " head"]:
-    """Mean over patches of the attention on the pairs of a family, 0 to 1.
-
-    Uniform: (pairs / queries) / T.
-    """
+    """Mean over patches of the attention on the pairs of a family, 0 to 1."""
     return (pattern[:, :, n_prefix:, n_prefix:] * pairs).sum(-1).mean((0, 2))
 
 
 def received_mass(pattern: Pattern) -> Float[Tensor, "head key"]:
-    """Mean attention that each token gets, over images and queries, 0 to 1. Uniform: 1 / T."""
+    """Mean attention that each token gets, over images and queries, 0 to 1."""
     return pattern.mean((0, 2))
 
 
 def previous_mass(pattern: Pattern, n_prefix: int) -> Float[Tensor, " head"]:
-    """Attention from each patch to the one before it in raster order, 0 to 1. Uniform: 1 / T.
+    """Attention from each patch to the one before it in raster order, 0 to 1.
 
     Mean over all patches but the first.
     """
@@ -189,7 +189,12 @@ def rollout(patterns: list[Pattern]) -> Float[Tensor, "image query key"]:
 def describe_pattern(pattern: Pattern, config: ModelConfig) -> Measures:
     """What one layer's pattern is like, head by head; see `measure_attention`."""
     score, row, column = find_offset(pattern, config.grid, config.n_prefix)
-    best, token = received_mass(pattern).max(1)
+    above = received_mass(pattern) - received_mass(spread_evenly(config))
+    sink, token = above.max(1)
+    families: Measures = {
+        name: family_mass(pattern, pairs, config.n_prefix)
+        for name, pairs in list_families(config.grid).items()
+    }
 
     return {
         "entropy": entropy(pattern),
@@ -198,8 +203,10 @@ def describe_pattern(pattern: Pattern, config: ModelConfig) -> Measures:
         "offset_row": row,
         "offset_column": column,
         "previous": previous_mass(pattern, config.n_prefix),
-        "sink": best - 1 / config.n_tokens,
+        "sink": sink,
         "sink_token": token,
+        **families,
+        **describe_prefix(pattern, config),
     }
 
 
@@ -218,96 +225,58 @@ def describe_prefix(pattern: Pattern, config: ModelConfig) -> Measures:
     return measures
 
 
+def describe_layers(patterns: list[Pattern], model: ViT) -> Measures:
+    """What the patterns of all layers are like; see `measure_attention`."""
+    measures = stack_layers([describe_pattern(pattern, model.config) for pattern in patterns])
+    read = readout_weights(model).mean(0)
+    measures["rollout"] = read @ rollout(patterns).mean(0)
+    return measures
+
+
 def measure_attention(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `attention`: what the patterns are like, of each head (layer head).
 
     entropy              nats; `distance` in patches
     offset               of the strongest offset, which is `offset_row`, `offset_column`
     previous             attention to the patch before in raster order
-    sink                 what the most read token, `sink_token`, gets above 1 / T
-    rollout              from what is read out to every token (key)
+    sink                 what `sink_token` gets above its own chance, the largest over tokens
+    rollout              from what is read out to every token (key), a mean over what is read out
     same_row ... corner  attention to the patches of a family
     cls_mass             from patches to CLS; `cls_to_patches` the other way; `register_mass`
+    ..._chance           what even attention gives under the mask, but for places and tokens
     """
-    config = model.config
-    patterns = list_patterns(model, trace)
-    measures = stack_layers([describe_pattern(pattern, config) for pattern in patterns])
-    measures["rollout"] = rollout(patterns)[:, 0 if config.readout == "cls" else -1].mean(0)
-    for name, pairs in list_families(config.grid).items():
-        masses = [family_mass(pattern, pairs, config.n_prefix) for pattern in patterns]
-        measures[name] = torch.stack(masses)
-    return measures | stack_layers([describe_prefix(pattern, config) for pattern in patterns])
+    even = [spread_evenly(model.config)] * model.config.n_layers
+    chances = name_chances(describe_layers(even, model), STATISTICS)
+    return describe_layers(list_patterns(model, trace), model) | chances
 
 
+STATISTICS = {
+    "entropy": Quantity("layer head", unit="nats", least=0),
+    "distance": Quantity("layer head", unit="patches", least=0),
+    "offset": SHARE,
+    "previous": SHARE,
+    "sink": SHARE,
+    "rollout": Quantity("key", least=0, most=1),
+    **dict.fromkeys(("same_row", "same_column", "edge", "corner"), SHARE),
+    "cls_mass": replace(SHARE, only_with=CLS),
+    "cls_to_patches": replace(SHARE, only_with=CLS),
+    "register_mass": replace(SHARE, only_with=REGISTERS),
+}
 ATTENTION = Analysis(
     name="attention",
     computes="where heads look: distances, offsets, families, sinks, rollout",
     measure=measure_attention,
     quantities={
-        "entropy": Quantity("layer head", unit="nats", least=0),
-        "distance": Quantity("layer head", unit="patches", least=0),
-        "offset": SHARE,
+        **STATISTICS,
+        **declare_chances(STATISTICS),
         "offset_row": Quantity("layer head", unit="patches"),
         "offset_column": Quantity("layer head", unit="patches"),
-        "previous": SHARE,
-        "sink": Quantity("layer head", least=0, most=1),
         "sink_token": Quantity("layer head", least=0),
-        "rollout": Quantity("key", least=0, most=1),
-        **dict.fromkeys(("same_row", "same_column", "edge", "corner"), SHARE),
-        "cls_mass": Quantity("layer head", least=0, most=1, only_with=CLS),
-        "cls_to_patches": Quantity("layer head", least=0, most=1, only_with=CLS),
-        "register_mass": Quantity("layer head", least=0, most=1, only_with=REGISTERS),
     },
     sites=SITES,
     cost=9,
     source="Raghu 2021 (distance), Abnar & Zuidema 2020 (rollout); offsets, families: this lab's",
     truth="planted patterns: one-hot, identity, a fixed shift",
-    null="uniform attention: entropy ln T, 1/T at every offset",
-)
-
-
-def share_by_object(
-    pattern: Pattern, objects: Int[Tensor, "image patch"], n_prefix: int, cls: bool
-) -> dict[str, Float[Tensor, " head"]]:
-    """Of the attention of patches that show an object: what each group of tokens gets, sum 1.
-
-    The groups are the object itself, other objects, the background, CLS and registers; means over
-    all such patches (after Lepori & Tartaglini 2024). Uniform attention gives each its share of
-    the tokens.
-    """
-    asking = F.pad(objects, (n_prefix, 0)) > 0
-    keys = torch.arange(pattern.shape[-1])
-    edges = connect_objects(objects, n_prefix) | {
-        "cls": asking[:, :, None] & (keys < int(cls)),
-        "registers": asking[:, :, None] & (keys >= int(cls)) & (keys < n_prefix),
-    }
-
-    return {
-        name: torch.einsum("ihqk,iqk->h", pattern, among.float()) / asking.sum()
-        for name, among in edges.items()
-    }
-
-
-def measure_object_attention(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
-    """The analysis `object_attention`: the share (layer head) of each group, 0 to 1."""
-    assert batch.objects is not None
-    config = model.config
-    layers: list[Measures] = []
-    for pattern in list_patterns(model, trace):
-        shares = share_by_object(pattern, batch.objects, config.n_prefix, config.cls_token)
-        layers.append({Tagged("share", group=group): share for group, share in shares.items()})
-    return stack_layers(layers)
-
-
-OBJECT_ATTENTION = Analysis(
-    name="object_attention",
-    computes="what the patches of an object look at",
-    measure=measure_object_attention,
-    quantities={"share": SHARE},
-    sites=SITES,
-    needs=(OBJECTS,),
-    cost=60,
-    source="after Lepori & Tartaglini 2024",
-    truth="planted patterns: the share of their group is 1",
-    null="uniform attention: each group's share of the tokens",
+    null="attention that is even under the mask, measured beside each as `..._chance`; sink 0",
+    version=2,
 )

@@ -25,10 +25,10 @@ from toyvit.analyses.analysis import (
     stack_layers,
 )
 from toyvit.analyses.attention import Grid, Pattern
+from toyvit.analyses.composition import score_copying, simulate_copying
 from toyvit.analyses.induction import (
     find_prefix_targets,
     mark_queries,
-    score_copying,
     score_prefix_matching,
 )
 from toyvit.analyses.places import (
@@ -42,10 +42,9 @@ from toyvit.analyses.weights import (
     average_pictures,
     find_vocabulary,
     score_copied,
-    simulate_copying,
 )
 from toyvit.data.task import Batch
-from toyvit.instruments.weight_circuits import ov_circuit
+from toyvit.instruments.weight_circuits import fold_head_weights, ov_circuit
 from toyvit.model import ViT
 from toyvit.model.options import allowed_keys
 
@@ -105,7 +104,8 @@ def score_content(pattern: Pattern, batch: Batch, model: ViT) -> tuple[Measures,
     """
     assert batch.content is not None
     n = model.config.n_prefix
-    allowed = allowed_keys(model.config)[n:, n:]
+    allowed = allowed_keys(model.config)[n:]
+    n_allowed = allowed.sum(-1)
     content = batch.content[: len(pattern)]
     order = torch.rand(content.shape, generator=torch.Generator().manual_seed(0)).argsort(-1)
     mean = pattern.mean(0, keepdim=True).expand_as(pattern)
@@ -115,13 +115,13 @@ def score_content(pattern: Pattern, batch: Batch, model: ViT) -> tuple[Measures,
         queries = torch.ones_like(content, dtype=torch.bool)
         if batch.retrieval is not None and name == "induction":
             queries = mark_queries(content, batch.retrieval)
-        targets = find_prefix_targets(content, offset, allowed)
-        shuffled = find_prefix_targets(content.gather(1, order), offset, allowed)
+        targets = find_prefix_targets(content, offset, allowed[:, n:])
+        shuffled = find_prefix_targets(content.gather(1, order), offset, allowed[:, n:])
 
         enough = 1 if (targets.any(-1) & queries).sum() >= FEWEST else torch.nan
-        score, _ = score_prefix_matching(pattern, targets, n, queries)
-        of_mean, _ = score_prefix_matching(mean, targets, n, queries)
-        of_shuffled, _ = score_prefix_matching(pattern, shuffled, n, queries)
+        score, _ = score_prefix_matching(pattern, targets, n_allowed, queries)
+        of_mean, _ = score_prefix_matching(mean, targets, n_allowed, queries)
+        of_shuffled, _ = score_prefix_matching(pattern, shuffled, n_allowed, queries)
         scores[Tagged("score", type=name)] = enough * score
         nulls[Tagged("null", keeps="position", type=name)] = of_mean
         nulls[Tagged("null", keeps="content", type=name)] = of_shuffled
@@ -135,11 +135,11 @@ def score_weights(
 
     Nulls: three standard deviations of random heads, and 1 / labels.
     """
-    weights = model.layers[layer].attn.head_weights()
-    score = score_copying(weights.v, weights.o).detach()
-    mean, sd = simulate_copying(model.config.d_model, model.config.d_head)
+    weights = fold_head_weights(model, layer)
+    score = score_copying(weights.v, weights.o)
+    sd = simulate_copying(model.config.d_model, model.config.d_head)
     scores: Measures = {Tagged("score", type="copy"): score}
-    null = torch.full_like(score, mean + 3 * sd)
+    null = torch.full_like(score, 3 * sd)
     nulls: Measures = {Tagged("null", keeps="chance", type="copy"): null}
 
     vocabulary = find_vocabulary(batch)
@@ -223,6 +223,7 @@ HEADS = Analysis(
     truth="a planted pattern gets its own name and no other",
     null="measured beside each score: places or content ids shuffled, patterns averaged over "
     "images, random heads",
+    version=2,
 )
 
 

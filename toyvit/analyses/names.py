@@ -28,11 +28,11 @@ ENTRIES = (
         "attention", "attention", "where heads look: distances, offsets, families, sinks, rollout"
     ),
     Entry("induction", "induction", "attention from the query to its match, and to previous cells"),
-    Entry("composition", "induction", "how much a head reads of what an earlier head writes"),
+    Entry("composition", "composition", "how much a head reads of what an earlier head writes"),
     Entry("head_ablation", "behaviour", "loss and accuracy without a head, and without several"),
     Entry("probes", "probes", "how well a linear read-out finds each factor, layer by layer"),
     Entry("norms", "norms", "sizes of the weights and of the residual stream"),
-    Entry("object_attention", "attention", "what the patches of an object look at"),
+    Entry("object_attention", "object_attention", "what the patches of an object look at"),
     Entry("lens", "lens", "what each layer would already answer (logit lens)"),
     Entry("segmentation", "lens", "what the logit lens calls each patch, against what it shows"),
     Entry("attribution", "circuits", "what each head, MLP and token adds to the right logit"),

@@ -90,9 +90,9 @@ def score_targets(
     tensor([[1.]])
     """
     n = targets.any(-1).sum(-1)[:, None]
-    s = torch.einsum("dhqk,dqk->dh", patterns, targets.float()) / n
-    c = (targets.sum(-1) / n_allowed).sum(-1)[:, None] / n
-    return torch.where(c < 1 - 1e-6, (s - c) / (1 - c), torch.nan)
+    s = torch.einsum("dhqk,dqk->dh", patterns.double(), targets.double()) / n
+    c = (targets.sum(-1) / n_allowed.double()).sum(-1)[:, None] / n
+    return torch.where(c < 1 - 1e-6, (s - c) / (1 - c), torch.nan).float()
 
 
 def score_sink(
@@ -121,7 +121,8 @@ def build_places_scorer(
     pattern with the type's places dealt to other places, for all queries alike.
     """
     n = n_prefix
-    among = patterns[..., n:, n:]
+    rows = patterns.double()  # where 1 - c is small it enlarges what rounding leaves
+    among = (rows / rows.sum(-1, keepdim=True))[..., n:, n:]
     visible = allowed[n:, n:]
     n_allowed = allowed[n:].sum(-1)
     generator = torch.Generator().manual_seed(0)
@@ -146,9 +147,11 @@ def _score_draws(
     score = build_places_scorer(patterns, model.config.n_prefix, allowed)
     rows = {name: score(targets) for name, targets in list_static_types(grid).items()}
 
-    moduli = [score(targets).nan_to_num(-1) for targets in list_moduli(grid).values()]
+    moduli = [score(targets) for targets in list_moduli(grid).values()]
     if moduli:
-        rows["modulus"] = torch.stack(moduli).amax(0)
+        of_all = torch.stack(moduli)
+        largest = of_all.nan_to_num(-torch.inf).amax(0)
+        rows["modulus"] = torch.where(of_all.isnan().all(0), torch.nan, largest)
     return rows | {"sink": score_sink(patterns, allowed)}
 
 

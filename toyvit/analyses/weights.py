@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,14 +18,13 @@ from toyvit.analyses.analysis import (
     stack_layers,
 )
 from toyvit.analyses.attention import list_families
-from toyvit.analyses.induction import score_copying
+from toyvit.analyses.composition import score_copying, simulate_copying
 from toyvit.data.task import Batch
 from toyvit.instruments.weight_circuits import (
     centre_scores,
     find_singular_directions,
     fold_head_weights,
     fold_unembedding,
-    product_eigenvalues,
     split_scores,
 )
 from toyvit.model import ViT
@@ -35,22 +33,6 @@ from toyvit.model.vit import HeadWeights
 from toyvit.stats import participation_ratio
 
 FEW = 128  # images that are enough for shares of a variance over images, queries and keys
-
-
-@lru_cache
-def simulate_copying(d_model: int, d_head: int, n: int = 400) -> tuple[float, float]:
-    """Mean and standard deviation of the copying score of n random Gaussian heads.
-
-    About 0, and 0.10 at d = 64, h = 16.
-
-    >>> [round(value, 2) for value in simulate_copying(64, 16)]
-    [-0.01, 0.1]
-    """
-    generator = torch.Generator().manual_seed(0)
-    w_v = torch.randn(n, d_model, d_head, generator=generator)
-    w_o = torch.randn(n, d_head, d_model, generator=generator)
-    scores = score_copying(w_v, w_o)
-    return scores.mean().item(), scores.std().item()
 
 
 def count_directions(size: Float[Tensor, "*heads feature"]) -> Float[Tensor, "*heads"]:
@@ -109,8 +91,7 @@ def score_virtual_copying(early: HeadWeights, late: HeadWeights) -> Float[Tensor
     Do two heads together pass a token on as it is?
     """
     through = early.v[:, None] @ (early.o[:, None] @ late.v)  # head to_head model feature
-    values = product_eigenvalues(through, late.o.expand(len(through), -1, -1, -1))
-    return (values.real.sum(-1) / values.abs().sum(-1).clamp(min=1e-300)).float()
+    return score_copying(through, late.o.expand(len(through), -1, -1, -1))
 
 
 def measure_weights(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
@@ -122,16 +103,15 @@ def measure_weights(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Me
     virtual_copying  (layer head to_layer to_head) of two heads in a row; NaN in the wrong order
     """
     config = model.config
-    heads = [fold_head_weights(model, layer) for layer in range(config.n_layers)]
-    unfolded = [block.attn.head_weights() for block in model.layers]
-    copying = [score_copying(head.v, head.o) for head in unfolded]
-    mean, sd = simulate_copying(config.d_model, config.d_head)
+    heads = [block.attn.head_weights() for block in fold_norms(model).layers]
+    copying = [score_copying(head.v, head.o) for head in heads]
+    sd = simulate_copying(config.d_model, config.d_head)
 
-    measures: Measures = {"copying_z": (torch.stack(copying) - mean) / sd}
+    measures: Measures = {"copying_z": torch.stack(copying) / sd}
     measures |= _measure_sizes(heads)
     if config.n_layers > 1:
         measures["virtual_copying"] = _score_rows_of_two(heads)
-    return {name: value.detach() for name, value in measures.items()}
+    return measures
 
 
 def _measure_sizes(heads: Sequence[HeadWeights]) -> Measures:

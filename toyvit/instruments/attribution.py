@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from toyvit.instruments.weight_circuits import fold_norms
 from toyvit.model import ViT
-from toyvit.model.normalization import LayerNorm, RMSNorm
+from toyvit.model.normalization import LayerNorm
 from toyvit.model.options import READOUTS
 
 # Sites whose values the decomposition reads; `attribute_neurons` also reads `blocks.*.mlp.post`.
@@ -52,15 +53,8 @@ def logit_directions(model: ViT) -> tuple[Float[Tensor, "model label"], Float[Te
     >>> directions.shape, constant
     (torch.Size([64, 3]), tensor([0., 0., 0.]))
     """
-    norm = model.ln_final
-    unembed = model.head.weight.detach().T
-    bias = torch.zeros(unembed.shape[1]) if model.head.bias is None else model.head.bias.detach()
-    if isinstance(norm, LayerNorm):
-        bias = bias + norm.bias.detach() @ unembed
-        unembed = norm.gain.detach()[:, None] * unembed
-        if not isinstance(norm, RMSNorm):
-            unembed = unembed - unembed.mean(0)
-    return unembed, bias
+    head = fold_norms(model).head
+    return head.weight.T, head.bias
 
 
 def scale_readout(model: ViT, trace: Mapping[str, Tensor]) -> Float[Tensor, "image place token"]:

@@ -7,13 +7,15 @@ scale, one positive number a token, is left out. Shapes: H heads, d width, h = d
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Complex, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from toyvit.errors import BadInput
 from toyvit.model import ViT
@@ -26,21 +28,48 @@ Square = Float[Tensor, "head model to_model"]
 Scores = Float[Tensor, "image head query key"]
 
 
-def fold_norm(norm: Norm, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes model"]:
-    """The linear part of a norm: less the mean over the width (LayerNorm), times the gain.
+def fold_norms(model: ViT) -> ViT:
+    """An equivalent model whose norms are left with their scale alone.
 
-    Without a norm x itself.
+    The gain, the constant and LayerNorm's subtraction of the mean are in the matrices and biases of
+    what reads (Elhage 2021): the same logits, to rounding. Every measure of weights reads this one.
+    It has all biases, without gradients; without norms it is a copy.
 
-    >>> fold_norm(LayerNorm(2, 1e-5), torch.tensor([1.0, 3.0])).tolist()
-    [-1.0, 1.0]
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> model = ViT(config)
+    >>> images = torch.ones(1, 1, 8, 8)
+    >>> torch.allclose(fold_norms(model)(images), model(images), atol=1e-6)
+    True
     """
-    return norm.fold(x)
+    folded = copy.deepcopy(model).requires_grad_(False)
+    folded.config = replace(model.config, attention_bias=True, bias=True)
+    for linear in folded.modules():
+        if isinstance(linear, nn.Linear) and linear.bias is None:
+            linear.bias = nn.Parameter(torch.zeros(linear.out_features), requires_grad=False)
+
+    for block in folded.layers:
+        _fold_into(block.ln1, block.attn.qkv)
+        if folded.config.d_mlp:
+            _fold_into(block.ln2, block.mlp.up)
+    _fold_into(folded.ln_final, folded.head)
+    return folded
+
+
+def _fold_into(norm: Norm, reader: nn.Linear) -> None:
+    """Move all but the scale of a norm into what reads it, in place."""
+    if isinstance(norm, LayerNorm):
+        reader.bias.add_(reader.weight @ norm.bias)
+        before = norm.fold(torch.eye(reader.in_features))
+        reader.weight.copy_(reader.weight @ before.mT)
+        norm.gain.fill_(1)
+        norm.bias.zero_()
 
 
 def fold_head_weights(model: ViT, layer: int) -> HeadWeights:
     """W_Q, W_K, W_V (each H, d, h) with the norm before them folded in, and W_O (H, h, d).
 
-    Detached. BadInput for a layer that the model does not have.
+    BadInput for a layer that the model does not have.
 
     >>> from toyvit.config import ModelConfig
     >>> config = ModelConfig(n_heads=4, image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
@@ -49,23 +78,18 @@ def fold_head_weights(model: ViT, layer: int) -> HeadWeights:
     """
     if not 0 <= layer < model.config.n_layers:
         raise BadInput(f"no layer {layer}: this model has layers 0 to {model.config.n_layers - 1}")
-
-    block = model.layers[layer]
-    before = fold_norm(block.ln1, torch.eye(model.config.d_model)).detach()
-    q, k, v, o = (weight.detach() for weight in block.attn.head_weights())
-    return HeadWeights(before @ q, before @ k, before @ v, o)
+    return fold_norms(model).layers[layer].attn.head_weights()
 
 
 def fold_unembedding(model: ViT) -> Float[Tensor, "model label"]:
-    """The head's matrix with the final norm folded in, detached.
+    """The head's matrix with the final norm folded in.
 
     >>> from toyvit.config import ModelConfig
     >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
     >>> fold_unembedding(ViT(config)).shape
     torch.Size([64, 3])
     """
-    before = fold_norm(model.ln_final, torch.eye(model.config.d_model))
-    return (before @ model.head.weight.T).detach()
+    return fold_norms(model).head.weight.T
 
 
 def qk_circuit(model: ViT, layer: int) -> Square:
@@ -213,10 +237,10 @@ def _split_reading(model: ViT, images: Images) -> dict[str, Residual]:
 
     content = torch.zeros_like(stream)
     content[:, model.config.n_prefix :] = tap.values["patches"] @ model.patch.weight.detach().T
-    position = fold_norm(norm, stream - content) / scale
+    position = norm.fold(stream - content) / scale
     if isinstance(norm, LayerNorm):
         position = position + norm.bias
-    return {"position": position, "content": fold_norm(norm, content) / scale}
+    return {"position": position, "content": norm.fold(content) / scale}
 
 
 def centre_scores(scores: Scores, allowed: Bool[Tensor, "query key"] | None = None) -> Scores:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from toyvit.analyses.attention import previous_mass
-from toyvit.clamps.patterns import allowed_keys
+from toyvit.analyses.chance import spread_evenly
+from toyvit.analyses.induction import compute_induction_chances
 from toyvit.dynamics.transitions import find_window
 from toyvit.report.curves import (
     EARLY_STEPS,
@@ -92,15 +93,11 @@ def _panel(run: Run, curves: tuple[Curve, ...], name: str, levels: tuple[Level, 
 
 
 def find_even_shares(run: Run) -> tuple[float, float]:
-    """The two masses of even attention: over the labels, and over a label's own past."""
-    retrieval = run.batch("test", 2).retrieval
-    assert retrieval is not None
-    before = (
-        1 / (retrieval.candidates[0] + 1.0)
-        if run.config.model.mask == "causal"
-        else 1 / run.config.model.n_tokens + 0.0 * retrieval.candidates[0]
-    )
-    return 1 / retrieval.candidates.shape[1], before.mean().item()
+    """The mass of attention over the labels alone; the previous-cell mass of even attention."""
+    batch = run.batch("test", 2)
+    assert batch.retrieval is not None
+    chances = compute_induction_chances(batch, run.config.model)
+    return 1 / batch.retrieval.candidates.shape[1], chances["previous_cell_chance"].item()
 
 
 PHASE_TRANSITION = FigureRow(
@@ -209,9 +206,7 @@ def _distance_panel(run: Run, beside: Run | None) -> CurvePanel:
 def find_even_previous(run: Run) -> float:
     """Attention to the patch before where every query spreads it over all keys that it may see."""
     config = run.config.model
-    allowed = allowed_keys(config).float()
-    even = allowed / allowed.sum(-1, keepdim=True)
-    return previous_mass(even[None, None], config.n_prefix).item()
+    return previous_mass(spread_evenly(config), config.n_prefix).item()
 
 
 STRATEGIES = FigureRow(
