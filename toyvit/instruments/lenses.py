@@ -184,7 +184,7 @@ def _compare_lenses(model: ViT, lens: TunedLens, stream: Residuals) -> Float[Ten
     return torch.stack([kl_to_final(logits).mean((1, 2)) for logits in answers])
 
 
-def kl_to_final(logits: Float[Tensor, "layer *place label"]) -> Float[Tensor, layer * place]:
+def kl_to_final(logits: Float[Tensor, "layer *place label"]) -> Float[Tensor, " layer *place"]:
     """KL(final, lens) of every place's own final answer, nats: 0 at the last layer.
 
     >>> kl_to_final(torch.zeros(3, 6, 5, 4)).abs().max()
