@@ -30,7 +30,7 @@ ENTRIES = ("analyses/*", "data/worlds/*", "recipes/*", "replications/*", "report
 FIXED_NAMES = ("*__init__.py", "*__main__.py", "data/worlds/*/*")  # a world's files are its parts
 NOUN_PLACES = ("recipes.py", "recipes/*")
 TASK_PLACES = ("data/worlds/{name}.py", "data/worlds/{name}/*")  # a task named as its world
-EXAMPLE_ROOMS = ("analyses", "circuits", "instruments", "model", "runs")
+EXAMPLE_ROOMS = ("analyses", "circuits", "instruments", "model", "runs", "stats")
 PRESCRIBED = ("error", "forward", "on_*", "optimizer_step", "training_step", "*_dataloader")
 MATHEMATICAL = split_words(
     """
