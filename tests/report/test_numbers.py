@@ -27,6 +27,7 @@ from toyvit.instruments.weight_circuits import (
 )
 from toyvit.model.forward import run_model, trace
 from toyvit.report import FIGURES
+from toyvit.report.factors import name_values
 from toyvit.report.heads import name_all_heads
 from toyvit.report.panels import Curve, FigureData, MapPanel, Panel
 from toyvit.report.style import call_head, call_layer
@@ -549,6 +550,18 @@ CHECKS: dict[str, Callable[[Run, FigureData], None]] = {
     "lens": check_lens,
     "answer_maps": check_answer_maps,
 }
+
+
+def test_of_many_values_the_first_the_middle_and_the_last_learned_are_named():
+    """In small runs many values are learned equally little: here all means differ."""
+    named = name_values(pd.Series({0: 0.5, 1: 0.1, 2: 0.9, 3: 0.4, 4: 0.6}))
+    assert {value: name for value, (_, name) in named.items()} == {
+        1: "value 1, last",
+        0: "value 0, in the middle",
+        2: "value 2, first",
+    }
+    few = name_values(pd.Series({0: 0.5, 1: 0.1, 2: 0.9, 3: 0.4}))
+    assert [name for _, name in few.values()] == [f"value {value}" for value in range(4)]
 
 
 def test_every_figure_is_compared():
