@@ -14,7 +14,17 @@ from typing import Any
 
 import torch
 
-from bench import batches, checkpoints, circuits, dsprites, lightning, measuring, sweeping, training
+from bench import (
+    batches,
+    checkpoints,
+    circuits,
+    dsprites,
+    lightning,
+    measuring,
+    starting,
+    sweeping,
+    training,
+)
 from bench.timing import Result, format_table
 from toyvit.cli.command import Parser
 from toyvit.errors import BadInput, choose
@@ -28,6 +38,7 @@ SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {
     "batches": batches.results,
     "dsprites": dsprites.results,
     "sweeping": sweeping.results,
+    "starting": starting.results,
 }
 PACKAGES = ("torch", "timm", "pytorch-lightning", "numpy", "safetensors")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import io
 import re
 import tokenize
@@ -12,8 +13,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 PACKAGE = "toyvit"
 FOLDERS = (PACKAGE, "tests", "bench", "examples")
@@ -30,7 +32,7 @@ ENTRIES = ("analyses/*", "data/worlds/*", "recipes/*", "replications/*", "report
 FIXED_NAMES = ("*__init__.py", "*__main__.py", "data/worlds/*/*")  # a world's files are its parts
 NOUN_PLACES = ("recipes.py", "recipes/*")
 TASK_PLACES = ("data/worlds/{name}.py", "data/worlds/{name}/*")  # a task named as its world
-EXAMPLE_ROOMS = ("analyses", "circuits", "instruments", "model", "runs")
+EXAMPLE_ROOMS = ("analyses", "circuits", "instruments", "model", "runs", "stats")
 PRESCRIBED = ("error", "forward", "on_*", "optimizer_step", "training_step", "*_dataloader")
 MATHEMATICAL = split_words(
     """
@@ -81,6 +83,9 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 Located = ast.expr | ast.stmt | ast.excepthandler | ast.pattern
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+SEQUENCES = (ast.Tuple, ast.List)
+IGNORES = r"(?i)(type|pyright):\s*ignore|#\s*mypy:"
+NOQA = r"(?i)noqa"
 
 
 class Place(NamedTuple):
@@ -109,6 +114,17 @@ class Source:
     @cached_property
     def nodes(self) -> list[ast.AST]:
         return list(ast.walk(self.tree))
+
+    @cached_property
+    def imported(self) -> dict[str, str]:
+        """Full names by what they are called in the file: `t` of `import typing as t`."""
+        full_names = {}
+        for node in self.nodes:
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                prefix = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+                for alias in node.names:
+                    full_names[alias.asname or alias.name] = prefix + alias.name
+        return full_names
 
     @property
     def inner_path(self) -> str:
@@ -171,15 +187,15 @@ def find_nested_comprehensions(source: Source) -> Iterator[Place]:
 
 
 def find_parallel_assignments(source: Source) -> Iterator[Place]:
-    """Statements `a, b = x, y`: as many values written out as there are targets.
+    """Statements `a, b = x, y`: as many values written out as there are targets; or `[a, b] = ...`.
 
     Unpacking one value (`a, b = pair`) is none.
     """
     for node in source.nodes:
-        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Tuple):
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, SEQUENCES):
             continue
 
-        sizes = [len(target.elts) for target in node.targets if isinstance(target, ast.Tuple)]
+        sizes = [len(target.elts) for target in node.targets if isinstance(target, SEQUENCES)]
         if len(node.value.elts) in sizes:
             yield source.locate(node)
 
@@ -212,25 +228,58 @@ def find_comments(source: Source, pattern: str) -> Iterator[Place]:
             yield Place(source.path, token.start[0], token.string)
 
 
-def find_names(source: Source, name: str) -> Iterator[Place]:
-    """Uses of a name, bare or as an attribute (`Any`, `typing.Any`); its import is none."""
+def find_anys(source: Source) -> Iterator[Place]:
+    """Uses of `Any`, under whatever name it was imported, in quoted types too; no imports of it."""
     for node in source.nodes:
-        if isinstance(node, ast.Name):
-            used = node.id
-        elif isinstance(node, ast.Attribute):
-            used = node.attr
-        else:
-            continue
-
-        if used == name:
+        if isinstance(node, (ast.Name, ast.Attribute)) and is_any(resolve_name(node, source)):
             yield source.locate(node)
+
+    for text in list_quoted_types(source):
+        names = re.findall(r"[\w.]+", text.value)
+        aliases = [source.imported.get(name, name) for name in names]
+        yield from (source.locate(text) for name in aliases if is_any(name))
+
+
+def is_any(name: str) -> bool:
+    return name.rpartition(".")[2] == "Any"
 
 
 def find_casts(source: Source) -> Iterator[Place]:
-    """Calls of `cast` or `typing.cast`; `x.cast(...)` of anything else is none."""
+    """Calls of typing's `cast`, under whatever name; `x.cast(...)` of anything else is none."""
     for node in source.nodes:
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("cast", "typing.cast"):
+        if isinstance(node, ast.Call) and is_cast(node, source):
             yield source.locate(node)
+
+
+def is_cast(call: ast.Call, source: Source) -> bool:
+    return (
+        re.fullmatch(r"(typing(_extensions)?\.)?cast", resolve_name(call.func, source)) is not None
+    )
+
+
+def resolve_name(node: ast.expr, source: Source) -> str:
+    """A name with its dots as its module calls it: `typing.Any` of `t.Any`; else the text."""
+    if isinstance(node, ast.Attribute):
+        return f"{resolve_name(node.value, source)}.{node.attr}"
+    text = ast.unparse(node)
+    return source.imported.get(text, text)
+
+
+def list_quoted_types(source: Source) -> list[ast.Constant]:
+    """The texts in annotations, and in the types that are cast to."""
+    types: list[ast.expr | None] = []
+    for node in source.nodes:
+        types.append(getattr(node, "annotation", None))
+        types.append(getattr(node, "returns", None))
+        if isinstance(node, ast.Call) and is_cast(node, source):
+            types += node.args[:1]
+
+    parts = chain.from_iterable(ast.walk(root) for root in types if root)
+    return [part for part in parts if is_text(part)]
+
+
+def is_text(node: ast.AST) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def list_overrides(settings: str) -> list[str]:
@@ -252,17 +301,55 @@ def list_functions(source: Source) -> list[Function]:
 
 
 def list_public_functions(source: Source) -> list[Function]:
-    """Functions of the module itself whose name has no leading underscore."""
-    functions = [node for node in source.tree.body if isinstance(node, FUNCTIONS)]
+    """Functions of the module itself whose name has no leading underscore.
+
+    Those below an `if` or a `try` too, and lambdas with a name: `curve = lambda x: x`.
+    """
+    functions: list[Function] = []
+    for statement in iterate_statements(source.tree):
+        match statement:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                functions.append(statement)
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Lambda() as value):
+                functions.append(name_lambda(name, value))
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.Lambda() as value):
+                functions.append(name_lambda(name, value))
     return [function for function in functions if not function.name.startswith("_")]
+
+
+def iterate_statements(root: ast.AST) -> Iterator[ast.AST]:
+    """The statements of a module or a class, those below its `if`s, `try`s ... too; those inside
+    its functions and classes are none.
+    """
+    for node in ast.iter_child_nodes(root):
+        if isinstance(node, (ast.stmt, ast.ExceptHandler, ast.match_case)):
+            yield node
+            if not isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+                yield from iterate_statements(node)
+
+
+def name_lambda(name: str, value: ast.Lambda) -> Function:
+    """The function that an assigned lambda is."""
+    body: list[ast.stmt] = [ast.copy_location(ast.Return(value.body), value.body)]
+    function = ast.FunctionDef(name, value.args, body, [])
+    return ast.copy_location(function, value)
+
+
+def list_public_classes(root: ast.AST, *, nested: bool = False) -> list[ast.ClassDef]:
+    """Public classes of a module; with `nested` also the public classes inside them."""
+    classes: list[ast.ClassDef] = []
+    for node in iterate_statements(root):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            classes.append(node)
+            classes += list_public_classes(node, nested=True) if nested else []
+    return classes
 
 
 def list_public_methods(source: Source) -> list[Function]:
     """Public methods of public classes; properties, abstract or cached ones too, are none."""
     methods: list[Function] = []
-    for node in source.tree.body:
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            methods += [part for part in node.body if isinstance(part, FUNCTIONS)]
+    for node in list_public_classes(source.tree, nested=True):
+        methods += [part for part in iterate_statements(node) if isinstance(part, FUNCTIONS)]
     return [
         method for method in methods if not method.name.startswith("_") and not is_property(method)
     ]
@@ -279,7 +366,8 @@ def is_exempt(function: Function, source: Source) -> bool:
         return True
 
     tasks = [place.format(name=function.name) for place in TASK_PLACES]
-    return function in source.tree.body and matches_any(source.inner_path, [*NOUN_PLACES, *tasks])
+    in_place = matches_any(source.inner_path, [*NOUN_PLACES, *tasks])
+    return in_place and function.lineno in [part.lineno for part in list_public_functions(source)]
 
 
 def begins_with_verb(name: str) -> bool:
@@ -321,8 +409,10 @@ def count_function_lines(function: Function) -> int:
     return (function.end_lineno or function.lineno) - function.lineno + 1
 
 
-def has_example(node: Function | ast.ClassDef) -> bool:
-    return ">>>" in (ast.get_docstring(node) or "")
+def has_example(docstring: str | None) -> bool:
+    """Whether a docstring has an example that is run: a line that begins with a prompt."""
+    examples = doctest.DocTestParser().get_examples(docstring or "")
+    return any(not example.options.get(doctest.SKIP) for example in examples)
 
 
 def find_homonyms(package: Sequence[Source]) -> dict[str, list[str]]:

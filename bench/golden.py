@@ -3,9 +3,12 @@ bit?
 
 Both trees run the same commands in empty folders of their own: six short runs of different tasks
 and one under clamps, their measures, two circuits, a sweep, a replication, reports. Compared are
-the SHA-256 of every checkpoint, every row of every table of measures, the circuits, the sweep's
-table, the replication's record, and the data that every figure draws. Names are compared after the
-renames of `bench/renames.py`; what is meant to differ stands in `MENDED`, with its reason.
+the SHA-256 of every checkpoint, every row of every table of measures, the circuits, the lenses, the
+sweep's table, the replication's record, and what every figure draws: the data of its lines,
+pictures, meshes, bands and patches, the number of its arrows, and the words inside its panels.
+Titles, axes, legends and colours are not compared. A part of which either tree gave nothing is a
+difference. Names are compared after the renames of `bench/renames.py`; what is meant to differ
+stands there in `MENDED` and `MENDED_FIGURES`, with its reason.
 
 `--keep FILE` also writes what the other revision gave, and `--earlier FILE` reads it instead of
 running that revision again.
@@ -23,10 +26,12 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+COLOUR_BARS = ("<colorbar>", "colour bar")
 
 # A run's name, its recipe, its options, and the slow analyses it is measured by.
 RUNS: tuple[tuple[str, str, str, str], ...] = (
@@ -135,22 +140,50 @@ def drive(commands: Sequence[Sequence[str]], out: Path) -> None:
 
 
 def describe_artists(figure: Any) -> Iterator[str]:
-    """A line of text for the data of every curve, picture and mesh of a figure."""
+    """A line of text for each thing that a figure draws in its panels: its kind, and a digest of
+    its data or its words.
+    """
+    for axes in figure.axes:
+        if axes.get_label() not in COLOUR_BARS:
+            yield from describe_curves(axes)
+            yield from describe_areas(axes)
+            yield from (f"text {text.get_text()}" for text in axes.texts)
+
+
+def describe_curves(axes: Any) -> Iterator[str]:
+    """Lines, and pictures and meshes by their values."""
     import numpy as np
 
-    for axes in figure.axes:
-        if axes.get_label() == "<colorbar>":
-            continue
-        for line in axes.lines:
-            x = np.asarray(line.get_xdata(), float)
-            y = np.asarray(line.get_ydata(), float)
-            yield f"line {hash_array(x)} {hash_array(y)}"
-        for picture in axes.images:
-            yield f"image {hash_array(np.ma.filled(picture.get_array().astype(float), np.nan))}"
-        for collection in axes.collections:
-            values = collection.get_array()
-            if values is not None:
-                yield f"mesh {hash_array(np.ma.filled(values.astype(float), np.nan))}"
+    for line in axes.lines:
+        x = np.asarray(line.get_xdata(), float)
+        y = np.asarray(line.get_ydata(), float)
+        yield f"line {hash_array(x)} {hash_array(y)}"
+
+    coloured = [("image", picture) for picture in axes.images]
+    coloured += [("mesh", collection) for collection in axes.collections]
+    for kind, artist in coloured:
+        values = artist.get_array()
+        if values is not None:
+            yield f"{kind} {hash_array(np.ma.filled(values.astype(float), np.nan))}"
+
+
+def describe_areas(axes: Any) -> Iterator[str]:
+    """Bands and patches by their corners; arrows, which are laid out for the paper, by number."""
+    import numpy as np
+    from matplotlib.collections import PolyCollection
+    from matplotlib.patches import FancyArrowPatch
+
+    for collection in axes.collections:
+        if isinstance(collection, PolyCollection) and collection.get_array() is None:
+            corners = [path.vertices for path in collection.get_paths()]
+            yield f"band {hash_array(np.concatenate(corners))}"
+
+    for patch in axes.patches:
+        if isinstance(patch, FancyArrowPatch):
+            yield "arrow"
+        else:
+            corners = patch.get_patch_transform().transform(patch.get_path().vertices)
+            yield f"patch {hash_array(corners)}"
 
 
 def hash_array(values: Any) -> str:
@@ -229,24 +262,48 @@ def run_revision(revision: str) -> dict[str, Any]:
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """A line for every part that differs, after the renames and but for what is mended."""
-    from bench.renames import MENDED, MENDED_FIGURES, to_new_record
+    from bench.renames import MENDED, to_new_record
 
     old = to_new_record(old)
     differences = []
-    for part in old:
-        before = old[part] if isinstance(old[part], dict) else {"": old[part]}
-        after = new[part] if isinstance(new[part], dict) else {"": new[part]}
-        for key in sorted(before.keys() | after.keys()):
-            if part == "figures":
-                lost = Counter(before.get(key, [])) - Counter(after.get(key, []))
-                mended = any(key.rpartition(".")[0].endswith(name) for name in MENDED_FIGURES)
-                same = not lost or mended
-            else:
-                same = before.get(key) == after.get(key) or any(name in key for name in MENDED)
-            if not same:
-                differences.append(f"{part} {key}: {before.get(key)} is now {after.get(key)}")
+    for part in sorted(old.keys() | new.keys()):
+        before = list_entries(old.get(part))
+        after = list_entries(new.get(part))
         print(f"{part:12} {len(before):6} before, {len(after):6} now")
+        if not before or not after:
+            differences.append(f"{part}: {len(before)} before, {len(after)} now")
+
+        for key in sorted(before.keys() | after.keys()):
+            was = before.get(key)
+            now = after.get(key)
+            if part == "figures":
+                changes = list_changes(key, was or [], now or [])
+                differences += [f"{part} {key}: {', '.join(changes)}"] if changes else []
+            elif was != now and not any(name in key for name in MENDED):
+                differences.append(f"{part} {key}: {was} is now {now}")
     return differences
+
+
+def list_entries(part: Any) -> dict[str, Any]:
+    """What a part holds, by name; a part that is one text holds itself."""
+    if isinstance(part, dict):
+        return part
+    return {"": part} if part else {}
+
+
+def list_changes(path: str, before: list[str], after: list[str]) -> list[str]:
+    """What a figure no longer draws (-) and draws in addition (+), but for what is mended."""
+    from bench.renames import MENDED_FIGURES
+
+    if not before or not after:
+        return [f"{len(before)} things drawn before, {len(after)} now"]
+    name = path.rpartition(".")[0]
+    mended = " ".join(
+        signs for pattern, (signs, _) in MENDED_FIGURES.items() if fnmatch(name, pattern)
+    ).split()
+    lost = [f"-{line}" for line in (Counter(before) - Counter(after)).elements()]
+    gained = [f"+{line}" for line in (Counter(after) - Counter(before)).elements()]
+    return [line for line in [*lost, *gained] if line.split()[0] not in mended]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

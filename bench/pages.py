@@ -1,6 +1,6 @@
 """`python -m bench.pages`: the pages of `docs/` that list things, from tables and docstrings.
 
-A page is a function in `PAGES`; `tests/docs/test_generated.py` compares each with its file.
+A page is a function in `PAGES`; `tests/docs/test_links.py` compares each with its file.
 """
 
 from __future__ import annotations

@@ -18,13 +18,36 @@ FIELDS = {"base": "ablation", "found": "method"}
 FIGURES = {"flow": "attention_knockout", "knock_outs": "head_ablation"}
 # Measures that are meant to differ, and why.
 MENDED: dict[str, str] = {}
-# Figures whose drawn data is meant to differ, by the end of their file's path without its kind, and
-# why.
-MENDED_FIGURES: dict[str, str] = {
-    "/heads": "curves over a real axis of steps instead of maps with a column a checkpoint",
-    "swept/sweep": "no empty panel where no run has a transition, and no baselines drawn in it",
-    "clamped/figures/lens": "of the model as it was trained, under its clamps",
-    "clamped/figures/answer_maps": "of the model as it was trained, under its clamps",
+# Figures that are meant to draw something else: a pattern of their files' paths, without the kind;
+# what may be lost (-) and gained (+) there; and why.
+MENDED_FIGURES: dict[str, tuple[str, str]] = {
+    "*/heads": (
+        "-image -line +line +text",
+        "curves over a real axis of steps instead of maps with a column a checkpoint",
+    ),
+    "*/swept/sweep": (
+        "-line",
+        "no empty panel where no run has a transition, and no baselines drawn in it",
+    ),
+    "*/clamped/figures/lens": (
+        "-image +image",
+        "of the model as it was trained, under its clamps",
+    ),
+    "*/clamped/figures/answer_maps": (
+        "-image +image",
+        "of the model as it was trained, under its clamps",
+    ),
+    "*/cls_attention": ("-mesh", "that of a colour bar, which had no label"),
+    "*/attention": ("+patch", "strips along the axes say which tokens are of which kind"),
+    "*/head_ablation": ("+line +text", "predictors that know less are drawn and named"),
+    "*/strategies": ("+line +text", "even attention is drawn and named"),
+    "*/by_factor": ("+text", "values are named at their curves"),
+    "*/attention_knockout": ("+text", "the line of no effect is named"),
+    "*/edges": ("+text", "the line of no effect is named"),
+    "*/circuit-*": (
+        "-text +text +line",
+        "heads are called in words; a circuit beside its random null",
+    ),
 }
 
 

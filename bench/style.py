@@ -25,8 +25,10 @@ from typing import NoReturn
 
 from bench.counters import (
     EXAMPLE_ROOMS,
+    IGNORES,
     LINE_LENGTH,
     LONG_BODY,
+    NOQA,
     PACKAGE,
     PARTICIPLES,
     Checkout,
@@ -37,11 +39,11 @@ from bench.counters import (
     begins_with_verb,
     body_lines,
     count_function_lines,
+    find_anys,
     find_casts,
     find_comments,
     find_homonyms,
     find_long_lines,
-    find_names,
     find_nested_comprehensions,
     find_parallel_assignments,
     find_participles,
@@ -50,6 +52,7 @@ from bench.counters import (
     is_exempt,
     list_functions,
     list_overrides,
+    list_public_classes,
     list_public_functions,
     list_public_methods,
     read_checkout,
@@ -115,11 +118,10 @@ def measure_examples(checkout: Checkout) -> Result:
         if re.split(r"[/.]", source.inner_path)[0] not in EXAMPLE_ROOMS:
             continue
 
-        classes = [node for node in source.tree.body if isinstance(node, ast.ClassDef)]
-        public = [node for node in classes if not node.name.startswith("_")]
-        nodes = [*list_public_functions(source), *public]
+        nodes = [*list_public_functions(source), *list_public_classes(source.tree)]
+        without = [node for node in nodes if not has_example(ast.get_docstring(node))]
         n += len(nodes)
-        misses += [source.locate(node, node.name) for node in nodes if not has_example(node)]
+        misses += [source.locate(node, node.name) for node in without]
     return measure_share(n, misses)
 
 
@@ -267,15 +269,15 @@ FIGURES = (
     ),
     Figure(
         "ignores",
-        "type: ignore",
-        count_in(lambda source: find_comments(source, r"type:\s*ignore")),
+        "type: ignore, mypy: ...",
+        count_in(lambda source: find_comments(source, IGNORES)),
         then=38,
         bar=12,
     ),
     Figure("casts", "cast(", count_in(find_casts), then=1, bar=1),
-    Figure("noqa", "noqa", count_in(lambda source: find_comments(source, "noqa")), then=2, bar=2),
+    Figure("noqa", "noqa", count_in(lambda source: find_comments(source, NOQA)), then=2, bar=2),
     Figure("overrides", "modules that mypy overrides", count_overrides, then=8, bar=8),
-    Figure("any", "Any", count_in(lambda source: find_names(source, "Any")), then=71, bar=71),
+    Figure("any", "Any", count_in(find_anys), then=71, bar=71),
     Figure("root", "files at the package's root", count_root_files, then=20, bar=9),
     # At the baseline 5 of the 11 are worlds, which had no room of their own yet.
     Figure("homonyms", "names that two files have", count_homonyms, then=11, bar=0),

@@ -1,5 +1,6 @@
 """What `make fuzz` has found stays mended."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -33,10 +34,44 @@ def run(folder: Path, profile: str) -> int:
     ).returncode
 
 
+def list_cut_off(text: str) -> list[str]:
+    """The decorators in a source that keep a property from reading the kept cases."""
+    cut_off = []
+    for node in ast.walk(ast.parse(text)):
+        for decorator in getattr(node, "decorator_list", []):
+            name = ast.unparse(getattr(decorator, "func", decorator)).rpartition(".")[2]
+            options = {keyword.arg for keyword in getattr(decorator, "keywords", [])}
+            of_settings = name == "settings" and options & {"database", "derandomize", "phases"}
+            if name == "seed" or of_settings:
+                cut_off.append(ast.unparse(decorator))
+    return cut_off
+
+
 @pytest.mark.slow
 def test_kept_cases_hold():
-    if (ROOT / "tests/cases").exists():
-        assert run(ROOT, "cases") == 0
+    """And every `@example`; where no property is there to be tried, pytest's exit code is 5."""
+    assert run(ROOT, "cases") == 0
+
+
+def test_every_property_reads_the_kept_cases():
+    texts = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    properties = [text for text in texts if "\n@given(" in text]
+    assert len(properties) > 10
+    assert [call for text in properties for call in list_cut_off(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("decorator", "n"),
+    [
+        ("settings(max_examples=20, deadline=None)", 0),
+        ("settings(derandomize=True)", 1),
+        ("hypothesis.settings(max_examples=20, database=None)", 1),
+        ("settings(phases=[Phase.generate])", 1),
+        ("seed(3)", 1),
+    ],
+)
+def test_a_property_that_reads_none_is_noticed(decorator, n):
+    assert len(list_cut_off(f"@{decorator}\n@given(a)\ndef test_a(a): ...")) == n
 
 
 @pytest.mark.slow

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import toyvit
+from bench.counters import EXAMPLE_ROOMS, has_example
 
-ROOMS = ("analyses", "circuits", "instruments", "model", "runs", "stats")
 SHARE = 0.25  # of the public functions and classes of each of these
 PARSER = doctest.DocTestParser()
 MODULES = [
@@ -77,7 +77,7 @@ def test_an_example_gives_what_it_says(name):
     assert not runner.failures, "".join(lines)
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", EXAMPLE_ROOMS)
 def test_a_quarter_of_the_public_names_have_an_example(room):
     n = 0
     without = []
@@ -85,7 +85,7 @@ def test_a_quarter_of_the_public_names_have_an_example(room):
     for module in inside:
         for name, value in list_public(module).items():
             n += 1
-            if ">>>" not in (inspect.getdoc(value) or ""):
+            if not has_example(inspect.getdoc(value)):
                 without.append(name)
     assert n - len(without) >= SHARE * n, without
 

@@ -48,10 +48,28 @@ class A:
 """
 
 
+HIDDEN_NOUNS = """
+if True:
+    def curve(): ...
+else:
+    async def table(): ...
+try:
+    rows = lambda a: a
+except ImportError as error:
+    with a:
+        columns: Callable = lambda: 1
+match a:
+    case 1:
+        def cells(): ...
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "share"),
     [
         (VERB_FUNCTIONS, 1),
+        (HIDDEN_NOUNS, 0),
+        (VERB_FUNCTIONS + HIDDEN_NOUNS, 3 / 8),
         (NOUN_FUNCTIONS, 0),
         (VERB_FUNCTIONS + NOUN_FUNCTIONS, 1 / 2),
         (VERB_FUNCTIONS + NOUN_FUNCTIONS + NOT_COUNTED, 1 / 2),
@@ -92,8 +110,15 @@ class A:
     def size(self, value): ...
 class _Hidden:
     def rows(self): ...
+if True:
+    class B:
+        class C:
+            def read(self): ...
+            if True:
+                def columns(self): ...
 """
     assert count("methods", text) == 1 / 2
+    assert len(COUNT["methods"](checkout(text)).places) == 2
     assert count("verbs", text) == 1
 
 
@@ -116,19 +141,29 @@ COUNTS = [
     ("nested", "a = [x for x in y]\nb = sum(list(x for x in y))", 0),
     ("parallel", "a, b = x, y\n(a, self.b), c[0] = d, 1", 2),
     ("parallel", "a = b, c = 1, 2", 1),
+    ("parallel", "[a, b] = x, y\na, b = [x, y]\n[a, b] = c = [x, y]", 3),
+    ("parallel", "[a, b] = pair\na = [1, 2]\n[a, *b] = [1, 2, 3]", 0),
     ("parallel", "a, b = pair\na = 1, 2\nfor a, b in c: pass\na, *b = 1, 2, 3", 0),
     ("participles", "found = 1\nfor one in made: pass\n[seen for seen in a]", 3),
     ("participles", "with a as said: pass\nif (known := 1): pass\nmade += 1\none: int = 1", 4),
     ("participles", "try: pass\nexcept A as found: pass\nmatch a:\n  case [one, *seen]: pass", 3),
     ("participles", "def f(found, one=1): return lambda seen: found + seen\na.found = b.made", 0),
     ("ignores", "a = 1  # type: ignore[arg-type]\nb = 1  # type:ignore", 2),
-    ("ignores", "a = 'x  # type: ignore'  # a type, to ignore", 0),
+    ("ignores", "# mypy: ignore-errors\na = 1  # pyright: ignore\nb = 1  # Type: Ignore", 3),
+    ("ignores", "a = 'x  # type: ignore'  # a type, to ignore; as mypy says", 0),
     ("casts", "a = cast(int, b)\nc = typing.cast('int', d)", 2),
+    ("casts", "from typing import cast as c\nimport typing as t\na = c(int, b)\nt.cast(int, b)", 2),
     ("casts", "from typing import cast\na = b.cast(int)\ncast = 1", 0),
+    ("casts", "from numpy import cast\na = cast(int, b)", 0),
     ("noqa", "import a  # noqa: F401", 1),
+    ("noqa", "import a  # NOQA\n# ruff: NoQA", 2),
     ("noqa", "a = '# noqa'", 0),
     ("any", "def f(a: Any, b: list[Any]) -> typing.Any: ...", 3),
+    ("any", "from typing import Any as A\nimport typing as t\na: A\nb: t.Any = A", 3),
+    ("any", "def f(a: 'Any', b: list['Any | t.Any']) -> 'Any': ...\na: 'Any'\ncast('Any', a)", 6),
+    ("any", "from typing import Any as A\ndef f(*a: 'A', **b: 'list[A]'): ...", 2),
     ("any", "from typing import Any\nany(a)\n'Any'", 0),
+    ("any", "a: Float[Tensor, ' head *any Anything']\nb: str = 'Any'\nf('Any')", 0),
     ("long", "# " + "x" * 98 + "\n# " + "x" * 99, 1),
     ("long", "# " + "é" * 98, 0),
 ]
@@ -197,6 +232,8 @@ def test_length_of_functions():
 
 
 EXAMPLE = 'def f():\n    """What.\n\n    >>> f()\n    """\n'
+IN_PROSE = 'def f():\n    """What >>> says.\n\n    A prompt, `>>> f()`, and no example.\n    """\n'
+SKIPPED = 'def f():\n    """What.\n\n    >>> f()  # doctest: +SKIP\n    """\n'
 NO_EXAMPLE = 'def g():\n    """What."""\ndef _h(): ...\nclass A:\n    def b(self): ...\n'
 
 
@@ -206,6 +243,9 @@ NO_EXAMPLE = 'def g():\n    """What."""\ndef _h(): ...\nclass A:\n    def b(self
         ({"model/vit": EXAMPLE}, 1),
         ({"runs": NO_EXAMPLE}, 0),
         ({"circuits/graph": EXAMPLE + NO_EXAMPLE}, 1 / 3),
+        ({"model/vit": IN_PROSE + EXAMPLE}, 1 / 2),
+        ({"model/vit": SKIPPED}, 0),
+        ({"stats": "if a:\n    def f(): ...\n    class A: ...\ng = lambda: 1\n" + EXAMPLE}, 1 / 4),
         ({"circuits/graph": EXAMPLE, "data/task": NO_EXAMPLE}, 1),
     ],
 )

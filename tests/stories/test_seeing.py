@@ -68,7 +68,7 @@ class Runs(dict[str, Path]):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(tmp_path_factory.mktemp("runs"))
 
 
@@ -78,11 +78,27 @@ def read(path: Path) -> EventAccumulator:
     ).Reload()
 
 
+EVERY_RUN = {"heads", "head_ablation", "probes", "attention", "directions", "updates"}
+ANSWERS = {"by_factor", "attribution", "lens", "answer_maps"}  # where the answer is a class
+
+
 @pytest.mark.slow
-def test_a_run_gets_its_figures_as_files(runs):
-    """Which runs have which figures is told in `tests/report`; here that each file is a picture."""
-    drawn = draw(runs["digits"])
-    assert {"learning", "cls_attention", "lens"} < {figure.file.stem for figure in drawn}
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("induction", EVERY_RUN | ANSWERS | {"phase_transition", "query_attention"}),
+        ("digits", EVERY_RUN | ANSWERS | {"learning", "cls_attention"}),
+        ("filled", EVERY_RUN | {"learning", "cls_attention", "reconstruction"}),
+    ],
+)
+def test_a_run_gets_its_figures_as_files(runs, name, figures):
+    """These files and no others, each a picture."""
+    run = shutil.copytree(runs[name], runs.folder / f"{name}-drawn")
+    drawn = draw(run)
+    expected = sorted(run / "figures" / f"{figure}.png" for figure in figures)
+    assert sorted(figure.file for figure in drawn) == expected
+    assert sorted((run / "figures").iterdir()) == expected
+
     for figure in drawn:
         pixels = Image.open(figure.file).convert("L")
         darkest, brightest = pixels.getextrema()
