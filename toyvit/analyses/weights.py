@@ -24,6 +24,7 @@ from toyvit.instruments.weight_circuits import (
     centre_scores,
     find_singular_directions,
     fold_head_weights,
+    fold_norms,
     fold_unembedding,
     split_scores,
 )

@@ -54,7 +54,7 @@ def logit_directions(model: ViT) -> tuple[Float[Tensor, "model label"], Float[Te
     (torch.Size([64, 3]), tensor([0., 0., 0.]))
     """
     head = fold_norms(model).head
-    return head.weight.T, head.bias
+    return head.weight.detach().T, head.bias.detach()
 
 
 def scale_readout(model: ViT, trace: Mapping[str, Tensor]) -> Float[Tensor, "image place token"]:

@@ -89,7 +89,7 @@ def fold_unembedding(model: ViT) -> Float[Tensor, "model label"]:
     >>> fold_unembedding(ViT(config)).shape
     torch.Size([64, 3])
     """
-    return fold_norms(model).head.weight.T
+    return fold_norms(model).head.weight.detach().T
 
 
 def qk_circuit(model: ViT, layer: int) -> Square:
