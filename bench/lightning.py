@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from bench.timing import Result, interleave
-from toyvit.config import RunConfig, learning_rate
+from toyvit.config import RunConfig, learning_rate, plan_checkpoints, plan_states
 from toyvit.data.task import Batch, accuracy, build_task, loss, resolve_config
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
@@ -23,7 +23,6 @@ from toyvit.runs.folder import RunFolder
 from toyvit.train import fit
 from toyvit.train.datamodule import BatchStream
 from toyvit.train.module import build_optimizer
-from toyvit.train.snapshots import plan_checkpoints, plan_states
 from toyvit.train.states import TrainingState, save_state
 
 BAR = 1.10

@@ -60,7 +60,7 @@ TESTED_BY: dict[str, tuple[str, ...]] = {
     "version.py": ("tests/house/test_face.py",),
     "errors.py": ("tests/laws/test_config.py", "tests/stories/test_refusals.py"),
     "stats.py": ("tests/analyses", "tests/house/test_examples.py"),
-    "threads.py": ("tests/house/test_threads.py",),
+    "surroundings.py": ("tests/house/test_surroundings.py",),
     "torchvision_guard.py": ("tests/data/test_files.py", "tests/house/test_architecture.py"),
     "measuring.py": ("tests/analyses/test_registry.py", *MEASURING),
     "sweeping.py": ("tests/stories/test_sweep.py", "tests/house/test_extensions.py"),

@@ -48,6 +48,10 @@ class Stopped(Exception):
         self.signum = signum
 
 
+class Unfinished(Exception):
+    """Training ended before its last step, and no signal asked for it; the exit code is 4."""
+
+
 def suggest_nearest(name: str, allowed: Iterable[str]) -> str:
     """A hint `; did you mean 'x'?`, or an empty string where nothing is close.
 

@@ -24,7 +24,7 @@ from toyvit.model import ViT
 from toyvit.model.forward import trace
 from toyvit.runs.handle import Run
 from toyvit.runs.table import Cell, MeasureTable, Row, build_rows
-from toyvit.threads import use_one_thread
+from toyvit.surroundings import pin_torch
 
 Todo = tuple[int, list[Cell]]
 Computed = list[tuple[Cell, list[Row]]]
@@ -86,7 +86,7 @@ def evaluation_id(config: RunConfig, split: str, batch: Batch) -> str:
     return digest.hexdigest()
 
 
-@use_one_thread()
+@pin_torch()
 def measure(
     run: Run | Path | str,
     *,
@@ -278,7 +278,7 @@ def _compute_on_workers(
         yield from computed
 
 
-@use_one_thread()
+@pin_torch()
 def _compute_share(
     todo: list[Todo], run: Run, batch: Batch, analyses: list[Analysis]
 ) -> list[Computed]:

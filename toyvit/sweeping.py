@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from toyvit.analyses import select_analyses
 from toyvit.clamps.weight_clamps import check_clamps
-from toyvit.config import RunConfig, find_rate_changes, list_differences
+from toyvit.config import RunConfig, find_rate_changes, list_differences, plan_checkpoints
 from toyvit.config.extensions import Extension, install, list_extensions
 from toyvit.data.task import build_task, resolve_config
 from toyvit.dynamics.transitions import detect_in_curve, find_first_step
@@ -22,7 +22,6 @@ from toyvit.model import ViT
 from toyvit.runs.folder import RunFolder, write_atomically
 from toyvit.runs.handle import Run
 from toyvit.train import fit
-from toyvit.train.snapshots import plan_checkpoints
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -14,7 +14,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "toyvit"
 RUNGS = (
-    ("errors", "config", "stats", "threads", "torchvision_guard", "version"),
+    ("errors", "config", "stats", "surroundings", "torchvision_guard", "version"),
     ("model",),
     ("data",),
     ("recipes",),

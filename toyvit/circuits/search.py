@@ -18,7 +18,7 @@ from toyvit.circuits.pairs import METRICS, PatchingPairs, class_pairs, counterfa
 from toyvit.circuits.verdict import CircuitReport
 from toyvit.errors import BadInput, choose
 from toyvit.runs.handle import Run
-from toyvit.threads import use_one_thread
+from toyvit.surroundings import pin_torch
 
 METHODS = ("eap", "eap-ig", "acdc")
 EAP_IG_POINTS = 5
@@ -109,7 +109,7 @@ def _drop_weakest(
     return None
 
 
-@use_one_thread()
+@pin_torch()
 def find_circuit(
     run: Run | Path | str,
     *,

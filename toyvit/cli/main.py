@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from toyvit.cli.completion import answer_shell
 from toyvit.cli.parser import build_parser
-from toyvit.errors import BadInput, Diverged, Stopped
+from toyvit.errors import BadInput, Diverged, Stopped, Unfinished
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what was typed.
 
-    Exit code: 0 done, 1 the reader of the output is gone, 2 bad input, 3 diverged, 130 and 143
-    stopped by a signal and resumable.
+    Exit code: 0 done, 1 the reader of the output is gone, 2 bad input, 3 diverged, 4 training ended
+    before its last step, 130 and 143 stopped by a signal and resumable.
     """
     parser = build_parser()
     answer_shell(parser)
@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(error, 2)
     except Diverged as error:
         return fail(error, 3)
+    except Unfinished as error:
+        return fail(error, 4)
     except BrokenPipeError:  # who read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

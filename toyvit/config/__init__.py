@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING
 from toyvit.config.clamps import Clamp
 from toyvit.config.model import ModelConfig
 from toyvit.config.run import RunConfig, Seeds, TrainConfig, list_differences, replace_seed
-from toyvit.config.schedule import DECAYS, find_rate_changes, learning_rate
+from toyvit.config.schedule import (
+    DECAYS,
+    N_KEPT_STATES,
+    find_rate_changes,
+    learning_rate,
+    plan_checkpoints,
+    plan_states,
+)
 from toyvit.config.tasks import TaskConfig
 from toyvit.data import worlds
 
 __all__ = [
     "DECAYS",
+    "N_KEPT_STATES",
     "Clamp",
     "ModelConfig",
     "RunConfig",
@@ -24,6 +32,8 @@ __all__ = [
     "find_rate_changes",
     "learning_rate",
     "list_differences",
+    "plan_checkpoints",
+    "plan_states",
     "replace_seed",
 ]
 

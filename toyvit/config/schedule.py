@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step, and the steps at which it changes abruptly."""
+"""What a training does at which step: its learning rate, its checkpoints and its states."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from toyvit.config.run import TrainConfig
+from toyvit.errors import BadInput
 
 # What follows the warm-up: share of the training that is done -> share of the learning rate.
 DECAYS: dict[str, Callable[[float], float]] = {
@@ -15,6 +16,7 @@ DECAYS: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
 }
 SHARP = 0.5  # the end of a warm-up is 1
+N_KEPT_STATES = 10
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -46,3 +48,27 @@ def find_rate_changes(config: TrainConfig) -> tuple[int, ...]:
         if abs(slopes[step - 1] - slopes[step - 2]) > SHARP
     ]
     return tuple(step for step in sharp if step - 1 not in sharp)  # a jump has two bends
+
+
+def plan_checkpoints(config: TrainConfig) -> tuple[int, ...]:
+    """Steps that keep a checkpoint, ascending.
+
+    Step 0 (before any update) and the last always; powers of two to 512; about 24 a decade; never
+    more than a hundredth of the run apart. Or the config's explicit list.
+    """
+    n = config.steps
+    if config.checkpoints is not None:
+        late = [step for step in config.checkpoints if step > n]
+        if late:
+            raise BadInput(f"train.checkpoints has step {late[0]}, but training ends at step {n}")
+        return tuple(sorted({0, n, *config.checkpoints}))
+
+    spacing = max(1, n // 100)
+    steps = {0, n, *range(0, n, spacing), *(2**power for power in range(10))}
+    decades = (round(10 ** (place / 24)) for place in range(24 * len(str(n))))
+    return tuple(sorted(step for step in steps.union(decades) if step <= n))
+
+
+def plan_states(n_steps: int) -> set[int]:
+    """Steps whose state is kept for good: 0, every tenth of the run, and the last."""
+    return {round(n_steps * part / N_KEPT_STATES) for part in range(N_KEPT_STATES + 1)}

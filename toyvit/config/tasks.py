@@ -24,6 +24,10 @@ class TaskConfig(Checked):
         """The data set whose pictures the task shows: by itself the one named as the task."""
         return self.name
 
+    def bind_files(self) -> TaskConfig:
+        """Itself with what tells the files that it reads from others of their names."""
+        return self
+
     def to_json(self) -> dict[str, Any]:
         """Name and options, as a run's config keeps them."""
         return {"name": self.name, **asdict(self)}

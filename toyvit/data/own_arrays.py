@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from toyvit.data.question_configs import hash_file
 from toyvit.data.world import CollectedWorld, shuffle_splits
 from toyvit.errors import BadInput
 
@@ -50,10 +51,31 @@ class OwnArrays(CollectedWorld):
         )
 
 
+def load_own_arrays(npz: str, sha256: str = "") -> OwnArrays:
+    """The user's file; BadInput where it is not the one of a SHA-256, if one is given."""
+    path = Path(npz)
+    _check_file(path)
+    digest = hash_file(path)
+    if sha256 and digest != sha256:
+        raise BadInput(
+            f"{path} is not the file that the run was begun with: its SHA-256 is "
+            f"{digest[:12]}..., the run's {sha256[:12]}..."
+        )
+    return _load_once(path, digest)
+
+
 @lru_cache
-def load_own_arrays(npz: str) -> OwnArrays:
-    """The user's file, read once a process."""
-    return OwnArrays(Path(npz))
+def _load_once(path: Path, sha256: str) -> OwnArrays:
+    """The file of this content, read once a process."""
+    return OwnArrays(path)
+
+
+def _check_file(path: Path) -> None:
+    """BadInput where there is no file, or none that ends."""
+    if not path.exists():
+        raise BadInput(f"there is no file {path}")
+    if not path.is_file():
+        raise BadInput(f"{path} is no file of arrays: it is a folder, a pipe or a device")
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -81,7 +103,8 @@ def read_arrays(path: Path) -> Arrays:
 
 def _open_npz(path: Path) -> Arrays:
     """All arrays of the file but for `world_...`."""
-    if path.is_file() and not zipfile.is_zipfile(path):
+    _check_file(path)
+    if not zipfile.is_zipfile(path):
         raise BadInput(f"{path} is not an npz file")
 
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 from toyvit.config.fields import number
@@ -16,17 +18,32 @@ class ClassifyConfig(TaskConfig):
     """Name the value of one factor of a picture: of any world, or of your own arrays (`npz`).
 
     `toyvit data` lists the worlds; where neither a world nor a file is given it is digits. The file
-    holds `images`, `labels` and, where there are any, `factor_NAME`.
+    holds `images`, `labels` and, where there are any, `factor_NAME`; a run keeps its absolute path
+    and its SHA-256.
     """
 
     name: ClassVar[str] = "classify"
     world: str = ""
     factor: str = "class"
     npz: str = ""
+    npz_sha256: str = ""
 
     @property
     def data_set(self) -> str:
         return self.world or DEFAULT_WORLD
+
+    def bind_files(self) -> ClassifyConfig:
+        file = Path(self.npz)
+        if not self.npz or not file.is_file():
+            return self  # nothing to bind; what is missing is said where it is read
+        digest = self.npz_sha256 or hash_file(file)
+        return replace(self, npz=str(file.absolute()), npz_sha256=digest)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,7 @@ def _load_classified(config: ClassifyConfig) -> tuple[World, list[str]]:
         )
 
     if config.npz:
-        own = load_own_arrays(config.npz)
+        own = load_own_arrays(config.npz, config.npz_sha256)
         return own, list(own.factors)
     return build_world(config.data_set)
 

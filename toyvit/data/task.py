@@ -189,7 +189,7 @@ def resolve_config(run: RunConfig) -> RunConfig:
             f"model.patch_size is not given, and the task {run.task.name} does not fix it"
         )
     _check_readout(task, model.readout)
-    return replace(run, model=model)
+    return replace(run, model=model, task=run.task.bind_files())
 
 
 def _list_decided(task: Task) -> dict[str, Any]:

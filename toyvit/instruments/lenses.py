@@ -19,7 +19,7 @@ from toyvit.model.forward import trace
 from toyvit.model.taps import untouched
 from toyvit.runs.handle import Run
 from toyvit.stats import kl_divergence
-from toyvit.threads import use_one_thread
+from toyvit.surroundings import pin_torch
 
 RESIDUALS = ("blocks.*.resid_pre", "blocks.*.resid_post")
 Residuals = Float[Tensor, "layer image token model"]
@@ -154,7 +154,7 @@ def fit_lens(
     return best
 
 
-@use_one_thread()
+@pin_torch()
 def fit_tuned_lens(
     run: Run | Path | str, step: int | None = None, images: int = 512, n_steps: int = 300
 ) -> tuple[TunedLens, Float[Tensor, "split lens layer"]]:

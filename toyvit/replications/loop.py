@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from toyvit.errors import BadInput
 from toyvit.replications.record import Record, Replication, load_records, write_record
-from toyvit.threads import use_one_thread
+from toyvit.surroundings import pin_torch
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def replicate(
     folder.mkdir(parents=True, exist_ok=True)  # where nothing can be kept nothing is run
     records = []
     bar = tqdm(work, desc="replicate", unit="seed", disable=not progress or not work)
-    with use_one_thread():
+    with pin_torch():
         for replication, seed in bar:
             bar.set_postfix_str(f"{replication.name}, seed {seed}")
             records.append(_run_and_write(replication, seed, folder))

@@ -8,22 +8,28 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
-import platform
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from toyvit.config import RunConfig, list_differences
 from toyvit.config.extensions import Origin
 from toyvit.data import worlds
 from toyvit.errors import BadInput, suggest_nearest
 from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_state
-from toyvit.version import VERSION
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+logger = logging.getLogger(__name__)
+
+LOOKS = 20  # at a lock that is taken, until it counts as another training's
+SECONDS_BETWEEN_LOOKS = 0.01
 
 
 def write_atomically(path: Path, content: bytes, flush: bool = False) -> None:
@@ -49,8 +55,8 @@ def write_atomically(path: Path, content: bytes, flush: bool = False) -> None:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Records of a JSON-lines file; none where there is no file.
 
-    A last line without its newline was cut off and does not count. BadInput where another line is
-    damaged.
+    A last line without its newline was cut off and does not count, nor do zero bytes that a power
+    cut left at the end, which is said. BadInput where another line is damaged.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -61,7 +67,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")[:-1]
+    content = path.read_bytes()
+    whole = content.rstrip(b"\0")
+    if len(whole) < len(content):
+        n = len(content) - len(whole)
+        logger.warning("%s ends in %d zero bytes, as a power cut leaves them: cut back", path, n)
+    lines = whole.decode().split("\n")[:-1]
     try:
         return [json.loads(line) for line in lines]
     except json.JSONDecodeError as error:
@@ -88,6 +99,8 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.manifest = self.path / "manifest.jsonl"
         self.metrics = self.path / "metrics.jsonl"
+        self.sessions = self.path / "sessions.jsonl"
+        self.lock_file = self.path / "lock"
 
         self.state = self.path / "state.pt"
         self.previous_state = self.path / "state.prev.pt"
@@ -134,50 +147,125 @@ class RunFolder:
 
     def create(self, config: RunConfig) -> None:
         """A new folder holding this config."""
-        import torch
+        from toyvit.surroundings import describe_surroundings, list_versions
 
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.states.mkdir(exist_ok=True)
-        versions = {
-            "toyvit": VERSION,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
+        plain = {
+            "run": config.to_json(),
+            "versions": list_versions(),
+            "surroundings": describe_surroundings(),
+            **describe_extensions(config),
         }
-        plain = {"run": config.to_json(), "versions": versions, **describe_extensions(config)}
         text = json.dumps(plain, indent=2) + "\n"
         write_atomically(self.config_file, text.encode())
 
+    def hash_run(self) -> str:
+        """SHA-256 of the config, which tells its states from those of other runs."""
+        plain = json.dumps(self.read_config().to_json(), sort_keys=True)
+        return hashlib.sha256(plain.encode()).hexdigest()
+
     def check_same(self, config: RunConfig) -> None:
-        """Refuse to go on with another config, with a diff."""
-        changes = list_differences(self.read_config(), config)
+        """Refuse to go on with another config, with a diff; a file that was moved is the same."""
+        mine = self.read_config()
+        changes = list_differences(mine, config)
+        digest = getattr(mine.task, "npz_sha256", "")
+        if digest in ("", getattr(config.task, "npz_sha256", "")):  # "": a run of version 0.1
+            changes = [change for change in changes if not change.startswith("task.npz")]
         if changes:
             raise BadInput(
                 f"{self.path} holds another config ({'; '.join(changes)}): "
                 "give another --name, or the same settings"
             )
 
+    def note_session(self, step: int) -> None:
+        """Write down that training goes on from a step, and under what.
+
+        Where versions are other than those that the run was begun with, say so in one line: bits
+        are the same only under the same.
+        """
+        from toyvit.surroundings import describe_surroundings, list_versions
+
+        versions = list_versions()
+        changes = [
+            f"{name} {before} -> {versions.get(name)}"
+            for name, before in self._read_versions().items()
+            if versions.get(name) != before
+        ]
+        if changes:
+            logger.warning(
+                "%s was begun under other versions (%s): from step %d on its bits may be others",
+                self.path,
+                ", ".join(changes),
+                step,
+            )
+        line = {"step": step, "versions": versions, "surroundings": describe_surroundings()}
+        with self.sessions.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _read_versions(self) -> dict[str, str]:
+        plain = json.loads(self.config_file.read_text())
+        return dict(plain.get("versions", {}))
+
+    def is_empty(self) -> bool:
+        """Whether the folder holds nothing but what a start that failed may leave: its lock."""
+        return all(path == self.lock_file for path in self.path.iterdir())
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """The folder made, where it is not there, and locked; gone again if nothing was put in."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"{self.path} cannot be made: {error.strerror}") from None
+
+        with self.lock():
+            try:
+                yield
+            finally:
+                if self.is_empty():
+                    self.lock_file.unlink()
+                    with suppress(OSError):  # a start that waits may have put its lock in
+                        self.path.rmdir()
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for the life of a training process; BadInput if another process does."""
-        with (self.path / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                message = f"{self.path} is in use: another process is training in it"
-                raise BadInput(message) from None
+        with self._take_lock():
             yield
+
+    def _take_lock(self) -> IO[str]:
+        """Its file, locked; after a moment BadInput, for who only asks holds it for an instant."""
+        for _ in range(LOOKS):
+            file = self._open_lock()
+            if _try_lock(file, fcntl.LOCK_EX) and self._is_in_place(file):
+                return file
+            file.close()
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        raise BadInput(f"{self.path} is in use: another process is training in it")
+
+    def _open_lock(self) -> IO[str]:
+        """Its file, which a run that may not be written to has already."""
+        try:
+            return self.lock_file.open("a")
+        except OSError:
+            if self.lock_file.exists():
+                return self.lock_file.open()
+            raise
+
+    def _is_in_place(self, file: IO[str]) -> bool:
+        """Whether a lock is still the folder's: a start that failed takes its own away."""
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self.lock_file.stat())
+        except FileNotFoundError:
+            return False
 
     def is_locked(self) -> bool:
         """Whether some process is training in this folder now."""
-        path = self.path / "lock"
-        if not path.exists():
+        if not self.lock_file.exists():
             return False
-        with path.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        with self.lock_file.open() as file:
+            return not _try_lock(file, fcntl.LOCK_SH)
 
     def read_manifest(self) -> list[ManifestEntry]:
         """Finished checkpoints, by step; the file is read at every call, for it grows."""
@@ -204,6 +292,13 @@ class RunFolder:
         ordered = sorted([*entries, entry], key=lambda other: other.step)
         self._write_manifest(ordered)
         return ordered
+
+    def flush(self, entries: Iterable[ManifestEntry]) -> None:
+        """Checkpoints, the manifest and the metrics on the disk, before a state counts on them."""
+        files = [self.checkpoints / entry.file for entry in entries]
+        for path in (*files, self.checkpoints, self.manifest, self.metrics, self.path):
+            if path.exists():
+                _flush_to_disk(path)
 
     def _write_manifest(self, entries: Iterable[ManifestEntry]) -> None:
         write_atomically(self.manifest, "".join(entry.line for entry in entries).encode())
@@ -277,6 +372,24 @@ class RunFolder:
             return "running"
         steps = (config or self.read_config()).train.steps
         return "finished" if (self.states / name_state(steps)).exists() else "stopped"
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(file: IO[str], kind: int) -> bool:
+    """Whether the lock of a file could be taken at once."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def find_runs(folder: Path) -> list[RunFolder]:

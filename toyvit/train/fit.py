@@ -7,20 +7,22 @@ import shutil
 from pathlib import Path
 
 from toyvit.clamps.weight_clamps import check_clamps
-from toyvit.config import RunConfig
+from toyvit.config import N_KEPT_STATES, RunConfig, plan_checkpoints
 from toyvit.data.task import build_task, resolve_config
-from toyvit.errors import BadInput, Diverged, Stopped, choose
+from toyvit.errors import BadInput, Diverged, Stopped, Unfinished, choose
 from toyvit.runs.folder import RunFolder, read_lines
 from toyvit.runs.manifest import ManifestEntry
+from toyvit.surroundings import pin_torch
 from toyvit.train.datamodule import BatchStream, ViTDataModule
 from toyvit.train.module import ViTModule
-from toyvit.train.snapshots import N_KEPT_STATES, CheckpointWriter, plan_checkpoints
+from toyvit.train.snapshots import CheckpointWriter
 from toyvit.train.states import load_state
 from toyvit.train.trainer import Progress, open_trainer
 
 logger = logging.getLogger(__name__)
 
 
+@pin_torch()
 def fit(
     config: RunConfig,
     path: RunFolder | Path | str,
@@ -32,11 +34,12 @@ def fit(
     """Train a run in the folder `path` and return the finished folder.
 
     With `resume` a run that was stopped goes on, bit for bit, and a finished one is returned as it
-    is; without it an existing folder is refused. Raises BadInput, Diverged (status `diverged`), or
-    Stopped after a signal. `position` is the line of the progress bar.
+    is; without it an existing folder is refused. Raises BadInput, Diverged (status `diverged`),
+    Stopped after a signal, or Unfinished where training ended early without one. `position` is the
+    line of the progress bar.
     """
     config = resolve_config(config)
-    folder = RunFolder.open(path)
+    folder = RunFolder(path.path if isinstance(path, RunFolder) else path)
     plan_checkpoints(config.train)
     check_clamps(config)
     module = ViTModule(config)
@@ -48,16 +51,16 @@ def fit(
     _check_disk(folder, config, module)
     task = build_task(config.task)
     validation = task.eval_batch("validation", config.train.n_validation, config.seeds.measure)
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{folder.path} cannot be made: {error.strerror}") from None
 
-    with folder.lock():
+    with folder.claim():  # another start may have overtaken this one since: all is decided anew
+        if _is_finished(folder, config, resume):
+            logger.info("%s is finished: nothing to do", folder.path)
+            return folder
         if not folder.config_file.exists():
             folder.create(config)
         writer = CheckpointWriter(folder, validation, load_state(folder))
         bar = Progress(writer, folder.path.name, position) if progress else None
+        folder.note_session(writer.state.step if writer.state else 0)
         _train(writer, module, bar)
     return folder
 
@@ -79,13 +82,18 @@ def _train(writer: CheckpointWriter, module: ViTModule, progress: Progress | Non
         raise Diverged(f"{error}; training stopped, {last}") from None
     if stopper.signum is not None and module.step < config.train.steps:
         raise Stopped(stopper.signum, folder.path, module.step)
+    if module.step < config.train.steps:
+        raise Unfinished(
+            f"{folder.path} ended at step {module.step} of {config.train.steps}, and nobody asked "
+            "for it: `--resume` goes on from there"
+        )
 
 
 def _is_finished(folder: RunFolder, config: RunConfig, resume: bool) -> bool:
     """Whether there is nothing to train; BadInput where this folder cannot hold the run."""
     path = folder.path
     if not folder.config_file.exists():
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not (path.is_dir() and folder.is_empty()):
             raise BadInput(f"{path} exists and is not a run folder: give another --name")
         return False
 

@@ -10,7 +10,8 @@ from toyvit.data.task import build_task
 from toyvit.errors import BadInput, Stopped
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
-from toyvit.runs.manifest import encode_checkpoint, name_checkpoint
+from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_checkpoint
+from toyvit.surroundings import pin_torch
 from toyvit.train.datamodule import BatchStream, ViTDataModule
 from toyvit.train.module import ViTModule
 from toyvit.train.snapshots import CheckpointWriter
@@ -19,13 +20,17 @@ from toyvit.train.trainer import Progress, open_trainer
 
 
 class ReplayWriter(CheckpointWriter):
-    """Writes the checkpoints that are wanted; one that is there must come out the same."""
+    """Writes the checkpoints that are wanted once the next one that is there came out the same.
+
+    Until then they wait in memory: a stretch that goes another way is filed nowhere.
+    """
 
     def __init__(self, run: Run, steps: set[int], state: TrainingState | None) -> None:
         validation = run.batch("validation", run.config.train.n_validation)
         super().__init__(run.folder, validation, state)
         self.run = run
         self.steps = steps
+        self.waiting: list[tuple[ManifestEntry, bytes]] = []
         self.added: list[int] = []
 
     def start(self, trainer: pl.Trainer, module: ViTModule) -> None:
@@ -39,7 +44,7 @@ class ReplayWriter(CheckpointWriter):
         """The run's own state stays as it is."""
 
     def write_snapshot(self, trainer: pl.Trainer, module: ViTModule) -> None:
-        """Insert the checkpoint, or compare its bits with those of the one that is there."""
+        """Let the checkpoint wait; or compare its bits, and insert those that wait before it."""
         self.score(module)
         step = module.step
         samples = step * module.config.train.batch_size
@@ -48,17 +53,26 @@ class ReplayWriter(CheckpointWriter):
 
         before = self.run.entries.get(step)
         if before is None:
-            entries = self.folder.insert_checkpoint(entry, content, self.run.entries.values())
-            self.run.entries = {entry.step: entry for entry in entries}
-            self.added.append(step)
-        elif before.sha256 != entry.sha256:
+            self.waiting.append((entry, content))
+        elif before.sha256 == entry.sha256:
+            self.insert_waiting()
+        else:
             raise BadInput(
                 f"{self.run.path} cannot be trained again: {name_checkpoint(step)} came out with "
-                "other bits (another processor, version or number of threads than the run's); "
-                f"{len(self.added)} checkpoints were added before it"
+                "other bits (a damaged state, or another processor, version or number of threads "
+                f"than the run's); {len(self.added)} checkpoints were added before it"
             )
 
+    def insert_waiting(self) -> None:
+        """File the checkpoints of a stretch whose end came out as it is known."""
+        for entry, content in self.waiting:
+            entries = self.folder.insert_checkpoint(entry, content, self.run.entries.values())
+            self.run.entries = {entry.step: entry for entry in entries}
+            self.added.append(entry.step)
+        self.waiting.clear()
 
+
+@pin_torch()
 def replay(
     run: Run | Path | str, first: int, last: int, every: int = 1, *, progress: bool = True
 ) -> list[int]:
@@ -66,8 +80,8 @@ def replay(
 
     Training starts from the nearest kept state (`states/`) before the first step that is missing,
     or from step 0. Every checkpoint on the way that the run already has must come out bit for bit
-    the same, else BadInput. The run is locked for as long; after a signal (Stopped) what was added
-    stays, and the same call adds the rest.
+    the same, else BadInput, and the new ones before it are not filed. The run is locked for as
+    long; after a signal (Stopped) what was added stays, and the same call adds the rest.
     """
     folder = run.folder if isinstance(run, Run) else RunFolder(run).check_exists()
     if every < 1:
@@ -85,10 +99,11 @@ def replay(
 
 
 def _train_again(run: Run, wanted: set[int], progress: bool) -> list[int]:
-    """Train from the last state before the wanted steps to the last of them."""
+    """Train from the last state before the wanted steps to the known checkpoint after them."""
     state = load_state_before(run.folder, min(wanted))
     start = state.step if state else 0
-    n_steps = max(wanted) - start
+    end = min(step for step in run.entries if step > max(wanted))
+    n_steps = end - start
     writer = ReplayWriter(run, wanted, state)
     module = ViTModule(run.config)
     bar = Progress(writer, f"replay {run.name}") if progress else None
@@ -96,6 +111,6 @@ def _train_again(run: Run, wanted: set[int], progress: bool) -> list[int]:
     with open_trainer(run.config.train, writer, n_steps, bar) as (trainer, stopper):
         stream = BatchStream(build_task(run.config.task), run.config, start + 1)
         trainer.fit(module, ViTDataModule(stream))
-    if stopper.signum is not None and module.step < max(wanted):
+    if stopper.signum is not None and module.step < end:
         raise Stopped(stopper.signum, run.path, module.step)
     return writer.added

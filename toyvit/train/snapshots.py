@@ -1,7 +1,4 @@
-"""Dense checkpoints: when to keep one, and the callback that writes them.
-
-It also writes the metrics of every step and the state for resuming.
-"""
+"""The callback that writes checkpoints, the metrics of every step, and the state for resuming."""
 
 from __future__ import annotations
 
@@ -12,9 +9,9 @@ import time
 import pytorch_lightning as pl
 import torch
 
-from toyvit.config import TrainConfig, learning_rate
+from toyvit.config import learning_rate, plan_checkpoints, plan_states
 from toyvit.data.task import Batch, accuracy, loss
-from toyvit.errors import BadInput, Diverged
+from toyvit.errors import Diverged
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry
 from toyvit.train.callbacks import StepCallback
@@ -22,31 +19,6 @@ from toyvit.train.module import ViTModule
 from toyvit.train.states import TrainingState, save_state
 
 SECONDS_BETWEEN_STATES = 5.0
-N_KEPT_STATES = 10
-
-
-def plan_checkpoints(config: TrainConfig) -> tuple[int, ...]:
-    """Steps that keep a checkpoint, ascending.
-
-    Step 0 (before any update) and the last always; powers of two to 512; about 24 a decade; never
-    more than a hundredth of the run apart. Or the config's explicit list.
-    """
-    n = config.steps
-    if config.checkpoints is not None:
-        late = [step for step in config.checkpoints if step > n]
-        if late:
-            raise BadInput(f"train.checkpoints has step {late[0]}, but training ends at step {n}")
-        return tuple(sorted({0, n, *config.checkpoints}))
-
-    spacing = max(1, n // 100)
-    steps = {0, n, *range(0, n, spacing), *(2**power for power in range(10))}
-    decades = (round(10 ** (place / 24)) for place in range(24 * len(str(n))))
-    return tuple(sorted(step for step in steps.union(decades) if step <= n))
-
-
-def plan_states(n_steps: int) -> set[int]:
-    """Steps whose state is kept for good: 0, every tenth of the run, and the last."""
-    return {round(n_steps * part / N_KEPT_STATES) for part in range(N_KEPT_STATES + 1)}
 
 
 class CheckpointWriter(StepCallback):
@@ -57,6 +29,7 @@ class CheckpointWriter(StepCallback):
         self.validation = validation
         self.state = state
         self.entries: list[ManifestEntry] = []
+        self.unflushed: list[ManifestEntry] = []
         self.lines: list[str] = []
         self.saved_at = time.monotonic()
         self.saved_step = -1
@@ -102,6 +75,7 @@ class CheckpointWriter(StepCallback):
         weights = module.model.state_dict()
         entry = self.folder.write_checkpoint(module.step, samples, weights, self.scores)
         self.entries.append(entry)
+        self.unflushed.append(entry)
         self.write_metrics()
         if self.is_state_due(module.step):
             self.write_state(trainer, module)
@@ -129,8 +103,10 @@ class CheckpointWriter(StepCallback):
         return {names.get(name, name): value for name, value in self.scores.items()}
 
     def write_state(self, trainer: pl.Trainer, module: ViTModule) -> None:
-        """The metrics so far and the full state."""
+        """The metrics so far and the full state, after all that it counts on is on the disk."""
         self.write_metrics()
+        self.folder.flush(self.unflushed)
+        self.unflushed.clear()
         weights = module.model.state_dict()
         state = TrainingState(module.step, weights, trainer.optimizers[0].state_dict())
         save_state(self.folder, state, keep=module.step in self.state_steps)

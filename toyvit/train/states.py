@@ -1,10 +1,17 @@
-"""The state from which a run goes on: the weights, their optimiser and the step."""
+"""The state from which a run goes on: the weights, their optimiser and the step.
+
+A file of a state begins with a line of JSON: its step, the run that it is of, and the SHA-256 of
+the rest. States of version 0.1 have no such line; they are read, and it is said.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,8 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toyvit.config import plan_checkpoints
+from toyvit.errors import BadInput
 from toyvit.runs.folder import RunFolder, write_atomically
-from toyvit.runs.manifest import name_state
+from toyvit.runs.manifest import ManifestEntry, name_state
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +36,7 @@ UNREADABLE = (
     ValueError,
     TypeError,
 )
+BEFORE_DIGESTS = b"PK"  # how states of version 0.1 begin
 
 
 @dataclass(frozen=True)
@@ -43,41 +53,93 @@ def save_state(folder: RunFolder, state: TrainingState, keep: bool) -> None:
 
     `keep` also files it under `states/`.
     """
-    content = io.BytesIO()
-    torch.save(
-        {"step": state.step, "model": state.model, "optimizer": state.optimizer},
-        content,
-    )
-
+    content = encode_state(folder, state)
     if keep:
-        write_atomically(folder.states / name_state(state.step), content.getvalue(), flush=True)
+        write_atomically(folder.states / name_state(state.step), content, flush=True)
     if folder.state.exists():
         os.replace(folder.state, folder.previous_state)
-    write_atomically(folder.state, content.getvalue(), flush=True)
+    write_atomically(folder.state, content, flush=True)
 
 
-def read_state(path: Path) -> TrainingState | None:
-    """A state, or None (and a warning) where the file cannot be read."""
+def encode_state(folder: RunFolder, state: TrainingState) -> bytes:
+    """What the file of a state of this run holds."""
+    saved = io.BytesIO()
+    torch.save({"step": state.step, "model": state.model, "optimizer": state.optimizer}, saved)
+    body = saved.getvalue()
+    digest = hashlib.sha256(body).hexdigest()
+    head = {"step": state.step, "run": folder.hash_run(), "sha256": digest}
+    return json.dumps(head).encode() + b"\n" + body
+
+
+def read_state(folder: RunFolder, path: Path) -> TrainingState | None:
+    """A state, or None (and a warning) where the file is damaged or of another run."""
     try:
-        state = torch.load(path, weights_only=True)
-        return TrainingState(int(state["step"]), state["model"], state["optimizer"])
+        content = path.read_bytes()
+        if content.startswith(BEFORE_DIGESTS):
+            logger.warning("%s is of version 0.1 and has no digest: taken as it is", path)
+            return decode_state(content)
+        head, _, body = content.partition(b"\n")
+        problem = _find_problem(json.loads(head), body, folder)
+        if problem is None:
+            return decode_state(body)
     except UNREADABLE as error:
-        kind = type(error).__name__
-        logger.warning("%s cannot be read (%s): going back to the state before it", path, kind)
+        problem = f"cannot be read ({type(error).__name__})"
+    logger.warning("%s %s: going back to the state before it", path, problem)
+    return None
+
+
+def decode_state(body: bytes) -> TrainingState:
+    """The state that `torch.save` wrote."""
+    state = torch.load(io.BytesIO(body), weights_only=True)
+    return TrainingState(int(state["step"]), state["model"], state["optimizer"])
+
+
+def _find_problem(head: dict[str, Any], body: bytes, folder: RunFolder) -> str | None:
+    """What is wrong with a state, or None."""
+    if head["sha256"] != hashlib.sha256(body).hexdigest():
+        return "does not have the SHA-256 that it was written with"
+    if head["run"] != folder.hash_run():
+        return "is of another run"
     return None
 
 
 def load_state(folder: RunFolder) -> TrainingState | None:
-    """The last whole state, or None where the run has none yet."""
-    for path in (folder.state, folder.previous_state):
-        if path.exists() and (state := read_state(path)):
+    """The last whole state up to which every checkpoint is there; None for the run's start."""
+    kept = sorted(folder.states.glob("step_*.pt"), reverse=True)
+    for state in _read_in_turn(folder, [folder.state, folder.previous_state, *kept]):
+        missing = _find_missing(folder, state.step)
+        if missing is None:
             return state
+        logger.warning(
+            "%s lacks the checkpoint of step %d: going back to a state before it",
+            folder.path,
+            missing,
+        )
+    return None
+
+
+def _read_in_turn(folder: RunFolder, paths: list[Path]) -> Iterator[TrainingState]:
+    """The states that are whole, each read when it is asked for."""
+    for path in paths:
+        if path.exists() and (state := read_state(folder, path)):
+            yield state
+
+
+def _find_missing(folder: RunFolder, step: int) -> int | None:
+    """The first step up to this one whose checkpoint was due and is not there whole, or None."""
+    entries: dict[int, ManifestEntry] = {}
+    try:
+        entries = {entry.step: entry for entry in folder.read_manifest()}
+    except BadInput as error:
+        logger.warning("%s", error)
+    for due in plan_checkpoints(folder.read_config().train):
+        if due <= step and (due not in entries or folder.find_problem(entries[due])):
+            return due
     return None
 
 
 def load_state_before(folder: RunFolder, step: int) -> TrainingState | None:
     """The last kept state before a step, or None for the start of the run."""
-    for path in sorted(folder.states.glob("step_*.pt"), reverse=True):
-        if path.name < name_state(step) and (state := read_state(path)):
-            return state
-    return None
+    kept = sorted(folder.states.glob("step_*.pt"), reverse=True)
+    earlier = [path for path in kept if path.name < name_state(step)]
+    return next(_read_in_turn(folder, earlier), None)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytorch_lightning as pl
-import torch
 from tqdm import tqdm
 
 from toyvit.config import TrainConfig
+from toyvit.surroundings import pin_torch
 from toyvit.train.callbacks import StepCallback, StopOnSignal
 from toyvit.train.module import ViTModule
 from toyvit.train.snapshots import CheckpointWriter
@@ -51,36 +52,45 @@ class Progress(StepCallback):
 def open_trainer(
     config: TrainConfig, writer: CheckpointWriter, n_steps: int, progress: Progress | None
 ) -> Iterator[tuple[pl.Trainer, StopOnSignal]]:
-    """A trainer of so many steps, on the run's threads, that a signal stops after a step."""
+    """A trainer of so many steps, on the run's threads, that a signal stops after a step.
+
+    Nothing that the process or the environment has set changes what it does.
+    """
     stopper = StopOnSignal()
     callbacks: list[pl.Callback] = [writer, stopper]
     if progress is not None:
         callbacks.append(progress)
 
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    try:
-        with stopper.handle_signals(), _hush_lightning():
-            yield _build_trainer(config.accelerator, callbacks, n_steps), stopper
-    finally:
-        torch.set_num_threads(n_threads)
+    with pin_torch(config.threads), stopper.handle_signals(), _hush_lightning():
+        yield _build_trainer(config.accelerator, callbacks, n_steps), stopper
 
 
 def _build_trainer(accelerator: str, callbacks: list[pl.Callback], n_steps: int) -> pl.Trainer:
-    """One device, and nothing of what Lightning would write or print itself."""
-    return pl.Trainer(
-        max_steps=n_steps,
-        max_epochs=-1,
-        accelerator=accelerator,
-        devices=1,
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
+    """One device, and nothing of what Lightning would write or print itself.
+
+    Every argument is given, the others by their defaults: what is left open Lightning reads from
+    variables PL_TRAINER_....
+    """
+    arguments = {
+        name: parameter.default
+        for name, parameter in inspect.signature(pl.Trainer.__init__).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    arguments |= {
+        "max_steps": n_steps,
+        "max_epochs": -1,
+        "accelerator": accelerator,
+        "devices": 1,
+        "num_nodes": 1,
+        "callbacks": callbacks,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+    }
+    return pl.Trainer(**arguments)
 
 
 @contextmanager
