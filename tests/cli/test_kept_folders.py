@@ -34,7 +34,7 @@ def test_config_status_and_checkpoints(run, name, capsys):
     assert (run.status, run.steps) == ("finished", [0, MIDDLE[name], last])
     for step, model in run:
         weights = model.state_dict()
-        saved = read_state(run.folder.states / f"step_{step:08d}.pt") if step else None
+        saved = read_state(run.folder, run.folder.states / f"step_{step:08d}.pt") if step else None
         assert saved is None or all(
             torch.equal(weight, saved.model[key]) for key, weight in weights.items()
         )

@@ -37,14 +37,14 @@ def run(original, tmp_path, monkeypatch):
 def reads(monkeypatch):
     """How often each book of a run was read, by the run's folder and the file."""
     counts = Counter()
-    read_text = Path.read_text
+    open_file = Path.open
 
-    def count(path, *args, **kwargs):
-        if path.name in BOOKS:
+    def count(path, mode="r", *args, **kwargs):
+        if path.name in BOOKS and mode.startswith("r"):
             counts[str(path.parent), path.name] += 1
-        return read_text(path, *args, **kwargs)
+        return open_file(path, mode, *args, **kwargs)
 
-    monkeypatch.setattr(Path, "read_text", count)
+    monkeypatch.setattr(Path, "open", count)
     return counts
 
 

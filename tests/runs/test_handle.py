@@ -75,15 +75,15 @@ def copy(trained, tmp_path):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """How often each file of a run was read as text, by its name."""
+    """How often each file of a run was read, by its name."""
     counts = Counter()
-    read_text = Path.read_text
+    open_file = Path.open
 
-    def count(path, *args, **kwargs):
-        counts[path.name] += 1
-        return read_text(path, *args, **kwargs)
+    def count(path, mode="r", *args, **kwargs):
+        counts[path.name] += mode.startswith("r")
+        return open_file(path, mode, *args, **kwargs)
 
-    monkeypatch.setattr(Path, "read_text", count)
+    monkeypatch.setattr(Path, "open", count)
     return counts
 
 

@@ -110,6 +110,7 @@ class RunFolder:
         self.figures = self.path / "figures"
         self.tensorboard = self.path / "tensorboard"
         self._config: RunConfig | None = None
+        self._versions: dict[str, str] = {}
 
     @classmethod
     def open(cls, folder: RunFolder | Path | str) -> RunFolder:
@@ -139,6 +140,7 @@ class RunFolder:
                 item["name"]: Origin(item["distribution"], item["version"], item["sha256"])
                 for item in plain.get("extensions", ())
             }
+            self._versions = {name: str(value) for name, value in plain["versions"].items()}
             return RunConfig.from_json(plain["run"], origins)
         except BadInput as error:
             raise BadInput(f"{file} cannot be used: {error}") from None
@@ -159,6 +161,8 @@ class RunFolder:
         }
         text = json.dumps(plain, indent=2) + "\n"
         write_atomically(self.config_file, text.encode())
+        self._config = config
+        self._versions = list_versions()
 
     def hash_run(self) -> str:
         """SHA-256 of the config, which tells its states from those of other runs."""
@@ -186,10 +190,11 @@ class RunFolder:
         """
         from toyvit.surroundings import describe_surroundings, list_versions
 
+        self.read_config()
         versions = list_versions()
         changes = [
             f"{name} {before} -> {versions.get(name)}"
-            for name, before in self._read_versions().items()
+            for name, before in self._versions.items()
             if versions.get(name) != before
         ]
         if changes:
@@ -202,10 +207,6 @@ class RunFolder:
         line = {"step": step, "versions": versions, "surroundings": describe_surroundings()}
         with self.sessions.open("a") as file:
             file.write(json.dumps(line) + "\n")
-
-    def _read_versions(self) -> dict[str, str]:
-        plain = json.loads(self.config_file.read_text())
-        return dict(plain.get("versions", {}))
 
     def is_empty(self) -> bool:
         """Whether the folder holds nothing but what a start that failed may leave: its lock."""
@@ -344,9 +345,15 @@ class RunFolder:
                 bad[path.name] = "is not in the manifest"
         return bad
 
-    def truncate(self, step: int) -> list[ManifestEntry]:
-        """Forget what was written after `step`, so that training writes it again; what is left."""
-        entries = [entry for entry in self.read_manifest() if entry.step <= step]
+    def truncate(
+        self, step: int, entries: Iterable[ManifestEntry] | None = None
+    ) -> list[ManifestEntry]:
+        """Forget what was written after `step`, so that training writes it again; what is left.
+
+        Given the manifest if it was read.
+        """
+        known = self.read_manifest() if entries is None else entries
+        entries = [entry for entry in known if entry.step <= step]
         if self.manifest.exists():
             self._write_manifest(entries)
         if self.metrics.exists():
@@ -365,11 +372,14 @@ class RunFolder:
 
     def read_status(self, config: RunConfig | None = None) -> str:
         """`running`, `finished`, `diverged` or `stopped`, read off the files."""
+        end = self.read_end(config)
+        return "running" if end != "diverged" and self.is_locked() else end
+
+    def read_end(self, config: RunConfig | None = None) -> str:
+        """How the training ended that nobody goes on with now: its status but for `running`."""
         lines = read_lines(self.metrics)
         if lines and lines[-1].get("status") == "diverged":
             return "diverged"
-        if self.is_locked():
-            return "running"
         steps = (config or self.read_config()).train.steps
         return "finished" if (self.states / name_state(steps)).exists() else "stopped"
 

@@ -39,30 +39,38 @@ def fit(
     line of the progress bar.
     """
     config = resolve_config(config)
-    folder = RunFolder(path.path if isinstance(path, RunFolder) else path)
+    folder = RunFolder.open(path)
     plan_checkpoints(config.train)
     check_clamps(config)
     module = ViTModule(config)
-    if _is_finished(folder, config, resume):
-        logger.info("%s is finished: nothing to do", folder.path)
-        return folder
-
     _check_accelerator(config.train.accelerator)
-    _check_disk(folder, config, module)
-    task = build_task(config.task)
-    validation = task.eval_batch("validation", config.train.n_validation, config.seeds.measure)
+    _check_place(folder)
 
-    with folder.claim():  # another start may have overtaken this one since: all is decided anew
+    with folder.claim():  # all that depends on the folder is decided under its lock
         if _is_finished(folder, config, resume):
             logger.info("%s is finished: nothing to do", folder.path)
             return folder
+        _check_disk(folder, config, module)
+        task = build_task(config.task)
+        validation = task.eval_batch("validation", config.train.n_validation, config.seeds.measure)
         if not folder.config_file.exists():
             folder.create(config)
-        writer = CheckpointWriter(folder, validation, load_state(folder))
+
+        entries = folder.read_manifest()
+        state = load_state(folder, entries)
+        folder.note_session(state.step if state else 0)
+        writer = CheckpointWriter(folder, validation, state, entries)
         bar = Progress(writer, folder.path.name, position) if progress else None
-        folder.note_session(writer.state.step if writer.state else 0)
         _train(writer, module, bar)
     return folder
+
+
+def _check_place(folder: RunFolder) -> None:
+    """BadInput where something that is no run folder has the name."""
+    path = folder.path
+    is_free = not path.exists() or (path.is_dir() and folder.is_empty())
+    if not (is_free or folder.config_file.exists()):
+        raise BadInput(f"{path} exists and is not a run folder: give another --name")
 
 
 def _train(writer: CheckpointWriter, module: ViTModule, progress: Progress | None) -> None:
@@ -82,7 +90,7 @@ def _train(writer: CheckpointWriter, module: ViTModule, progress: Progress | Non
         raise Diverged(f"{error}; training stopped, {last}") from None
     if stopper.signum is not None and module.step < config.train.steps:
         raise Stopped(stopper.signum, folder.path, module.step)
-    if module.step < config.train.steps:
+    if max(first, module.step) < config.train.steps:
         raise Unfinished(
             f"{folder.path} ended at step {module.step} of {config.train.steps}, and nobody asked "
             "for it: `--resume` goes on from there"
@@ -93,14 +101,12 @@ def _is_finished(folder: RunFolder, config: RunConfig, resume: bool) -> bool:
     """Whether there is nothing to train; BadInput where this folder cannot hold the run."""
     path = folder.path
     if not folder.config_file.exists():
-        if path.exists() and not (path.is_dir() and folder.is_empty()):
-            raise BadInput(f"{path} exists and is not a run folder: give another --name")
+        _check_place(folder)
         return False
-
     if not resume:
         raise BadInput(f"{path} exists already: use --resume to go on with it, or another --name")
     folder.check_same(config)
-    status = folder.read_status(config)
+    status = folder.read_end(config)
     if status == "diverged":
         reason = read_lines(folder.metrics)[-1]["reason"]
         last = _name_last(folder, folder.read_manifest())

@@ -27,7 +27,7 @@ class ReplayWriter(CheckpointWriter):
 
     def __init__(self, run: Run, steps: set[int], state: TrainingState | None) -> None:
         validation = run.batch("validation", run.config.train.n_validation)
-        super().__init__(run.folder, validation, state)
+        super().__init__(run.folder, validation, state, list(run.entries.values()))
         self.run = run
         self.steps = steps
         self.waiting: list[tuple[ManifestEntry, bytes]] = []

@@ -24,11 +24,17 @@ SECONDS_BETWEEN_STATES = 5.0
 class CheckpointWriter(StepCallback):
     """Writes checkpoints on schedule, every step's metrics, and the rolling state."""
 
-    def __init__(self, folder: RunFolder, validation: Batch, state: TrainingState | None) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        validation: Batch,
+        state: TrainingState | None,
+        entries: list[ManifestEntry],
+    ) -> None:
         self.folder = folder
         self.validation = validation
         self.state = state
-        self.entries: list[ManifestEntry] = []
+        self.entries = entries
         self.unflushed: list[ManifestEntry] = []
         self.lines: list[str] = []
         self.saved_at = time.monotonic()
@@ -38,7 +44,8 @@ class CheckpointWriter(StepCallback):
     def start(self, trainer: pl.Trainer, module: ViTModule) -> None:
         self.steps = set(plan_checkpoints(module.config.train))
         self.state_steps = plan_states(module.config.train.steps)
-        self.entries = self.folder.truncate(self.state.step if self.state else -1)
+        last = self.state.step if self.state else -1
+        self.entries = self.folder.truncate(last, self.entries)
         self.restore(trainer, module)
         if self.state is None:
             self.write_snapshot(trainer, module)

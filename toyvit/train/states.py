@@ -11,7 +11,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from toyvit.config import plan_checkpoints
-from toyvit.errors import BadInput
 from toyvit.runs.folder import RunFolder, write_atomically
 from toyvit.runs.manifest import ManifestEntry, name_state
 
@@ -103,11 +102,15 @@ def _find_problem(head: dict[str, Any], body: bytes, folder: RunFolder) -> str |
     return None
 
 
-def load_state(folder: RunFolder) -> TrainingState | None:
-    """The last whole state up to which every checkpoint is there; None for the run's start."""
+def load_state(folder: RunFolder, entries: Sequence[ManifestEntry]) -> TrainingState | None:
+    """The last whole state up to which every checkpoint is there; None for the run's start.
+
+    `entries` are the manifest's.
+    """
+    there = {entry.step: entry for entry in entries}
     kept = sorted(folder.states.glob("step_*.pt"), reverse=True)
     for state in _read_in_turn(folder, [folder.state, folder.previous_state, *kept]):
-        missing = _find_missing(folder, state.step)
+        missing = _find_missing(folder, there, state.step)
         if missing is None:
             return state
         logger.warning(
@@ -125,13 +128,8 @@ def _read_in_turn(folder: RunFolder, paths: list[Path]) -> Iterator[TrainingStat
             yield state
 
 
-def _find_missing(folder: RunFolder, step: int) -> int | None:
+def _find_missing(folder: RunFolder, entries: Mapping[int, ManifestEntry], step: int) -> int | None:
     """The first step up to this one whose checkpoint was due and is not there whole, or None."""
-    entries: dict[int, ManifestEntry] = {}
-    try:
-        entries = {entry.step: entry for entry in folder.read_manifest()}
-    except BadInput as error:
-        logger.warning("%s", error)
     for due in plan_checkpoints(folder.read_config().train):
         if due <= step and (due not in entries or folder.find_problem(entries[due])):
             return due
