@@ -41,22 +41,26 @@ def small(
     return replace(config, train=train, model=replace(config.model, dropout=dropout, n_heads=2))
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A clamped run with every checkpoint, left alone."""
+    return fit(small(), tmp_path_factory.mktemp("whole") / "run", progress=False)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [5, 12, 30])
-def test_a_clamped_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch, at):
+def test_a_clamped_run_that_was_stopped_ends_with_the_same_bits(whole, tmp_path, monkeypatch, at):
     """Before, at and after the steps at which clamps begin."""
-    whole = fit(small(), tmp_path / "whole", progress=False)
     break_after(at, small(), tmp_path / "run", monkeypatch)
     fit(small(), tmp_path / "run", resume=True, progress=False)
     check_same_bits(whole.path, tmp_path / "run")
 
 
-def test_a_clamped_stretch_is_replayed_with_the_same_bits(tmp_path):
-    dense = fit(small(), tmp_path / "dense", progress=False)
+def test_a_clamped_stretch_is_replayed_with_the_same_bits(whole, tmp_path):
     sparse = fit(small(checkpoints=(0, 11)), tmp_path / "sparse", progress=False)
     assert replay(sparse.path, 6, 13, progress=False) == [6, 7, 8, 9, 10, 12, 13]
     files = contents(sparse.path, "checkpoints/*")
-    assert files.items() <= contents(dense.path, "checkpoints/*").items()
+    assert files.items() <= contents(whole.path, "checkpoints/*").items()
 
 
 def test_the_run_says_its_clamps_and_another_is_refused(tmp_path):
