@@ -60,9 +60,9 @@ def check_same_bits(folder, other):
 def test_killed_five_times_at_random(tmp_path, dropout):
     whole = tmp_path / "whole"
     killed = tmp_path / "killed"
-    words = ["--train.steps", 400, "--model.dropout", dropout]
+    words = ["--train.steps", 200, "--model.dropout", dropout]
     train_here(whole, *words)
-    instants = [*sorted(random.Random(int(10 * dropout)).sample(range(1, 380), 4)), 400]
+    instants = [*sorted(random.Random(int(10 * dropout)).sample(range(1, 190), 4)), 200]
     for at in instants:
         process = train(killed, *words)
         wait_for(lambda at=at: n_lines(killed / "metrics.jsonl") >= at, process)
