@@ -23,6 +23,8 @@ from toyvit.runs.handle import Run, load_table
 from toyvit.runs.table import select_main_rows
 from toyvit.train import fit
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -35,7 +37,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -145,7 +146,6 @@ def test_a_tuned_lens_is_fitted_kept_and_no_worse_than_the_logit_lens(runs, caps
     )
 
 
-@pytest.mark.slow
 def test_slow_analyses_run_when_asked_for_and_are_drawn(runs, monkeypatch):
     path = runs["induction-smoke"]
     done = measure(path, images=40, steps=[0, 400], progress=False)
