@@ -303,6 +303,7 @@ def test_survivors_meet_the_slow_tests_if_asked_for(plant):
     assert planted.read()[6] == "killed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tests", "words", "message"),
     [

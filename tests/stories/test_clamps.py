@@ -112,6 +112,7 @@ def test_clamped_and_free_measures_are_different_cells(tmp_path):
     assert evaluation_id(config, "test", batch) == evaluation_id(longer, "test", batch)
 
 
+@pytest.mark.slow
 def test_pictures_without_a_match_cannot_be_measured_under_it(tmp_path):
     config = small(("1.0:match",), recipe="fewshot", steps=2)
     path = fit(config, tmp_path / "run", progress=False).path

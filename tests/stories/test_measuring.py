@@ -63,6 +63,7 @@ def test_interrupted_and_repeated(run, monkeypatch):
     assert third.computed == 0 and third.done == second.done + second.computed and len(calls) == 5
 
 
+@pytest.mark.slow
 def test_another_evaluation_batch_is_another_cell(run):
     first = measure(run, images=16, progress=False)
     assert measure(run, images=24, progress=False).computed == first.computed

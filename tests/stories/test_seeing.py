@@ -486,6 +486,7 @@ def test_notebooks_run_on_a_small_run(runs, pictures_of, tmp_path, monkeypatch, 
     assert pictures_of(notebook, SMALLER[notebook]) >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["glyphs", "digits"])
 def test_a_preview_is_drawn(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
