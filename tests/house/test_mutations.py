@@ -142,6 +142,7 @@ def test_every_operator_of_a_line_is_as_likely():
     assert set(shares) == {"off by one", "arguments swapped"}
 
 
+@pytest.mark.slow
 def test_only_what_compiles_is_drawn():
     sources = {path.name: path.read_text() for path in (ROOT / "bench").glob("*.py")}
     for mutation in draw_mutations(sources, 100, seed=0):

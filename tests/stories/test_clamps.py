@@ -56,6 +56,7 @@ def test_a_clamped_run_that_was_stopped_ends_with_the_same_bits(whole, tmp_path,
     check_same_bits(whole.path, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_clamped_stretch_is_replayed_with_the_same_bits(whole, tmp_path):
     sparse = fit(small(checkpoints=(0, 11)), tmp_path / "sparse", progress=False)
     assert replay(sparse.path, 6, 13, progress=False) == [6, 7, 8, 9, 10, 12, 13]
