@@ -36,7 +36,7 @@ from toyvit.train import fit
 
 
 def small(recipe: str, path: Path, steps: int = 60) -> Path:
-    """A run of a few steps."""
+    """A measured run of a few steps."""
     run = RECIPES[recipe]()
     training = replace(
         run.train,
@@ -46,11 +46,12 @@ def small(recipe: str, path: Path, steps: int = 60) -> Path:
         checkpoints=tuple(range(0, steps, 10)),
     )
     fit(replace(run, train=training), path, progress=False)
+    measure(path, images=64, progress=False)
     return path
 
 
 class Runs(dict[str, Path]):
-    """Small runs by name, each made when it is first asked for: all measured but `filled`."""
+    """Small runs by name, each made when it is first asked for."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -59,11 +60,9 @@ class Runs(dict[str, Path]):
         path = self.folder / name
         if name == "induction-control":
             shutil.copytree(self["induction"], path)
-        elif name == "filled":
-            small("reconstruct", path, steps=20)
         else:
-            small({"induction": "induction-smoke", "digits": "digits"}[name], path)
-            measure(path, images=64, progress=False)
+            recipes = {"induction": "induction-smoke", "digits": "digits", "filled": "reconstruct"}
+            small(recipes[name], path, steps=20 if name == "filled" else 60)
         self[name] = path
         return path
 
@@ -109,6 +108,7 @@ ANSWERS = {"by_factor", "attribution", "lens", "answer_maps"}  # where the answe
 def test_a_run_gets_its_figures_as_files(runs, name, figures):
     """These files and no others, each a picture."""
     run = shutil.copytree(runs[name], runs.folder / f"{name}-drawn")
+    RunFolder(run).truncate(10)
     drawn = draw(run)
     expected = sorted(run / "figures" / f"{figure}.png" for figure in figures)
     assert sorted(figure.file for figure in drawn) == expected
