@@ -92,6 +92,7 @@ def test_runs_are_listed_without_torch(runs):
     assert last == "imported"
 
 
+@pytest.mark.slow
 def test_the_check_for_torch_can_fail():
     *_, last = run_fresh("sites", "digits")
     assert "torch" in last.split() and "matplotlib" not in last.split()

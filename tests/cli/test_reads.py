@@ -12,6 +12,7 @@ import pytest
 from tests.stories.processes import SMALL, train_here
 from toyvit.cli.main import main
 from toyvit.measuring import measure
+from toyvit.report import FIGURES
 from toyvit.runs.manifest import name_state
 
 BOOKS = ("config.json", "manifest.jsonl")
@@ -102,15 +103,21 @@ def test_measuring_several_runs_reads_each_once(run, original, reads):
     assert reads == once("runs/run", original)
 
 
-def test_a_report_reads_both_runs_once(run, original, reads):
+@pytest.mark.slow
+def test_a_report_reads_both_runs_once(run, original, reads, monkeypatch):
     """The second run is the one of the last report, where none is named."""
     assert main(["report", "runs/run", "--beside", str(original)]) == 0
     assert reads == once("runs/run", original)
+
     reads.clear()
+    headline = {"phase_transition": FIGURES["phase_transition"]}
+    monkeypatch.setattr("toyvit.report.FIGURES", headline)
+    monkeypatch.setattr("toyvit.report.tensorboard.draw_pictures", lambda run: ())
     assert main(["report", "runs/run"]) == 0
     assert sorted(reads.values()) == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_each_run_once(run, original, reads, monkeypatch):
     shutil.copytree(original, run.parent / "more" / "other")
     monkeypatch.setattr(subprocess, "call", lambda words: 0)
@@ -118,6 +125,7 @@ def test_tensorboard_reads_each_run_once(run, original, reads, monkeypatch):
     assert reads == once("runs/run", "runs/more/other")
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_done_reads_each_run_once(tmp_path, monkeypatch, reads):
     monkeypatch.chdir(tmp_path)
     words = ["sweep", "induction-smoke", *SMALL, "--train.steps", "4", "--images", "16"]

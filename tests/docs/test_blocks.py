@@ -60,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         batch_size=16,
         warmup=10,
         n_validation=32,
-        checkpoints=tuple(range(0, 100, 2)),
+        checkpoints=tuple(range(0, 100, 5)),
     )
     toyvit.fit(replace(config, train=training), path, progress=False)
     names = ["performance", "induction", "head_ablation"]

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.stories.warm import Warm
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples/stripes"
 
@@ -29,17 +31,28 @@ def installed(tmp_path_factory):
     return folder
 
 
-def run(words, cwd, site=None):
-    """A fresh interpreter with the example package, where `site` says so."""
+def name_places(site):
+    """The environment of an interpreter with the example package, where `site` says so."""
     places = [str(ROOT)] + ([str(site)] if site else [])
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+
+
+def run(words, cwd, site=None):
+    """A fresh interpreter; its workers are too."""
     return subprocess.run(
-        [sys.executable, *words], cwd=cwd, env=environ, capture_output=True, text=True
+        [sys.executable, *words], cwd=cwd, env=name_places(site), capture_output=True, text=True
     )
 
 
+def fork(words, cwd, site=None):
+    """`python -m toyvit WORDS`, or `python -c CODE`, without the seconds of its imports."""
+    process = Warm(*words, cwd=cwd, environ=name_places(site))
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
 def toyvit(words, cwd, site=None):
-    return run(["-m", "toyvit", *words.split()], cwd, site)
+    return fork(words.split(), cwd, site)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +69,7 @@ def trained(installed, tmp_path_factory):
     return cwd
 
 
+@pytest.mark.slow
 def test_a_package_brings_a_world_a_recipe_and_an_analysis(installed, tmp_path):
     lists = toyvit("data", tmp_path, installed).stdout
     assert "stripes        stripes at one of a few orientations" in lists
@@ -64,6 +78,7 @@ def test_a_package_brings_a_world_a_recipe_and_an_analysis(installed, tmp_path):
     assert "stripes" not in toyvit("data", tmp_path).stdout
 
 
+@pytest.mark.slow
 def test_its_runs_are_measured_by_workers_and_its_cells_say_where_they_come_from(trained):
     code = """
 import sqlite3, toyvit
@@ -74,21 +89,23 @@ db = sqlite3.connect("runs/stripes/measures.sqlite")
 print(db.execute("select distinct version from cells order by analysis").fetchall())
 """
     site = next(iter(trained.parent.glob("site*")))
-    lines = run(["-c", code], trained, site).stdout.splitlines()
+    lines = fork(["-c", code], trained, site).stdout.splitlines()
     assert lines[0] == "[0, 4, 8, 12]"
     assert "1 toyvit-stripes 0.1.0" in lines[1] and "(1,)" in lines[1]
     plain = json.loads((trained / "runs/stripes/config.json").read_text())
     assert plain["extensions"][0]["distribution"] == "toyvit-stripes"
 
 
+@pytest.mark.slow
 def test_a_sweep_of_it_runs_in_workers(installed, tmp_path):
     words = "sweep stripes --seeds 0..1 --jobs 2 --images 16 --analyses orientation_tuning"
     short = "--train.steps 3 --train.checkpoints 0,3 --train.n_validation 8"
-    done = toyvit(f"{words} {short}", tmp_path, installed)
+    done = run(["-m", "toyvit", *f"{words} {short}".split()], tmp_path, installed)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("finished") == 2
 
 
+@pytest.mark.slow
 def test_edited_code_is_measured_anew(installed, trained, tmp_path):
     edited = tmp_path / "site"
     shutil.copytree(installed, edited)
@@ -101,6 +118,7 @@ def test_edited_code_is_measured_anew(installed, trained, tmp_path):
     assert "measured 0 cells, found 8 done" in toyvit(words, trained, edited).stdout
 
 
+@pytest.mark.slow
 def test_a_run_whose_world_is_not_here_is_listed_and_verified_and_says_what_to_install(trained):
     assert "stripes" in toyvit("ls", trained).stdout
     assert "all 4 checkpoints are whole" in toyvit("verify runs/stripes", trained).stdout
@@ -109,6 +127,7 @@ def test_a_run_whose_world_is_not_here_is_listed_and_verified_and_says_what_to_i
     assert "pip install toyvit-stripes==0.1.0" in done.stderr
 
 
+@pytest.mark.slow
 def test_its_figure_is_drawn_and_without_its_world_what_was_measured_is(installed, trained):
     done = toyvit("report runs/stripes", trained, installed)
     assert done.returncode == 0, done.stderr
@@ -184,6 +203,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_script_registers_a_world_an_analysis_and_a_recipe(tmp_path):
     (tmp_path / "script.py").write_text(NOTEBOOK)
     done = run(["script.py"], tmp_path)

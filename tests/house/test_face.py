@@ -8,7 +8,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import toyvit
+from tests.stories.warm import Warm
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,11 +23,20 @@ def run_python(code: str) -> str:
     ).stdout.strip()
 
 
+def run_bare(code: str) -> str:
+    """What a process prints that has imported nothing of the lab."""
+    process = Warm("-c", code, cwd=ROOT, bare=True)
+    out, error = process.communicate()
+    assert process.returncode == 0, error
+    return out.strip()
+
+
 def test_importing_the_package_imports_nothing_heavy():
     heavy = "{'torch', 'numpy', 'pandas', 'matplotlib', 'scipy', 'sklearn'}"
     assert run_python(f"import sys, toyvit; print({heavy} & set(sys.modules))") == "set()"
 
 
+@pytest.mark.slow
 def test_every_name_is_what_its_module_defines_twice_and_after_all_submodules():
     code = """
 import importlib, pkgutil, toyvit
@@ -37,9 +49,10 @@ for name in toyvit.__all__:
     assert first[name] is getattr(toyvit, name) is value, name
 print(len(first))
 """
-    assert int(run_python(code)) == len(toyvit.MODULES) > 40
+    assert int(run_bare(code)) == len(toyvit.MODULES) > 40
 
 
+@pytest.mark.slow
 def test_names_are_there_when_submodules_are_imported_first():
     """A submodule of the same name would hide a public name from then on."""
     code = """
@@ -50,7 +63,7 @@ for module in pkgutil.walk_packages(toyvit.__path__, "toyvit."):
 import types
 print([name for name in toyvit.__all__ if isinstance(getattr(toyvit, name), types.ModuleType)])
 """
-    assert run_python(code) == "[]"
+    assert run_bare(code) == "[]"
 
 
 def test_no_name_is_given_twice_and_none_is_a_submodule():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,7 @@ def test_every_operator_of_a_line_is_as_likely():
     assert set(shares) == {"off by one", "arguments swapped"}
 
 
+@pytest.mark.slow
 def test_only_what_compiles_is_drawn():
     sources = {path.name: path.read_text() for path in (ROOT / "bench").glob("*.py")}
     for mutation in draw_mutations(sources, 100, seed=0):
@@ -186,9 +189,7 @@ class Planted:
     """A git checkout of a tiny package, and the command on it."""
 
     def __init__(self, folder: Path, tests: str) -> None:
-        self.folder = folder
-        self.out = folder.parent / "mutations.json"
-        self.table = folder.parent / "table.json"
+        self.place(folder)
         self.table.write_text(json.dumps(TABLE))
         for name in ("toyvit", "tests"):
             (folder / name).mkdir(parents=True)
@@ -197,6 +198,18 @@ class Planted:
         (folder / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")
         self.write_tests(tests)
         subprocess.run(["git", "init", "-q", str(folder)], check=True)
+
+    def place(self, folder: Path) -> None:
+        self.folder = folder
+        self.out = folder.parent / "mutations.json"
+        self.table = folder.parent / "table.json"
+
+    def copy_to(self, parent: Path) -> Planted:
+        """The same in another folder, with what was measured."""
+        shutil.copytree(self.folder.parent, parent)
+        other = copy(self)
+        other.place(parent / self.folder.name)
+        return other
 
     def write_tests(self, text: str) -> None:
         (self.folder / "tests/test_sums.py").write_text(text)
@@ -224,10 +237,18 @@ def plant(tmp_path):
     return lambda tests: Planted(tmp_path / "tree", tests)
 
 
-def test_what_a_test_sees_is_killed_and_what_none_sees_survives(plant):
-    planted = plant(TESTS)
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A tiny package that was run over once, and that run."""
+    planted = Planted(tmp_path_factory.mktemp("measured") / "tree", TESTS)
     run = planted.run()
     assert run.returncode == 0, run.stderr
+    return planted, run
+
+
+@pytest.mark.slow
+def test_what_a_test_sees_is_killed_and_what_none_sees_survives(measured):
+    planted, run = measured
 
     outcomes = planted.read()
     assert outcomes[2] == "killed"
@@ -258,11 +279,11 @@ def test_a_fault_that_never_ends_is_stopped_and_killed(plant):
 
 
 @pytest.mark.slow
-def test_a_second_run_goes_on_and_tries_survivors_again_when_tests_change(plant):
-    planted = plant(TESTS)
-    first = planted.run()
+def test_a_second_run_goes_on_and_tries_survivors_again_when_tests_change(measured, tmp_path):
+    original, first = measured
+    planted = original.copy_to(tmp_path / "copy")
     again = planted.run()
-    assert again.stdout == first.stdout
+    assert again.stdout == first.stdout.replace(str(original.out), str(planted.out))
     assert "[1/" in first.stderr and again.stderr == ""
     n_survivors = list(planted.read().values()).count("survived")
 
@@ -283,6 +304,7 @@ def test_survivors_meet_the_slow_tests_if_asked_for(plant):
     assert planted.read()[6] == "killed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tests", "words", "message"),
     [

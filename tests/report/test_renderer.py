@@ -154,6 +154,7 @@ def test_stretches_of_tokens():
     assert find_stretches(()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [5, 8, 13])
 def test_words_of_a_figure_stay_inside_it(width):
     """A long title is wrapped, a caption too, and neither is cut in the file."""

@@ -6,8 +6,10 @@ import sys
 import pytest
 
 from tests.stories.processes import toyvit
+from tests.stories.warm import Warm
 from toyvit.__main__ import main
 from toyvit.recipes import RECIPES
+from toyvit.runs.handle import Run
 
 
 @pytest.mark.slow
@@ -23,17 +25,26 @@ from toyvit.recipes import RECIPES
     ids=lambda part: part[0] if isinstance(part, list) else "",
 )
 def test_a_command_that_other_tests_fork_starts_by_itself(tmp_path, monkeypatch, words, says):
-    """An interpreter of its own imports what the command needs; a fork gives the same answer."""
+    """A process without any module of the lab imports what the command needs; a fork of one with
+    them gives the same answer.
+    """
     monkeypatch.chdir(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-m", "toyvit", *words], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert says in done.stderr
+    alone = Warm(*words, bare=True)
+    out, error = alone.communicate()
+    assert (alone.returncode, out, error.count("\n")) == (2, "", 1)
+    assert says in error
 
     fork = toyvit(*words)
-    assert fork.communicate() == (done.stdout, done.stderr)
-    assert fork.returncode == done.returncode
+    assert fork.communicate() == (out, error)
+    assert fork.returncode == alone.returncode
+
+
+@pytest.mark.slow
+def test_a_command_starts_in_an_interpreter_of_its_own(tmp_path):
+    words = ["train", "induction-smoke", "--train.steps", "2", "--train.n_validation", "8"]
+    done = subprocess.run([sys.executable, "-m", "toyvit", *words], cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert Run(tmp_path / "runs/induction-smoke").steps[-1] == 2
 
 
 def test_every_recipe_is_listed(capsys):

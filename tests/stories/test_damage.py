@@ -77,7 +77,7 @@ def missing(folder):
 def test_bad_checkpoints_are_listed_refused_and_left_out(folder, capsys, damage):
     bad = damage(folder)
     names = {file(folder, step).name for step in bad}
-    words = ["measure", str(folder.path), "--images", "16"]
+    words = ["measure", str(folder.path), "--images", "16", "--analyses", "performance"]
     assert main(["verify", str(folder.path)]) == 2
     listed = capsys.readouterr().out.splitlines()
     assert {Path(line.split()[0]).name for line in listed} == names

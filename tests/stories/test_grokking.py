@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from PIL import Image
 
 from toyvit.__main__ import main
+from toyvit.analyses import llc
 from toyvit.analyses.llc import LlcConfig, estimate_llc
 from toyvit.measuring import measure
-from toyvit.report import draw, grokking
+from toyvit.report import FIGURES, draw, grokking
 from toyvit.runs.handle import Run, load_table
 
 SIZES = ["--task.modulus", "7", "--model.d_model", "16", "--model.n_heads", "2"]
@@ -27,20 +30,27 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_figure_of_grokking_has_the_coefficient_where_it_was_measured(runs):
+def test_the_figure_of_grokking_has_the_coefficient_where_it_was_measured(runs, monkeypatch):
     """Four panels, and a fifth with the LLC; diverged checkpoints are crosses, not numbers."""
+    monkeypatch.setattr("toyvit.report.FIGURES", {"grokking": FIGURES["grokking"]})
+    short = replace(llc.DEFAULT, draws=20, burn_in=10)
+    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", short)
     path = runs / "seed-0"
     assert len(grokking.draw_grokking(Run(path)).panels()) == 4
     assert "grokking" in {figure.file.stem for figure in draw(path)}
     steps = Run(path).steps[::4]
-    measure(path, analyses=["llc"], split="train", images=99, steps=steps, progress=False)
+    which = {"analyses": ["llc"], "split": "train", "images": 99, "progress": False}
+    measure(path, steps=steps[:2], **which)
+    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", replace(short, step_size=1e6))
+    measure(path, steps=steps[2:], **which)
     rows = load_table(path).query("analysis == 'llc' and quantity == 'diverged'")
     assert list(rows["step"]) == steps
+    assert list(rows["value"]) == [0, 0, 1]
 
     panels = grokking.draw_grokking(Run(path)).panels()
     assert len(panels) == 5
     crosses = next(curve for curve in panels[4].curves if curve.marker == "cross")
-    assert list(crosses.x) == list(rows["step"][rows["value"] > 0])
+    assert list(crosses.x) == steps[2:]
     picture = next(figure.file for figure in draw(path) if figure.file.stem == "grokking")
     with Image.open(picture) as pixels:
         assert min(pixels.size) > 200

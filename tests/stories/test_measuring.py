@@ -1,5 +1,6 @@
 """Measuring is done once a cell, however it is interrupted, repeated or shared among workers."""
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -18,11 +19,18 @@ from toyvit.runs.table import Cell, MeasureTable
 from toyvit.train import fit
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run that was never measured."""
+    config = RECIPES["induction-smoke"]()
+    training = replace(config.train, steps=30, batch_size=8, n_validation=16, checkpoints=(10, 20))
+    path = tmp_path_factory.mktemp("trained") / "run"
+    return fit(replace(config, train=training), path, progress=False).path
+
+
 @pytest.fixture
-def run(tmp_path):
-    made = RECIPES["induction-smoke"]()
-    training = replace(made.train, steps=30, batch_size=8, n_validation=16, checkpoints=(10, 20))
-    return fit(replace(made, train=training), tmp_path / "run", progress=False).path
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def counted(monkeypatch, fails_at=None):
@@ -55,6 +63,7 @@ def test_interrupted_and_repeated(run, monkeypatch):
     assert third.computed == 0 and third.done == second.done + second.computed and len(calls) == 5
 
 
+@pytest.mark.slow
 def test_another_evaluation_batch_is_another_cell(run):
     first = measure(run, images=16, progress=False)
     assert measure(run, images=24, progress=False).computed == first.computed
@@ -110,8 +119,6 @@ def test_checkpoints_at_which_a_sampler_diverged_are_named_and_have_no_number(
 @pytest.mark.slow
 def test_workers_and_single_analyses_find_the_same_numbers(run, tmp_path):
     """One traced forward pass for all analyses = one each; two workers = one."""
-    import shutil
-
     copies = [shutil.copytree(run, tmp_path / name) for name in ("alone", "jobs")]
     measure(run, images=32, progress=False)
     measure(copies[1], images=32, jobs=2, progress=False)
@@ -132,7 +139,7 @@ def test_rows_of_checkpoints_that_are_no_more_are_left_out(run):
 
 @pytest.mark.slow
 def test_killed_while_two_workers_measure(tmp_path):
-    train_here(tmp_path / "run", "--train.steps", 100)
+    train_here(tmp_path / "run", "--train.steps", 60)
     analyses = ["performance", "probes", "head_ablation"]
     process = toyvit(
         "measure", tmp_path / "run", "--jobs", 2, "--images", 64, "--analyses", ",".join(analyses)
@@ -142,7 +149,7 @@ def test_killed_while_two_workers_measure(tmp_path):
     kill(process)
     done = n_cells(tmp_path / "run")
     rest = measure(tmp_path / "run", images=64, analyses=analyses, progress=False)
-    assert 0 < rest.done == done and done + rest.computed == n_cells(tmp_path / "run") == 101 * len(
+    assert 0 < rest.done == done and done + rest.computed == n_cells(tmp_path / "run") == 61 * len(
         analyses
     )
     assert (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from dataclasses import replace
 
@@ -30,16 +31,24 @@ def list_steps(path):
     return [entry.step for entry in RunFolder(path).read_manifest()]
 
 
+@pytest.fixture(scope="module", params=[0.0, 0.2])
+def pair(request, tmp_path_factory):
+    """A run with every checkpoint, and one with four, without and with dropout."""
+    folder = tmp_path_factory.mktemp("pair")
+    dense = fit(small(tuple(range(61)), request.param), folder / "dense", progress=False)
+    sparse = fit(small((0, 30, 33), request.param), folder / "sparse", progress=False)
+    return dense, sparse
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize(
     ("first", "last", "every"), [(23, 37, 1), (0, 5, 1), (50, 60, 3), (12, 12, 1)]
 )
 def test_a_replayed_stretch_equals_a_run_that_kept_it_from_the_start(
-    tmp_path, dropout, first, last, every
+    pair, tmp_path, first, last, every
 ):
-    dense = fit(small(tuple(range(61)), dropout), tmp_path / "dense", progress=False)
-    sparse = fit(small((0, 30, 33), dropout), tmp_path / "sparse", progress=False)
+    dense = pair[0]
+    sparse = RunFolder(shutil.copytree(pair[1].path, tmp_path / "sparse"))
     before = contents(sparse.path, *KEPT)
     wanted = set(range(first, last + 1, every))
     added = replay(sparse.path, first, last, every, progress=False)
@@ -59,8 +68,14 @@ def test_a_replayed_stretch_equals_a_run_that_kept_it_from_the_start(
     assert replay(sparse.path, first, last, every, progress=False) == []
 
 
-def test_a_lost_or_damaged_state_only_makes_the_way_longer(tmp_path):
-    folder = fit(small((0,)), tmp_path / "run", progress=False)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run with its ends alone."""
+    return fit(small((0,)), tmp_path_factory.mktemp("trained") / "run", progress=False).path
+
+
+def test_a_lost_or_damaged_state_only_makes_the_way_longer(trained, tmp_path):
+    folder = RunFolder(shutil.copytree(trained, tmp_path / "run"))
     states = sorted(folder.states.iterdir())
     states[4].write_bytes(b"damaged")
     states[3].unlink()
@@ -82,8 +97,8 @@ def test_a_run_that_does_not_come_out_the_same_is_refused(tmp_path):
     assert contents(folder.path, "checkpoints/*", "manifest.jsonl") == before
 
 
-def test_what_cannot_be_replayed_is_refused_in_one_line(tmp_path, capsys):
-    folder = fit(small((0,)), tmp_path / "run", progress=False)
+def test_what_cannot_be_replayed_is_refused_in_one_line(trained, tmp_path, capsys):
+    folder = RunFolder(shutil.copytree(trained, tmp_path / "run"))
     for words, message in {
         ("--between", "5", "61"): "0 to 60, got 5 61",
         ("--between", "7", "5"): "got 7 5",

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import shutil
 from dataclasses import replace
 from itertools import islice
 
@@ -60,9 +61,9 @@ def check_same_bits(folder, other):
 def test_killed_five_times_at_random(tmp_path, dropout):
     whole = tmp_path / "whole"
     killed = tmp_path / "killed"
-    words = ["--train.steps", 400, "--model.dropout", dropout]
+    words = ["--train.steps", 200, "--model.dropout", dropout]
     train_here(whole, *words)
-    instants = [*sorted(random.Random(int(10 * dropout)).sample(range(1, 380), 4)), 400]
+    instants = [*sorted(random.Random(int(10 * dropout)).sample(range(1, 190), 4)), 200]
     for at in instants:
         process = train(killed, *words)
         wait_for(lambda at=at: n_lines(killed / "metrics.jsonl") >= at, process)
@@ -71,18 +72,30 @@ def test_killed_five_times_at_random(tmp_path, dropout):
     check_same_bits(whole, killed)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run left alone."""
+    return fit(small(), tmp_path_factory.mktemp("whole") / "run", progress=False).path
+
+
+@pytest.fixture(scope="module", params=[1, 17, 39])
+def broken(request, tmp_path_factory):
+    """A run that was stopped at one of three steps."""
+    path = tmp_path_factory.mktemp("broken") / "run"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        break_after(request.param, small(), path, monkeypatch)
+    return path
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("at", [1, 17, 39])
 @pytest.mark.parametrize("leftover", ["checkpoint", "part", "manifest", "metrics", "state"])
-def test_what_a_kill_leaves_behind_does_no_harm(tmp_path, monkeypatch, at, leftover):
-    """Stopped at step `at`, and then the traces that a kill between two writes leaves."""
-    whole = fit(small(), tmp_path / "whole", progress=False)
-    folder = RunFolder(tmp_path / "run")
-    break_after(at, small(), folder.path, monkeypatch)
+def test_what_a_kill_leaves_behind_does_no_harm(whole, broken, tmp_path, leftover):
+    """Stopped at a step, and then the traces that a kill between two writes leaves."""
+    folder = RunFolder(shutil.copytree(broken, tmp_path / "run"))
     leave_behind(folder, leftover)
     fit(small(), folder.path, resume=True, progress=False)
     assert not folder.verify()
-    check_same_bits(whole.path, folder.path)
+    check_same_bits(whole, folder.path)
 
 
 def leave_behind(folder, leftover):
@@ -98,13 +111,12 @@ def leave_behind(folder, leftover):
         folder.state.write_bytes(folder.state.read_bytes()[:100])
 
 
-def test_no_state_can_be_read(tmp_path, caplog):
+def test_no_state_can_be_read(whole, tmp_path, caplog):
     """All states are damaged: the run starts from step 0, with the same bits in the end.
 
     It says so.
     """
-    whole = fit(small(), tmp_path / "whole", progress=False)
-    folder = fit(small(), tmp_path / "run", progress=False)
+    folder = RunFolder(shutil.copytree(whole, tmp_path / "run"))
     folder.truncate(20)
     folder.state.write_bytes(b"damaged")
     folder.previous_state.write_bytes(b"damaged too")
@@ -112,12 +124,12 @@ def test_no_state_can_be_read(tmp_path, caplog):
         file.write_bytes(file.read_bytes()[:-1])
     fit(small(), folder.path, resume=True, progress=False)
     assert "cannot be read" in caplog.text
-    check_same_bits(whole.path, folder.path)
+    check_same_bits(whole, folder.path)
 
 
-def test_a_state_that_is_a_program_is_not_run(tmp_path):
+def test_a_state_that_is_a_program_is_not_run(whole, tmp_path):
     """state.pt is read with weights only: a pickle that would write a file does not."""
-    folder = fit(small(), tmp_path / "run", progress=False)
+    folder = RunFolder(shutil.copytree(whole, tmp_path / "run"))
     folder.truncate(20)
 
     class Evil:

@@ -57,14 +57,14 @@ class Runs(dict[str, Path]):
         self.folder = folder
 
     def __missing__(self, name: str) -> Path:
+        path = self.folder / name
         if name == "induction-control":
-            self[name] = Path(shutil.copytree(self["induction"], self.folder / name))
+            shutil.copytree(self["induction"], path)
         else:
-            recipe = {"induction": "induction-smoke", "digits": "digits", "filled": "reconstruct"}[
-                name
-            ]
-            self[name] = small(recipe, self.folder / name)
-        return self[name]
+            recipes = {"induction": "induction-smoke", "digits": "digits", "filled": "reconstruct"}
+            small(recipes[name], path, steps=20 if name == "filled" else 60)
+        self[name] = path
+        return path
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,23 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 def read(path: Path) -> EventAccumulator:
+    """What is in the TensorBoard files of a run, written anew."""
     return EventAccumulator(
         str(tensorboard.write(path)), size_guidance={"scalars": 0, "images": 0}
     ).Reload()
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard files without pictures, which take most of the time."""
+    monkeypatch.setattr(tensorboard, "draw_pictures", lambda run: ())
+
+
+@pytest.fixture
+def few_figures(monkeypatch: pytest.MonkeyPatch, no_pictures: None) -> None:
+    """Reports with a headline and an appendix of one figure each at most."""
+    few = {name: FIGURES[name] for name in ("phase_transition", "learning", "probes")}
+    monkeypatch.setattr("toyvit.report.FIGURES", few)
 
 
 EVERY_RUN = {"heads", "head_ablation", "probes", "attention", "directions", "updates"}
@@ -94,6 +108,7 @@ ANSWERS = {"by_factor", "attribution", "lens", "answer_maps"}  # where the answe
 def test_a_run_gets_its_figures_as_files(runs, name, figures):
     """These files and no others, each a picture."""
     run = shutil.copytree(runs[name], runs.folder / f"{name}-drawn")
+    RunFolder(run).truncate(10)
     drawn = draw(run)
     expected = sorted(run / "figures" / f"{figure}.png" for figure in figures)
     assert sorted(figure.file for figure in drawn) == expected
@@ -111,6 +126,7 @@ def test_figures_are_drawn_as_vectors_on_request(runs, tmp_path, monkeypatch):
     few = {name: FIGURES[name] for name in ("learning", "attention")}
     monkeypatch.setattr("toyvit.report.FIGURES", few)
     run = shutil.copytree(runs["digits"], tmp_path / "digits")
+    RunFolder(run).truncate(0)
     for kind, start in (("svg", b"<?xml"), ("pdf", b"%PDF")):
         drawn = draw(run, kind=kind)
         assert [figure.file.name for figure in drawn] == [f"learning.{kind}", f"attention.{kind}"]
@@ -120,7 +136,7 @@ def test_figures_are_drawn_as_vectors_on_request(runs, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_report_prints_what_the_run_came_to(runs, capsys):
+def test_report_prints_what_the_run_came_to(runs, capsys, few_figures):
     assert main(["report", str(runs["induction"]), "--beside", str(runs["induction-control"])]) == 0
     printed = capsys.readouterr().out
     final = (
@@ -142,6 +158,7 @@ def test_report_prints_what_the_run_came_to(runs, capsys):
         assert line in printed
 
 
+@pytest.mark.slow
 def test_the_figure_of_updates_says_how_far_each_part_moved_and_what_stayed_alike(runs):
     """Ten steps between checkpoints; the whole is the root of the parts' squares."""
     run = Run(runs["digits"])
@@ -177,7 +194,7 @@ def test_gradient_noise_and_curvature_are_drawn_where_they_were_measured(runs, t
     measured = {
         "analyses": ["gradient_noise", "hessian"],
         "steps": [0, 20],
-        "images": 256,
+        "images": 64,
         "split": "train",
     }
     measure(tmp_path / "digits", **measured, progress=False)
@@ -198,8 +215,7 @@ def test_checkpoints_of_a_figure_are_evenly_spaced():
 
 
 @pytest.mark.slow
-def test_the_run_beside_is_remembered(runs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("toyvit.report.FIGURES", {"phase_transition": FIGURES["phase_transition"]})
+def test_the_run_beside_is_remembered(runs, tmp_path, capsys, few_figures):
     for name in ("induction", "induction-control"):
         shutil.copytree(runs[name], tmp_path / name)
     words = ["report", str(tmp_path / "induction")]
@@ -217,7 +233,7 @@ def test_the_run_beside_is_remembered(runs, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rows", ["no file", "empty file", "empty table"])
-def test_curves_of_a_run_without_a_measure_are_shown(runs, tmp_path, rows):
+def test_curves_of_a_run_without_a_measure_are_shown(runs, tmp_path, rows, no_pictures):
     shutil.copytree(runs["digits"], tmp_path / "run", ignore=shutil.ignore_patterns("measures*"))
     folder = RunFolder(tmp_path / "run")
     folder.truncate(10)
@@ -233,7 +249,7 @@ def test_curves_of_a_run_without_a_measure_are_shown(runs, tmp_path, rows):
 
 
 @pytest.mark.slow
-def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys):
+def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys, few_figures):
     shutil.copytree(runs["digits"], tmp_path / "run", ignore=shutil.ignore_patterns("measures*"))
     RunFolder(tmp_path / "run").truncate(20)
     words = ["measure", str(tmp_path / "run"), "--analyses", "performance", "--images", "48"]
@@ -269,14 +285,23 @@ def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys)
     assert "did you mean 'test'" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def unmeasured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of ten steps."""
+    config = RECIPES["induction-smoke"]()
+    training = replace(config.train, steps=10, n_validation=16, checkpoints=(0, 5, 10))
+    path = tmp_path_factory.mktemp("unmeasured") / "run"
+    return fit(replace(config, train=training), path, progress=False).path
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "analysis", ["performance", "attention", "induction", "probes", "head_ablation", "norms"]
 )
-def test_report_of_a_run_with_one_analysis_draws_what_it_can(tmp_path, capsys, analysis):
-    made = RECIPES["induction-smoke"]()
-    training = replace(made.train, steps=10, n_validation=16, checkpoints=(0, 5, 10))
-    fit(replace(made, train=training), tmp_path / "run", progress=False)
+def test_report_of_a_run_with_one_analysis_draws_what_it_can(
+    unmeasured, tmp_path, capsys, no_pictures, analysis
+):
+    shutil.copytree(unmeasured, tmp_path / "run")
     measure(tmp_path / "run", analyses=[analysis], images=32, progress=False)
     assert main(["report", str(tmp_path / "run")]) == 0
     assert "attention.png" in capsys.readouterr().out
@@ -310,8 +335,11 @@ def test_hidden_patches_are_shown_restored_at_every_checkpoint(runs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["induction", "digits"])
-def test_tensorboard_holds_curves_and_measures_once(runs, name):
-    first = read(runs[name])
+def test_tensorboard_holds_curves_and_measures_once(runs, name, monkeypatch):
+    """Written twice: at first with empty pictures."""
+    with monkeypatch.context() as patch:
+        patch.setattr(tensorboard, "render_pixels", lambda figure: np.zeros((1, 1, 3), np.uint8))
+        first = read(runs[name])
     again = read(runs[name])
     assert len(list(runs[name].glob("tensorboard/events.*"))) == 1
     assert first.Tags() == again.Tags()
@@ -334,16 +362,24 @@ def test_tensorboard_holds_curves_and_measures_once(runs, name):
     )
 
 
+@pytest.fixture(scope="module")
+def warmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A measured run of 50 steps whose warm-up ends at step 25."""
+    config, path = RECIPES["induction-smoke"](), tmp_path_factory.mktemp("warmed") / "seed-0"
+    steps = {"steps": 50, "warmup": 25, "checkpoints": tuple(range(51))}
+    training = replace(config.train, **steps, batch_size=8, n_validation=8)
+    fit(replace(config, train=training), path, progress=False)
+    measure(path, analyses=["performance", "induction"], images=8, progress=False)
+    return path
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("onset", [25, 40])
-def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, capsys, onset):
+def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(
+    warmed, tmp_path, capsys, few_figures, onset
+):
     """Warm-up ends at step 25; accuracies in the table are replaced by a step at 25, and at 40."""
-    run, path = RECIPES["induction-smoke"](), tmp_path / "seeds" / "seed-0"
-    training = replace(
-        run.train, steps=50, warmup=25, batch_size=8, n_validation=8, checkpoints=tuple(range(51))
-    )
-    fit(replace(run, train=training), path, progress=False)
-    measure(path, analyses=["performance", "induction"], images=8, progress=False)
+    path = Path(shutil.copytree(warmed, tmp_path / "seeds" / "seed-0"))
     with MeasureTable(RunFolder(path)) as results, results.db:
         planted = "cell in (select id from cells where analysis = 'performance' and step {} :onset)"
         for value, side in ((0.1, "<"), (0.9, ">=")):
@@ -376,7 +412,8 @@ def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(tmp_path, ca
         assert isinstance(panel, CurvePanel) and [mark.place for mark in panel.marks] == [25]
 
 
-def test_the_page_of_charts_has_one_line_a_run_in_each(runs):
+@pytest.mark.slow
+def test_the_page_of_charts_has_one_line_a_run_in_each(runs, no_pictures):
     import re
 
     tags = read(runs["induction"]).Tags()["scalars"]
@@ -387,7 +424,8 @@ def test_the_page_of_charts_has_one_line_a_run_in_each(runs):
     assert heads <= set(tags)
 
 
-def test_measuring_again_doubles_no_point(runs):
+@pytest.mark.slow
+def test_measuring_again_doubles_no_point(runs, no_pictures):
     before = len(read(runs["induction"]).Scalars("induction/mass/layer 1, head 0"))
     measure(runs["induction"], images=64, progress=False)
     assert len(read(runs["induction"]).Scalars("induction/mass/layer 1, head 0")) == before
@@ -416,24 +454,39 @@ def test_curves_are_written_while_a_run_trains(tmp_path):
     assert len(asked) == 3
 
 
+# Fewer pictures and pairs, and no workers: what is put in place of what stands there.
+SMALLER = {
+    "01_phase_transition": {'"test", 512': '"test", 64'},
+    "02_mnist_circuits": {},
+    "03_induction_circuit": {
+        '"test", 512': '"test", 64',
+        ", 128)": ", 16)",
+        ", 64)": ", 8)",
+        "progress=False": "images=64, progress=False",
+        "jobs=2": "jobs=1",
+    },
+    "04_mnist_full_circuit": {
+        "1500": "400",
+        "2000": "400",
+        "n_pairs = 64": "n_pairs = 16",
+        "progress=False": "images=64, progress=False",
+    },
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("notebook", "name"),
-    [
-        ("01_phase_transition", "induction"),
-        ("02_mnist_circuits", "digits"),
-        ("03_induction_circuit", "induction"),
-        ("04_mnist_full_circuit", "digits"),
-    ],
-)
-def test_notebooks_run_on_a_small_run(runs, pictures_of, tmp_path, monkeypatch, notebook, name):
+@pytest.mark.parametrize("notebook", SMALLER)
+def test_notebooks_run_on_a_small_run(runs, pictures_of, tmp_path, monkeypatch, notebook):
     """On a copy: two of them measure more of the run."""
+    name = "digits" if "mnist" in notebook else "induction"
     path = Path(shutil.copytree(runs[name], tmp_path / name))
+    RunFolder(path).truncate(30)
     monkeypatch.setenv("TOYVIT_RUN", str(path))
     monkeypatch.setenv("TOYVIT_BIDIRECTIONAL", str(path))
-    assert pictures_of(notebook) >= 4
+    assert pictures_of(notebook, SMALLER[notebook]) >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["glyphs", "digits"])
 def test_a_preview_is_drawn(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
@@ -442,6 +495,7 @@ def test_a_preview_is_drawn(tmp_path, monkeypatch, capsys, name):
     assert str(picture) in capsys.readouterr().out and picture.stat().st_size > 2000
 
 
+@pytest.mark.slow
 def test_every_head_gets_a_line_with_its_names(runs, tmp_path):
     """A few steps in, heads still look everywhere; what they are called is in the table."""
     trained = Run(runs["induction"])
@@ -468,6 +522,7 @@ def test_every_head_gets_a_line_with_its_names(runs, tmp_path):
         format_head_types(Run(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
     """Few shots without bursts: `in_context`, where queries have a match, has induction."""
     run = RECIPES["fewshot"]()

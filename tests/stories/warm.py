@@ -1,9 +1,12 @@
 """A process with the lab imported that forks: the command line started without its imports.
 
-They take seconds. `python -m tests.stories.warm SOCKET` serves one test process: to {"words": ...,
-"cwd": ..., "environ": ...} and three files it answers with the pid of a `python -m toyvit WORDS` in
-a session of its own, to {"wait": pid} with its return code, null while it runs. When the socket is
-closed it kills what still runs, and ends.
+They take seconds. A bare one has imported only what others have written, which takes most of them:
+its forks find out by themselves what the lab's modules import.
+
+`python -m tests.stories.warm SOCKET [bare]` serves one test process: to {"words": ..., "cwd": ...,
+"environ": ...} and three files it answers with the pid of a `python -m toyvit WORDS`, or of a
+`python -c CODE` where the words are these, in a session of its own, to {"wait": pid} with its
+return code, null while it runs. When the socket is closed it kills what still runs, and ends.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +35,25 @@ MOST = 1 << 17  # bytes of a message: an environment has its place
 class Warm:
     """A command line in a fork, as `subprocess.Popen` has it: its two outputs go to files."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(
+        self,
+        *words: str,
+        cwd: Path | None = None,
+        environ: Mapping[str, str] = os.environ,
+        bare: bool = False,
+    ) -> None:
+        self.bare = bare
         self.returncode: int | None = None
         self.out = tempfile.TemporaryFile("w+")  # noqa: SIM115  `close` closes it
         self.err = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        start = {"words": words, "cwd": os.getcwd(), "environ": dict(os.environ)}
+        start = {"words": words, "cwd": str(cwd or Path.cwd()), "environ": dict(environ)}
         with open(os.devnull) as nothing:
-            self.pid: int = ask(start, nothing.fileno(), self.out.fileno(), self.err.fileno())
+            files = (nothing.fileno(), self.out.fileno(), self.err.fileno())
+            self.pid: int = ask(bare, start, *files)
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self.returncode = ask({"wait": self.pid})
+            self.returncode = ask(self.bare, {"wait": self.pid})
         return self.returncode
 
     def wait(self, timeout: float = 300) -> int:
@@ -76,13 +89,13 @@ class Warm:
 
 
 @cache
-def channel() -> socket.socket:
-    """To the server of this test process, started with the first command.
+def channel(bare: bool) -> socket.socket:
+    """To a server of this test process, started with the first command.
 
     It ends with this process.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    words = [sys.executable, "-m", "tests.stories.warm", str(theirs.fileno())]
+    words = [sys.executable, "-m", "tests.stories.warm", str(theirs.fileno()), *["bare"] * bare]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     server = subprocess.Popen(
         words, cwd=ROOT, pass_fds=[theirs.fileno()], start_new_session=True, **quiet
@@ -98,10 +111,10 @@ def channel() -> socket.socket:
     return ours
 
 
-def ask(message: dict[str, Any], *files: int) -> Any:
-    """Send a message and files to the server; its answer."""
-    socket.send_fds(channel(), [json.dumps(message).encode()], files)
-    answer = channel().recv(MOST)
+def ask(bare: bool, message: dict[str, Any], *files: int) -> Any:
+    """Send a message and files to a server; its answer."""
+    socket.send_fds(channel(bare), [json.dumps(message).encode()], files)
+    answer = channel(bare).recv(MOST)
     assert answer, "the server has ended"
     return json.loads(answer)
 
@@ -140,7 +153,7 @@ def serve(ours: socket.socket) -> None:
 
 
 def become(message: dict[str, Any], files: list[int]) -> None:
-    """A process of its own: session, files, folder, environment, words."""
+    """A process of its own: session, files, folder, environment, where to import from, words."""
     os.setsid()
     for place, file in enumerate(files):
         os.dup2(file, place)
@@ -148,18 +161,37 @@ def become(message: dict[str, Any], files: list[int]) -> None:
     os.chdir(message["cwd"])
     os.environ.clear()
     os.environ.update(message["environ"])
+    places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [place for place in places if place and place not in sys.path]
     sys.argv[1:] = message["words"]
 
 
-if __name__ == "__main__":
-    # Every other module that a command takes long to import comes with it.
+def load_lab() -> None:
+    """Every module that a command takes long to import comes with this one."""
     from joblib.externals.loky.backend.context import set_start_method
 
     import toyvit.sweeping  # noqa: F401
     from tests import standins
 
     standins.trust()
-
     set_start_method("fork")  # workers of a command too
+
+
+def load_others() -> None:
+    """The packages of others, each as `import PACKAGE` leaves it, and the module that lets them."""
+    for name in ("toyvit.torchvision_guard", "pytorch_lightning", "pandas", "matplotlib"):
+        import_module(name)
+    lab = {name for name in sys.modules if name.split(".")[0] == "toyvit"}
+    assert lab == {"toyvit", "toyvit.version", "toyvit.torchvision_guard"}
+
+
+if __name__ == "__main__":
+    if sys.argv[2:] == ["bare"]:
+        load_others()
+    else:
+        load_lab()
     serve(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_module("toyvit", run_name="__main__", alter_sys=True)
+    if sys.argv[1] == "-c":
+        exec(sys.argv[2], {"__name__": "__main__"})
+    else:
+        runpy.run_module("toyvit", run_name="__main__", alter_sys=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toyvit.cli.command import Parser
 from toyvit.cli.completion import complete, offer_analyses, offer_recipes, offer_runs
 from toyvit.cli.renamed import rename_analysis
-from toyvit.errors import BadInput
+from toyvit.errors import BadField, BadInput
+
+if TYPE_CHECKING:
+    from toyvit.config import RunConfig
 
 
 def add_run(parser: Parser, *, several: bool = False) -> None:
@@ -68,6 +73,26 @@ def read_seeds(text: str) -> list[int]:
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise BadInput(f"--seeds takes 0..9 or 0,3,7, each seed once, got {text!r}")
     return seeds
+
+
+def refuse_seed_fields(option: str, words: Sequence[str]) -> None:
+    """BadInput where a field is typed that the option would set in silence."""
+    for word in words:
+        field = word.partition("=")[0]
+        if field in ("--seeds.init", "--seeds.data"):
+            raise BadInput(
+                f"{option} sets --seeds.init and --seeds.data: {field} cannot be given too"
+            )
+
+
+def set_seed(option: str, config: RunConfig, seed: int) -> RunConfig:
+    """The config under another seed; a refusal names the option that was typed."""
+    from toyvit.config import replace_seed
+
+    try:
+        return replace_seed(config, seed)
+    except BadField as error:
+        raise BadInput(f"{option} {error.problem}") from None
 
 
 def describe_recipes() -> str:

@@ -1,160 +1,29 @@
-"""Commands that train: `train` and its follower, `sweep`, `replay`, `replicate`."""
+"""Commands that train many runs: `sweep` and `replicate`."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import select
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toyvit.cli.arguments import (
     add_measuring,
     add_recipe,
-    add_run,
     add_runs_folder,
     describe_recipes,
     read_analyses,
     read_seeds,
+    refuse_seed_fields,
+    set_seed,
 )
 from toyvit.cli.command import Command, Parser
-from toyvit.cli.completion import complete, offer_recipes
-from toyvit.errors import BadField, BadInput, choose
+from toyvit.errors import BadInput, choose
 
 if TYPE_CHECKING:
     from toyvit.config import RunConfig
     from toyvit.runs.handle import Run
-
-SECONDS_BETWEEN_LOOKS = 2.0  # of the follower, at its standard input
-
-
-def add_train_arguments(parser: Parser) -> None:
-    """RECIPE ..., --name, --runs, --seed, --resume."""
-    recipes = parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="listed below")
-    complete(recipes, offer_recipes)
-    parser.add_argument("--name", help="name of the run folder (default: the recipe's)")
-    add_runs_folder(parser, "where run folders go (default: runs)")
-    parser.add_argument("--seed", type=int, help="seed of weights and training data")
-    parser.add_argument(
-        "--resume", action="store_true", help="start, go on, or say that the run is finished"
-    )
-    parser.add_argument("--position", type=int, default=0, help=argparse.SUPPRESS)
-
-
-def train(options: argparse.Namespace) -> int:
-    """Train a recipe into its run folder, beside a process that writes TensorBoard files."""
-    configs = [_read_config(options, name) for name in options.recipes]
-    if len(configs) > 1:
-        return train_side_by_side(options)
-    path = options.runs / (options.name or options.recipes[0])
-
-    from toyvit.train import fit  # imports torch: seconds, after all that can be refused without
-
-    with start_follower(path):
-        fit(configs[0], path, resume=options.resume, position=options.position)
-    print(f"{path} is trained: measure it with `toyvit measure {path}`")
-    return 0
-
-
-def _read_config(options: argparse.Namespace, name: str) -> RunConfig:
-    """A recipe's config with all that was typed, or BadInput."""
-    from toyvit.cli.overrides import apply_overrides
-    from toyvit.recipes import find_recipe
-
-    config = apply_overrides(find_recipe(name)(), options.words)
-    if options.seed is None:
-        return config
-    _refuse_seed_fields("--seed", options.words)
-    return _set_seed("--seed", config, options.seed)
-
-
-def _refuse_seed_fields(option: str, words: Sequence[str]) -> None:
-    """BadInput where a field is typed that the option would set in silence."""
-    for word in words:
-        field = word.partition("=")[0]
-        if field in ("--seeds.init", "--seeds.data"):
-            raise BadInput(
-                f"{option} sets --seeds.init and --seeds.data: {field} cannot be given too"
-            )
-
-
-def _set_seed(option: str, config: RunConfig, seed: int) -> RunConfig:
-    """The config under another seed; a refusal names the option that was typed."""
-    from toyvit.config import replace_seed
-
-    try:
-        return replace_seed(config, seed)
-    except BadField as error:
-        raise BadInput(f"{option} {error.problem}") from None
-
-
-def train_side_by_side(options: argparse.Namespace) -> int:
-    """One process a recipe; a signal is passed on to all, and the first failure is the answer."""
-    if options.name:
-        n = len(options.recipes)
-        raise BadInput(f"--name names one run, but {n} recipes were given")
-    twice = [name for name in options.recipes if options.recipes.count(name) > 1]
-    if twice:
-        raise BadInput(f"each recipe is trained into one folder, but {twice[0]} was given twice")
-    children = _start_trainings(options)
-
-    def pass_on(signum: int, frame: object) -> None:
-        for child in children:
-            child.send_signal(signum)
-
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, pass_on)
-    codes = [child.wait() for child in children]
-    return next((code for code in codes if code), 0)
-
-
-def _start_trainings(options: argparse.Namespace) -> list[subprocess.Popen[bytes]]:
-    """A process for each recipe, with the options that are common to all."""
-    common = ["--runs", str(options.runs)]
-    if options.resume:
-        common += ["--resume"]
-    if options.seed is not None:
-        common += ["--seed", str(options.seed)]
-
-    children = []
-    for place, name in enumerate(options.recipes):
-        words = ["train", name, *common, "--position", str(place), *options.words]
-        children.append(subprocess.Popen([sys.executable, "-m", "toyvit", *words]))
-    return children
-
-
-@contextmanager
-def start_follower(path: Path) -> Iterator[None]:
-    """A process that writes TensorBoard files while the run trains; it ends when this one does."""
-    words = [sys.executable, "-m", "toyvit", "follow", str(path)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True) as follower:
-        assert follower.stdin is not None
-        with follower.stdin:
-            try:
-                yield
-            except BadInput:
-                follower.kill()  # nothing was written, so there is nothing to show
-                raise
-
-
-def follow(options: argparse.Namespace) -> int:
-    """Write TensorBoard files of a run in training until standard input ends."""
-
-    def has_ended() -> bool:
-        ready, _, _ = select.select([sys.stdin], [], [], SECONDS_BETWEEN_LOOKS)
-        return bool(ready)
-
-    os.nice(10)
-    if not has_ended():  # a run of a moment is over before the imports
-        from toyvit.report.tensorboard import follow as write_along
-
-        write_along(options.run, has_ended)
-    return 0
 
 
 def add_sweep_arguments(parser: Parser) -> None:
@@ -220,7 +89,7 @@ def plan_sweep(options: argparse.Namespace, folder: Path) -> dict[Path, RunConfi
     from toyvit.cli.overrides import expand_variants
     from toyvit.recipes import find_recipe
 
-    _refuse_seed_fields("--seeds", options.words)
+    refuse_seed_fields("--seeds", options.words)
     if options.jobs < 1:
         raise BadInput(f"--jobs must be at least 1, got {options.jobs}")
     variants = expand_variants(find_recipe(options.recipe)(), options.words)
@@ -228,34 +97,8 @@ def plan_sweep(options: argparse.Namespace, folder: Path) -> dict[Path, RunConfi
     plan = {}
     for variant, config in variants.items():
         for seed in seeds:
-            plan[folder / variant / f"seed-{seed}"] = _set_seed("--seeds", config, seed)
+            plan[folder / variant / f"seed-{seed}"] = set_seed("--seeds", config, seed)
     return plan
-
-
-def add_replay_arguments(parser: Parser) -> None:
-    """RUN, --between FIRST LAST, --every N."""
-    add_run(parser)
-    parser.add_argument(
-        "--between", type=int, nargs=2, metavar=("FIRST", "LAST"), required=True, help="steps"
-    )
-    parser.add_argument(
-        "--every", type=int, default=1, metavar="N", help="a checkpoint every N steps (default: 1)"
-    )
-
-
-def replay(options: argparse.Namespace) -> int:
-    """Train a stretch of a run again and keep more checkpoints of it."""
-    from toyvit.train import replay as train_again
-
-    first, last = options.between
-    path = options.run
-    added = train_again(path, first, last, options.every)
-    if added:
-        n = len(added)
-        print(f"{path}: added {n} checkpoints; measure them with `toyvit measure {path}`")
-    else:
-        print(f"{path}: all of these checkpoints are there already")
-    return 0
 
 
 def add_replicate_arguments(parser: Parser) -> None:
@@ -307,26 +150,12 @@ def replicate(options: argparse.Namespace) -> int:
 
 COMMANDS = (
     Command(
-        name="train",
-        help="train a recipe, or several side by side",
-        add_arguments=add_train_arguments,
-        run=train,
-        takes_fields=True,
-        write_epilog=describe_recipes,
-    ),
-    Command(
         name="sweep",
         help="train and measure a recipe with several seeds and settings: --model.n_layers 1,2,3",
         add_arguments=add_sweep_arguments,
         run=sweep,
         takes_fields=True,
         write_epilog=describe_recipes,
-    ),
-    Command(
-        name="replay",
-        help="train a stretch of a run again, bit for bit, and keep more checkpoints of it",
-        add_arguments=add_replay_arguments,
-        run=replay,
     ),
     Command(
         name="replicate",
@@ -336,6 +165,4 @@ COMMANDS = (
         add_arguments=add_replicate_arguments,
         run=replicate,
     ),
-    # Started by `train`.
-    Command(name="follow", help="", add_arguments=add_run, run=follow),
 )
