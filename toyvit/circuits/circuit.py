@@ -11,6 +11,7 @@ from toyvit.circuits.edges import ABLATIONS
 from toyvit.circuits.graph import EdgeMask, build_graph
 from toyvit.circuits.pairs import METRICS
 from toyvit.config import ModelConfig
+from toyvit.config.json_files import read_object
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
 
@@ -72,11 +73,11 @@ def load_circuit(path: Path | str) -> Circuit:
     Records of the first version, with the fields `base` and `found`, are read too.
     """
     try:
-        record = json.loads(Path(path).read_text())
+        record = read_object(Path(path))
         fields = {RENAMED.get(name, name): value for name, value in record.items()}
         edges = fields.pop("edges")
         circuit = Circuit(edges=tuple(edges), **fields)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadInput(f"{path} holds no circuit: {error}") from error
 
     if not isinstance(edges, list) or not all(isinstance(edge, str) for edge in edges):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,10 @@ def list_runs(options: argparse.Namespace) -> int:
     if not options.folder.is_dir():
         raise BadInput(f"{options.folder} is not a folder")
     for folder in find_runs(options.folder):
-        print(describe_run(folder))
+        try:
+            print(describe_run(folder))
+        except BadInput as error:  # it hides no other run
+            print(f"toyvit: {error}", file=sys.stderr)
     return 0
 
 

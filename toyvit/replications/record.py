@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from toyvit.config.json_files import read_object
 from toyvit.errors import BadInput
 from toyvit.runs.folder import write_atomically
 
@@ -172,11 +173,11 @@ def write_record(folder: Path, record: Record) -> None:
 def read_record(path: Path) -> Record:
     """A record; BadInput where the file is damaged."""
     try:
-        record = Record(**json.loads(path.read_text()))
+        record = Record(**read_object(path))
         if path != build_path(path.parent, record.name, record.seed):
             raise ValueError("it is another's")
         return record
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError) as error:
         why = str(error).splitlines()[0]
         raise BadInput(
             f"{path} is not a record of a replication ({why}): delete it and run that seed again"

@@ -18,6 +18,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from toyvit.config import RunConfig, list_differences
 from toyvit.config.extensions import Origin
+from toyvit.config.fields import build_record
+from toyvit.config.json_files import parse_object, read_file, read_object
 from toyvit.data import worlds
 from toyvit.errors import BadInput, suggest_nearest
 from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_state
@@ -67,16 +69,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    content = path.read_bytes()
+    content = read_file(path)
     whole = content.rstrip(b"\0")
     if len(whole) < len(content):
         n = len(content) - len(whole)
         logger.warning("%s ends in %d zero bytes, as a power cut leaves them: cut back", path, n)
-    lines = whole.decode().split("\n")[:-1]
-    try:
-        return [json.loads(line) for line in lines]
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{path} is damaged: {error.msg} in one of its {len(lines)} lines") from None
+    lines = whole.split(b"\n")[:-1]
+    return [parse_object(line, f"{path}, line {n},") for n, line in enumerate(lines, 1)]
 
 
 class RunFolder:
@@ -134,8 +133,8 @@ class RunFolder:
 
     def _parse_config(self) -> RunConfig:
         file = self.check_exists().config_file
+        plain = read_object(file)
         try:
-            plain = json.loads(file.read_text())
             origins = {
                 item["name"]: Origin(item["distribution"], item["version"], item["sha256"])
                 for item in plain.get("extensions", ())
@@ -144,7 +143,7 @@ class RunFolder:
             return RunConfig.from_json(plain["run"], origins)
         except BadInput as error:
             raise BadInput(f"{file} cannot be used: {error}") from None
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BadInput(f"{file} is damaged: {type(error).__name__}: {error}") from None
 
     def create(self, config: RunConfig) -> None:
@@ -269,11 +268,20 @@ class RunFolder:
             return not _try_lock(file, fcntl.LOCK_SH)
 
     def read_manifest(self) -> list[ManifestEntry]:
-        """Finished checkpoints, by step; the file is read at every call, for it grows."""
-        try:
-            return [ManifestEntry(**line) for line in read_lines(self.manifest)]
-        except TypeError as error:
-            raise BadInput(f"{self.manifest} is damaged: {error}") from None
+        """Finished checkpoints, by step; the file is read at every call, for it grows.
+
+        BadInput for lines that are no checkpoints, or not in the order of steps.
+        """
+        entries: list[ManifestEntry] = []
+        for n, line in enumerate(read_lines(self.manifest), 1):
+            try:
+                entry = build_record(ManifestEntry, line)
+                if entries and entry.step <= entries[-1].step:
+                    raise BadInput(f"step {entry.step} comes after step {entries[-1].step}")
+            except (BadInput, TypeError) as error:
+                raise BadInput(f"{self.manifest}, line {n}, is damaged: {error}") from None
+            entries.append(entry)
+        return entries
 
     def write_checkpoint(
         self, step: int, samples: int, weights: Mapping[str, Tensor], scores: Mapping[str, float]

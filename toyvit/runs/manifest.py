@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from toyvit.config.fields import Checked
+from toyvit.errors import BadInput
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManifestEntry:
+class ManifestEntry(Checked):
     """One line of the manifest: a checkpoint exists when its line does.
+
+    BadInput for a file that is not called by its step.
 
     >>> entry = ManifestEntry(
     ...     step=20, samples=640, file=name_checkpoint(20), bytes=9, sha256="c0ffee",
@@ -33,6 +38,11 @@ class ManifestEntry:
     loss: float  # nats, on the frozen validation batch
     accuracy: float  # 0 to 1, on the same batch
     weight_norm: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.step < 0 or self.file != name_checkpoint(self.step):
+            raise BadInput(f"the file of step {self.step} cannot be {self.file!r}")
 
     @property
     def line(self) -> str:

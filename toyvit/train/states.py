@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from toyvit.config import plan_checkpoints
+from toyvit.config.json_files import parse_object
 from toyvit.runs.folder import RunFolder, write_atomically
 from toyvit.runs.manifest import ManifestEntry, name_state
 
@@ -78,7 +79,7 @@ def read_state(folder: RunFolder, path: Path) -> TrainingState | None:
             logger.warning("%s is of version 0.1 and has no digest: taken as it is", path)
             return decode_state(content)
         head, _, body = content.partition(b"\n")
-        problem = _find_problem(json.loads(head), body, folder)
+        problem = _find_problem(parse_object(head, str(path)), body, folder)
         if problem is None:
             return decode_state(body)
     except UNREADABLE as error:
