@@ -52,6 +52,17 @@ class Unfinished(Exception):
     """Training ended before its last step, and no signal asked for it; the exit code is 4."""
 
 
+def escape_text(text: str) -> str:
+    """A text that may come from elsewhere as a terminal can show it: control characters as \\x1b.
+
+    >>> print(escape_text("a\\x1b[31mb"))
+    a\\x1b[31mb
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 def suggest_nearest(name: str, allowed: Iterable[str]) -> str:
     """A hint `; did you mean 'x'?`, or an empty string where nothing is close.
 

@@ -34,6 +34,17 @@ def add_runs_folder(parser: Parser, help: str) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help=help)
 
 
+def read_name(option: str, text: str) -> str:
+    """A name for a folder; BadInput for one that would lead elsewhere or cannot be shown."""
+    is_single = text not in ("", ".", "..") and not {"/", "\\"} & set(text)
+    if not (is_single and text.isprintable() and not text.startswith("-")):
+        raise BadInput(
+            f"{option} takes the name of one folder, without slashes or control characters,"
+            f" got {text!r}"
+        )
+    return text
+
+
 def add_measuring(parser: Parser) -> None:
     """--analyses NAMES and --images N."""
     text = "comma-separated (default: all that the task allows; `toyvit analyses` lists them)"

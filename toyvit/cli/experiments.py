@@ -14,6 +14,7 @@ from toyvit.cli.arguments import (
     add_runs_folder,
     describe_recipes,
     read_analyses,
+    read_name,
     read_seeds,
     refuse_seed_fields,
     set_seed,
@@ -51,7 +52,8 @@ def add_sweep_arguments(parser: Parser) -> None:
 
 def sweep(options: argparse.Namespace) -> int:
     """Train and measure every setting with every seed; print their table and draw their curves."""
-    folder = options.runs / (options.name or options.recipe)
+    name = options.recipe if options.name is None else read_name("--name", options.name)
+    folder = options.runs / name
     plan = plan_sweep(options, folder)
 
     from toyvit.report import draw_sweep

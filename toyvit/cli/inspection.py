@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from toyvit.cli.arguments import add_run
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_recipes
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, escape_text
 
 if TYPE_CHECKING:
     from toyvit.runs.folder import RunFolder
@@ -39,17 +39,19 @@ def add_ls_arguments(parser: Parser) -> None:
 
 
 def list_runs(options: argparse.Namespace) -> int:
-    """Print every run below a folder, a line each."""
+    """Print every run below a folder, a line each; a damaged one is named, and the code is 2."""
     from toyvit.runs.folder import find_runs
 
     if not options.folder.is_dir():
         raise BadInput(f"{options.folder} is not a folder")
+    code = 0
     for folder in find_runs(options.folder):
         try:
             print(describe_run(folder))
         except BadInput as error:  # it hides no other run
-            print(f"toyvit: {error}", file=sys.stderr)
-    return 0
+            print(f"toyvit: {escape_text(str(error))}", file=sys.stderr)
+            code = 2
+    return code
 
 
 def describe_run(folder: RunFolder) -> str:
@@ -62,7 +64,8 @@ def describe_run(folder: RunFolder) -> str:
     scores = ""
     if entries:
         scores = f"loss {entries[-1].loss:.3f}  accuracy {entries[-1].accuracy:.3f}"
-    return f"{folder.path!s:36} {config.recipe:18} {status:9} {progress}  {scores}"
+    line = f"{folder.path!s:36} {config.recipe:18} {status:9} {progress}  {scores}"
+    return escape_text(line)
 
 
 def add_sites_arguments(parser: Parser) -> None:

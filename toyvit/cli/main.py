@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from toyvit.cli.completion import answer_shell
 from toyvit.cli.parser import build_parser
-from toyvit.errors import BadInput, Diverged, Stopped, Unfinished
+from toyvit.errors import BadInput, Diverged, Stopped, Unfinished, escape_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,5 +64,5 @@ def run_command(options: argparse.Namespace, words: list[str]) -> int:
 
 def fail(problem: object, code: int) -> int:
     """Print the line of a failure, and give its exit code back."""
-    print(f"toyvit: {problem}", file=sys.stderr)
+    print(f"toyvit: {escape_text(str(problem))}", file=sys.stderr)
     return code

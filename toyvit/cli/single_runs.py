@@ -17,6 +17,7 @@ from toyvit.cli.arguments import (
     add_run,
     add_runs_folder,
     describe_recipes,
+    read_name,
     refuse_seed_fields,
     set_seed,
 )
@@ -48,7 +49,8 @@ def train(options: argparse.Namespace) -> int:
     configs = [_read_config(options, name) for name in options.recipes]
     if len(configs) > 1:
         return train_side_by_side(options)
-    path = options.runs / (options.name or options.recipes[0])
+    name = options.recipes[0] if options.name is None else read_name("--name", options.name)
+    path = options.runs / name
 
     from toyvit.train import fit  # imports torch: seconds, after all that can be refused without
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from toyvit.cli.arguments import add_run
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_runs
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, escape_text
 
 
 def add_report_arguments(parser: Parser) -> None:
@@ -65,7 +65,10 @@ def open_tensorboard(options: argparse.Namespace) -> int:
         raise BadInput(f"{options.folder} holds no run")
     bar = tqdm(folders, desc="writing TensorBoard files", unit="run", disable=len(folders) < 2)
     for folder in bar:
-        write(Run(folder))
+        try:
+            write(Run(folder))
+        except BadInput as error:  # it hides no other run
+            bar.write(f"toyvit: {escape_text(str(error))}", file=sys.stderr)
     words = ["--logdir", str(options.folder), "--port", str(options.port), "--host", "localhost"]
     return subprocess.call([sys.executable, "-m", "tensorboard.main", *words])
 

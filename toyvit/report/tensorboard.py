@@ -119,7 +119,7 @@ def _open_writer(run: Run) -> Iterator[FileWriter | None]:
         except BlockingIOError:
             yield None
             return
-        for file in folder.glob("events.*"):
+        for file in folder.glob("events.out.tfevents.*"):
             file.unlink()
         with closing(FileWriter(str(folder), max_queue=10_000)) as writer:
             _write_head(writer, run)

@@ -45,13 +45,18 @@ def write_atomically(path: Path, content: bytes, flush: bool = False) -> None:
     ...     [path.name for path in Path(folder).iterdir()]
     ['note']
     """
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        file.write(content)
-        if flush:
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(beside, path)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside.unlink(missing_ok=True)  # of a process of this number that was killed
+    try:
+        with beside.open("xb") as file:  # never through a link that somebody put there
+            file.write(content)
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -117,13 +122,26 @@ class RunFolder:
         return folder if isinstance(folder, RunFolder) else cls(folder)
 
     def check_exists(self) -> RunFolder:
-        """Itself if there is a run here, else BadInput that names the nearest folder beside it."""
+        """Itself if there is a run here, else BadInput that names the nearest folder beside it.
+
+        BadInput too where something in it is a link: a run does not reach out of its folder.
+        """
         if not self.config_file.is_file():
             neighbours = self.path.parent.glob("*/config.json")
             names = [path.parent.name for path in neighbours] if self.path.parent.is_dir() else []
             hint = suggest_nearest(self.path.name, names)
             raise BadInput(f"{self.path} is not a run folder: it has no config.json{hint}")
+        self.refuse_links()
         return self
+
+    def refuse_links(self) -> None:
+        """BadInput where the folder holds a link: what is written must stay inside."""
+        with os.scandir(self.path) as entries:
+            links = sorted(entry.name for entry in entries if entry.is_symlink())
+        if links:
+            raise BadInput(
+                f"{self.path / links[0]} is a link: nothing in a run folder may lead out of it"
+            )
 
     def read_config(self) -> RunConfig:
         """What config.json describes: read once, for it never changes. BadInput if damaged."""
@@ -370,10 +388,10 @@ class RunFolder:
             write_atomically(self.metrics, text.encode())
 
         files = {entry.file for entry in entries}
-        for path in self.checkpoints.iterdir():
+        for path in self.checkpoints.glob("step_*.safetensors*"):
             if path.name not in files:
                 path.unlink()
-        for path in self.states.iterdir():
+        for path in self.states.glob("step_*.pt*"):
             if path.name > name_state(step):
                 path.unlink()
         return entries

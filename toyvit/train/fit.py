@@ -69,7 +69,9 @@ def _check_place(folder: RunFolder) -> None:
     """BadInput where something that is no run folder has the name."""
     path = folder.path
     is_free = not path.exists() or (path.is_dir() and folder.is_empty())
-    if not (is_free or folder.config_file.exists()):
+    if folder.config_file.exists():
+        folder.refuse_links()
+    elif not is_free:
         raise BadInput(f"{path} exists and is not a run folder: give another --name")
 
 
