@@ -111,6 +111,16 @@ NONSENSE = {
         ["train", "digits", "induction", "--name", "one"],
         ["--name names one run", "2 recipes"],
     ),
+    "path for a name": (
+        [*TRAIN, "--name", "../../escape"],
+        ["--name takes the name of one folder"],
+    ),
+    "no name": ([*TRAIN, "--name", ""], ["--name takes the name of one folder", "got ''"]),
+    "name of a sweep": (
+        ["sweep", "induction-smoke", "--name", "a/b"],
+        ["--name takes the name of one folder", "'a/b'"],
+    ),
+    "name that rings": ([*TRAIN, "--name", "a\x1b[31mb\x07"], ["control characters", "\\x1b[31m"]),
     "command": (["tran", "induction"], ["tran", "train"]),
     "option": (["measure", "somewhere", "--imges", "3"], ["--imges", "did you mean '--images'"]),
     "run": (["measure", "nowhere"], ["nowhere is not a run folder"]),
