@@ -39,7 +39,7 @@ from toyvit.report.replicated import draw_replication
 from toyvit.stats import feature_dimensionality
 
 
-def short(name, steps=45, **task):
+def short(name, steps=15, **task):
     """A recipe of a few steps, and of checkpoints five steps apart."""
     config = RECIPES[name]()
     checkpoints = tuple(range(0, steps, 5))
@@ -72,7 +72,8 @@ TINY = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REPLICATIONS)
-def test_a_result_gives_the_numbers_that_its_checks_read(name, tmp_path):
+def test_a_result_gives_the_numbers_that_its_checks_read(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(sums, "SAMPLER", replace(sums.SAMPLER, draws=4, burn_in=2))
     outcome = TINY[name](tmp_path / "first")
     assert {check.number for check in REPLICATIONS[name].checks} <= set(outcome.numbers)
     numbers = [value for value in outcome.numbers.values() if value is not None]
