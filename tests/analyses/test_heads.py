@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import cycle
 
 import pytest
 import torch
@@ -172,8 +173,9 @@ def test_a_head_that_reads_cls_no_more_than_a_register_is_no_reader_of_cls():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("name", ["induction 4x4", "markov"])
+@pytest.mark.parametrize(
+    ("name", "options"), [*zip(cycle(["induction 4x4", "markov"]), OPTIONS, strict=False)]
+)
 def test_random_patterns_get_no_name_and_uniform_ones_are_uniform(name, options):
     """Drawn for every image, or once for all: rows from Dirichlet(1), and rows of a single key."""
     model, batch = model_for(name, **{**OPTIONS[options], "n_layers": 1})

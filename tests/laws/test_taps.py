@@ -23,7 +23,7 @@ IN_CORE = ("norm=layer", "registers", "bare", "readout=every", "one patch")
 every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 any_config = given(configs())
 few = settings(
-    deadline=None, derandomize=True, max_examples=15, phases=[Phase.generate, Phase.shrink]
+    deadline=None, derandomize=True, max_examples=10, phases=[Phase.generate, Phase.shrink]
 )
 
 
