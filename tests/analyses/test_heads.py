@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.analyses.planted import OPTIONS, behind, model_for, one_hot, random, uniform
 from tests.handmade import induction_head
+from tests.laws.models import mark_slow
 from toyvit.analyses import heads, places
 from toyvit.analyses.analysis import Tagged
 from toyvit.analyses.induction import find_prefix_targets
@@ -27,7 +28,9 @@ PREFIXES = {
     "one register": {"cls_token": False, "n_registers": 1},
 }
 every_prefix = pytest.mark.parametrize("prefix", PREFIXES)
-every_grid = pytest.mark.parametrize("name", ["induction", "induction 4x4", "induction 1x7"])
+every_grid = pytest.mark.parametrize(
+    "name", mark_slow(["induction", "induction 4x4", "induction 1x7"], ["induction 4x4"])
+)
 
 
 def names(model: ViT, batch: Batch, pattern: Tensor) -> list[list[str]]:
@@ -73,7 +76,9 @@ def test_every_modulus_is_found(m):
 
 @every_prefix
 @pytest.mark.parametrize("kind", ["same_content", "induction"])
-@pytest.mark.parametrize("name", ["induction", "induction 4x4", "markov", "repeats"])
+@pytest.mark.parametrize(
+    "name", mark_slow(["induction", "induction 4x4", "markov", "repeats"], ["induction 4x4"])
+)
 def test_a_pattern_that_follows_the_content_gets_its_name(name, kind, prefix):
     model, batch = model_for(name, n=64, n_layers=1, **PREFIXES[prefix])
     patches = model.config.n_patches

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import cycle
 
 import pytest
 import torch
@@ -280,8 +281,10 @@ def test_a_sweep_finds_the_plateau():
     )
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("name", ["induction 4x4", "markov", "regress"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*zip(cycle(["induction 4x4", "markov", "regress"]), OPTIONS, strict=False)],
+)
 def test_a_model_goes_through_the_same_sampler(name, options):
     """The weights that matter are all there.
 

@@ -107,7 +107,7 @@ def test_the_check_of_values_can_fail(quantity):
 # Three tasks and five options in turn; the slow analyses run on the first task.
 IN_TURN = zip(cycle((SLOW_ON[0], "markov", "classify")), cycle(OPTIONS), strict=False)
 PURE_ON = [
-    pytest.param(name, options, marks=[pytest.mark.slow] * (name == SLOW_ON[0]))
+    pytest.param(name, options, marks=[pytest.mark.slow] * (name in SLOW_ON))
     for name, options in islice(IN_TURN, 8)
 ]
 

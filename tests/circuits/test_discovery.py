@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.laws.models import BASE, CASES, PATCH_READOUTS, build, noise, pictures
+from tests.laws.models import BASE, CASES, PATCH_READOUTS, build, mark_slow, noise, pictures
 from toyvit.circuits.circuit import Circuit, hash_architecture, load_circuit
 from toyvit.circuits.edges import (
     ABLATIONS,
@@ -75,7 +75,7 @@ def test_eap_is_exact_on_a_linear_model(points, readout):
         assert torch.allclose(scores[receiver, sender], change, atol=1e-4), (receiver, sender)
 
 
-@pytest.mark.parametrize("case", ONE_ANSWER)
+@pytest.mark.parametrize("case", mark_slow(ONE_ANSWER))
 def test_scores_into_the_logits_sum_to_the_first_order_change(case):
     config = ONE_ANSWER[case]
     model, pairs = build(config), pairs_for(config)
@@ -100,7 +100,7 @@ def test_integrated_scores_out_of_the_input_sum_to_the_whole_change(case):
     assert errors[2] < 0.02 * abs(whole).item()
 
 
-@pytest.mark.parametrize("case", ONE_ANSWER)
+@pytest.mark.parametrize("case", mark_slow(ONE_ANSWER))
 def test_where_nothing_differs_every_score_is_0_and_gradients_leave_no_trace(case):
     config = ONE_ANSWER[case]
     model, pairs = build(config), pairs_for(config)
@@ -112,7 +112,9 @@ def test_where_nothing_differs_every_score_is_0_and_gradients_leave_no_trace(cas
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
-@pytest.mark.parametrize("case", ["norm=layer", "bare", "registers", "norm=none"])
+@pytest.mark.parametrize(
+    "case", mark_slow(["norm=layer", "bare", "registers", "norm=none"], ["bare"])
+)
 def test_the_whole_model_is_faithful_and_nothing_is_not(case, ablation):
     config = ONE_ANSWER[case]
     model, pairs = build(config), pairs_for(config)

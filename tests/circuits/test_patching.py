@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from tests.laws.models import BASE, CASES, PATCH_READOUTS, build, configs, noise, pictures
+from tests.laws.models import BASE, CASES, CORE, PATCH_READOUTS, build, configs, noise, pictures
 from toyvit.circuits.pairs import METRICS, PatchingPairs
 from toyvit.circuits.patching import (
     PATCHABLE,
@@ -30,14 +30,21 @@ FEW_PATCHES = {
     name: replace(config, image_size=min(config.stated("image_size"), (4, 6)))
     for name, config in CASES.items()
 }
-IN_CORE = ("norm=layer", "registers", "bare")  # the other models are tried with the slow tests
-RESUMED = (*IN_CORE, "norm=none", "mask=causal", "attention biases", "readout=mean")
+RESUMED = (
+    "norm=layer",
+    "norm=none",
+    "mask=causal",
+    "registers",
+    "bare",
+    "attention biases",
+    "readout=mean",
+)
 
 
 def pair_sites(cases):
     """Each case with every other site: the next case has those that this one leaves out."""
     return [
-        pytest.param(case, site, marks=[pytest.mark.slow] * (case not in IN_CORE))
+        pytest.param(case, site, marks=[pytest.mark.slow] * (case not in CORE))
         for place, case in enumerate(cases)
         for site in list(PATCHABLE)[place % 2 :: 2]
         if site in sites_of(CASES[case])

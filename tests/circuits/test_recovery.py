@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from tests.circuits.test_handmade import ALL
+from tests.laws.models import mark_slow
 from toyvit.circuits.edges import acdc, eap
 from toyvit.circuits.evaluate import CircuitEvaluator
 from toyvit.circuits.graph import build_graph
@@ -84,7 +85,14 @@ def test_pruning_by_zero_finds_positions_too(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["induction, causal, registers, idle heads, MLP", "pointers, layer norm", "half, one layer"],
+    mark_slow(
+        [
+            "induction, causal, registers, idle heads, MLP",
+            "pointers, layer norm",
+            "half, one layer",
+        ],
+        ["half, one layer"],
+    ),
 )
 def test_the_smallest_faithful_circuit_is_made_of_true_edges(name):
     handmade = build_handmade(name)

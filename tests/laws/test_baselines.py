@@ -241,7 +241,13 @@ MEANT = {
 }
 
 
-@pytest.mark.parametrize(("name", "split"), SPLITS)
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        pytest.param(name, split, marks=[pytest.mark.slow] * (split != "test"))
+        for name, split in SPLITS
+    ],
+)
 def test_baselines_agree_with_brute_force(name, split):
     """Every number that a task calls a baseline has a brute force here and is equal to it.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.laws.models import BASE, CASES, build, pictures
+from tests.laws.models import BASE, build, every_case, mark_slow, pictures
 from toyvit.clamps.patterns import (
     PATTERNS,
     ClampedViT,
@@ -29,8 +29,6 @@ from toyvit.model.taps import replacing, untouched
 from toyvit.recipes import RECIPES
 from toyvit.train.datamodule import BatchStream
 from toyvit.train.module import ViTModule, build_optimizer
-
-every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 
 
 def retrieval_of(config: ModelConfig) -> Retrieval:
@@ -170,7 +168,7 @@ def compute_ov(run, weights):
     return (model.W_V @ model.W_O).detach()
 
 
-@pytest.mark.parametrize("what", PATTERNS)
+@pytest.mark.parametrize("what", mark_slow(PATTERNS, ["frozen"]))
 def test_holding_an_unused_head_changes_nothing_in_training(what):
     """W_V = W_O = 0 stay 0 for ever: eight updates end with the same bits."""
 

@@ -36,7 +36,7 @@ def test_the_answer_read_off_the_picture(name, split):
     The last of the query's class has the answer beside it.
     """
     made, world, config = MADE[name], MADE[name].world, MADE[name].config
-    n = 4 if world.n_drawings > 1 else 12
+    n = 2 if world.n_drawings > 1 else 6
     factors = world.sample(4, split, np.arange(n))
     images, target = made.ask(factors, world.render(factors))
     side, n_drawings = world.patch_size, world.n_drawings

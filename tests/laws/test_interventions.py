@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.laws.models import BASE, CASES, build, noise, pictures
+from tests.laws.models import BASE, CASES, build, mark_slow, noise, pictures
 from toyvit.errors import BadInput
 from toyvit.model.forward import run_model, trace
 from toyvit.model.taps import (
@@ -144,7 +144,9 @@ def test_within_puts_the_prefix_before_the_name():
     assert list_wanted(within("blocks.1.", note)) is None
 
 
-@pytest.mark.parametrize("case", ["mask=causal", "norm=rms", "norm=none", "registers"])
+@pytest.mark.parametrize(
+    "case", mark_slow(["mask=causal", "norm=rms", "norm=none", "registers"], ["registers"])
+)
 def test_a_nudge_s_gradient_is_the_derivative(case):
     """Against autograd, and along a random direction against a central difference (float64)."""
     model, images = build(CASES[case]).double(), pictures(CASES[case]).double()

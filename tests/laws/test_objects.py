@@ -159,6 +159,7 @@ def test_each_placing_without_overlap_is_as_likely():
     )  # chi squared, 73 degrees: 107 is 99.5 %
 
 
+@pytest.mark.slow
 def test_what_the_question_alone_tells():
     batch = build_task(SortOfClevrConfig()).draw_batch(1, "train", range(12_000))
     assert np.allclose(world.KNOWING.sum(1), 1)

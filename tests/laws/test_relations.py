@@ -193,9 +193,9 @@ def test_an_impossible_setting_is_one_clear_line(values, message):
     ("name", "most", "most_of_a_patch"),
     [
         ("relations", 0.54, 0.55),
-        ("relations match", 0.54, 0.55),
-        ("relations 2x5 match", 0.54, 0.55),
-        ("relations odd", 0.2, 0.13),
+        pytest.param("relations match", 0.54, 0.55, marks=pytest.mark.slow),
+        pytest.param("relations 2x5 match", 0.54, 0.55, marks=pytest.mark.slow),
+        pytest.param("relations odd", 0.2, 0.13, marks=pytest.mark.slow),
     ],
 )
 def test_no_linear_reader_of_pixels_finds_the_answer(name, most, most_of_a_patch):

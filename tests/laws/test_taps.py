@@ -12,15 +12,22 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 
-from tests.laws.models import BASE, CASES, PATCH_READOUTS, build, configs, noise, pictures
+from tests.laws.models import (
+    BASE,
+    CASES,
+    PATCH_READOUTS,
+    build,
+    configs,
+    every_case,
+    noise,
+    pictures,
+)
 from toyvit.config import ModelConfig
 from toyvit.model.options import READOUTS, count_outputs
 from toyvit.model.sites import AXES, SITES
 from toyvit.model.taps import editing, recording, replacing, settling, untouched
 
 ROOT = Path(__file__).parents[2]
-IN_CORE = ("norm=layer", "registers", "bare", "readout=every", "one patch")
-every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 any_config = given(configs())
 few = settings(
     deadline=None, derandomize=True, max_examples=10, phases=[Phase.generate, Phase.shrink]
@@ -77,15 +84,9 @@ def check_laws(config: ModelConfig, n_images: int = 2) -> None:
     assert torch.equal(model(images, replacing(everything)), plain)
 
 
-@pytest.mark.parametrize("case", IN_CORE)
-def test_every_site(case):
-    check_laws(CASES[case])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", [case for case in CASES if case not in IN_CORE])
-def test_every_site_of_every_table_entry(case):
-    check_laws(CASES[case])
+@every_case
+def test_every_site_of_every_table_entry(config):
+    check_laws(config)
 
 
 @pytest.mark.slow

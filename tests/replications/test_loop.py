@@ -203,6 +203,7 @@ def test_the_page_in_docs_is_what_the_generator_writes():
     assert names <= set(REPLICATIONS)
 
 
+@pytest.mark.slow
 def test_clamped_losses_are_those_of_the_record():
     outcome = rank_one.run_seed(0, Path())
     curve = rank_one.train_product(0, "c")

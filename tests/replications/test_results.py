@@ -203,6 +203,7 @@ def test_the_shapes_of_the_recipes_stay_those_that_the_page_names():
     assert (task.n_pairs, task.n_classes, task.n_labels) == (2, 50, 5)
 
 
+@pytest.mark.slow
 def test_the_coefficient_of_a_model_that_knows_nothing_is_no_more_than_its_noise():
     """Where the loss does not depend on the weights, the coefficient is 0.
 
