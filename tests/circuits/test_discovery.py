@@ -58,7 +58,7 @@ def difference(logits, pairs):
 
 
 @pytest.mark.parametrize("points", [1, 3])
-@pytest.mark.parametrize("readout", ["mean", "cls", "last"])
+@pytest.mark.parametrize("readout", mark_slow(["mean", "cls", "last"], ["cls"]))
 def test_eap_is_exact_on_a_linear_model(points, readout):
     """Truth: a score is what the metric changes by when that edge alone carries the corrupt."""
     config = replace(LINEAR, readout=readout)
@@ -180,6 +180,7 @@ def test_edges_on_no_path_are_dropped():
     assert select_strongest(model, scores, 1).sum() == 0
 
 
+@pytest.mark.slow
 def test_random_circuits_are_connected_of_their_size_and_differ():
     model = build(BASE)
     n_edges = len(build_graph(BASE).edges)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from tests.laws.models import BASE, CASES, CORE, PATCH_READOUTS, build, configs, noise, pictures
+from tests.laws.models import BASE, CASES, PATCH_READOUTS, build, configs, noise, pictures
 from toyvit.circuits.pairs import METRICS, PatchingPairs
 from toyvit.circuits.patching import (
     PATCHABLE,
@@ -44,7 +44,7 @@ RESUMED = (
 def pair_sites(cases):
     """Each case with every other site: the next case has those that this one leaves out."""
     return [
-        pytest.param(case, site, marks=[pytest.mark.slow] * (case not in CORE))
+        pytest.param(case, site, marks=[pytest.mark.slow] * (case not in ("registers", "bare")))
         for place, case in enumerate(cases)
         for site in list(PATCHABLE)[place % 2 :: 2]
         if site in sites_of(CASES[case])

@@ -38,6 +38,7 @@ def test_mnist_is_the_genuine_one(tmp_path, monkeypatch):
     assert np.bincount(digits).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
+@pytest.mark.slow
 def test_mnist_is_found_unpacked_and_damage_is_refused(tmp_path, monkeypatch):
     given = tmp_path / "given/MNIST/raw"
     given.mkdir(parents=True)

@@ -246,6 +246,7 @@ def test_a_run_that_diverges_before_its_first_checkpoint_says_so(tmp_path, capsy
         assert printed.endswith("there is no checkpoint")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pointers", "fewshot"])
 def test_no_link_of_an_export_leads_out_of_it(tmp_path, monkeypatch, name):
     """Cards lead to each other; what they lead to comes along.

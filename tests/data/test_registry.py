@@ -212,7 +212,7 @@ def test_the_laws_hold_a_new_world_too(tmp_path):
         "no:cacheprovider",
     ]
     done = subprocess.run(
-        [*words, "tests/laws/test_worlds.py", "tests/data/test_registry.py", "-m", "not slow"],
+        [*words, "tests/laws/test_worlds.py", "tests/data/test_registry.py"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,

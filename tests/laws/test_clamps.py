@@ -191,7 +191,7 @@ def test_a_clamp_begins_at_its_step():
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("n_heads", [1, 4])
+@pytest.mark.parametrize("n_heads", mark_slow([1, 4], [4]))
 @pytest.mark.parametrize("start", [0, 3])
 def test_copying_is_a_projection_that_does_not_learn(bias, n_heads, start):
     """W_V W_O is symmetric, its own square, of the head's rank; before `start` it learns.

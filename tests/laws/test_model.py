@@ -33,7 +33,7 @@ def test_weights_are_a_function_of_the_seed(config):
         assert constant == torch.equal(weight, other[name]), name
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(configs())
 def test_weights_pass_through_bytes(config):
     model, images = build(config), pictures(config)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.laws.worlds import CONFIGS, MADE, patches, splits
+from tests.laws.worlds import CONFIGS, MADE, mark_splits, patches, splits
 from toyvit.config import PointersConfig
 from toyvit.data.baselines import fit_baselines, score_linear_probe, score_patch_probes
 from toyvit.data.task import build_task
@@ -21,7 +21,7 @@ from toyvit.errors import BadInput
 NAMES = [name for name in CONFIGS if isinstance(CONFIGS[name], PointersConfig)]
 every_pointer = pytest.mark.parametrize("name", NAMES)
 every_split = pytest.mark.parametrize(
-    ("name", "split"), [(name, split) for name in NAMES for split in splits(name)]
+    ("name", "split"), mark_splits([(name, split) for name in NAMES for split in splits(name)])
 )
 
 

@@ -15,12 +15,21 @@ import numpy as np
 import pytest
 import torch
 
-from tests.laws.worlds import CONFIGS, MADE, SPLITS, fingerprint, fingerprints, some, splits
+from tests.laws.worlds import (
+    CONFIGS,
+    MADE,
+    SPLITS,
+    fingerprint,
+    fingerprints,
+    mark_splits,
+    some,
+    splits,
+)
 from toyvit.data.worlds.glyphs.world import N_UNSEEN
 from toyvit.errors import BadInput
 
 every_task = pytest.mark.parametrize("name", CONFIGS)
-every_split = pytest.mark.parametrize(("name", "split"), SPLITS)
+every_split = pytest.mark.parametrize(("name", "split"), mark_splits(SPLITS))
 ENDLESS = [
     name for name in CONFIGS if all(size is None for size in MADE[name].world.sizes.values())
 ]
@@ -65,6 +74,7 @@ def test_samples_are_the_same_in_another_process():
     assert json.loads(found.stdout) == fingerprints()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENDLESS)
 def test_no_two_samples_of_any_seed_or_split_are_the_same(name):
     made = MADE[name]

@@ -179,6 +179,7 @@ def test_panels_are_thinned_and_hold_plain_json():
     assert json.loads(json.dumps(grid))["values"] == [[0.5]]
 
 
+@pytest.mark.slow
 def test_the_page_is_made_of_the_records_alone(tmp_path):
     folder, docs = tmp_path / "runs", tmp_path / "docs"
     replicate([COIN], [1, 2], folder, progress=False)

@@ -105,6 +105,7 @@ def test_without_mnist_omnigrok_is_refused_in_one_line(tmp_path, monkeypatch):
         omnigrok.check_ready()
 
 
+@pytest.mark.slow
 def test_rank_one_plateau_drop_and_smooth():
     """The order that Singh 2024 has: nothing clamped after c clamped after b and c clamped.
 
@@ -119,6 +120,7 @@ def test_rank_one_plateau_drop_and_smooth():
     assert free.iloc[-1] < 1e-6
 
 
+@pytest.mark.slow
 def test_superposition_of_an_antipodal_pair_and_a_lone_feature():
     """Two features in one dimension: sparse and equal share it, dense and unequal do not."""
     importance = torch.tensor([[1.0, 1.0], [1.0, 0.1]])
