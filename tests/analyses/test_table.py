@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.analyses.planted import MODELS, OPTIONS, SLOW_ON, model_for, traced
 from tests.laws.worlds import CONFIGS, MADE
-from toyvit.analyses import ANALYSES, llc
+from toyvit.analyses import ANALYSES, llc, places
 from toyvit.analyses.analysis import Analysis, Quantity, split_key
 from toyvit.data.task import Batch
 from toyvit.model import ViT
@@ -25,9 +25,10 @@ every_model = pytest.mark.parametrize(("name", "options"), MODELS)
 
 
 @pytest.fixture(autouse=True)
-def short_chains(monkeypatch):
-    """The sampler's laws do not need its full length."""
+def few_draws(monkeypatch):
+    """What is drawn at random is subject to the same laws when it is drawn fewer times."""
     monkeypatch.setattr(llc, "DEFAULT", replace(llc.DEFAULT, draws=4, burn_in=2))
+    monkeypatch.setattr(places, "SHUFFLES", 10)
 
 
 def check_sizes(analysis: Analysis, quantity: Quantity, value: Tensor, model: ViT, batch: Batch):

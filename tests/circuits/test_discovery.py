@@ -94,7 +94,7 @@ def test_integrated_scores_out_of_the_input_sum_to_the_whole_change(case):
     config = ONE_ANSWER[case]
     model, pairs = build(config), pairs_for(config)
     whole = difference(model(pairs.corrupt), pairs) - difference(model(pairs.clean), pairs)
-    sums = [eap(model, pairs, points=points)[:, 0].sum() for points in (2, 16, 96)]
+    sums = [eap(model, pairs, points=points)[:, 0].sum() for points in (2, 16, 64)]
     errors = [abs(total - whole).item() for total in sums]
     assert errors[2] < errors[1] < errors[0] or errors[2] < 1e-4
     assert errors[2] < 0.02 * abs(whole).item()

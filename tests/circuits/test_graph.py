@@ -50,9 +50,9 @@ def test_nothing_cut_is_the_plain_forward_pass_to_the_bit_and_all_cut_is_the_oth
 
 
 @pytest.mark.parametrize("case", mark_slow(CASES))
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_starting_at_the_first_cut_is_the_whole_forward_pass(case, seed):
-    check_resumes(CASES[case], seed)
+    check_resumes(CASES[case], 2 * list(CASES).index(case) + seed)
 
 
 @pytest.mark.slow
