@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -37,33 +38,22 @@ def saved(tmp_path, **changed: object) -> str:
 
 @pytest.mark.slow
 def test_a_run_on_own_arrays(tmp_path, capsys):
-    words = [
-        "train",
-        "classify",
-        "--runs",
-        str(tmp_path),
-        "--task.npz",
-        saved(tmp_path),
-        "--train.steps",
-        "60",
-    ]
-    words += ["--train.checkpoints", "0,20,40,60"]
-    assert (
-        main(
-            [
-                *words,
-                "--train.batch_size",
-                "16",
-                "--train.learning_rate",
-                "0.003",
-                "--train.n_validation",
-                "6",
-            ]
-        )
-        == 0
-    )
-    assert main(["measure", str(tmp_path / "classify"), "--steps", "last"]) == 0
+    options = {
+        "--runs": str(tmp_path),
+        "--task.npz": saved(tmp_path),
+        "--model.n_layers": "1",
+        "--model.n_heads": "2",
+        "--train.steps": "60",
+        "--train.checkpoints": "0,20,40,60",
+        "--train.batch_size": "16",
+        "--train.learning_rate": "0.003",
+        "--train.n_validation": "6",
+    }
+    assert main(["train", "classify", *chain.from_iterable(options.items())]) == 0
+    measure = ["measure", str(tmp_path / "classify"), "--steps", "last"]
+    assert main([*measure, "--analyses", "performance,by_factor,probes"]) == 0
     assert main(["report", str(tmp_path / "classify")]) == 0
+    assert main(measure) == 0
     printed = capsys.readouterr().out
     assert "final accuracy on 6 test pictures        1.0000" in printed
 
@@ -256,6 +246,7 @@ def test_a_run_that_diverges_before_its_first_checkpoint_says_so(tmp_path, capsy
         assert printed.endswith("there is no checkpoint")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pointers", "fewshot"])
 def test_no_link_of_an_export_leads_out_of_it(tmp_path, monkeypatch, name):
     """Cards lead to each other; what they lead to comes along.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.laws.worlds import CONFIGS, MADE, SPLITS, some
+from tests.laws.worlds import CONFIGS, MADE, SPLITS, mark_splits, some
 from toyvit.data.world import CollectedWorld
 from toyvit.data.worlds.digits.world import Digits
 from toyvit.data.worlds.dsprites import drawing
@@ -118,7 +118,7 @@ COUNTERFACTUALS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "split", "what"), COUNTERFACTUALS)
+@pytest.mark.parametrize(("name", "split", "what"), mark_splits(COUNTERFACTUALS))
 def test_a_counterfactual_changes_what_it_says_and_the_answer(name, split, what):
     """The answer stays only where no value of the factor has another.
 

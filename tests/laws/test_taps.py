@@ -12,17 +12,25 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 
-from tests.laws.models import BASE, CASES, PATCH_READOUTS, build, configs, noise, pictures
+from tests.laws.models import (
+    BASE,
+    CASES,
+    PATCH_READOUTS,
+    build,
+    configs,
+    every_case,
+    noise,
+    pictures,
+)
 from toyvit.config import ModelConfig
 from toyvit.model.options import READOUTS, count_outputs
 from toyvit.model.sites import AXES, SITES
 from toyvit.model.taps import editing, recording, replacing, settling, untouched
 
 ROOT = Path(__file__).parents[2]
-every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 any_config = given(configs())
 few = settings(
-    deadline=None, derandomize=True, max_examples=15, phases=[Phase.generate, Phase.shrink]
+    deadline=None, derandomize=True, max_examples=10, phases=[Phase.generate, Phase.shrink]
 )
 
 
