@@ -250,8 +250,8 @@ def test_chains_that_leave_the_minimum_are_reported_as_diverged():
         and found.diverged
         and math.isnan(found.mean)
     )
-    held = replace(settings, n_beta=1000.0, step_size=1e-4, burn_in=200)
-    saved = sample_chains(well, zeros(8), 1, held, chance=0.99)
+    fitting = replace(settings, n_beta=1000.0, step_size=1e-4, burn_in=200)
+    saved = sample_chains(well, zeros(8), 1, fitting, chance=0.99)
     assert not saved.diverged and saved.mean == pytest.approx(4, rel=0.2)
 
 
