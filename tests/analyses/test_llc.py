@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.analyses.planted import OPTIONS, model_for
+from tests.laws.models import mark_slow
 from toyvit.analyses import ANALYSES
 from toyvit.analyses.llc import (
     LlcConfig,
@@ -216,12 +217,13 @@ def test_batches_and_all_samples_agree():
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_a_loss_that_does_not_depend_on_the_weights_has_none():
     found = sample_chains(lambda weights, rows: 0 * weights["w"].sum() + 2, zeros(3), 1, QUADRATIC)
     assert found.mean == 0 and found.sd == 0
 
 
-@pytest.mark.parametrize("step_size", [1e-3, 1.0])
+@pytest.mark.parametrize("step_size", mark_slow([1e-3, 1.0], [1e-3]))
 def test_steps_that_are_too_long_are_reported_as_diverged(step_size):
     """Above eps (n beta h + gamma) = 4 every step overshoots: the trace explodes."""
     for draws in (5, 20, 500):
@@ -255,6 +257,7 @@ def test_chains_that_leave_the_minimum_are_reported_as_diverged():
     assert not saved.diverged and saved.mean == pytest.approx(4, rel=0.2)
 
 
+@pytest.mark.slow
 def test_climbing_chains_are_reported_as_diverged():
     """Forty stiff directions, in steps so short that the chains are still on their way."""
 

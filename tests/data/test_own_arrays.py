@@ -188,6 +188,7 @@ def test_an_export_can_be_trained_on_and_holds_the_card(tmp_path, monkeypatch, c
     assert "out exists already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_export_from_elsewhere_has_the_projects_card(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["data", "addition", "--export", "out", "--samples", "5"]) == 0
@@ -265,6 +266,7 @@ def test_no_link_of_an_export_leads_out_of_it(tmp_path, monkeypatch, name):
     assert "](mnist.md)" in pages["README.md"] and "# pointers" not in pages["mnist.md"]
 
 
+@pytest.mark.slow
 def test_a_link_to_a_card_that_is_not_there_is_left_as_words(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "datasets/digits").mkdir(parents=True)
@@ -279,6 +281,7 @@ def test_a_link_to_a_card_that_is_not_there_is_left_as_words(tmp_path, monkeypat
     )
 
 
+@pytest.mark.slow
 def test_an_export_of_another_form_says_which(tmp_path, capsys):
     assert (
         main(

@@ -280,7 +280,9 @@ def test_unseen_items_are_shown_nowhere_else():
         assert (cells[:, -1, None] == items).sum(1).max() == 1
 
 
-@pytest.mark.parametrize(("n", "side"), [(160, 8), (576, 8), (16, 4)])
+@pytest.mark.parametrize(
+    ("n", "side"), [(160, 8), pytest.param(576, 8, marks=pytest.mark.slow), (16, 4)]
+)
 def test_the_bank_of_glyphs(n, side):
     """Half ink, far apart, and the same glyphs first whatever the number."""
     glyphs = draw_glyph_bank(n, side)

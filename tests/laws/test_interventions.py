@@ -31,7 +31,7 @@ def lens_name(site: str) -> str:
     return f"{head}.hook_{tail}" if head else f"hook_{tail}"
 
 
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", mark_slow(SITES, SITES[::5]))
 def test_a_misspelt_site_is_refused_and_the_nearest_named(site):
     wrong = site + "77"
     taps = [
@@ -78,7 +78,7 @@ def test_a_tap_may_carry_its_sites_in_any_collection(collection):
     assert torch.equal(run_model(MODEL, IMAGES, doubled), 2 * MODEL(IMAGES).detach())
 
 
-@pytest.mark.parametrize("site", mark_slow(SITES, list(SITES)[::5]))
+@pytest.mark.parametrize("site", mark_slow(SITES, SITES[::5]))
 def test_transformer_lens_names(site):
     plain, cache = MODEL.run_with_cache(IMAGES, [lens_name(site)])
     assert torch.equal(plain, MODEL(IMAGES)) and list(cache) == [site]

@@ -151,6 +151,7 @@ def test_a_replacement_lies_as_what_it_replaces_and_carries_its_gradient():
     assert settling(untouched)("last", slices["last"]) is slices["last"]
 
 
+@pytest.mark.slow
 def test_one_token_alone():
     check_laws(
         ModelConfig(**{**vars(BASE), "image_size": (2, 2), "cls_token": False, "readout": "last"})
