@@ -182,6 +182,7 @@ def test_with_every_layer_blocked_only_the_label_prior_is_left():
     assert loss(same, batch.target) >= score_class_baselines(batch.target)["loss.label_prior"]
 
 
+@pytest.mark.slow
 def test_patching_and_edges_see_only_what_a_counterfactual_changes():
     """Another query changes the last cell alone.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import cycle
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from tests.analyses.planted import OPTIONS, behind, model_for, one_hot, random, uniform
 from tests.handmade import induction_head
+from tests.laws.models import mark_slow
 from toyvit.analyses import heads, places
 from toyvit.analyses.analysis import Tagged
 from toyvit.analyses.induction import find_prefix_targets
@@ -26,7 +28,9 @@ PREFIXES = {
     "one register": {"cls_token": False, "n_registers": 1},
 }
 every_prefix = pytest.mark.parametrize("prefix", PREFIXES)
-every_grid = pytest.mark.parametrize("name", ["induction", "induction 4x4", "induction 1x7"])
+every_grid = pytest.mark.parametrize(
+    "name", mark_slow(["induction", "induction 4x4", "induction 1x7"], ["induction 4x4"])
+)
 
 
 def names(model: ViT, batch: Batch, pattern: Tensor) -> list[list[str]]:
@@ -72,7 +76,9 @@ def test_every_modulus_is_found(m):
 
 @every_prefix
 @pytest.mark.parametrize("kind", ["same_content", "induction"])
-@pytest.mark.parametrize("name", ["induction", "induction 4x4", "markov", "repeats"])
+@pytest.mark.parametrize(
+    "name", mark_slow(["induction", "induction 4x4", "markov", "repeats"], ["induction 4x4"])
+)
 def test_a_pattern_that_follows_the_content_gets_its_name(name, kind, prefix):
     model, batch = model_for(name, n=64, n_layers=1, **PREFIXES[prefix])
     patches = model.config.n_patches
@@ -172,8 +178,9 @@ def test_a_head_that_reads_cls_no_more_than_a_register_is_no_reader_of_cls():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("name", ["induction 4x4", "markov"])
+@pytest.mark.parametrize(
+    ("name", "options"), [*zip(cycle(["induction 4x4", "markov"]), OPTIONS, strict=False)]
+)
 def test_random_patterns_get_no_name_and_uniform_ones_are_uniform(name, options):
     """Drawn for every image, or once for all: rows from Dirichlet(1), and rows of a single key."""
     model, batch = model_for(name, **{**OPTIONS[options], "n_layers": 1})

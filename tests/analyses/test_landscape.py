@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from tests.analyses.planted import OPTIONS, model_for
+from tests.laws.models import mark_slow
 from toyvit.analyses import landscape
 from toyvit.analyses.llc import build_loss
 
@@ -21,7 +22,7 @@ def linear(slopes):
     return lambda weights, rows: (slopes if rows is None else slopes[rows]).mean(0) @ weights["w"]
 
 
-@pytest.mark.parametrize("size", [1, 4, 16])
+@pytest.mark.parametrize("size", mark_slow([1, 4, 16], [4]))
 def test_planted_gradient_noise(size):
     """Gradients of mean (1, 0, ...) and variances 1 to 9: a scale of 30 samples in any parts."""
     slopes = normal(40_000, 6) * torch.tensor([1.0, 4, 1, 9, 9, 6]).double().sqrt()
@@ -94,7 +95,7 @@ def test_a_flat_loss_does_not_curve():
     assert landscape.find_top_eigenvalue(linear(normal(4, 3)), {"w": normal(3)}) == 0
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("options", mark_slow(OPTIONS, ["one layer"]))
 def test_the_hessian_of_a_model_is_that_of_its_loss(options):
     """Against the whole matrix of one module's weights, the others held."""
     model, batch = model_for("markov", n=5, **OPTIONS[options])

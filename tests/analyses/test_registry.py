@@ -45,6 +45,7 @@ def test_no_row_is_forgotten():
     assert sorted(rows) == sorted(NAMES)
 
 
+@pytest.mark.slow
 def test_names_are_listed_without_torch():
     code = """
 import sys, toyvit.analyses.names
@@ -160,7 +161,8 @@ NAMES_OF_FACTORS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1,
 WEIRD = ("a, b", "[x]", "a=b", "type=[c,d=e]", "x shuffled", "a/b", "'", '"', "%s", "{}")
 
 
-@settings(max_examples=30)
+@pytest.mark.slow
+@settings(max_examples=20)
 @given(
     names=st.lists(NAMES_OF_FACTORS | st.sampled_from(WEIRD), min_size=1, max_size=3, unique=True)
 )

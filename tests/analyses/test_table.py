@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import cycle, islice, product
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tests.analyses.planted import MODELS, OPTIONS, model_for, traced
-from toyvit.analyses import ANALYSES, llc
+from tests.analyses.planted import MODELS, OPTIONS, SLOW_ON, model_for, traced
+from tests.laws.worlds import CONFIGS, MADE
+from toyvit.analyses import ANALYSES, llc, places
 from toyvit.analyses.analysis import Analysis, Quantity, split_key
 from toyvit.data.task import Batch
 from toyvit.model import ViT
 from toyvit.model.forward import trace
 from toyvit.runs.table import build_rows
 
-# Tasks on which the slow analyses are put through the laws: a target of each kind.
-SLOW_ON = ("induction 1x7", "markov", "regress", "pointers 2 hops", "objects glyphs")
 ROUNDING = 1e-4
 every_model = pytest.mark.parametrize(("name", "options"), MODELS)
 
 
 @pytest.fixture(autouse=True)
-def short_chains(monkeypatch):
-    """The sampler's laws do not need its full length."""
+def few_draws(monkeypatch):
+    """What is drawn at random is subject to the same laws when it is drawn fewer times."""
     monkeypatch.setattr(llc, "DEFAULT", replace(llc.DEFAULT, draws=4, burn_in=2))
+    monkeypatch.setattr(places, "SHUFFLES", 10)
 
 
 def check_sizes(analysis: Analysis, quantity: Quantity, value: Tensor, model: ViT, batch: Batch):
@@ -46,12 +48,34 @@ def check_values(quantity: Quantity, value: Tensor):
     assert (numbers <= quantity.most + ROUNDING).all(), numbers.max()
 
 
+def list_met(models: Iterable[tuple[str, str]]) -> set[tuple[str, str, str]]:
+    """Each analysis with the options under which it runs, and the kind of output it runs on."""
+    met = set()
+    for name, options in models:
+        model, batch = model_for(name, n=4, **OPTIONS[options])
+        for analysis in ANALYSES.values():
+            if runs(analysis, name, model, batch):
+                met.add((analysis.name, options, MADE[name].output_kind))
+    return met
+
+
+@pytest.mark.slow
+def test_every_analysis_meets_every_option_on_every_kind_of_output():
+    """The models are not every task with every option; nothing that these would show is lost."""
+    assert list_met(MODELS) == list_met(product(CONFIGS, OPTIONS))
+
+
+def runs(analysis: Analysis, name: str, model: ViT, batch: Batch) -> bool:
+    """Whether an analysis is put through the laws on a task: a slow one only on some."""
+    return not analysis.list_missing(model, batch) and (not analysis.slow or name in SLOW_ON)
+
+
 @pytest.mark.slow
 @every_model
 def test_every_analysis_returns_exactly_what_it_declares(name, options):
     model, batch = model_for(name, **OPTIONS[options])
     for analysis in ANALYSES.values():
-        if analysis.list_missing(model, batch) or (analysis.slow and name not in SLOW_ON):
+        if not runs(analysis, name, model, batch):
             continue
 
         cache = trace(model, batch.images, analysis.sites) if analysis.sites else {}
@@ -81,8 +105,15 @@ def test_the_check_of_values_can_fail(quantity):
         check_values(quantity, torch.tensor([0.5, torch.inf]))
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("name", ["induction 1x7", "markov", "classify"])
+# Three tasks and five options in turn; the slow analyses run on the first task.
+IN_TURN = zip(cycle((SLOW_ON[0], "markov", "classify")), cycle(OPTIONS), strict=False)
+PURE_ON = [
+    pytest.param(name, options, marks=[pytest.mark.slow] * (name in SLOW_ON))
+    for name, options in islice(IN_TURN, 8)
+]
+
+
+@pytest.mark.parametrize(("name", "options"), PURE_ON)
 def test_every_analysis_is_pure(name, options):
     """The same twice, from inputs and generators of randomness that stay as they were."""
     model, batch = model_for(name, **OPTIONS[options])
@@ -95,7 +126,7 @@ def test_every_analysis_is_pure(name, options):
     numpy_state = np.random.get_state()[1].tolist()
 
     for analysis in ANALYSES.values():
-        if analysis.list_missing(model, batch) or (analysis.slow and name != "induction 1x7"):
+        if analysis.list_missing(model, batch) or (analysis.slow and name != SLOW_ON[0]):
             continue
         first = analysis.measure(model, batch, cache)
         second = analysis.measure(model, batch, cache)

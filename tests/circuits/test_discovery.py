@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.laws.models import BASE, CASES, PATCH_READOUTS, build, noise, pictures
+from tests.laws.models import BASE, CASES, PATCH_READOUTS, build, mark_slow, noise, pictures
 from toyvit.circuits.circuit import Circuit, hash_architecture, load_circuit
 from toyvit.circuits.edges import (
     ABLATIONS,
@@ -58,7 +58,7 @@ def difference(logits, pairs):
 
 
 @pytest.mark.parametrize("points", [1, 3])
-@pytest.mark.parametrize("readout", ["mean", "cls", "last"])
+@pytest.mark.parametrize("readout", mark_slow(["mean", "cls", "last"], ["cls"]))
 def test_eap_is_exact_on_a_linear_model(points, readout):
     """Truth: a score is what the metric changes by when that edge alone carries the corrupt."""
     config = replace(LINEAR, readout=readout)
@@ -75,7 +75,7 @@ def test_eap_is_exact_on_a_linear_model(points, readout):
         assert torch.allclose(scores[receiver, sender], change, atol=1e-4), (receiver, sender)
 
 
-@pytest.mark.parametrize("case", ONE_ANSWER)
+@pytest.mark.parametrize("case", mark_slow(ONE_ANSWER))
 def test_scores_into_the_logits_sum_to_the_first_order_change(case):
     config = ONE_ANSWER[case]
     model, pairs = build(config), pairs_for(config)
@@ -94,13 +94,13 @@ def test_integrated_scores_out_of_the_input_sum_to_the_whole_change(case):
     config = ONE_ANSWER[case]
     model, pairs = build(config), pairs_for(config)
     whole = difference(model(pairs.corrupt), pairs) - difference(model(pairs.clean), pairs)
-    sums = [eap(model, pairs, points=points)[:, 0].sum() for points in (2, 32, 256)]
+    sums = [eap(model, pairs, points=points)[:, 0].sum() for points in (2, 16, 64)]
     errors = [abs(total - whole).item() for total in sums]
     assert errors[2] < errors[1] < errors[0] or errors[2] < 1e-4
     assert errors[2] < 0.02 * abs(whole).item()
 
 
-@pytest.mark.parametrize("case", ONE_ANSWER)
+@pytest.mark.parametrize("case", mark_slow(ONE_ANSWER))
 def test_where_nothing_differs_every_score_is_0_and_gradients_leave_no_trace(case):
     config = ONE_ANSWER[case]
     model, pairs = build(config), pairs_for(config)
@@ -112,7 +112,9 @@ def test_where_nothing_differs_every_score_is_0_and_gradients_leave_no_trace(cas
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
-@pytest.mark.parametrize("case", ["norm=layer", "bare", "registers", "norm=none"])
+@pytest.mark.parametrize(
+    "case", mark_slow(["norm=layer", "bare", "registers", "norm=none"], ["bare"])
+)
 def test_the_whole_model_is_faithful_and_nothing_is_not(case, ablation):
     config = ONE_ANSWER[case]
     model, pairs = build(config), pairs_for(config)
@@ -178,6 +180,7 @@ def test_edges_on_no_path_are_dropped():
     assert select_strongest(model, scores, 1).sum() == 0
 
 
+@pytest.mark.slow
 def test_random_circuits_are_connected_of_their_size_and_differ():
     model = build(BASE)
     n_edges = len(build_graph(BASE).edges)

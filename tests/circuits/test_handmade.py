@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.handmade import Handmade, half_ignored, induction_head, two_hop_pointer
+from tests.laws.models import mark_slow
 from toyvit.analyses import ANALYSES
 from toyvit.config import InductionConfig, PointersConfig
 from toyvit.data.task import accuracy
@@ -135,7 +136,9 @@ def edges_that_matter(made: Handmade, other: Tensor | None) -> set[str]:
     return found
 
 
-@every_model
+@pytest.mark.parametrize(
+    "name", mark_slow(ALL, ["induction, bare", "pointers, bare", "half, one layer"])
+)
 def test_exactly_the_named_edges_matter(name):
     made = ALL[name]()
     other = next(iter(made.batch.counterfactuals.values()))

@@ -25,16 +25,40 @@ from toyvit.model.taps import editing
 ONE_ANSWER = {
     name: config for name, config in CASES.items() if config.readout not in PATCH_READOUTS
 }
+# On fewer patches where every place is tried: 2 x 3, or one.
+FEW_PATCHES = {
+    name: replace(config, image_size=min(config.stated("image_size"), (4, 6)))
+    for name, config in CASES.items()
+}
+RESUMED = (
+    "norm=layer",
+    "norm=none",
+    "mask=causal",
+    "registers",
+    "bare",
+    "attention biases",
+    "readout=mean",
+)
+
+
+def pair_sites(cases):
+    """Each case with every other site: the next case has those that this one leaves out."""
+    return [
+        pytest.param(case, site, marks=[pytest.mark.slow] * (case not in ("registers", "bare")))
+        for place, case in enumerate(cases)
+        for site in list(PATCHABLE)[place % 2 :: 2]
+        if site in sites_of(CASES[case])
+    ]
+
+
+def sites_of(config):
+    return [site for site in PATCHABLE if config.d_mlp or site not in ("resid_mid", "mlp_out")]
 
 
 def pairs_for(config, n=4):
     images = pictures(config, n)
     answer = torch.arange(n) % config.n_classes
     return PatchingPairs(images, noise(images), answer, (answer + 1) % config.n_classes)
-
-
-def sites_of(config):
-    return [site for site in PATCHABLE if config.d_mlp or site not in ("resid_mid", "mlp_out")]
 
 
 def check_resumes(config, site):
@@ -55,22 +79,9 @@ def check_resumes(config, site):
         assert torch.allclose(logits, whole, atol=1e-5), (layer, head, token)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        "norm=layer",
-        "norm=none",
-        "mask=causal",
-        "registers",
-        "bare",
-        "attention biases",
-        "readout=mean",
-    ],
-)
-@pytest.mark.parametrize("site", PATCHABLE)
+@pytest.mark.parametrize(("case", "site"), pair_sites(RESUMED))
 def test_starting_at_the_change_is_the_whole_forward_pass(case, site):
-    if site in sites_of(CASES[case]):
-        check_resumes(CASES[case], site)
+    check_resumes(FEW_PATCHES[case], site)
 
 
 @pytest.mark.slow
@@ -81,14 +92,13 @@ def test_the_same_for_any_model(config, site):
         check_resumes(config, site)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_run_patched_with_itself_is_the_same_bits(case):
-    config = CASES[case]
+@pytest.mark.parametrize(("case", "site"), pair_sites(CASES))
+def test_a_run_patched_with_itself_is_the_same_bits(case, site):
+    config = FEW_PATCHES[case]
     model, images = build(config), pictures(config)
     plain = run_model(model, images)
-    for site in sites_of(config):
-        patched = [logits for _, logits in iterate_patched(model, images, images, site)]
-        assert all(torch.equal(logits, plain) for logits in patched), site
+    patched = [logits for _, logits in iterate_patched(model, images, images, site)]
+    assert all(torch.equal(logits, plain) for logits in patched)
 
 
 @pytest.mark.parametrize("metric", METRICS)

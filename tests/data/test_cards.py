@@ -13,6 +13,7 @@ import pytest
 from _pytest.mark import ParameterSet
 from PIL import Image
 
+from tests.laws.models import mark_slow
 from toyvit.cli.overrides import apply_task_overrides
 from toyvit.data import worlds
 from toyvit.data.cards import list_pages, main
@@ -125,7 +126,7 @@ def test_a_card_is_whole(name):
     assert all((CARDS / name / link).exists() for link in links), links
 
 
-@every_card
+@pytest.mark.parametrize("name", mark_slow(worlds.NAMES, {*worlds.NAMES} - {"omniglot"}))
 def test_a_card_is_true(name):
     world, text = made(name).world, card(name)
     for split in world.sizes:
@@ -167,7 +168,7 @@ def test_the_scores_of_other_forms_are_true_too(name, options):
     check_scores(name, options)
 
 
-@every_card
+@pytest.mark.parametrize("name", mark_slow(worlds.NAMES, {*worlds.NAMES} - {"omniglot"}))
 def test_what_an_export_holds_is_written_down(name):
     """Each array is named: answer and what probes read in a section of the card, factors anywhere.
 

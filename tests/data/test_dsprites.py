@@ -99,6 +99,7 @@ def slow_image(number):
     return image
 
 
+@pytest.mark.slow
 def test_pictures_are_those_of_a_slow_rasteriser():
     numbers = RANDOM[:60]
     assert set(drawing.decode_factors(numbers)["shape"]) == {0, 1, 2}

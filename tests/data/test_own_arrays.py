@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -37,33 +38,22 @@ def saved(tmp_path, **changed: object) -> str:
 
 @pytest.mark.slow
 def test_a_run_on_own_arrays(tmp_path, capsys):
-    words = [
-        "train",
-        "classify",
-        "--runs",
-        str(tmp_path),
-        "--task.npz",
-        saved(tmp_path),
-        "--train.steps",
-        "60",
-    ]
-    words += ["--train.checkpoints", "0,20,40,60"]
-    assert (
-        main(
-            [
-                *words,
-                "--train.batch_size",
-                "16",
-                "--train.learning_rate",
-                "0.003",
-                "--train.n_validation",
-                "6",
-            ]
-        )
-        == 0
-    )
-    assert main(["measure", str(tmp_path / "classify"), "--steps", "last"]) == 0
+    options = {
+        "--runs": str(tmp_path),
+        "--task.npz": saved(tmp_path),
+        "--model.n_layers": "1",
+        "--model.n_heads": "2",
+        "--train.steps": "60",
+        "--train.checkpoints": "0,20,40,60",
+        "--train.batch_size": "16",
+        "--train.learning_rate": "0.003",
+        "--train.n_validation": "6",
+    }
+    assert main(["train", "classify", *chain.from_iterable(options.items())]) == 0
+    measure = ["measure", str(tmp_path / "classify"), "--steps", "last"]
+    assert main([*measure, "--analyses", "performance,by_factor,probes"]) == 0
     assert main(["report", str(tmp_path / "classify")]) == 0
+    assert main(measure) == 0
     printed = capsys.readouterr().out
     assert "final accuracy on 6 test pictures        1.0000" in printed
 
@@ -198,6 +188,7 @@ def test_an_export_can_be_trained_on_and_holds_the_card(tmp_path, monkeypatch, c
     assert "out exists already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_export_from_elsewhere_has_the_projects_card(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["data", "addition", "--export", "out", "--samples", "5"]) == 0
@@ -256,6 +247,7 @@ def test_a_run_that_diverges_before_its_first_checkpoint_says_so(tmp_path, capsy
         assert printed.endswith("there is no checkpoint")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pointers", "fewshot"])
 def test_no_link_of_an_export_leads_out_of_it(tmp_path, monkeypatch, name):
     """Cards lead to each other; what they lead to comes along.
@@ -274,6 +266,7 @@ def test_no_link_of_an_export_leads_out_of_it(tmp_path, monkeypatch, name):
     assert "](mnist.md)" in pages["README.md"] and "# pointers" not in pages["mnist.md"]
 
 
+@pytest.mark.slow
 def test_a_link_to_a_card_that_is_not_there_is_left_as_words(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "datasets/digits").mkdir(parents=True)
@@ -288,6 +281,7 @@ def test_a_link_to_a_card_that_is_not_there_is_left_as_words(tmp_path, monkeypat
     )
 
 
+@pytest.mark.slow
 def test_an_export_of_another_form_says_which(tmp_path, capsys):
     assert (
         main(

@@ -13,6 +13,7 @@ import torch
 
 import toyvit
 from bench.counters import EXAMPLE_ROOMS, has_example
+from toyvit.config import extensions
 
 SHARE = 0.25  # of the public functions and classes of each of these
 PARSER = doctest.DocTestParser()
@@ -69,7 +70,9 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_gives_what_it_says(name):
+def test_an_example_gives_what_it_says(name, monkeypatch):
+    """And leaves nothing behind: what it registers is known to it alone."""
+    monkeypatch.setattr(extensions, "_registered", dict(extensions._registered))
     torch.manual_seed(0)
     lines: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)

@@ -44,7 +44,8 @@ def test_components_sum_to_the_logits(case):
     check_sums(build(CASES[case]), pictures(CASES[case], 3))
 
 
-@settings(max_examples=40)
+@pytest.mark.slow
+@settings(max_examples=25)
 @given(configs())
 def test_components_sum_to_the_logits_of_any_model(config):
     check_sums(build(config), pictures(config))

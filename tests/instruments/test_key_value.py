@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.analyses.planted import model_for
 from tests.handmade import GAIN, empty, look, with_norm
+from tests.laws.models import mark_slow
 from toyvit.analyses import ANALYSES
 from toyvit.config import InductionConfig
 from toyvit.data.task import Batch, accuracy, build_task
@@ -203,7 +204,7 @@ def test_random_edits_of_the_same_size_do_not_have_that_effect():
     assert torch.linalg.matrix_rank(change) == 1
 
 
-@pytest.mark.parametrize("readout", ["cls", "mean", "last"])
+@pytest.mark.parametrize("readout", mark_slow(["cls", "mean", "last"], ["cls"]))
 @pytest.mark.parametrize("layer", [0, 1])
 def test_a_value_is_found_that_changes_the_answer_of_one_picture(readout, layer):
     model, batch = model_for("classify", n=40, d_mlp=24, norm="rms", readout=readout)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from tests.laws.models import BASE, CASES, build, configs, pictures
+from tests.laws.models import BASE, CASES, build, configs, mark_slow, pictures
 from toyvit.errors import BadInput
 from toyvit.instruments.lenses import (
     RESIDUALS,
@@ -52,7 +52,7 @@ def test_a_lens_of_nothing_is_the_logit_lens():
     assert torch.equal(nothing(model, stream), apply_logit_lens(model, stream))
 
 
-@pytest.mark.parametrize("case", ["norm=layer", "bare", "readout=mean"])
+@pytest.mark.parametrize("case", mark_slow(["norm=layer", "bare", "readout=mean"], ["bare"]))
 def test_a_tuned_lens_is_never_worse_than_the_logit_lens(case):
     """On the pictures it was fitted on, layer by layer; here far better, and exact at the last."""
     model = build(CASES[case])

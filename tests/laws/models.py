@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
+from _pytest.mark import ParameterSet
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -36,6 +39,22 @@ CASES = {
     "one layer": replace(BASE, n_layers=1, n_heads=4),
     "one patch": replace(BASE, image_size=(2, 2)),
 }
+# A sort of each; laws are held for the other cases by the slow tests.
+CORE = ("norm=layer", "mask=causal", "readout=every", "registers", "bare", "one patch")
+
+
+def mark_slow(names: Iterable[str], core: Iterable[str] = CORE) -> list[ParameterSet]:
+    """Parameters, marked as slow where they are not of the core."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in core)) for name in names]
+
+
+every_case = pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(config, id=name, marks=[pytest.mark.slow] * (name not in CORE))
+        for name, config in CASES.items()
+    ],
+)
 PATCH_READOUTS = ("every", "pixels")  # read-outs that give one answer a patch
 
 

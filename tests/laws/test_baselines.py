@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.laws.worlds import CONFIGS, MADE, SPLITS
+from tests.laws.worlds import CONFIGS, MADE, SPLITS, mark_splits
 from toyvit.config import MarkovConfig, PointersConfig, RelationsConfig
 from toyvit.data.task import Batch, Task, accuracy, loss
 
@@ -241,7 +241,7 @@ MEANT = {
 }
 
 
-@pytest.mark.parametrize(("name", "split"), SPLITS)
+@pytest.mark.parametrize(("name", "split"), mark_splits(SPLITS))
 def test_baselines_agree_with_brute_force(name, split):
     """Every number that a task calls a baseline has a brute force here and is equal to it.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
+from itertools import cycle, islice, pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from tests.laws.models import BASE, CASES, build, pictures
+from tests.laws.models import BASE, CASES, CORE, build, every_case, mark_slow, pictures
 from toyvit.clamps.patterns import (
     PATTERNS,
     ClampedViT,
@@ -30,7 +30,19 @@ from toyvit.recipes import RECIPES
 from toyvit.train.datamodule import BatchStream
 from toyvit.train.module import ViTModule, build_optimizer
 
-every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
+
+def pair_patterns():
+    """Every case with two of the patterns, going round."""
+    pairs = []
+    patterns = cycle(PATTERNS)
+    for name, config in CASES.items():
+        marks = [pytest.mark.slow] * (name not in CORE)
+        for what in islice(patterns, 2):
+            pairs.append(pytest.param(config, what, id=f"{name}-{what}", marks=marks))
+    return pairs
+
+
+every_case_and_pattern = pytest.mark.parametrize(("config", "what"), pair_patterns())
 
 
 def retrieval_of(config: ModelConfig) -> Retrieval:
@@ -57,8 +69,7 @@ def qkv_rows(config: ModelConfig, head: int, parts: tuple[int, ...]) -> torch.Te
     return here.flatten()
 
 
-@every_case
-@pytest.mark.parametrize("what", PATTERNS)
+@every_case_and_pattern
 def test_a_clamped_head_has_the_pattern_and_the_others_their_own(config, what):
     model, images, retrieval = build(config), pictures(config), retrieval_of(config)
     clamped_model = apply_clamps(model, [f"0.1:{what}"], 0, retrieval)
@@ -86,8 +97,7 @@ def test_the_patterns_are_what_they_are_called():
     assert torch.allclose(share, torch.ones(12, 12).tril() / torch.arange(1, 13)[:, None])
 
 
-@every_case
-@pytest.mark.parametrize("what", PATTERNS)
+@every_case_and_pattern
 def test_queries_and_keys_of_a_clamped_head_get_no_gradient(config, what):
     model, images = build(config), pictures(config)
     name = "blocks.0.attn.qkv.weight"
@@ -110,8 +120,7 @@ def test_holding_a_head_to_its_own_pattern_changes_no_answer(config):
     assert torch.equal(model(images, replacing(patterns)), plain)
 
 
-@every_case
-@pytest.mark.parametrize("what", PATTERNS)
+@every_case_and_pattern
 def test_holding_a_head_that_writes_nothing_changes_nothing_for_the_rest(config, what):
     """W_O = 0: the same answers and the same gradients, but for that W_O."""
     model, images = build(config), pictures(config)
@@ -170,7 +179,7 @@ def compute_ov(run, weights):
     return (model.W_V @ model.W_O).detach()
 
 
-@pytest.mark.parametrize("what", PATTERNS)
+@pytest.mark.parametrize("what", mark_slow(PATTERNS, ["frozen"]))
 def test_holding_an_unused_head_changes_nothing_in_training(what):
     """W_V = W_O = 0 stay 0 for ever: eight updates end with the same bits."""
 
@@ -193,7 +202,7 @@ def test_a_clamp_begins_at_its_step():
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("n_heads", [1, 4])
+@pytest.mark.parametrize("n_heads", mark_slow([1, 4], [4]))
 @pytest.mark.parametrize("start", [0, 3])
 def test_copying_is_a_projection_that_does_not_learn(bias, n_heads, start):
     """W_V W_O is symmetric, its own square, of the head's rank; before `start` it learns.
@@ -212,7 +221,7 @@ def test_copying_is_a_projection_that_does_not_learn(bias, n_heads, start):
     assert start == 0 or not torch.allclose(circuits[0], circuits[start - 1])
 
     others = [weights["blocks.0.attn.qkv.weight"] for weights in snapshots]
-    assert not any(torch.equal(before, after) for before, after in itertools.pairwise(others))
+    assert not any(torch.equal(before, after) for before, after in pairwise(others))
     if bias:
         biases = snapshots[start]["blocks.1.attn.qkv.bias"].unflatten(0, (3, n_heads, -1))
         assert (biases[2, 0] == 0).all()
@@ -345,7 +354,7 @@ IMPOSSIBLE = {
 }
 
 
-@pytest.mark.parametrize("text", IMPOSSIBLE)
+@pytest.mark.parametrize("text", mark_slow(IMPOSSIBLE, {*IMPOSSIBLE} - {"1.0:match"}))
 def test_an_impossible_clamp_is_refused_in_one_line(text):
     recipe, options, says = IMPOSSIBLE[text]
     run = RECIPES[recipe]()

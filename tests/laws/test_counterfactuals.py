@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.laws.worlds import CONFIGS, MADE, SPLITS, some
+from tests.laws.worlds import CONFIGS, MADE, SPLITS, mark_splits, some
 from toyvit.data.world import CollectedWorld
 from toyvit.data.worlds.digits.world import Digits
 from toyvit.data.worlds.dsprites import drawing
@@ -118,7 +118,7 @@ COUNTERFACTUALS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "split", "what"), COUNTERFACTUALS)
+@pytest.mark.parametrize(("name", "split", "what"), mark_splits(COUNTERFACTUALS))
 def test_a_counterfactual_changes_what_it_says_and_the_answer(name, split, what):
     """The answer stays only where no value of the factor has another.
 
@@ -280,7 +280,9 @@ def test_unseen_items_are_shown_nowhere_else():
         assert (cells[:, -1, None] == items).sum(1).max() == 1
 
 
-@pytest.mark.parametrize(("n", "side"), [(160, 8), (576, 8), (16, 4)])
+@pytest.mark.parametrize(
+    ("n", "side"), [(160, 8), pytest.param(576, 8, marks=pytest.mark.slow), (16, 4)]
+)
 def test_the_bank_of_glyphs(n, side):
     """Half ink, far apart, and the same glyphs first whatever the number."""
     glyphs = draw_glyph_bank(n, side)

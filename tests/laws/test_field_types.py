@@ -53,6 +53,7 @@ def hints_and_values(draw: st.DrawFn) -> tuple[Any, Any]:
     return hint, value
 
 
+@pytest.mark.slow
 @many
 @given(hints_and_values())
 def test_a_value_passes_through_text_and_json(case):

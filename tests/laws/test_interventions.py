@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.laws.models import BASE, CASES, build, noise, pictures
+from tests.laws.models import BASE, CASES, build, mark_slow, noise, pictures
 from toyvit.errors import BadInput
 from toyvit.model.forward import run_model, trace
 from toyvit.model.taps import (
@@ -31,7 +31,7 @@ def lens_name(site: str) -> str:
     return f"{head}.hook_{tail}" if head else f"hook_{tail}"
 
 
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", mark_slow(SITES, SITES[::5]))
 def test_a_misspelt_site_is_refused_and_the_nearest_named(site):
     wrong = site + "77"
     taps = [
@@ -78,7 +78,7 @@ def test_a_tap_may_carry_its_sites_in_any_collection(collection):
     assert torch.equal(run_model(MODEL, IMAGES, doubled), 2 * MODEL(IMAGES).detach())
 
 
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", mark_slow(SITES, SITES[::5]))
 def test_transformer_lens_names(site):
     plain, cache = MODEL.run_with_cache(IMAGES, [lens_name(site)])
     assert torch.equal(plain, MODEL(IMAGES)) and list(cache) == [site]
@@ -144,7 +144,9 @@ def test_within_puts_the_prefix_before_the_name():
     assert list_wanted(within("blocks.1.", note)) is None
 
 
-@pytest.mark.parametrize("case", ["mask=causal", "norm=rms", "norm=none", "registers"])
+@pytest.mark.parametrize(
+    "case", mark_slow(["mask=causal", "norm=rms", "norm=none", "registers"], ["registers"])
+)
 def test_a_nudge_s_gradient_is_the_derivative(case):
     """Against autograd, and along a random direction against a central difference (float64)."""
     model, images = build(CASES[case]).double(), pictures(CASES[case]).double()

@@ -44,7 +44,13 @@ def test_patterns_are_distributions_over_what_is_allowed(config):
         assert (pattern[..., allowed] > 0).all()
 
 
-@every_model
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(config, id=name, marks=[pytest.mark.slow] * ("wide" not in name))
+        for name, config in MODELS.items()
+    ],
+)
 def test_a_patch_changes_exactly_the_tokens_that_it_reaches(config):
     """Reach grows a step a layer: what a token sees, and all that that could see before."""
     model, images = build(config), pictures(config)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from sklearn.linear_model import RidgeClassifier
 
+from tests.laws.models import mark_slow
 from toyvit.config import CountingConfig, ObjectsConfig, SortOfClevrConfig
 from toyvit.data.placement import find_overlaps, place_apart
 from toyvit.data.random import make_sample_keys
@@ -75,7 +76,7 @@ def answer(found, asked, question):
     )[question]
 
 
-@pytest.mark.parametrize("ask", ["both", "relational", "non-relational"])
+@pytest.mark.parametrize("ask", mark_slow(["both", "relational", "non-relational"], ["both"]))
 def test_sort_of_clevr_is_answered_from_the_picture(ask):
     made = build_task(SortOfClevrConfig(ask=ask))
     batch = made.draw_batch(4, "train", range(40))
@@ -159,6 +160,7 @@ def test_each_placing_without_overlap_is_as_likely():
     )  # chi squared, 73 degrees: 107 is 99.5 %
 
 
+@pytest.mark.slow
 def test_what_the_question_alone_tells():
     batch = build_task(SortOfClevrConfig()).draw_batch(1, "train", range(12_000))
     assert np.allclose(world.KNOWING.sum(1), 1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.laws.worlds import CONFIGS, MADE, patches, splits
+from tests.laws.worlds import CONFIGS, MADE, mark_splits, patches, splits
 from toyvit.config import PointersConfig
 from toyvit.data.baselines import fit_baselines, score_linear_probe, score_patch_probes
 from toyvit.data.task import build_task
@@ -21,7 +21,7 @@ from toyvit.errors import BadInput
 NAMES = [name for name in CONFIGS if isinstance(CONFIGS[name], PointersConfig)]
 every_pointer = pytest.mark.parametrize("name", NAMES)
 every_split = pytest.mark.parametrize(
-    ("name", "split"), [(name, split) for name in NAMES for split in splits(name)]
+    ("name", "split"), mark_splits([(name, split) for name in NAMES for split in splits(name)])
 )
 
 
@@ -132,6 +132,7 @@ def test_another_pointer_changes_the_answer_and_one_cell(name):
     ).any()
 
 
+@pytest.mark.slow
 def test_mnist_s_splits_share_no_drawing():
     """Every cell is a digit of its own split of MNIST, of the class that it should be.
 
@@ -190,7 +191,11 @@ def test_an_impossible_setting_is_one_clear_line(values, message):
 
 @pytest.mark.parametrize(
     ("name", "most_of_a_patch"),
-    [("pointers", 0.27), ("pointers 2 hops", 0.22), ("pointers mnist", 0.27)],
+    [
+        ("pointers", 0.27),
+        pytest.param("pointers 2 hops", 0.22, marks=pytest.mark.slow),
+        pytest.param("pointers mnist", 0.27, marks=pytest.mark.slow),
+    ],
 )
 def test_no_linear_reader_of_pixels_knows_where_to_look(name, most_of_a_patch):
     """All pixels give no more than the bag of values; one block gives its own share.

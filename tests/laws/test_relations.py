@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.laws.worlds import CONFIGS, MADE, patches, splits
+from tests.laws.worlds import CONFIGS, MADE, mark_splits, patches, splits
 from toyvit.config import RelationsConfig
 from toyvit.data.baselines import fit_baselines, score_linear_probe, score_patch_probes
 from toyvit.data.worlds.glyphs.world import CELL, N_UNSEEN
@@ -18,7 +18,7 @@ from toyvit.errors import BadInput
 NAMES = [name for name in CONFIGS if isinstance(CONFIGS[name], RelationsConfig)]
 every_relation = pytest.mark.parametrize("name", NAMES)
 every_split = pytest.mark.parametrize(
-    ("name", "split"), [(name, split) for name in NAMES for split in splits(name)]
+    ("name", "split"), mark_splits([(name, split) for name in NAMES for split in splits(name)])
 )
 
 
@@ -193,9 +193,9 @@ def test_an_impossible_setting_is_one_clear_line(values, message):
     ("name", "most", "most_of_a_patch"),
     [
         ("relations", 0.54, 0.55),
-        ("relations match", 0.54, 0.55),
-        ("relations 2x5 match", 0.54, 0.55),
-        ("relations odd", 0.2, 0.13),
+        pytest.param("relations match", 0.54, 0.55, marks=pytest.mark.slow),
+        pytest.param("relations 2x5 match", 0.54, 0.55, marks=pytest.mark.slow),
+        pytest.param("relations odd", 0.2, 0.13, marks=pytest.mark.slow),
     ],
 )
 def test_no_linear_reader_of_pixels_finds_the_answer(name, most, most_of_a_patch):

@@ -12,17 +12,25 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 
-from tests.laws.models import BASE, CASES, PATCH_READOUTS, build, configs, noise, pictures
+from tests.laws.models import (
+    BASE,
+    CASES,
+    PATCH_READOUTS,
+    build,
+    configs,
+    every_case,
+    noise,
+    pictures,
+)
 from toyvit.config import ModelConfig
 from toyvit.model.options import READOUTS, count_outputs
 from toyvit.model.sites import AXES, SITES
 from toyvit.model.taps import editing, recording, replacing, settling, untouched
 
 ROOT = Path(__file__).parents[2]
-every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 any_config = given(configs())
 few = settings(
-    deadline=None, derandomize=True, max_examples=15, phases=[Phase.generate, Phase.shrink]
+    deadline=None, derandomize=True, max_examples=10, phases=[Phase.generate, Phase.shrink]
 )
 
 
@@ -143,6 +151,7 @@ def test_a_replacement_lies_as_what_it_replaces_and_carries_its_gradient():
     assert settling(untouched)("last", slices["last"]) is slices["last"]
 
 
+@pytest.mark.slow
 def test_one_token_alone():
     check_laws(
         ModelConfig(**{**vars(BASE), "image_size": (2, 2), "cls_token": False, "readout": "last"})

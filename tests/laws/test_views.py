@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.laws.models import CASES, build, noise, pictures
+from tests.laws.models import CASES, build, every_case, noise, pictures
 from toyvit.errors import BadInput
 from toyvit.model.forward import trace
 
-every_case = pytest.mark.parametrize("config", CASES.values(), ids=CASES)
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 MLP_VIEWS = ("W_in", "W_out", "b_in", "b_out")
 

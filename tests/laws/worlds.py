@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 
 import numpy as np
+import pytest
+from _pytest.mark import ParameterSet
 
 from tests import standins
 from toyvit.config import (
@@ -89,6 +92,11 @@ MADE = {name: build_task(config) for name, config in CONFIGS.items()}
 
 # Every split of every one of them.
 SPLITS = [(name, split) for name in CONFIGS for split in MADE[name].world.sizes]
+
+
+def mark_splits(cases: Sequence[tuple[str, ...]]) -> list[ParameterSet]:
+    """Parameters of laws that hold for each (name, split, ...): all but `test` are slow."""
+    return [pytest.param(*case, marks=[pytest.mark.slow] * (case[1] != "test")) for case in cases]
 
 
 def splits(name: str) -> list[str]:

@@ -179,6 +179,7 @@ def test_panels_are_thinned_and_hold_plain_json():
     assert json.loads(json.dumps(grid))["values"] == [[0.5]]
 
 
+@pytest.mark.slow
 def test_the_page_is_made_of_the_records_alone(tmp_path):
     folder, docs = tmp_path / "runs", tmp_path / "docs"
     replicate([COIN], [1, 2], folder, progress=False)
@@ -203,6 +204,7 @@ def test_the_page_in_docs_is_what_the_generator_writes():
     assert names <= set(REPLICATIONS)
 
 
+@pytest.mark.slow
 def test_clamped_losses_are_those_of_the_record():
     outcome = rank_one.run_seed(0, Path())
     curve = rank_one.train_product(0, "c")

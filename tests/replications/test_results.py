@@ -39,7 +39,7 @@ from toyvit.report.replicated import draw_replication
 from toyvit.stats import feature_dimensionality
 
 
-def short(name, steps=45, **task):
+def short(name, steps=15, **task):
     """A recipe of a few steps, and of checkpoints five steps apart."""
     config = RECIPES[name]()
     checkpoints = tuple(range(0, steps, 5))
@@ -72,7 +72,8 @@ TINY = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REPLICATIONS)
-def test_a_result_gives_the_numbers_that_its_checks_read(name, tmp_path):
+def test_a_result_gives_the_numbers_that_its_checks_read(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(sums, "SAMPLER", replace(sums.SAMPLER, draws=4, burn_in=2))
     outcome = TINY[name](tmp_path / "first")
     assert {check.number for check in REPLICATIONS[name].checks} <= set(outcome.numbers)
     numbers = [value for value in outcome.numbers.values() if value is not None]
@@ -104,6 +105,7 @@ def test_without_mnist_omnigrok_is_refused_in_one_line(tmp_path, monkeypatch):
         omnigrok.check_ready()
 
 
+@pytest.mark.slow
 def test_rank_one_plateau_drop_and_smooth():
     """The order that Singh 2024 has: nothing clamped after c clamped after b and c clamped.
 
@@ -118,6 +120,7 @@ def test_rank_one_plateau_drop_and_smooth():
     assert free.iloc[-1] < 1e-6
 
 
+@pytest.mark.slow
 def test_superposition_of_an_antipodal_pair_and_a_lone_feature():
     """Two features in one dimension: sparse and equal share it, dense and unequal do not."""
     importance = torch.tensor([[1.0, 1.0], [1.0, 0.1]])
@@ -202,6 +205,7 @@ def test_the_shapes_of_the_recipes_stay_those_that_the_page_names():
     assert (task.n_pairs, task.n_classes, task.n_labels) == (2, 50, 5)
 
 
+@pytest.mark.slow
 def test_the_coefficient_of_a_model_that_knows_nothing_is_no_more_than_its_noise():
     """Where the loss does not depend on the weights, the coefficient is 0.
 

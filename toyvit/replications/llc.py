@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -36,6 +37,7 @@ def estimate_crossing(a: int, b: int) -> Loss:
     return lambda weights, rows: (weights["w"][0] ** a * weights["w"][1] ** b).square()
 
 
+@cache
 def integrate_crossing(a: int, b: int) -> float:
     """n beta E[L] of that loss under exp(-n beta L - localisation / 2 |w|^2).
 
