@@ -19,7 +19,8 @@ from toyvit.version import VERSION
 
 # Settings of the process, each by what reads it and what sets it, and the value that runs are
 # trained and measured under: torch's own defaults.
-SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], None], Any]] = {
+Setting = tuple[Callable[[], object], Callable[[Any], None], object]
+SETTINGS: dict[str, Setting] = {
     "default dtype": (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
     "matmul precision": (
         torch.get_float32_matmul_precision,
@@ -68,9 +69,9 @@ def pin_torch(n_threads: int = 1) -> Iterator[None]:
     torch.float64
     >>> torch.set_default_dtype(torch.float32)
     """
-    settings = {**SETTINGS, "threads": (torch.get_num_threads, torch.set_num_threads, n_threads)}
+    threads: Setting = (torch.get_num_threads, torch.set_num_threads, n_threads)
     with ExitStack() as after:
-        for read, write, value in settings.values():
+        for read, write, value in (*SETTINGS.values(), threads):
             before = read()
             if before != value:
                 after.callback(write, before)
@@ -95,7 +96,7 @@ def list_versions() -> dict[str, str]:
     }
 
 
-def describe_surroundings() -> dict[str, Any]:
+def describe_surroundings() -> dict[str, object]:
     """What cannot be pinned: the processor, the machine, and variables that are read before us."""
     return {
         "processor": torch.backends.cpu.get_cpu_capability(),

@@ -19,7 +19,8 @@ from toyvit.dynamics.transitions import detect_in_curve, find_first_step
 from toyvit.errors import BadInput, Diverged
 from toyvit.measuring import measure
 from toyvit.model import ViT
-from toyvit.runs.folder import RunFolder, write_atomically
+from toyvit.runs.disk import write_atomically
+from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
 from toyvit.train import fit
 

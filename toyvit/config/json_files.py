@@ -8,8 +8,10 @@ from typing import Any
 
 from toyvit.errors import BadInput
 
+JsonObject = dict[str, Any]
 
-def parse_object(content: bytes | str, place: str) -> dict[str, Any]:
+
+def parse_object(content: bytes | str, place: str) -> JsonObject:
     """The JSON object that a text holds; BadInput, which names the place, for anything else.
 
     Numbers that JSON does not know (NaN, Infinity), keys that come twice, bytes that are not UTF-8
@@ -31,7 +33,7 @@ def parse_object(content: bytes | str, place: str) -> dict[str, Any]:
     return value
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> JsonObject:
     """The JSON object that a file holds; BadInput where there is none."""
     return parse_object(read_file(path), str(path))
 
@@ -50,7 +52,7 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _build_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     value = dict(pairs)
     if len(value) < len(pairs):
         raise ValueError("a key comes twice")

@@ -21,7 +21,7 @@ from toyvit.replications.record import (
 )
 from toyvit.report.matplotlib_renderer import render
 from toyvit.report.replicated import draw_replication
-from toyvit.runs.folder import write_atomically
+from toyvit.runs.disk import write_atomically
 
 HEAD = """# Published results, run again
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from toyvit.config.json_files import read_object
 from toyvit.errors import BadInput
-from toyvit.runs.folder import write_atomically
+from toyvit.runs.disk import write_atomically
 
 Panel = dict[str, Any]  # what `build_lines` and `build_grid` make: a picture's part, in plain JSON
 MOST_POINTS = 80  # of a curve in a record

@@ -31,7 +31,8 @@ from toyvit.report.pictures import select_steps
 from toyvit.report.reconstruction import draw_reconstruction
 from toyvit.report.summary import describe_transition, watch_curves
 from toyvit.report.tags import LAYOUT, PERFORMANCE, STRONGEST, TRAINING, iterate_curves
-from toyvit.runs.folder import RunFolder, read_lines
+from toyvit.runs.disk import read_lines
+from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
 from toyvit.runs.table import has_measures
 

@@ -5,23 +5,23 @@ torch is imported only where weights are read or written, so that runs are liste
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from toyvit.config import RunConfig, list_differences
 from toyvit.config.extensions import Origin
 from toyvit.config.fields import build_record
-from toyvit.config.json_files import parse_object, read_file, read_object
+from toyvit.config.json_files import read_object
 from toyvit.data import worlds
 from toyvit.errors import BadInput, suggest_nearest
+from toyvit.runs.disk import flush_to_disk, read_lines, write_atomically
+from toyvit.runs.lock import is_taken, take_lock
 from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_state
 
 if TYPE_CHECKING:
@@ -29,58 +29,6 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-
-LOOKS = 20  # at a lock that is taken, until it counts as another training's
-SECONDS_BETWEEN_LOOKS = 0.01
-
-
-def write_atomically(path: Path, content: bytes, flush: bool = False) -> None:
-    """Write beside, then rename: readers see the old file or the new one, whole.
-
-    `flush` waits for the disk.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     write_atomically(Path(folder, "note"), b"whole")
-    ...     [path.name for path in Path(folder).iterdir()]
-    ['note']
-    """
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    beside.unlink(missing_ok=True)  # of a process of this number that was killed
-    try:
-        with beside.open("xb") as file:  # never through a link that somebody put there
-            file.write(content)
-            if flush:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Records of a JSON-lines file; none where there is no file.
-
-    A last line without its newline was cut off and does not count, nor do zero bytes that a power
-    cut left at the end, which is said. BadInput where another line is damaged.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     file = Path(folder, "metrics.jsonl")
-    ...     _ = file.write_text('{"step": 1}\\n{"step": 2}\\n{"st')
-    ...     read_lines(file)
-    [{'step': 1}, {'step': 2}]
-    """
-    if not path.exists():
-        return []
-    content = read_file(path)
-    whole = content.rstrip(b"\0")
-    if len(whole) < len(content):
-        n = len(content) - len(whole)
-        logger.warning("%s ends in %d zero bytes, as a power cut leaves them: cut back", path, n)
-    lines = whole.split(b"\n")[:-1]
-    return [parse_object(line, f"{path}, line {n},") for n, line in enumerate(lines, 1)]
 
 
 class RunFolder:
@@ -114,7 +62,7 @@ class RunFolder:
         self.figures = self.path / "figures"
         self.tensorboard = self.path / "tensorboard"
         self._config: RunConfig | None = None
-        self._versions: dict[str, str] = {}
+        self.versions: dict[str, str] = {}  # of what the run was begun with
 
     @classmethod
     def open(cls, folder: RunFolder | Path | str) -> RunFolder:
@@ -157,7 +105,7 @@ class RunFolder:
                 item["name"]: Origin(item["distribution"], item["version"], item["sha256"])
                 for item in plain.get("extensions", ())
             }
-            self._versions = {name: str(value) for name, value in plain["versions"].items()}
+            self.versions = {name: str(value) for name, value in plain["versions"].items()}
             return RunConfig.from_json(plain["run"], origins)
         except BadInput as error:
             raise BadInput(f"{file} cannot be used: {error}") from None
@@ -179,7 +127,7 @@ class RunFolder:
         text = json.dumps(plain, indent=2) + "\n"
         write_atomically(self.config_file, text.encode())
         self._config = config
-        self._versions = list_versions()
+        self.versions = list_versions()
 
     def hash_run(self) -> str:
         """SHA-256 of the config, which tells its states from those of other runs."""
@@ -198,32 +146,6 @@ class RunFolder:
                 f"{self.path} holds another config ({'; '.join(changes)}): "
                 "give another --name, or the same settings"
             )
-
-    def note_session(self, step: int) -> None:
-        """Write down that training goes on from a step, and under what.
-
-        Where versions are other than those that the run was begun with, say so in one line: bits
-        are the same only under the same.
-        """
-        from toyvit.surroundings import describe_surroundings, list_versions
-
-        self.read_config()
-        versions = list_versions()
-        changes = [
-            f"{name} {before} -> {versions.get(name)}"
-            for name, before in self._versions.items()
-            if versions.get(name) != before
-        ]
-        if changes:
-            logger.warning(
-                "%s was begun under other versions (%s): from step %d on its bits may be others",
-                self.path,
-                ", ".join(changes),
-                step,
-            )
-        line = {"step": step, "versions": versions, "surroundings": describe_surroundings()}
-        with self.sessions.open("a") as file:
-            file.write(json.dumps(line) + "\n")
 
     def is_empty(self) -> bool:
         """Whether the folder holds nothing but what a start that failed may leave: its lock."""
@@ -249,41 +171,12 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for the life of a training process; BadInput if another process does."""
-        with self._take_lock():
+        with take_lock(self.lock_file):
             yield
-
-    def _take_lock(self) -> IO[str]:
-        """Its file, locked; after a moment BadInput, for who only asks holds it for an instant."""
-        for _ in range(LOOKS):
-            file = self._open_lock()
-            if _try_lock(file, fcntl.LOCK_EX) and self._is_in_place(file):
-                return file
-            file.close()
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        raise BadInput(f"{self.path} is in use: another process is training in it")
-
-    def _open_lock(self) -> IO[str]:
-        """Its file, which a run that may not be written to has already."""
-        try:
-            return self.lock_file.open("a")
-        except OSError:
-            if self.lock_file.exists():
-                return self.lock_file.open()
-            raise
-
-    def _is_in_place(self, file: IO[str]) -> bool:
-        """Whether a lock is still the folder's: a start that failed takes its own away."""
-        try:
-            return os.path.samestat(os.fstat(file.fileno()), self.lock_file.stat())
-        except FileNotFoundError:
-            return False
 
     def is_locked(self) -> bool:
         """Whether some process is training in this folder now."""
-        if not self.lock_file.exists():
-            return False
-        with self.lock_file.open() as file:
-            return not _try_lock(file, fcntl.LOCK_SH)
+        return is_taken(self.lock_file)
 
     def read_manifest(self) -> list[ManifestEntry]:
         """Finished checkpoints, by step; the file is read at every call, for it grows.
@@ -325,7 +218,7 @@ class RunFolder:
         files = [self.checkpoints / entry.file for entry in entries]
         for path in (*files, self.checkpoints, self.manifest, self.metrics, self.path):
             if path.exists():
-                _flush_to_disk(path)
+                flush_to_disk(path)
 
     def _write_manifest(self, entries: Iterable[ManifestEntry]) -> None:
         write_atomically(self.manifest, "".join(entry.line for entry in entries).encode())
@@ -408,24 +301,6 @@ class RunFolder:
             return "diverged"
         steps = (config or self.read_config()).train.steps
         return "finished" if (self.states / name_state(steps)).exists() else "stopped"
-
-
-def _flush_to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(file: IO[str], kind: int) -> bool:
-    """Whether the lock of a file could be taken at once."""
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def find_runs(folder: Path) -> list[RunFolder]:

@@ -10,8 +10,10 @@ from toyvit.clamps.weight_clamps import check_clamps
 from toyvit.config import N_KEPT_STATES, RunConfig, plan_checkpoints
 from toyvit.data.task import build_task, resolve_config
 from toyvit.errors import BadInput, Diverged, Stopped, Unfinished, choose
-from toyvit.runs.folder import RunFolder, read_lines
+from toyvit.runs.disk import read_lines
+from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry
+from toyvit.runs.sessions import note_session
 from toyvit.surroundings import pin_torch
 from toyvit.train.datamodule import BatchStream, ViTDataModule
 from toyvit.train.module import ViTModule
@@ -58,7 +60,7 @@ def fit(
 
         entries = folder.read_manifest()
         state = load_state(folder, entries)
-        folder.note_session(state.step if state else 0)
+        note_session(folder, state.step if state else 0)
         writer = CheckpointWriter(folder, validation, state, entries)
         bar = Progress(writer, folder.path.name, position) if progress else None
         _train(writer, module, bar)

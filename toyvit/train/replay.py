@@ -11,6 +11,7 @@ from toyvit.errors import BadInput, Stopped
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
 from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_checkpoint
+from toyvit.runs.sessions import warn_of_versions
 from toyvit.surroundings import pin_torch
 from toyvit.train.datamodule import BatchStream, ViTDataModule
 from toyvit.train.module import ViTModule
@@ -95,6 +96,7 @@ def replay(
             steps = f"0 to {end}, got {first} {last}"
             raise BadInput(f"--between takes two steps of the run in order, {steps}")
         wanted = set(range(first, last + 1, every)) - run.entries.keys()
+        warn_of_versions(folder, first)
         return _train_again(run, wanted, progress) if wanted else []
 
 

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from toyvit.config import plan_checkpoints
 from toyvit.config.json_files import parse_object
-from toyvit.runs.folder import RunFolder, write_atomically
+from toyvit.runs.disk import write_atomically
+from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry, name_state
 
 logger = logging.getLogger(__name__)
