@@ -179,7 +179,8 @@ def test_the_induction_head_and_the_previous_cell_head_look_where_they_should(na
     assert (
         composed["k_composition_z"][0, 0, 1, 0] > 5 or model.config.norm != "none"
     )  # writing means away dilutes it
-    assert composed["q_composition"][0, 0, 1, 0] == 0 and composed["v_composition"][0, 0, 1, 0] == 0
+    for kind in "qv":  # what the norm takes off leaves rounding
+        assert composed[f"{kind}_composition"][0, 0, 1, 0] < 1e-6
 
 
 @pytest.mark.parametrize("name", POINTERS)
@@ -194,7 +195,7 @@ def test_cls_follows_the_pointer_hop_by_hop(name):
     composed = ANALYSES["composition"].measure(model, batch, {})
     for late in (1, 2):
         assert composed["q_composition"][late - 1, 0, late, 0] > 0.3
-        assert composed["k_composition"][late - 1, 0, late, 0] == 0
+        assert composed["k_composition"][late - 1, 0, late, 0] < 1e-6
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if not name.startswith("half")])

@@ -110,8 +110,8 @@ def load_state(folder: RunFolder, entries: Sequence[ManifestEntry]) -> TrainingS
     `entries` are the manifest's.
     """
     there = {entry.step: entry for entry in entries}
-    kept = sorted(folder.states.glob("step_*.pt"), reverse=True)
-    for state in _read_in_turn(folder, [folder.state, folder.previous_state, *kept]):
+    older = sorted(folder.states.glob("step_*.pt"), reverse=True)
+    for state in _read_in_turn(folder, [folder.state, folder.previous_state, *older]):
         missing = _find_missing(folder, there, state.step)
         if missing is None:
             return state
@@ -140,6 +140,6 @@ def _find_missing(folder: RunFolder, entries: Mapping[int, ManifestEntry], step:
 
 def load_state_before(folder: RunFolder, step: int) -> TrainingState | None:
     """The last kept state before a step, or None for the start of the run."""
-    kept = sorted(folder.states.glob("step_*.pt"), reverse=True)
-    earlier = [path for path in kept if path.name < name_state(step)]
+    older = sorted(folder.states.glob("step_*.pt"), reverse=True)
+    earlier = [path for path in older if path.name < name_state(step)]
     return next(_read_in_turn(folder, earlier), None)
