@@ -16,19 +16,35 @@ if TYPE_CHECKING:
     from toyvit.runs.folder import RunFolder
 
 
+def add_verify_arguments(parser: Parser) -> None:
+    """RUN, --hashes."""
+    add_run(parser)
+    parser.add_argument(
+        "--hashes",
+        action="store_true",
+        help="print the SHA-256 of every file, as `sha256sum --check` reads it in the run's folder",
+    )
+
+
 def verify(options: argparse.Namespace) -> int:
-    """Check every checkpoint file against the manifest; BadInput if one is bad."""
+    """Check every file of a run and what it means; BadInput if one is bad."""
     from toyvit.runs.folder import RunFolder
+    from toyvit.runs.verification import hash_files, list_problems
 
     folder = RunFolder(options.run)
     folder.read_config()  # config.json is whole
     entries = folder.read_manifest()
-    bad = folder.verify(entries)
+    bad = list_problems(folder, entries)
     for name, problem in bad.items():
-        print(f"{folder.checkpoints / name} {problem}")
+        print(escape_text(f"{folder.path / name} {problem}"))
     if bad:
         s = "s" if len(bad) > 1 else ""
-        raise BadInput(f"{options.run} has {len(bad)} bad checkpoint file{s}")
+        raise BadInput(f"{options.run} has {len(bad)} bad file{s}")
+
+    if options.hashes:
+        for digest, name in hash_files(folder):
+            print(f"{digest}  {name}")
+        return 0
     print(f"{options.run}: all {len(entries)} checkpoints are whole")
     return 0
 
@@ -88,8 +104,8 @@ def list_sites(options: argparse.Namespace) -> int:
 COMMANDS = (
     Command(
         name="verify",
-        help="check every checkpoint file against the manifest",
-        add_arguments=add_run,
+        help="check every file of a run against what was written down, and what it means",
+        add_arguments=add_verify_arguments,
         run=verify,
     ),
     Command(name="ls", help="list runs", add_arguments=add_ls_arguments, run=list_runs),

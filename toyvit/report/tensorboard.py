@@ -31,7 +31,6 @@ from toyvit.report.pictures import select_steps
 from toyvit.report.reconstruction import draw_reconstruction
 from toyvit.report.summary import describe_transition, watch_curves
 from toyvit.report.tags import LAYOUT, PERFORMANCE, STRONGEST, TRAINING, iterate_curves
-from toyvit.runs.disk import read_lines
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
 from toyvit.runs.table import has_measures
@@ -150,7 +149,7 @@ def collect_curves(run: Run) -> Curves:
 def _collect_training(run: Run) -> Curves:
     """Curves that training itself writes."""
     curves: Curves = defaultdict(dict)
-    for line in read_lines(run.folder.metrics):
+    for line in run.folder.read_metrics():
         if "status" not in line:
             values = {f"{TRAINING}/{name}": value for name, value in line.items() if name != "step"}
             curves[line["step"]] = values

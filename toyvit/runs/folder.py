@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from toyvit.config import RunConfig, list_differences
 from toyvit.config.extensions import Origin
 from toyvit.config.fields import build_record
-from toyvit.config.json_files import read_object
+from toyvit.config.json_files import JsonObject, read_object
 from toyvit.data import worlds
 from toyvit.errors import BadInput, suggest_nearest
-from toyvit.runs.disk import flush_to_disk, read_lines, write_atomically
+from toyvit.runs.disk import flush_to_disk, format_line, read_lines, write_atomically
 from toyvit.runs.lock import is_taken, take_lock
 from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_state
 
@@ -62,6 +62,7 @@ class RunFolder:
         self.figures = self.path / "figures"
         self.tensorboard = self.path / "tensorboard"
         self._config: RunConfig | None = None
+        self._hash = ""
         self.versions: dict[str, str] = {}  # of what the run was begun with
 
     @classmethod
@@ -105,6 +106,7 @@ class RunFolder:
                 item["name"]: Origin(item["distribution"], item["version"], item["sha256"])
                 for item in plain.get("extensions", ())
             }
+            self._hash = _hash_plain(plain["run"])
             self.versions = {name: str(value) for name, value in plain["versions"].items()}
             return RunConfig.from_json(plain["run"], origins)
         except BadInput as error:
@@ -127,12 +129,13 @@ class RunFolder:
         text = json.dumps(plain, indent=2) + "\n"
         write_atomically(self.config_file, text.encode())
         self._config = config
+        self._hash = _hash_plain(plain["run"])
         self.versions = list_versions()
 
     def hash_run(self) -> str:
-        """SHA-256 of the config, which tells its states from those of other runs."""
-        plain = json.dumps(self.read_config().to_json(), sort_keys=True)
-        return hashlib.sha256(plain.encode()).hexdigest()
+        """SHA-256 of the config as it was written: tells its books and states from other runs'."""
+        self.read_config()
+        return self._hash
 
     def check_same(self, config: RunConfig) -> None:
         """Refuse to go on with another config, with a diff; a file that was moved is the same."""
@@ -193,6 +196,10 @@ class RunFolder:
                 raise BadInput(f"{self.manifest}, line {n}, is damaged: {error}") from None
             entries.append(entry)
         return entries
+
+    def read_metrics(self) -> list[JsonObject]:
+        """What training noted at each step; BadInput for a damaged line, and for another run's."""
+        return read_lines(self.metrics, self.hash_run())
 
     def write_checkpoint(
         self, step: int, samples: int, weights: Mapping[str, Tensor], scores: Mapping[str, float]
@@ -276,8 +283,8 @@ class RunFolder:
         if self.manifest.exists():
             self._write_manifest(entries)
         if self.metrics.exists():
-            lines = [line for line in read_lines(self.metrics) if line["step"] <= step]
-            text = "".join(json.dumps(line) + "\n" for line in lines)
+            lines = [line for line in self.read_metrics() if line["step"] <= step]
+            text = "".join(format_line(line, self.hash_run()) for line in lines)
             write_atomically(self.metrics, text.encode())
 
         files = {entry.file for entry in entries}
@@ -296,11 +303,15 @@ class RunFolder:
 
     def read_end(self, config: RunConfig | None = None) -> str:
         """How the training ended that nobody goes on with now: its status but for `running`."""
-        lines = read_lines(self.metrics)
+        lines = self.read_metrics()
         if lines and lines[-1].get("status") == "diverged":
             return "diverged"
         steps = (config or self.read_config()).train.steps
         return "finished" if (self.states / name_state(steps)).exists() else "stopped"
+
+
+def _hash_plain(run: object) -> str:
+    return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
 
 
 def find_runs(folder: Path) -> list[RunFolder]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from toyvit.config.fields import Checked
 from toyvit.errors import BadInput
+from toyvit.runs.disk import format_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ class ManifestEntry(Checked):
     @property
     def line(self) -> str:
         """Itself as the manifest has it, with the newline."""
-        return json.dumps(asdict(self)) + "\n"
+        return format_line(asdict(self))
 
 
 def name_checkpoint(step: int) -> str:

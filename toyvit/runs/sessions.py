@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 
+from toyvit.runs.disk import format_line
 from toyvit.runs.folder import RunFolder
 from toyvit.surroundings import describe_surroundings, list_versions
 
@@ -20,7 +20,7 @@ def note_session(folder: RunFolder, step: int) -> None:
     warn_of_versions(folder, step)
     line = {"step": step, "versions": list_versions(), "surroundings": describe_surroundings()}
     with folder.sessions.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(format_line(line))
 
 
 def warn_of_versions(folder: RunFolder, step: int) -> None:

@@ -10,7 +10,6 @@ from toyvit.clamps.weight_clamps import check_clamps
 from toyvit.config import N_KEPT_STATES, RunConfig, plan_checkpoints
 from toyvit.data.task import build_task, resolve_config
 from toyvit.errors import BadInput, Diverged, Stopped, Unfinished, choose
-from toyvit.runs.disk import read_lines
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry
 from toyvit.runs.sessions import note_session
@@ -112,7 +111,7 @@ def _is_finished(folder: RunFolder, config: RunConfig, resume: bool) -> bool:
     folder.check_same(config)
     status = folder.read_end(config)
     if status == "diverged":
-        reason = read_lines(folder.metrics)[-1]["reason"]
+        reason = folder.read_metrics()[-1]["reason"]
         last = _name_last(folder, folder.read_manifest())
         raise Diverged(f"{path} diverged before ({reason}); {last}")
     return status == "finished"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 
@@ -12,6 +11,7 @@ import torch
 from toyvit.config import learning_rate, plan_checkpoints, plan_states
 from toyvit.data.task import Batch, accuracy, loss
 from toyvit.errors import Diverged
+from toyvit.runs.disk import format_line
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry
 from toyvit.train.callbacks import StepCallback
@@ -60,7 +60,7 @@ class CheckpointWriter(StepCallback):
     def finish_step(self, trainer: pl.Trainer, module: ViTModule) -> None:
         rate = learning_rate(module.config.train, module.step)
         line = {"step": module.step, **module.latest, "learning_rate": rate}
-        self.lines.append(json.dumps(line) + "\n")
+        self.lines.append(format_line(line, self.folder.hash_run()))
         if module.step in self.steps:
             self.write_snapshot(trainer, module)
         elif self.is_state_due(module.step):
@@ -129,5 +129,6 @@ class CheckpointWriter(StepCallback):
     def note_divergence(self, reason: str) -> None:
         """Write down the end of a run whose loss is no number."""
         step = max((entry.step for entry in self.entries), default=0)
-        self.lines.append(json.dumps({"step": step, "status": "diverged", "reason": reason}) + "\n")
+        line = {"step": step, "status": "diverged", "reason": reason}
+        self.lines.append(format_line(line, self.folder.hash_run()))
         self.write_metrics()

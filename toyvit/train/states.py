@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from toyvit.config import plan_checkpoints
-from toyvit.config.json_files import parse_object
 from toyvit.runs.disk import write_atomically
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry, name_state
+from toyvit.runs.verification import BEFORE_DIGESTS, find_state_problem
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,6 @@ UNREADABLE = (
     ValueError,
     TypeError,
 )
-BEFORE_DIGESTS = b"PK"  # how states of version 0.1 begin
 
 
 @dataclass(frozen=True)
@@ -74,15 +73,14 @@ def encode_state(folder: RunFolder, state: TrainingState) -> bytes:
 
 def read_state(folder: RunFolder, path: Path) -> TrainingState | None:
     """A state, or None (and a warning) where the file is damaged or of another run."""
+    problem = find_state_problem(folder, path)
     try:
         content = path.read_bytes()
         if content.startswith(BEFORE_DIGESTS):
             logger.warning("%s is of version 0.1 and has no digest: taken as it is", path)
             return decode_state(content)
-        head, _, body = content.partition(b"\n")
-        problem = _find_problem(parse_object(head, str(path)), body, folder)
         if problem is None:
-            return decode_state(body)
+            return decode_state(content.partition(b"\n")[2])
     except UNREADABLE as error:
         problem = f"cannot be read ({type(error).__name__})"
     logger.warning("%s %s: going back to the state before it", path, problem)
@@ -93,15 +91,6 @@ def decode_state(body: bytes) -> TrainingState:
     """The state that `torch.save` wrote."""
     state = torch.load(io.BytesIO(body), weights_only=True)
     return TrainingState(int(state["step"]), state["model"], state["optimizer"])
-
-
-def _find_problem(head: dict[str, Any], body: bytes, folder: RunFolder) -> str | None:
-    """What is wrong with a state, or None."""
-    if head["sha256"] != hashlib.sha256(body).hexdigest():
-        return "does not have the SHA-256 that it was written with"
-    if head["run"] != folder.hash_run():
-        return "is of another run"
-    return None
 
 
 def load_state(folder: RunFolder, entries: Sequence[ManifestEntry]) -> TrainingState | None:

@@ -1,0 +1,151 @@
+"""Whether a run folder is whole and means what it says: every book, every checkpoint, every state.
+
+What each check is against: a file cut, flipped, exchanged for one of another run or of an earlier
+moment, and text that is valid but says something else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from toyvit.config import plan_checkpoints
+from toyvit.config.json_files import parse_object, read_file
+from toyvit.errors import BadInput
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.manifest import ManifestEntry
+
+BEFORE_DIGESTS = b"PK"  # how states of version 0.1 begin
+NORM_ROUNDING = 1e-9  # relative, of a norm summed by another library
+
+
+def list_problems(folder: RunFolder, entries: Sequence[ManifestEntry]) -> dict[str, str]:
+    """What is wrong with the files of a run, by their names inside it; nothing for a whole one.
+
+    `entries` are the manifest's, which is read with the config before anything else can be said.
+    """
+    files = folder.verify(entries)
+    whole = [entry for entry in entries if entry.file not in files]
+    files |= dict(_compare_weights(folder, whole))
+
+    bad = {f"{folder.checkpoints.name}/{name}": problem for name, problem in files.items()}
+    bad |= dict(_check_schedule(folder, entries))
+    bad |= dict(_check_states(folder))
+    bad |= dict(_check_metrics(folder, entries))
+    return bad | dict(_check_table(folder))
+
+
+def _compare_weights(
+    folder: RunFolder, entries: Sequence[ManifestEntry]
+) -> Iterator[tuple[str, str]]:
+    """Norms other than the manifest's, and two steps with the same weights."""
+    steps: dict[str, int] = {}
+    for entry in entries:
+        norm = measure_norm(folder.checkpoints / entry.file)
+        if not math.isclose(norm, entry.weight_norm, rel_tol=NORM_ROUNDING):
+            said = f"the manifest says {entry.weight_norm:.6g}"
+            yield entry.file, f"has weights of norm {norm:.6g}, {said}"
+        elif entry.sha256 in steps:
+            yield entry.file, f"has the weights of step {steps[entry.sha256]}"
+        steps.setdefault(entry.sha256, entry.step)
+
+
+def measure_norm(path: Path) -> float:
+    """The norm of all weights of a checkpoint's file, as its line in the manifest has it."""
+    from safetensors.numpy import load
+
+    weights = load(path.read_bytes()).values()
+    squares = [float((weight.astype("float64") ** 2).sum()) for weight in weights]
+    return math.sqrt(math.fsum(squares))
+
+
+def _check_schedule(
+    folder: RunFolder, entries: Sequence[ManifestEntry]
+) -> Iterator[tuple[str, str]]:
+    """Checkpoints that the config plans up to the last one and that the manifest lacks."""
+    there = {entry.step for entry in entries}
+    last = max(there, default=-1)
+    due = [step for step in plan_checkpoints(folder.read_config().train) if step <= last]
+    missing = [step for step in due if step not in there]
+    if missing:
+        yield folder.manifest.name, f"lacks step {missing[0]}, whose checkpoint was due"
+    size = folder.read_config().train.batch_size
+    for entry in entries:
+        if entry.samples != entry.step * size:
+            yield folder.manifest.name, f"says {entry.samples} samples at step {entry.step}"
+
+
+def _check_states(folder: RunFolder) -> Iterator[tuple[str, str]]:
+    for path in (folder.state, folder.previous_state, *sorted(folder.states.glob("step_*.pt"))):
+        if path.exists():
+            problem = find_state_problem(folder, path)
+            if problem:
+                yield str(path.relative_to(folder.path)), problem
+
+
+def find_state_problem(folder: RunFolder, path: Path) -> str | None:
+    """What is wrong with the file of a state, or None; those of version 0.1 have no digest."""
+    try:
+        content = read_file(path)
+        if content.startswith(BEFORE_DIGESTS):
+            return None
+        head, _, body = content.partition(b"\n")
+        fields = parse_object(head, str(path))
+    except BadInput:
+        return "cannot be read"
+    if fields.get("sha256") != hashlib.sha256(body).hexdigest():
+        return "does not have the SHA-256 that it was written with"
+    if fields.get("run") != folder.hash_run():
+        return "is of another run"
+    named = path.stem.removeprefix("step_")
+    if named.isdigit() and fields.get("step") != int(named):
+        return f"is the state of step {fields.get('step')}"
+    return None
+
+
+def _check_metrics(
+    folder: RunFolder, entries: Sequence[ManifestEntry]
+) -> Iterator[tuple[str, str]]:
+    """Lines that are no numbers, that do not count every step, or end before a checkpoint."""
+    name = folder.metrics.name
+    try:
+        lines = [line for line in folder.read_metrics() if "status" not in line]
+    except BadInput as error:
+        yield name, str(error).removeprefix(f"{folder.metrics}, ")
+        return
+    if not all(isinstance(value, int | float) for line in lines for value in line.values()):
+        yield name, "holds a value that is no number"
+        return
+    last = max((entry.step for entry in entries), default=0)
+    if [line.get("step") for line in lines[:last]] != list(range(1, last + 1)):
+        yield name, f"does not count every step up to that of the last checkpoint, {last}"
+
+
+def _check_table(folder: RunFolder) -> Iterator[tuple[str, str]]:
+    """A table of measures that SQLite finds damaged."""
+    if not folder.measures.exists():
+        return
+    try:
+        uri = f"{folder.measures.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as db:
+            (verdict,) = db.execute("pragma integrity_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        verdict = str(error)
+    if verdict != "ok":
+        yield folder.measures.name, f"is damaged: {verdict.splitlines()[-1]}"
+
+
+def hash_files(folder: RunFolder) -> Iterator[tuple[str, str]]:
+    """(SHA-256, name inside the run) of every file that a run's claims rest on."""
+    names = ("config.json", "manifest.jsonl", "metrics.jsonl", "sessions.jsonl", "measures.sqlite")
+    paths = [folder.path / name for name in names]
+    for pattern in ("checkpoints/step_*.safetensors", "states/step_*.pt", "circuits/*.json"):
+        paths += sorted(folder.path.glob(pattern))
+    for path in paths:
+        if path.is_file():
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            yield digest, str(path.relative_to(folder.path))
