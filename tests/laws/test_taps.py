@@ -23,9 +23,11 @@ from tests.laws.models import (
     pictures,
 )
 from toyvit.config import ModelConfig
+from toyvit.errors import BadInput
+from toyvit.model.forward import run_from, run_model, trace
 from toyvit.model.options import READOUTS, count_outputs
 from toyvit.model.sites import AXES, SITES
-from toyvit.model.taps import editing, recording, replacing, settling, untouched
+from toyvit.model.taps import editing, nudging, recording, replacing, settling, then, untouched
 
 ROOT = Path(__file__).parents[2]
 any_config = given(configs())
@@ -224,3 +226,50 @@ def test_what_nobody_reads_changes_nothing():
 def test_the_glossary_has_every_axis_and_no_site_is_listed_twice():
     assert {axis for site in SITES for axis in site.axes.split()} <= set(AXES)
     assert len({site.name for site in SITES}) == len(SITES)
+
+
+def test_what_a_tap_hands_out_may_be_written_to():
+    """The model, the caller's pictures and other recordings stay as they are."""
+    for case in ("norm=layer", "one patch", "registers"):
+        model = build(CASES[case])
+        images = pictures(CASES[case], 3)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        untouched_images = images.clone()
+        whole = trace(model, images)
+        for site, value in trace(model, images).items():
+            value.zero_()
+            assert torch.equal(images, untouched_images), site
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert all(torch.equal(value, whole[site]) for site, value in trace(model, images).items())
+
+
+def test_a_recording_does_not_change_when_a_later_site_is_edited_in_place():
+    model = build(BASE)
+    images = pictures(BASE, 3)
+    whole = trace(model, images)
+    tap = recording(["blocks.0.resid_post", "pos_embed", "blocks.0.attn.q"])
+    edits = ("blocks.1.resid_pre", "blocks.0.attn.k", "embed")
+    run_model(model, images, then(tap, editing(dict.fromkeys(edits[:1], torch.zero_))))
+    for site, value in tap.values.items():
+        assert torch.equal(value, whole[site]), site
+
+
+def test_an_edit_of_another_shape_is_refused_and_a_lone_string_is_a_name():
+    model = build(BASE)
+    images = pictures(BASE, 3)
+    for change in (lambda x: x[:, :1], lambda x: x.sum(-1), lambda x: x[None]):
+        with pytest.raises(ValueError, match="attn_out holds"):
+            run_model(model, images, editing({"blocks.0.attn_out": change}))
+    assert list(trace(model, images, "logits")) == ["logits"]
+    assert recording("logits").sites == nudging("logits").sites == {"logits"}
+
+
+def test_an_edit_that_would_never_be_asked_is_refused():
+    model = build(BASE)
+    images = pictures(BASE, 3)
+    residual = trace(model, images, "blocks.1.resid_pre")["blocks.1.resid_pre"]
+    for site in ("embed", "pos_embed", "blocks.0.attn.z"):
+        with pytest.raises(BadInput, match=f"{site} lies before layer 1"):
+            run_from(model, residual, 1, editing({site: torch.zeros_like}))
+    for site in ("blocks.1.attn.z", "ln_final.scale", "logits"):
+        run_from(model, residual, 1, recording(site))

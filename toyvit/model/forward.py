@@ -9,20 +9,20 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from toyvit.errors import choose
+from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
 from toyvit.model.shapes import Images, Logits, Residual
 from toyvit.model.sites import select_sites
-from toyvit.model.taps import Tap, editing, recording, untouched
+from toyvit.model.taps import Tap, editing, recording, replacing, untouched
 
 HEAD_ABLATIONS = ("zero", "mean")
 
 
-def trace(model: ViT, images: Images, only: Iterable[str] = ("*",)) -> dict[str, Tensor]:
+def trace(model: ViT, images: Images, only: str | Iterable[str] = "*") -> dict[str, Tensor]:
     """Values at the chosen sites, by full name, in the order of the forward pass.
 
-    `only` takes names and shell patterns; BadInput for one that fits no site. The shapes are those
-    of `toyvit.model.sites.SITES`; no gradients.
+    `only` takes names and shell patterns, or one; BadInput for one that fits no site. The shapes
+    are those of `toyvit.model.sites.SITES`; no gradients.
 
     >>> from toyvit.config import ModelConfig
     >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
@@ -55,7 +55,8 @@ def run_model(model: ViT, images: Images, tap: Tap = untouched) -> Logits:
 def run_from(model: ViT, residual: Residual, layer: int, tap: Tap = untouched) -> Logits:
     """Logits from the residual stream that enters a layer, without gradients.
 
-    At the number of layers, from the stream that the read-out reads.
+    At the number of layers, from the stream that the read-out reads. BadInput for a tap of a site
+    that lies before the layer, where it would never be asked.
 
     >>> from toyvit.config import ModelConfig
     >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
@@ -65,8 +66,20 @@ def run_from(model: ViT, residual: Residual, layer: int, tap: Tap = untouched) -
     >>> torch.equal(run_from(model, residual, 1), run_model(model, images))
     True
     """
+    sites = tap.sites if isinstance(tap, editing | replacing | recording) else ()
+    before = sorted(site for site in sites if not _lies_after(site, layer))
+    if before:
+        raise BadInput(f"{before[0]} lies before layer {layer}: a tap there is never asked")
     with torch.no_grad():
         return model.unembed(model.run_blocks(residual, layer, tap), tap)
+
+
+def _lies_after(site: str, layer: int) -> bool:
+    """Whether a site is in a layer, in a later one, or in what reads the last stream."""
+    first, _, rest = site.partition(".")
+    if first == "blocks":
+        return int(rest.split(".")[0]) >= layer
+    return first in ("ln_final", "readout", "logits")
 
 
 def ablate_heads(

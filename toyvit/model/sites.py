@@ -137,15 +137,15 @@ def normalize_site(name: str) -> str:
     return name.replace("hook_", "")
 
 
-def select_sites(names: Iterable[str], config: ModelConfig) -> list[str]:
-    """Full names for names or shell patterns; BadInput for one that fits nothing.
+def select_sites(names: str | Iterable[str], config: ModelConfig) -> list[str]:
+    """Full names for names or shell patterns, or for one; BadInput for one that fits nothing.
 
     >>> select_sites(["blocks.*.attn.hook_pattern"], ModelConfig(n_layers=2))
     ['blocks.0.attn.pattern', 'blocks.1.attn.pattern']
     """
     sites = list_sites(config)
     selected: dict[str, None] = {}
-    for name in names:
+    for name in (names,) if isinstance(names, str) else names:
         fits = [site for site in sites if fnmatchcase(site, normalize_site(name))]
         if not fits:
             raise_unknown_site(name, sites)

@@ -7,7 +7,7 @@ a name that it does not have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -60,24 +60,35 @@ def wants(tap: Tap, site: str) -> bool:
     return names is None or site in names
 
 
+def list_names(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Names as given; a lone string is a name, not its letters.
+
+    >>> list_names("logits"), list_names(["embed", "logits"])
+    (('logits',), ('embed', 'logits'))
+    """
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 class recording:
     """Record the value of each named site in `values`.
 
-    The values are detached from the graph; with `detach=False` gradients flow through them.
+    The values are copies, detached from the graph: what is edited later, or written into them, is
+    not seen elsewhere. With `detach=False` they are the values themselves, and gradients flow
+    through them.
 
     >>> tap = recording(["logits"])
     >>> tap("logits", torch.ones(2)).shape, tap.values["logits"]
     (torch.Size([2]), tensor([1., 1.]))
     """
 
-    def __init__(self, sites: Collection[str], detach: bool = True) -> None:
-        self.sites = frozenset(sites)
+    def __init__(self, sites: str | Iterable[str], detach: bool = True) -> None:
+        self.sites = frozenset(list_names(sites))
         self.detach = detach
         self.values: dict[str, Tensor] = {}
 
     def __call__(self, site: str, value: Tensor, /) -> Tensor:
         if site in self.sites:
-            self.values[site] = value.detach() if self.detach else value
+            self.values[site] = value.detach().clone() if self.detach else value
         return value
 
 
@@ -130,8 +141,8 @@ class nudging:
     tensor([2., 2.])
     """
 
-    def __init__(self, sites: Collection[str]) -> None:
-        self.sites = frozenset(sites)
+    def __init__(self, sites: str | Iterable[str]) -> None:
+        self.sites = frozenset(list_names(sites))
         self.nudges: dict[str, Tensor] = {}
 
     def __call__(self, site: str, value: Tensor, /) -> Tensor:
@@ -143,12 +154,12 @@ class nudging:
 
 
 class settling:
-    """A tap whose replacements lie in memory as what they replace does.
+    """A tap whose replacements have the shape of what they replace, and lie in memory as it does.
 
     A matrix product rounds by how its factors lie (strides, and where the first number stands
     between cache lines), so a read-out that is a slice of the tokens and a copy of it give other
     last bits on some processors. Here equal numbers give equal bits; what is not replaced is not
-    touched.
+    touched. ValueError for another shape.
     """
 
     def __init__(self, tap: Tap) -> None:
@@ -157,7 +168,12 @@ class settling:
 
     def __call__(self, site: str, value: Tensor, /) -> Tensor:
         new = self.tap(site, value)
-        return new if new is value else match_layout(new, value)
+        if new is value:
+            return new
+        if new.shape != value.shape:
+            shapes = f"{tuple(value.shape)}, the tap returned {tuple(new.shape)}"
+            raise ValueError(f"{site} holds {shapes}")
+        return match_layout(new, value)
 
 
 def match_layout(new: Tensor, value: Tensor) -> Tensor:

@@ -232,11 +232,17 @@ class ViT(TransformerLensViews):
         pattern = (
             "image channel (row height) (column width) -> image (row column) (channel height width)"
         )
-        patches = tap("patches", rearrange(images, pattern, height=size, width=size))
+        patches = rearrange(images, pattern, height=size, width=size)
+        if wants(tap, "patches"):
+            patches = patches.clone()  # of a picture that is one patch they are the caller's own
+        patches = tap("patches", patches)
 
         x = tap("embed", self.patch(patches))
         if self.positions is not None:
-            x = x + tap("pos_embed", self.positions)
+            positions = self.positions
+            if wants(tap, "pos_embed"):
+                positions = positions.clone()  # what a tap is handed may be written to
+            x = x + tap("pos_embed", positions)
         if self.config.n_prefix:
             x = torch.cat([self.prefix.expand(len(x), -1, -1), x], 1)
         return F.dropout(x, self.config.dropout, self.training)
