@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return fail(f"{error.filename or ''}: {error.strerror or error}", 2)
+        why = error.strerror or str(error)
+        return fail(f"{error.filename}: {why}" if error.filename else why, 2)
     except KeyboardInterrupt:
         return fail("stopped by SIGINT", 130)
 

@@ -15,6 +15,7 @@ from toyvit.runs.manifest import ManifestEntry
 from toyvit.runs.sessions import note_session
 from toyvit.surroundings import pin_torch
 from toyvit.train.datamodule import BatchStream, ViTDataModule
+from toyvit.train.memory import check_memory
 from toyvit.train.module import ViTModule
 from toyvit.train.snapshots import CheckpointWriter
 from toyvit.train.states import load_state
@@ -43,9 +44,10 @@ def fit(
     folder = RunFolder.open(path)
     plan_checkpoints(config.train)
     check_clamps(config)
-    module = ViTModule(config)
     _check_accelerator(config.train.accelerator)
     _check_place(folder)
+    check_memory(config)
+    module = ViTModule(config)
 
     with folder.claim():  # all that depends on the folder is decided under its lock
         if _is_finished(folder, config, resume):

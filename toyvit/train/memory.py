@@ -1,0 +1,59 @@
+"""How much memory a training needs at least, and whether the machine has it: asked beforehand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from toyvit.config import ModelConfig, RunConfig
+from toyvit.errors import BadInput
+from toyvit.model.options import count_outputs
+
+FLOAT = 4  # bytes
+COPIES = 4  # of each weight: itself, its gradient and the two moments of the optimiser
+ACTIVATIONS = 4  # of a layer, in widths of the stream, that the backward pass keeps at the least
+
+
+def check_memory(config: RunConfig) -> None:
+    """BadInput where a training needs more memory than the machine has free."""
+    needed = estimate_memory(config)
+    free = read_free_memory()
+    if needed > free:
+        raise BadInput(
+            f"this would need at least {needed / 1e9:,.1f} GB of memory, but {free / 1e9:,.1f} GB are "
+            "free: make the model smaller (--model.d_model, --model.n_layers), or the batches "
+            "(--train.batch_size, --train.n_validation)"
+        )
+
+
+def estimate_memory(config: RunConfig) -> int:
+    """Bytes that the weights with their optimiser and the activations of a batch take at least.
+
+    >>> from toyvit.data.task import resolve_config
+    >>> from toyvit.recipes import RECIPES
+    >>> 1e6 < estimate_memory(resolve_config(RECIPES["induction"]())) < 1e8
+    True
+    """
+    model = config.model
+    weights = COPIES * count_weights(model)
+    images = max(config.train.batch_size, config.train.n_validation)
+    tokens = images * model.n_tokens
+    by_token = ACTIVATIONS * model.d_model + model.d_mlp + 2 * model.n_heads * model.n_tokens
+    return FLOAT * (weights + tokens * (model.n_layers * by_token + model.d_patch))
+
+
+def count_weights(model: ModelConfig) -> int:
+    """Numbers in the large matrices of a model, biases and norms left out."""
+    d = model.d_model
+    of_layer = 4 * d * d + 2 * d * model.d_mlp
+    return model.n_layers * of_layer + d * (model.d_patch + model.n_tokens + count_outputs(model))
+
+
+def read_free_memory() -> int:
+    """Bytes that can be had without swapping; all of the machine's where that is not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        (free,) = (line for line in lines if line.startswith("MemAvailable:"))
+        return 1024 * int(free.split()[1])
+    except (OSError, ValueError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
