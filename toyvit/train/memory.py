@@ -20,8 +20,8 @@ def check_memory(config: RunConfig) -> None:
     free = read_free_memory()
     if needed > free:
         raise BadInput(
-            f"this would need at least {needed / 1e9:,.1f} GB of memory, but {free / 1e9:,.1f} GB are "
-            "free: make the model smaller (--model.d_model, --model.n_layers), or the batches "
+            f"this would need at least {needed / 1e9:,.1f} GB of memory, but {free / 1e9:,.1f} GB "
+            "are free: make the model smaller (--model.d_model, --model.n_layers), or the batches "
             "(--train.batch_size, --train.n_validation)"
         )
 
