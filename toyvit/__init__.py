@@ -40,6 +40,7 @@ PUBLIC = {
     "toyvit.errors": ("BadInput", "Diverged", "Stopped"),
     "toyvit.instruments.attribution": ("attribute_components", "attribute_sources"),
     "toyvit.instruments.lenses": ("apply_logit_lens", "fit_tuned_lens", "stack_residuals"),
+    "toyvit.instruments.weight_circuits": ("fold_norms",),
     "toyvit.measuring": ("measure",),
     "toyvit.model.forward": ("ablate_heads", "run_from", "run_model", "trace"),
     "toyvit.model.mappings.timm": ("convert_from_timm", "convert_to_timm"),

@@ -84,6 +84,9 @@ from toyvit.instruments.lenses import (
     fit_tuned_lens as fit_tuned_lens,
     stack_residuals as stack_residuals,
 )
+from toyvit.instruments.weight_circuits import (
+    fold_norms as fold_norms,
+)
 from toyvit.measuring import (
     measure as measure,
 )
