@@ -19,6 +19,7 @@ MODEL = (
     "tests/laws/test_taps.py",
 )
 WORLDS = (
+    "tests/laws/test_field_ranges.py",
     "tests/laws/test_worlds.py",
     "tests/laws/test_counterfactuals.py",
     "tests/laws/test_baselines.py",
@@ -50,6 +51,7 @@ COMMANDS = (
 )
 CONFIG = (
     "tests/laws/test_config.py",
+    "tests/laws/test_field_ranges.py",
     "tests/laws/test_overrides.py",
     "tests/laws/test_field_types.py",
 )
