@@ -55,7 +55,7 @@ MOST = {
 
 
 def find_scalar(kind: type[Any], name: str) -> tuple[type | None, bool]:
-    """The type of a field's number, None if it has none, and whether the field is a list of them."""
+    """The type of a field's number (None: it has none), and whether the field is a list of such."""
     field_type = read_field_types(kind)[name]
     options = getattr(field_type, "options", (field_type,))
     for option in options:
@@ -72,8 +72,7 @@ def is_in_range(kind: type[Any], name: str, value: float) -> bool:
     try:
         kind(**{name: (value, value) if is_list else value})
     except BadField as error:
-        assert error.field == name
-        return not error.problem.startswith("must be")
+        return not (error.field == name and error.problem.startswith("must be"))
     except BadInput:
         return True
     return True
@@ -305,7 +304,7 @@ def test_a_task_of_two_sources_is_refused(tmp_path):
     """A world by name and a file: which of them is meant cannot be known."""
     kind = find_task_config("classify")
     file = tmp_path / "own.npz"
-    with pytest.raises(BadInput, match="'digits' and task.npz .* are both given") as caught:
+    with pytest.raises(BadInput, match=r"'digits' and task\.npz .* are both given") as caught:
         build_task(kind(world="digits", npz=str(file)))
     assert "\n" not in str(caught.value)
 
