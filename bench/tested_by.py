@@ -28,6 +28,7 @@ WORLDS = (
 )
 ANALYSES = ("tests/analyses/test_table.py", "tests/circuits/test_handmade.py")
 CIRCUITS = (
+    "tests/cli/test_defaults.py",
     "tests/circuits/test_discovery.py",
     "tests/circuits/test_recovery.py",
     "tests/analyses/test_circuits.py",
@@ -64,8 +65,18 @@ TESTED_BY: dict[str, tuple[str, ...]] = {
     "stats.py": ("tests/analyses", "tests/house/test_examples.py"),
     "threads.py": ("tests/house/test_threads.py",),
     "torchvision_guard.py": ("tests/data/test_files.py", "tests/house/test_architecture.py"),
-    "measuring.py": ("tests/analyses/test_registry.py", *MEASURING),
-    "sweeping.py": ("tests/stories/test_sweep.py", "tests/house/test_extensions.py"),
+    "measuring.py": (
+        "tests/cli/test_defaults.py",
+        "tests/cli/test_kept_folders.py",
+        "tests/analyses/test_registry.py",
+        *MEASURING,
+        "tests/stories/test_circuit.py",
+    ),
+    "sweeping.py": (
+        "tests/cli/test_defaults.py",
+        "tests/stories/test_sweep.py",
+        "tests/house/test_extensions.py",
+    ),
     "analyses/__init__.py": ("tests/analyses/test_registry.py",),
     "analyses/analysis.py": ("tests/analyses/test_registry.py", *ANALYSES),
     "analyses/lens.py": ("tests/instruments/test_lenses.py", *ANALYSES),
