@@ -83,7 +83,11 @@ TESTED_BY: dict[str, tuple[str, ...]] = {
     "analyses/memories.py": ("tests/instruments/test_key_value.py", *ANALYSES),
     "analyses/names.py": ("tests/analyses/test_registry.py",),
     "analyses/registry.py": ("tests/analyses/test_registry.py", *MEASURING),
-    "analyses/behaviour.py": ("tests/analyses/test_behaviour.py", *ANALYSES),
+    "analyses/behaviour.py": (
+        "tests/analyses/test_behaviour.py",
+        "tests/analyses/test_registry.py",
+        *ANALYSES,
+    ),
     "analyses/*.py": ("tests/analyses", "tests/circuits/test_handmade.py"),
     "instruments/attribution.py": ("tests/instruments/test_attribution.py", *CIRCUITS),
     "instruments/lenses.py": ("tests/instruments/test_lenses.py", *SEEING),
@@ -114,6 +118,10 @@ TESTED_BY: dict[str, tuple[str, ...]] = {
     "data/baselines.py": ("tests/laws/test_leaks.py", *WORLDS),
     "data/cards.py": ("tests/data/test_cards.py", "tests/data/test_own_arrays.py"),
     "data/exports.py": ("tests/data/test_cards.py", "tests/data/test_own_arrays.py"),
+    "data/worlds/__init__.py": (
+        "tests/house/test_extensions.py",
+        *WORLDS,
+    ),
     "data/worlds/dsprites/*.py": ("tests/data/test_dsprites.py", *WORLDS),
     "data/worlds/omniglot/*.py": ("tests/laws/test_fewshot.py", *WORLDS),
     "data/worlds/fewshot/*.py": ("tests/laws/test_fewshot.py", *WORLDS),
