@@ -74,8 +74,9 @@ def check_axis(side: XAxis | YAxis, ends: tuple[float, float], axis: Axis) -> No
         assert stated is None or end == stated
     if axis.ticks is not None:
         assert side.get_ticklocs().tolist() == list(axis.ticks)
-    if axis.names is not None:
-        assert [text.get_text() for text in side.get_ticklabels()] == list(axis.names)
+    if axis.names is not None:  # they are hidden where another panel has the same
+        names = [text.get_text() for text in side.get_ticklabels()]
+        assert names == list(axis.names) or not any(names)
 
 
 def list_lines(panel: Panel) -> Iterator[tuple[object, object]]:

@@ -62,9 +62,9 @@ def list_comparisons(figure: FigureData) -> list[str]:
 
 
 def repeats_an_axis(block: Block) -> bool:
-    """Whether a row has two panels with one and the same axis y, which is then to be named once."""
+    """Whether all maps of a row have one and the same axis y, which is then to be named once."""
     for row in block.panels:
-        axes = [to_plain(panel.y) for panel in row if isinstance(panel, CurvePanel | MapPanel)]
+        axes = [to_plain(panel.y) for panel in row if isinstance(panel, MapPanel)]
         if len(axes) > 1 and all(axis == axes[0] for axis in axes):
             return True
     return False
