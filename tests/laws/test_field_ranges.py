@@ -53,6 +53,20 @@ MOST = {
     **dict.fromkeys(("init", "data", "measure"), 2**32 - 1),
 }
 
+# The largest that a run of an earlier version may have: it has to open in every later one.
+LARGEST = {
+    **dict.fromkeys(("rows", "columns"), 16),
+    **dict.fromkeys(("InductionConfig.rows", "InductionConfig.columns"), 32),
+    **dict.fromkeys(("RepeatsConfig.rows", "RepeatsConfig.columns"), 32),
+    **dict.fromkeys(("RelationsConfig.rows", "RelationsConfig.columns"), 32),
+    **dict.fromkeys(("MarkovConfig.rows", "MarkovConfig.columns"), 64),
+    **dict.fromkeys(("n_items", "n_labels", "n_glyphs", "n_shapes"), 256),
+    **dict.fromkeys(("n_values", "n_objects", "n_pairs", "burstiness", "size"), 64),
+    **{"FewshotConfig.n_classes": 1024, "n_textures": 16, "distractors": 15},
+    **{"noise": 10.0, "zipf": 8.0, "held_out": 0.9, "train_share": 0.99, "alike": 0.99},
+    **{"dropout": 0.99, "beta1": 0.9999, "beta2": 0.999999},
+}
+
 
 def find_scalar(kind: type[Any], name: str) -> tuple[type | None, bool]:
     """The type of a field's number (None: it has none), and whether the field is a list of such."""
@@ -100,6 +114,12 @@ def test_a_count_ends_where_there_are_no_more(kind, name):
     if most is not None:
         assert is_in_range(kind, name, most)
         assert not is_in_range(kind, name, most + 1)
+
+
+@pytest.mark.parametrize(("kind", "name"), list_numbers(int) + list_numbers(float))
+def test_the_largest_of_an_earlier_run_is_taken(kind, name):
+    largest = LARGEST.get(f"{kind.__name__}.{name}", LARGEST.get(name))
+    assert largest is None or is_in_range(kind, name, largest)
 
 
 @pytest.mark.parametrize(("kind", "name"), list_numbers(float))
@@ -311,5 +331,5 @@ def test_a_task_of_two_sources_is_refused(tmp_path):
 
 def test_the_rules_name_fields_that_are_there():
     there = {item.name for kind, item in FIELDS if find_scalar(kind, item.name)[0]}
-    named = {name.rpartition(".")[2] for name in (*FEWEST, *MOST)}
+    named = {name.rpartition(".")[2] for name in (*FEWEST, *MOST, *LARGEST)}
     assert named | POSITIVE | WHOLE | PARTIAL <= there
