@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -34,9 +35,18 @@ from toyvit.replications import (
     sums,
     superposition,
 )
+from toyvit.replications.record import load_records
 from toyvit.replications.training import descend, space_evenly, space_steps
 from toyvit.report.replicated import draw_replication
 from toyvit.stats import feature_dimensionality
+
+PAGE = Path(__file__).parents[2] / "docs/replications"
+
+
+def describe_panel(panel):
+    """All that a panel says but for its numbers: titles, axes, and the names of what it shows."""
+    texts = {key: value for key, value in panel.items() if isinstance(value, str)}
+    return texts | {key: list(panel[key]) for key in ("curves", "levels") if key in panel}
 
 
 def short(name, steps=45, **task):
@@ -79,6 +89,11 @@ def test_a_result_gives_the_numbers_that_its_checks_read(name, tmp_path):
     assert all(isinstance(value, float | int) and math.isfinite(value) for value in numbers)
 
     panels = outcome.panels
+    for record in load_records(PAGE, REPLICATIONS[name]):
+        assert set(outcome.numbers) == set(record.numbers)
+        for panel, kept in zip(panels, record.panels, strict=True):
+            assert describe_panel(panel) == describe_panel(kept)
+
     assert json.loads(json.dumps(panels)) == panels
     assert len(draw_replication([panels, panels]).panels()) == len(panels)
     assert TINY[name](tmp_path / "second") == outcome, "the same seed twice"
