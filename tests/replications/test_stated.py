@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 import pytest
@@ -28,6 +29,7 @@ from toyvit.replications import (
     sums,
     superposition,
 )
+from toyvit.replications.lab import to_points
 from toyvit.replications.record import load_records
 
 PAGE = Path(__file__).parents[2] / "docs/replications"
@@ -143,7 +145,10 @@ LAST = {
     "rank-one": rank_one.STEPS - 1,
     "double-descent": double_descent.SIZES[-1],
     "superposition": 1 / superposition.DENSITIES[-1],
+    "fewshot": fewshot.RECIPE.train.steps * fewshot.RECIPE.train.batch_size,
+    "markov": RECIPES["markov"]().train.steps * RECIPES["markov"]().train.batch_size,
     **{name: RECIPES[name]().train.steps for name in ("addition", "repeats", "induction")},
+    "counting": RECIPES["counting"]().train.steps,
 }
 
 
@@ -152,6 +157,28 @@ def test_curves_of_the_page_end_where_the_training_does(name):
     for record in load_records(PAGE, REPLICATIONS[name]):
         first = record.panels[0]["curves"]
         assert {x[-1] for x, _ in first.values()} == {LAST[name]}
+
+
+def test_chains_of_the_page_are_as_long_as_the_samplers():
+    samplers = (llc.QUADRATIC, llc.CROSSING, llc.CROSSING, llc.REGRESSION)
+    lengths = [sampler.burn_in + sampler.draws for sampler in samplers]
+    for record in load_records(PAGE, REPLICATIONS["llc"]):
+        chains = record.panels[0]["curves"].values()
+        assert [x[-1] + 1 for x, _ in chains] == lengths
+
+
+@pytest.mark.parametrize("name", REPLICATIONS)
+def test_the_time_that_is_announced_is_what_the_page_measured(name):
+    """To a third, on the machine of the page."""
+    records = load_records(PAGE, REPLICATIONS[name])
+    minutes = [record.minutes for record in records if record.minutes is not None]
+    assert REPLICATIONS[name].minutes == pytest.approx(median(minutes), rel=0.33)
+
+
+def test_points_of_a_run_are_its_steps_or_the_samples_that_it_saw():
+    values = pd.Series([0.5, 0.25], [0, 10])
+    assert to_points(values) == ([0, 10], [0.5, 0.25])
+    assert to_points(values, 32) == ([0, 320], [0.5, 0.25])
 
 
 def test_superposition_is_trained_at_the_densities_and_importances_of_the_page():
