@@ -240,7 +240,8 @@ def test_the_quadratures_are_those_of_the_page():
             assert f"{exact[check.number]:.3f}" == check.published.split()[0]
 
 
-@pytest.mark.parametrize("name", ["rank-one", pytest.param("llc", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rank-one", "llc"])
 def test_numbers_of_the_page_come_out_again(name, tmp_path):
     """Where a seed takes seconds; within what another machine's sums may differ by."""
     record = next(iter(load_records(PAGE, REPLICATIONS[name])))
