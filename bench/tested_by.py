@@ -19,6 +19,7 @@ MODEL = (
     "tests/laws/test_taps.py",
 )
 WORLDS = (
+    "tests/laws/test_field_ranges.py",
     "tests/laws/test_worlds.py",
     "tests/laws/test_counterfactuals.py",
     "tests/laws/test_baselines.py",
@@ -27,6 +28,7 @@ WORLDS = (
 )
 ANALYSES = ("tests/analyses/test_table.py", "tests/circuits/test_handmade.py")
 CIRCUITS = (
+    "tests/cli/test_defaults.py",
     "tests/circuits/test_discovery.py",
     "tests/circuits/test_recovery.py",
     "tests/analyses/test_circuits.py",
@@ -50,6 +52,7 @@ COMMANDS = (
 )
 CONFIG = (
     "tests/laws/test_config.py",
+    "tests/laws/test_field_ranges.py",
     "tests/laws/test_overrides.py",
     "tests/laws/test_field_types.py",
 )
@@ -62,15 +65,29 @@ TESTED_BY: dict[str, tuple[str, ...]] = {
     "stats.py": ("tests/analyses", "tests/house/test_examples.py"),
     "surroundings.py": ("tests/house/test_surroundings.py",),
     "torchvision_guard.py": ("tests/data/test_files.py", "tests/house/test_architecture.py"),
-    "measuring.py": ("tests/analyses/test_registry.py", *MEASURING),
-    "sweeping.py": ("tests/stories/test_sweep.py", "tests/house/test_extensions.py"),
+    "measuring.py": (
+        "tests/cli/test_defaults.py",
+        "tests/cli/test_kept_folders.py",
+        "tests/analyses/test_registry.py",
+        *MEASURING,
+        "tests/stories/test_circuit.py",
+    ),
+    "sweeping.py": (
+        "tests/cli/test_defaults.py",
+        "tests/stories/test_sweep.py",
+        "tests/house/test_extensions.py",
+    ),
     "analyses/__init__.py": ("tests/analyses/test_registry.py",),
     "analyses/analysis.py": ("tests/analyses/test_registry.py", *ANALYSES),
     "analyses/lens.py": ("tests/instruments/test_lenses.py", *ANALYSES),
     "analyses/memories.py": ("tests/instruments/test_key_value.py", *ANALYSES),
     "analyses/names.py": ("tests/analyses/test_registry.py",),
     "analyses/registry.py": ("tests/analyses/test_registry.py", *MEASURING),
-    "analyses/behaviour.py": ("tests/analyses/test_behaviour.py", *ANALYSES),
+    "analyses/behaviour.py": (
+        "tests/analyses/test_behaviour.py",
+        "tests/analyses/test_registry.py",
+        *ANALYSES,
+    ),
     "analyses/*.py": ("tests/analyses", "tests/circuits/test_handmade.py"),
     "instruments/attribution.py": ("tests/instruments/test_attribution.py", *CIRCUITS),
     "instruments/lenses.py": ("tests/instruments/test_lenses.py", *SEEING),
@@ -101,6 +118,7 @@ TESTED_BY: dict[str, tuple[str, ...]] = {
     "data/baselines.py": ("tests/laws/test_leaks.py", *WORLDS),
     "data/cards.py": ("tests/data/test_cards.py", "tests/data/test_own_arrays.py"),
     "data/exports.py": ("tests/data/test_cards.py", "tests/data/test_own_arrays.py"),
+    "data/worlds/__init__.py": (*WORLDS, "tests/house/test_extensions.py"),
     "data/worlds/dsprites/*.py": ("tests/data/test_dsprites.py", *WORLDS),
     "data/worlds/omniglot/*.py": ("tests/laws/test_fewshot.py", *WORLDS),
     "data/worlds/fewshot/*.py": ("tests/laws/test_fewshot.py", *WORLDS),
@@ -110,6 +128,7 @@ TESTED_BY: dict[str, tuple[str, ...]] = {
     "data/worlds/pointers/*.py": ("tests/laws/test_pointers.py", *WORLDS),
     "data/worlds/relations/*.py": ("tests/laws/test_relations.py", *WORLDS),
     "data/worlds/mnist/*.py": ("tests/data/test_files.py", *WORLDS),
+    "data/worlds/digits/*.py": ("tests/data/test_files.py", *WORLDS),
     "data/*.py": (*WORLDS, "tests/laws/test_stream.py"),
     "dynamics/checkpoints.py": ("tests/dynamics/test_checkpoints.py",),
     "dynamics/edge_lifetimes.py": ("tests/dynamics/test_edge_lifetimes.py",),

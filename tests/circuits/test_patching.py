@@ -116,6 +116,37 @@ def test_the_read_out_s_last_stream_is_everything_and_other_tokens_are_nothing(m
         assert scores[-1].abs().max() < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("direction", "recipients", "donors"),
+    [("denoise", "corrupt", "clean"), ("noise", "clean", "corrupt")],
+)
+def test_a_direction_says_which_pictures_are_run_and_which_give(direction, recipients, donors):
+    """By hand: the whole forward pass on the recipients with one value from the donors."""
+    config = CASES["norm=layer"]
+    model, pairs = build(config), pairs_for(config)
+    run, given = getattr(pairs, recipients), getattr(pairs, donors)
+
+    def score(images, tap=None):
+        logits = run_model(model, images, tap) if tap else run_model(model, images)
+        rows = torch.arange(len(images))
+        return (logits[rows, pairs.answer] - logits[rows, pairs.foil]).mean()
+
+    scores = patch_activations(model, pairs, "resid_pre", direction=direction)
+    for layer in range(config.n_layers):
+        name = f"blocks.{layer}.resid_pre"
+        values = trace(model, given, [name])[name]
+        for token in range(config.n_tokens):
+
+            def put(stream, values=values, token=token):
+                stream = stream.clone()
+                stream[:, token] = values[:, token]
+                return stream
+
+            moved = score(run, editing({name: put})) - score(run)
+            share = moved / (score(given) - score(run))
+            assert scores[layer, token].item() == pytest.approx(share.item(), abs=1e-4)
+
+
 def test_both_directions_and_metrics_agree_on_what_a_linear_path_carries():
     """Without a norm the last layer's heads add up: denoising and noising give the same share."""
     config = replace(BASE, norm="none", d_mlp=0)

@@ -12,6 +12,7 @@ import torch
 from toyvit.__main__ import main
 from toyvit.circuits.circuit import load_circuit
 from toyvit.config import Clamp
+from toyvit.measuring import RunMeasurer, measure
 from toyvit.runs.handle import Run
 from toyvit.train import fit
 from toyvit.train.states import read_state
@@ -81,3 +82,27 @@ def test_a_circuit_is_read():
     circuit = load_circuit(run.folder.figures / "circuit.json")
     assert (circuit.ablation, circuit.method) == ("mean", "every fourth edge")
     assert len(circuit.edges) == circuit.edge_mask(run.bare_model()).sum() == 3
+
+
+@pytest.mark.parametrize("name", ["digits", "addition"])
+def test_what_was_measured_is_not_measured_again(run):
+    """The pictures and settings of an evaluation have the digest that they had.
+
+    Under clamps they are measured anew: these have other names since. So is `attention`, which has
+    another version.
+    """
+    analyses = ["performance"]
+    report = measure(run, analyses=analyses, images=16, progress=False)
+    assert (report.done, report.computed) == (len(analyses) * len(run.steps), 0)
+    assert measure(run, analyses=analyses, images=2, progress=False).done == 0
+
+
+@pytest.mark.parametrize("name", ["digits"])
+def test_what_is_left_out_is_named_where_all_are_asked_for(run, monkeypatch):
+    """And what is asked for by name is never left out."""
+    monkeypatch.setattr(RunMeasurer, "write_missing", lambda *words: None)
+    unfit = measure(run, images=16, progress=False).unfit
+    assert unfit["llc"] == "run only when asked for"
+    assert unfit["induction"].startswith("needs ")
+    assert "performance" not in unfit
+    assert measure(run, analyses=["performance"], images=16, progress=False).unfit == {}

@@ -9,7 +9,8 @@ from tests import standins
 from toyvit.config import InductionConfig
 from toyvit.data.files import MNIST_FILES
 from toyvit.data.task import build_task
-from toyvit.data.worlds.mnist.world import Mnist
+from toyvit.data.worlds.digits.world import Digits
+from toyvit.data.worlds.mnist.world import Mnist, load_mnist
 from toyvit.errors import BadInput
 from toyvit.torchvision_guard import torchvision
 
@@ -36,6 +37,17 @@ def test_mnist_is_the_genuine_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     digits = Mnist().known["class"][-10_000:]
     assert np.bincount(digits).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+@pytest.mark.parametrize(("load", "full"), [(load_mnist, 255), (Digits, 16)])
+def test_collected_pictures_are_shown_from_minus_1_to_1(load, full):
+    """Blank is -1 and full ink is +1, and what is between lies between in proportion."""
+    world = load()
+    factors = world.sample(0, "train", np.arange(200))
+    ink = world.images[factors["row"]]
+    pixels = world.render(factors).permute(0, 2, 3, 1).numpy()
+    assert (pixels.min(), pixels.max()) == (-1, 1)
+    assert np.allclose(pixels, 2 * (ink / full) - 1, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -160,6 +162,20 @@ def test_an_unknown_world_is_refused_and_the_nearest_named():
     for look_up in (worlds.find, worlds.load_code, worlds.read_card, build_world):
         with pytest.raises(BadInput, match="did you mean 'glyphs'"):
             look_up("glyph")
+
+
+def test_the_options_of_a_task_from_outside_are_found(monkeypatch):
+    @dataclass(frozen=True, kw_only=True)
+    class StripesConfig(TaskConfig):
+        name: ClassVar[str] = "stripes"
+
+    words = {"name": "stripes", "summary": "stripes", "purpose": "a test"}
+    entry = worlds.WorldEntry(**words, default=StripesConfig(), tasks=(StripesConfig,))
+    monkeypatch.setattr(worlds, "list_worlds", lambda: {"stripes": entry})
+    assert worlds.find_task_config("stripes") is StripesConfig
+    assert worlds.find("stripes") is entry
+    with pytest.raises(BadInput, match="did you mean 'stripes'"):
+        worlds.find_task_config("stripe")
 
 
 def test_a_new_world_is_in_configs_tasks_and_lists(new_world, capsys):

@@ -227,7 +227,10 @@ def test_what_cannot_be_edited_is_refused():
         record_keys(bare, 0, batch.images)
     with pytest.raises(BadInput, match="layer 2 is not there: the layers are 0 to 1"):
         read_values(model, 2)
-    with pytest.raises(BadInput, match="class 10 is not there"):
-        optimize_value(model, 0, batch.images, 10)
+    for wanted in (-1, 10):
+        with pytest.raises(BadInput, match=f"class {wanted} is not there: .* 0 to 9"):
+            optimize_value(model, 0, batch.images, wanted)
+    for wanted in (0, 9):
+        assert optimize_value(model, 0, batch.images, wanted, steps=1).isfinite().all()
     with pytest.raises(BadInput, match="no neuron fires"):
         update_rank_one(torch.ones(2, 3), torch.zeros(3), torch.ones(2), torch.eye(3))

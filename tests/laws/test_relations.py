@@ -73,6 +73,17 @@ def answer(config: RelationsConfig, picture: torch.Tensor) -> int:
     return row * config.columns + column
 
 
+@every_relation
+def test_probes_read_what_the_card_says(name):
+    """What decides the answer, the answer, and the shape of the first object."""
+    factors = MADE[name].world.sample(0, "train", np.arange(40))
+    probed = MADE[name].probe_factors(factors)
+    assert np.array_equal(probed["shape"], factors["shape"][:, 0])
+    assert np.array_equal(probed["answer"], MADE[name].eval_batch("train", 40, 0).target.numpy())
+    alone = {key: probed[key] for key in probed.keys() - {"shape", "answer"}}
+    assert all(np.array_equal(values, factors[key]) for key, values in alone.items())
+
+
 @every_split
 def test_the_answer_is_what_the_picture_shows(name, split):
     batch = MADE[name].draw_batch(4, split, range(60))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -34,9 +35,56 @@ from toyvit.replications import (
     sums,
     superposition,
 )
+from toyvit.replications.record import load_records
 from toyvit.replications.training import descend, space_evenly, space_steps
 from toyvit.report.replicated import draw_replication
 from toyvit.stats import feature_dimensionality
+
+PAGE = Path(__file__).parents[2] / "docs/replications"
+
+
+def describe_panel(panel):
+    """All that a panel says but for its numbers: titles, axes, and the names of what it shows."""
+    texts = {key: value for key, value in panel.items() if isinstance(value, str)}
+    return texts | {key: list(panel[key]) for key in ("curves", "levels") if key in panel}
+
+
+# Numbers that a curve ends with: the panel, and the name of its curve.
+ENDS = {
+    "counting": {"seen": (0, "pairs that were trained"), "held_out": (0, "pairs kept apart")},
+    "fewshot": {"accuracy": (1, "accuracy"), "strength": (1, "induction strength, layer 1")},
+    "induction": {
+        "accuracy": (0, "two layers"),
+        "one_layer": (0, "one layer"),
+        "mass": (1, "induction, layer 1"),
+        "previous_cell": (1, "previous cell, layer 0"),
+    },
+    "markov": {
+        "end": (0, "two layers"),
+        "one_layer": (0, "one layer"),
+        "previous_end": (1, "two layers"),
+    },
+    "modular-addition": {"test_at_end": (0, "test"), "llc_end": (1, "LLC")},
+    "omnigrok": {"test_at_end": (0, "test")},
+    "repeats": {"one_layer": (0, "one layer"), "two_layers": (0, "two layers")},
+}
+# Numbers that a panel draws across.
+LEVELS = {
+    "fewshot": {"bag": "bag of labels"},
+    "induction": {"bag": "bag of labels"},
+    "markov": {"bayes": "bayes"},
+    "repeats": {"bag": "bag of glyphs"},
+}
+
+
+def check_numbers(name, outcome):
+    """The numbers are those of the panels."""
+    for number, (place, curve) in ENDS.get(name, {}).items():
+        last = outcome.panels[place]["curves"][curve][1][-1]
+        assert outcome.numbers[number] == (None if last is None else pytest.approx(last, rel=1e-3))
+    for number, level in LEVELS.get(name, {}).items():
+        drawn = outcome.panels[0]["levels"][level]
+        assert outcome.numbers[number] == pytest.approx(drawn, rel=1e-3)
 
 
 def short(name, steps=15, **task):
@@ -79,7 +127,13 @@ def test_a_result_gives_the_numbers_that_its_checks_read(name, tmp_path, monkeyp
     numbers = [value for value in outcome.numbers.values() if value is not None]
     assert all(isinstance(value, float | int) and math.isfinite(value) for value in numbers)
 
+    check_numbers(name, outcome)
     panels = outcome.panels
+    for record in load_records(PAGE, REPLICATIONS[name]):
+        assert set(outcome.numbers) == set(record.numbers)
+        for panel, kept in zip(panels, record.panels, strict=True):
+            assert describe_panel(panel) == describe_panel(kept)
+
     assert json.loads(json.dumps(panels)) == panels
     assert len(draw_replication([panels, panels]).panels()) == len(panels)
     assert TINY[name](tmp_path / "second") == outcome, "the same seed twice"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
@@ -13,6 +14,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from toyvit.report.matplotlib_colours import BAR
 from toyvit.report.matplotlib_panels import find_stretches
 from toyvit.report.panels import (
+    Axis,
     CurvePanel,
     FigureData,
     GraphPanel,
@@ -52,6 +54,10 @@ def check_drawn(data: FigureData, figure: Figure) -> None:
         words = {(*text.get_position(), text.get_text()) for text in axes.texts}
         assert set(list_words(panel)) <= words
 
+        if isinstance(panel, CurvePanel | MapPanel):
+            check_axis(axes.xaxis, axes.get_xlim(), panel.x)
+            check_axis(axes.yaxis, axes.get_ylim(), panel.y)
+
         images = [picture.get_array() for picture in axes.images]
         meshes = [mesh.get_array() for mesh in axes.collections if mesh.get_array() is not None]
         pictures = list(list_pictures(panel))
@@ -60,6 +66,17 @@ def check_drawn(data: FigureData, figure: Figure) -> None:
             assert np.array_equal(
                 np.ma.filled(values.astype(float), np.nan), wanted, equal_nan=True
             )
+
+
+def check_axis(side: XAxis | YAxis, ends: tuple[float, float], axis: Axis) -> None:
+    """Ends, ticks and names are the panel's where it states them."""
+    for end, stated in zip(ends, (axis.low, axis.high), strict=True):
+        assert stated is None or end == stated
+    if axis.ticks is not None:
+        assert side.get_ticklocs().tolist() == list(axis.ticks)
+    if axis.names is not None:  # they are hidden where another panel has the same
+        names = [text.get_text() for text in side.get_ticklabels()]
+        assert names == list(axis.names) or not any(names)
 
 
 def list_lines(panel: Panel) -> Iterator[tuple[object, object]]:

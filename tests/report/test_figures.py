@@ -15,7 +15,7 @@ from tests.report.drawn import check_drawn
 from toyvit.config import ModelConfig
 from toyvit.report import FIGURES, MOST_HEADLINES, select_figures
 from toyvit.report.matplotlib_renderer import render
-from toyvit.report.panels import CurvePanel, FigureData, MapPanel, PicturePanel, to_plain
+from toyvit.report.panels import Block, CurvePanel, FigureData, MapPanel, PicturePanel, to_plain
 from toyvit.report.rows import FigureRow, has_figure
 
 # What is counted needs no unit: these are places, or numbers of what they name.
@@ -61,6 +61,15 @@ def list_comparisons(figure: FigureData) -> list[str]:
     return names + [name for scale in scales if scale for _, name in scale.marks]
 
 
+def repeats_an_axis(block: Block) -> bool:
+    """Whether all maps of a row have one and the same axis y, which is then to be named once."""
+    for row in block.panels:
+        axes = [to_plain(panel.y) for panel in row if isinstance(panel, MapPanel)]
+        if len(axes) > 1 and all(axis == axes[0] for axis in axes):
+            return True
+    return False
+
+
 def test_the_small_runs_have_every_figure_between_them():
     assert EXPECTED.keys() == CONFIGS.keys()
     assert set().union(*EXPECTED.values()) == FIGURES.keys()
@@ -91,6 +100,10 @@ def test_a_figure_says_what_it_shows_and_is_drawn_as_it_is(runs, name, figure):
         if isinstance(panel, CurvePanel):
             assert panel.curves and any(len(curve.x) for curve in panel.curves)
             assert all(len(curve.x) == len(curve.y) for curve in panel.curves)
+
+    for block in data.blocks:
+        assert min(block.margin) >= 0 < min(block.cell)
+        assert block.share_y or not repeats_an_axis(block)
 
     plain = to_plain(data)
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain

@@ -96,6 +96,12 @@ def check_baselines(panel: Panel, run: Run, quantity: str) -> None:
     assert expected and [level.value for level in panel.levels] == expected
 
 
+def check_schedule(panel: Panel, run: Run) -> None:
+    """A panel has a mark where the warm-up ends, and nowhere else, with its name."""
+    marks = [(mark.place, bool(mark.label)) for mark in panel.marks]
+    assert marks == [(run.config.train.warmup, True)]
+
+
 def list_patterns(run: Run, step: int, n: int) -> torch.Tensor:
     """Attention patterns (layer image head query key) of the first test pictures."""
     batch = run.batch("test", n)
@@ -127,6 +133,7 @@ def check_phase_transition(run: Run, data: FigureData) -> None:
 
 def check_learning(run: Run, data: FigureData) -> None:
     for panel, quantity in zip(data.panels(), ("loss", "accuracy"), strict=True):
+        check_schedule(panel, run)
         check_curves(panel, {run.name: read(run, "performance", quantity)})
         check_baselines(panel, run, quantity)
 

@@ -210,6 +210,44 @@ def test_shared_axes_are_named_once():
     assert upper.get_ylabel() == lower.get_ylabel() == "loss (nats)" and right.get_ylabel() == ""
 
 
+def names_ticks(axes, which) -> bool:
+    side = {"x": "labelbottom", "y": "labelleft"}[which]
+    return getattr(axes, f"{which}axis").get_tick_params()[side]
+
+
+def test_ticks_are_named_where_the_axis_is():
+    grid = put((CURVES, CURVES), (CURVES, None), share_x=True, share_y=True)
+    upper, right, lower = list_axes(render(grid))
+    assert [names_ticks(axes, "x") for axes in (upper, right, lower)] == [False, True, True]
+    assert [names_ticks(axes, "y") for axes in (upper, right, lower)] == [True, False, True]
+    apart = list_axes(render(replace(grid, blocks=put((CURVES, CURVES), share_x=False).blocks)))
+    assert all(names_ticks(axes, which) for axes in apart for which in "xy")
+
+
+@pytest.mark.parametrize("panel", [CURVES, MAP], ids=["curves", "map"])
+def test_an_axis_has_its_ticks_their_names_and_its_ends(panel):
+    ticked = Axis(label="a", low=-1, high=3, ticks=(0.0, 1.0, 2.0), names=("none", "some", "all"))
+    bare = Axis(label="b", low=0, high=2, ticks=(1.0,))
+    for x, y in ((ticked, bare), (bare, ticked)):
+        data = put((replace(panel, x=x, y=y),))
+        check_drawn(data, render(data))
+
+
+def test_curves_share_their_ends_where_they_are_said_to_and_maps_never_do():
+    short = replace(CURVES, x=Axis(label="step"), y=Axis(label="loss (nats)"))
+    long = replace(short, curves=(Curve(x=10 * STEPS, y=10 * STEPS),), spans=(), marks=())
+    for shared in (True, False):
+        columns = list_axes(render(put((short,), (long,), share_x=shared)))
+        rows = list_axes(render(put((short, long), share_y=shared)))
+        assert (columns[0].get_xlim() == columns[1].get_xlim()) is shared
+        assert (rows[0].get_ylim() == rows[1].get_ylim()) is shared
+
+    large = replace(MAP, values=np.arange(25.0).reshape(5, 5))
+    for panels in ([(MAP,), (large,)], [(MAP, large)]):
+        drawn = list_axes(render(put(*panels, share_x=True, share_y=True)))
+        assert [axes.get_xlim() for axes in drawn] == [(-0.5, 2.5), (-0.5, 4.5)]
+
+
 def test_headers_stand_above_columns_and_beside_rows():
     named = put((MAP,), (MAP,), column_headers=("head 0",), row_headers=("step 0", "step 10"))
     first, second = list_axes(render(named))

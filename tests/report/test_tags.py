@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from toyvit.report import tensorboard
+from toyvit.report.panels import Block, ColourScale, PicturePanel
 from toyvit.report.tags import HEADLINES, PERFORMANCE, STRONGEST, build_tag, iterate_curves
 
 AXES = ["factor", "group", "head", "layer", "split"]
@@ -28,6 +30,20 @@ def test_a_tag_names_a_place():
         "composition/q/layer 0, head 1 to layer 2, head 0"
     )
     assert build_tag(pair, "x", "y", None, 1, 2, None) == "x/y/head 1 to_layer 2"
+
+
+def test_pictures_are_tiled_edge_to_edge_as_shares_of_colours():
+    """Grey ones by their scale, coloured ones as they are; nothing stands for an empty place."""
+    values = np.array([[-1.0, 0.0], [1.0, 5.0]])
+    grey = PicturePanel(picture=values, scale=ColourScale(kind="ink", low=-1, high=1))
+    coloured = PicturePanel(picture=np.arange(12.0).reshape(2, 2, 3) / 12)
+    pixels = tensorboard.tile_pictures(Block(panels=((grey, coloured), (coloured, grey, None))))
+    assert pixels.shape == (4, 4, 3)
+    shares = [[0, 0.5], [1, 1]]
+    assert np.array_equal(pixels[:2, :2], np.stack([shares] * 3, -1))
+    assert np.array_equal(pixels[:2, 2:], coloured.picture)
+    assert np.array_equal(pixels[2:, :2], coloured.picture)
+    assert np.array_equal(pixels[2:, 2:], pixels[:2, :2])
 
 
 @pytest.mark.slow

@@ -218,7 +218,7 @@ def set_axis(axes: Axes, which: str, axis: Axis, *, named: bool) -> None:
         axes.set(**{f"{which}lim": (axis.low, axis.high)})
     mine = axes.xaxis if which == "x" else axes.yaxis
     if axis.ticks is not None:
-        mine.set_ticks(axis.ticks, axis.names, fontsize=7)
+        mine.set_ticks(axis.ticks, axis.names)
     elif which == "x" and axis.scale == "linear" and max(np.abs(axes.get_xlim())) >= 1000:
         mine.set_major_locator(MaxNLocator(5))
         mine.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
