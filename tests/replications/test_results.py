@@ -131,8 +131,8 @@ def test_a_result_gives_the_numbers_that_its_checks_read(name, tmp_path, monkeyp
     panels = outcome.panels
     for record in load_records(PAGE, REPLICATIONS[name]):
         assert set(outcome.numbers) == set(record.numbers)
-        for panel, kept in zip(panels, record.panels, strict=True):
-            assert describe_panel(panel) == describe_panel(kept)
+        for panel, earlier in zip(panels, record.panels, strict=True):
+            assert describe_panel(panel) == describe_panel(earlier)
 
     assert json.loads(json.dumps(panels)) == panels
     assert len(draw_replication([panels, panels]).panels()) == len(panels)

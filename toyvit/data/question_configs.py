@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from toyvit.config.fields import number
 from toyvit.config.tasks import TaskConfig
@@ -31,6 +31,13 @@ class ClassifyConfig(TaskConfig):
     @property
     def data_set(self) -> str:
         return self.world or DEFAULT_WORLD
+
+    def to_json(self) -> dict[str, Any]:
+        """Name and options; without a file as version 0.1 wrote them."""
+        plain = super().to_json()
+        if not self.npz_sha256:
+            del plain["npz_sha256"]
+        return plain
 
     def bind_files(self) -> ClassifyConfig:
         file = Path(self.npz)

@@ -47,8 +47,8 @@ def _compare_weights(
     for entry in entries:
         norm = measure_norm(folder.checkpoints / entry.file)
         if not math.isclose(norm, entry.weight_norm, rel_tol=NORM_ROUNDING):
-            said = f"the manifest says {entry.weight_norm:.6g}"
-            yield entry.file, f"has weights of norm {norm:.6g}, {said}"
+            written = f"the manifest says {entry.weight_norm:.6g}"
+            yield entry.file, f"has weights of norm {norm:.6g}, {written}"
         elif entry.sha256 in steps:
             yield entry.file, f"has the weights of step {steps[entry.sha256]}"
         steps.setdefault(entry.sha256, entry.step)
