@@ -63,7 +63,10 @@ def test_even_attention_scores_what_is_stated_as_chance(name, options):
             assert (value - chance).abs().max() < ROUNDING, (analysis.name, key)
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [pytest.param(*case, marks=pytest.mark.slow if n % 12 else ()) for n, case in enumerate(CASES)],
+)
 def test_even_attention_gets_no_score_of_a_type_but_uniform(name, options):
     model, batch, cache = plant_scores_of_0(name, options)
     measures = ANALYSES["heads"].measure(model, batch, cache)
