@@ -20,6 +20,12 @@ from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry
 
 BEFORE_DIGESTS = b"PK"  # how states of version 0.1 begin
+HASHED = (
+    "checkpoints/step_*.safetensors",
+    "states/step_*.pt",
+    "lenses/step_*.safetensors",
+    "figures/circuit*.json",
+)
 NORM_ROUNDING = 1e-9  # relative, of a norm summed by another library
 
 
@@ -143,7 +149,7 @@ def hash_files(folder: RunFolder) -> Iterator[tuple[str, str]]:
     """(SHA-256, name inside the run) of every file that a run's claims rest on."""
     names = ("config.json", "manifest.jsonl", "metrics.jsonl", "sessions.jsonl", "measures.sqlite")
     paths = [folder.path / name for name in names]
-    for pattern in ("checkpoints/step_*.safetensors", "states/step_*.pt", "circuits/*.json"):
+    for pattern in HASHED:
         paths += sorted(folder.path.glob(pattern))
     for path in paths:
         if path.is_file():
