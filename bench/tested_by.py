@@ -143,6 +143,7 @@ TESTED_BY: dict[str, tuple[str, ...]] = {
     "report/heads.py": SEEING,
     "report/*.py": (*SEEING, "tests/data/test_cards.py"),
     "runs/*.py": ("tests/runs", "tests/stories/test_damage.py", *MEASURING),
+    "train/memory.py": ("tests/laws/test_memory.py", "tests/stories/test_refusals.py"),
     "train/*.py": TRAINING,
 }
 

@@ -200,3 +200,36 @@ def test_a_state_that_lacks_its_checkpoints_is_not_gone_on_from(two, run, caplog
     kinds = ("checkpoints/*", "manifest.jsonl")
     assert contents(run.path, *kinds) == contents(two[0], *kinds)
     assert "lacks the checkpoint of step 10" in caplog.text
+
+
+@pytest.mark.parametrize("digest", ["", ', "check": null', ', "check": "0000000000000000"'])
+@pytest.mark.parametrize("name", ["manifest.jsonl", "metrics.jsonl"])
+def test_a_line_whose_digest_was_taken_away_is_not_silent(run, capsys, name, digest):
+    """Only in a file of version 0.1 has no line one."""
+    file = run.path / name
+    first, *rest = file.read_text().splitlines(keepends=True)
+    body, _, _ = first.partition(', "check"')
+    file.write_text("".join([f"{body}{digest}}}\n", *rest]))
+    assert is_found(run, capsys)
+
+
+def test_files_that_are_not_the_labs_disturb_nothing(run, capsys):
+    for folder in (run.path, run.checkpoints, run.states):
+        (folder / ".DS_Store").write_bytes(b"\0")
+        (folder / ".ipynb_checkpoints").mkdir()
+    assert not is_found(run, capsys)
+
+
+def test_a_manifest_names_no_step_that_the_metrics_do_not_know(two, tmp_path, monkeypatch):
+    """Whenever training is killed: seen from inside, as each checkpoint is written."""
+    gaps = []
+    write = RunFolder.write_checkpoint
+
+    def look(folder, step, *rest):
+        entry = write(folder, step, *rest)
+        gaps.append(step - len(folder.read_metrics()))
+        return entry
+
+    monkeypatch.setattr(RunFolder, "write_checkpoint", look)
+    train_here(tmp_path / "run", *STEPS, "--seeds.init", 0)
+    assert len(gaps) > 4 and set(gaps) == {0}

@@ -11,7 +11,7 @@ from toyvit.circuits.edges import ABLATIONS
 from toyvit.circuits.graph import EdgeMask, build_graph
 from toyvit.circuits.pairs import METRICS
 from toyvit.config import ModelConfig
-from toyvit.config.json_files import read_object
+from toyvit.config.foreign_files import read_object
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
 

@@ -28,6 +28,10 @@ class TaskConfig(Checked):
         """Itself with what tells the files that it reads from others of their names."""
         return self
 
+    def move_files(self, other: TaskConfig) -> TaskConfig:
+        """Itself with its files where another task has the same ones."""
+        return self
+
     def to_json(self) -> dict[str, Any]:
         """Name and options, as a run's config keeps them."""
         return {"name": self.name, **asdict(self)}

@@ -8,11 +8,11 @@ downloaded unless the user asks (`toyvit data NAME`).
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
+from toyvit.config.foreign_files import hash_file
 from toyvit.errors import BadInput
 
 # MD5 of the unpacked files and of the archives, as torchvision pins them.
@@ -44,8 +44,7 @@ def find_prepared(name: str) -> Path:
 
 
 def hash_md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+    return hash_file(path, "md5")
 
 
 def verify_md5(path: Path, expected: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toyvit.data.question_configs import hash_file
+from toyvit.config.foreign_files import hash_file
 from toyvit.data.world import CollectedWorld, shuffle_splits
 from toyvit.errors import BadInput
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from toyvit.config.fields import number
+from toyvit.config.foreign_files import hash_file
 from toyvit.config.tasks import TaskConfig
 
 DEFAULT_WORLD = "digits"
@@ -40,17 +40,20 @@ class ClassifyConfig(TaskConfig):
         return plain
 
     def bind_files(self) -> ClassifyConfig:
+        """Itself with the absolute path of its file, and the file's SHA-256."""
         file = Path(self.npz)
         if not self.npz or not file.is_file():
             return self  # nothing to bind; what is missing is said where it is read
         digest = self.npz_sha256 or hash_file(file)
         return replace(self, npz=str(file.absolute()), npz_sha256=digest)
 
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    def move_files(self, other: TaskConfig) -> ClassifyConfig:
+        """Itself with its file where another task has the same one; one without a digest may be."""
+        if not (isinstance(other, ClassifyConfig) and self.npz and other.npz):
+            return self
+        if self.npz_sha256 not in ("", other.npz_sha256):
+            return self
+        return replace(self, npz=other.npz, npz_sha256=other.npz_sha256)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,8 +55,8 @@ def run_model(model: ViT, images: Images, tap: Tap = untouched) -> Logits:
 def run_from(model: ViT, residual: Residual, layer: int, tap: Tap = untouched) -> Logits:
     """Logits from the residual stream that enters a layer, without gradients.
 
-    At the number of layers, from the stream that the read-out reads. BadInput for a tap of a site
-    that lies before the layer, where it would never be asked.
+    At the number of layers, from the stream that the read-out reads. BadInput for an edit, a
+    replacement or a recording of a site that lies before the layer: it would never be asked.
 
     >>> from toyvit.config import ModelConfig
     >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)

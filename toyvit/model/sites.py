@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput, suggest_nearest
+from toyvit.model.taps import list_names
 
 AXES = {
     "image": "one picture of the batch",
@@ -145,7 +146,7 @@ def select_sites(names: str | Iterable[str], config: ModelConfig) -> list[str]:
     """
     sites = list_sites(config)
     selected: dict[str, None] = {}
-    for name in (names,) if isinstance(names, str) else names:
+    for name in list_names(names):
         fits = [site for site in sites if fnmatchcase(site, normalize_site(name))]
         if not fits:
             raise_unknown_site(name, sites)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from toyvit.config.json_files import read_object
+from toyvit.config.foreign_files import read_object
 from toyvit.errors import BadInput
 from toyvit.runs.disk import write_atomically
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from toyvit.config.json_files import JsonObject, parse_object, read_file
+from toyvit.config.foreign_files import JsonObject, parse_object, read_file
 from toyvit.errors import BadInput
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,8 @@ def read_lines(path: Path, salt: str = "") -> list[JsonObject]:
     """Records of a JSON-lines file; none where there is no file.
 
     A last line without its newline was cut off and does not count, nor do zero bytes that a power
-    cut left at the end, which is said. BadInput where another line is damaged.
+    cut left at the end, which is said. BadInput where another line is damaged. Lines of version 0.1
+    have no digest: then no line of the file may have one.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -60,8 +61,12 @@ def read_lines(path: Path, salt: str = "") -> list[JsonObject]:
     if len(whole) < len(content):
         n = len(content) - len(whole)
         logger.warning("%s ends in %d zero bytes, as a power cut leaves them: cut back", path, n)
-    lines = whole.split(b"\n")[:-1]
-    return [_read_line(line, f"{path}, line {n},", salt) for n, line in enumerate(lines, 1)]
+    places = {f"{path}, line {n},": line for n, line in enumerate(whole.split(b"\n")[:-1], 1)}
+    records = {place: parse_object(line, place) for place, line in places.items()}
+    if any("check" in record for record in records.values()):
+        for place, record in records.items():
+            _take_digest(record, place, salt)
+    return list(records.values())
 
 
 def format_line(record: Mapping[str, object], salt: str = "") -> str:
@@ -76,13 +81,11 @@ def format_line(record: Mapping[str, object], salt: str = "") -> str:
     return f'{text[:-1]}, "check": "{_digest(text + salt)}"}}\n'
 
 
-def _read_line(line: bytes, place: str, salt: str) -> JsonObject:
-    """The record of a line; lines of version 0.1 have no digest."""
-    record = parse_object(line, place)
+def _take_digest(record: JsonObject, place: str, salt: str) -> None:
+    """Take the digest out of a record; BadInput where it is another's, or none."""
     check = record.pop("check", None)
-    if check not in (None, _digest(json.dumps(record) + salt)):
+    if check != _digest(json.dumps(record) + salt):
         raise BadInput(f"{place} is damaged: it is not what was written")
-    return record
 
 
 def _digest(text: str) -> str:

@@ -11,13 +11,14 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toyvit.config import RunConfig, list_differences
 from toyvit.config.extensions import Origin
 from toyvit.config.fields import build_record
-from toyvit.config.json_files import JsonObject, read_object
+from toyvit.config.foreign_files import JsonObject, read_object
 from toyvit.data import worlds
 from toyvit.errors import BadInput, suggest_nearest
 from toyvit.runs.disk import flush_to_disk, format_line, read_lines, write_atomically
@@ -140,10 +141,8 @@ class RunFolder:
     def check_same(self, config: RunConfig) -> None:
         """Refuse to go on with another config, with a diff; a file that was moved is the same."""
         mine = self.read_config()
-        changes = list_differences(mine, config)
-        digest = getattr(mine.task, "npz_sha256", "")
-        if digest in ("", getattr(config.task, "npz_sha256", "")):  # "": a run of version 0.1
-            changes = [change for change in changes if not change.startswith("task.npz")]
+        moved = replace(mine, task=mine.task.move_files(config.task))
+        changes = list_differences(moved, config)
         if changes:
             raise BadInput(
                 f"{self.path} holds another config ({'; '.join(changes)}): "
@@ -152,7 +151,7 @@ class RunFolder:
 
     def is_empty(self) -> bool:
         """Whether the folder holds nothing but what a start that failed may leave: its lock."""
-        return all(path == self.lock_file for path in self.path.iterdir())
+        return self.path.is_dir() and all(path == self.lock_file for path in self.path.iterdir())
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -167,7 +166,7 @@ class RunFolder:
                 yield
             finally:
                 if self.is_empty():
-                    self.lock_file.unlink()
+                    self.lock_file.unlink(missing_ok=True)
                     with suppress(OSError):  # a start that waits may have put its lock in
                         self.path.rmdir()
 
@@ -265,9 +264,8 @@ class RunFolder:
         problems = {entry.file: self.find_problem(entry) for entry in listed}
         bad = {file: problem for file, problem in problems.items() if problem}
 
-        for path in sorted(self.checkpoints.iterdir()):
-            is_listed = path.name in problems
-            if not (is_listed or self.is_locked() or path.name.endswith(".part")):
+        for path in sorted(self.checkpoints.glob("step_*.safetensors")):
+            if not (path.name in problems or self.is_locked()):
                 bad[path.name] = "is not in the manifest"
         return bad
 

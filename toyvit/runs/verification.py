@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from toyvit.config import plan_checkpoints
-from toyvit.config.json_files import parse_object, read_file
+from toyvit.config.foreign_files import hash_file, parse_object, read_file
 from toyvit.errors import BadInput
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry
@@ -135,8 +135,11 @@ def _check_table(folder: RunFolder) -> Iterator[tuple[str, str]]:
     """A table of measures that SQLite finds damaged."""
     if not folder.measures.exists():
         return
+    # Without a log beside it nobody writes, and it can be read where nothing may be written.
+    log = folder.measures.with_name(f"{folder.measures.name}-wal")
+    how = "mode=ro" if log.exists() else "immutable=1"
     try:
-        uri = f"{folder.measures.absolute().as_uri()}?mode=ro"
+        uri = f"{folder.measures.absolute().as_uri()}?{how}"
         with closing(sqlite3.connect(uri, uri=True)) as db:
             (verdict,) = db.execute("pragma integrity_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
@@ -153,5 +156,4 @@ def hash_files(folder: RunFolder) -> Iterator[tuple[str, str]]:
         paths += sorted(folder.path.glob(pattern))
     for path in paths:
         if path.is_file():
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            yield digest, str(path.relative_to(folder.path))
+            yield hash_file(path), str(path.relative_to(folder.path))

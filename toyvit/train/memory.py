@@ -11,7 +11,9 @@ from toyvit.model.options import count_outputs
 
 FLOAT = 4  # bytes
 COPIES = 4  # of each weight: itself, its gradient and the two moments of the optimiser
-ACTIVATIONS = 4  # of a layer, in widths of the stream, that the backward pass keeps at the least
+# Of a token in a layer, in widths of the stream, that the backward pass keeps at the least: what
+# the norm gives, its query, key and value. A row of each head's pattern comes on top.
+ACTIVATIONS = 4
 
 
 def check_memory(config: RunConfig) -> None:
@@ -29,6 +31,8 @@ def check_memory(config: RunConfig) -> None:
 def estimate_memory(config: RunConfig) -> int:
     """Bytes that the weights with their optimiser and the activations of a batch take at least.
 
+    A training batch keeps the activations of every layer, the validation batch those of one.
+
     >>> from toyvit.data.task import resolve_config
     >>> from toyvit.recipes import RECIPES
     >>> 1e6 < estimate_memory(resolve_config(RECIPES["induction"]())) < 1e8
@@ -36,14 +40,14 @@ def estimate_memory(config: RunConfig) -> int:
     """
     model = config.model
     weights = COPIES * count_weights(model)
-    images = max(config.train.batch_size, config.train.n_validation)
-    tokens = images * model.n_tokens
-    by_token = ACTIVATIONS * model.d_model + model.d_mlp + 2 * model.n_heads * model.n_tokens
-    return FLOAT * (weights + tokens * (model.n_layers * by_token + model.d_patch))
+    by_token = ACTIVATIONS * model.d_model + model.d_mlp + model.n_heads * model.n_tokens
+    of_training = config.train.batch_size * (model.n_layers * by_token + model.d_patch)
+    of_validation = config.train.n_validation * (by_token + model.d_patch)
+    return FLOAT * (weights + model.n_tokens * max(of_training, of_validation))
 
 
 def count_weights(model: ModelConfig) -> int:
-    """Numbers in the large matrices of a model, biases and norms left out."""
+    """Numbers in the matrices of a model with learned positions; biases and norms are left out."""
     d = model.d_model
     of_layer = 4 * d * d + 2 * d * model.d_mlp
     return model.n_layers * of_layer + d * (model.d_patch + model.n_tokens + count_outputs(model))

@@ -76,14 +76,17 @@ class CheckpointWriter(StepCallback):
         return step in self.state_steps or is_late
 
     def write_snapshot(self, trainer: pl.Trainer, module: ViTModule) -> None:
-        """Score the validation batch, write the weights and their line, and a state that is due."""
+        """Score the validation batch, write the weights and their line, and a state that is due.
+
+        The metrics come first: the manifest names no step that they do not know.
+        """
         self.score(module)
+        self.write_metrics()
         samples = module.step * module.config.train.batch_size
         weights = module.model.state_dict()
         entry = self.folder.write_checkpoint(module.step, samples, weights, self.scores)
         self.entries.append(entry)
         self.unflushed.append(entry)
-        self.write_metrics()
         if self.is_state_due(module.step):
             self.write_state(trainer, module)
 

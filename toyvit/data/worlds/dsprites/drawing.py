@@ -11,13 +11,13 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from hashlib import file_digest
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
+from toyvit.config.foreign_files import hash_file
 from toyvit.data import files
 from toyvit.errors import BadInput
 
@@ -285,8 +285,7 @@ def _beside(path: Path) -> Path:
 
 def _sha256(path: Path) -> str:
     """A line as `sha256sum` writes it."""
-    with path.open("rb") as file:
-        return f"{file_digest(file, 'sha256').hexdigest()}  {path.name}\n"
+    return f"{hash_file(path)}  {path.name}\n"
 
 
 def _is_intact(path: Path) -> bool:

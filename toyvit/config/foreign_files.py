@@ -1,7 +1,8 @@
-"""Reading JSON that may come from elsewhere: whatever is wrong is one line that names the place."""
+"""Reading files that may come from elsewhere: what is wrong is one line that names the place."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,12 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+
+
+def hash_file(path: Path, kind: str = "sha256") -> str:
+    """The digest of a file, of a kind that `hashlib` has."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def _refuse_constant(name: str) -> float:
