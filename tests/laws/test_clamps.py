@@ -139,7 +139,7 @@ def test_holding_a_head_that_writes_nothing_changes_nothing_for_the_rest(config,
 def smoke(clamps: tuple[str, ...] = (), **model: object):
     run = RECIPES["induction-smoke"]()
     shape = replace(run.model, n_heads=2, **model)
-    options = {"steps": 8, "batch_size": 8, "warmup": 0, "learning_rate": 1e-2}
+    options = {"steps": 8, "batch_size": 8, "warmup": 0, "learning_rate": 1e-2, "path": "full"}
     training = replace(run.train, **options, weight_decay=0.1, clamps=clamps)
     return resolve_config(replace(run, model=shape, train=training))
 

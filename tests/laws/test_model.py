@@ -10,12 +10,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from safetensors.torch import load, save
+from torch.autograd import grad as grad_of
 from torch.func import functional_call, grad, vmap
 
 from tests.laws.models import CASES, build, configs, every_case, noise, pictures
 from toyvit.data.task import build_task, loss, resolve_config
 from toyvit.errors import BadInput
 from toyvit.model import ViT
+from toyvit.model.options import READ_TOKENS
 from toyvit.model.taps import editing, recording
 from toyvit.recipes import RECIPES
 
@@ -50,6 +52,64 @@ def test_dropout_acts_in_training_only(config):
     assert torch.equal(model(images), plain)
     torch.manual_seed(0)
     assert torch.equal(model.train()(images), plain) == (config.dropout == 0)
+
+
+def differentiate(model, logits) -> dict[str, torch.Tensor]:
+    """The gradient of every parameter, 0 where none comes."""
+    weights = dict(model.named_parameters())
+    gradients = grad_of((logits * noise(logits)).sum(), list(weights.values()), allow_unused=True)
+    pairs = zip(weights.items(), gradients, strict=True)
+    return {
+        name: torch.zeros_like(weight) if gradient is None else gradient
+        for (name, weight), gradient in pairs
+    }
+
+
+def answers_as_it_reads(config):
+    """What is read gives the same logits and gradients, to rounding, and twice the same bits."""
+    model, images = build(config), pictures(config, n=4)
+    logits, answer = model(images), model.answer(images)
+    assert torch.allclose(answer, logits, rtol=1e-5, atol=2e-6)
+    assert torch.equal(model.answer(images), answer)
+
+    expected = differentiate(model, logits)
+    for name, gradient in differentiate(model, answer).items():
+        atol = 1e-5 * max(1.0, expected[name].abs().max().item()) if gradient.numel() else 0
+        assert torch.allclose(gradient, expected[name], rtol=1e-4, atol=atol), name
+
+
+@every_case
+def test_the_answer_is_the_logits(config):
+    answers_as_it_reads(config)
+
+
+@settings(max_examples=25)
+@given(configs())
+def test_the_answer_of_any_model_is_its_logits(config):
+    answers_as_it_reads(config)
+
+
+@settings(max_examples=10)
+@given(configs())
+def test_dropout_acts_on_the_answer_in_training_only(config):
+    model, images = build(config), pictures(config)
+    plain = model.answer(images)
+    torch.manual_seed(0)
+    assert torch.equal(model.train().answer(images), plain) == (config.dropout == 0)
+
+
+@pytest.mark.parametrize("readout", READ_TOKENS)
+def test_no_other_token_of_the_last_block_is_formed_for_an_answer(readout):
+    """The MLP of the last block, its output projection and the final norm see one row a picture."""
+    model = build(replace(CASES["norm=layer"], readout=readout))
+    last = model.layers[-1]
+    rows = {}
+    for name, part in {"out": last.attn.out, "up": last.mlp.up, "norm": model.ln_final}.items():
+        part.register_forward_hook(
+            lambda part, inputs, output, name=name: rows.update({name: output.shape[:-1]})
+        )
+    model.answer(pictures(model.config, n=4))
+    assert rows == {"out": (4,), "up": (4,), "norm": (4,)}
 
 
 def never_read(name: str, config) -> bool:

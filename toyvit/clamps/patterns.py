@@ -18,12 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.config import Clamp, ModelConfig
+from toyvit.config import PATHS, Clamp, ModelConfig, TrainConfig
 from toyvit.data.task import Retrieval
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
 from toyvit.model.options import allowed_keys
-from toyvit.model.shapes import AllowedKeys
+from toyvit.model.shapes import AllowedKeys, Images, Logits
 from toyvit.model.taps import Tap, editing, then, untouched
 
 Pattern = Float[Tensor, "image head query key"]
@@ -116,6 +116,22 @@ def needs_retrieval(clamps: Sequence[str]) -> bool:
     return any(Clamp.parse(text).what in NEED_PAIRS for text in clamps)
 
 
+def choose_path(config: TrainConfig) -> str:
+    """How a training computes its logits, a key of `PATHS`.
+
+    BadInput for the `read` path under a clamp that holds a pattern: it forms none in the last block.
+
+    >>> choose_path(TrainConfig()), choose_path(TrainConfig(clamps=("0.1:previous",)))
+    ('read', 'full')
+    """
+    held = [text for text in config.clamps if Clamp.parse(text).what in PATTERNS]
+    if config.path is None:
+        return "full" if held else "read"
+    if choose(config.path, PATHS, "train.path") == "read" and held:
+        raise BadInput(f"train.path is 'read', but the clamp {held[0]!r} needs 'full'")
+    return config.path
+
+
 def build_clamp_tap(
     clamps: Sequence[str], step: int, config: ModelConfig, retrieval: Retrieval | None
 ) -> Tap:
@@ -155,8 +171,13 @@ class ClampedViT(ViT):
 
     clamp_tap: Tap = untouched
 
-    def run_blocks(self, x: Tensor, first: int = 0, tap: Tap = untouched) -> Tensor:
-        return super().run_blocks(x, first, then(self.clamp_tap, tap))
+    def answer(self, images: Images) -> Logits:
+        return self(images)  # a clamp is a tap
+
+    def run_blocks(
+        self, x: Tensor, first: int = 0, tap: Tap = untouched, stop: int | None = None
+    ) -> Tensor:
+        return super().run_blocks(x, first, then(self.clamp_tap, tap), stop)
 
 
 def apply_clamps(model: ViT, clamps: Sequence[str], step: int, retrieval: Retrieval | None) -> ViT:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from toyvit.config.clamps import Clamp
 from toyvit.config.model import ModelConfig
-from toyvit.config.run import RunConfig, Seeds, TrainConfig, list_differences, replace_seed
+from toyvit.config.run import PATHS, RunConfig, Seeds, TrainConfig, list_differences, replace_seed
 from toyvit.config.schedule import (
     DECAYS,
     N_KEPT_STATES,
@@ -23,6 +23,7 @@ from toyvit.data import worlds
 __all__ = [
     "DECAYS",
     "N_KEPT_STATES",
+    "PATHS",
     "Clamp",
     "ModelConfig",
     "RunConfig",

@@ -15,6 +15,12 @@ from toyvit.config.tasks import MissingTaskConfig, TaskConfig
 from toyvit.data import worlds
 from toyvit.errors import BadField, BadInput, choose
 
+# How a run computes logits, from its first step to its last: the two differ in the last bits.
+PATHS = {
+    "full": "every token of every block",
+    "read": "in the last block, only the token that the head reads",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Checked):
@@ -26,6 +32,8 @@ class TrainConfig(Checked):
     clip          largest gradient norm
     checkpoints   steps to keep; None: the lab's schedule
     n_validation  images in the frozen batch that is scored at every checkpoint
+    path          how logits are computed, a key of `PATHS`; None: `read`, but `full` where a clamp
+                  holds a pattern
     clamps        heads that are held while training, `0.3:previous@500`: see `CLAMPS`
     """
 
@@ -41,6 +49,7 @@ class TrainConfig(Checked):
     clip: float = number(1.0, above=0)
     checkpoints: tuple[int, ...] | None = number(None, least=0)
     n_validation: int = number(512, least=1)
+    path: str | None = None
     threads: int = number(1, least=1)
     accelerator: str = "auto"
     clamps: tuple[str, ...] = ()
@@ -99,6 +108,8 @@ class RunConfig:
         for key in parts:
             choose(key, RECORDS, "part of a run")
 
+        if isinstance(parts.get("train"), dict):  # a run from before paths had names
+            parts["train"] = {"path": "full"} | parts["train"]
         records = {key: build_record(RECORDS[key], parts.get(key, {})) for key in RECORDS}
         return RunConfig(recipe=recipe, task=task, **records)
 

@@ -129,6 +129,9 @@ READOUTS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "pixels": lambda tokens, n_prefix: tokens[:, n_prefix:],
 }
 
+# The token that the head reads, for read-outs that read one.
+READ_TOKENS = {"cls": 0, "last": -1}
+
 
 def count_outputs(config: ModelConfig) -> int:
     """Width of the head: the task's classes; a patch's pixels where it reconstructs the picture.

@@ -61,6 +61,13 @@ class Attention(nn.Module):
         o = rearrange(self.out.weight, pattern, head=self.n_heads)
         return HeadWeights(q, k, v, o)
 
+    def head_biases(self) -> Tensor:
+        """Those of q, k and v, (3, H, h); 0 where there are none."""
+        bias = self.qkv.bias
+        if bias is None:
+            bias = self.qkv.weight.new_zeros(len(self.qkv.weight))
+        return bias.unflatten(0, (3, self.n_heads, self.d_head))
+
     def project_qkv(self, x: Tensor, tap: Tap) -> list[Tensor]:
         """q, k, v, each (B, T, H, h).
 
@@ -103,6 +110,23 @@ class Attention(nn.Module):
                 out = out + (written - result).sum(2)
         return out
 
+    def read(self, x: Tensor, token: int, mask: Tensor) -> Tensor:
+        """What the heads write to one token, (B, d), of normed tokens (B, T, d); untapped.
+
+        The query is taken back through W_K and the mixed tokens on through W_V, so that no other
+        token's key or value is formed. A bias of the keys adds the same to all scores of a query.
+        """
+        weights = self.head_weights()
+        query_bias, _, value_bias = self.head_biases()
+        query = torch.einsum("bd,hdf->bhf", x[:, token], weights.q) + query_bias
+        reads = torch.einsum("bhf,hdf->bhd", query, weights.k)
+
+        scores = torch.baddbmm(mask, reads, x.transpose(1, 2), alpha=1 / math.sqrt(self.d_head))
+        pattern = F.dropout(scores.softmax(-1), self.dropout, self.training)
+        z = torch.einsum("bhd,hdf->bhf", torch.bmm(pattern, x), weights.v)
+        z = z + pattern.sum(-1, keepdim=True) * value_bias
+        return self.out(z.flatten(1))
+
 
 class MLP(nn.Module):
     """Two matrices with an activation between them."""
@@ -136,6 +160,12 @@ class Block(nn.Module):
         added = self.attn(self.ln1(x, within("ln1.", tap)), mask, tap)
         added = F.dropout(added, self.dropout, self.training)
         return self.continue_after_attention(x + tap("attn_out", added), tap)
+
+    def read(self, x: Tensor, token: int, mask: Tensor) -> Tensor:
+        """One token of what `forward` gives, (B, d), and only what it needs; untapped."""
+        added = self.attn.read(self.ln1(x, untouched), token, mask)
+        added = F.dropout(added, self.dropout, self.training)
+        return self.continue_after_attention(x[:, token] + added, untouched)
 
     def continue_after_attention(self, x: Tensor, tap: Tap) -> Tensor:
         """The stream that attention has written to, taken through the rest of the block."""
@@ -224,6 +254,21 @@ class ViT(TransformerLensViews):
         self.check_tap(tap)
         return self.unembed(self.run_blocks(self.embed(images, tap), 0, tap), tap)
 
+    def answer(self, images: Images) -> Logits:
+        """The logits of `forward` to rounding, by what the head reads: the `read` path.
+
+        Where the head reads one token, the last block forms that token alone; elsewhere this is
+        `forward`. No tap is asked: sites that no token of the last block needs have no value.
+        """
+        token = options.READ_TOKENS.get(self.config.readout)
+        if token is None:
+            return self(images)
+
+        *earlier, last = self.layers
+        x = self.run_blocks(self.embed(images), 0, stop=len(earlier))
+        read = last.read(x, token, self.mask[..., token, :])
+        return self.head(self.ln_final(read, untouched))
+
     def embed(self, images: Tensor, tap: Tap = untouched) -> Residual:
         """Pictures to the residual stream that enters the first block."""
         tap = settling(tap)
@@ -247,11 +292,13 @@ class ViT(TransformerLensViews):
             x = torch.cat([self.prefix.expand(len(x), -1, -1), x], 1)
         return F.dropout(x, self.config.dropout, self.training)
 
-    def run_blocks(self, x: Tensor, first: int = 0, tap: Tap = untouched) -> Residual:
-        """The stream entering block `first`, taken through that block and all later ones."""
+    def run_blocks(
+        self, x: Tensor, first: int = 0, tap: Tap = untouched, stop: int | None = None
+    ) -> Residual:
+        """The stream entering block `first`, taken through it and the later ones before `stop`."""
         tap = settling(tap)
         mask = self.mask.expand(len(x) * self.config.n_heads, -1, -1)
-        for layer, block in enumerate(self.blocks[first:], first):
+        for layer, block in enumerate(self.blocks[first:stop], first):
             x = block(x, mask, within(f"blocks.{layer}.", tap))
         return x
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+from toyvit.clamps.patterns import choose_path
 from toyvit.clamps.weight_clamps import check_clamps
 from toyvit.config import N_KEPT_STATES, RunConfig, plan_checkpoints
 from toyvit.data.task import build_task, resolve_config
@@ -40,8 +42,8 @@ def fit(
     Stopped after a signal, or Unfinished where training ended early without one. `position` is the
     line of the progress bar.
     """
-    config = resolve_config(config)
     folder = RunFolder.open(path)
+    config = _settle_path(resolve_config(config), folder)
     plan_checkpoints(config.train)
     check_clamps(config)
     _check_accelerator(config.train.accelerator)
@@ -66,6 +68,17 @@ def fit(
         bar = Progress(writer, folder.path.name, position) if progress else None
         _train(writer, module, bar)
     return folder
+
+
+def _settle_path(config: RunConfig, folder: RunFolder) -> RunConfig:
+    """The run with the path that it takes from its first step to its last.
+
+    Where it leaves that open, a run that goes on takes the path on which it began.
+    """
+    path = choose_path(config.train)
+    if config.train.path is None and folder.config_file.exists():
+        path = folder.read_config().train.path or path
+    return replace(config, train=replace(config.train, path=path))
 
 
 def _check_place(folder: RunFolder) -> None:

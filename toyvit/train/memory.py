@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toyvit.config import ModelConfig, RunConfig
 from toyvit.errors import BadInput
-from toyvit.model.options import count_outputs
+from toyvit.model.options import READ_TOKENS, count_outputs
 
 FLOAT = 4  # bytes
 COPIES = 4  # of each weight: itself, its gradient and the two moments of the optimiser
@@ -41,8 +41,10 @@ def estimate_memory(config: RunConfig) -> int:
     model = config.model
     weights = COPIES * count_weights(model)
     by_token = ACTIVATIONS * model.d_model + model.d_mlp + model.n_heads * model.n_tokens
-    of_training = config.train.batch_size * (model.n_layers * by_token + model.d_patch)
-    of_validation = config.train.n_validation * (by_token + model.d_patch)
+    is_read = config.train.path == "read" and model.readout in READ_TOKENS
+    n_whole = model.n_layers - is_read  # blocks of which every token is formed
+    of_training = config.train.batch_size * (n_whole * by_token + model.d_patch)
+    of_validation = config.train.n_validation * (min(1, n_whole) * by_token + model.d_patch)
     return FLOAT * (weights + model.n_tokens * max(of_training, of_validation))
 
 

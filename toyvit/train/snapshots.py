@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from toyvit.config import learning_rate, plan_checkpoints, plan_states
-from toyvit.data.task import Batch, accuracy, loss
+from toyvit.data.task import Batch, accuracy
 from toyvit.errors import Diverged
 from toyvit.runs.disk import format_line
 from toyvit.runs.folder import RunFolder
@@ -100,7 +100,7 @@ class CheckpointWriter(StepCallback):
 
         logits = module.compute_logits(images, self.validation.retrieval)
         self.scores = {
-            "loss": loss(logits, target).item(),
+            "loss": module.compute_loss(logits, target).item(),
             "accuracy": accuracy(logits, target).item(),
         }
         module.model.train()
