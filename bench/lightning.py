@@ -25,7 +25,7 @@ from toyvit.train.datamodule import BatchStream
 from toyvit.train.module import build_optimizer
 from toyvit.train.states import TrainingState, save_state
 
-BAR = 1.10
+BAR = 1.08
 STEPS = 600
 CHECKPOINTS = 100
 
@@ -35,7 +35,7 @@ def update(
 ) -> dict[str, float]:
     """One clipped update; its loss and gradient norm."""
     adam.zero_grad()
-    value = loss(model(batch[0]), batch[1])
+    value = loss(model.answer(batch[0]), batch[1])
     value.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
     adam.step()
@@ -76,7 +76,7 @@ class Bare:
     @torch.no_grad()
     def keep(self, step: int) -> None:
         """Score the validation batch; write the checkpoint, the metrics, and a due state."""
-        logits = self.model.eval()(self.validation.images)
+        logits = self.model.eval().answer(self.validation.images)
         target = self.validation.target
         scores = {"loss": loss(logits, target).item(), "accuracy": accuracy(logits, target).item()}
         self.model.train()
@@ -101,9 +101,8 @@ def check_same(first: Path, second: Path) -> None:
 def results(repeats: int | None) -> Iterator[Result]:
     recipe = RECIPES["induction"]()
     spaced = tuple(range(0, STEPS + 1, STEPS // CHECKPOINTS))
-    run = resolve_config(
-        replace(recipe, train=replace(recipe.train, steps=STEPS, checkpoints=spaced))
-    )
+    training = replace(recipe.train, steps=STEPS, checkpoints=spaced, path="read")
+    run = resolve_config(replace(recipe, train=training))
     with tempfile.TemporaryDirectory() as place:
         ours = count()
         plain = count()

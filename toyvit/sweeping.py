@@ -23,6 +23,7 @@ from toyvit.runs.disk import write_atomically
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
 from toyvit.train import fit
+from toyvit.train.fit import settle_path
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -117,7 +118,7 @@ def check_plan(
 
 def _check_run(folder: RunFolder, stated: RunConfig) -> RunConfig:
     """The resolved config of a run, or BadInput where it cannot be trained in this folder."""
-    config = resolve_config(stated)
+    config = settle_path(resolve_config(stated), folder)
     plan_checkpoints(config.train)
     check_clamps(config)
     if folder.config_file.exists():

@@ -43,7 +43,7 @@ def fit(
     line of the progress bar.
     """
     folder = RunFolder.open(path)
-    config = _settle_path(resolve_config(config), folder)
+    config = settle_path(resolve_config(config), folder)
     plan_checkpoints(config.train)
     check_clamps(config)
     _check_accelerator(config.train.accelerator)
@@ -70,7 +70,7 @@ def fit(
     return folder
 
 
-def _settle_path(config: RunConfig, folder: RunFolder) -> RunConfig:
+def settle_path(config: RunConfig, folder: RunFolder) -> RunConfig:
     """The run with the path that it takes from its first step to its last.
 
     Where it leaves that open, a run that goes on takes the path on which it began.
