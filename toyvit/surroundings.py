@@ -11,6 +11,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -106,3 +107,13 @@ def describe_surroundings() -> dict[str, object]:
             name: value for name, value in sorted(os.environ.items()) if READ_BEFORE.fullmatch(name)
         },
     }
+
+
+def read_free_memory() -> int:
+    """Bytes that can be had without swapping; all of the machine's where that is not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        (free,) = (line for line in lines if line.startswith("MemAvailable:"))
+        return 1024 * int(free.split()[1])
+    except (OSError, ValueError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

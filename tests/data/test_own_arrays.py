@@ -227,8 +227,11 @@ def test_an_export_that_is_stopped_leaves_nothing_and_touches_nothing(
     )
 
 
-def test_a_run_that_diverges_before_its_first_checkpoint_says_so(tmp_path, capsys):
-    """Numbers near the largest that float32 holds: the loss of step 0 is none."""
+def test_a_run_that_diverges_before_its_first_checkpoint_says_so(tmp_path, capsys, caplog):
+    """Numbers near the largest that float32 holds: the loss of step 0 is none.
+
+    What is odd about them was said when training started.
+    """
     images = np.full((60, 8, 12), 3e38) * (-1.0) ** np.arange(12)
     words = [
         "train",
@@ -245,6 +248,9 @@ def test_a_run_that_diverges_before_its_first_checkpoint_says_so(tmp_path, capsy
         printed = capsys.readouterr().err.splitlines()[-1]
         assert "diverged before" in printed if again else "at step 0; training stopped" in printed
         assert printed.endswith("there is no checkpoint")
+    told = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert "all pictures are the same" in told
+    assert any(notice.startswith("images are floats from -3e+38 to 3e+38,") for notice in told)
 
 
 @pytest.mark.slow

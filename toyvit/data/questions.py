@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toyvit.data import worlds
-from toyvit.data.own_arrays import load_own_arrays
+from toyvit.data.own_arrays import OwnArrays, load_own_arrays
 from toyvit.data.question_configs import (
     ClassifyConfig,
     ReconstructConfig,
@@ -70,6 +70,7 @@ def _load_classified(config: ClassifyConfig) -> tuple[World, list[str]]:
 
     if config.npz:
         own = load_own_arrays(config.npz, config.npz_sha256)
+        own.check_factor(config.factor)
         return own, list(own.factors)
     return build_world(config.data_set)
 
@@ -82,6 +83,9 @@ def build_classify(config: ClassifyConfig) -> Task:
     def target(factors: Factors) -> NDArray[np.int64]:
         return factors[factor]
 
+    def list_notices() -> list[str]:
+        return world.list_notices(factor) if isinstance(world, OwnArrays) else []
+
     can_change = not isinstance(world, CollectedWorld)
     return Task(
         config=config,
@@ -91,6 +95,7 @@ def build_classify(config: ClassifyConfig) -> Task:
         probe_factors=lambda factors: {name: factors[name] for name in names},
         baselines=lambda batch: score_class_baselines(batch.target),
         counterfactuals={factor: flip_answer(world, factor, target)} if can_change else {},
+        list_notices=list_notices,
     )
 
 

@@ -118,6 +118,8 @@ class Task:
     # What can be changed, by name, so that the answer is another wherever it can be.
     counterfactuals: Mapping[str, Callable[[Factors], Factors]] = field(default_factory=dict)
     operand_table: Callable[[], OperandTable] | None = None
+    # What is odd about its data and does not keep it from being learned, a line each.
+    list_notices: Callable[[], list[str]] = list
 
     def draw_batch(self, seed: int, split: str, indices: ArrayLike) -> Batch:
         """Pictures with all that is known about them."""

@@ -11,7 +11,7 @@ from toyvit.clamps.patterns import choose_path
 from toyvit.clamps.weight_clamps import check_clamps
 from toyvit.config import N_KEPT_STATES, RunConfig, plan_checkpoints
 from toyvit.data.task import build_task, resolve_config
-from toyvit.errors import BadInput, Diverged, Stopped, Unfinished, choose
+from toyvit.errors import BadInput, Diverged, Stopped, Unfinished, choose, escape_text
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry
 from toyvit.runs.sessions import note_session
@@ -60,6 +60,8 @@ def fit(
         validation = task.eval_batch("validation", config.train.n_validation, config.seeds.measure)
         if not folder.config_file.exists():
             folder.create(config)
+        for notice in task.list_notices():
+            logger.warning("%s", escape_text(notice))
 
         entries = folder.read_manifest()
         state = load_state(folder, entries)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from toyvit.config import ModelConfig, RunConfig
 from toyvit.errors import BadInput
 from toyvit.model.options import READ_TOKENS, count_outputs
+from toyvit.surroundings import read_free_memory
 
 FLOAT = 4  # bytes
 COPIES = 4  # of each weight: itself, its gradient and the two moments of the optimiser
@@ -53,13 +51,3 @@ def count_weights(model: ModelConfig) -> int:
     d = model.d_model
     of_layer = 4 * d * d + 2 * d * model.d_mlp
     return model.n_layers * of_layer + d * (model.d_patch + model.n_tokens + count_outputs(model))
-
-
-def read_free_memory() -> int:
-    """Bytes that can be had without swapping; all of the machine's where that is not known."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        (free,) = (line for line in lines if line.startswith("MemAvailable:"))
-        return 1024 * int(free.split()[1])
-    except (OSError, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
