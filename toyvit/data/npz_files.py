@@ -74,7 +74,7 @@ def _list_members(archive: ZipFile, without: str) -> dict[str, ZipInfo]:
 
 def _check_member(info: ZipInfo) -> None:
     name = info.orig_filename
-    if not name.endswith(ENDING) or info.filename != name:
+    if not name.endswith(ENDING):
         raise ValueError(f"it holds what is no array, {name!r}")
     if not name.isascii() and not info.flag_bits & UTF_8:
         raise ValueError(f"the name {name!r} is not UTF-8")
