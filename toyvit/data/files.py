@@ -12,6 +12,9 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from toyvit.config.foreign_files import hash_file
 from toyvit.errors import BadInput
 
@@ -59,7 +62,7 @@ def verify_md5(path: Path, expected: str) -> Path:
 
 
 def find_mnist() -> Path | None:
-    """The folder that torchvision's MNIST reads, verified, or None where the files are nowhere.
+    """The folder of MNIST/raw, its files verified, or None where they are nowhere.
 
     Archives under TOYVIT_DATA are unpacked into `datasets/mnist`; nothing is downloaded.
     """
@@ -76,6 +79,19 @@ def find_mnist() -> Path | None:
         if _has_all(root / "MNIST/raw", packed):
             return fetch_mnist(root)
     return None
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """The bytes of a file in MNIST's format, whose MD5 has been verified.
+
+    Two noughts, the type, the number of axes; their lengths, each four bytes, the highest first;
+    then the numbers.
+    """
+    content = path.read_bytes()
+    n_axes = content[3]
+    start = 4 + 4 * n_axes
+    shape = np.frombuffer(content[4:start], ">u4")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def _has_all(folder: Path, md5s: dict[str, str]) -> bool:

@@ -44,7 +44,8 @@ def draw_glyph_bank(n: int, side: int = CELL) -> NDArray[np.float32]:
 
         glyph = np.zeros(n_pixels, bool)
         glyph[np.argsort(smooth, axis=None, kind="stable")[n_pixels // 2 :]] = True
-        if all((glyph != other).sum() >= n_pixels // 4 for other in glyphs):
+        n_different = (np.array(glyphs).reshape(-1, n_pixels) != glyph).sum(1)
+        if (n_different >= n_pixels // 4).all():
             glyphs.append(glyph)
         if len(glyphs) == n:
             return np.where(np.array(glyphs), np.float32(1), np.float32(-1)).reshape(n, side, side)

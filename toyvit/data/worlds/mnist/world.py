@@ -14,6 +14,7 @@ from toyvit.errors import BadInput
 N_IMAGES = 70_000
 CUTS = {"train": 55_000, "validation": 60_000, "test": N_IMAGES}  # where each split ends
 N_DIGITS = 10
+PARTS = ("train", "t10k")  # MNIST's own two, as its files call them
 
 
 class Mnist(CollectedWorld):
@@ -32,13 +33,15 @@ class Mnist(CollectedWorld):
                 "MNIST is not here: run `toyvit data mnist` to download it, or "
                 f"{files.describe_mnist_files()}"
             )
-        from toyvit.torchvision_guard import torchvision
-
-        parts = [torchvision.datasets.MNIST(str(root), train=train) for train in (True, False)]
-        labels = np.concatenate([part.targets.numpy() for part in parts])
+        images, labels = (
+            np.concatenate(
+                [files.read_idx(root / "MNIST/raw" / f"{part}-{what}") for part in PARTS]
+            )
+            for what in ("images-idx3-ubyte", "labels-idx1-ubyte")
+        )
         rows = np.split(np.arange(N_IMAGES), list(CUTS.values())[:-1])
         super().__init__(
-            images=np.concatenate([part.data.numpy() for part in parts]),
+            images=images,
             known={"class": labels.astype(np.int64)},
             splits=dict(zip(CUTS, rows, strict=True)),
             low=0,
@@ -65,6 +68,6 @@ def load_small_digits() -> tuple[NDArray[np.int16], NDArray[np.int64]]:
     group = N_DIGITS * split + mnist.known["class"][rows]
 
     order = group.argsort(kind="stable")
-    pictures = mnist.images[rows[order]].reshape(-1, 14, 2, 14, 2)
+    lines = mnist.images[rows[order]].reshape(-1, 14, 2, 28).sum(2, dtype=np.int16)
     starts = np.searchsorted(group[order], np.arange(N_DIGITS * len(n_rows) + 1))
-    return pictures.sum((2, 4), dtype=np.int16), starts
+    return lines[..., ::2] + lines[..., 1::2], starts

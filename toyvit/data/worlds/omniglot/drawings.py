@@ -29,8 +29,9 @@ def shrink_drawings(ink: NDArray[np.bool_]) -> NDArray[np.float32]:
 
     By the share of ink in blocks of 7 x 7 pixels.
     """
-    blocks = ink.view(np.uint8).reshape(*ink.shape[:-2], SIDE, BLOCK, SIDE, BLOCK)
-    count = blocks.sum(-1, dtype=np.uint8).sum(-2, dtype=np.uint8)
+    lines = ink.view(np.uint8).reshape(*ink.shape[:-2], SIDE, BLOCK, FULL)
+    by_column = lines.sum(-2, dtype=np.uint8)  # whole lines first: their pixels lie side by side
+    count = by_column.reshape(*ink.shape[:-2], SIDE, SIDE, BLOCK).sum(-1, dtype=np.uint8)
     return np.minimum(4 * count.astype(np.float32) / BLOCK**2, 2) - 1
 
 
