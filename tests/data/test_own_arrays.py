@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from toyvit.__main__ import main
+from toyvit.cli import single_runs
 from toyvit.config import ClassifyConfig, PointersConfig
 from toyvit.data.task import build_task
 from toyvit.recipes import RECIPES
@@ -37,14 +39,15 @@ def saved(tmp_path, **changed: object) -> str:
 
 
 @pytest.mark.slow
-def test_a_run_on_own_arrays(tmp_path, capsys):
+def test_a_run_on_own_arrays(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(single_runs, "start_follower", nullcontext)  # it is tested by itself
     options = {
         "--runs": str(tmp_path),
         "--task.npz": saved(tmp_path),
         "--model.n_layers": "1",
         "--model.n_heads": "2",
         "--train.steps": "60",
-        "--train.checkpoints": "0,20,40,60",
+        "--train.checkpoints": "0,60",
         "--train.batch_size": "16",
         "--train.learning_rate": "0.003",
         "--train.n_validation": "6",
