@@ -347,8 +347,8 @@ def bad_archives() -> Files:
         ):
             yield f"{kind}, {field} {value}", patch_entry(archive, field, value)
     yield "one member under two names", _point_twice(whole)
-    yield "a bomb", _build_bomb(1 << 24, said=None)
-    yield "a bomb that says 4 GB", _build_bomb(1 << 20, said=(1 << 32) - 2)
+    yield "a bomb", _build_bomb(1 << 24, claimed=None)
+    yield "a bomb that says 4 GB", _build_bomb(1 << 20, claimed=(1 << 32) - 2)
 
 
 def _point_twice(archive: bytes) -> bytes:
@@ -356,16 +356,16 @@ def _point_twice(archive: bytes) -> bytes:
     return patch_entry(archive, "offset", 0, nth=1)
 
 
-def _build_bomb(n_bytes: int, said: int | None) -> bytes:
+def _build_bomb(n_bytes: int, claimed: int | None) -> bytes:
     """Noughts behind a header of 40 pictures; or a header and an entry that say a size."""
     header = build_header("|u1", (N, 8, 8))
-    if said is not None:
-        shape = (said - 128 >> 6, 8, 8)
+    if claimed is not None:
+        shape = (claimed - 128 >> 6, 8, 8)
         header = build_header("|u1", shape).ljust(117)
     members = [("images.npy", pack_npy(header, bytes(n_bytes)))]
     members += [(f"{name}.npy", save_npy(PLAIN[name])) for name in ("labels", "factor_odd")]
     archive = pack_npz(members, zipfile.ZIP_DEFLATED)
-    return archive if said is None else patch_entry(archive, "size", said // 64 * 64)
+    return archive if claimed is None else patch_entry(archive, "size", claimed // 64 * 64)
 
 
 def main() -> None:

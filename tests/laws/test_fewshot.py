@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 
 from tests.laws.worlds import CONFIGS, MADE, mark_splits
@@ -352,6 +353,31 @@ def test_damaged_omniglot_is_refused(tmp_path, monkeypatch):
     (folder / "images_background/Latin/character01").mkdir(parents=True)
     with pytest.raises(BadInput, match="is not whole: 0 drawings"):
         drawings.load_drawings()
+
+
+@pytest.mark.parametrize("kind", ["text", "cut", "small", "colours"])
+def test_a_file_that_is_no_drawing_is_named(tmp_path, kind):
+    folder = tmp_path / "Latin/character01"
+    folder.mkdir(parents=True)
+    size = (15, 105) if kind == "small" else (105, 105)
+    file = folder / "0001_01.png"
+    Image.new("RGB" if kind == "colours" else "1", size, 1).save(file)
+    if kind in ("text", "cut"):
+        file.write_bytes(b"no picture" if kind == "text" else file.read_bytes()[:60])
+    with pytest.raises(BadInput, match=r"0001_01\.png is no drawing of Omniglot: ") as caught:
+        drawings.read_drawings(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_drawings_are_read_in_the_order_of_their_numbers(tmp_path):
+    """True is paper; a file's name has its character's number, then the drawing's."""
+    for character, drawing in np.ndindex(2, 20):
+        paper = np.arange(105 * 105).reshape(105, 105) % 105 >= 7 * (drawing % 15)
+        folder = tmp_path / f"Latin/character0{character}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(paper).save(folder / f"000{character}_{drawing:02d}.png")
+    columns = (drawings.read_drawings(tmp_path)[:, :, 0] == 1).sum(2)
+    assert columns.tolist() == [[drawing % 15 for drawing in range(20)]] * 2
 
 
 @pytest.mark.slow

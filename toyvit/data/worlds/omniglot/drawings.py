@@ -40,13 +40,23 @@ def read_drawings(folder: Path) -> NDArray[np.float32]:
 
     The files are `folder/ALPHABET/CHARACTER/NUMBER_DRAWING.png`.
     """
+    files_by_name = sorted(folder.glob("*/*/*_*.png"), key=lambda path: path.name)
+    pictures = [shrink_drawings(~_read_paper(file)) for file in files_by_name]
+    return np.array(pictures, np.float32).reshape(-1, N_DRAWINGS, SIDE, SIDE)
+
+
+def _read_paper(file: Path) -> NDArray[np.bool_]:
+    """The picture of a PNG file, True for paper; BadInput where it is no such drawing."""
     from PIL import Image
 
-    pictures = []
-    for file in sorted(folder.glob("*/*/*_*.png"), key=lambda path: path.name):
-        with Image.open(file) as image:
-            pictures.append(shrink_drawings(~np.asarray(image, bool)))
-    return np.array(pictures, np.float32).reshape(-1, N_DRAWINGS, SIDE, SIDE)
+    try:
+        with Image.open(file, formats=["PNG"]) as image:
+            if image.size != (FULL, FULL) or len(image.getbands()) != 1:
+                raise ValueError(f"{image.size} pixels of {image.mode}, not {(FULL, FULL)} of 1")
+            return np.asarray(image, bool)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"{file} is no drawing of Omniglot: {why}") from None
 
 
 def _read_part(folder: Path, part: str) -> NDArray[np.float32] | None:
