@@ -119,16 +119,16 @@ def needs_retrieval(clamps: Sequence[str]) -> bool:
 def choose_path(config: TrainConfig) -> str:
     """How a training computes its logits, a key of `PATHS`.
 
-    BadInput for the `read` path under a clamp that holds a pattern: it forms none in the last block.
+    BadInput for the `read` path under a clamp that holds a pattern, which it forms for one token.
 
     >>> choose_path(TrainConfig()), choose_path(TrainConfig(clamps=("0.1:previous",)))
     ('read', 'full')
     """
-    held = [text for text in config.clamps if Clamp.parse(text).what in PATTERNS]
+    clamped = [text for text in config.clamps if Clamp.parse(text).what in PATTERNS]
     if config.path is None:
-        return "full" if held else "read"
-    if choose(config.path, PATHS, "train.path") == "read" and held:
-        raise BadInput(f"train.path is 'read', but the clamp {held[0]!r} needs 'full'")
+        return "full" if clamped else "read"
+    if choose(config.path, PATHS, "train.path") == "read" and clamped:
+        raise BadInput(f"train.path is 'read', but the clamp {clamped[0]!r} needs 'full'")
     return config.path
 
 
