@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
@@ -55,7 +56,7 @@ def refusing(file: Path) -> Iterator[None]:
 
 @contextmanager
 def open_to_read(file: Path) -> Iterator[sqlite3.Connection | None]:
-    """The table, read only; None where there is no file or nothing in it.
+    """The table of one moment, read only; None where there is no file or nothing in it.
 
     BadInput for a file that is no table of measures of today.
     """
@@ -64,7 +65,8 @@ def open_to_read(file: Path) -> Iterator[sqlite3.Connection | None]:
         return
     with refusing(file), closing(_connect(file, _choose_mode(file))) as db:
         db.execute("pragma query_only = on")
-        yield db if check_schema(db, file) else None
+        with one_moment(db):
+            yield db if check_schema(db, file) else None
 
 
 @contextmanager
@@ -72,11 +74,24 @@ def open_to_write(file: Path) -> Iterator[sqlite3.Connection]:
     """The table, made where there is none; one of an earlier version is BadInput too."""
     with refusing(file), closing(_connect(file, "mode=rwc")) as db:
         check_schema(db, file)
-        db.execute("pragma journal_mode = wal")
+        _keep_log(db)
         with transaction(db):
             if not check_schema(db, file):
                 create_tables(db)
         yield db
+
+
+def _keep_log(db: sqlite3.Connection) -> None:
+    """Switch to WAL mode; SQLite does not wait here by itself for another that does so."""
+    end = time.monotonic() + SECONDS
+    while True:
+        try:
+            db.execute("pragma journal_mode = wal")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 @contextmanager
@@ -91,6 +106,19 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
     db.commit()
 
 
+@contextmanager
+def one_moment(db: sqlite3.Connection) -> Iterator[None]:
+    """All that is read is of one moment, whoever writes meanwhile."""
+    if db.in_transaction:
+        yield
+        return
+    db.execute("begin")
+    try:
+        yield
+    finally:
+        db.rollback()
+
+
 def create_tables(db: sqlite3.Connection) -> None:
     """The empty tables, marked as the lab's."""
     for statement in SCHEMA.split(";\n"):
@@ -101,9 +129,10 @@ def create_tables(db: sqlite3.Connection) -> None:
 
 def check_schema(db: sqlite3.Connection, file: Path) -> bool:
     """Whether there are tables; BadInput unless they are exactly those of today, or none at all."""
-    (application,) = db.execute("pragma application_id").fetchone()
-    (version,) = db.execute("pragma user_version").fetchone()
-    objects = _list_objects(db)
+    with one_moment(db):
+        (application,) = db.execute("pragma application_id").fetchone()
+        (version,) = db.execute("pragma user_version").fetchone()
+        objects = _list_objects(db)
     if not (objects or application or version):
         return False
     if application == APPLICATION and version > VERSION:
@@ -136,11 +165,12 @@ def find_damage(db: sqlite3.Connection) -> str | None:
 def set_aside(file: Path) -> Path:
     """Give a table of an earlier version another name, beside; BadInput where that is taken."""
     aside = file.with_name(f"{file.stem}.old{file.suffix}")
-    if aside.exists():
-        raise BadInput(f"{file} is of an earlier version, and {aside} is there: move one away")
     with refusing(file), closing(_connect(file, "mode=rw")) as db:
         db.execute("pragma journal_mode = delete")  # what its log holds goes into it
-    os.replace(file, aside)
+        db.execute("begin exclusive")
+        if aside.exists():
+            raise BadInput(f"{file} is of an earlier version, and {aside} is there: move one away")
+        os.replace(file, aside)
     return aside
 
 

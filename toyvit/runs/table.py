@@ -31,6 +31,7 @@ from toyvit.runs.cells import (
 from toyvit.runs.database import (
     OldTable,
     find_damage,
+    one_moment,
     open_to_read,
     open_to_write,
     refusing,
@@ -94,9 +95,9 @@ class MeasureTable:
     def __enter__(self) -> MeasureTable:
         self.db = self._open()
         with self.opened, refusing(self.path):
-            contents = read_contents(self.db, self.run)
-            self.baselines = contents.baselines
-            if not self.is_read_only and (not contents.is_whole or find_damage(self.db)):
+            with one_moment(self.db):
+                is_whole = self._read()
+            if not (is_whole or self.is_read_only):
                 self._mend()
             self.opened = self.opened.pop_all()
         return self
@@ -118,13 +119,18 @@ class MeasureTable:
             )
             return self.opened.enter_context(open_to_write(self.path))
 
+    def _read(self) -> bool:
+        """Read all that there is; whether it is whole."""
+        self.contents = read_contents(self.db, self.run)
+        return self.contents.is_whole and find_damage(self.db) is None
+
     def _mend(self) -> None:
         with transaction(self.db):
-            contents = read_contents(self.db, self.run)
-            restore(self.db, contents, self.run)
-        self.baselines = contents.baselines
-        problem = describe_damage(self.folder, contents)
-        logger.warning("%s %s, and is taken out", self.path, problem)
+            if self._read():  # another process was here first
+                return
+            restore(self.db, self.contents, self.run)
+        problem = describe_damage(self.folder, self.contents)
+        logger.warning("%s %s; what is damaged was taken out", self.path, problem)
 
     def __exit__(self, *exception: object) -> None:
         self.opened.close()
@@ -151,7 +157,7 @@ class MeasureTable:
 
     def has_baselines(self, digest: str) -> bool:
         """Whether the baselines of an evaluation are written."""
-        return digest in self.baselines
+        return digest in self.contents.baselines
 
     def write_baselines(self, digest: str, baselines: Mapping[str, float]) -> None:
         """What predictors that know less score in an evaluation, by name."""
