@@ -24,7 +24,8 @@ from toyvit.model import ViT
 from toyvit.model.forward import trace
 from toyvit.runs.cells import Cell, Row
 from toyvit.runs.handle import Run
-from toyvit.runs.table import MeasureTable, build_rows
+from toyvit.runs.table import build_rows
+from toyvit.runs.table_writer import MeasureTable
 from toyvit.surroundings import pin_torch
 
 Todo = tuple[int, list[Cell]]

@@ -27,12 +27,12 @@ from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import load_table
 from toyvit.runs.table import (
     COLUMNS,
-    MeasureTable,
     build_rows,
     build_table,
     read_whole,
     select_curve,
 )
+from toyvit.runs.table_writer import MeasureTable
 from toyvit.train import fit
 
 

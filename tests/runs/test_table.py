@@ -21,7 +21,7 @@ from toyvit.runs import cells, database
 from toyvit.runs.cells import Cell
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
-from toyvit.runs.table import MeasureTable
+from toyvit.runs.table_writer import MeasureTable
 from toyvit.runs.verification import list_problems
 
 OPTIONS = {"analyses": ["performance", "norms"], "images": 16, "progress": False}

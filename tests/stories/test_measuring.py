@@ -16,7 +16,7 @@ from toyvit.recipes import RECIPES
 from toyvit.runs.cells import Cell
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import load_table
-from toyvit.runs.table import MeasureTable
+from toyvit.runs.table_writer import MeasureTable
 from toyvit.train import fit
 
 

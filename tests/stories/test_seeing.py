@@ -31,7 +31,7 @@ from toyvit.report.sweeps import draw_sweep_bands, open_settings
 from toyvit.report.tags import LAYOUT
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run, load_baselines, load_table
-from toyvit.runs.table import MeasureTable
+from toyvit.runs.table_writer import MeasureTable
 from toyvit.sweeping import gather_table
 from toyvit.train import fit
 
