@@ -96,6 +96,14 @@ def test_no_flipped_bit_is_silent(folder, before):
         assert not is_silent(folder, before), at
 
 
+def test_a_name_in_the_schema_that_is_no_utf_8_is_one_line(folder, before):
+    """SQLite says it in bytes that Python cannot read."""
+    content = folder.measures.read_bytes()
+    folder.measures.write_bytes(flip(content, 8 * (content.index(b"tablecells") + 7) + 7))
+    assert not is_silent(folder, before)
+    assert is_found(folder)
+
+
 def test_what_a_flipped_bit_damaged_is_made_again_where_the_rest_can_be_read(folder, before):
     """In the text of a place, in the line of a cell, and in the index of either."""
     content = folder.measures.read_bytes()

@@ -50,7 +50,7 @@ def refusing(file: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:  # a lock, a full disk, rights, foreign text
         raise BadInput(f"{file} cannot be used now as a table of measures: {error}") from None
-    except (sqlite3.Error, sqlite3.Warning) as error:
+    except (sqlite3.Error, sqlite3.Warning, UnicodeDecodeError) as error:
         raise _foreign(file, str(error).splitlines()[0]) from None
 
 
@@ -157,7 +157,7 @@ def find_damage(db: sqlite3.Connection) -> str | None:
     """What SQLite finds wrong with the pages and the indices of a file, or None."""
     try:
         (verdict,) = db.execute("pragma integrity_check(1)").fetchone()
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         verdict = str(error)
     return None if verdict == "ok" else str(verdict).splitlines()[-1]
 
