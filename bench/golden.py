@@ -203,20 +203,27 @@ def collect(folder: Path, drawn: dict[str, list[str]]) -> dict[str, Any]:
     records = {}
     for path in sorted(folder.glob("runs/**/figures/*.json")):
         records[str(path)] = json.loads(path.read_text())
+        records[str(path)].pop("check", None)
     record = json.loads((folder / "runs/replications/rank-one-0.json").read_text())
     record.pop("minutes")
+    record.pop("check", None)
     return {
         "checkpoints": checkpoints,
         "measures": measures,
         "circuits": records,
-        "lenses": {
-            str(path): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.glob("runs/*/lenses/*"))
-        },
+        "lenses": {str(path): hash_lens(path) for path in sorted(folder.glob("runs/*/lenses/*"))},
         "sweep": (folder / "runs/swept/sweep.csv").read_text(),
         "replication": record,
         "figures": drawn,
     }
+
+
+def hash_lens(path: Path) -> str:
+    """A digest of the tensors in a file of safetensors."""
+    from safetensors.numpy import load_file
+
+    tensors = sorted(load_file(path).items())
+    return " ".join(f"{name} {hash_array(values)}" for name, values in tensors)
 
 
 def read_measures(path: Path, run: str) -> Iterator[tuple[str, float]]:

@@ -22,8 +22,10 @@ from toyvit.data.task import Batch
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.forward import trace
+from toyvit.runs.cells import Cell, Row
 from toyvit.runs.handle import Run
-from toyvit.runs.table import Cell, MeasureTable, Row, build_rows
+from toyvit.runs.table import build_rows
+from toyvit.runs.table_writer import MeasureTable
 from toyvit.surroundings import pin_torch
 
 Todo = tuple[int, list[Cell]]
@@ -101,10 +103,11 @@ def measure(
 ) -> MeasureReport:
     """Run analyses (default: all that the task allows) on checkpoints (default: all) of a run.
 
-    A cell that is finished is not computed again. `images` of `split` are the evaluation batch. A
-    run that was trained under clamps is measured under them: at each checkpoint those that were
-    active at its step. With `follow` it goes on until the run stops training. With `skip_corrupt`
-    bad checkpoint files are left out and named; else they are BadInput.
+    A cell that is finished is not computed again; one that is damaged is, and that is said.
+    `images` of `split` are the evaluation batch. A run that was trained under clamps is measured
+    under them: at each checkpoint those that were active at its step. With `follow` it goes on
+    until the run stops training. With `skip_corrupt` bad checkpoint files are left out and named;
+    else they are BadInput.
     """
     if images < 2:
         raise BadInput(f"--images must be at least 2, got {images}")
@@ -204,7 +207,7 @@ class RunMeasurer:
 
     def write_baselines(self, table: MeasureTable) -> None:
         """What predictors that know less score on these pictures, once."""
-        if not table.has_baselines(self.identity):
+        if not (table.has_baselines(self.identity) or table.is_read_only):
             baselines = self.run.task.baselines(self.batch)
             table.write_baselines(
                 self.identity, {**baselines, **fit_baselines(self.run.config.task)}
@@ -227,6 +230,9 @@ class RunMeasurer:
             missing = [cell for cell in self.list_cells(step) if cell not in finished]
             if missing and self.run.entries[step].file not in self.skipped:
                 todo.append((step, missing))
+        if todo and table.is_read_only:
+            n = sum(len(missing) for _, missing in todo)
+            raise BadInput(f"{table.path} cannot be written to, and {n} cells are not measured yet")
 
         for rows_of_cells in _compute(self, todo, jobs, progress):
             for cell, rows in rows_of_cells:

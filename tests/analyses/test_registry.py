@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -23,9 +22,17 @@ from toyvit.errors import BadInput
 from toyvit.measuring import measure, run_analyses
 from toyvit.recipes import RECIPES
 from toyvit.report.tags import iterate_curves
+from toyvit.runs.cells import Cell
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import load_table
-from toyvit.runs.table import COLUMNS, Cell, MeasureTable, build_rows, read_table, select_curve
+from toyvit.runs.table import (
+    COLUMNS,
+    build_rows,
+    build_table,
+    read_whole,
+    select_curve,
+)
+from toyvit.runs.table_writer import MeasureTable
 from toyvit.train import fit
 
 
@@ -175,11 +182,11 @@ def test_a_factor_may_have_any_name(names, tmp_path_factory):
     rows = run_analyses(model, batch, chosen)
 
     folder = RunFolder(tmp_path_factory.mktemp("weird"))
-    Path(folder.config_file).write_text("{}")
+    folder.create(RECIPES["induction-smoke"]())
     with MeasureTable(folder) as table:
         for name, of_analysis in rows.items():
             table.write(Cell(0, "sha", name, 1, "digest"), "test", 8, of_analysis)
-    frame = read_table(folder, [SimpleNamespace(step=0, sha256="sha")])
+    frame = build_table(folder, read_whole(folder), [SimpleNamespace(step=0, sha256="sha")])
 
     assert list(dict.fromkeys(frame["factor"].dropna())) == names
     for analysis, quantity in (

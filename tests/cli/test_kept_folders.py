@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 from toyvit.__main__ import main
 from toyvit.circuits.circuit import load_circuit
 from toyvit.config import Clamp
-from toyvit.measuring import RunMeasurer, measure
+from toyvit.measuring import RunMeasurer, evaluation_id, measure
 from toyvit.runs.handle import Run
 from toyvit.train import fit
 from toyvit.train.states import read_state
@@ -62,12 +64,18 @@ def test_a_run_that_was_stopped_goes_on(run, name):
 
 
 @every_folder
-def test_measures_are_read_and_go_on(run, name, capsys):
-    assert set(run.table["analysis"]) == {"performance", "attention"}
-    assert set(run.table["step"]) == set(run.steps)
+def test_measures_without_digests_are_refused_set_aside_and_made_again(run, name, capsys, caplog):
+    assert main(["report", str(run.path)]) == 2
+    error = capsys.readouterr().err
+    assert f"`toyvit measure {run.path}` makes it again" in error
+    assert error.count("\n") == 1
     words = ["measure", str(run.path), "--images", "16", "--analyses", "performance,norms"]
     assert main(words) == 0
-    assert {"performance", "attention", "norms"} == set(run.refresh().table["analysis"])
+    assert "is measures.old.sqlite now, and measured anew" in caplog.text
+    assert {"performance", "norms"} == set(run.refresh().table["analysis"])
+    assert set(run.table["step"]) == set(run.steps)
+    with closing(sqlite3.connect(run.path / "measures.old.sqlite")) as db:
+        assert db.execute("select count(*) from numbers").fetchone()[0] > 50
 
 
 def test_clamps_are_read_in_the_words_of_today():
@@ -85,16 +93,11 @@ def test_a_circuit_is_read():
 
 
 @pytest.mark.parametrize("name", ["digits", "addition"])
-def test_what_was_measured_is_not_measured_again(run):
-    """The pictures and settings of an evaluation have the digest that they had.
-
-    Under clamps they are measured anew: these have other names since. So is `attention`, which has
-    another version.
-    """
-    analyses = ["performance"]
-    report = measure(run, analyses=analyses, images=16, progress=False)
-    assert (report.done, report.computed) == (len(analyses) * len(run.steps), 0)
-    assert measure(run, analyses=analyses, images=2, progress=False).done == 0
+def test_an_evaluation_has_the_digest_that_it_had(run):
+    """Of its pictures and settings; under clamps it has another: these have other names since."""
+    with closing(sqlite3.connect(run.folder.measures)) as db:
+        digests = {digest for (digest,) in db.execute("select digest from cells")}
+    assert digests == {evaluation_id(run.config, "test", run.batch("test", 16))}
 
 
 @pytest.mark.parametrize("name", ["digits"])

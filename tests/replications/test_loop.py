@@ -32,6 +32,7 @@ from toyvit.replications.record import (
     summarize_verdict,
     write_record,
 )
+from toyvit.runs.disk import format_line
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -135,6 +136,58 @@ def test_a_damaged_record_is_refused_in_one_line(damage, tmp_path):
     build_path(tmp_path, "coin", 4).rename(path)
     with pytest.raises(BadInput, match="another's"):
         replicate([COIN], [0], tmp_path, progress=False)
+
+
+STRANGE = {
+    "a number that is text": {"numbers": {"heads": "1"}},
+    "no numbers": {"numbers": 7},
+    "a panel that is text": {"panels": ["lines"]},
+    "a huge number": {"minutes": 10**400},
+    "another seed": {"seed": "3"},
+}
+
+
+@pytest.mark.parametrize("fields", STRANGE.values(), ids=STRANGE)
+def test_an_edited_record_is_refused_with_its_digest_or_another(fields, tmp_path):
+    coin_3 = Record(name="coin", version=1, seed=3, minutes=0, numbers={"heads": 1.0}, panels=[])
+    write_record(tmp_path, coin_3)
+    path = build_path(tmp_path, "coin", 3)
+    edited = json.loads(path.read_text()) | fields
+    for digest in ("as it was", "that fits"):
+        if digest == "that fits":
+            edited.pop("check")
+        path.write_text(json.dumps(edited) if "check" in edited else format_line(edited))
+        with pytest.raises(BadInput, match="is not a record of a replication") as error:
+            load_records(tmp_path, COIN)
+        assert "\n" not in str(error.value)
+
+
+def test_no_flipped_bit_of_a_record_is_silent(tmp_path):
+    numbers = {"heads": 1.0, "tails": 0.25}
+    write_record(
+        tmp_path, Record(name="coin", version=1, seed=3, minutes=0, numbers=numbers, panels=[])
+    )
+    path = build_path(tmp_path, "coin", 3)
+    content = path.read_bytes()
+    expected = read_record(path)
+    for at in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[at // 8] ^= 1 << at % 8
+        path.write_bytes(damaged)
+        try:
+            assert read_record(path) == expected, at
+        except BadInput:
+            continue
+
+
+def test_a_record_without_a_digest_is_read_and_that_is_said(tmp_path, caplog):
+    write_record(tmp_path, Record(name="coin", version=1, seed=3, minutes=0, numbers={}, panels=[]))
+    path = build_path(tmp_path, "coin", 3)
+    plain = json.loads(path.read_text())
+    plain.pop("check")
+    path.write_text(json.dumps(plain))
+    assert read_record(path).seed == 3
+    assert "has no digest" in caplog.text
 
 
 def test_bad_words_on_the_command_line(tmp_path, capsys):

@@ -5,14 +5,22 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.stories.processes import contents, train_here
 from toyvit.__main__ import main
+from toyvit.circuits.circuit import Circuit, hash_architecture, load_circuit
+from toyvit.circuits.graph import build_graph
+from toyvit.errors import BadInput
+from toyvit.instruments.lenses import fit_tuned_lens, load_lens
+from toyvit.measuring import measure
 from toyvit.runs import verification
 from toyvit.runs.disk import format_line
 from toyvit.runs.folder import RunFolder
+from toyvit.runs.handle import Run
 from toyvit.train import fit
 
 STEPS = ("--train.steps", "20", "--train.checkpoints", "5,10,15")
@@ -25,15 +33,45 @@ FILES = (
     "states/step_00000010.pt",
     "checkpoints/step_00000005.safetensors",
     "checkpoints/step_00000020.safetensors",
+    "measures.sqlite",
+    "figures/circuit.json",
+    "lenses/step_00000020.safetensors",
 )
+KEPT = Path(__file__).parents[1] / "kept"
 FLIPS = 12  # of a bit, at places drawn once and for all
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """Two runs that differ in their seed alone."""
+    """Two runs that differ in their seed alone: measured, with a circuit and a tuned lens."""
     folder = tmp_path_factory.mktemp("two")
-    return [train_here(folder / f"seed-{n}", *STEPS, "--seeds.init", n) for n in (0, 1)]
+    return [
+        add_findings(train_here(folder / f"seed-{n}", *STEPS, "--seeds.init", n)) for n in (0, 1)
+    ]
+
+
+def add_findings(path):
+    measure(path, analyses=["performance", "norms"], images=16, progress=False)
+    run = Run(path)
+    run.folder.figures.mkdir()
+    build_circuit(run).save(run.folder.figures / "circuit.json")
+    lens, _ = fit_tuned_lens(run, images=4, n_steps=2)
+    (path / "lenses").mkdir()
+    lens.save(path / "lenses/step_00000020.safetensors")
+    return path
+
+
+def build_circuit(run):
+    """By hand, with the first three edges."""
+    model = run.bare_model()
+    return Circuit(
+        edges=build_graph(model.config).edges[:3],
+        metric="kl",
+        ablation="mean",
+        method="by hand",
+        checkpoint=f"{run.name} at 20, {run.entries[20].sha256[:12]}",
+        architecture=hash_architecture(model.config),
+    )
 
 
 @pytest.fixture
@@ -63,7 +101,7 @@ def flip(content, at):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_no_flipped_bit_is_silent(run, capsys, name):
+def test_no_flipped_bit_is_silent(two, run, capsys, name):
     path = run.path / name
     content = path.read_bytes()
     draw = random.Random(0)
@@ -71,17 +109,41 @@ def test_no_flipped_bit_is_silent(run, capsys, name):
     missed = []
     for at in places:
         path.write_bytes(flip(content, at))
-        if not is_found(run, capsys) and not is_harmless(name, content, flip(content, at)):
+        if not is_found(run, capsys) and not is_harmless(run, two, name):
             missed.append(at)
     assert missed == []
 
 
-def is_harmless(name, before, after):
-    """In the config, what no number depends on: the versions and surroundings that it notes."""
-    if name != "config.json":
+def read_config_part(path):
+    """What numbers depend on: not the versions and surroundings that the config notes."""
+    return json.loads(path.read_text())["run"]
+
+
+def read_measures(path):
+    run = Run(path.parent)
+    return run.table.drop(columns="run").to_csv(), run.baselines
+
+
+def read_lens(path):
+    lens = load_lens(path, Run(path.parents[1]).model(20))
+    return lens.matrix.tolist(), lens.offset.tolist(), lens.step, lens.checkpoint
+
+
+# Files in which a bit may change that says nothing, and what a run's claims rest on in them.
+READERS = {
+    "config.json": read_config_part,
+    "measures.sqlite": read_measures,
+    "figures/circuit.json": load_circuit,
+    "lenses/step_00000020.safetensors": read_lens,
+}
+
+
+def is_harmless(run, two, name):
+    """Whether a damaged file says the very same as before."""
+    if name not in READERS:
         return False
     try:
-        return json.loads(before)["run"] == json.loads(after)["run"]
+        return READERS[name](run.path / name) == READERS[name](two[0] / name)
     except (ValueError, KeyError):
         return False
 
@@ -98,6 +160,83 @@ def test_no_cut_is_silent(run, capsys, name):
 @pytest.mark.parametrize("name", FILES)
 def test_no_file_of_another_run_is_silent(two, run, capsys, name):
     shutil.copy(two[1] / name, run.path / name)
+    assert is_found(run, capsys)
+    if name in READERS and name != "config.json":  # nor where it is read without being verified
+        with pytest.raises(BadInput):
+            READERS[name](run.path / name)
+
+
+OLD = {
+    "measures.sqlite": KEPT / "digits/measures.sqlite",
+    "figures/circuit.json": KEPT / "induction/figures/circuit.json",
+}
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_no_file_of_an_earlier_version_is_silent(run, capsys, name):
+    """What had no digests then has none to be compared with."""
+    shutil.copy(OLD[name], run.path / name)
+    assert is_found(run, capsys)
+
+
+def test_an_earlier_table_of_the_run_says_less_and_nothing_else(two, run, capsys):
+    """Replayed after more was measured: what it lacks is measured again."""
+    earlier = run.measures.read_bytes()
+    measure(run.path, analyses=["attention"], images=16, progress=False)
+    later = Run(run).table
+    run.measures.write_bytes(earlier)
+    assert not is_found(run, capsys)
+    rows = Run(run).table
+    assert rows.equals(Run(two[0]).table.assign(run="run"))
+    measure(run.path, analyses=["attention"], images=16, progress=False)
+    assert Run(run).table.equals(later)
+
+
+def change_circuit(run, change):
+    """A circuit with another field and, as if nothing were, the digest that it had."""
+    path = run.figures / "circuit.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+
+
+CHANGES = {
+    "fewer edges": {"edges": []},
+    "another metric": {"metric": "probability"},
+    "another ablation": {"ablation": "zero"},
+    "another checkpoint": {"checkpoint": "seed-0 at 10, 0123456789ab"},
+    "no checkpoint": {"checkpoint": ""},
+    "another digest": {"check": "0123456789abcdef"},
+    "no digest": {"check": None},
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_no_other_meaning_of_a_circuit_is_silent(run, capsys, case):
+    change_circuit(run, CHANGES[case])
+    assert is_found(run, capsys)
+    with pytest.raises(BadInput, match="it is not what was written"):
+        load_circuit(run.figures / "circuit.json")
+
+
+def test_a_circuit_that_lost_its_digest_is_said(run, capsys, caplog):
+    path = run.figures / "circuit.json"
+    record = json.loads(path.read_text())
+    record.pop("check")
+    path.write_text(json.dumps(record))
+    assert is_found(run, capsys)
+    assert load_circuit(path).edges
+    assert "has no digest" in caplog.text
+
+
+@pytest.mark.parametrize("step", ["5", "x"])
+def test_a_lens_of_another_step_or_checkpoint_is_found(run, capsys, step):
+    """Whole, and under a name that is not its own or with a checkpoint that is not the run's."""
+    opened = Run(run)
+    path = run.path / "lenses/step_00000020.safetensors"
+    lens = load_lens(path, opened.model(20))
+    other = replace(lens, step=5, checkpoint=opened.entries[5].sha256)
+    if step == "x":
+        other = replace(lens, checkpoint="0" * 64)
+    other.save(path)
     assert is_found(run, capsys)
 
 
@@ -155,6 +294,21 @@ def test_another_setting_in_the_config_is_not_silent(run, capsys):
     plain["run"]["train"]["learning_rate"] *= 2
     run.config_file.write_text(json.dumps(plain))
     assert is_found(run, capsys)
+
+
+def test_with_the_home_not_looked_up_a_circuit_of_another_run_is_silent(
+    two, run, capsys, monkeypatch
+):
+    """The harness can fail."""
+    monkeypatch.setattr(verification, "check_home", lambda *arguments: None)
+    shutil.copy(two[1] / "figures/circuit.json", run.figures / "circuit.json")
+    assert not is_found(run, capsys)
+
+
+def test_with_digests_of_records_not_compared_another_meaning_is_silent(run, capsys, monkeypatch):
+    monkeypatch.setattr("toyvit.runs.records.take_digest", lambda *arguments: True)
+    change_circuit(run, CHANGES["another metric"])
+    assert not is_found(run, capsys)
 
 
 CHECKS = {

@@ -13,9 +13,10 @@ from toyvit.analyses import ANALYSES, behaviour
 from toyvit.analyses.llc import LlcConfig
 from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
+from toyvit.runs.cells import Cell
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import load_table
-from toyvit.runs.table import Cell, MeasureTable
+from toyvit.runs.table_writer import MeasureTable
 from toyvit.train import fit
 
 

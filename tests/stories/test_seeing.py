@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.runs.stamping import edit
 from toyvit.__main__ import main
 from toyvit.data.task import build_task
 from toyvit.errors import BadInput
@@ -30,7 +31,7 @@ from toyvit.report.sweeps import draw_sweep_bands, open_settings
 from toyvit.report.tags import LAYOUT
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run, load_baselines, load_table
-from toyvit.runs.table import MeasureTable
+from toyvit.runs.table_writer import MeasureTable
 from toyvit.sweeping import gather_table
 from toyvit.train import fit
 
@@ -380,11 +381,12 @@ def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(
 ):
     """Warm-up ends at step 25; accuracies in the table are replaced by a step at 25, and at 40."""
     path = Path(shutil.copytree(warmed, tmp_path / "seeds" / "seed-0"))
-    with MeasureTable(RunFolder(path)) as results, results.db:
-        planted = "cell in (select id from cells where analysis = 'performance' and step {} :onset)"
-        for value, side in ((0.1, "<"), (0.9, ">=")):
-            text = f"update numbers set value = :value where {planted.format(side)}"
-            results.db.execute(text, {"value": value, "onset": onset})
+    of_cells = "cell in (select id from cells where analysis = 'performance' and step {} {})"
+    planted = [
+        f"update numbers set value = {value} where {of_cells.format(side, onset)}"
+        for value, side in ((0.1, "<"), (0.9, ">="))
+    ]
+    edit(RunFolder(path), *planted, restamp=True)
     printed = f"step {onset} to {onset}, by +0.80"
     if onset == 25:
         printed = "a change at 25, as the learning rate changes at 25: not called a transition"

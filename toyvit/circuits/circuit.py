@@ -11,9 +11,10 @@ from toyvit.circuits.edges import ABLATIONS
 from toyvit.circuits.graph import EdgeMask, build_graph
 from toyvit.circuits.pairs import METRICS
 from toyvit.config import ModelConfig
-from toyvit.config.foreign_files import read_object
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
+from toyvit.runs.disk import add_digest, write_atomically
+from toyvit.runs.records import check_home, parse_checkpoint, read_checked
 
 # Fields of records that were written under another name.
 RENAMED = {"base": "ablation", "found": "method"}
@@ -52,7 +53,8 @@ class Circuit:
 
     def save(self, path: Path | str) -> None:
         """Write it as JSON, which `load_circuit` reads."""
-        Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        text = json.dumps(add_digest(asdict(self)), indent=1) + "\n"
+        write_atomically(Path(path), text.encode())
 
     def edge_mask(self, model: ViT) -> EdgeMask:
         """1 at the circuit's edges, 0 elsewhere; BadInput for a model of another shape."""
@@ -68,12 +70,13 @@ class Circuit:
 
 
 def load_circuit(path: Path | str) -> Circuit:
-    """A saved circuit; BadInput for a file that holds none.
+    """A saved circuit; BadInput for a file that holds none, or not what was written.
 
-    Records of the first version, with the fields `base` and `found`, are read too.
+    One in a run's `figures/` must be of a checkpoint of that run. Records without a digest, of
+    versions 0.1 and 0.2, are read, which is said; those of 0.1 with the fields `base` and `found`.
     """
     try:
-        record = read_object(Path(path))
+        record = read_checked(Path(path))
         fields = {RENAMED.get(name, name): value for name, value in record.items()}
         edges = fields.pop("edges")
         circuit = Circuit(edges=tuple(edges), **fields)
@@ -84,4 +87,6 @@ def load_circuit(path: Path | str) -> Circuit:
         raise BadInput(f"{path} holds no circuit: its edges are {edges!r}, not a list of names")
     choose(str(circuit.metric), METRICS, f"metric in {path}")
     choose(str(circuit.ablation), ABLATIONS, f"ablation in {path}")
+    if checkpoint := parse_checkpoint(str(circuit.checkpoint)):
+        check_home(Path(path), *checkpoint)
     return circuit

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.forward import trace
 from toyvit.model.taps import untouched
+from toyvit.runs.disk import write_atomically
 from toyvit.runs.handle import Run
+from toyvit.runs.records import check_home, hash_tensors, read_tensors
 from toyvit.stats import kl_divergence
 from toyvit.surroundings import pin_torch
 
@@ -76,7 +77,8 @@ def _translate(
 class TunedLens:
     """A translator a layer, h + h A + b before the final norm and the head; the last has none.
 
-    `step` is the checkpoint that it was fitted on. Source: Belrose 2023, section 3.1.
+    `step` is the checkpoint that it was fitted on, `checkpoint` the SHA-256 of its file, empty for
+    a model of no run. Source: Belrose 2023, section 3.1.
 
     >>> from toyvit.config import ModelConfig
     >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
@@ -88,6 +90,7 @@ class TunedLens:
     matrix: Float[Tensor, "layer model to_model"]
     offset: Float[Tensor, "layer model"]
     step: int
+    checkpoint: str = ""
 
     def __call__(self, model: ViT, stream: Residuals) -> Logits:
         """Logits at every layer and token."""
@@ -95,19 +98,28 @@ class TunedLens:
         return apply_logit_lens(model, torch.cat([translated, stream[-1:]]))
 
     def save(self, path: Path) -> None:
-        """Write it as safetensors, which `load_lens` reads."""
-        save_file({"matrix": self.matrix, "offset": self.offset}, path, {"step": str(self.step)})
+        """Write it as safetensors with a digest, which `load_lens` reads."""
+        tensors = {"matrix": self.matrix, "offset": self.offset}
+        facts = {"step": str(self.step), "checkpoint": self.checkpoint}
+        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        check = hash_tensors({name: value.numpy() for name, value in plain.items()}, facts)
+        write_atomically(path, save(plain, facts | {"check": check}))
 
 
 def load_lens(path: Path, model: ViT) -> TunedLens:
-    """A saved lens; BadInput where the file holds none, or one of another model."""
+    """A saved lens; BadInput where the file holds none, not what was written, or another model's.
+
+    One in a run's `lenses/` must be of a checkpoint of that run. Files without a digest, of version
+    0.2 and before, are read, which is said.
+    """
+    tensors, facts = read_tensors(path)
     try:
-        tensors = load_file(path)
-        with safe_open(path, "pt") as file:
-            step = int(file.metadata()["step"])
-        lens = TunedLens(tensors["matrix"], tensors["offset"], step)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        matrix, offset = (torch.from_numpy(tensors[name]) for name in ("matrix", "offset"))
+        lens = TunedLens(matrix, offset, int(facts["step"]), facts.get("checkpoint", ""))
+    except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path} holds no tuned lens: {error}") from error
+    if lens.checkpoint:
+        check_home(path, lens.step, lens.checkpoint)
 
     shape = (model.config.n_layers, model.config.d_model, model.config.d_model)
     if tuple(lens.matrix.shape) != shape:
@@ -175,6 +187,7 @@ def fit_tuned_lens(
 
     streams = [stack_residuals(model, trace(model, batch.images, RESIDUALS)) for batch in batches]
     lens = fit_lens(model, streams[0], at, n_steps)
+    lens = replace(lens, checkpoint=run.entries[at].sha256)
     return lens, torch.stack([_compare_lenses(model, lens, stream) for stream in streams])
 
 

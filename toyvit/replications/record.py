@@ -5,15 +5,14 @@ By the bounds in its row.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from toyvit.config.foreign_files import read_object
 from toyvit.errors import BadInput
-from toyvit.runs.disk import write_atomically
+from toyvit.runs.disk import format_line, write_atomically
+from toyvit.runs.records import read_checked
 
 Panel = dict[str, Any]  # what `build_lines` and `build_grid` make: a picture's part, in plain JSON
 MOST_POINTS = 80  # of a curve in a record
@@ -165,23 +164,52 @@ def write_record(folder: Path, record: Record) -> None:
         name: None if value is None else _round(value) for name, value in record.numbers.items()
     }
     minutes = None if record.minutes is None else _round(record.minutes)
-    text = json.dumps(asdict(record) | {"numbers": numbers, "minutes": minutes}) + "\n"
+    text = format_line(asdict(record) | {"numbers": numbers, "minutes": minutes})
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(build_path(folder, record.name, record.seed), text.encode())
 
 
 def read_record(path: Path) -> Record:
-    """A record; BadInput where the file is damaged."""
+    """A record; BadInput where the file is damaged.
+
+    One without a digest, of version 0.2 and before, is said to have none.
+    """
     try:
-        record = Record(**read_object(path))
+        record = Record(**read_checked(path))
         if path != build_path(path.parent, record.name, record.seed):
             raise ValueError("it is another's")
+        _check_types(record)
         return record
     except (ValueError, TypeError) as error:
-        why = str(error).splitlines()[0]
+        why = str(error).removeprefix(f"{path} ").splitlines()[0]
         raise BadInput(
             f"{path} is not a record of a replication ({why}): delete it and run that seed again"
         ) from None
+
+
+def _check_types(record: Record) -> None:
+    """ValueError where a field is of another kind than what is written."""
+    numbers = {"minutes": record.minutes}
+    if isinstance(record.numbers, dict):
+        numbers |= record.numbers
+    strange = [name for name, value in numbers.items() if not _is_number(value)]
+    if strange:
+        raise ValueError(f"{strange[0]!r} is no number")
+
+    are_panels = isinstance(record.panels, list) and all(
+        isinstance(panel, dict) for panel in record.panels
+    )
+    if not (isinstance(record.numbers, dict) and are_panels):
+        raise ValueError("its numbers are no object, or its panels no list of them")
+    if not (type(record.version) is int and type(record.seed) is int):
+        raise ValueError("its version and seed are no whole numbers")
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is None or a finite number; whole ones are few digits long."""
+    return value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    )
 
 
 def load_records(folder: Path, replication: Replication) -> list[Record]:

@@ -65,7 +65,8 @@ def read_lines(path: Path, salt: str = "") -> list[JsonObject]:
     records = {place: parse_object(line, place) for place, line in places.items()}
     if any("check" in record for record in records.values()):
         for place, record in records.items():
-            _take_digest(record, place, salt)
+            if not take_digest(record, place, salt):
+                raise BadInput(f"{place} is damaged: it has lost its digest")
     return list(records.values())
 
 
@@ -77,15 +78,32 @@ def format_line(record: Mapping[str, object], salt: str = "") -> str:
     >>> format_line({"step": 1})
     '{"step": 1, "check": "66acd07fcea20439"}\\n'
     """
-    text = json.dumps(record)
-    return f'{text[:-1]}, "check": "{_digest(text + salt)}"}}\n'
+    return f"{json.dumps(add_digest(record, salt))}\n"
 
 
-def _take_digest(record: JsonObject, place: str, salt: str) -> None:
-    """Take the digest out of a record; BadInput where it is another's, or none."""
-    check = record.pop("check", None)
+def add_digest(record: Mapping[str, object], salt: str = "") -> JsonObject:
+    """A record with a digest of itself, which `take_digest` compares it with.
+
+    >>> add_digest({"step": 1})
+    {'step': 1, 'check': '66acd07fcea20439'}
+    """
+    return {**record, "check": _digest(json.dumps(record) + salt)}
+
+
+def take_digest(record: JsonObject, place: str, salt: str = "") -> bool:
+    """Take the digest out of a record, which names its place; whether it had one.
+
+    BadInput where it is the digest of something else.
+
+    >>> take_digest(add_digest({"step": 1}), "notes")
+    True
+    """
+    if "check" not in record:
+        return False
+    check = record.pop("check")
     if check != _digest(json.dumps(record) + salt):
         raise BadInput(f"{place} is damaged: it is not what was written")
+    return True
 
 
 def _digest(text: str) -> str:

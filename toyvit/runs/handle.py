@@ -16,9 +16,10 @@ from toyvit.config.extensions import Extension, install, list_extensions
 from toyvit.data.task import Batch, Task, build_task
 from toyvit.errors import BadInput
 from toyvit.model import ViT
+from toyvit.runs.cells import Contents
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry
-from toyvit.runs.table import read_baselines, read_table, select_curve
+from toyvit.runs.table import build_table, read_whole, select_baselines, select_curve
 
 
 class Run:
@@ -61,7 +62,7 @@ class Run:
         """Read the manifest anew, and the measures when they are next asked for."""
         entries = self.folder.read_manifest()
         self.entries: dict[int, ManifestEntry] = {entry.step: entry for entry in entries}
-        for name in ("table", "baselines"):
+        for name in ("_measures", "table", "baselines"):
             self.__dict__.pop(name, None)
         return self
 
@@ -171,14 +172,21 @@ class Run:
         return self.task.eval_batch(split, n, self.config.seeds.measure)
 
     @cached_property
+    def _measures(self) -> Contents:
+        return read_whole(self.folder)
+
+    @cached_property
     def table(self) -> pd.DataFrame:
-        """Every measured number, see `read_table`; BadInput where nothing is measured."""
-        return read_table(self.folder, self.entries.values())
+        """Every measured number, see `build_table`.
+
+        BadInput where nothing is measured, the file is no table, or a cell of it is damaged.
+        """
+        return build_table(self.folder, self._measures, self.entries.values())
 
     @cached_property
     def baselines(self) -> dict[str, float]:
         """What predictors that know less score on the test pictures, by name."""
-        return read_baselines(self.folder)
+        return select_baselines(self._measures)
 
     def curve(
         self, analysis: str, quantity: str, how: str = "max", split: str = "test", **where: object
@@ -220,12 +228,12 @@ class Run:
 
 
 def load_table(run: Run | Path | str) -> pd.DataFrame:
-    """Every measured number of a run, or of the run at a path: see `read_table`."""
+    """Every measured number of a run, or of the run at a path: see `Run.table`."""
     return Run.open(run).table
 
 
 def load_baselines(run: Run | Path | str) -> dict[str, float]:
-    """What predictors that know less score, of a run or of one at a path: see `read_baselines`."""
+    """What predictors that know less score, of a run or of one at a path: see `Run.baselines`."""
     return Run.open(run).baselines
 
 

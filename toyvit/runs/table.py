@@ -2,57 +2,29 @@
 
 A cell is (step, checkpoint, analysis, version, digest of settings and evaluation images). Its
 numbers are rows: quantity, axes, value. SQLite in WAL mode, so that reading goes on while a sweep
-writes; only one process writes.
+writes; only one process writes. Whatever is read is compared with its digests first.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import astuple, dataclass
+import logging
+from collections.abc import Iterable, Mapping
 from itertools import product
-from pathlib import Path
 
 import pandas as pd
 from torch import Tensor
 
+from toyvit.config.foreign_files import parse_object
 from toyvit.errors import BadInput, choose
-from toyvit.runs.folder import ManifestEntry, RunFolder
+from toyvit.runs.cells import Contents, Row, read_contents
+from toyvit.runs.database import open_to_read
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.manifest import ManifestEntry
 
-SCHEMA = """
-create table if not exists cells (
-    id integer primary key, step integer, sha256 text, analysis text, version integer, digest text,
-    split text, images integer, unique (step, sha256, analysis, version, digest)
-);
-create table if not exists places (
-    id integer primary key, quantity text, axes text, unique (quantity, axes)
-);
-create table if not exists numbers (
-    cell integer references cells, place integer references places, value real
-);
-create index if not exists numbers_of_a_cell on numbers (cell);
-create table if not exists baselines (
-    digest text, name text, value real, unique (digest, name)
-);
-"""
+logger = logging.getLogger(__name__)
+
 # Columns of the frame that are neither axes nor tags.
 COLUMNS = ("run", "step", "analysis", "quantity", "split", "images", "value")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What is measured once: the identity of a piece of work."""
-
-    step: int
-    sha256: str
-    analysis: str
-    version: int | str
-    digest: str
-
-
-Row = tuple[str, dict[str, str | int], float]
 
 
 def build_rows(
@@ -86,135 +58,128 @@ def _check_names(quantity: str, value: Tensor, axes: list[str], tags: Mapping[st
         raise ValueError(f"a tag of {quantity} cannot be called {min(taken)!r}: a column is")
 
 
-class MeasureTable:
-    """The open table of one run: `with MeasureTable(folder) as table: ...`; one process writes."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.path = folder.measures
-
-    def __enter__(self) -> MeasureTable:
-        try:
-            self.db = sqlite3.connect(self.path, timeout=60)
-            self.db.execute("pragma journal_mode=wal")
-            self.db.executescript(SCHEMA)
-        except sqlite3.DatabaseError as error:
-            raise BadInput(f"{self.path} cannot be used as a table of measures: {error}") from None
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.db.close()
-
-    def list_done(self) -> set[Cell]:
-        """Every finished cell."""
-        rows = self.db.execute("select step, sha256, analysis, version, digest from cells")
-        return {Cell(*row) for row in rows}
-
-    def cells_where(self, quantity: str) -> set[Cell]:
-        """The finished cells in which a quantity that is 0 or 1 is 1."""
-        rows = self.db.execute(
-            "select step, sha256, analysis, version, digest from cells"
-            " join numbers on numbers.cell = cells.id join places on places.id = numbers.place"
-            " where quantity = ? and value = 1",
-            (quantity,),
-        )
-        return {Cell(*row) for row in rows}
-
-    def write(self, cell: Cell, split: str, images: int, rows: Iterable[Row]) -> None:
-        """A cell with its rows, all or nothing; one that is there already stays as it is."""
-        with self.db:
-            added = self.db.execute(
-                "insert or ignore into cells"
-                " (step, sha256, analysis, version, digest, split, images)"
-                " values (?, ?, ?, ?, ?, ?, ?)",
-                (*astuple(cell), split, images),
-            )
-            if not added.rowcount:
-                return
-
-            texts = [(quantity, json.dumps(axes), value) for quantity, axes, value in rows]
-            self.db.executemany(
-                "insert or ignore into places (quantity, axes) values (?, ?)",
-                [(quantity, axes) for quantity, axes, _ in texts],
-            )
-            self.db.executemany(
-                "insert into numbers select ?, id, ? from places where quantity = ? and axes = ?",
-                [(added.lastrowid, value, quantity, axes) for quantity, axes, value in texts],
-            )
-
-    def has_baselines(self, digest: str) -> bool:
-        """Whether the baselines of an evaluation are written."""
-        query = "select exists (select 1 from baselines where digest = ?)"
-        return bool(self.db.execute(query, (digest,)).fetchone()[0])
-
-    def write_baselines(self, digest: str, baselines: Mapping[str, float]) -> None:
-        """What predictors that know less score in an evaluation, by name."""
-        with self.db:
-            lines = [(digest, name, value) for name, value in baselines.items()]
-            self.db.executemany("insert or replace into baselines values (?, ?, ?)", lines)
+def describe_damage(folder: RunFolder, contents: Contents) -> str:
+    """What is damaged in the table of a run, and what makes it again."""
+    again = f"`toyvit measure {folder.path}` makes it again"
+    if len(contents.damaged):
+        first = contents.damaged.iloc[0]
+        more = f" and {len(contents.damaged) - 1} more" if len(contents.damaged) > 1 else ""
+        place = f"the cell of {first['analysis']} at step {first['step']}{more}"
+        names = ",".join(sorted({str(name) for name in contents.damaged["analysis"]}))
+        again = f"`toyvit measure {folder.path} --analyses {names}` makes it again"
+    elif contents.broken:
+        place = f"the baselines of the evaluation {contents.broken[0][:12]}"
+    elif contents.stray:
+        place = "numbers whose cell is missing"
+    else:
+        place = "an index or a page"
+    return f"is damaged: {place}; {again}"
 
 
 def has_measures(folder: RunFolder) -> bool:
     """Whether a run's table holds any number; BadInput where the file is no table."""
-    file = folder.check_exists().measures
-    if not file.exists():
-        return False
-
-    with _opened(file) as db:
-        query = "select count(*) from sqlite_master where name = 'numbers'"
-        if not db.execute(query).fetchone()[0]:
-            return False
-        return bool(db.execute("select exists (select 1 from numbers)").fetchone()[0])
+    with open_to_read(folder.check_exists().measures) as db:
+        query = "select exists (select 1 from numbers)"
+        return db is not None and bool(db.execute(query).fetchone()[0])
 
 
-@contextmanager
-def _reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
-    """The table of a run, open; BadInput where nothing has been measured."""
-    if not has_measures(folder):
+def read_whole(folder: RunFolder) -> Contents:
+    """All that a run's table holds; BadInput where nothing is measured, or anything is damaged."""
+    with open_to_read(folder.check_exists().measures) as db:
+        contents = None if db is None else read_contents(db, folder.hash_run())
+    if contents is None or contents.is_empty:
         raise BadInput(f"{folder.path} has no measures yet: run `toyvit measure {folder.path}`")
-    with _opened(folder.measures) as db:
-        yield db
+    if not contents.is_whole:
+        raise BadInput(f"{folder.measures} {describe_damage(folder, contents)}")
+    return contents
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[sqlite3.Connection]:
-    try:
-        with closing(sqlite3.connect(file, timeout=60)) as db:
-            yield db
-    except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
-        reason = str(error).splitlines()[-1]
-        raise BadInput(f"{file} cannot be read as a table of measures: {reason}") from None
-
-
-def read_table(folder: RunFolder, entries: Iterable[ManifestEntry]) -> pd.DataFrame:
+def build_table(
+    folder: RunFolder, contents: Contents, entries: Iterable[ManifestEntry]
+) -> pd.DataFrame:
     """Every measured number of a run, one a row.
 
     Columns: run, step, analysis, quantity, axes and tags, split, images, value. Axes that a
     quantity does not have are missing (<NA>). Rows of checkpoints that are not among the entries
-    are left out. BadInput where nothing is measured, or the file is no table.
+    are left out, and those of an earlier version of an analysis, which is said.
     """
-    with _reading(folder) as db:
-        query = "select id as cell, step, sha256, analysis, split, images from cells"
-        cells = pd.read_sql(query, db)
-        places = pd.read_sql("select id as place, quantity, axes from places", db)
-        numbers = pd.read_sql("select cell, place, value from numbers", db)
-
+    cells = contents.cells
     current = {(entry.step, entry.sha256) for entry in entries}
-    keep = [pair in current for pair in zip(cells["step"], cells["sha256"], strict=True)]
-    axes = _parse_axes(places.pop("axes"))
-    places = pd.concat([places, axes], axis=1)
+    is_current = [pair in current for pair in zip(cells["step"], cells["sha256"], strict=True)]
+    cells = _select_newest(folder, cells[is_current])
 
-    frame = numbers.merge(cells[keep], on="cell").merge(places, on="place")
+    numbers = contents.numbers.merge(_name_columns(cells), on="cell")
+    places = contents.places.rename(columns={"id": "place"})
+    places = places[places["place"].isin(numbers["place"])].infer_objects()
+    axes = _parse_axes(places, f"{folder.measures}, axes of a number,")
+    places = pd.concat([places.drop(columns="axes"), axes], axis=1)
+
+    frame = numbers.merge(places, on="place")
     frame.insert(0, "run", folder.path.name)
     order = ["run", "step", "analysis", "quantity", *axes.columns, "split", "images", "value"]
     return frame.sort_values(["step", "cell", "place"], ignore_index=True)[order]
 
 
-def _parse_axes(texts: pd.Series) -> pd.DataFrame:
+def _name_columns(cells: pd.DataFrame) -> pd.DataFrame:
+    """What rows of the frame have of their cell."""
+    columns = cells[["id", "step", "analysis", "split", "images"]].rename(columns={"id": "cell"})
+    return columns.infer_objects()
+
+
+def _select_newest(folder: RunFolder, cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the newest version of each analysis: numbers of two are not one curve."""
+    newest: dict[str, int] = {}
+    versions = cells[["analysis", "version"]].drop_duplicates()
+    for name, version in versions.itertuples(index=False, name=None):
+        newest[name] = max(newest.get(name, 0), _rank_version(version))
+    if len(newest) == len(versions):
+        return cells
+
+    numbers = cells["version"].map(_rank_version)
+    is_old = numbers < cells["analysis"].map(newest)
+    if is_old.any():
+        names = ",".join(sorted(set(cells["analysis"][is_old])))
+        logger.warning(
+            "%s: %d cells of an earlier version of an analysis are left out:"
+            " `toyvit measure %s --analyses %s` measures them again where that is not done",
+            folder.measures,
+            is_old.sum(),
+            folder.path,
+            names,
+        )
+    return cells[~is_old]
+
+
+def _rank_version(version: int | str) -> int:
+    """The number in a version: that of an analysis from outside names its package too.
+
+    >>> _rank_version(2), _rank_version("2 toyvit-stripes 0.1.0")
+    (2, 2)
+    """
+    number = str(version).partition(" ")[0]
+    return int(number) if number.isdecimal() and len(number) < 10 else 0
+
+
+def _parse_axes(places: pd.DataFrame, place: str) -> pd.DataFrame:
     """A column for each axis and tag; <NA> where a place does not have it."""
-    axes = pd.DataFrame([json.loads(text) for text in texts], index=texts.index)
+    pairs = zip(places["quantity"], places["axes"], strict=True)
+    parsed = [_parse_place(*texts, place) for texts in pairs]
+    axes = pd.DataFrame(parsed, index=places.index)
     for name in axes:
         if pd.api.types.is_numeric_dtype(axes[name]):
             axes[name] = axes[name].astype("Int64")
+    return axes
+
+
+def _parse_place(quantity: object, text: object, place: str) -> dict[str, str | int]:
+    """Axes and tags of a number; BadInput unless they are texts and small whole numbers."""
+    if not (isinstance(quantity, str) and isinstance(text, str)):
+        raise BadInput(f"{place} are damaged: they are no text")
+    axes = parse_object(text, place)
+    for name, value in axes.items():
+        is_number = type(value) is int and 0 <= value < 1 << 31
+        if name in COLUMNS or not (is_number or isinstance(value, str)):
+            raise BadInput(f"{place} are damaged: {name!r} cannot be {str(value)[:40]!r}")
     return axes
 
 
@@ -256,15 +221,11 @@ def select_curve(
     return select_main_rows(rows, split).groupby("step")["value"].agg(how)
 
 
-def read_baselines(folder: RunFolder) -> dict[str, float]:
+def select_baselines(contents: Contents) -> dict[str, float]:
     """What predictors that know less score on the test images that most cells were measured on.
 
-    By name: `accuracy.NAME` and `loss.NAME`. BadInput where nothing is measured.
+    By name: `accuracy.NAME` and `loss.NAME`.
     """
-    main = (
-        "select digest from cells where split = 'test'"
-        " group by digest order by count(*) desc limit 1"
-    )
-    query = f"select name, value from baselines where digest = ({main})"
-    with _reading(folder) as db:
-        return dict(db.execute(query).fetchall())
+    cells = contents.cells
+    digests = cells["digest"][cells["split"] == "test"].value_counts()
+    return contents.baselines.get(digests.index[0], {}) if len(digests) else {}

@@ -7,26 +7,27 @@ moment, and text that is valid but says something else.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 
 from toyvit.config import plan_checkpoints
 from toyvit.config.foreign_files import hash_file, parse_object, read_file
 from toyvit.errors import BadInput
+from toyvit.runs.cells import read_contents
+from toyvit.runs.database import OldTable, find_damage, open_to_read
 from toyvit.runs.folder import RunFolder
-from toyvit.runs.manifest import ManifestEntry
+from toyvit.runs.manifest import ManifestEntry, name_checkpoint
+from toyvit.runs.records import check_home, parse_checkpoint, read_checked, read_tensors
+from toyvit.runs.table import build_table, describe_damage
 
 BEFORE_DIGESTS = b"PK"  # how states of version 0.1 begin
-HASHED = (
-    "checkpoints/step_*.safetensors",
-    "states/step_*.pt",
-    "lenses/step_*.safetensors",
-    "figures/circuit*.json",
-)
+LENSES = "lenses/step_*.safetensors"
+CIRCUITS = "figures/circuit*.json"
+HASHED = ("checkpoints/step_*.safetensors", "states/step_*.pt", LENSES, CIRCUITS)
 NORM_ROUNDING = 1e-9  # relative, of a norm summed by another library
+logger = logging.getLogger(__name__)
 
 
 def list_problems(folder: RunFolder, entries: Sequence[ManifestEntry]) -> dict[str, str]:
@@ -42,7 +43,8 @@ def list_problems(folder: RunFolder, entries: Sequence[ManifestEntry]) -> dict[s
     bad |= dict(_check_schedule(folder, entries))
     bad |= dict(_check_states(folder))
     bad |= dict(_check_metrics(folder, entries))
-    return bad | dict(_check_table(folder))
+    bad |= dict(_check_table(folder, entries))
+    return bad | dict(_check_records(folder))
 
 
 def _compare_weights(
@@ -131,21 +133,77 @@ def _check_metrics(
         yield name, f"does not count every step up to that of the last checkpoint, {last}"
 
 
-def _check_table(folder: RunFolder) -> Iterator[tuple[str, str]]:
-    """A table of measures that SQLite finds damaged."""
-    if not folder.measures.exists():
-        return
-    # Without a log beside it nobody writes, and it can be read where nothing may be written.
-    log = folder.measures.with_name(f"{folder.measures.name}-wal")
-    how = "mode=ro" if log.exists() else "immutable=1"
+def _check_table(folder: RunFolder, entries: Sequence[ManifestEntry]) -> Iterator[tuple[str, str]]:
+    """A table of measures that is foreign, cut, damaged in a cell, or of other checkpoints."""
+    name = folder.measures.name
     try:
-        uri = f"{folder.measures.absolute().as_uri()}?{how}"
-        with closing(sqlite3.connect(uri, uri=True)) as db:
-            (verdict,) = db.execute("pragma integrity_check(1)").fetchone()
-    except sqlite3.DatabaseError as error:
-        verdict = str(error)
-    if verdict != "ok":
-        yield folder.measures.name, f"is damaged: {verdict.splitlines()[-1]}"
+        problem = _find_table_problem(folder, entries)
+    except OldTable as error:
+        problem = _shorten(error, folder.measures)
+        if not _has_digests(folder):  # all of the run is of that version
+            logger.warning("%s %s", folder.measures, problem)
+            return
+    except BadInput as error:
+        problem = _shorten(error, folder.measures)
+    if problem:
+        yield name, problem
+
+
+def _find_table_problem(folder: RunFolder, entries: Sequence[ManifestEntry]) -> str | None:
+    if not folder.measures.exists():
+        return None
+    with open_to_read(folder.measures) as db:
+        if db is None:
+            return "is empty"
+        damage = find_damage(db)
+        contents = read_contents(db, folder.hash_run())
+    if damage or not contents.is_whole:
+        return describe_damage(folder, contents)
+
+    build_table(folder, contents, entries)  # BadInput for axes that are none
+    hashes = {entry.step: entry.sha256 for entry in entries}
+    for step, sha256 in zip(contents.cells["step"], contents.cells["sha256"], strict=True):
+        if hashes.get(step, sha256) != sha256:
+            return f"has a cell of another checkpoint at step {step}"
+    return None
+
+
+def _check_records(folder: RunFolder) -> Iterator[tuple[str, str]]:
+    """Circuits and tuned lenses that are damaged, or of no checkpoint of this run."""
+    is_strict = _has_digests(folder)
+    for pattern, check in ((CIRCUITS, _check_circuit), (LENSES, _check_lens)):
+        for path in sorted(folder.path.glob(pattern)):
+            try:
+                check(path, is_strict)
+            except BadInput as error:
+                yield str(path.relative_to(folder.path)), _shorten(error, path)
+
+
+def _check_circuit(path: Path, is_strict: bool) -> None:
+    """BadInput where a circuit cannot be trusted."""
+    checkpoint = parse_checkpoint(str(read_checked(path, is_strict).get("checkpoint")))
+    if checkpoint:
+        check_home(path, *checkpoint)
+
+
+def _check_lens(path: Path, is_strict: bool) -> None:
+    """BadInput where a tuned lens cannot be trusted."""
+    _, facts = read_tensors(path, is_strict)
+    step = facts.get("step", "")
+    if not step.isdecimal() or path.name != name_checkpoint(int(step)):
+        raise BadInput(f"{path} is a lens of step {step}")
+    if "checkpoint" in facts:
+        check_home(path, int(step), facts["checkpoint"])
+
+
+def _has_digests(folder: RunFolder) -> bool:
+    """Whether the manifest has digests: in versions 0.1 and 0.2 it had none."""
+    return b'"check"' in read_file(folder.manifest).partition(b"\n")[0]
+
+
+def _shorten(error: BadInput, file: Path) -> str:
+    """What is wrong with a file, without its name."""
+    return str(error).removeprefix(f"{file}").lstrip(", ")
 
 
 def hash_files(folder: RunFolder) -> Iterator[tuple[str, str]]:

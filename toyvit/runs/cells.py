@@ -1,0 +1,239 @@
+"""Cells of the table of measures: each has a digest of its numbers and of what they are of.
+
+The digest binds the numbers to the run, the checkpoint, the analysis and its version, and to the
+evaluation: a cell that was edited, moved or taken from another run's table does not fit its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from toyvit.runs.database import TABLES, create_tables
+
+LENGTH = 16  # digits of a digest, as in lines of books
+NUMBERS = np.dtype([("cell", "i8"), ("place", "i8"), ("value", "f8")])
+WORD = np.dtype("<u8")  # what a digest is of: a word for the place of a number, a word of its value
+CELLS = ("id", "step", "sha256", "analysis", "version", "digest", "split", "images", "check")
+# Types of what stands between `id` and `check`: versions from outside the package are texts.
+IDENTITIES = {(int, str, str, kind, str, str, int) for kind in (int, str)}
+Baselines = dict[str, dict[str, float]]  # values by name, by the digest of the evaluation
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured once: the identity of a piece of work."""
+
+    step: int
+    sha256: str
+    analysis: str
+    version: int | str
+    digest: str
+
+
+Row = tuple[str, dict[str, str | int], float]
+Line = tuple[str, str, float]  # a row as it is written: quantity, axes as JSON, value
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that a table holds: `cells`, `places` and `numbers` as frames, and which are damaged.
+
+    `damaged` are cells that are not what was written, and `stray` is whether there are numbers of
+    no cell; `broken` are evaluations whose baselines are not what was written.
+    """
+
+    cells: pd.DataFrame
+    places: pd.DataFrame
+    numbers: pd.DataFrame
+    damaged: pd.DataFrame
+    stray: bool
+    baselines: Baselines
+    broken: list[str]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever measured."""
+        return not (len(self.numbers) or len(self.damaged))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything is what was written."""
+        return not (len(self.damaged) or self.stray or self.broken)
+
+
+def list_lines(rows: Iterable[Row]) -> list[Line]:
+    """Rows as they are written; SQLite has no minus zero."""
+    return [(quantity, json.dumps(axes), float(value) + 0.0) for quantity, axes, value in rows]
+
+
+def hash_cell(run: str, cell: Cell, split: str, images: int, lines: Sequence[Line]) -> str:
+    """The digest of a cell, in a run with this hash; the order of its numbers does not matter.
+
+    >>> cell = Cell(10, "c0ffee", "norms", 1, "evaluation")
+    >>> hash_cell("run", cell, "test", 16, [("weight", "{}", 1.0), ("weight", '{"layer": 0}', 2.0)])
+    '21876544e6c419c9'
+    """
+    places = np.array([hash_place(*line[:2]) for line in lines], WORD)
+    values = np.array([line[2] for line in lines], "<f8")
+    order = np.argsort(places, kind="stable")
+    return _hash((run, *astuple(cell), split, images), _pack(places, values, order).tobytes())
+
+
+def hash_place(quantity: str, axes: str) -> int:
+    """What stands for a place in a digest: 64 bits.
+
+    >>> hash_place("norm", "{}") == hash_place("norm", '{"layer": 0}')
+    False
+    """
+    digest = hashlib.sha256(repr((quantity, axes)).encode()).digest()
+    return int.from_bytes(digest[: WORD.itemsize], "little")
+
+
+def _pack(
+    places: NDArray[np.uint64], values: NDArray[np.float64], order: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """Two words a number, in this order."""
+    words = np.empty((len(values), 2), WORD)
+    words[:, 0] = places[order]
+    words[:, 1] = values.astype("<f8").view(WORD)[order]
+    return words
+
+
+def hash_baselines(run: str, digest: str, values: Mapping[str, float]) -> str:
+    """The digest of the baselines of an evaluation."""
+    return _hash((run, digest, sorted(values.items(), key=repr)))
+
+
+def _hash(identity: tuple[object, ...], numbers: bytes | memoryview = b"") -> str:
+    digest = hashlib.sha256(repr(identity).encode())
+    digest.update(numbers)
+    return digest.hexdigest()[:LENGTH]
+
+
+def read_contents(db: sqlite3.Connection, run: str) -> Contents:
+    """All that a table of the run with this hash holds, compared with its digests."""
+    cells = _read_frame(db, "cells", CELLS).drop_duplicates("id", ignore_index=True)
+    places = _read_frame(db, "places", ("id", "quantity", "axes"))
+    places = places.drop_duplicates("id", ignore_index=True)
+    numbers = _read_numbers(db)
+
+    checks = list(_hash_cells(run, cells, places, numbers))
+    is_damaged = cells["check"] != pd.Series(checks, dtype=object)
+    baselines, broken = _read_baselines(db, run)
+    return Contents(
+        cells=cells[~is_damaged],
+        places=places,
+        numbers=numbers,
+        damaged=cells[is_damaged],
+        stray=not numbers["cell"].isin(cells["id"]).all(),
+        baselines=baselines,
+        broken=broken,
+    )
+
+
+def _read_frame(db: sqlite3.Connection, table: str, columns: Sequence[str]) -> pd.DataFrame:
+    names = ", ".join(f'"{name}"' for name in columns)
+    rows = db.execute(f"select {names} from {table} not indexed").fetchall()
+    return pd.DataFrame(rows, columns=list(columns), dtype=object).astype({"id": "int64"})
+
+
+def _read_numbers(db: sqlite3.Connection) -> pd.DataFrame:
+    """Numbers by the ids of cell and place; what is of another type is none."""
+    query = "select cell, place, value from numbers not indexed"
+    typed = "typeof(cell) = 'integer' and typeof(place) = 'integer' and typeof(value) = 'real'"
+    try:
+        numbers = np.fromiter(db.execute(query), NUMBERS)
+    except (TypeError, ValueError):
+        numbers = np.fromiter(db.execute(f"{query} where {typed}"), NUMBERS)
+    return pd.DataFrame({name: numbers[name] for name in NUMBERS.fields or ()})
+
+
+def _hash_cells(
+    run: str, cells: pd.DataFrame, places: pd.DataFrame, numbers: pd.DataFrame
+) -> Iterator[str]:
+    """The digest that each cell should have, from one sorted array of all numbers."""
+    hashes = [hash_place(*texts) for texts in zip(places["quantity"], places["axes"], strict=True)]
+    known = pd.Index(places["id"]).get_indexer(numbers["place"])
+    of_numbers = np.array([*hashes, 0], WORD)[known]  # 0 where there is no such place
+    order = np.lexsort((of_numbers, numbers["cell"]))
+    words = memoryview(_pack(of_numbers, numbers["value"].to_numpy(), order).tobytes())
+
+    ordered = numbers["cell"].to_numpy()[order]
+    size = 2 * WORD.itemsize
+    starts = (np.searchsorted(ordered, cells["id"]) * size).tolist()
+    ends = (np.searchsorted(ordered, cells["id"], "right") * size).tolist()
+    identities = cells[list(CELLS[1:-1])].itertuples(index=False, name=None)
+    for identity, start, end in zip(identities, starts, ends, strict=True):
+        fits = tuple(map(type, identity)) in IDENTITIES
+        yield _hash((run, *identity), words[start:end]) if fits else ""
+
+
+def _read_baselines(db: sqlite3.Connection, run: str) -> tuple[Baselines, list[str]]:
+    """Baselines by evaluation, and the evaluations whose baselines are damaged."""
+    rows = db.execute('select digest, name, value, "check" from baselines not indexed').fetchall()
+    checks: dict[str, set[str]] = {}
+    baselines: Baselines = {}
+    for digest, name, value, check in rows:
+        baselines.setdefault(digest, {})[name] = value
+        checks.setdefault(digest, set()).add(check)
+
+    broken = []
+    for digest, values in list(baselines.items()):
+        if checks[digest] != {hash_baselines(run, digest, values)}:
+            broken.append(str(digest))
+            del baselines[digest]
+    return baselines, broken
+
+
+def write_cell(
+    db: sqlite3.Connection, run: str, cell: Cell, split: str, images: int, rows: Iterable[Row]
+) -> None:
+    """A cell with its rows; one that is there already stays as it is."""
+    lines = list_lines(rows)
+    check = hash_cell(run, cell, split, images, lines)
+    added = db.execute(
+        f"insert or ignore into cells values (null{', ?' * (len(CELLS) - 1)})",
+        (*astuple(cell), split, images, check),
+    )
+    if not added.rowcount:
+        return
+    db.executemany(
+        "insert or ignore into places (quantity, axes) values (?, ?)", [line[:2] for line in lines]
+    )
+    db.executemany(
+        "insert into numbers select ?, id, ? from places where quantity = ? and axes = ?",
+        [(added.lastrowid, value, quantity, axes) for quantity, axes, value in lines],
+    )
+
+
+def write_baselines(
+    db: sqlite3.Connection, run: str, digest: str, values: Mapping[str, float]
+) -> None:
+    """What predictors that know less score in an evaluation, by name."""
+    plain = {name: float(value) + 0.0 for name, value in values.items()}
+    check = hash_baselines(run, digest, plain)
+    lines = [(digest, name, value, check) for name, value in plain.items()]
+    db.executemany("insert or replace into baselines values (?, ?, ?, ?)", lines)
+
+
+def restore(db: sqlite3.Connection, contents: Contents, run: str) -> None:
+    """Write the tables anew with what is whole in them, and no more."""
+    cells = contents.cells
+    numbers = contents.numbers[contents.numbers["cell"].isin(cells["id"])]
+    places = contents.places[contents.places["id"].isin(numbers["place"])]
+    for name in TABLES:
+        db.execute(f"drop table {name}")
+    create_tables(db)
+    for name, frame in (("cells", cells), ("places", places), ("numbers", numbers)):
+        rows = frame.astype(object).itertuples(index=False, name=None)
+        db.executemany(f"insert into {name} values ({', '.join('?' * frame.shape[1])})", rows)
+    for digest, values in contents.baselines.items():
+        write_baselines(db, run, digest, values)
