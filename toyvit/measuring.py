@@ -205,6 +205,7 @@ class RunMeasurer:
     def write_baselines(self, table: MeasureTable) -> None:
         """What predictors that know less score on these pictures, once."""
         if not table.has_baselines(self.identity):
+            table.check_writable()
             baselines = self.run.task.baselines(self.batch)
             table.write_baselines(
                 self.identity, {**baselines, **fit_baselines(self.run.config.task)}
@@ -228,6 +229,8 @@ class RunMeasurer:
             if missing and self.run.entries[step].file not in self.skipped:
                 todo.append((step, missing))
 
+        if todo:
+            table.check_writable()
         for rows_of_cells in _compute(self, todo, jobs, progress):
             for cell, rows in rows_of_cells:
                 table.write(cell, self.split, len(self.batch.target), rows)

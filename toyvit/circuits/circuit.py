@@ -14,6 +14,7 @@ from toyvit.config import ModelConfig
 from toyvit.config.foreign_files import read_object
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
+from toyvit.runs.disk import write_atomically
 
 # Fields of records that were written under another name.
 RENAMED = {"base": "ablation", "found": "method"}
@@ -52,7 +53,8 @@ class Circuit:
 
     def save(self, path: Path | str) -> None:
         """Write it as JSON, which `load_circuit` reads."""
-        Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        text = json.dumps(asdict(self), indent=1) + "\n"
+        write_atomically(Path(path), text.encode())
 
     def edge_mask(self, model: ViT) -> EdgeMask:
         """1 at the circuit's edges, 0 elsewhere; BadInput for a model of another shape."""

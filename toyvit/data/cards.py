@@ -14,6 +14,7 @@ from pathlib import Path
 
 from toyvit.data import files, worlds
 from toyvit.errors import BadInput
+from toyvit.runs.disk import write_atomically
 
 LINK = re.compile(r"\[([^]]*)\]\((\.\./[^)#]+)\)")
 PREVIEW = "![preview](preview.png)\n\n"
@@ -107,7 +108,7 @@ def write_pages(folder: Path) -> None:
     """Write every page of a folder `datasets/`."""
     for path, text in list_pages(folder).items():
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+        write_atomically(path, text.encode())
 
 
 def main() -> int:

@@ -19,8 +19,9 @@ from toyvit.replications.record import (
     summarize_verdict,
     write_record,
 )
-from toyvit.report.matplotlib_renderer import render
+from toyvit.report.matplotlib_renderer import save_figure
 from toyvit.report.replicated import draw_replication
+from toyvit.runs.beside import remove_leftovers
 from toyvit.runs.disk import write_atomically
 
 HEAD = """# Published results, run again
@@ -47,6 +48,8 @@ def write_page(replications: Iterable[Replication], folder: Path, docs: Path) ->
     Records come from `folder`, and, for seeds that it does not have, from `docs/replications/`.
     """
     place = docs / "replications"
+    remove_leftovers(place)
+    remove_leftovers(docs, "replications.md")
     listed = list(replications)
     records: dict[str, list[Record]] = {}
     for replication in listed:
@@ -56,7 +59,7 @@ def write_page(replications: Iterable[Replication], folder: Path, docs: Path) ->
             write_record(place, record)
         if seeds:
             figure = draw_replication([record.panels for record in seeds], replication.title)
-            render(figure).savefig(place / f"{replication.name}.png", dpi=110)
+            save_figure(figure, place / f"{replication.name}.png", dpi=110)
 
     docs.mkdir(parents=True, exist_ok=True)
     page = docs / "replications.md"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from toyvit.config.foreign_files import JsonObject, parse_object, read_file
 from toyvit.errors import BadInput
+from toyvit.runs.beside import open_beside
 
 logger = logging.getLogger(__name__)
 
@@ -26,15 +27,14 @@ def write_atomically(path: Path, content: bytes, flush: bool = False) -> None:
     ...     [path.name for path in Path(folder).iterdir()]
     ['note']
     """
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    beside.unlink(missing_ok=True)  # of a process of this number that was killed
+    beside, file = open_beside(path)
     try:
-        with beside.open("xb") as file:  # never through a link that somebody put there
+        with file:
             file.write(content)
+            file.flush()
             if flush:
-                file.flush()
                 os.fsync(file.fileno())
-        os.replace(beside, path)
+            os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise

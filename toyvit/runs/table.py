@@ -19,6 +19,7 @@ import pandas as pd
 from torch import Tensor
 
 from toyvit.errors import BadInput, choose
+from toyvit.runs.access import check_writable, connect_to_read, is_writable
 from toyvit.runs.folder import ManifestEntry, RunFolder
 
 SCHEMA = """
@@ -93,7 +94,12 @@ class MeasureTable:
         self.path = folder.measures
 
     def __enter__(self) -> MeasureTable:
+        self.is_writable = is_writable(self.path.parent)
         try:
+            if not self.is_writable:  # what is measured can be looked up
+                self.db = connect_to_read(self.path)
+                self.list_done()
+                return self
             self.db = sqlite3.connect(self.path, timeout=60)
             self.db.execute("pragma journal_mode=wal")
             self.db.executescript(SCHEMA)
@@ -103,6 +109,10 @@ class MeasureTable:
 
     def __exit__(self, *exception: object) -> None:
         self.db.close()
+
+    def check_writable(self) -> None:
+        """BadInput where the table can only be read."""
+        check_writable(self.path.parent, "measure a copy of it")
 
     def list_done(self) -> set[Cell]:
         """Every finished cell."""
@@ -178,7 +188,7 @@ def _reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
 @contextmanager
 def _opened(file: Path) -> Iterator[sqlite3.Connection]:
     try:
-        with closing(sqlite3.connect(file, timeout=60)) as db:
+        with closing(connect_to_read(file)) as db:
             yield db
     except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
         reason = str(error).splitlines()[-1]

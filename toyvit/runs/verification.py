@@ -16,6 +16,7 @@ from pathlib import Path
 from toyvit.config import plan_checkpoints
 from toyvit.config.foreign_files import hash_file, parse_object, read_file
 from toyvit.errors import BadInput
+from toyvit.runs.access import connect_to_read
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry
 
@@ -135,12 +136,8 @@ def _check_table(folder: RunFolder) -> Iterator[tuple[str, str]]:
     """A table of measures that SQLite finds damaged."""
     if not folder.measures.exists():
         return
-    # Without a log beside it nobody writes, and it can be read where nothing may be written.
-    log = folder.measures.with_name(f"{folder.measures.name}-wal")
-    how = "mode=ro" if log.exists() else "immutable=1"
     try:
-        uri = f"{folder.measures.absolute().as_uri()}?{how}"
-        with closing(sqlite3.connect(uri, uri=True)) as db:
+        with closing(connect_to_read(folder.measures)) as db:
             (verdict,) = db.execute("pragma integrity_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         verdict = str(error)
