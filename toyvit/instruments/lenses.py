@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.forward import trace
 from toyvit.model.taps import untouched
+from toyvit.runs.disk import write_atomically
 from toyvit.runs.handle import Run
 from toyvit.stats import kl_divergence
 from toyvit.surroundings import pin_torch
@@ -96,7 +97,8 @@ class TunedLens:
 
     def save(self, path: Path) -> None:
         """Write it as safetensors, which `load_lens` reads."""
-        save_file({"matrix": self.matrix, "offset": self.offset}, path, {"step": str(self.step)})
+        tensors = {"matrix": self.matrix, "offset": self.offset}
+        write_atomically(path, save(tensors, {"step": str(self.step)}))
 
 
 def load_lens(path: Path, model: ViT) -> TunedLens:

@@ -154,7 +154,7 @@ def draw(
         try:
             data = row.draw(run, other)
         except DataMissing as error:  # what was measured is drawn without the pictures
-            logger.warning("not drawn: %s, which needs pictures: %s", row.name, error)
+            logger.warning("not drawn: %s: %s", row.name, error)
             continue
         file = save_figure(data, folder / f"{row.name}.{kind}")
         drawn.append(DrawnFigure(file, data, is_headline))

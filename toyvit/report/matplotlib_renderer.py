@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -35,6 +36,7 @@ LINE = 1.25 / 72  # inches of a line for a point of its letters
 EDGE = 0.15  # inches left free beside a text
 BAR = 1.0  # inches of a colour bar
 NARROWEST = 5.5  # inches of a figure
+LONG_WORD = re.compile(r"(\S{100})\S{20,}")
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # what files do not say
 
 
@@ -81,10 +83,12 @@ def _set_bar_aside(figure: SubFigure, scale: ColourScale | None, width: float) -
 def show_plainly(text: str) -> str:
     r"""A text as matplotlib shows it as it is: not as mathematics, and in every legend.
 
+    Words without end are cut.
+
     >>> show_plainly("_$x$")
     ' _\\$x\\$'
     """
-    plain = escape_lines(text).replace("$", r"\$")
+    plain = LONG_WORD.sub(r"\1...", escape_lines(text)).replace("$", r"\$")
     return f" {plain}" if plain.startswith("_") else plain  # legends leave out what begins so
 
 

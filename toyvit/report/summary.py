@@ -16,7 +16,9 @@ from toyvit.dynamics.transitions import (
 )
 from toyvit.errors import BadInput, escape_text
 from toyvit.report.curves import name_score, schedule_events
+from toyvit.report.factors import LEAST_PROBED
 from toyvit.report.heads import format_head_types
+from toyvit.report.rows import count_pictures
 from toyvit.report.style import call_head
 from toyvit.report.sweeps import open_settings
 from toyvit.runs.handle import Run
@@ -62,7 +64,7 @@ def summarize(run: Run | Path | str, beside: Run | Path | str | None = None) -> 
 
 
 def describe_progress(run: Run) -> list[Line]:
-    """How far a run was trained and measured; nothing where both is to its last step."""
+    """How far a run was trained and measured, on how few pictures; nothing where all is well."""
     steps = run.config.train.steps
     lines = []
     status = run.status
@@ -72,6 +74,11 @@ def describe_progress(run: Run) -> list[Line]:
     last = int(rows["step"].max())
     if last < steps:
         lines.append(("last measured step", f"{last:,} of {steps:,}"))
+    n = count_pictures(run)
+    if n < LEAST_PROBED:
+        lines.append(
+            ("test pictures", f"{n}, too few for probes; scores have steps of {1 / n:.2g}")
+        )
     return lines
 
 
@@ -175,6 +182,8 @@ def _final_scores(run: Run) -> list[Line]:
 
 
 def _probe_lines(run: Run) -> list[Line]:
+    if count_pictures(run) < LEAST_PROBED:
+        return []
     probes = select_last(run, "probes", "accuracy")
     lines = []
     at = tell_step(run, probes["step"].max()) if len(probes) else ""

@@ -83,7 +83,12 @@ def build_tag(axes: list[str], analysis: str, quantity: str, *at: str | int | No
     words += [f"{axis} {value}" for axis, value in place.items()]
     where = " ".join(words) + f", {LARGEST} over heads" * of_all
     parts = (GROUPS.get(analysis, analysis), quantity, where)
-    return "/".join(escape_text(part).replace("../", "..") for part in parts if part)
+    return "/".join(escape_part(part) for part in parts if part)
+
+
+def escape_part(text: str) -> str:
+    """A text that may come from elsewhere as one part of a tag, which slashes part."""
+    return escape_text(text).replace("/", "_")
 
 
 def _take_head(place: dict[str, str | int], before: str) -> list[str]:

@@ -35,7 +35,14 @@ from toyvit.report.picture_attention import draw_cls_attention
 from toyvit.report.pictures import select_steps
 from toyvit.report.reconstruction import draw_reconstruction
 from toyvit.report.summary import describe_transition, watch_curves
-from toyvit.report.tags import LAYOUT, PERFORMANCE, STRONGEST, TRAINING, iterate_curves
+from toyvit.report.tags import (
+    LAYOUT,
+    PERFORMANCE,
+    STRONGEST,
+    TRAINING,
+    escape_part,
+    iterate_curves,
+)
 from toyvit.runs.beside import try_lock
 from toyvit.runs.disk import write_atomically
 from toyvit.runs.folder import RunFolder
@@ -195,7 +202,7 @@ def collect_curves(run: Run) -> Curves:
     curves = _collect_training(run)
     if has_measures(run.folder):
         baselines = {
-            f"baselines/{escape_text(name)}": value for name, value in run.baselines.items()
+            f"baselines/{escape_part(name)}": value for name, value in run.baselines.items()
         }
         for step, tag, value in iterate_curves(run.table):
             curves[step] |= {tag: value, **baselines}
@@ -209,7 +216,7 @@ def _collect_training(run: Run) -> Curves:
         if "status" not in line:
             step = line.pop("step")
             curves[step] = {
-                f"{TRAINING}/{escape_text(name)}": value for name, value in line.items()
+                f"{TRAINING}/{escape_part(name)}": value for name, value in line.items()
             }
 
     for step, entry in run.entries.items() if 0 in run.entries else ():

@@ -32,7 +32,7 @@ from toyvit.report.panels import (
     MapPanel,
     Span,
 )
-from toyvit.report.rows import FigureRow
+from toyvit.report.rows import FigureRow, check_pictures
 from toyvit.report.style import call_layer, pick_shades
 from toyvit.runs.handle import Run
 
@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 STRETCHES = 100  # of training, whose updates are drawn
 COMPARED = 40  # stretches between the checkpoints whose layers are compared
 IMAGES = 128
+LEAST_COMPARED = 4  # pictures: of fewer there is no unbiased CKA
 AROUND = {
     ("gradient_noise", "scale"): "gradient noise\nscale (pictures)",
     ("hessian", "top"): "largest Hessian\neigenvalue (nats)",
@@ -178,7 +179,9 @@ def _shade(change: Transition | None) -> tuple[Span, ...]:
 def _compare_layers(run: Run, change: Transition | None) -> Block:
     """A row a group of tokens, a map a layer: checkpoint by checkpoint."""
     steps = select_even(run.steps, COMPARED)
-    compared = compare_checkpoints(run, run.batch("test", IMAGES), steps)
+    batch = run.batch("test", IMAGES)
+    check_pictures(len(batch.target), LEAST_COMPARED)
+    compared = compare_checkpoints(run, batch, steps)
     rows = []
 
     for group, layers in compared.items():
