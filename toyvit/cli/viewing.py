@@ -39,7 +39,7 @@ def add_to(parser: Parser, help: str) -> None:
 
 def report(options: argparse.Namespace) -> int:
     """Draw the figures of a run, write its TensorBoard files and print what it came to."""
-    from toyvit.report import draw, format_figures, recall_comparison
+    from toyvit.report import draw, format_figures, open_figures, recall_comparison
     from toyvit.report.summary import summarize
     from toyvit.report.tensorboard import write
     from toyvit.runs.handle import Run
@@ -48,9 +48,12 @@ def report(options: argparse.Namespace) -> int:
     if not options.to:
         check_writable(run.path, f"`toyvit report {run.path} --to DIR` draws elsewhere")
     beside = recall_comparison(run, options.beside, note=not options.to)
+    summary = summarize(run, beside)
+    open_figures(run, options.to)  # refused before anything is shown
+
     if beside and not options.beside:
         show(f"beside {beside.path}, as the last time")
-    show_text(summarize(run, beside))
+    show_text(summary)
     drawn = draw(run, beside, options.format, options.to)
     if not drawn:
         raise BadInput(f"no figure of {run.path} can be drawn without its pictures")

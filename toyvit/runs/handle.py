@@ -168,7 +168,7 @@ class Run:
             return build_task(self.config.task)
         except DataMissing:
             raise
-        except BadInput as error:
+        except (BadInput, OSError) as error:
             raise DataMissing(str(error)) from None
 
     def batch(self, split: str = "test", n: int = 512) -> Batch:
