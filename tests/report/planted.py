@@ -57,11 +57,12 @@ def plant(
     baselines: Mapping[str, float] | None = None,
 ) -> None:
     """Write the same rows of each analysis at some steps, and baselines."""
+    digest = f"{images} of {split}"
     with MeasureTable(RunFolder(run.path)) as table:
-        table.write_baselines("digest", dict(baselines or {"accuracy.majority": 0.5}))
+        table.write_baselines(digest, dict(baselines or {"accuracy.majority": 0.5}))
         for step in steps:
             for analysis, values in rows.items():
-                cell = Cell(step, run.entries[step].sha256, analysis, 1, "digest")
+                cell = Cell(step, run.entries[step].sha256, analysis, 1, digest)
                 table.write(cell, split, images, list(values))
     run.refresh()
 

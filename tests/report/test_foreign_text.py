@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import logging
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,11 +15,15 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+import toyvit
 from tests.report.planted import PERFORMANCE, plant, shrink, train, write_arrays
 from toyvit.__main__ import main
-from toyvit.cli.output import show
+from toyvit.cli.output import EscapingFormatter, show
 from toyvit.data.exports import ArrayFacts, _describe_files
-from toyvit.errors import escape_file_name, escape_text, quote_code
+from toyvit.errors import BadInput, escape_file_name, escape_text, quote_code
+from toyvit.replications import REPLICATIONS
+from toyvit.replications.page import write_page
+from toyvit.replications.record import Record, read_record, write_record
 from toyvit.report import FIGURES, tensorboard
 from toyvit.report.matplotlib_renderer import render, render_png
 from toyvit.report.panels import Axis, Block, Caption, Curve, CurvePanel, FigureData
@@ -174,6 +182,57 @@ def test_the_card_of_an_export_quotes_what_it_names(trained):
     text = _describe_files(Run(trained).task, {"train": facts})
     outside = re.sub(r"`[^`]*`", "", text)
     assert "<script" in text and "<script" not in outside and "](" not in outside
+
+
+PRINTERS = {"cli/output.py", "data/cards.py", "dynamics/calibration.py"}
+
+
+def test_every_command_prints_in_one_place():
+    root = Path(toyvit.__file__).parent
+    printers = set()
+    for path in root.rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text()))
+        if any(isinstance(node, ast.Name) and node.id == "print" for node in nodes):
+            printers.add(path.relative_to(root).as_posix())
+    assert printers == PRINTERS
+
+
+def test_messages_of_a_command_are_escaped(trained, tmp_path, capfd):
+    """Of the log too, which other code writes into."""
+    path = shutil.copytree(trained, tmp_path / "a\x1b[31mb")
+    assert main(["train", "digits", "--runs", str(path), "--name", "../x"]) == 2
+    record = logging.makeLogRecord({"msg": "%s\nb", "args": ("a\x07",)})
+    assert EscapingFormatter("%(message)s").format(record) == "a\\x07\nb"
+    assert is_plain(capfd.readouterr().err)
+
+
+FOREIGN = {
+    "minutes": "1",
+    "seed": True,
+    "version": "1",
+    "numbers": {"score": "<b>"},
+    "panels": ["$x^{$"],
+}
+
+
+@pytest.mark.parametrize("field", FOREIGN)
+def test_a_foreign_record_brings_no_text_to_the_page(tmp_path, field):
+    """Numbers that are texts; a seed that is none."""
+    plain = {"name": "markov", "version": 1, "seed": 1, "minutes": 1, "numbers": {}, "panels": []}
+    file = tmp_path / f"markov-{FOREIGN[field] if field == 'seed' else 1}.json"
+    file.write_text(json.dumps(plain))
+    assert field == "seed" or read_record(file)
+    file.write_text(json.dumps(plain | {field: FOREIGN[field]}))
+    with pytest.raises(BadInput, match="is not a record of a replication"):
+        read_record(file)
+
+
+def test_panels_that_cannot_be_drawn_are_one_line(tmp_path):
+    entry = replace(REPLICATIONS["markov"], version=1)
+    record = Record(name="markov", version=1, seed=0, minutes=1, numbers={}, panels=[{"kind": "x"}])
+    write_record(tmp_path, record)
+    with pytest.raises(BadInput, match="records of markov hold panels that cannot be drawn"):
+        write_page([entry], tmp_path, tmp_path / "docs")
 
 
 def test_what_is_printed_is_one_line_each(capsys):

@@ -15,15 +15,14 @@ import toyvit
 from tests.report.planted import PERFORMANCE, plant, shrink, train, write_arrays
 from tests.stories.processes import contents
 from toyvit.cli.viewing import write_events
+from toyvit.config import whole_files
+from toyvit.config.whole_files import PART, open_beside, remove_leftovers, write_atomically
 from toyvit.data.exports import export_samples
 from toyvit.data.question_configs import ClassifyConfig
 from toyvit.data.task import build_task
 from toyvit.errors import BadInput
 from toyvit.report import FIGURES, draw, open_figures, tensorboard
 from toyvit.report.matplotlib_renderer import save_figure
-from toyvit.runs import beside, disk
-from toyvit.runs.beside import PART, open_beside, remove_leftovers
-from toyvit.runs.disk import write_atomically
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
 
@@ -88,7 +87,7 @@ def die_at(n: int, half: bool) -> None:
         moved.append(target)
         os.rename(source, target)
 
-    disk.os = type("os", (), {**vars(os), "replace": staticmethod(replace)})
+    whole_files.os = type("os", (), {**vars(os), "replace": staticmethod(replace)})
 
 
 @pytest.mark.parametrize(("n", "half"), [(0, True), (1, False), (2, True)])
@@ -180,7 +179,7 @@ def test_only_what_the_lab_left_is_removed(tmp_path):
 
 def test_a_name_that_is_swept_away_at_once_is_taken_anew(tmp_path, monkeypatch):
     """Between making a file and locking it another process may take it for a leftover."""
-    claim = beside._claim
+    claim = whole_files._claim
     swept = []
 
     def claim_late(descriptor: int, path: Path) -> bool:
@@ -189,7 +188,7 @@ def test_a_name_that_is_swept_away_at_once_is_taken_anew(tmp_path, monkeypatch):
             swept.append(path)
         return claim(descriptor, path)
 
-    monkeypatch.setattr(beside, "_claim", claim_late)
+    monkeypatch.setattr(whole_files, "_claim", claim_late)
     write_atomically(tmp_path / "note", b"whole")
     assert swept and (tmp_path / "note").read_bytes() == b"whole"
 

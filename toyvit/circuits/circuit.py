@@ -12,9 +12,9 @@ from toyvit.circuits.graph import EdgeMask, build_graph
 from toyvit.circuits.pairs import METRICS
 from toyvit.config import ModelConfig
 from toyvit.config.foreign_files import read_object
+from toyvit.config.whole_files import write_atomically
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
-from toyvit.runs.disk import write_atomically
 
 # Fields of records that were written under another name.
 RENAMED = {"base": "ablation", "found": "method"}

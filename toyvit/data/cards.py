@@ -12,9 +12,9 @@ import sys
 from importlib.resources import files as package_files
 from pathlib import Path
 
+from toyvit.config.whole_files import write_atomically
 from toyvit.data import files, worlds
 from toyvit.errors import BadInput
-from toyvit.runs.disk import write_atomically
 
 LINK = re.compile(r"\[([^]]*)\]\((\.\./[^)#]+)\)")
 PREVIEW = "![preview](preview.png)\n\n"

@@ -11,11 +11,11 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from toyvit.config.whole_files import build_folder
 from toyvit.data.baselines import N_SCORED, fit_baselines, score_patch_probes
 from toyvit.data.cards import collect_pages
 from toyvit.data.task import Task
 from toyvit.errors import BadInput, quote_code
-from toyvit.runs.beside import build_folder
 
 N_CHECKED = 1000
 OWN_SPLITS = ("train", "validation", "test")  # those that every task has

@@ -13,11 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from toyvit.config.whole_files import write_atomically
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.forward import trace
 from toyvit.model.taps import untouched
-from toyvit.runs.disk import write_atomically
 from toyvit.runs.handle import Run
 from toyvit.stats import kl_divergence
 from toyvit.surroundings import pin_torch

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from toyvit.config.foreign_files import read_object
+from toyvit.config.whole_files import write_atomically
 from toyvit.errors import BadInput
-from toyvit.runs.disk import write_atomically
 
 Panel = dict[str, Any]  # what `build_lines` and `build_grid` make: a picture's part, in plain JSON
 MOST_POINTS = 80  # of a curve in a record
@@ -176,12 +176,24 @@ def read_record(path: Path) -> Record:
         record = Record(**read_object(path))
         if path != build_path(path.parent, record.name, record.seed):
             raise ValueError("it is another's")
+        _check_types(record)
         return record
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         why = str(error).splitlines()[0]
         raise BadInput(
             f"{path} is not a record of a replication ({why}): delete it and run that seed again"
         ) from None
+
+
+def _check_types(record: Record) -> None:
+    """ValueError where a value is not what it must be; what stands in panels is seen when drawn."""
+    if type(record.seed) is not int or type(record.version) is not int:
+        raise ValueError("its seed and its version must be whole numbers")
+    for value in (record.minutes, *record.numbers.values()):
+        if value is not None and type(value) not in (int, float):
+            raise ValueError(f"{value!r} is no number")
+    if not (isinstance(record.panels, list) and all(isinstance(p, dict) for p in record.panels)):
+        raise ValueError("its panels are no objects")
 
 
 def load_records(folder: Path, replication: Replication) -> list[Record]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from toyvit.circuits.search import CircuitReport
 from toyvit.config.extensions import merge_extensions
+from toyvit.config.whole_files import remove_leftovers, write_atomically
 from toyvit.errors import DataMissing, choose, escape_file_name, escape_text
 from toyvit.report.ablation import HEAD_ABLATION
 from toyvit.report.attention import ATTENTION
@@ -36,8 +37,6 @@ from toyvit.report.rows import FigureRow, has_figure, list_analyses
 from toyvit.report.sweeps import draw_sweep_bands, draw_sweep_losses, open_settings
 from toyvit.report.updates import UPDATES
 from toyvit.runs.access import check_writable
-from toyvit.runs.beside import remove_leftovers
-from toyvit.runs.disk import write_atomically
 from toyvit.runs.handle import Run
 
 FIGURES: dict[str, FigureRow] = {

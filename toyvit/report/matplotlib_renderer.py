@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -14,9 +13,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch
 
-from toyvit.errors import escape_lines
+from toyvit.config.whole_files import write_atomically
 from toyvit.report.matplotlib_colours import add_colour_bar
 from toyvit.report.matplotlib_panels import draw_panel, finish_panel
+from toyvit.report.matplotlib_words import map_words, show_plainly
 from toyvit.report.panels import (
     Block,
     ColourScale,
@@ -24,10 +24,8 @@ from toyvit.report.panels import (
     FigureData,
     MapPanel,
     Panel,
-    map_words,
 )
 from toyvit.report.style import COLOURS
-from toyvit.runs.disk import write_atomically
 
 DPI = 120
 TITLE = 10.0  # points of a letter
@@ -36,7 +34,6 @@ LINE = 1.25 / 72  # inches of a line for a point of its letters
 EDGE = 0.15  # inches left free beside a text
 BAR = 1.0  # inches of a colour bar
 NARROWEST = 5.5  # inches of a figure
-LONG_WORD = re.compile(r"(\S{100})\S{20,}")
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # what files do not say
 
 
@@ -78,18 +75,6 @@ def _set_bar_aside(figure: SubFigure, scale: ColourScale | None, width: float) -
     rest, side = figure.subfigures(1, 2, squeeze=False, width_ratios=ratios)[0]
     add_colour_bar(side, scale)
     return rest
-
-
-def show_plainly(text: str) -> str:
-    r"""A text as matplotlib shows it as it is: not as mathematics, and in every legend.
-
-    Words without end are cut.
-
-    >>> show_plainly("_$x$")
-    ' _\\$x\\$'
-    """
-    plain = LONG_WORD.sub(r"\1...", escape_lines(text)).replace("$", r"\$")
-    return f" {plain}" if plain.startswith("_") else plain  # legends leave out what begins so
 
 
 def render_png(data: FigureData, *, captioned: bool = True, dpi: float = DPI) -> bytes:

@@ -8,7 +8,7 @@ graphs. `to_plain` makes JSON of any of them. Colours are names, see `toyvit.rep
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from itertools import chain
 from typing import Literal, TypeVar
@@ -303,26 +303,6 @@ def wrap_rows(panels: Sequence[Panel], across: int) -> tuple[tuple[Panel | None,
     across = min(across, len(panels))
     padded = [*panels, *[None] * (-len(panels) % across)]
     return tuple(tuple(padded[first : first + across]) for first in range(0, len(padded), across))
-
-
-def map_words(figure: FigureData, change: Callable[[str], str]) -> FigureData:
-    """A figure with every text in it changed."""
-    changed = _map_words(figure, change)
-    assert isinstance(changed, FigureData)
-    return changed
-
-
-def _map_words(value: object, change: Callable[[str], str]) -> object:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _map_words(part, change) for key, part in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_map_words(part, change) for part in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = {part.name: _map_words(getattr(value, part.name), change) for part in fields(value)}
-        return replace(value, **parts)
-    return value
 
 
 def to_plain(value: object) -> Plain:

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from toyvit.config.whole_files import remove_leftovers, write_atomically
 from toyvit.data.task import Batch, Task
 from toyvit.report.matplotlib_renderer import render_png
 from toyvit.report.panels import (
@@ -20,8 +21,6 @@ from toyvit.report.panels import (
     Words,
 )
 from toyvit.report.pictures import find_black, frame_patch, picture_of, restore_patches
-from toyvit.runs.beside import remove_leftovers
-from toyvit.runs.disk import write_atomically
 
 WIDTH = 9.0  # inches of a figure
 COLOURS = 64  # of the file: enough for noise, a quarter of the size

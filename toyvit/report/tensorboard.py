@@ -25,6 +25,7 @@ from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import custom_scalars, hparams, image, text
 
 from toyvit.config import learning_rate
+from toyvit.config.whole_files import try_lock, write_atomically
 from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.errors import DataMissing, escape_file_name, escape_text
 from toyvit.report.attention import draw_attention
@@ -43,8 +44,6 @@ from toyvit.report.tags import (
     escape_part,
     iterate_curves,
 )
-from toyvit.runs.beside import try_lock
-from toyvit.runs.disk import write_atomically
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
 from toyvit.runs.table import has_measures

@@ -19,6 +19,30 @@ from typing import BinaryIO
 PART = re.compile(r"(?P<name>.+)\.\d+-[0-9a-f]{8}\.part")  # NAME.PROCESS-TOKEN.part
 
 
+def write_atomically(path: Path, content: bytes, flush: bool = False) -> None:
+    """Write beside, then rename: readers see the old file or the new one, whole.
+
+    `flush` waits for the disk.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_atomically(Path(folder, "note"), b"whole")
+    ...     [path.name for path in Path(folder).iterdir()]
+    ['note']
+    """
+    beside, file = open_beside(path)
+    try:
+        with file:
+            file.write(content)
+            file.flush()
+            if flush:
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
 def open_beside(path: Path) -> tuple[Path, BinaryIO]:
     """A new file beside a path, and its name; locked until it is closed."""
     while True:
