@@ -147,6 +147,20 @@ def test_without_the_pictures_the_rest_is_drawn(tmp_path, capsys, quick, caplog,
     assert "no pictures for TensorBoard" in tensors and "\n" not in left_out + tensors
 
 
+def test_curves_of_a_figure_are_drawn_without_what_needs_pictures(tmp_path, caplog):
+    """The induction transition without its chance levels, updates without the maps of layers."""
+    file = write_arrays(tmp_path / "own.npz")
+    run = train(tmp_path / "run", shrink(file))
+    plant(run, {"performance": PERFORMANCE, "induction": INDUCED}, baselines=CEILING)
+    whole = FIGURES["updates"].draw(run, None)
+    file.unlink()
+    run = Run(run.path)
+    assert len(FIGURES["phase_transition"].draw(run, None).panels()) == 4
+    assert FIGURES["updates"].draw(run, None).panels()[0].title == whole.panels()[0].title
+    assert len(whole.blocks) == 2 and len(FIGURES["updates"].draw(run, None).blocks) == 1
+    assert "without chance levels" in caplog.text and "without its maps" in caplog.text
+
+
 def test_where_nothing_can_be_drawn_the_command_fails(tmp_path, capsys, monkeypatch):
     file = write_arrays(tmp_path / "own.npz")
     run = train(tmp_path / "run", shrink(file))

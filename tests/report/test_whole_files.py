@@ -166,12 +166,12 @@ def test_only_what_the_lab_left_is_removed(tmp_path):
     dead[1].mkdir()
     (dead[1] / "half").touch()
 
-    kept = {path.name for path in folder.iterdir()} - {path.name for path in dead}
+    stays = {path.name for path in folder.iterdir()} - {path.name for path in dead}
     remove_leftovers(folder, "b.png")
     assert dead[0].exists() and not dead[1].exists()
     remove_leftovers(folder)
-    assert {path.name for path in folder.iterdir()} == kept
-    assert (precious / "thesis").read_text() == "precious" and living.name in kept
+    assert {path.name for path in folder.iterdir()} == stays
+    assert (precious / "thesis").read_text() == "precious" and living.name in stays
     file.close()
     remove_leftovers(folder)
     assert not living.exists()
