@@ -142,9 +142,9 @@ def test_without_the_pictures_the_rest_is_drawn(tmp_path, capsys, quick, caplog,
     printed = capsys.readouterr().out
     assert "final accuracy" in printed and "learning.png" in printed
     assert [path.name for path in (run.path / "figures").iterdir()] == ["learning.png"]
-    left_out, tensors = (record.getMessage() for record in caplog.records[-2:])
-    assert left_out.startswith("not drawn: cls_attention: ") and str(file) in left_out
-    assert "no pictures for TensorBoard" in tensors and "\n" not in left_out + tensors
+    absent, tensors = (record.getMessage() for record in caplog.records[-2:])
+    assert absent.startswith("not drawn: cls_attention: ") and str(file) in absent
+    assert "no pictures for TensorBoard" in tensors and "\n" not in absent + tensors
 
 
 def test_curves_of_a_figure_are_drawn_without_what_needs_pictures(tmp_path, caplog):
