@@ -29,7 +29,14 @@ class BadField(BadInput):
         return f"{self.record}.{self.field} {self.problem}"
 
 
-class NotInstalled(BadInput):
+class DataMissing(BadInput):
+    """The pictures of a run are not here, or not those that it was begun with.
+
+    What was measured can be shown without them.
+    """
+
+
+class NotInstalled(DataMissing):
     """What a run needs comes from a package that is not here; the message names what to install."""
 
 
@@ -53,14 +60,42 @@ class Unfinished(Exception):
 
 
 def escape_text(text: str) -> str:
-    """A text that may come from elsewhere as a terminal can show it: control characters as \\x1b.
+    """A text that may come from elsewhere, in one line, as it can be shown anywhere.
 
-    >>> print(escape_text("a\\x1b[31mb"))
-    a\\x1b[31mb
+    What does not print stands as its escape: control characters, line breaks, what turns the
+    direction of writing, halves of characters.
+
+    >>> print(escape_text("a\\x1b[31mb\\u202e"))
+    a\\x1b[31mb\\u202e
     """
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+def escape_lines(text: str) -> str:
+    """A text of several lines, each as `escape_text` has it."""
+    return "\n".join(map(escape_text, text.split("\n")))
+
+
+def quote_code(text: str) -> str:
+    """A text that may come from elsewhere as code in a page: Markdown and HTML show it as it is.
+
+    >>> print(quote_code("<b>_a|b_`"))
+    `<b>_a\\|b_'`
+    """
+    plain = escape_text(text).replace("`", "'").replace("|", r"\|")
+    return f"`{plain}`"
+
+
+def escape_file_name(text: str) -> str:
+    """A text as a part of a file's name: what could lead elsewhere or mean something is `_`.
+
+    >>> escape_file_name("noise=0.1"), escape_file_name("../a b")
+    ('noise=0.1', '___a_b')
+    """
+    plain = "".join(char if char.isalnum() or char in "=,+-._" else "_" for char in text)
+    return plain.replace("..", "__")
 
 
 def suggest_nearest(name: str, allowed: Iterable[str]) -> str:

@@ -232,7 +232,10 @@ class RunMeasurer:
                 todo.append((step, missing))
         if todo and table.is_read_only:
             n = sum(len(missing) for _, missing in todo)
-            raise BadInput(f"{table.path} cannot be written to, and {n} cells are not measured yet")
+            raise BadInput(
+                f"{table.path} cannot be written to, and {n} cells are not measured: "
+                "measure a copy of it"
+            )
 
         for rows_of_cells in _compute(self, todo, jobs, progress):
             for cell, rows in rows_of_cells:

@@ -328,11 +328,13 @@ def test_a_file_that_is_no_table_is_refused_in_a_line(folder, capsys, case):
 def test_a_table_that_cannot_be_written_to_is_read_and_measured_where_all_is_done(
     folder, before, monkeypatch
 ):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode, **how: False)
     files = {path.name for path in folder.path.iterdir()}
     assert is_same(read(folder.path), before)
     assert measure(folder.path, **OPTIONS).computed == 0
-    with pytest.raises(BadInput, match="cannot be written to, and 3 cells are not measured yet"):
+    with pytest.raises(
+        BadInput, match="cannot be written to, and 3 cells are not measured: measure a copy"
+    ):
         measure(folder.path, **OPTIONS | {"analyses": ["attention"]})
     assert {path.name for path in folder.path.iterdir()} == files
     assert not is_found(folder)

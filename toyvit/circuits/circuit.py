@@ -11,9 +11,10 @@ from toyvit.circuits.edges import ABLATIONS
 from toyvit.circuits.graph import EdgeMask, build_graph
 from toyvit.circuits.pairs import METRICS
 from toyvit.config import ModelConfig
+from toyvit.config.whole_files import write_atomically
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
-from toyvit.runs.disk import add_digest, write_atomically
+from toyvit.runs.disk import add_digest
 from toyvit.runs.records import check_home, parse_checkpoint, read_checked
 
 # Fields of records that were written under another name.

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_worlds
-from toyvit.errors import BadInput
+from toyvit.cli.output import show
+from toyvit.errors import BadInput, escape_file_name
 
 if TYPE_CHECKING:
     from toyvit.data.task import Task
+LONGEST = 150  # letters of a file's name
 
 
 def add_data_arguments(parser: Parser) -> None:
@@ -72,20 +74,20 @@ def describe_data_set(options: argparse.Namespace) -> None:
     sizes = [
         f"{split} {'endless' if size is None else size}" for split, size in task.world.sizes.items()
     ]
-    print(f"{options.name}: {', '.join(sizes)}")
+    show(f"{options.name}: {', '.join(sizes)}")
     if options.preview:
-        print(f"preview: {preview_data_set(task, options)}")
+        show(f"preview: {preview_data_set(task, options)}")
 
-    print(
+    show(
         f"baselines, on the first {N_SCORED:,} test pictures or all, "
         f"probes fitted on {N_FIT:,} training pictures or all:"
     )
     for name, score in score_baselines(task).items():
-        print(f"  {name:36} {score:.3f}")
+        show(f"  {name:36} {score:.3f}")
     what = "SHA-256 of the first 1,000 training pictures and their answers, byte after byte"
-    print(f"{what}: {hash_samples(task)}")
+    show(f"{what}: {hash_samples(task)}")
     if options.export:
-        print(f"exported to {export_data_set(task, options)}")
+        show(f"exported to {export_data_set(task, options)}")
 
 
 def preview_data_set(task: Task, options: argparse.Namespace) -> Path:
@@ -94,7 +96,7 @@ def preview_data_set(task: Task, options: argparse.Namespace) -> Path:
     from toyvit.report.previews import draw_preview
 
     settings = [word.removeprefix("--task.") for word in options.words]
-    file = "_".join(["preview", *settings]) + ".png"
+    file = escape_file_name("_".join(["preview", *settings])[:LONGEST]) + ".png"
     return draw_preview(task, find_prepared(options.name) / file)
 
 
@@ -115,8 +117,8 @@ def list_data_sets() -> int:
     data_sets = {recipe: build().task.data_set for recipe, build in list_recipes().items()}
     for name, entry in worlds.list_worlds().items():
         recipes = ", ".join(recipe for recipe, data_set in data_sets.items() if data_set == name)
-        print(f"{name:14} {entry.summary}" + (f" (train {recipes})" if recipes else ""))
-    print(
+        show(f"{name:14} {entry.summary}" + (f" (train {recipes})" if recipes else ""))
+    show(
         "by a factor of which a picture has one value: "
         "toyvit train classify or regress --task.world NAME --task.factor NAME; "
         "to restore pictures: toyvit train reconstruct --task.world NAME; "

@@ -20,6 +20,7 @@ from toyvit.cli.arguments import (
     set_seed,
 )
 from toyvit.cli.command import Command, Parser
+from toyvit.cli.output import show, show_text
 from toyvit.errors import BadInput, choose
 
 if TYPE_CHECKING:
@@ -62,12 +63,12 @@ def sweep(options: argparse.Namespace) -> int:
 
     runs = _train_settings(options, plan, folder)
     table = gather_table(runs)
-    print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
+    show_text(table.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
     if order := summarize_events(runs):
-        print(order)
-    print(f"table: {write_table(table, folder)}")
+        show_text(order)
+    show(f"table: {write_table(table, folder)}")
     for picture in draw_sweep(runs, folder):
-        print(f"figure: {picture}")
+        show(f"figure: {picture}")
     return 0
 
 
@@ -121,7 +122,7 @@ def _list_replications() -> int:
 
     for name, entry in REPLICATIONS.items():
         minutes = f"about {entry.minutes:g} CPU minutes"
-        print(f"{name:18} {entry.title} ({entry.source}; {minutes})")
+        show(f"{name:18} {entry.title} ({entry.source}; {minutes})")
     return 0
 
 
@@ -144,9 +145,9 @@ def replicate(options: argparse.Namespace) -> int:
     for entry in entries:
         records = [record for record in load_records(folder, entry) if record.seed in seeds]
         if records:
-            print(format_verdict(entry, records))
+            show_text(format_verdict(entry, records))
     if options.page:
-        print(f"page: {write_page(REPLICATIONS.values(), folder, options.page)}")
+        show(f"page: {write_page(REPLICATIONS.values(), folder, options.page)}")
     return 0
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toyvit.cli.arguments import add_run
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_recipes
-from toyvit.errors import BadInput, escape_text
+from toyvit.cli.output import show
+from toyvit.errors import BadInput
 
 if TYPE_CHECKING:
     from toyvit.runs.folder import RunFolder
@@ -36,16 +36,16 @@ def verify(options: argparse.Namespace) -> int:
     entries = folder.read_manifest()
     bad = list_problems(folder, entries)
     for name, problem in bad.items():
-        print(escape_text(f"{folder.path / name} {problem}"))
+        show(f"{folder.path / name} {problem}")
     if bad:
         s = "s" if len(bad) > 1 else ""
         raise BadInput(f"{options.run} has {len(bad)} bad file{s}")
 
     if options.hashes:
         for digest, name in hash_files(folder):
-            print(f"{digest}  {name}")
+            show(f"{digest}  {name}")
         return 0
-    print(f"{options.run}: all {len(entries)} checkpoints are whole")
+    show(f"{options.run}: all {len(entries)} checkpoints are whole")
     return 0
 
 
@@ -63,9 +63,9 @@ def list_runs(options: argparse.Namespace) -> int:
     code = 0
     for folder in find_runs(options.folder):
         try:
-            print(describe_run(folder))
+            show(describe_run(folder))
         except BadInput as error:  # it hides no other run
-            print(f"toyvit: {escape_text(str(error))}", file=sys.stderr)
+            show(f"toyvit: {error}", error=True)
             code = 2
     return code
 
@@ -80,8 +80,7 @@ def describe_run(folder: RunFolder) -> str:
     scores = ""
     if entries:
         scores = f"loss {entries[-1].loss:.3f}  accuracy {entries[-1].accuracy:.3f}"
-    line = f"{folder.path!s:36} {config.recipe:18} {status:9} {progress}  {scores}"
-    return escape_text(line)
+    return f"{folder.path!s:36} {config.recipe:18} {status:9} {progress}  {scores}"
 
 
 def add_sites_arguments(parser: Parser) -> None:
@@ -97,7 +96,7 @@ def list_sites(options: argparse.Namespace) -> int:
 
     config = find_recipe(options.recipe)()
     for name, site in list_model_sites(config.model).items():
-        print(f"{name:28} {site.axes:24} {site.meaning}")
+        show(f"{name:28} {site.axes:24} {site.meaning}")
     return 0
 
 

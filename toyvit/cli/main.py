@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from toyvit.cli.completion import answer_shell
+from toyvit.cli.output import EscapingFormatter, show
 from toyvit.cli.parser import build_parser
-from toyvit.errors import BadInput, Diverged, Stopped, Unfinished, escape_text
+from toyvit.errors import BadInput, Diverged, Stopped, Unfinished
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +55,9 @@ def run_command(options: argparse.Namespace, words: list[str]) -> int:
     options.parser.refuse_unknown(unknown)
     options.words = words
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(EscapingFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         return int(command.run(options))
     except Stopped as stop:
@@ -65,5 +68,5 @@ def run_command(options: argparse.Namespace, words: list[str]) -> int:
 
 def fail(problem: object, code: int) -> int:
     """Print the line of a failure, and give its exit code back."""
-    print(f"toyvit: {escape_text(str(problem))}", file=sys.stderr)
+    show(f"toyvit: {problem}", error=True)
     return code

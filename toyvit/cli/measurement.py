@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
 from textwrap import fill
 from typing import TYPE_CHECKING
 
 from toyvit.cli.arguments import add_measuring, add_run, read_analyses, read_numbers
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_analyses
+from toyvit.cli.output import show, show_text
 from toyvit.errors import BadInput, choose
+from toyvit.runs.access import check_writable
 
 if TYPE_CHECKING:
     from toyvit.analyses import Analysis
     from toyvit.measuring import MeasureReport
     from toyvit.runs.handle import Run
+KEPT_THERE = "what is computed is kept there, so give a copy of it"
 
 
 def add_measure_arguments(parser: Parser) -> None:
@@ -58,7 +60,7 @@ def measure(options: argparse.Namespace) -> int:
             skip_corrupt=options.skip_corrupt,
         )
         print_measure_report(report)
-        print(f"{path}: measured {report.computed} cells, found {report.done} done")
+        show(f"{path}: measured {report.computed} cells, found {report.done} done")
     return 0
 
 
@@ -72,19 +74,17 @@ def read_steps(run: Run, text: str | None) -> list[int] | None:
 def print_measure_report(report: MeasureReport) -> None:
     """What was left out, and why."""
     for name, problem in sorted(report.skipped.items()):
-        print(f"left out: {name} {problem}")
+        show(f"left out: {name} {problem}")
     for name, reason in report.unfit.items():
-        print(f"not measured: {name}, {reason}")
+        show(f"not measured: {name}, {reason}")
     if report.clamps:
         clamps = ", ".join(report.clamps)
-        print(f"clamps in force from their steps on, as in training: {clamps}")
+        show(f"clamps in force from their steps on, as in training: {clamps}")
 
     for name, steps in report.diverged.items():
         s = "s" if len(steps) > 1 else ""
         at = ", ".join(map(str, steps))
-        print(
-            f"{name} diverged at {len(steps)} checkpoint{s} and has no number there: step{s} {at}"
-        )
+        show(f"{name} diverged at {len(steps)} checkpoint{s} and has no number there: step{s} {at}")
 
 
 def add_analyses_arguments(parser: Parser) -> None:
@@ -101,7 +101,7 @@ def list_analyses(options: argparse.Namespace) -> int:
     for name in options.names:
         choose(name, analyses, "analysis")
     for name in options.names or analyses:
-        print(describe_analysis(analyses[name]))
+        show_text(describe_analysis(analyses[name]))
     return 0
 
 
@@ -186,9 +186,7 @@ def find_circuit(options: argparse.Namespace) -> int:
     if classes and len(classes) != 2:
         raise BadInput(f"--classes takes two classes such as 4,9, got {options.classes!r}")
     run = Run(options.run)
-    if not os.access(run.path, os.W_OK):
-        raise BadInput(f"{run.path} cannot be written to, and what is found is kept there")
-
+    check_writable(run.path, KEPT_THERE)
     report = search(
         run,
         step=options.step,
@@ -202,9 +200,9 @@ def find_circuit(options: argparse.Namespace) -> int:
         n_pairs=options.pairs,
         n_null=options.null,
     )
-    print(report.format())
+    show_text(report.format())
     for path in draw_circuit(run, report):
-        print(f"wrote {path}")
+        show(f"wrote {path}")
     return 0
 
 
@@ -223,16 +221,17 @@ def fit_lens(options: argparse.Namespace) -> int:
     from toyvit.runs.handle import Run
 
     run = Run(options.run)
+    check_writable(run.path, KEPT_THERE)
     lens, distances = fit_tuned_lens(run, options.step, options.images)
     file = run.path / "lenses" / f"step_{lens.step:08d}.safetensors"
     file.parent.mkdir(exist_ok=True)
     lens.save(file)
 
-    print("KL(final answer, lens) in nats, a mean over tokens: embedding, then after each block")
+    show("KL(final answer, lens) in nats, a mean over tokens: embedding, then after each block")
     for split, of_lenses in zip(("train", "test"), distances.tolist(), strict=True):
         for name, layers in zip(("logit lens", "tuned lens"), of_lenses, strict=True):
-            print(f"  {split:6} {name:12} " + "  ".join(f"{value:.3f}" for value in layers))
-    print(f"wrote {file}")
+            show(f"  {split:6} {name:12} " + "  ".join(f"{value:.3f}" for value in layers))
+    show(f"wrote {file}")
     return 0
 
 

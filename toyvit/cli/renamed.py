@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from toyvit.cli.command import Parser
+from toyvit.cli.output import show
 
 OPTIONS = {"--base": "--ablation"}  # old name: new name, one to one
 
@@ -53,4 +53,4 @@ def rename_analysis(name: str) -> str:
 
 def give_notice(what: str, old: str, new: str) -> None:
     """A line on standard error."""
-    print(f"toyvit: {what} {old!r} is called {new!r} now", file=sys.stderr)
+    show(f"toyvit: {what} {old!r} is called {new!r} now", error=True)

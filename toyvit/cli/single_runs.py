@@ -23,6 +23,7 @@ from toyvit.cli.arguments import (
 )
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_recipes
+from toyvit.cli.output import show
 from toyvit.errors import BadInput
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def train(options: argparse.Namespace) -> int:
 
     with start_follower(path):
         fit(configs[0], path, resume=options.resume, position=options.position)
-    print(f"{path} is trained: measure it with `toyvit measure {path}`")
+    show(f"{path} is trained: measure it with `toyvit measure {path}`")
     return 0
 
 
@@ -156,9 +157,9 @@ def replay(options: argparse.Namespace) -> int:
     added = train_again(path, first, last, options.every)
     if added:
         n = len(added)
-        print(f"{path}: added {n} checkpoints; measure them with `toyvit measure {path}`")
+        show(f"{path}: added {n} checkpoints; measure them with `toyvit measure {path}`")
     else:
-        print(f"{path}: all of these checkpoints are there already")
+        show(f"{path}: all of these checkpoints are there already")
     return 0
 
 

@@ -12,6 +12,7 @@ import sys
 from importlib.resources import files as package_files
 from pathlib import Path
 
+from toyvit.config.whole_files import write_atomically
 from toyvit.data import files, worlds
 from toyvit.errors import BadInput
 
@@ -107,7 +108,7 @@ def write_pages(folder: Path) -> None:
     """Write every page of a folder `datasets/`."""
     for path, text in list_pages(folder).items():
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+        write_atomically(path, text.encode())
 
 
 def main() -> int:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toyvit.config.whole_files import build_folder
 from toyvit.data.baselines import N_SCORED, fit_baselines, score_patch_probes
 from toyvit.data.cards import collect_pages
 from toyvit.data.task import Task
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, quote_code
 
 N_CHECKED = 1000
 OWN_SPLITS = ("train", "validation", "test")  # those that every task has
@@ -84,12 +84,12 @@ def export_samples(
     that `draw` makes; whole or not at all.
     """
     check_vacant(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
-        whole = Path(beside, folder.name)
-        whole.mkdir()
-        _fill(whole, name, task, n, draw)
-        whole.rename(folder)
+    try:
+        with build_folder(folder) as beside:
+            _fill(beside, name, task, n, draw)
+    except OSError:
+        check_vacant(folder)  # another export was faster
+        raise
     return folder
 
 
@@ -130,11 +130,12 @@ def _note_facts(values: NDArray[np.generic]) -> ArrayFacts:
 def _describe_files(task: Task, facts: dict[str, dict[str, ArrayFacts]]) -> str:
     """What the files of an export hold: a table of the arrays, over all splits."""
     sizes = ", ".join(
-        f"`{split}.npz` {arrays['images'].shape[0]:,}" for split, arrays in facts.items()
+        f"{quote_code(f'{split}.npz')} {arrays['images'].shape[0]:,}"
+        for split, arrays in facts.items()
     )
     lines = [
         f"**These files.** The first samples of each split, seed 0: {sizes}. "
-        f"Settings of the task: `{task.config}`.",
+        f"Settings of the task: {quote_code(str(task.config))}.",
         "The scores and the checksum above are of the set's default settings.",
         "",
         "| array | type | shape | smallest | largest |",
@@ -146,5 +147,5 @@ def _describe_files(task: Task, facts: dict[str, dict[str, ArrayFacts]]) -> str:
         shape = " x ".join(["sample", *map(str, first.shape[1:])])
         least = min(part.least for part in of_splits)
         most = max(part.most for part in of_splits)
-        lines.append(f"| `{name}` | {first.dtype} | {shape} | {least:g} | {most:g} |")
+        lines.append(f"| {quote_code(name)} | {first.dtype} | {shape} | {least:g} | {most:g} |")
     return "\n".join([*lines, ""])

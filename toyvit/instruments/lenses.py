@@ -12,11 +12,11 @@ from jaxtyping import Float, Int
 from safetensors.torch import save
 from torch import Tensor
 
+from toyvit.config.whole_files import write_atomically
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.forward import trace
 from toyvit.model.taps import untouched
-from toyvit.runs.disk import write_atomically
 from toyvit.runs.handle import Run
 from toyvit.runs.records import check_home, hash_tensors, read_tensors
 from toyvit.stats import kl_divergence

@@ -10,6 +10,8 @@ from math import inf
 from pathlib import Path
 from statistics import median
 
+from toyvit.config.whole_files import remove_leftovers, write_atomically
+from toyvit.errors import BadInput
 from toyvit.replications.record import (
     Check,
     Record,
@@ -19,9 +21,9 @@ from toyvit.replications.record import (
     summarize_verdict,
     write_record,
 )
-from toyvit.report.matplotlib_renderer import render
+from toyvit.report.matplotlib_renderer import save_figure
+from toyvit.report.panels import FigureData
 from toyvit.report.replicated import draw_replication
-from toyvit.runs.disk import write_atomically
 
 HEAD = """# Published results, run again
 
@@ -47,6 +49,8 @@ def write_page(replications: Iterable[Replication], folder: Path, docs: Path) ->
     Records come from `folder`, and, for seeds that it does not have, from `docs/replications/`.
     """
     place = docs / "replications"
+    remove_leftovers(place)
+    remove_leftovers(docs, "replications.md")
     listed = list(replications)
     records: dict[str, list[Record]] = {}
     for replication in listed:
@@ -55,13 +59,22 @@ def write_page(replications: Iterable[Replication], folder: Path, docs: Path) ->
         for record in seeds:
             write_record(place, record)
         if seeds:
-            figure = draw_replication([record.panels for record in seeds], replication.title)
-            render(figure).savefig(place / f"{replication.name}.png", dpi=110)
+            save_figure(_draw(replication, seeds), place / f"{replication.name}.png", dpi=110)
 
     docs.mkdir(parents=True, exist_ok=True)
     page = docs / "replications.md"
     write_atomically(page, format_page(listed, records).encode())
     return page
+
+
+def _draw(replication: Replication, seeds: Sequence[Record]) -> FigureData:
+    """The figure of all seeds; BadInput where their panels are not what this version draws."""
+    try:
+        return draw_replication([record.panels for record in seeds], replication.title)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        why = f"{type(error).__name__}: {error}"
+        message = f"the records of {replication.name} hold panels that cannot be drawn ({why})"
+        raise BadInput(message) from None
 
 
 def merge_records(replication: Replication, *folders: Path) -> list[Record]:

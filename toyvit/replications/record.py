@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from toyvit.config.whole_files import write_atomically
 from toyvit.errors import BadInput
-from toyvit.runs.disk import format_line, write_atomically
+from toyvit.runs.disk import format_line
 from toyvit.runs.records import read_checked
 
 Panel = dict[str, Any]  # what `build_lines` and `build_grid` make: a picture's part, in plain JSON

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from toyvit.circuits.search import CircuitReport
 from toyvit.config.extensions import merge_extensions
-from toyvit.errors import NotInstalled, choose
+from toyvit.config.whole_files import remove_leftovers, write_atomically
+from toyvit.errors import DataMissing, choose, escape_file_name, escape_text
 from toyvit.report.ablation import HEAD_ABLATION
 from toyvit.report.attention import ATTENTION
 from toyvit.report.circuits import draw_circuit_report
@@ -28,14 +29,14 @@ from toyvit.report.grokking import GROKKING
 from toyvit.report.heads import HEADS
 from toyvit.report.learning import LEARNING, PHASE_TRANSITION, STRATEGIES
 from toyvit.report.lens_figures import ANSWER_MAPS, LENS
-from toyvit.report.matplotlib_renderer import DPI, render
+from toyvit.report.matplotlib_renderer import save_figure
 from toyvit.report.panels import FigureData
 from toyvit.report.picture_attention import CLS_ATTENTION, QUERY_ATTENTION
 from toyvit.report.reconstruction import RECONSTRUCTION
 from toyvit.report.rows import FigureRow, has_figure, list_analyses
 from toyvit.report.sweeps import draw_sweep_bands, draw_sweep_losses, open_settings
 from toyvit.report.updates import UPDATES
-from toyvit.runs.folder import RunFolder
+from toyvit.runs.access import check_writable
 from toyvit.runs.handle import Run
 
 FIGURES: dict[str, FigureRow] = {
@@ -64,6 +65,8 @@ FIGURES: dict[str, FigureRow] = {
     )
 }
 MOST_HEADLINES = 4
+NOTE = "beside"  # in a run's `figures/`: the neighbour that it was compared with
+LONGEST_NAME = 255  # bytes of a folder's name
 logger = logging.getLogger(__name__)
 KINDS = ("png", "svg", "pdf")  # of files that a figure is drawn into
 
@@ -76,21 +79,44 @@ class DrawnFigure(NamedTuple):
     is_headline: bool
 
 
-def recall_comparison(run: Run | Path | str, beside: Run | Path | str | None) -> Run | None:
-    """The run to draw beside this one: the one given, which is noted in `figures/`, else the one
-    noted there last time.
+def recall_comparison(
+    run: Run | Path | str, beside: Run | Path | str | None, *, note: bool = True
+) -> Run | None:
+    """The run to draw beside this one: the one given, else the neighbour that was given last time.
+
+    A neighbour, a run in the same folder, is noted in `figures/` by its name alone: a run's files
+    lead to nothing elsewhere.
     """
     run = Run.open(run)
-    note = run.folder.figures / "beside"
-
+    file = run.folder.figures / NOTE
     if beside:
         other = Run.open(beside)
-        note.parent.mkdir(exist_ok=True)
-        note.write_text(os.path.relpath(other.path, run.path))
+        if note and _is_neighbour(run, other):
+            file.parent.mkdir(exist_ok=True)
+            write_atomically(file, os.fsencode(other.path.absolute().name))
         return other
-    if note.exists() and RunFolder(run.path / note.read_text()).config_file.is_file():
-        return Run(os.path.relpath(run.path / note.read_text()))
-    return None
+
+    name = _read_note(file)
+    neighbour = run.path.absolute().parent / name
+    if not name or neighbour.is_symlink() or not (neighbour / "config.json").is_file():
+        return None
+    return Run(os.path.relpath(neighbour))
+
+
+def _is_neighbour(run: Run, other: Run) -> bool:
+    places = [part.path.absolute() for part in (run, other)]
+    return os.path.normpath(places[0].parent) == os.path.normpath(places[1].parent)
+
+
+def _read_note(note: Path) -> str:
+    """The name of a neighbour; nothing where the file is missing or says something else."""
+    if note.is_symlink() or not note.is_file():
+        return ""
+    with note.open("rb") as file:
+        text = os.fsdecode(file.read(LONGEST_NAME))
+    name = text.removeprefix("../")  # of version 0.2
+    is_name = name not in ("", ".", "..") and not {"/", "\0"} & set(name)
+    return name if is_name else ""
 
 
 def select_figures(run: Run) -> list[tuple[FigureRow, bool]]:
@@ -104,33 +130,51 @@ def select_figures(run: Run) -> list[tuple[FigureRow, bool]]:
 
 
 def draw(
-    run: Run | Path | str, beside: Run | Path | str | None = None, kind: str = "png"
+    run: Run | Path | str,
+    beside: Run | Path | str | None = None,
+    kind: str = "png",
+    to: Path | None = None,
 ) -> list[DrawnFigure]:
-    """Draw every figure that a run has the measures for into its `figures/`, headlines first.
+    """Draw every figure that a run has the measures for, headlines first.
 
-    `beside` is a second run to compare with, `kind` the files' format: png, svg or pdf. BadInput
-    for another kind, a folder that is no run, and a run without measures.
+    Into its `figures/`, or into the folder `to`. `beside` is a second run to compare with, `kind`
+    the files' format: png, svg or pdf. Figures that need pictures which are not here are left out,
+    a line each. BadInput for another kind, a folder that is no run, a run without measures, and a
+    place that cannot be written to.
     """
     choose(kind, KINDS, "kind of figure")
     run = Run.open(run)
     other = None if beside is None else Run.open(beside)
     chosen = select_figures(run)
-    run.folder.figures.mkdir(exist_ok=True)
+    folder = open_figures(run, to)
     drawn = []
-    missing: dict[str, list[str]] = {}
 
     for row, is_headline in chosen:
         try:
             data = row.draw(run, other)
-        except NotInstalled as error:  # what was measured is drawn without the pictures
-            missing.setdefault(str(error), []).append(row.name)
+        except DataMissing as error:  # what was measured is drawn without the pictures
+            logger.warning("not drawn: %s: %s", row.name, error)
             continue
-        file = run.folder.figures / f"{row.name}.{kind}"
-        render(data).savefig(file, dpi=DPI)
+        file = save_figure(data, folder / f"{row.name}.{kind}")
         drawn.append(DrawnFigure(file, data, is_headline))
-    for reason, names in missing.items():
-        logger.warning("not drawn: %s (%s)", ", ".join(names), reason)
     return drawn
+
+
+def open_figures(run: Run, to: Path | None = None) -> Path:
+    """The folder for a run's figures, made where it is not there, rid of what the killed left."""
+    folder = to or run.folder.figures
+    hint = "" if to else "`toyvit report --to DIR` draws elsewhere"
+    if not folder.exists():
+        check_writable(_find_nearest(folder), hint)
+        folder.mkdir(parents=True)
+    check_writable(folder, hint)
+    remove_leftovers(folder)
+    return folder
+
+
+def _find_nearest(folder: Path) -> Path:
+    """The nearest folder above that is there."""
+    return next(parent for parent in folder.absolute().parents if parent.exists())
 
 
 def format_figures(drawn: Sequence[DrawnFigure]) -> str:
@@ -146,25 +190,23 @@ def format_figures(drawn: Sequence[DrawnFigure]) -> str:
     rest = [figure.file.name for figure in drawn if not figure.is_headline]
     if rest:
         lines.append(f"appendix: {', '.join(rest)} in {drawn[0].file.parent}")
-    return "\n".join(lines)
+    return "\n".join(map(escape_text, lines))
 
 
 def draw_sweep(runs: Sequence[Run | Path | str], folder: Path, kind: str = "png") -> list[Path]:
     """A sweep's accuracies into `folder/sweep.png`, its losses into `folder/sweep_loss.png`."""
     settings = open_settings(runs)
-    drawn = []
-    for data in (draw_sweep_bands(settings), draw_sweep_losses(settings)):
-        drawn.append(folder / f"{data.name}.{kind}")
-        render(data).savefig(drawn[-1], dpi=DPI)
-    return drawn
+    remove_leftovers(folder)
+    figures = (draw_sweep_bands(settings), draw_sweep_losses(settings))
+    return [save_figure(data, folder / f"{data.name}.{kind}") for data in figures]
 
 
 def draw_circuit(run: Run | Path | str, report: CircuitReport, kind: str = "png") -> list[Path]:
     """A circuit as a record (JSON) and as a picture, graph and null, into the run's `figures/`."""
     run = Run.open(run)
-    run.folder.figures.mkdir(exist_ok=True)
-    record = run.folder.figures / f"{report.name}.json"
+    folder = open_figures(run)
+    name = escape_file_name(report.name)
+    record = folder / f"{name}.json"
     report.circuit.save(record)
-    picture = run.folder.figures / f"{report.name}.{kind}"
-    render(draw_circuit_report(report, run.config.model)).savefig(picture, dpi=DPI)
-    return [record, picture]
+    data = draw_circuit_report(report, run.config.model)
+    return [record, save_figure(data, folder / f"{name}.{kind}")]

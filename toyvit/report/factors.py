@@ -20,12 +20,13 @@ from toyvit.report.panels import (
     lay_out,
     wrap_rows,
 )
-from toyvit.report.rows import FigureRow
+from toyvit.report.rows import FigureRow, check_pictures, count_pictures
 from toyvit.report.style import CYCLE, call_layer, pick_shades
 from toyvit.runs.handle import Run
 from toyvit.runs.table import select_main_rows
 
 ACROSS = 3  # panels of factors side by side
+LEAST_PROBED = 8  # pictures, half of which a probe is fitted on
 FEW = 4  # values that are all told apart; of more, three are
 
 
@@ -123,6 +124,7 @@ PROBES_CAPTION = Caption(
 
 def draw_probes(run: Run, beside: Run | None = None) -> FigureData:
     """Accuracy of linear probes: a row a factor, a column a group of tokens, a line a layer."""
+    check_pictures(count_pictures(run), LEAST_PROBED)
     rows = run.table[run.table["analysis"] == "probes"]
     factors = list(rows["factor"].dropna().unique())
     groups = [group for group in GROUPS if (rows["group"] == group).any()]

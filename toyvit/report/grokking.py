@@ -63,7 +63,8 @@ def draw_grokking(run: Run, beside: Run | None = None) -> FigureData:
         panels.append(_llc_panel(llc))
 
     best = progress.sort_values("test_loss").iloc[0]
-    verdict = "grokked" if best["test_accuracy"] > 0.9 else "not grokked"
+    until = f"not grokked by step {progress.index[-1]:,}"
+    verdict = "grokked" if best["test_accuracy"] > 0.9 else until
     at = f"test accuracy {best['test_accuracy']:.2f} at step {best.name:,}"
     return FigureData(
         name="grokking",

@@ -8,7 +8,7 @@ from math import nan
 import numpy as np
 
 from toyvit.analyses.heads import MARGIN, list_implied, name_head
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, escape_text
 from toyvit.report.curves import EARLY_STEPS
 from toyvit.report.panels import (
     Axis,
@@ -80,7 +80,8 @@ def format_head_types(run: Run) -> str:
         step, layer, head = key
         if step == last:
             parts = [_tell_since(name, key, names, scores) for name in names[key]]
-            lines.append(f"{call_head(layer, head):40} {'; '.join(parts) or 'no name'}")
+            line = f"{call_head(layer, head):40} {'; '.join(parts) or 'no name'}"
+            lines.append(escape_text(line))
     return "\n".join(lines)
 
 

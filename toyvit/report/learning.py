@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from toyvit.analyses.attention import previous_mass
 from toyvit.analyses.chance import spread_evenly
 from toyvit.analyses.induction import compute_induction_chances
 from toyvit.dynamics.transitions import find_window
+from toyvit.errors import DataMissing
 from toyvit.report.curves import (
     EARLY_STEPS,
     STEPS,
@@ -31,6 +34,8 @@ from toyvit.report.rows import FigureRow
 from toyvit.report.style import pick_shades
 from toyvit.runs.handle import Run
 
+logger = logging.getLogger(__name__)
+
 PHASE_TRANSITION_CAPTION = Caption(
     see=(
         "Loss falls and accuracy rises past the bag of labels, the best that can be done "
@@ -46,7 +51,7 @@ PHASE_TRANSITION_CAPTION = Caption(
 
 def draw_phase_transition(run: Run, beside: Run | None = None) -> FigureData:
     """Loss, accuracy, induction and previous-cell mass against step, baselines, the rise shaded."""
-    labels, past = find_even_shares(run)
+    labels, past = _list_even_shares(run)
     quantities = {
         ("performance", "loss"): ("loss (nats)", baseline_levels(run, "loss")),
         ("performance", "accuracy"): (
@@ -55,11 +60,11 @@ def draw_phase_transition(run: Run, beside: Run | None = None) -> FigureData:
         ),
         ("induction", "mass"): (
             "induction mass\n(strongest head, share)",
-            (Level(value=labels, name="spread over the labels", kind="chance"),),
+            labels,
         ),
         ("induction", "previous_cell"): (
             "previous-cell mass\n(label cells, strongest\nhead, share)",
-            (Level(value=past, name="uniform attention", kind="chance"),),
+            past,
         ),
     }
     panels = [
@@ -90,6 +95,17 @@ def _panel(run: Run, curves: tuple[Curve, ...], name: str, levels: tuple[Level, 
         marks=mark_rate_changes(run, accuracy.index[-1]),
         legend="inside" if name.startswith("loss") else "none",
     )
+
+
+def _list_even_shares(run: Run) -> tuple[tuple[Level, ...], tuple[Level, ...]]:
+    """The levels of even attention for both masses; none where the pictures are not here."""
+    try:
+        labels, past = find_even_shares(run)
+    except DataMissing as error:
+        logger.warning("phase_transition is drawn without chance levels of attention: %s", error)
+        return (), ()
+    of_labels = Level(value=labels, name="spread over the labels", kind="chance")
+    return (of_labels,), (Level(value=past, name="uniform attention", kind="chance"),)
 
 
 def find_even_shares(run: Run) -> tuple[float, float]:

@@ -61,7 +61,7 @@ def draw_lens(
         blocks=(
             Block(
                 panels=lay_out(
-                    range(images),
+                    range(len(batch.target)),
                     range(len(answers)),
                     lambda image, layer: _lens_panel(run, batch, image, answers[layer, image]),
                 ),

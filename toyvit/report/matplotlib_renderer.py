@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
+from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch
 
+from toyvit.config.whole_files import write_atomically
 from toyvit.report.matplotlib_colours import add_colour_bar
 from toyvit.report.matplotlib_panels import draw_panel, finish_panel
-from toyvit.report.panels import Block, ColourScale, CurvePanel, FigureData, MapPanel, Panel
+from toyvit.report.matplotlib_words import map_words, show_plainly
+from toyvit.report.panels import (
+    Block,
+    ColourScale,
+    CurvePanel,
+    FigureData,
+    MapPanel,
+    Panel,
+)
 from toyvit.report.style import COLOURS
 
 DPI = 120
@@ -23,10 +34,12 @@ LINE = 1.25 / 72  # inches of a line for a point of its letters
 EDGE = 0.15  # inches left free beside a text
 BAR = 1.0  # inches of a colour bar
 NARROWEST = 5.5  # inches of a figure
+UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # what files do not say
 
 
 def render(data: FigureData, *, captioned: bool = True) -> Figure:
     """A figure; without its caption it is as high as its panels are."""
+    data = map_words(data, show_plainly)
     rows = _split(data.blocks, data.across)
     widths = [_find_largest(column, _width) for column in zip(*rows, strict=True)]
     heights = [_find_largest(row, _height) for row in rows]
@@ -64,10 +77,22 @@ def _set_bar_aside(figure: SubFigure, scale: ColourScale | None, width: float) -
     return rest
 
 
-def render_png(data: FigureData, *, captioned: bool = True) -> bytes:
+def render_png(data: FigureData, *, captioned: bool = True, dpi: float = DPI) -> bytes:
     """A figure as the bytes of a PNG file."""
+    return _encode(render(data, captioned=captioned), "png", dpi)
+
+
+def save_figure(data: FigureData, file: Path, *, dpi: float = DPI) -> Path:
+    """Draw a figure into a file, whole or not at all; the file's ending says which kind it is."""
+    write_atomically(file, _encode(render(data), file.suffix[1:], dpi))
+    return file
+
+
+def _encode(figure: Figure, kind: str, dpi: float) -> bytes:
+    """The bytes of a file, the same whenever they are made."""
     out = BytesIO()
-    render(data, captioned=captioned).savefig(out, dpi=DPI)
+    with rc_context({"svg.hashsalt": "toyvit"}):
+        figure.savefig(out, format=kind, dpi=dpi, metadata=UNDATED.get(kind))
     return out.getvalue()
 
 

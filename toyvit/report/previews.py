@@ -9,8 +9,9 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from toyvit.config.whole_files import remove_leftovers, write_atomically
 from toyvit.data.task import Batch, Task
-from toyvit.report.matplotlib_renderer import render
+from toyvit.report.matplotlib_renderer import render_png
 from toyvit.report.panels import (
     Block,
     Caption,
@@ -32,13 +33,15 @@ UNDER = {
 def draw_preview(task: Task, path: Path) -> Path:
     """Draw the preview into a PNG file of few colours, so that it stays small."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn = BytesIO()
-    render(build_preview(task), captioned=False).savefig(drawn, dpi=90)
+    remove_leftovers(path.parent)
+    drawn = BytesIO(render_png(build_preview(task), captioned=False, dpi=90))
+    small = BytesIO()
     with Image.open(drawn) as picture:
         few = picture.convert("RGB").quantize(
             COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
         )
-        few.save(path, optimize=True)
+        few.save(small, "png", optimize=True)
+    write_atomically(path, small.getvalue())
     return path
 
 

@@ -32,7 +32,8 @@ def draw_reconstruction(
     steps = steps or select_steps(run.steps, 5)
     rows = restore_pictures(run, steps, n)
     black = find_black(rows["seen"])
-    panels = lay_out(rows, range(n), lambda name, place: show_picture(rows[name][place], black))
+    places = range(len(rows["seen"]))
+    panels = lay_out(rows, places, lambda name, place: show_picture(rows[name][place], black))
 
     return FigureData(
         name="reconstruction",

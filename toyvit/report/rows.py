@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from toyvit.config import ModelConfig
+from toyvit.errors import DataMissing
 from toyvit.report.panels import FigureData
 from toyvit.runs.handle import Run
 from toyvit.runs.table import select_main_rows
@@ -33,6 +34,17 @@ class FigureRow:
     def code(self) -> Callable[[Run, Run | None], FigureData]:
         """Where its work is done."""
         return self.draw
+
+
+def count_pictures(run: Run) -> int:
+    """The test pictures that most was measured on."""
+    return int(select_main_rows(run.table)["images"].max())
+
+
+def check_pictures(n: int, least: int) -> None:
+    """DataMissing where n test pictures are too few for a figure to mean anything."""
+    if n < least:
+        raise DataMissing(f"{n} test pictures are too few: at least {least} are needed")
 
 
 def list_analyses(run: Run) -> frozenset[str]:

@@ -14,9 +14,11 @@ from toyvit.dynamics.transitions import (
     order_events,
     relative_width,
 )
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, escape_text
 from toyvit.report.curves import name_score, schedule_events
+from toyvit.report.factors import LEAST_PROBED
 from toyvit.report.heads import format_head_types
+from toyvit.report.rows import count_pictures
 from toyvit.report.style import call_head
 from toyvit.report.sweeps import open_settings
 from toyvit.runs.handle import Run
@@ -30,41 +32,79 @@ WATCHED = (
     ("induction", "mass"),
     ("induction", "previous_cell"),
 )
+CEILING = "accuracy.bag_of_labels"
 
 
 def summarize(run: Run | Path | str, beside: Run | Path | str | None = None) -> str:
-    """Lines of text `what  value`; what was not measured is left out."""
+    """Lines of text `what  value`; what was not measured is left out.
+
+    A score is `final` only where it is of the last step of the config; else its step is said, and
+    how far the run was trained and measured. BadInput without measures of test pictures.
+    """
     run = Run.open(run)
     splits = run.table["split"].unique()
     if "test" not in splits:
-        raise BadInput(
-            f"{run.path} is measured on {', '.join(splits)} only: run `toyvit measure {run.path}`"
-        )
+        measured = f"measured on {', '.join(splits)} only" if len(splits) else "not measured"
+        raise BadInput(f"{run.path} is {measured}: run `toyvit measure {run.path}`")
     analyses = set(select_main_rows(run.table)["analysis"])
-    transition = {"performance", "induction"} <= analyses
-    lines = summarize_induction(run) if transition else summarize_classification(run)
+    transition = {"performance", "induction"} <= analyses and CEILING in run.baselines
+    lines = describe_progress(run)
     if clamps := run.config.train.clamps:
-        lines.insert(0, ("clamps, in training and in these measures", ", ".join(clamps)))
+        lines.append(("clamps, in training and in these measures", ", ".join(clamps)))
+    lines += summarize_induction(run) if transition else summarize_classification(run)
     if beside:
         lines += _accuracy_beside(Run.open(beside))
 
-    text = "\n".join(f"{name:40} {value}" for name, value in lines)
+    text = "\n".join(escape_text(f"{name:40} {value}") for name, value in lines)
     if "heads" not in analyses:
         return text
-    return f"{text}\nheads, over all cells: name, score (largest null)\n{format_head_types(run)}"
+    at = tell_step(run, select_last(run, "heads", "score")["step"].max())
+    head = f"heads, over all cells{at}: name, score (largest null)"
+    return "\n".join([text, head, format_head_types(run)])
+
+
+def describe_progress(run: Run) -> list[Line]:
+    """How far a run was trained and measured, on how few pictures; nothing where all is well."""
+    steps = run.config.train.steps
+    lines = []
+    status = run.status
+    if status != "finished":
+        lines.append(("state", f"{status}, last checkpoint at step {run.last_step:,} of {steps:,}"))
+    rows = run.table[run.table["split"] == "test"]
+    last = int(rows["step"].max())
+    if last < steps:
+        lines.append(("last measured step", f"{last:,} of {steps:,}"))
+    n = count_pictures(run)
+    if n < LEAST_PROBED:
+        lines.append(
+            ("test pictures", f"{n}, too few for probes; scores have steps of {1 / n:.2g}")
+        )
+    return lines
+
+
+def tell_step(run: Run, step: int) -> str:
+    """` at step 300`, where that is not the run's last."""
+    return "" if step == run.config.train.steps else f" at step {step:,}"
+
+
+def name_last(run: Run, word: str, step: int) -> str:
+    """What a score of a step is called: final only where training ends there."""
+    at = tell_step(run, step)
+    return f"{word}{at}" if at else f"final {word}"
 
 
 def _accuracy_beside(run: Run) -> list[Line]:
-    if "performance" not in set(run.table["analysis"]):
+    if "performance" not in set(select_main_rows(run.table)["analysis"]):
         return []
-    accuracy = run.curve("performance", "accuracy").iloc[-1]
-    return [(f"accuracy of {run.name}", f"{accuracy:.3f}")]
+    accuracy = run.curve("performance", "accuracy")
+    at = tell_step(run, accuracy.index[-1])
+    return [(f"accuracy of {run.name}{at}", f"{accuracy.iloc[-1]:.3f}")]
 
 
 def summarize_induction(run: Run) -> list[Line]:
     """Onset, width, scores before and after, and the accuracy without the induction head."""
     accuracy = run.curve("performance", "accuracy")
-    ceiling = run.baselines["accuracy.bag_of_labels"]
+    ceiling = run.baselines[CEILING]
     strongest = select_last(run, "induction", "mass").sort_values("value").iloc[-1]
     layer = int(strongest["layer"])
     head = int(strongest["head"])
@@ -74,12 +114,12 @@ def summarize_induction(run: Run) -> list[Line]:
         *_describe_rise(accuracy, ceiling),
         ("transition in accuracy", describe_transition(accuracy, schedule_events(run))),
         ("bag-of-labels ceiling", f"{ceiling:.3f}"),
-        ("final accuracy", f"{accuracy.iloc[-1]:.3f}"),
+        (name_last(run, "accuracy", accuracy.index[-1]), f"{accuracy.iloc[-1]:.3f}"),
         (
             f"induction mass ({call_head(layer, head)})",
-            _before_and_after(run.curve("induction", "mass")),
+            _before_and_after(run, run.curve("induction", "mass")),
         ),
-        ("previous-cell mass on label cells", _before_and_after(previous)),
+        ("previous-cell mass on label cells", _before_and_after(run, previous)),
         *_without_head(run, layer, head),
     ]
 
@@ -94,8 +134,14 @@ def _describe_rise(accuracy: pd.Series, ceiling: float) -> list[Line]:
     return [(name, f"step {rise[0]}"), ("width, 10 % to 90 %", width)]
 
 
-def _before_and_after(values: pd.Series) -> str:
-    return f"{values.iloc[0]:.3f} before, {values.iloc[-1]:.3f} after"
+def _before_and_after(run: Run, values: pd.Series) -> str:
+    """The first and the last value, with their steps where those are not the run's ends."""
+    first, last = values.index[0], values.index[-1]
+    if first == last:
+        return f"{values.iloc[-1]:.3f} at step {last:,}"
+    before = "before" if first == 0 else f"at step {first:,}"
+    after = tell_step(run, last).strip() or "after"
+    return f"{values.iloc[0]:.3f} {before}, {values.iloc[-1]:.3f} {after}"
 
 
 def summarize_classification(run: Run) -> list[Line]:
@@ -113,13 +159,15 @@ def _final_scores(run: Run) -> list[Line]:
     """The last score on each split, test first, the baselines, and the transition."""
     frame = run.table
     rows = frame[(frame["analysis"] == "performance") & (frame["quantity"] == "accuracy")]
-    final = rows[rows["step"] == rows["step"].max()]
+    last = rows.groupby(["split", "images"])["step"].transform("max")
+    final = rows[rows["step"] == last]
     final = final.sort_values(["split", "images"], key=lambda column: column.replace("test", ""))
     word = name_score(run)
-    lines = [
-        (f"final {word} on {int(row.images):,} {row.split} pictures", f"{row.value:.4f}")
-        for row in final.itertuples()
-    ]
+    lines = []
+    columns = [final[name].tolist() for name in ("step", "images", "split", "value")]
+    for step, images, split, value in zip(*columns, strict=True):
+        name = f"{name_last(run, word, step)} on {images:,} {split} pictures"
+        lines.append((name, f"{value:.4f}"))
 
     lines += [
         (name.replace("accuracy.", f"{word} of: "), f"{value:.3f}")
@@ -134,11 +182,14 @@ def _final_scores(run: Run) -> list[Line]:
 
 
 def _probe_lines(run: Run) -> list[Line]:
+    if count_pictures(run) < LEAST_PROBED:
+        return []
     probes = select_last(run, "probes", "accuracy")
     lines = []
+    at = tell_step(run, probes["step"].max()) if len(probes) else ""
     for (factor, group), rows in probes.groupby(["factor", "group"]) if len(probes) else ():
         by_layer = ", ".join(f"{value:.3f}" for value in rows.sort_values("layer")["value"])
-        lines.append((f"probe of {factor} by layer, {group}", by_layer))
+        lines.append((f"probe of {factor} by layer, {group}{at}", by_layer))
     return lines
 
 
@@ -151,7 +202,7 @@ def summarize_events(runs: Sequence[Run | Path | str]) -> str:
         if len(moved) > 1:
             text = order_events(moved, at).to_string(float_format=lambda value: f"{value:.2f}")
             parts.append(
-                f"order of events in {folder.name}, {len(moved)} of {len(seeds)} runs "
+                f"order of events in {escape_text(folder.name)}, {len(moved)} of {len(seeds)} runs "
                 f"(lag in steps, 95 % interval):\n{text}"
             )
 
@@ -206,5 +257,8 @@ def _without_head(run: Run, layer: int, head: int) -> list[Line]:
     if not len(rows):
         return []
     zeroed = rows[(rows["ablation"] == "zero") & (rows["layer"] == layer) & (rows["head"] == head)]
-    value = zeroed["value"].iloc[0]
-    return [(f"{name_score(run)} without {call_head(layer, head)}", f"{value:.3f}")]
+    if not len(zeroed):
+        return []
+    row = zeroed.iloc[0]
+    name = f"{name_score(run)} without {call_head(layer, head)}{tell_step(run, row['step'])}"
+    return [(name, f"{row['value']:.3f}")]

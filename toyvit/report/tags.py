@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from toyvit.analyses.registry import list_crowded_axes
+from toyvit.errors import escape_text
 from toyvit.report.style import call_head
 from toyvit.runs.table import select_main_rows
 
@@ -82,7 +83,12 @@ def build_tag(axes: list[str], analysis: str, quantity: str, *at: str | int | No
     words += [f"{axis} {value}" for axis, value in place.items()]
     where = " ".join(words) + f", {LARGEST} over heads" * of_all
     parts = (GROUPS.get(analysis, analysis), quantity, where)
-    return "/".join(part for part in parts if part)
+    return "/".join(escape_part(part) for part in parts if part)
+
+
+def escape_part(text: str) -> str:
+    """A text that may come from elsewhere as one part of a tag, which slashes part."""
+    return escape_text(text).replace("/", "_")
 
 
 def _take_head(place: dict[str, str | int], before: str) -> list[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
+import os
+import socket
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict
+from io import BytesIO
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +20,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import custom_scalars, hparams, image, text
 
 from toyvit.config import learning_rate
+from toyvit.config.whole_files import try_lock, write_atomically
 from toyvit.dynamics.transitions import detect_in_curve
-from toyvit.errors import NotInstalled
+from toyvit.errors import DataMissing, escape_file_name, escape_text
 from toyvit.report.attention import draw_attention
 from toyvit.report.curves import schedule_events
 from toyvit.report.matplotlib_renderer import render
@@ -30,7 +36,14 @@ from toyvit.report.picture_attention import draw_cls_attention
 from toyvit.report.pictures import select_steps
 from toyvit.report.reconstruction import draw_reconstruction
 from toyvit.report.summary import describe_transition, watch_curves
-from toyvit.report.tags import LAYOUT, PERFORMANCE, STRONGEST, TRAINING, iterate_curves
+from toyvit.report.tags import (
+    LAYOUT,
+    PERFORMANCE,
+    STRONGEST,
+    TRAINING,
+    escape_part,
+    iterate_curves,
+)
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
 from toyvit.runs.table import has_measures
@@ -40,39 +53,80 @@ logger = logging.getLogger(__name__)
 Pixels = NDArray[np.floating | np.uint8]
 Settings = dict[str, bool | int | float | str]
 Curves = dict[int, dict[str, float]]  # step -> tag -> value
+EVENTS = "events.out.tfevents.*"
+SERIAL = count()  # of the files that this process writes
 RESTORED = 16  # pictures whose hidden patches are shown
 
 
-def write(run: Run | Path | str) -> Path:
-    """Write the run's `tensorboard/` anew: curves and measures on one step axis, the layout, the
-    config, pictures.
+def write(run: Run | Path | str, to: Path | None = None) -> Path:
+    """Write the run's `tensorboard/`, or the folder `to`, anew; the folder.
 
+    Curves and measures on one step axis, the layout, the config, pictures. Whole or not at all.
     Where a follower is at work on a run in training it is left to it.
     """
     run = Run.open(run)
-    with _open_writer(run) as writer:
-        if writer is None:
+    folder = to or run.folder.tensorboard
+    with _hold(folder) as is_free:
+        if is_free:
+            events = Events()
+            write_all(events, run)
+            events.save(folder)
+        else:
             logger.info("%s is in training: its TensorBoard files are being written", run.path)
-            return run.folder.tensorboard
-        curves = collect_curves(run)
-        for step, values in sorted(curves.items()):
-            writer.add_summary(_summarize(values), step)
-        for step, tag, value in list_events(run):
-            writer.add_summary(_summarize({tag: value}), step)
-        _write_pictures(writer, run)
-        for part in describe_settings(run, curves):
-            writer.add_summary(part)
-
-    return run.folder.tensorboard
+    return folder
 
 
-def _write_pictures(writer: FileWriter, run: Run) -> None:
-    """All pictures; none, and a line that says why, where the run's world is not installed."""
+def write_all(events: Events, run: Run) -> None:
+    """Everything there is to see of a run."""
+    _write_head(events, run)
+    curves = collect_curves(run)
+    for step, values in sorted(curves.items()):
+        events.add_summary(_summarize(values), step)
+    for step, tag, value in list_events(run):
+        events.add_summary(_summarize({tag: value}), step)
+    _write_pictures(events, run)
+    for part in describe_settings(run, curves):
+        events.add_summary(part)
+
+
+def _write_pictures(events: Events, run: Run) -> None:
+    """All pictures; none, and a line that says why, where the run's data is not here."""
     try:
         for tag, pixels, step in draw_pictures(run):
-            writer.add_summary(image(tag, pixels, dataformats="HWC"), step)
-    except NotInstalled as error:
+            events.add_summary(image(tag, pixels, dataformats="HWC"), step)
+    except DataMissing as error:
         logger.warning("no pictures for TensorBoard (%s)", error)
+
+
+class Events:
+    """Events in memory, as a file of TensorBoard's holds them."""
+
+    def __init__(self) -> None:
+        self.content = BytesIO()
+        self.writer = RecordWriter(self.content)
+        self.add_event(Event(file_version="brain.Event:2"))
+
+    def add_summary(self, summary: Summary, step: int | None = None) -> None:
+        """Curves, pictures or texts of a step."""
+        self.add_event(Event(summary=summary), step)
+
+    def add_event(self, event: Event, step: int | None = None) -> None:
+        """Anything, with the time of now."""
+        event.wall_time = time.time()
+        if step is not None:
+            event.step = step
+        self.writer.write(event.SerializeToString())
+
+    def save(self, folder: Path) -> None:
+        """Into a new file in place of all that the folder has."""
+        old = list(folder.glob(EVENTS))
+        host = escape_file_name(socket.gethostname())
+        name = f"events.out.tfevents.{time.time_ns() // 10**9:010d}.{host}.{os.getpid()}"
+        file = folder / f"{name}.{next(SERIAL)}"
+        write_atomically(file, self.content.getvalue())
+        for path in old:
+            if path != file:
+                path.unlink(missing_ok=True)
 
 
 def follow(path: Path | str, ended: Callable[[], bool]) -> None:
@@ -87,7 +141,7 @@ def follow(path: Path | str, ended: Callable[[], bool]) -> None:
     over = False
     written: set[tuple[int, str]] = set()
 
-    with _open_writer(run) as writer:
+    with _hold(run.folder.tensorboard) as is_free, _follow_into(run, is_free) as writer:
         while writer and not over:
             over = ended()
             for step, values in sorted(collect_curves(run.refresh()).items()):
@@ -108,25 +162,31 @@ def _wait_for_lock(path: Path | str, ended: Callable[[], bool]) -> Run | None:
 
 
 @contextmanager
-def _open_writer(run: Run) -> Iterator[FileWriter | None]:
-    """A fresh file of events in place of the old one; None where another process writes."""
+def _hold(folder: Path) -> Iterator[bool]:
+    """The folder made and locked; whether it is free: False where another process writes there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        yield try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _follow_into(run: Run, is_free: bool) -> Iterator[FileWriter | None]:
+    """A fresh file of events that grows, in place of the old ones; None where that is not free."""
+    if not is_free:
+        yield None
+        return
     folder = run.folder.tensorboard
-    folder.mkdir(exist_ok=True)
-
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        for file in folder.glob("events.out.tfevents.*"):
-            file.unlink()
-        with closing(FileWriter(str(folder), max_queue=10_000)) as writer:
-            _write_head(writer, run)
-            yield writer
+    for file in folder.glob(EVENTS):
+        file.unlink()
+    with closing(FileWriter(str(folder), max_queue=10_000)) as writer:
+        _write_head(writer, run)
+        yield writer
 
 
-def _write_head(writer: FileWriter, run: Run) -> None:
+def _write_head(writer: FileWriter | Events, run: Run) -> None:
     """The layout, what the detector says, and the config."""
     fresh = Event(session_log=SessionLog(status=SessionLog.START))
     writer.add_event(fresh, 0)  # an open page forgets what it read
@@ -140,7 +200,9 @@ def collect_curves(run: Run) -> Curves:
     """All curves: what training writes, and every measure that is one."""
     curves = _collect_training(run)
     if has_measures(run.folder):
-        baselines = {f"baselines/{name}": value for name, value in run.baselines.items()}
+        baselines = {
+            f"baselines/{escape_part(name)}": value for name, value in run.baselines.items()
+        }
         for step, tag, value in iterate_curves(run.table):
             curves[step] |= {tag: value, **baselines}
     return curves
@@ -151,8 +213,10 @@ def _collect_training(run: Run) -> Curves:
     curves: Curves = defaultdict(dict)
     for line in run.folder.read_metrics():
         if "status" not in line:
-            values = {f"{TRAINING}/{name}": value for name, value in line.items() if name != "step"}
-            curves[line["step"]] = values
+            step = line.pop("step")
+            curves[step] = {
+                f"{TRAINING}/{escape_part(name)}": value for name, value in line.items()
+            }
 
     for step, entry in run.entries.items() if 0 in run.entries else ():
         curves[step] |= {
@@ -181,10 +245,10 @@ def flatten_config(config: Mapping[str, object], before: str = "") -> Settings:
     settings: Settings = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            settings |= flatten_config(value, f"{before}{name}.")
+            settings |= flatten_config(value, f"{before}{escape_text(name)}.")
         elif name != "checkpoints":
-            plain = value if isinstance(value, bool | int | float | str) else str(value)
-            settings[f"{before}{name}"] = plain
+            plain = value if isinstance(value, bool | int | float) else escape_text(str(value))
+            settings[f"{before}{escape_text(name)}"] = plain
     return settings
 
 

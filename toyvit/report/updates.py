@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from toyvit.config import learning_rate
 from toyvit.dynamics.checkpoints import compare_checkpoints, measure_updates
 from toyvit.dynamics.transitions import Transition, detect_in_curve
+from toyvit.errors import DataMissing
 from toyvit.report.curves import (
     STEPS,
     build_curve,
@@ -30,13 +32,16 @@ from toyvit.report.panels import (
     MapPanel,
     Span,
 )
-from toyvit.report.rows import FigureRow
+from toyvit.report.rows import FigureRow, check_pictures
 from toyvit.report.style import call_layer, pick_shades
 from toyvit.runs.handle import Run
+
+logger = logging.getLogger(__name__)
 
 STRETCHES = 100  # of training, whose updates are drawn
 COMPARED = 40  # stretches between the checkpoints whose layers are compared
 IMAGES = 128
+LEAST_COMPARED = 4  # pictures: of fewer there is no unbiased CKA
 AROUND = {
     ("gradient_noise", "scale"): "gradient noise\nscale (pictures)",
     ("hessian", "top"): "largest Hessian\neigenvalue (nats)",
@@ -80,11 +85,16 @@ def draw_updates(run: Run, beside: Run | None = None) -> FigureData:
         margin=(1.2, 0.3),
     )
 
+    try:
+        blocks: tuple[Block, ...] = (above, _compare_layers(run, change))
+    except DataMissing as error:
+        logger.warning("updates is drawn without its maps of layers: %s", error)
+        blocks = (above,)
     return FigureData(
         name="updates",
         title=f"{run.name}: how far the weights move, and which layers stay alike",
         caption=UPDATES_CAPTION,
-        blocks=(above, _compare_layers(run, change)),
+        blocks=blocks,
     )
 
 
@@ -169,7 +179,9 @@ def _shade(change: Transition | None) -> tuple[Span, ...]:
 def _compare_layers(run: Run, change: Transition | None) -> Block:
     """A row a group of tokens, a map a layer: checkpoint by checkpoint."""
     steps = select_even(run.steps, COMPARED)
-    compared = compare_checkpoints(run, run.batch("test", IMAGES), steps)
+    batch = run.batch("test", IMAGES)
+    check_pictures(len(batch.target), LEAST_COMPARED)
+    compared = compare_checkpoints(run, batch, steps)
     rows = []
 
     for group, layers in compared.items():

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from toyvit.errors import BadInput
+from toyvit.runs.access import is_writable
 
 APPLICATION = 0x546F7956  # "ToyV": tells a table of measures from other SQLite files
 VERSION = 1  # of the schema; tables of versions 0.1 and 0.2 of the lab have none, and no digests
@@ -185,9 +186,15 @@ def _connect(file: Path, mode: str) -> sqlite3.Connection:
 
 
 def _choose_mode(file: Path) -> str:
-    """Where nothing may be written SQLite needs to hear that nobody does."""
+    """Where nothing may be written SQLite needs to hear that nobody does.
+
+    A log beside it is read where there is one: who writes may have been killed.
+    """
+    if is_writable(file.parent) and is_writable(file):
+        return "mode=rw"
     log = file.with_name(f"{file.name}-wal")
-    return "mode=rw" if os.access(file.parent, os.W_OK) or log.exists() else "immutable=1"
+    has_log = log.exists() and log.stat().st_size > 0
+    return "mode=ro" if has_log else "mode=ro&immutable=1"
 
 
 def _decode(content: bytes) -> str:

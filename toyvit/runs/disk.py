@@ -10,34 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from toyvit.config.foreign_files import JsonObject, parse_object, read_file
+from toyvit.config.whole_files import write_atomically as write_atomically
 from toyvit.errors import BadInput
 
 logger = logging.getLogger(__name__)
-
-
-def write_atomically(path: Path, content: bytes, flush: bool = False) -> None:
-    """Write beside, then rename: readers see the old file or the new one, whole.
-
-    `flush` waits for the disk.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     write_atomically(Path(folder, "note"), b"whole")
-    ...     [path.name for path in Path(folder).iterdir()]
-    ['note']
-    """
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    beside.unlink(missing_ok=True)  # of a process of this number that was killed
-    try:
-        with beside.open("xb") as file:  # never through a link that somebody put there
-            file.write(content)
-            if flush:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def read_lines(path: Path, salt: str = "") -> list[JsonObject]:

@@ -14,7 +14,7 @@ from toyvit.clamps.patterns import PATTERNS, active_clamps, apply_clamps
 from toyvit.config import RunConfig
 from toyvit.config.extensions import Extension, install, list_extensions
 from toyvit.data.task import Batch, Task, build_task
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, DataMissing, escape_text
 from toyvit.model import ViT
 from toyvit.runs.cells import Contents
 from toyvit.runs.folder import RunFolder
@@ -164,8 +164,13 @@ class Run:
 
     @cached_property
     def task(self) -> Task:
-        """The task that the run learns."""
-        return build_task(self.config.task)
+        """The task that the run learns; DataMissing where its pictures are not here."""
+        try:
+            return build_task(self.config.task)
+        except DataMissing:
+            raise
+        except (BadInput, OSError) as error:
+            raise DataMissing(str(error)) from None
 
     def batch(self, split: str = "test", n: int = 512) -> Batch:
         """The first n pictures of a split, of the run's own evaluation seed."""
@@ -202,7 +207,7 @@ class Run:
     def __repr__(self) -> str:
         steps = f"steps 0 to {self.last_step}" if self.entries else "no checkpoint yet"
         facts = f"{self.config.recipe}, {self.status}, {len(self)} checkpoints, {steps}"
-        return f"Run({str(self.path)!r}): {facts}"
+        return f"Run({str(self.path)!r}): {escape_text(facts)}"
 
     def _repr_html_(self) -> str:
         """A small table for notebooks."""
@@ -221,7 +226,7 @@ class Run:
             lines["last scores"] = f"loss {last.loss:.3f}, accuracy {last.accuracy:.3f}"
 
         rows = (
-            f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+            f"<tr><th>{name}</th><td>{html.escape(escape_text(value))}</td></tr>"
             for name, value in lines.items()
         )
         return f"<table>{''.join(rows)}</table>"

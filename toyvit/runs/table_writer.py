@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 
 from toyvit.errors import BadInput
+from toyvit.runs.access import is_writable
 from toyvit.runs.cells import Cell, Row, read_contents, restore, write_baselines, write_cell
 from toyvit.runs.database import (
     OldTable,
@@ -36,7 +36,7 @@ class MeasureTable:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.path = folder.measures
-        self.is_read_only = self.path.exists() and not os.access(folder.path, os.W_OK)
+        self.is_read_only = self.path.exists() and not is_writable(folder.path)
         self.run = folder.hash_run()
         self.opened = ExitStack()
 
