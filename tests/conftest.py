@@ -3,6 +3,7 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is imported: tests run side by side
 
+import jaxtyping
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.database import DirectoryBasedExampleDatabase, ReadOnlyDatabase
@@ -56,6 +57,15 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "set TOYVIT_DATA to the folder of the real data: MNIST/raw, omniglot-py and dsprites"
         )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Shapes are checked by all quick tests, and by those slow ones that say so.
+
+    The checks take a third of the time of what calls many small functions.
+    """
+    is_checked = item.get_closest_marker("shapes") or not item.get_closest_marker("slow")
+    jaxtyping.config.update("jaxtyping_disable", not is_checked)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

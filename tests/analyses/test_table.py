@@ -21,7 +21,14 @@ from toyvit.model.forward import trace
 from toyvit.runs.table import build_rows
 
 ROUNDING = 1e-4
-every_model = pytest.mark.parametrize(("name", "options"), MODELS)
+# Shapes are checked on one of the options.
+every_model = pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(name, options, marks=[pytest.mark.shapes] * (options == "bare, causal"))
+        for name, options in MODELS
+    ],
+)
 
 
 @pytest.fixture(autouse=True)

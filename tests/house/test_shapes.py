@@ -46,6 +46,18 @@ def test_every_module_with_shapes_is_checked():
     assert modules == checked and len(modules) > 30
 
 
+@pytest.mark.slow
+def test_slow_tests_check_no_shapes():
+    assert entropy(FLAT).shape == (2,)
+
+
+@pytest.mark.slow
+@pytest.mark.shapes
+def test_slow_tests_check_shapes_where_they_say_so():
+    with pytest.raises(TypeCheckError):
+        entropy(FLAT)
+
+
 @pytest.mark.parametrize("room", WRONG)
 def test_a_wrong_shape_is_refused(room):
     with pytest.raises((TypeCheckError, TypeError)) as caught:
