@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput
 from toyvit.model import options
+from toyvit.model.normalization import norm_within
 from toyvit.model.shapes import Images, Logits, Residual
-from toyvit.model.sites import Site, list_sites, raise_unknown_site
+from toyvit.model.sites import Site, is_old_site, list_sites, raise_unknown_site
 from toyvit.model.taps import Tap, list_wanted, settling, untouched, wants, within
 from toyvit.model.views import TransformerLensViews
 
@@ -157,7 +158,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, tap: Tap) -> Tensor:
         x = tap("resid_pre", x)
-        added = self.attn(self.ln1(x, within("ln1.", tap)), mask, tap)
+        added = self.attn(self.ln1(x, norm_within("ln1.", tap)), mask, tap)
         added = F.dropout(added, self.dropout, self.training)
         return self.continue_after_attention(x + tap("attn_out", added), tap)
 
@@ -171,7 +172,7 @@ class Block(nn.Module):
         """The stream that attention has written to, taken through the rest of the block."""
         if hasattr(self, "mlp"):
             x = tap("resid_mid", x)
-            added = self.mlp(self.ln2(x, within("ln2.", tap)), tap)
+            added = self.mlp(self.ln2(x, norm_within("ln2.", tap)), tap)
             x = x + tap("mlp_out", F.dropout(added, self.dropout, self.training))
 
         return tap("resid_post", x)
@@ -305,7 +306,7 @@ class ViT(TransformerLensViews):
     def unembed(self, x: Tensor, tap: Tap = untouched) -> Logits:
         """The last residual stream to logits."""
         tap = settling(tap)
-        x = self.ln_final(x, within("ln_final.", tap))
+        x = self.ln_final(x, norm_within("ln_final.", tap))
         x = tap("readout", options.READOUTS[self.config.readout](x, self.config.n_prefix))
         return tap("logits", self.head(x))
 
@@ -322,7 +323,7 @@ class ViT(TransformerLensViews):
         """BadInput for a tap that names a site which this model does not have."""
         sites = self.sites()
         for name in list_wanted(tap) or ():
-            if name not in sites:
+            if name not in sites and not is_old_site(name, sites):
                 raise_unknown_site(name, sites)
 
 
