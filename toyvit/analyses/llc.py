@@ -22,10 +22,10 @@ from toyvit.data.task import Batch, loss as task_loss
 from toyvit.model import ViT
 from toyvit.model.forward import run_model
 
-# Chosen once by `python -m bench.llc_plateau`, on all 1,095 training pictures of `addition` at the
-# last checkpoint (docs/llc.md): chains stay within 4 % of the weights' norm and 0.03 % of the way to
-# chance, and the value is within 15 % of the second-order one. It is the one at the resolution
-# gamma / n beta = 1: no spring makes it independent of that, for the spectrum has no gap.
+# Chosen by `python -m bench.llc_plateau` on all 1,095 training pictures of `addition` at the last
+# checkpoint, see docs/llc.md: chains stay within 3 % of the weights' norm and 0.02 % of the way to
+# chance, and the value is the second-order one to 2 %. It is that of the resolution gamma / n beta =
+# 1: no spring makes it independent of that, since the spectrum has no gap.
 DEFAULT = LlcConfig(n_beta=2e5, localisation=2e5, draws=150, burn_in=150, chains=2)
 LARGEST_STEP = 0.1  # over gamma: a flat direction then settles in 20 steps, widened by 2.5 %
 MIXED = 1.2  # of split R-hat
