@@ -112,7 +112,8 @@ def test_a_table_learned_by_heart_on_some_pairs_is_left_alone_where_it_is_random
 
 
 @pytest.mark.parametrize(
-    ("p", "draws"), [(5, 400), (6, 400), (7, 400), (11, 200), (13, 200), (23, 20), (53, 3), (113, 1)]
+    ("p", "draws"),
+    [(5, 400), (6, 400), (7, 400), (11, 200), (13, 200), (23, 20), (53, 3), (113, 1)],
 )
 def test_random_logits_have_a_key_frequency_in_one_case_of_twenty_at_most(p, draws):
     """Under the rule of 2 % alone all of them were key at p = 7."""

@@ -78,7 +78,9 @@ def test_errors_are_those_of_repeated_estimates():
 
 def test_noise_alone_is_not_valid():
     """Gradients without a mean: told from one in 1 of 20 at most."""
-    flags = [landscape.estimate_noise_errors(draw_parts(seed, 0.0), 8)["valid"] for seed in range(400)]
+    flags = [
+        landscape.estimate_noise_errors(draw_parts(seed, 0.0), 8)["valid"] for seed in range(400)
+    ]
     assert torch.stack(flags).mean() <= 0.05
 
 

@@ -337,13 +337,17 @@ class Valley(ViT):
         self.w = torch.nn.Parameter(torch.ones(n))
 
 
-def measure_valley(monkeypatch, curvatures, **options):
+def measure_valley(monkeypatch, curvatures, slope=0.0, **options):
     """The analysis of a loss of these curvatures around 1, chance at 1 above."""
     settings = LlcConfig(**{"n_beta": 1e4, "localisation": 100.0, "chains": 2, **options})
     monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", settings)
 
     def quadratic_around(model, batch):
-        return lambda weights, rows: (curvatures * (weights["w"] - 1).square()).sum() / 2
+        def loss(weights, rows):
+            away = weights["w"] - 1
+            return (curvatures * away.square()).sum() / 2 + slope * away.sum()
+
+        return loss
 
     monkeypatch.setattr("toyvit.analyses.llc.build_loss", quadratic_around)
     monkeypatch.setattr("toyvit.analyses.llc.chance_loss", lambda model, batch: 1.0)
@@ -375,6 +379,15 @@ def test_chains_far_from_the_minimum_are_not_near(monkeypatch):
     curvatures = torch.full((40,), 1.0)
     values = measure_valley(monkeypatch, curvatures, n_beta=100.0, localisation=5.0)
     assert values["excess"] > 0.1 and values["near"] == 0 and values["local"] == 0
+
+
+def test_a_slope_is_no_minimum(monkeypatch):
+    """The same flat spectrum on a slope: the chains slide, and the value is below 0."""
+    curvatures = torch.cat([torch.full((60,), 1.0), torch.zeros(200)])
+    values = measure_valley(monkeypatch, curvatures, slope=0.005, draws=200, burn_in=80)
+    assert values["downhill"] < -values["regular"] and values["llc"] < 0
+    assert values["minimum"] == 0 and values["local"] == 0
+    assert measure_valley(monkeypatch, curvatures, draws=4, burn_in=0)["minimum"] == 1
 
 
 def test_short_chains_are_not_settled(monkeypatch):

@@ -99,7 +99,7 @@ def test_the_old_name_works_for_this_version_with_a_notice(capsys):
     lines = capsys.readouterr().err.splitlines()
     assert "toyvit: site 'ln_final.normalized' is called 'ln_final.after_gain' now" in lines
     assert len(lines) == len(set(lines)), "once for each name"
-    with pytest.raises(BadInput, match="unknown site 'embed.normalized'"):
+    with pytest.raises(BadInput, match=r"unknown site 'embed\.normalized'"):
         run_model(model, IMAGES, recording(["embed.normalized"]))
 
 

@@ -45,7 +45,9 @@ class Plain:
             x = x + self.attend(layer, block.attn, block.ln1, x)
             if model.config.d_mlp:
                 read = normalize(self.nudge(f"m{layer}", x), block.ln2)
-                x = x + self.note(f"m{layer}", block.mlp.down(block.mlp.activation(block.mlp.up(read))))
+                x = x + self.note(
+                    f"m{layer}", block.mlp.down(block.mlp.activation(block.mlp.up(read)))
+                )
         x = normalize(self.nudge("logits", x), model.ln_final)
         read = -1 if model.config.readout == "last" else 0
         self.logits = model.head(x[:, read])

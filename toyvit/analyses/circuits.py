@@ -211,9 +211,10 @@ def compute_logit_difference(model: ViT, images: Tensor, pairs: PatchingPairs) -
 def measure_edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `edges`: EAP-IG with 5 points on the first 64 pairs of each counterfactual.
 
-    The points begin at the clean pictures and end before the corrupt ones, see `eap`. In logits. `edge_score` is about what the logit difference changes by when the edge alone
-    carries the corrupt pictures; `clean` and `corrupt` are the differences themselves, so that a
-    score can be read as a share of what there is to explain.
+    The points begin at the clean pictures and end before the corrupt ones, see `eap`. In logits.
+    `edge_score` is about what the logit difference changes by when the edge alone carries the
+    corrupt pictures; `clean` and `corrupt` are the differences themselves, so that a score can be
+    read as a share of what there is to explain.
     """
     graph = build_graph(model.config)
     places = graph.allowed.nonzero().tolist()

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from toyvit.analyses.sampling import Loss, Weights
+from toyvit.analyses.sampling import Loss
 
 Vector = NDArray[np.float64]
 Product = Callable[[Vector], Vector]
 BREAKDOWN = 1e-10  # a residual of this share of the largest eigenvalue ends the iteration
 
 
-def build_hessian_product(loss: Loss, weights: Weights) -> Product | None:
+def build_hessian_product(loss: Loss, weights: Mapping[str, Tensor]) -> Product | None:
     """The product of the loss's Hessian with a vector over all weights; None where it is flat.
 
     >>> weights = {"x": torch.ones(2)}
@@ -41,7 +42,7 @@ def build_hessian_product(loss: Loss, weights: Weights) -> Product | None:
     return multiply
 
 
-def compute_slope(loss: Loss, weights: Weights) -> Vector:
+def compute_slope(loss: Loss, weights: Mapping[str, Tensor]) -> Vector:
     """The gradient of the loss, all weights in one row."""
     at = [weight.detach().clone().requires_grad_() for weight in weights.values()]
     named = dict(zip(weights, at, strict=True))
@@ -58,7 +59,7 @@ def run_lanczos(multiply: Product, start: Vector, iterations: int) -> tuple[Vect
     >>> matrix = np.diag([1.0, 2.0, 2.0])
     >>> nodes, weights = run_lanczos(lambda v: matrix @ v, np.ones(3), 5)
     >>> nodes.round(6), weights.round(6)
-    (array([1., 2.]), array([0.33333333, 0.66666667]))
+    (array([1., 2.]), array([0.333333, 0.666667]))
     """
     basis = np.empty((0, len(start)))
     new = start / np.linalg.norm(start)
@@ -136,7 +137,7 @@ class Spectrum:
 
 
 def sample_spectrum(
-    loss: Loss, weights: Weights, probes: int = 2, iterations: int = 30, seed: int = 0
+    loss: Loss, weights: Mapping[str, Tensor], probes: int = 2, iterations: int = 30, seed: int = 0
 ) -> Spectrum:
     """The spectrum from a few random probes; a trace of k stiff directions to about 1 / sqrt(k).
 

@@ -64,8 +64,8 @@ def estimate_noise_errors(gradients: Float[Tensor, "part weight"], size: int) ->
     parts = len(gradients)
     names = ("noise", "signal", "scale")
     if parts < 3:
-        nothing = torch.tensor(torch.nan)
-        return {f"{name}_se": nothing for name in names} | {"valid": torch.tensor(0.0)}
+        nothing: Measures = {f"{name}_se": torch.tensor(torch.nan) for name in names}
+        return nothing | {"valid": torch.tensor(0.0)}
 
     total = gradients.sum(0)
     squares = gradients.square().sum(1)
@@ -77,7 +77,7 @@ def estimate_noise_errors(gradients: Float[Tensor, "part weight"], size: int) ->
     scale = torch.where(signal > 0, noise / signal, torch.nan)
 
     spread = (n / parts) ** 0.5
-    errors = {
+    errors: Measures = {
         f"{name}_se": spread * (values - values.mean()).norm()
         for name, values in zip(names, (noise, signal, scale), strict=True)
     }

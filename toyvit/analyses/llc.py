@@ -24,13 +24,15 @@ from toyvit.model.forward import run_model
 
 # Chosen by `python -m bench.llc_plateau` on all 1,095 training pictures of `addition` at the last
 # checkpoint, see docs/llc.md: chains stay within 3 % of the weights' norm and 0.02 % of the way to
-# chance, and the value is the second-order one to 2 %. It is that of the resolution gamma / n beta =
-# 1: no spring makes it independent of that, since the spectrum has no gap.
-DEFAULT = LlcConfig(n_beta=2e5, localisation=2e5, draws=150, burn_in=150, chains=2)
+# chance, and weights that move on little count as the minimum that they are near. The value is that
+# of the resolution gamma / n beta, 2 here: no spring makes it independent of that, since the
+# spectrum has no gap.
+DEFAULT = LlcConfig(n_beta=1e5, localisation=2e5, draws=150, burn_in=150, chains=2)
 LARGEST_STEP = 0.1  # over gamma: a flat direction then settles in 20 steps, widened by 2.5 %
 MIXED = 1.2  # of split R-hat
 STEADY = 0.1  # of the trend
 NEAR = 0.05  # of the excess
+SLOPE = 0.2  # of the downhill part beside the regular one
 SAME = 0.2  # of the change when gamma is halved or doubled
 
 
@@ -111,8 +113,8 @@ def measure_llc(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measur
     llc_sd    standard deviation over chains
     regular   what it would be if the loss were its second-order part: half the number of directions
               stiffer than gamma / n beta, roughly. A reference, not a test: w1^2 w2^2 has 0 here
-    downhill  what the gradient adds in second order, 0 or less: far below 0 where the weights are no
-              minimum
+    downhill  what the gradient adds in second order, 0 or less: far below 0 where the weights are
+              no minimum
     excess    the chains' mean loss above the start, as a share of the way to chance
     radius    how far the chains went, as a share of the norm of the weights
     r_hat     split R-hat of the losses, 1 where the halves of all chains agree
@@ -122,8 +124,9 @@ def measure_llc(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measur
     diverged  1 where a chain is not finite, impossibly high or still climbs, else 0
     settled   1 where it has not diverged, R-hat is below 1.2 and the trend within 0.1, else 0
     near      1 where it has not diverged and the excess is within 0.05, else 0
-    local     1 where it is near and moves by less than 0.2, else 0: elsewhere it is the value at the
-              resolution gamma / n beta (loss per squared weight) that was set, and at no other
+    minimum   1 where the downhill part is within 0.2 of the regular one, else 0
+    local     1 where it is near, at a minimum and moves by less than 0.2, else 0: elsewhere it is
+              the value at the resolution gamma / n beta (loss per squared weight) that was set
     """
     spectrum = sample_spectrum(build_loss(model, batch), dict(model.named_parameters()))
     estimate = estimate_llc(model, batch, top=spectrum.top)
@@ -133,11 +136,15 @@ def measure_llc(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measur
     settled = valid and estimate.r_hat < MIXED and abs(estimate.trend) < STEADY
     near = valid and estimate.excess < NEAR
 
+    regular = spectrum.regular(*at)
+    downhill = spectrum.downhill(*at)
+    is_minimum = abs(downhill) <= SLOPE * regular
+
     values = {
         "llc": estimate.mean,
         "llc_sd": estimate.sd,
-        "regular": spectrum.regular(*at),
-        "downhill": spectrum.downhill(*at),
+        "regular": regular,
+        "downhill": downhill,
         "excess": estimate.excess,
         "radius": estimate.radius,
         "r_hat": estimate.r_hat,
@@ -146,7 +153,8 @@ def measure_llc(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measur
         "diverged": not valid,
         "settled": settled,
         "near": near,
-        "local": near and moves < SAME,
+        "minimum": is_minimum,
+        "local": near and is_minimum and moves < SAME,
     }
     return {name: torch.tensor(float(value)) for name, value in values.items()}
 
@@ -168,6 +176,7 @@ LLC = Analysis(
         "diverged": Quantity(least=0, most=1),
         "settled": Quantity(least=0, most=1),
         "near": Quantity(least=0, most=1),
+        "minimum": Quantity(least=0, most=1),
         "local": Quantity(least=0, most=1),
     },
     slow=True,

@@ -33,7 +33,7 @@ from toyvit.stats import kl_divergence
 
 Scores = Float[Tensor, "receiver sender"]
 ABLATIONS = ("zero", "mean", "corrupt")
-# Which points of the way from clean to corrupt, for n of them: k / n with k from 0, from 1, from 1/2.
+# Which n points of the way from clean to corrupt: k / n with k from 0, from 1 or from 1/2 on.
 ENDS = {"clean": 0.0, "corrupt": 1.0, "middle": 0.5}
 
 
@@ -51,9 +51,9 @@ def eap(
     2310.10348). More: the mean of the gradients at clean + k / points (corrupt - clean) (EAP-IG on
     inputs; Hanna 2024, arXiv 2403.17806); 5 is usual. `end` says which end of that way is a point:
     `clean`, k = 0 to points - 1; `corrupt`, k = 1 to points, as the authors' code has it
-    (hannamw/EAP-IG, `get_scores_eap_ig`); `middle`, neither: k = 1/2 to points - 1/2, the closest to
-    the integral for smooth gradients. Exact on a linear model, whatever the end. The scores of all
-    edges out of `input` sum to the whole change as points grow; those of all nodes over-count.
+    (hannamw/EAP-IG, `get_scores_eap_ig`); `middle`, neither: k = 1/2 to points - 1/2, the closest
+    to the integral for smooth gradients. Exact on a linear model, whatever the end. The scores of
+    all edges out of `input` sum to the whole change as points grow; those of all nodes over-count.
     BadInput for an unknown metric or end, for less than 1 point, and for `kl` at the clean pictures
     alone: its gradient there is 0, and edges would be ranked by rounding.
 

@@ -138,8 +138,9 @@ def find_circuit(
     By `eap` or `eap-ig` the smallest that reaches the faithfulness `faithful` (default 0.9); by
     `acdc` what is left at a `threshold` in nats (default 0.01). Pairs are counterfactual ones, of
     `change`, or of two classes; `n_null` random circuits of the size are the null. `end` is which
-    end of the way from clean to corrupt is a point of EAP-IG, see `eap`. BadInput for settings that cannot be, and where there is nothing to explain: a total effect within two
-    standard errors of 0.
+    end of the way from clean to corrupt is a point of EAP-IG, see `eap`. BadInput for settings
+    that cannot be, and where there is nothing to explain: a total effect within two standard errors
+    of 0.
     """
     choose(method, METHODS, "method")
     choose(metric, METRICS, "metric")
