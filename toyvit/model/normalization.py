@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from toyvit.model.taps import Tap, list_wanted, wants, within
+from toyvit.model.taps import Tap, wants
 
 
 class Norm(ABC, nn.Module):
@@ -36,22 +36,6 @@ class Norm(ABC, nn.Module):
     @abstractmethod
     def forward(self, x: Tensor, tap: Tap) -> Tensor:
         """The tokens, normed; taps `scale`, `before_gain` and `after_gain`."""
-
-
-class norm_within(within):
-    """`within` for a norm; its site `after_gain` answers to its old name `normalized` too.
-
-    Both for taps that name it so and for norms that offer it so. For this version.
-    """
-
-    def __call__(self, site: str, value: Tensor, /) -> Tensor:
-        if site not in ("after_gain", "normalized"):
-            return super().__call__(site, value)
-
-        value = super().__call__("after_gain", value)
-        if "normalized" in (list_wanted(self) or ()):
-            value = super().__call__("normalized", value)
-        return value
 
 
 class LayerNorm(Norm):

@@ -19,10 +19,17 @@ from torch.nn import functional as F
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput
 from toyvit.model import options
-from toyvit.model.normalization import norm_within
 from toyvit.model.shapes import Images, Logits, Residual
 from toyvit.model.sites import Site, is_old_site, list_sites, raise_unknown_site
-from toyvit.model.taps import Tap, list_wanted, settling, untouched, wants, within
+from toyvit.model.taps import (
+    Tap,
+    list_wanted,
+    norm_within,
+    settling,
+    untouched,
+    wants,
+    within,
+)
 from toyvit.model.views import TransformerLensViews
 
 
