@@ -8,7 +8,7 @@ TransformerLens has no hook for, "normalized" would not say which of the two is 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput, suggest_nearest
-from toyvit.model.taps import list_names
+from toyvit.model.taps import Tap, list_names, list_wanted
 
 AXES = {
     "image": "one picture of the batch",
@@ -146,7 +146,7 @@ def normalize_site(name: str) -> str:
     return name.replace("hook_normalized", "before_gain").replace("hook_", "")
 
 
-def is_old_site(name: str, sites: Iterable[str]) -> bool:
+def is_old_site(name: str, sites: Collection[str]) -> bool:
     """Whether a name is a site's under the name of version 0.2, which works for this version.
 
     With a line on standard error that says the new one, once for each name.
@@ -201,6 +201,13 @@ def select_sites(names: str | Iterable[str], config: ModelConfig) -> list[str]:
             raise_unknown_site(name, sites)
         selected |= dict.fromkeys(fits)
     return list(selected)
+
+
+def check_tapped(tap: Tap, sites: Collection[str]) -> None:
+    """BadInput for a tap that names a site which is not among these."""
+    for name in list_wanted(tap) or ():
+        if name not in sites and not is_old_site(name, sites):
+            raise_unknown_site(name, sites)
 
 
 def raise_unknown_site(name: str, sites: Iterable[str]) -> NoReturn:

@@ -20,16 +20,8 @@ from toyvit.config import ModelConfig
 from toyvit.errors import BadInput
 from toyvit.model import options
 from toyvit.model.shapes import Images, Logits, Residual
-from toyvit.model.sites import Site, is_old_site, list_sites, raise_unknown_site
-from toyvit.model.taps import (
-    Tap,
-    list_wanted,
-    norm_within,
-    settling,
-    untouched,
-    wants,
-    within,
-)
+from toyvit.model.sites import Site, check_tapped, list_sites
+from toyvit.model.taps import Tap, norm_within, settling, untouched, wants, within
 from toyvit.model.views import TransformerLensViews
 
 
@@ -328,10 +320,7 @@ class ViT(TransformerLensViews):
 
     def check_tap(self, tap: Tap) -> None:
         """BadInput for a tap that names a site which this model does not have."""
-        sites = self.sites()
-        for name in list_wanted(tap) or ():
-            if name not in sites and not is_old_site(name, sites):
-                raise_unknown_site(name, sites)
+        check_tapped(tap, self.sites())
 
 
 def _build_mask(config: ModelConfig) -> Tensor:
