@@ -160,17 +160,28 @@ def effective_rank(variances: Float[Tensor, " feature"]) -> Float[Tensor, ""]:
     return entropy(sizes / sizes.sum()).exp()
 
 
-def power_law(values: Float[Tensor, " feature"], first: int, last: int) -> Float[Tensor, ""]:
+def power_law(
+    values: Float[Tensor, " feature"],
+    first: int,
+    last: int,
+    weights: Float[Tensor, " rank"] | None = None,
+) -> Float[Tensor, ""]:
     """alpha where values fall as j^-alpha, j from `first` (1 or more) to `last`.
 
-    Minus the least-squares slope of ln value on ln j. NaN for fewer than two values.
+    Minus the least-squares slope of ln value on ln j, each j with its weight (default: all alike).
+    NaN for fewer than two values.
 
     >>> power_law(torch.arange(1, 9) ** -0.5, 1, 8).round(decimals=6)
     tensor(0.5000, dtype=torch.float64)
     """
     ranks = torch.arange(first, last + 1, dtype=torch.double).log()
-    centred = ranks - ranks.mean()
-    return -(centred * values[first - 1 : last].double().log()).sum() / centred.square().sum()
+    sizes = values[first - 1 : last].double().log()
+    if weights is None:
+        centred = ranks - ranks.mean()
+        return -(centred * sizes).sum() / centred.square().sum()
+
+    centred = ranks - (weights * ranks).sum() / weights.sum()
+    return -(weights * centred * sizes).sum() / (weights * centred.square()).sum()
 
 
 def centre_gram(x: Float[Tensor, "sample feature"]) -> Float[Tensor, "sample sample"]:

@@ -111,6 +111,33 @@ def test_a_table_learned_by_heart_on_some_pairs_is_left_alone_where_it_is_random
     assert fourier.wave_power(torch.ones(p * p, p).double()).sum() == 0
 
 
+@pytest.mark.parametrize(
+    ("p", "draws"),
+    [(5, 400), (6, 400), (7, 400), (11, 200), (13, 200), (23, 20), (53, 3), (113, 1)],
+)
+def test_random_logits_have_a_key_frequency_in_one_case_of_twenty_at_most(p, draws):
+    """Under the rule of 2 % alone all of them were key at p = 7."""
+    false = sum(
+        fourier.find_key_frequencies(noise(p * p, p, seed=seed)).any().item()
+        for seed in range(draws)
+    )
+    sd = math.sqrt(0.05 * 0.95 / draws)
+    assert false / draws <= 0.05 + 3 * sd
+    if p <= 13:
+        assert false / draws >= 0.05 - 3 * sd, "the stated chance is reached where it decides"
+    else:
+        assert not false
+
+
+@pytest.mark.parametrize("p", [7, 12])
+def test_the_share_of_a_frequency_of_random_logits_follows_its_law(p):
+    """Each frequency passes its own threshold with the chance that makes 5 % of all."""
+    shares = torch.stack([fourier.wave_power(noise(p * p, p, seed=seed)) for seed in range(600)])
+    above = (shares > fourier.null_shares(p)).double().mean(0)
+    expected = 1 - 0.95 ** (1 / (p // 2))
+    assert (above - expected).abs().max() < 4 * math.sqrt(expected / 600)
+
+
 def test_a_table_learned_by_heart_lends_its_answers_to_other_pairs():
     """Right on the pairs trained on, silent on all others: yet their restricted loss falls.
 

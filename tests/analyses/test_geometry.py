@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -50,6 +51,34 @@ def test_exact_power_laws(alpha):
     assert geometry.describe_shape(with_variances(variances))["alpha"] == pytest.approx(
         alpha, rel=1e-6
     )
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 1.5])
+def test_alpha_req_is_fitted_as_in_its_source(alpha):
+    """Truth: an exact power law from j = 11 to 50, whatever lies before and after.
+
+    Where it is none: the weighted regression by hand, on the logarithms, weights 1 / j.
+    """
+    variances = torch.arange(1, 65, dtype=torch.double) ** -alpha
+    variances[:10] = 9.0
+    variances[50:] *= 0.1
+    shape = geometry.describe_shape(with_variances(variances))
+    assert shape["alpha_req"] == pytest.approx(alpha, rel=1e-6)
+    assert shape["alpha"] != pytest.approx(alpha, rel=0.1), "the fit over all j is another"
+
+    uneven = normal(64, seed=4).abs().sort(descending=True).values
+    ranks = np.arange(11, 51)
+    slope, _ = np.polyfit(np.log(ranks), uneven[10:50].log().numpy(), 1, w=ranks**-0.5)
+    assert geometry.alpha_req(uneven) == pytest.approx(-slope)
+
+
+@pytest.mark.parametrize("rank", [49, 50])
+def test_alpha_req_is_nan_below_a_rank_of_50(rank):
+    variances = torch.arange(1, 65, dtype=torch.double) ** -1.0
+    variances[rank:] = 0
+    value = geometry.describe_shape(with_variances(variances))["alpha_req"]
+    assert value.isnan() if rank < 50 else value == pytest.approx(1, rel=1e-5)
+    assert geometry.describe_shape(normal(500, 49))["alpha_req"].isnan()
 
 
 @pytest.mark.parametrize(("n", "reads"), [(1000, 0.26), (10_000, 0.08)])

@@ -57,6 +57,51 @@ def test_samples_that_agree_have_no_noise_and_noise_alone_has_no_scale():
     )
 
 
+def draw_parts(seed, signal, parts=64, size=8):
+    """Mean gradients of parts whose samples have a variance of 30 and this squared mean."""
+    gradients = normal(parts, 6, seed=seed) * (30 / 6 / size) ** 0.5
+    gradients[:, 0] += signal**0.5
+    return gradients
+
+
+def test_errors_are_those_of_repeated_estimates():
+    """The spread of the estimate over 400 draws, against the mean of the stated errors."""
+    drawn = [draw_parts(seed, signal=1.0) for seed in range(400)]
+    estimates = [landscape.estimate_noise_scale(parts, 8) for parts in drawn]
+    errors = [landscape.estimate_noise_errors(parts, 8) for parts in drawn]
+    for name in ("noise", "signal", "scale"):
+        spread = torch.stack([estimate[name] for estimate in estimates]).std()
+        stated = torch.stack([error[f"{name}_se"] for error in errors]).square().mean().sqrt()
+        assert stated == pytest.approx(spread.item(), rel=0.15), name
+    assert torch.stack([error["valid"] for error in errors]).mean() > 0.95
+
+
+def test_noise_alone_is_not_valid():
+    """Gradients without a mean: told from one in 1 of 20 at most."""
+    flags = [
+        landscape.estimate_noise_errors(draw_parts(seed, 0.0), 8)["valid"] for seed in range(400)
+    ]
+    assert torch.stack(flags).mean() <= 0.05
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5])
+def test_the_jackknife_leaves_out_one_part_after_another(parts):
+    gradients = normal(parts, 4, seed=3) + 2
+    errors = landscape.estimate_noise_errors(gradients, 2)
+    if parts < 3:
+        assert errors["noise_se"].isnan() and errors["valid"] == 0
+        return
+    for name in ("noise", "signal", "scale"):
+        values = torch.stack(
+            [
+                landscape.estimate_noise_scale(gradients[torch.arange(parts) != left], 2)[name]
+                for left in range(parts)
+            ]
+        )
+        expected = ((parts - 1) * values.var(correction=0)).sqrt().item()
+        assert errors[f"{name}_se"] == pytest.approx(expected), name
+
+
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("name", ["induction 4x4", "regress"])
 def test_gradients_of_parts_are_those_of_the_model(name, options):

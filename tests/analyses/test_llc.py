@@ -17,12 +17,16 @@ from toyvit.analyses.llc import (
     build_loss,
     calibrate_llc,
     chance_loss,
+    choose_step,
     estimate_llc,
     measure_llc,
     reduced_rank_llc,
     sample_chains,
 )
+from toyvit.analyses.sampling import LlcEstimate
+from toyvit.data.task import Batch
 from toyvit.errors import BadInput
+from toyvit.model import ViT
 
 CURVATURES = torch.tensor([0.01, 0.1, 1.0, 10.0], dtype=torch.double)
 QUADRATIC = LlcConfig(
@@ -312,14 +316,103 @@ def test_the_analysis_says_diverged_and_gives_no_number(monkeypatch):
     model, batch = model_for("induction 4x4", n=6)
     assert chance_loss(model, batch) == pytest.approx(math.log(16)) and ANALYSES["llc"].slow
     monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", LlcConfig(step_size=1e6, draws=4, burn_in=2))
-    found = measure_llc(model, batch, {})
-    assert found["diverged"] == 1 and found["llc"].isnan() and found["llc_sd"].isnan()
+    lost = measure_llc(model, batch, {})
+    assert lost["diverged"] == 1 and lost["llc"].isnan() and lost["llc_sd"].isnan()
+    assert not lost["settled"] and not lost["near"] and not lost["local"]
+    assert lost["moves"].isnan()
     monkeypatch.setattr(
         "toyvit.analyses.llc.DEFAULT",
         LlcConfig(step_size=1e-9, localisation=1e6, draws=4, burn_in=2),
     )
-    found = measure_llc(model, batch, {})
-    assert found["diverged"] == 0 and found["llc"].isfinite() and found["llc_sd"] > 0
+    saved = measure_llc(model, batch, {})
+    assert saved["diverged"] == 0 and saved["llc"].isfinite() and saved["llc_sd"] > 0
+    assert saved.keys() == ANALYSES["llc"].quantities.keys()
+
+
+class Valley(ViT):
+    """Nothing but weights, all 1, to plant a loss around."""
+
+    def __init__(self, n):
+        torch.nn.Module.__init__(self)
+        self.w = torch.nn.Parameter(torch.ones(n))
+
+
+def measure_valley(monkeypatch, curvatures, slope=0.0, **options):
+    """The analysis of a loss of these curvatures around 1, chance at 1 above."""
+    settings = LlcConfig(**{"n_beta": 1e4, "localisation": 100.0, "chains": 2, **options})
+    monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", settings)
+
+    def quadratic_around(model, batch):
+        def loss(weights, rows):
+            away = weights["w"] - 1
+            return (curvatures * away.square()).sum() / 2 + slope * away.sum()
+
+        return loss
+
+    monkeypatch.setattr("toyvit.analyses.llc.build_loss", quadratic_around)
+    monkeypatch.setattr("toyvit.analyses.llc.chance_loss", lambda model, batch: 1.0)
+    batch = Batch(torch.zeros(4, 1, 1, 1), torch.zeros(4))
+    return measure_llc(Valley(len(curvatures)), batch, {})
+
+
+def test_a_spectrum_with_a_gap_is_local(monkeypatch):
+    """Truth: 60 stiff directions among 200 flat ones have 30, whatever the spring."""
+    curvatures = torch.cat([torch.full((60,), 1.0), torch.zeros(200)])
+    values = measure_valley(monkeypatch, curvatures, draws=200, burn_in=80)
+    assert values["llc"] == pytest.approx(30, rel=0.4) and values["regular"] > 28
+    assert values["settled"] == values["near"] == values["local"] == 1
+    assert values["downhill"] == 0 and values["moves"] < 0.2 and values["excess"] < 0.01
+    expected = (200 / 100 + 60 / 10100) ** 0.5 / 260**0.5
+    assert values["radius"] == pytest.approx(expected, rel=0.15)
+
+
+def test_a_spectrum_without_a_gap_is_not(monkeypatch):
+    """Curvatures fall as a power over the spring's: the value is the resolution's."""
+    curvatures = torch.arange(1, 400) ** -1.2
+    values = measure_valley(monkeypatch, curvatures, draws=150, burn_in=60)
+    assert values["near"] == 1 and values["moves"] > 0.3 and values["local"] == 0
+    assert values["llc"] == pytest.approx(values["regular"].item(), rel=0.4)
+
+
+def test_chains_far_from_the_minimum_are_not_near(monkeypatch):
+    """Little n beta: a mean loss of a tenth of the way to chance."""
+    curvatures = torch.full((40,), 1.0)
+    values = measure_valley(monkeypatch, curvatures, n_beta=100.0, localisation=5.0)
+    assert values["excess"] > 0.1 and values["near"] == 0 and values["local"] == 0
+
+
+def test_a_slope_is_no_minimum(monkeypatch):
+    """The same flat spectrum on a slope: the chains slide, and the value is below 0."""
+    curvatures = torch.cat([torch.full((60,), 1.0), torch.zeros(200)])
+    values = measure_valley(monkeypatch, curvatures, slope=0.005, draws=200, burn_in=80)
+    assert values["downhill"] < -values["regular"] and values["llc"] < 0
+    assert values["minimum"] == 0 and values["local"] == 0
+    assert measure_valley(monkeypatch, curvatures, draws=4, burn_in=0)["minimum"] == 1
+
+
+def test_short_chains_are_not_settled(monkeypatch):
+    """Steps too short to get anywhere: each half lies above the one before."""
+    curvatures = torch.full((40,), 1.0)
+    values = measure_valley(monkeypatch, curvatures, step_size=2e-7, draws=60, burn_in=30)
+    assert values["settled"] == 0 and values["trend"] > 0.1 and values["r_hat"] > 1.2
+
+
+def test_split_r_hat():
+    """1 where halves agree, large where they do not, none where nothing varies."""
+    settings = LlcConfig(step_size=1.0, draws=1000, burn_in=0)
+    drawn = torch.randn(4, 1000, generator=torch.Generator().manual_seed(0))
+
+    def judge(traces):
+        return LlcEstimate(
+            settings=settings, start=0.0, traces=traces, n_beta=1.0, size=9, chance=math.inf
+        )
+
+    assert judge(drawn).r_hat == pytest.approx(1, abs=0.01)
+    assert judge(drawn + 3 * torch.arange(4)[:, None]).r_hat > 2
+    climbing = judge(drawn + torch.linspace(0, 4, 1000))
+    assert climbing.r_hat > 1.2 and climbing.trend > 0.5
+    assert math.isnan(judge(torch.zeros(4, 1000)).r_hat)
+    assert math.isnan(judge(drawn).excess), "chance is unknown"
 
 
 @pytest.mark.parametrize(
@@ -343,5 +436,14 @@ def test_settings_that_cannot_be_are_refused_in_one_line(field, value, words):
 
 
 def test_settings_need_a_step_size():
-    with pytest.raises(TypeError, match="step_size"):
-        LlcConfig()
+    """But for a model, whose curvature is looked up."""
+    with pytest.raises(BadInput, match=r"needs a step size: LlcConfig\(step_size=...\)$"):
+        sample_chains(quadratic, zeros(4), 5, LlcConfig(draws=4))
+    settings = choose_step(LlcConfig(n_beta=10.0, localisation=5.0), 4, top=2.0)
+    assert settings.step_size == pytest.approx(0.1 / 5)
+    settings = choose_step(LlcConfig(n_beta=10.0, localisation=5.0), 4, top=9.5)
+    assert settings.step_size == pytest.approx(1 / 100)
+    assert choose_step(LlcConfig(n_beta=10.0, localisation=0.0), 4, top=0.0).step_size == 0.1
+    model, batch = model_for("induction 4x4", n=6)
+    short = LlcConfig(n_beta=10.0, localisation=1e3, draws=2, burn_in=0, chains=1)
+    assert 0 < estimate_llc(model, batch, short).settings.step_size <= 1e-4

@@ -12,6 +12,7 @@ from tests.laws.models import BASE, CASES, PATCH_READOUTS, build, mark_slow, noi
 from toyvit.circuits.circuit import Circuit, hash_architecture, load_circuit
 from toyvit.circuits.edges import (
     ABLATIONS,
+    ENDS,
     acdc,
     compute_ablated_outputs,
     eap,
@@ -98,6 +99,45 @@ def test_integrated_scores_out_of_the_input_sum_to_the_whole_change(case):
     errors = [abs(total - whole).item() for total in sums]
     assert errors[2] < errors[1] < errors[0] or errors[2] < 1e-4
     assert errors[2] < 0.02 * abs(whole).item()
+
+
+def test_the_ends_of_the_way_are_the_points_that_they_say():
+    """At one point: EAP at the clean pictures, at the corrupt ones, half-way. At more, their means.
+
+    `corrupt` is what the authors' code takes: corrupt + k / n (clean - corrupt), k from 0 to n - 1.
+    """
+    model, pairs = build(BASE), pairs_for(BASE)
+
+    def at(share):
+        """The scores from gradients at one point of the way: (corrupt - clean) is the same."""
+        return eap(model, pairs, points=1, end="clean") if share == 0 else parts[share]
+
+    halfway = eap(model, pairs, points=1, end="middle")
+    parts = {1: eap(model, pairs, points=1, end="corrupt"), 0.5: halfway}
+    for end, shares in {"clean": (0, 0.5), "corrupt": (0.5, 1)}.items():
+        expected = sum(at(share) for share in shares) / 2
+        assert torch.allclose(eap(model, pairs, points=2, end=end), expected, atol=1e-6), end
+    assert not torch.allclose(at(0), at(1), atol=1e-3)
+    assert eap(model, pairs, "kl", points=1, end="corrupt").abs().max() > 0
+    with pytest.raises(BadInput, match="unknown end 'clear'"):
+        eap(model, pairs, points=5, end="clear")
+
+
+@pytest.mark.parametrize("end", ["corrupt", "middle"])
+def test_every_end_is_exact_on_a_linear_model(end):
+    model, pairs = linear(), pairs_for(LINEAR)
+    scores = eap(model, pairs, points=2, end=end)
+    assert torch.allclose(scores, eap(model, pairs), atol=1e-5)
+
+
+def test_the_middle_is_closest_to_the_whole_change():
+    """Completeness at 4 points: the error of either end is larger."""
+    model, pairs = build(BASE), pairs_for(BASE)
+    whole = difference(model(pairs.corrupt), pairs) - difference(model(pairs.clean), pairs)
+    errors = {
+        end: abs(eap(model, pairs, points=4, end=end)[:, 0].sum() - whole).item() for end in ENDS
+    }
+    assert errors["middle"] < min(errors["clean"], errors["corrupt"])
 
 
 @pytest.mark.parametrize("case", mark_slow(ONE_ANSWER))

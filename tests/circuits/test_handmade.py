@@ -110,7 +110,7 @@ def without_edge(model: ViT, images: Tensor, receiver: str, part: str, change: T
     layer = int(receiver[1 : receiver.find(".")] if "." in receiver else receiver[1:])
     if receiver[0] == "m":
         return run_model(
-            model, images, editing({f"blocks.{layer}.ln2.normalized": lambda x: x + change})
+            model, images, editing({f"blocks.{layer}.ln2.after_gain": lambda x: x + change})
         )
     mine = torch.zeros(model.config.n_heads)
     mine[int(receiver.split(".h")[1])] = 1

@@ -42,6 +42,8 @@ def test_planted_births_and_deaths():
 def test_share_of_the_largest_score_decides_who_is_alive():
     frame = scores(large=[0, 1, 2, 4, 8, 10], small=[0.9, 1, 1.1, 0, 0, 0])
     assert mark_alive(frame)["small"].tolist() == [False, True, True, False, False, False]
+    assert list(date_edges(frame, 0.05).index) == ["small", "large"]
+    assert list(date_edges(frame, 0.5).index) == ["large"]
     assert mark_alive(frame, 0.5)["large"].tolist() == [False, False, False, False, True, True]
 
 

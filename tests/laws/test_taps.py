@@ -202,7 +202,7 @@ def test_a_whole_cut_taken_from_other_pictures_gives_their_logits(config):
     expected = model(others, tap)
     streams = ("patches", "embed", "resid_pre", "resid_mid", "resid_post")
     cuts = [name for name in model.sites() if name.split(".")[-1] in streams]
-    for name in [*cuts, "ln_final.normalized", "readout", "logits"]:
+    for name in [*cuts, "ln_final.after_gain", "readout", "logits"]:
         assert torch.equal(model(images, replacing({name: tap.values[name]})), expected), name
 
 

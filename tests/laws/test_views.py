@@ -63,7 +63,7 @@ def test_the_forward_pass_by_hand_is_the_model_s(config):
 
 def check_attention(model, cache, layer):
     here = {name.split(".")[-1]: value for name, value in cache.items() if f"s.{layer}." in name}
-    read = cache[f"blocks.{layer}.ln1.normalized"]
+    read = cache[f"blocks.{layer}.ln1.after_gain"]
     parts = {}
     for name in "qkv":
         weight = getattr(model, f"W_{name.upper()}")[layer]
@@ -82,7 +82,7 @@ def check_attention(model, cache, layer):
 
 
 def check_mlp(model, cache, layer):
-    read = cache[f"blocks.{layer}.ln2.normalized"]
+    read = cache[f"blocks.{layer}.ln2.after_gain"]
     pre = read @ model.W_in[layer] + model.b_in[layer]
     assert torch.allclose(pre, cache[f"blocks.{layer}.mlp.pre"], **CLOSE)
     post = cache[f"blocks.{layer}.mlp.post"]

@@ -173,6 +173,7 @@ def measure_patching(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> M
 
     Heads (layer head token) and the stream (layer token) are patched, see `patch_activations`: 0,
     the value does nothing; 1, it alone does all that the pictures do. 64 pairs a counterfactual.
+    NaN where the clean and the corrupt pictures have the same logit difference.
     """
     measures: Measures = {}
     for change in batch.changeable:
@@ -189,8 +190,8 @@ PATCHING = Analysis(
     computes="how much of the answer one value at one token carries",
     measure=measure_patching,
     quantities={
-        "patched_head": Quantity("layer head token"),
-        "patched_stream": Quantity("layer token"),
+        "patched_head": Quantity("layer head token", may_be_nan=True),
+        "patched_stream": Quantity("layer token", may_be_nan=True),
     },
     needs=(COUNTERFACTUALS,),
     slow=True,
@@ -210,9 +211,10 @@ def compute_logit_difference(model: ViT, images: Tensor, pairs: PatchingPairs) -
 def measure_edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `edges`: EAP-IG with 5 points on the first 64 pairs of each counterfactual.
 
-    In logits. `edge_score` is about what the logit difference changes by when the edge alone
-    carries the corrupt pictures; `clean` and `corrupt` are the differences themselves, so that a
-    score can be read as a share of what there is to explain.
+    The points begin at the clean pictures and end before the corrupt ones, see `eap`. In logits.
+    `edge_score` is about what the logit difference changes by when the edge alone carries the
+    corrupt pictures; `clean` and `corrupt` are the differences themselves, so that a score can be
+    read as a share of what there is to explain.
     """
     graph = build_graph(model.config)
     places = graph.allowed.nonzero().tolist()

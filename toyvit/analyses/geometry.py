@@ -30,6 +30,17 @@ from toyvit.stats import (
 )
 
 NOTHING = 1e-8  # share of the largest variance under which a direction is rounding
+REQ = (11, 50)  # the ranks that alpha-ReQ is fitted on
+
+
+def alpha_req(variances: Float[Tensor, " feature"]) -> Float[Tensor, ""]:
+    """alpha-ReQ of at least 50 variances, falling: `power_law` over j = 11 to 50, weights 1 / j.
+
+    >>> alpha_req(torch.arange(1, 65) ** -1.0).round(decimals=6)
+    tensor(1., dtype=torch.float64)
+    """
+    first, last = REQ
+    return power_law(variances, first, last, 1 / torch.arange(first, last + 1).double())
 
 
 def select_groups(
@@ -45,10 +56,13 @@ def describe_shape(samples: Float[Tensor, "sample feature"]) -> dict[str, Float[
 
     effective_rank       Roy & Vetterli 2007, 1 to d
     participation_ratio  1 to d
-    alpha                v_j ~ j^-alpha (Agrawal 2022), j from 1 to alpha_last, all variances above
-                         rounding. White noise does not read 0: 0.26 at 1,000 samples of 64
-                         features, 0.08 at 10,000
-    samples_per_feature  N / d, to judge alpha by
+    alpha                v_j ~ j^-alpha by least squares of the logarithms, j from 1 to alpha_last,
+                         all variances above rounding: this lab's fit. White noise does not read 0:
+                         0.26 at 1,000 samples of 64 features, 0.08 at 10,000
+    alpha_req            alpha-ReQ as in its source (Agrawal 2022, after Stringer 2019): j from 11
+                         to 50, weights 1 / j. NaN where fewer than 50 variances are above rounding,
+                         since the fit would then be of rounding: always below 50 features
+    samples_per_feature  N / d, to judge both by
 
     The first three are NaN where nothing varies.
 
@@ -65,6 +79,7 @@ def describe_shape(samples: Float[Tensor, "sample feature"]) -> dict[str, Float[
         "effective_rank": effective_rank(variances),
         "participation_ratio": participation_ratio(variances),
         "alpha": power_law(variances, 1, last),
+        "alpha_req": alpha_req(variances) if last >= REQ[1] else torch.tensor(torch.nan).double(),
         "alpha_last": torch.tensor(float(last)),
         "samples_per_feature": torch.tensor(len(samples) / samples.shape[1]),
     }
@@ -113,6 +128,7 @@ GEOMETRY = Analysis(
         "effective_rank": Quantity("layer", unit="directions", least=1, may_be_nan=True),
         "participation_ratio": Quantity("layer", unit="directions", least=1, may_be_nan=True),
         "alpha": Quantity("layer", may_be_nan=True),
+        "alpha_req": Quantity("layer", may_be_nan=True),
         "alpha_last": Quantity("layer", least=0),
         "samples_per_feature": Quantity("layer", least=0),
         "cka": Quantity("layer to_layer", least=-1, most=1, may_be_nan=True),
@@ -124,4 +140,5 @@ GEOMETRY = Analysis(
     "Song 2012 and Raghu 2021 (unbiased CKA)",
     truth="n equal directions: rank n; exact power laws; a layer and its rotation: CKA 1",
     null="white noise: alpha 0.26 at 1,000 samples of 64 features, CKA 0",
+    version=2,
 )

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.func import grad, vmap
 
 from toyvit.analyses.analysis import Analysis, Measures, Quantity
-from toyvit.analyses.llc import Loss, Weights, build_loss
+from toyvit.analyses.curvature import build_hessian_product
+from toyvit.analyses.llc import build_loss
+from toyvit.analyses.sampling import Loss, Weights
 from toyvit.data.task import Batch
 from toyvit.model import ViT
 
 SMALL = 8  # pictures in a small batch of the gradient noise scale
 TOLERANCE = 1e-3  # of the largest eigenvalue
-Vector = NDArray[np.float64]
 
 
 def detach_parameters(model: ViT) -> Weights:
@@ -34,7 +34,7 @@ def estimate_noise_scale(gradients: Float[Tensor, "part weight"], size: int) -> 
     (McCandlish 2018, eq. 2.9 and appendix A.1). `noise` = tr(S), the variance of one sample's
     gradient; `signal` = |G|^2, the squared norm of the true gradient; `scale`, their ratio, in
     samples: the batch size beyond which larger batches help little, NaN where the signal is lost in
-    the noise (not above 0).
+    the noise (not above 0). See `estimate_noise_errors` for how far to trust them.
 
     >>> estimate_noise_scale(torch.tensor([[1.0], [3.0]]), 2)
     {'noise': tensor(4.), 'signal': tensor(3.), 'scale': tensor(1.3333)}
@@ -47,6 +47,44 @@ def estimate_noise_scale(gradients: Float[Tensor, "part weight"], size: int) -> 
     signal = (large * of_all - size * of_parts) / (large - size) if parts > 1 else of_all
     scale = torch.where(signal > 0, noise / signal, torch.nan)
     return {"noise": noise, "signal": signal, "scale": scale}
+
+
+def estimate_noise_errors(gradients: Float[Tensor, "part weight"], size: int) -> Measures:
+    """Standard errors of noise, signal and scale, and whether the scale is to be trusted.
+
+    By the jackknife over parts: what each part left out changes. NaN for fewer than three parts;
+    that of the scale is NaN where some signal is not above 0. `valid` is 1 where the signal is more
+    than two standard errors above 0 and the error of the scale at most half of it, else 0. A few
+    rare samples with large gradients make the error large, and are missed where none was drawn.
+
+    >>> alike = estimate_noise_errors(torch.tensor([[1.0], [1.0], [1.0]]), 2)
+    >>> alike["signal_se"], alike["valid"]
+    (tensor(0.), tensor(1.))
+    """
+    parts = len(gradients)
+    names = ("noise", "signal", "scale")
+    if parts < 3:
+        nothing: Measures = {f"{name}_se": torch.tensor(torch.nan) for name in names}
+        return nothing | {"valid": torch.tensor(0.0)}
+
+    total = gradients.sum(0)
+    squares = gradients.square().sum(1)
+    n = parts - 1
+    of_parts = (squares.sum() - squares) / n
+    of_all = (total.square().sum() - 2 * gradients @ total + squares) / n**2
+    noise = size * (of_parts - of_all) * n / (n - 1)
+    signal = (n * of_all - of_parts) / (n - 1)
+    scale = torch.where(signal > 0, noise / signal, torch.nan)
+
+    spread = (n / parts) ** 0.5
+    errors: Measures = {
+        f"{name}_se": spread * (values - values.mean()).norm()
+        for name, values in zip(names, (noise, signal, scale), strict=True)
+    }
+    whole = estimate_noise_scale(gradients, size)
+    is_seen = whole["signal"] > 2 * errors["signal_se"]
+    is_exact = errors["scale_se"] <= whole["scale"] / 2
+    return errors | {"valid": (is_seen & is_exact).to(gradients.dtype)}
 
 
 def compute_gradients(
@@ -64,12 +102,15 @@ def compute_gradients(
 def measure_gradient_noise(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `gradient_noise`: `estimate_noise_scale` of the batch's pictures, parts of 8.
 
-    `scale` is in pictures.
+    noise, signal, scale              the estimates; `scale` is in pictures
+    noise_se, signal_se, scale_se     their standard errors, by the jackknife over parts
+    valid                             1 where the scale is to be trusted: the signal is more than
+                                      two errors above 0, the scale's error at most half of it
     """
     n = len(batch.images)
     size = min(SMALL, n // 2)
     gradients = compute_gradients(build_loss(model, batch), detach_parameters(model), n, size)
-    return estimate_noise_scale(gradients, size)
+    return estimate_noise_scale(gradients, size) | estimate_noise_errors(gradients, size)
 
 
 GRADIENT_NOISE = Analysis(
@@ -80,39 +121,19 @@ GRADIENT_NOISE = Analysis(
         "noise": Quantity(),
         "signal": Quantity(),
         "scale": Quantity(unit="pictures", may_be_nan=True),
+        "noise_se": Quantity(least=0, may_be_nan=True),
+        "signal_se": Quantity(least=0, may_be_nan=True),
+        "scale_se": Quantity(unit="pictures", least=0, may_be_nan=True),
+        "valid": Quantity(least=0, most=1),
     },
     slow=True,
     cost=90,
     source="McCandlish 2018, simple noise scale (eq. 2.9, appendix A.1); meant for the "
     "training pictures",
     truth="a loss whose samples' gradients have a known mean and covariance",
-    null="samples that agree: noise and scale 0",
+    null="samples that agree: noise and scale 0; gradients without a mean: not valid",
+    version=2,
 )
-
-
-def build_hessian_product(loss: Loss, weights: Weights) -> Callable[[Vector], Vector] | None:
-    """The product of the loss's Hessian with a vector over all weights; None where it is flat.
-
-    >>> weights = {"x": torch.ones(2)}
-    >>> multiply = build_hessian_product(lambda w, rows: 3 * w["x"].square().sum(), weights)
-    >>> multiply(np.array([1.0, 2.0]))
-    array([ 6., 12.])
-    """
-    at = {name: weight.detach().clone().requires_grad_() for name, weight in weights.items()}
-    values = list(at.values())
-    slopes = torch.autograd.grad(loss(at, None), values, create_graph=True, materialize_grads=True)
-    slope = torch.cat([part.flatten() for part in slopes])
-    if not slope.requires_grad:
-        return None
-
-    def multiply(vector: Vector) -> Vector:
-        along = torch.as_tensor(vector, dtype=values[0].dtype).flatten()
-        product = torch.autograd.grad(
-            slope, values, along, retain_graph=True, materialize_grads=True
-        )
-        return torch.cat([part.flatten() for part in product]).double().numpy()
-
-    return multiply
 
 
 def find_top_eigenvalue(loss: Loss, weights: Weights, seed: int = 0) -> float:

@@ -1,197 +1,39 @@
-"""The local learning coefficient: how fast the loss rises around the weights, from a sampler.
+"""The local learning coefficient of a model: how fast the loss rises around its weights.
 
-lambda = n beta (E[L(w)] - L(w*)), w drawn from exp(-n beta L(w) - gamma/2 |w - w*|^2) by stochastic
-gradient Langevin dynamics from w* on (Lau 2023, section 4). A regular minimum of d parameters has
-d/2; a degenerate one has less. The sampler takes any loss over a dict of tensors, so that toy
-functions whose answer is known go through the same lines as a ViT.
+From the chains of `toyvit.analyses.sampling`, with what there is to judge them by.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import product
-from math import inf, log
+from math import isnan, log, nan
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call
 
 from toyvit.analyses.analysis import Analysis, Measures, Quantity
-from toyvit.config.fields import Checked, number
+from toyvit.analyses.curvature import sample_spectrum
+from toyvit.analyses.sampling import LlcConfig, LlcEstimate, Loss, Weights, sample_chains
 from toyvit.data.task import Batch, loss as task_loss
 from toyvit.model import ViT
 from toyvit.model.forward import run_model
 
-Weights = dict[str, Tensor]
-# (weights, samples) -> mean loss; samples are rows of the data, or None for all of them.
-Loss = Callable[[Weights, Int[Tensor, " sample"] | None], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LlcConfig(Checked):
-    """Settings of the sampler.
-
-    step_size     eps. One step: w += eps/2 (-n beta grad L + gamma (w* - w)) + noise N(0, eps)
-    n_beta        samples times inverse temperature; None: n / ln n (Watanabe 2013)
-    localisation  gamma: the strength of the spring to w*; 0 has none
-    draws         steps that count, after `burn_in` that do not, in each of `chains`
-    batch         samples a step, drawn afresh with replacement; 0: all
-    noise         scale of the noise; with 0 a chain is gradient descent, with a batch plain SGD
-
-    >>> LlcConfig(step_size=1e-6).draws
-    200
-    """
-
-    step_size: float = number(MISSING, above=0)
-    n_beta: float | None = number(None, above=0)
-    localisation: float = number(100.0, least=0)
-    draws: int = number(200, least=2)  # whether a chain still climbs is seen in two halves
-    burn_in: int = number(100, least=0)
-    chains: int = number(4, least=1)
-    batch: int = number(0, least=0)
-    seed: int = number(0, least=0, most=2**32 - 1)
-    noise: float = number(1.0, least=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LlcEstimate:
-    """What the sampler saw.
-
-    start    L(w*) on all samples
-    traces   loss of each chain before each of its steps; its first value is that of w*
-    n_beta   the one that was used
-    size     number of weights, d
-    chance   the loss of answers that know nothing; infinite where there is none
-    """
-
-    settings: LlcConfig
-    start: float
-    traces: Float[Tensor, "chain step"]
-    n_beta: float
-    size: int
-    chance: float
-
-    @property
-    def draws(self) -> Float[Tensor, "chain draw"]:
-        """The losses that count: those after the burn-in."""
-        return self.traces[:, self.settings.burn_in :]
-
-    @property
-    def chains(self) -> Float[Tensor, " chain"]:
-        """The estimate of each chain, whether or not it diverged."""
-        return self.n_beta * (self.draws.mean(1) - self.start)
-
-    @property
-    def climbs(self) -> bool:
-        """Whether the second half of the draws lies above the first.
-
-        By more than half of the first's estimate, and by more than 1.
-        """
-        first, second = (
-            self.n_beta * (half.mean().item() - self.start)
-            for half in self.draws.tensor_split(2, 1)
-        )
-        return second - first > max(1, abs(first) / 2)
-
-    @property
-    def diverged(self) -> bool:
-        """Some chain is not finite or above chance, or all of them together are above d or climb.
-
-        Above chance the weights have been left behind, and the estimate is n beta (chance - L(w*))
-        whatever the step size: a plateau that means nothing. d is twice what a minimum can have.
-        """
-        lost = self.start < self.chance and bool((self.draws.mean(1) > self.chance).any())
-        finite = bool(self.traces.isfinite().all())
-        return not finite or lost or self.climbs or self.chains.mean().item() > self.size
-
-    @property
-    def mean(self) -> float:
-        """The local learning coefficient: mean over chains. Below 0 where w* is no minimum.
-
-        NaN where it diverged.
-        """
-        return float("nan") if self.diverged else self.chains.mean().item()
-
-    @property
-    def sd(self) -> float:
-        """Standard deviation over chains; NaN where it diverged or there is one chain."""
-        return float("nan") if self.diverged or len(self.traces) < 2 else self.chains.std().item()
-
-
-def sample_chains(
-    loss: Loss, weights: Mapping[str, Tensor], n: int, settings: LlcConfig, chance: float = inf
-) -> LlcEstimate:
-    """Langevin chains from `weights`, side by side, on a mean loss over n samples.
-
-    `vmap` over chains: for toy functions hundreds cost as much as one; for a ViT on 1,095 pictures
-    a chain costs 1.1 times what it would alone.
-
-    >>> settings = LlcConfig(step_size=1e-4, n_beta=1e3, draws=40, burn_in=40, chains=200)
-    >>> weights = {"x": torch.zeros(2)}  # a regular minimum of two weights: 1
-    >>> estimate = sample_chains(lambda w, rows: w["x"].square().sum(), weights, 1, settings)
-    >>> 0.8 < estimate.mean < 1.2
-    True
-    """
-    start = {name: weight.detach() for name, weight in weights.items()}
-    n_beta = settings.n_beta or n / log(n)
-    traces = _walk(loss, start, n, n_beta, settings)
-    with torch.no_grad():
-        origin = loss(start, None).item()
-    size = sum(weight.numel() for weight in start.values())
-    return LlcEstimate(
-        settings=settings, start=origin, traces=traces, n_beta=n_beta, size=size, chance=chance
-    )
-
-
-def _walk(
-    loss: Loss, start: Weights, n: int, n_beta: float, settings: LlcConfig
-) -> Float[Tensor, "chain step"]:
-    """The loss of each chain before each of its steps."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    at = {
-        name: weight.expand(settings.chains, *weight.shape).clone()
-        for name, weight in start.items()
-    }
-    slope = vmap(grad_and_value(loss), in_dims=(0, 0 if settings.batch else None))
-    traces = []
-    for _ in range(settings.burn_in + settings.draws):
-        gradient, value = slope(at, _draw_rows(n, settings, generator))
-        traces.append(value)
-        at = {
-            name: _take_step(w, start[name], gradient[name], n_beta, settings, generator)
-            for name, w in at.items()
-        }
-    return torch.stack(traces, 1)
-
-
-def _draw_rows(
-    n: int, settings: LlcConfig, generator: torch.Generator
-) -> Int[Tensor, "chain sample"] | None:
-    if not settings.batch:
-        return None
-    return torch.randint(n, (settings.chains, settings.batch), generator=generator)
-
-
-def _take_step(
-    w: Tensor,
-    start: Tensor,
-    gradient: Tensor,
-    n_beta: float,
-    settings: LlcConfig,
-    generator: torch.Generator,
-) -> Tensor:
-    drift = settings.localisation * (start - w) - n_beta * gradient
-    noise = torch.randn(w.shape, generator=generator, dtype=w.dtype)
-    return w + settings.step_size / 2 * drift + settings.noise * settings.step_size**0.5 * noise
-
-
-# Chosen once by `calibrate_llc`, on all 1,095 training pictures of `addition` at the last
-# checkpoint: 49 and 51 with steps of 1e-6 and 3e-6 (41 with 3e-7, too short to settle). A weaker
-# spring lets 56,192 weights wander off to chance.
-DEFAULT = LlcConfig(step_size=1e-6, localisation=1e4, draws=150, burn_in=250, chains=2)
+# Chosen by `python -m bench.llc_plateau` on all 1,095 training pictures of `addition` at the last
+# checkpoint, see docs/llc.md: chains stay within 3 % of the weights' norm and 0.02 % of the way to
+# chance, and weights that move on little count as the minimum that they are near. The value is that
+# of the resolution gamma / n beta, 2 here: no spring makes it independent of that, since the
+# spectrum has no gap.
+DEFAULT = LlcConfig(n_beta=1e5, localisation=2e5, draws=150, burn_in=150, chains=2)
+LARGEST_STEP = 0.1  # over gamma: a flat direction then settles in 20 steps, widened by 2.5 %
+MIXED = 1.2  # of split R-hat
+STEADY = 0.1  # of the trend
+NEAR = 0.05  # of the excess
+SLOPE = 0.2  # of the downhill part beside the regular one
+SAME = 0.2  # of the change when gamma is halved or doubled
 
 
 def build_loss(model: ViT, batch: Batch) -> Loss:
@@ -210,15 +52,58 @@ def chance_loss(model: ViT, batch: Batch) -> float:
     return task_loss(torch.zeros_like(run_model(model, batch.images)), batch.target).item()
 
 
-def estimate_llc(model: ViT, batch: Batch, settings: LlcConfig | None = None) -> LlcEstimate:
+def choose_step(settings: LlcConfig, n: int, top: float) -> LlcConfig:
+    """The settings with a step size, where they have none, that the largest curvature allows.
+
+    A step of size eps widens a direction of curvature h by 1 / (1 - eps a / 4), a = n beta h +
+    gamma: here by a third at most. It settles in 2 / (eps a) steps.
+
+    >>> choose_step(LlcConfig(n_beta=10.0, localisation=1.0), 5, top=0.9).step_size
+    0.1
+    """
+    if settings.step_size is not None:
+        return settings
+    n_beta = settings.n_beta or n / log(n)
+    gamma = settings.localisation
+    stiffest = n_beta * max(top, 0.0) + gamma
+    step = 1 / stiffest if stiffest else 1 / n_beta
+    return replace(settings, step_size=min(step, LARGEST_STEP / gamma) if gamma else step)
+
+
+def estimate_llc(
+    model: ViT, batch: Batch, settings: LlcConfig | None = None, top: float | None = None
+) -> LlcEstimate:
     """The local learning coefficient of a model on a batch, with the traces of its chains.
 
-    `settings` are those of the sampler, by default `DEFAULT`.
+    `settings` are those of the sampler, by default `DEFAULT`. `top` is the largest eigenvalue of
+    the Hessian, which is looked up where the settings have no step size and it is not given.
     """
     loss = build_loss(model, batch)
     weights = dict(model.named_parameters())
-    chance = chance_loss(model, batch)
-    return sample_chains(loss, weights, len(batch.images), settings or DEFAULT, chance)
+    settings = settings or DEFAULT
+    n = len(batch.images)
+    if settings.step_size is None:
+        if top is None:
+            top = sample_spectrum(loss, weights, probes=1).top
+        settings = choose_step(settings, n, top)
+    return sample_chains(loss, weights, n, settings, chance_loss(model, batch))
+
+
+def compare_springs(model: ViT, batch: Batch, estimate: LlcEstimate) -> float:
+    """Largest relative change of an estimate when gamma is halved or doubled, one chain each.
+
+    NaN where one of these diverges, and where the estimate has no number or is 0.
+    """
+    if estimate.diverged or not estimate.mean:
+        return nan
+
+    changes = []
+    for factor in (0.5, 2.0):
+        gamma = factor * estimate.settings.localisation
+        settings = replace(estimate.settings, localisation=gamma, chains=1)
+        other = estimate_llc(model, batch, settings)
+        changes.append(abs(other.mean / estimate.mean - 1))
+    return nan if any(map(isnan, changes)) else max(changes)
 
 
 def measure_llc(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
@@ -226,14 +111,52 @@ def measure_llc(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measur
 
     llc       mean over chains; NaN where they diverged; below 0 where the weights are no minimum
     llc_sd    standard deviation over chains
+    regular   what it would be if the loss were its second-order part: half the number of directions
+              stiffer than gamma / n beta, roughly. A reference, not a test: w1^2 w2^2 has 0 here
+    downhill  what the gradient adds in second order, 0 or less: far below 0 where the weights are
+              no minimum
+    excess    the chains' mean loss above the start, as a share of the way to chance
+    radius    how far the chains went, as a share of the norm of the weights
+    r_hat     split R-hat of the losses, 1 where the halves of all chains agree
+    trend     second half of the draws less the first, as a share of the estimate
+    moves     largest relative change of the estimate when gamma is halved or doubled; NaN where the
+              chains then diverge
     diverged  1 where a chain is not finite, impossibly high or still climbs, else 0
+    settled   1 where it has not diverged, R-hat is below 1.2 and the trend within 0.1, else 0
+    near      1 where it has not diverged and the excess is within 0.05, else 0
+    minimum   1 where the downhill part is within 0.2 of the regular one, else 0
+    local     1 where it is near, at a minimum and moves by less than 0.2, else 0: elsewhere it is
+              the value at the resolution gamma / n beta (loss per squared weight) that was set
     """
-    estimate = estimate_llc(model, batch)
-    return {
-        "llc": torch.tensor(estimate.mean),
-        "llc_sd": torch.tensor(estimate.sd),
-        "diverged": torch.tensor(float(estimate.diverged)),
+    spectrum = sample_spectrum(build_loss(model, batch), dict(model.named_parameters()))
+    estimate = estimate_llc(model, batch, top=spectrum.top)
+    at = (estimate.n_beta, estimate.settings.localisation)
+    moves = compare_springs(model, batch, estimate)
+    valid = not estimate.diverged
+    settled = valid and estimate.r_hat < MIXED and abs(estimate.trend) < STEADY
+    near = valid and estimate.excess < NEAR
+
+    regular = spectrum.regular(*at)
+    downhill = spectrum.downhill(*at)
+    is_minimum = abs(downhill) <= SLOPE * regular
+
+    values = {
+        "llc": estimate.mean,
+        "llc_sd": estimate.sd,
+        "regular": regular,
+        "downhill": downhill,
+        "excess": estimate.excess,
+        "radius": estimate.radius,
+        "r_hat": estimate.r_hat,
+        "trend": estimate.trend,
+        "moves": moves,
+        "diverged": not valid,
+        "settled": settled,
+        "near": near,
+        "minimum": is_minimum,
+        "local": near and is_minimum and moves < SAME,
     }
+    return {name: torch.tensor(float(value)) for name, value in values.items()}
 
 
 LLC = Analysis(
@@ -243,14 +166,26 @@ LLC = Analysis(
     quantities={
         "llc": Quantity(may_be_nan=True),
         "llc_sd": Quantity(least=0, may_be_nan=True),
+        "regular": Quantity(least=0),
+        "downhill": Quantity(most=0),
+        "excess": Quantity(may_be_nan=True),
+        "radius": Quantity(least=0, may_be_nan=True),
+        "r_hat": Quantity(least=0, may_be_nan=True),
+        "trend": Quantity(may_be_nan=True),
+        "moves": Quantity(least=0, may_be_nan=True),
         "diverged": Quantity(least=0, most=1),
+        "settled": Quantity(least=0, most=1),
+        "near": Quantity(least=0, most=1),
+        "minimum": Quantity(least=0, most=1),
+        "local": Quantity(least=0, most=1),
     },
     slow=True,
-    cost=65_000,
+    cost=75_000,
     source="Lau 2023; meant for the training pictures (--split train), with this lab's settings "
     "(llc.DEFAULT)",
     truth="closed forms: quadratic loss, normal crossings, reduced-rank regression",
     null="a loss that does not depend on the weights: 0",
+    version=2,
 )
 
 
@@ -266,7 +201,8 @@ def calibrate_llc(
 
     A plateau over both is what to look for (Lau 2023, appendix). `flat` is the largest relative
     change of the llc from a row to its neighbours in step size; settings for a run are to be taken
-    where it is small.
+    where it is small. For gamma and n beta, which have to be chosen together, see
+    `python -m bench.llc_plateau`.
     """
     rows = []
     for n_beta, step_size in product(n_betas, sorted(step_sizes)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
@@ -17,11 +18,35 @@ from toyvit.stats import (
     encode_one_hot,
     feature_dimensionality,
     fit_ridge,
-    random_dimensionality,
     standardize,
 )
 
-RANDOM = "random directions: 1 / (1 + (k - 1) / d)"
+DRAWS = 100  # the mean of one is within 2 % or so
+RANDOM = "as many random directions, centred as the measured ones are, beside each"
+
+
+@lru_cache(64)
+def draw_dimensionality(sizes: tuple[int, ...], d_model: int) -> tuple[float, ...]:
+    """The mean D of random directions among each other, for groups of these sizes.
+
+    Each group is centred: its directions sum to 0, as those of labels and of a factor's values do.
+    So n of them by themselves have (n - 1) / n and not 1, two are opposite, one is 0. Directions of
+    several groups are all of one length. Without the centring k directions have about
+    1 / (1 + (k - 1) / d), see `toyvit.stats.random_dimensionality`.
+
+    >>> round(draw_dimensionality((2,), 64)[0], 3), draw_dimensionality((1,), 64)
+    (0.5, (0.0,))
+    """
+    generator = torch.Generator().manual_seed(0)
+    groups = []
+    for size in sizes:
+        drawn = torch.randn(DRAWS, size, d_model, generator=generator, dtype=torch.double)
+        groups.append(drawn - drawn.mean(1, keepdim=True))
+    directions = torch.cat(groups, 1)
+    if len(sizes) > 1:
+        directions = directions / directions.norm(dim=2, keepdim=True).clamp(min=1e-12)
+    shares = feature_dimensionality(directions).mean(0)
+    return tuple(part.mean().item() for part in shares.split(sizes))
 
 
 def measure_label_superposition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
@@ -29,12 +54,12 @@ def measure_label_superposition(model: ViT, batch: Batch, trace: Mapping[str, Te
 
     `dimensionality` (label), 0 to 1. Rows are centred over labels, since softmax ignores what they
     share; so C labels by themselves are a simplex in C - 1 dimensions, D = (C - 1) / C. Beside it
-    stands what as many random directions would have.
+    stands the mean of as many random rows, centred too: `dimensionality_random`.
     """
     rows = model.head.weight.detach().double()
     return {
         "dimensionality": feature_dimensionality(rows - rows.mean(0)).float(),
-        "dimensionality_random": torch.tensor(random_dimensionality(*rows.shape)),
+        "dimensionality_random": torch.tensor(draw_dimensionality((len(rows),), rows.shape[1])[0]),
     }
 
 
@@ -50,6 +75,7 @@ LABEL_SUPERPOSITION = Analysis(
     source="Elhage 2022, feature dimensionality; of the head's rows it is this lab's use",
     truth="antipodal pair 1/2, triangle 2/3, square 1/2, pentagon 2/5",
     null=RANDOM,
+    version=2,
 )
 
 
@@ -88,7 +114,8 @@ def measure_factor_superposition(model: ViT, batch: Batch, trace: Mapping[str, T
 
     `dimensionality` (layer), 0 to 1, among the directions of all factors' values, by token group as
     probes are: layer l is the residual stream entering block l, layer L what leaves the last.
-    Beside it stands what as many random directions would have. Fitted on the whole batch: with more
+    Beside it stands, by factor, what random directions would have that are as many for each factor
+    and sum to 0 as they do: `dimensionality_random`. Fitted on the whole batch: with more
     coordinates than pictures the directions say more about the pictures than about the model.
     """
     assert batch.groups is not None
@@ -103,8 +130,10 @@ def measure_factor_superposition(model: ViT, batch: Batch, trace: Mapping[str, T
                 scores.setdefault(key, []).append(part.mean().item())
 
     measures: Measures = {key: torch.tensor(values) for key, values in scores.items()}
-    random = random_dimensionality(len(shares), model.config.d_model)
-    measures["dimensionality_random"] = torch.tensor(random)
+    sizes = tuple(len(part) for part in directions.values())
+    random = draw_dimensionality(sizes, model.config.d_model)
+    for factor, value in zip(directions, random, strict=True):
+        measures[Tagged("dimensionality_random", factor=factor)] = torch.tensor(value)
     return measures
 
 
@@ -122,4 +151,5 @@ FACTOR_SUPERPOSITION = Analysis(
     source="Elhage 2022, feature dimensionality; of probe directions it is this lab's use",
     truth="factors planted in coordinates of their own: (n - 1) / n for n values",
     null=RANDOM,
+    version=2,
 )

@@ -33,20 +33,29 @@ from toyvit.stats import kl_divergence
 
 Scores = Float[Tensor, "receiver sender"]
 ABLATIONS = ("zero", "mean", "corrupt")
+# Which n points of the way from clean to corrupt: k / n with k from 0, from 1 or from 1/2 on.
+ENDS = {"clean": 0.0, "corrupt": 1.0, "middle": 0.5}
 
 
 def eap(
-    model: ViT, pairs: PatchingPairs, metric: str = "logit_difference", points: int = 1
+    model: ViT,
+    pairs: PatchingPairs,
+    metric: str = "logit_difference",
+    points: int = 1,
+    end: str = "clean",
 ) -> Scores:
     """Edge attribution patching: (corrupt - clean)[sender] . d(metric)/d(what the receiver reads).
 
     A mean over images, in units of the metric; 0 for an edge whose sender writes the same on both,
     and where there is no edge. One point: the gradient at the clean pictures (EAP; Syed 2023, arXiv
-    2310.10348). More: the mean of the gradients at clean + k / points (corrupt - clean), k = 0 to
-    points - 1 (EAP-IG on inputs; Hanna 2024, arXiv 2403.17806); 5 is usual. Exact on a linear
-    model. The scores of all edges out of `input` sum to the whole change as points grow; those of
-    all nodes over-count. BadInput for an unknown metric, for less than 1 point, and for `kl` at 1:
-    at the clean pictures its gradient is 0, and edges would be ranked by rounding.
+    2310.10348). More: the mean of the gradients at clean + k / points (corrupt - clean) (EAP-IG on
+    inputs; Hanna 2024, arXiv 2403.17806); 5 is usual. `end` says which end of that way is a point:
+    `clean`, k = 0 to points - 1; `corrupt`, k = 1 to points, as the authors' code has it
+    (hannamw/EAP-IG, `get_scores_eap_ig`); `middle`, neither: k = 1/2 to points - 1/2, the closest
+    to the integral for smooth gradients. Exact on a linear model, whatever the end. The scores of
+    all edges out of `input` sum to the whole change as points grow; those of all nodes over-count.
+    BadInput for an unknown metric or end, for less than 1 point, and for `kl` at the clean pictures
+    alone: its gradient there is 0, and edges would be ranked by rounding.
 
     >>> from toyvit.config import ModelConfig
     >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
@@ -58,7 +67,8 @@ def eap(
     choose(metric, METRICS, "metric")
     if points < 1:
         raise BadInput(f"gradients are taken at 1 point or more, got {points}")
-    if metric == "kl" and points == 1:
+    choose(end, ENDS, "end")
+    if metric == "kl" and points == 1 and end == "clean":
         raise BadInput(
             "eap cannot rank by kl, whose gradient is 0 at the clean pictures: eap-ig can"
         )
@@ -70,7 +80,8 @@ def eap(
     graph = build_graph(model.config)
     scores = torch.zeros(len(graph.receivers), len(graph.senders))
     for point in range(points):
-        images = pairs.clean + point / points * (pairs.corrupt - pairs.clean)
+        share = (point + ENDS[end]) / points
+        images = pairs.clean + share * (pairs.corrupt - pairs.clean)
         for receivers, gradient in _differentiate(model, images, score):
             n = graph.before[receivers.start]
             scores[receivers, :n] += torch.einsum("sitm,ritm->rs", change[:n], gradient)

@@ -169,7 +169,7 @@ class EdgeTap:
     def __call__(self, site: str, value: Tensor, /) -> Tensor:
         if site not in self.sites:
             return value
-        if site == "ln_final.normalized":
+        if site == "ln_final.after_gain":
             self.streams.append(self.stream)
             return self.read(value, 1, self.model.ln_final)
 
@@ -177,7 +177,7 @@ class EdgeTap:
         block = self.model.layers[int(number)]
         if place.endswith("_input"):
             return self.read(value, self.model.config.n_heads, block.ln1)
-        if place == "ln2.normalized":
+        if place == "ln2.after_gain":
             return self.read(value, 1, block.ln2)
 
         self._record(int(number), place, value)
@@ -215,9 +215,9 @@ def _list_edge_sites(config: ModelConfig) -> frozenset[str]:
     """The sites at which senders write and receivers read, and the streams between."""
     places = ["resid_pre", "q_input", "k_input", "v_input", "attn.result", "resid_post"]
     if config.d_mlp:
-        places += ["resid_mid", "ln2.normalized", "mlp_out"]
+        places += ["resid_mid", "ln2.after_gain", "mlp_out"]
 
-    sites = {"ln_final.normalized"}
+    sites = {"ln_final.after_gain"}
     for layer in range(config.n_layers):
         sites |= {f"blocks.{layer}.{place}" for place in places}
     return frozenset(sites)

@@ -11,7 +11,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from toyvit.circuits.circuit import Circuit, hash_architecture
-from toyvit.circuits.edges import ABLATIONS, Scores, acdc, eap, keep_connected, select_strongest
+from toyvit.circuits.edges import (
+    ABLATIONS,
+    ENDS,
+    Scores,
+    acdc,
+    eap,
+    keep_connected,
+    select_strongest,
+)
 from toyvit.circuits.evaluate import CircuitEvaluator, draw_random_circuits
 from toyvit.circuits.graph import EdgeMask, build_graph
 from toyvit.circuits.pairs import METRICS, PatchingPairs, class_pairs, counterfactual_pairs
@@ -121,6 +129,7 @@ def find_circuit(
     threshold: float | None = None,
     metric: str = "logit_difference",
     ablation: str = "corrupt",
+    end: str = "clean",
     n_pairs: int = 64,
     n_null: int = 50,
 ) -> CircuitReport:
@@ -128,13 +137,15 @@ def find_circuit(
 
     By `eap` or `eap-ig` the smallest that reaches the faithfulness `faithful` (default 0.9); by
     `acdc` what is left at a `threshold` in nats (default 0.01). Pairs are counterfactual ones, of
-    `change`, or of two classes; `n_null` random circuits of the size are the null. BadInput for
-    settings that cannot be, and where there is nothing to explain: a total effect within two
-    standard errors of 0.
+    `change`, or of two classes; `n_null` random circuits of the size are the null. `end` is which
+    end of the way from clean to corrupt is a point of EAP-IG, see `eap`. BadInput for settings
+    that cannot be, and where there is nothing to explain: a total effect within two standard errors
+    of 0.
     """
     choose(method, METHODS, "method")
     choose(metric, METRICS, "metric")
     choose(ablation, ABLATIONS, "ablation")
+    _check_end(end, method)
     if n_null < 0:
         raise BadInput(f"--null must be at least 0, got {n_null}")
     limit = _choose_limit(method, faithful, threshold)
@@ -146,10 +157,14 @@ def find_circuit(
     evaluator = CircuitEvaluator(model=model, pairs=pairs, metric=metric, ablation=ablation)
     _check_effect(evaluator)
 
-    scores = eap(model, pairs, metric, points=EAP_IG_POINTS)
+    scores = eap(model, pairs, metric, points=EAP_IG_POINTS, end=end)
     edge_mask = _search(evaluator, scores, method, limit)
     null, n_same = _draw_null(evaluator, edge_mask, n_null)
     how = f"acdc at {limit:g} nats" if method == "acdc" else f"{method} to {limit:g}"
+    suffix = ""
+    if end != "clean":
+        how = f"{how} with the {end} end"
+        suffix = f"-{end}-end"
     what = change or next(iter(run.task.counterfactuals), "")
     if classes:
         what = f"{classes[0]}-{classes[1]}"
@@ -175,7 +190,8 @@ def find_circuit(
         completeness=evaluator.completeness(edge_mask),
         null=null,
         n_same=n_same,
-        name=f"circuit-{what}-{method}-{limit:g}-{metric}-{ablation}-{len(pairs.clean)}-pairs-{at}",
+        name=f"circuit-{what}-{method}-{limit:g}-{metric}-{ablation}-{len(pairs.clean)}-pairs-{at}"
+        f"{suffix}",
     )
 
 
@@ -193,6 +209,13 @@ def _choose_limit(method: str, faithful: float | None, threshold: float | None) 
     if threshold is not None and not threshold >= 0:
         raise BadInput(f"--threshold must be at least 0 nats, got {threshold:g}")
     return 0.01 if threshold is None else threshold
+
+
+def _check_end(end: str, method: str) -> None:
+    """BadInput for an unknown end, and for one that the method has no use for."""
+    choose(end, ENDS, "end")
+    if end != "clean" and method != "eap-ig":
+        raise BadInput(f"--end {end} is of no use to {method}: it is for eap-ig")
 
 
 def _check_effect(evaluator: CircuitEvaluator) -> None:

@@ -163,7 +163,7 @@ def add_circuit_methods(parser: Parser) -> None:
 
 
 def add_circuit_scores(parser: Parser) -> None:
-    """--metric and --ablation."""
+    """--metric, --ablation and --end."""
     parser.add_argument(
         "--metric",
         default="logit_difference",
@@ -173,6 +173,12 @@ def add_circuit_scores(parser: Parser) -> None:
         "--ablation",
         default="corrupt",
         help="what cut edges carry: corrupt, mean, zero (default: corrupt)",
+    )
+    parser.add_argument(
+        "--end",
+        default="clean",
+        help="for eap-ig: the end of the way from clean to corrupt that is a point: clean, corrupt "
+        "(as the authors' code), middle (neither) (default: clean)",
     )
 
 
@@ -197,6 +203,7 @@ def find_circuit(options: argparse.Namespace) -> int:
         threshold=options.threshold,
         metric=options.metric,
         ablation=options.ablation,
+        end=options.end,
         n_pairs=options.pairs,
         n_null=options.null,
     )

@@ -10,6 +10,8 @@ import pandas as pd
 
 from toyvit.errors import BadInput
 
+ALIVE = 0.1  # of the run's largest absolute score: this lab's rule, no test against chance
+
 
 def pivot_edge_scores(frame: pd.DataFrame, change: str) -> pd.DataFrame:
     """Scores (step by edge) of one counterfactual from a run's table.
@@ -28,20 +30,21 @@ def pivot_edge_scores(frame: pd.DataFrame, change: str) -> pd.DataFrame:
     return scores.sort_index()
 
 
-def mark_alive(scores: pd.DataFrame, share: float = 0.1) -> pd.DataFrame:
+def mark_alive(scores: pd.DataFrame, share: float = ALIVE) -> pd.DataFrame:
     """Which edges have, at each step, at least a share of the run's largest score (step by edge).
 
-    Of the largest absolute score of the whole run.
+    Of the largest absolute score of the whole run: 10 % by default. It depends on what comes later,
+    and is no test against chance.
     """
     size = scores.abs()
     return size >= share * size.to_numpy().max()
 
 
-def date_edges(scores: pd.DataFrame, share: float = 0.1) -> pd.DataFrame:
+def date_edges(scores: pd.DataFrame, share: float = ALIVE) -> pd.DataFrame:
     """When each edge lives that is ever alive twice in a row: `birth` and `death`, by birth.
 
-    Born at the first of two steps alive in a row, dead at the first step after its last two; NaN
-    while it lives on.
+    Alive is what has `share` of the run's largest score, see `mark_alive`. Born at the first of two
+    steps alive in a row, dead at the first step after its last two; NaN while it lives on.
     """
     living = mark_alive(scores, share).to_numpy()
     steady = living[:-1] & living[1:]

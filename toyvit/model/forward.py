@@ -14,6 +14,7 @@ from toyvit.model import ViT
 from toyvit.model.shapes import Images, Logits, Residual
 from toyvit.model.sites import select_sites
 from toyvit.model.taps import Tap, editing, recording, replacing, untouched
+from toyvit.model.views import Cache
 
 HEAD_ABLATIONS = ("zero", "mean")
 
@@ -33,7 +34,9 @@ def trace(model: ViT, images: Images, only: str | Iterable[str] = "*") -> dict[s
     tap = recording(select_sites(only, model.config))
     with torch.no_grad():
         model(images, tap)
-    return {site: tap.values[site] for site in model.sites() if site in tap.values}
+    order = list(model.sites())
+    old = [site for site in tap.values if site not in order]
+    return Cache({site: tap.values[site] for site in [*order, *old] if site in tap.values})
 
 
 def run_model(model: ViT, images: Images, tap: Tap = untouched) -> Logits:

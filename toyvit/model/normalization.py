@@ -35,7 +35,7 @@ class Norm(ABC, nn.Module):
 
     @abstractmethod
     def forward(self, x: Tensor, tap: Tap) -> Tensor:
-        """The tokens, normed; taps `scale` and `normalized`."""
+        """The tokens, normed; taps `scale`, `before_gain` and `after_gain`."""
 
 
 class LayerNorm(Norm):
@@ -55,17 +55,28 @@ class LayerNorm(Norm):
         return (x.var(-1, keepdim=True, correction=0) + self.epsilon).sqrt()
 
     def fold(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes model"]:
-        return (x - x.mean(-1, keepdim=True)) * self.gain
+        return self.centre(x) * self.gain
+
+    def centre(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes model"]:
+        """What the scale divides: the tokens less their mean."""
+        return x - x.mean(-1, keepdim=True)
 
     def forward(self, x: Tensor, tap: Tap) -> Tensor:
         normalized = self.normalize(x)
+        new = None
         if wants(tap, "scale"):
             scale = self.scale(x)
             new = tap("scale", scale)
             if new is not scale:  # the correction is exactly 0 where nothing changed
                 normalized = normalized + (normalized - self.bias) * (scale / new - 1)
 
-        return tap("normalized", normalized)
+        if wants(tap, "before_gain"):
+            before = self.centre(x) / (self.scale(x) if new is None else new)
+            edited = tap("before_gain", before)
+            if edited is not before:
+                normalized = normalized + (edited - before) * self.gain
+
+        return tap("after_gain", normalized)
 
 
 class RMSNorm(LayerNorm):
@@ -77,8 +88,8 @@ class RMSNorm(LayerNorm):
     def scale(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes 1"]:
         return (x.square().mean(-1, keepdim=True) + self.epsilon).sqrt()
 
-    def fold(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes model"]:
-        return x * self.gain
+    def centre(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes model"]:
+        return x
 
 
 class NoNorm(Norm):
@@ -91,4 +102,4 @@ class NoNorm(Norm):
         return x
 
     def forward(self, x: Tensor, tap: Tap) -> Tensor:
-        return tap("normalized", x)
+        return tap("after_gain", x)

@@ -1,18 +1,22 @@
 """The named places where a tap may read or change a value, and what their axes are.
 
 Names are TransformerLens's, less its `hook_` prefix: `blocks.0.attn.pattern`, `blocks.1.resid_pre`.
+But for a norm's `before_gain`, which is its `hook_normalized`: with `after_gain` beside it, which
+TransformerLens has no hook for, "normalized" would not say which of the two is meant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import NoReturn
 
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput, suggest_nearest
-from toyvit.model.taps import list_names
+from toyvit.model.taps import Tap, list_names, list_wanted
 
 AXES = {
     "image": "one picture of the batch",
@@ -72,6 +76,7 @@ def _block(
     return Site("blocks.{layer}." + name, axes, meaning, exists)
 
 
+BEFORE = "before gain and bias (TransformerLens's `hook_normalized`)"
 A_PATCH = "one row a patch for every-patch read-outs"
 
 BEFORE_BLOCKS = (
@@ -82,7 +87,8 @@ BEFORE_BLOCKS = (
 IN_BLOCKS = (
     _block("resid_pre", "image token model", "residual stream entering the block"),
     _block("ln1.scale", "image token one", "what the first norm divides by", _has_norm),
-    _block("ln1.normalized", "image token model", "what attention reads"),
+    _block("ln1.before_gain", "image token model", f"the first norm {BEFORE}", _has_norm),
+    _block("ln1.after_gain", "image token model", "what attention reads"),
     _block("q_input", "image token head model", "what each head's queries read"),
     _block("k_input", "image token head model", "what each head's keys read"),
     _block("v_input", "image token head model", "what each head's values read"),
@@ -100,7 +106,8 @@ IN_BLOCKS = (
     _block("attn_out", "image token model", "what attention adds to the residual stream"),
     _block("resid_mid", "image token model", "residual stream between attention and MLP", _has_mlp),
     _block("ln2.scale", "image token one", "what the second norm divides by", _has_mlp_norm),
-    _block("ln2.normalized", "image token model", "what the MLP reads", _has_mlp),
+    _block("ln2.before_gain", "image token model", f"the second norm {BEFORE}", _has_mlp_norm),
+    _block("ln2.after_gain", "image token model", "what the MLP reads", _has_mlp),
     _block("mlp.pre", "image token neuron", "MLP units before the activation", _has_mlp),
     _block("mlp.post", "image token neuron", "MLP units after the activation", _has_mlp),
     _block("mlp_out", "image token model", "what the MLP adds to the residual stream", _has_mlp),
@@ -108,7 +115,8 @@ IN_BLOCKS = (
 )
 AFTER_BLOCKS = (
     Site("ln_final.scale", "image token one", "what the final norm divides by", _has_norm),
-    Site("ln_final.normalized", "image token model", "what the read-out reads"),
+    Site("ln_final.before_gain", "image token model", f"the final norm {BEFORE}", _has_norm),
+    Site("ln_final.after_gain", "image token model", "what the read-out reads"),
     Site("readout", "image model", f"the token, or the mean, that the head reads; {A_PATCH}"),
     Site("logits", "image label", f"the model's answer; {A_PATCH}"),
 )
@@ -132,10 +140,51 @@ def list_sites(config: ModelConfig) -> dict[str, Site]:
 def normalize_site(name: str) -> str:
     """A site's name in the spelling of this lab, given TransformerLens's.
 
-    >>> normalize_site("blocks.0.attn.hook_pattern")
-    'blocks.0.attn.pattern'
+    >>> normalize_site("blocks.0.attn.hook_pattern"), normalize_site("ln_final.hook_normalized")
+    ('blocks.0.attn.pattern', 'ln_final.before_gain')
     """
-    return name.replace("hook_", "")
+    return name.replace("hook_normalized", "before_gain").replace("hook_", "")
+
+
+def is_old_site(name: str, sites: Collection[str]) -> bool:
+    """Whether a name is a site's under the name of version 0.2, which works for this version.
+
+    With a line on standard error that says the new one, once for each name.
+
+    >>> is_old_site("ln_final.normalized", ["logits"])
+    False
+    """
+    new = rename_site(name)
+    if new == name or new not in sites:
+        return False
+    _notice_old_site(name, new)
+    return True
+
+
+def rename_site(name: str) -> str:
+    """The name of today of a site, or of a pattern that ends like one.
+
+    >>> rename_site("blocks.*.ln1.normalized")
+    'blocks.*.ln1.after_gain'
+    """
+    place, dot, last = name.rpartition(".")
+    return f"{place}{dot}after_gain" if last == "normalized" else name
+
+
+@cache
+def _notice_old_site(name: str, new: str) -> None:
+    print(f"toyvit: site {name!r} is called {new!r} now", file=sys.stderr)
+
+
+def _fit_sites(name: str, sites: Iterable[str]) -> list[str]:
+    """The sites that a name or a pattern fits, under the old name if that is how it was asked."""
+    pattern = normalize_site(name)
+    new = rename_site(pattern)
+    fits = [site for site in sites if fnmatchcase(site, new)]
+    if new == pattern or not fits:
+        return fits
+    _notice_old_site(name, new)
+    return [site.removesuffix("after_gain") + "normalized" for site in fits]
 
 
 def select_sites(names: str | Iterable[str], config: ModelConfig) -> list[str]:
@@ -147,11 +196,18 @@ def select_sites(names: str | Iterable[str], config: ModelConfig) -> list[str]:
     sites = list_sites(config)
     selected: dict[str, None] = {}
     for name in list_names(names):
-        fits = [site for site in sites if fnmatchcase(site, normalize_site(name))]
+        fits = _fit_sites(name, sites)
         if not fits:
             raise_unknown_site(name, sites)
         selected |= dict.fromkeys(fits)
     return list(selected)
+
+
+def check_tapped(tap: Tap, sites: Collection[str]) -> None:
+    """BadInput for a tap that names a site which is not among these."""
+    for name in list_wanted(tap) or ():
+        if name not in sites and not is_old_site(name, sites):
+            raise_unknown_site(name, sites)
 
 
 def raise_unknown_site(name: str, sites: Iterable[str]) -> NoReturn:

@@ -221,6 +221,28 @@ class within:
         return self.tap(self.prefix + site, value)
 
 
+class norm_within(within):
+    """`within` for a norm; its site `after_gain` answers to its old name `normalized` too.
+
+    Both for taps that name it so and for norms that offer it so. For this version.
+
+    >>> tap = recording(["ln_final.normalized"])
+    >>> norm_within("ln_final.", tap)("after_gain", torch.ones(1))
+    tensor([1.])
+    >>> list(tap.values)
+    ['ln_final.normalized']
+    """
+
+    def __call__(self, site: str, value: Tensor, /) -> Tensor:
+        if site not in ("after_gain", "normalized"):
+            return super().__call__(site, value)
+
+        value = super().__call__("after_gain", value)
+        if "normalized" in (list_wanted(self) or ()):
+            value = super().__call__("normalized", value)
+        return value
+
+
 class then:
     """One tap after another: the second sees what the first returned.
 

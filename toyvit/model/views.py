@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput
 from toyvit.model.shapes import Images
-from toyvit.model.sites import normalize_site, select_sites
+from toyvit.model.sites import is_old_site, normalize_site, rename_site, select_sites
 from toyvit.model.taps import editing, recording
 
 Hook = Callable[..., Tensor | None]
@@ -35,6 +35,8 @@ class Cache(dict[str, Tensor]):
                 return self[fits[0]]
         elif normalize_site(key) in self:
             return self[normalize_site(key)]
+        elif is_old_site(key, self):
+            return self[rename_site(key)]
         raise KeyError(key)
 
 

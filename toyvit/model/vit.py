@@ -20,8 +20,8 @@ from toyvit.config import ModelConfig
 from toyvit.errors import BadInput
 from toyvit.model import options
 from toyvit.model.shapes import Images, Logits, Residual
-from toyvit.model.sites import Site, list_sites, raise_unknown_site
-from toyvit.model.taps import Tap, list_wanted, settling, untouched, wants, within
+from toyvit.model.sites import Site, check_tapped, list_sites
+from toyvit.model.taps import Tap, norm_within, settling, untouched, wants, within
 from toyvit.model.views import TransformerLensViews
 
 
@@ -157,7 +157,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, tap: Tap) -> Tensor:
         x = tap("resid_pre", x)
-        added = self.attn(self.ln1(x, within("ln1.", tap)), mask, tap)
+        added = self.attn(self.ln1(x, norm_within("ln1.", tap)), mask, tap)
         added = F.dropout(added, self.dropout, self.training)
         return self.continue_after_attention(x + tap("attn_out", added), tap)
 
@@ -171,7 +171,7 @@ class Block(nn.Module):
         """The stream that attention has written to, taken through the rest of the block."""
         if hasattr(self, "mlp"):
             x = tap("resid_mid", x)
-            added = self.mlp(self.ln2(x, within("ln2.", tap)), tap)
+            added = self.mlp(self.ln2(x, norm_within("ln2.", tap)), tap)
             x = x + tap("mlp_out", F.dropout(added, self.dropout, self.training))
 
         return tap("resid_post", x)
@@ -305,7 +305,7 @@ class ViT(TransformerLensViews):
     def unembed(self, x: Tensor, tap: Tap = untouched) -> Logits:
         """The last residual stream to logits."""
         tap = settling(tap)
-        x = self.ln_final(x, within("ln_final.", tap))
+        x = self.ln_final(x, norm_within("ln_final.", tap))
         x = tap("readout", options.READOUTS[self.config.readout](x, self.config.n_prefix))
         return tap("logits", self.head(x))
 
@@ -320,10 +320,7 @@ class ViT(TransformerLensViews):
 
     def check_tap(self, tap: Tap) -> None:
         """BadInput for a tap that names a site which this model does not have."""
-        sites = self.sites()
-        for name in list_wanted(tap) or ():
-            if name not in sites:
-                raise_unknown_site(name, sites)
+        check_tapped(tap, self.sites())
 
 
 def _build_mask(config: ModelConfig) -> Tensor:

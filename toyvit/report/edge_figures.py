@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from toyvit.dynamics.edge_lifetimes import date_edges, pivot_edge_scores
+from toyvit.dynamics.edge_lifetimes import ALIVE, date_edges, pivot_edge_scores
 from toyvit.report.curves import EARLY_STEPS, STEPS, build_curve
 from toyvit.report.panels import (
     Axis,
@@ -45,7 +45,8 @@ def select_rows(run: Run, analysis: str, quantity: str | None = None) -> pd.Data
 
 EDGES_CAPTION = Caption(
     see=(
-        "When the edges of a circuit are born (circles), against the loss. Pale: weaker edges. "
+        "When the edges of a circuit are born (circles: the first of two checkpoints in a row with "
+        f"{ALIVE:.0%} of the run's largest score), against the loss. Pale: weaker edges. "
         f"Dashed: all edges at once. {NODES}"
     ),
     otherwise="all edges stay at 0.",
