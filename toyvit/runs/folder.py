@@ -65,6 +65,7 @@ class RunFolder:
         self._config: RunConfig | None = None
         self._hash = ""
         self.versions: dict[str, str] = {}  # of what the run was begun with
+        self.has_digests = True  # up to version 0.2 files had none, nor surroundings in config.json
 
     @classmethod
     def open(cls, folder: RunFolder | Path | str) -> RunFolder:
@@ -108,6 +109,7 @@ class RunFolder:
                 for item in plain.get("extensions", ())
             }
             self._hash = _hash_plain(plain["run"])
+            self.has_digests = "surroundings" in plain
             self.versions = {name: str(value) for name, value in plain["versions"].items()}
             return RunConfig.from_json(plain["run"], origins)
         except BadInput as error:

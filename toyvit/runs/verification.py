@@ -140,7 +140,7 @@ def _check_table(folder: RunFolder, entries: Sequence[ManifestEntry]) -> Iterato
         problem = _find_table_problem(folder, entries)
     except OldTable as error:
         problem = _shorten(error, folder.measures)
-        if not _has_digests(folder):  # all of the run is of that version
+        if not folder.has_digests:  # all of the run is of that version
             logger.warning("%s %s", folder.measures, problem)
             return
     except BadInput as error:
@@ -170,7 +170,7 @@ def _find_table_problem(folder: RunFolder, entries: Sequence[ManifestEntry]) -> 
 
 def _check_records(folder: RunFolder) -> Iterator[tuple[str, str]]:
     """Circuits and tuned lenses that are damaged, or of no checkpoint of this run."""
-    is_strict = _has_digests(folder)
+    is_strict = folder.has_digests
     for pattern, check in ((CIRCUITS, _check_circuit), (LENSES, _check_lens)):
         for path in sorted(folder.path.glob(pattern)):
             try:
@@ -194,11 +194,6 @@ def _check_lens(path: Path, is_strict: bool) -> None:
         raise BadInput(f"{path} is a lens of step {step}")
     if "checkpoint" in facts:
         check_home(path, int(step), facts["checkpoint"])
-
-
-def _has_digests(folder: RunFolder) -> bool:
-    """Whether the manifest has digests: in versions 0.1 and 0.2 it had none."""
-    return b'"check"' in read_file(folder.manifest).partition(b"\n")[0]
 
 
 def _shorten(error: BadInput, file: Path) -> str:
