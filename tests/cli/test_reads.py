@@ -105,9 +105,10 @@ def test_measuring_several_runs_reads_each_once(run, original, reads):
 
 @pytest.mark.slow
 def test_a_report_reads_both_runs_once(run, original, reads, monkeypatch):
-    """The second run is the one of the last report, where none is named."""
-    assert main(["report", "runs/run", "--beside", str(original)]) == 0
-    assert reads == once("runs/run", original)
+    """The second run, which stands beside it, is the one of the last report where none is named."""
+    other = shutil.copytree(original, run.parent / "other")
+    assert main(["report", "runs/run", "--beside", str(other)]) == 0
+    assert reads == once("runs/run", other)
 
     reads.clear()
     headline = {"phase_transition": FIGURES["phase_transition"]}
