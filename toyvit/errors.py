@@ -1,6 +1,7 @@
 """What a user's mistake looks like: one line with what came, what is allowed, the nearest match."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from signal import Signals
@@ -96,6 +97,25 @@ def escape_file_name(text: str) -> str:
     """
     plain = "".join(char if char.isalnum() or char in "=,+-._" else "_" for char in text)
     return plain.replace("..", "__")
+
+
+@contextmanager
+def name_file(path: Path | str) -> Iterator[None]:
+    """What the system refuses within has a file's name: of a full disk it gives none.
+
+    >>> try:
+    ...     with name_file("runs/first/metrics.jsonl"):
+    ...         raise OSError(28, "No space left on device")
+    ... except OSError as error:
+    ...     print(error.filename)
+    runs/first/metrics.jsonl
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def suggest_nearest(name: str, allowed: Iterable[str]) -> str:

@@ -261,7 +261,7 @@ def _compute(
         total=len(todo),
         desc=f"measure {measurer.run.name}",
         unit="checkpoint",
-        disable=not progress or not todo,
+        disable=not progress or not todo or None,  # and where there is no terminal
         mininterval=0.5,
     )
 

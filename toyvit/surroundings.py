@@ -11,6 +11,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ SETTINGS: dict[str, Setting] = {
 }
 # Variables that choose other instructions or kernels before the first line of ours runs.
 READ_BEFORE = re.compile(
-    r"(ATEN|MKL|ONEDNN|DNNL|OPENBLAS|BLIS|CUBLAS|NVIDIA|KMP|GOMP|OMP|TORCH|PYTORCH)_\w+"
+    r"(ATEN|MKL|ONEDNN|DNNL|OPENBLAS|BLIS|CUBLAS|CUDA|NVIDIA|KMP|GOMP|OMP|TORCH|PYTORCH)_\w+"
 )
 
 
@@ -86,6 +87,28 @@ def pin_torch(n_threads: int = 1) -> Iterator[None]:
         if torch.get_default_device().type != "cpu":
             after.enter_context(torch.device("cpu"))
         yield
+
+
+def leave_inference(value: Any) -> Any:
+    """A tensor, or a record of some, with copies of what was made in inference mode.
+
+    Gradients pass them, where this is called outside of that mode.
+
+    >>> with torch.inference_mode():
+    ...     images = torch.ones(2)
+    >>> leave_inference(images).is_inference()
+    False
+    """
+    if isinstance(value, torch.Tensor):
+        return value.clone() if value.is_inference() else value
+    if is_dataclass(value) and not isinstance(value, type):
+        tensors = {
+            name: leave_inference(part)
+            for name, part in vars(value).items()
+            if isinstance(part, torch.Tensor)
+        }
+        return replace(value, **tensors)
+    return value
 
 
 def list_versions() -> dict[str, str]:

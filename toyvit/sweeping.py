@@ -84,7 +84,8 @@ def train_plan(
     work: list[Work] = [(folders[path], config, measuring) for path, config in plan.items()]
     finished = _run_on_cluster(cluster, work) if cluster else _run_here(jobs, work)
 
-    bar = tqdm(finished, total=len(work), desc=f"sweep {label}", unit="run", disable=label is None)
+    is_quiet = label is None or None  # None: where there is no terminal
+    bar = tqdm(finished, f"sweep {label}", len(work), unit="run", disable=is_quiet)
     runs = {run.path.absolute(): run for run in bar}
     return [runs[path.absolute()] for path in plan]
 

@@ -157,7 +157,6 @@ def test_the_shell_completes_without_torch(runs, typed):
 def test_completion_is_found_by_its_marker():
     source = Path(sys.modules["toyvit"].__path__[0], "__main__.py").read_text()
     assert "PYTHON_ARGCOMPLETE_OK" in source[:1024]
-    assert len(source.splitlines()) <= 10
 
 
 def test_old_options_and_names_are_one_to_one():

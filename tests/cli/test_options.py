@@ -16,7 +16,9 @@ import pytest
 
 from toyvit.cli import COMMANDS, FAMILIES, single_runs
 from toyvit.cli.main import main
-from toyvit.cli.parser import build_parser
+from toyvit.cli.overrides import apply_overrides
+from toyvit.cli.parser import build_parser, split_fields
+from toyvit.recipes import RECIPES
 
 # What the parser itself sets, and what is left of the line.
 ALWAYS = {"help", "command", "parser", "words"}
@@ -74,6 +76,28 @@ def test_names_of_what_there_is_are_completed(family):
             place = command.name, action.dest
             is_completed = action.dest in COMPLETED and place not in NEW | NOT_YET
             assert hasattr(action, "completer") == is_completed, place
+
+
+ORDERS = (
+    "train --train.steps 5 induction-smoke --task.noise=0 --resume",
+    "train --resume --train.steps=5 --task.noise 0 induction-smoke",
+    "train --train.steps 5 --task.noise 0 --resume -- induction-smoke",
+    "train --train.steps 4 induction-smoke --resume --train.steps 5 --task.noise 0",
+)
+
+
+@pytest.mark.parametrize("typed", ORDERS)
+def test_options_and_fields_stand_anywhere_and_the_last_of_one_counts(typed):
+    words, fields = split_fields(typed.split())
+    options, unknown = build_parser().parse_known_args(words)
+    assert (options.recipes, options.resume, unknown) == (["induction-smoke"], True, [])
+    config = apply_overrides(RECIPES["induction-smoke"](), fields)
+    assert (config.train.steps, config.task.noise) == (5, 0)
+
+
+def test_a_command_without_fields_keeps_its_words():
+    words = ["measure", "runs/a.b", "--steps", "1", "--x.y"]
+    assert split_fields(words) == (words, []) and split_fields([]) == ([], [])
 
 
 class Child:

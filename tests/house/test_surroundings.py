@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from tests.stories.processes import train_here
+from toyvit.errors import BadInput
+from toyvit.runs.folder import RunFolder
 from toyvit.surroundings import SETTINGS, describe_surroundings, pin_torch
 from toyvit.train.trainer import _build_trainer
 
@@ -107,6 +109,55 @@ def test_variables_that_lightning_reads_change_nothing(tmp_path, monkeypatch):
     assert read_bits(other) == plain
     assert {path.name for path in tmp_path.iterdir()} == {"plain", "other"}
     assert not (other / "lightning_logs").exists()
+
+
+OF_LAUNCHERS = {
+    "slurm": {
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_ID": "1",
+        "SLURM_JOB_NAME": "lab",
+        "SLURM_PROCID": "1",
+        "SLURM_LOCALID": "1",
+        "SLURM_NODEID": "0",
+        "SLURM_NTASKS_PER_NODE": "4",
+    },
+    "torchrun": {
+        "TORCHELASTIC_RUN_ID": "1",
+        "WORLD_SIZE": "4",
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": "10.0.0.1",
+        "MASTER_PORT": "none",
+    },
+    "lsf": {
+        "LSB_JOBID": "1",
+        "LSB_DJOB_RANKFILE": "nowhere",
+        "JSM_NAMESPACE_LOCAL_RANK": "1",
+        "JSM_NAMESPACE_SIZE": "4",
+        "JSM_NAMESPACE_RANK": "1",
+    },
+    "mpi": {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "4", "PMI_RANK": "1"},
+    "nonsense": {"LOCAL_RANK": "x", "WORLD_SIZE": "", "SLURM_NTASKS": "x", "PL_SEED_WORKERS": "x"},
+}
+
+
+@pytest.mark.parametrize("launcher", OF_LAUNCHERS)
+def test_a_run_is_one_process_whatever_started_it(tmp_path, monkeypatch, launcher):
+    plain = read_bits(train_here(tmp_path / "plain", *SHORT))
+    for name, value in OF_LAUNCHERS[launcher].items():
+        monkeypatch.setenv(name, value)
+    before = dict(os.environ)
+    assert read_bits(train_here(tmp_path / "other", *SHORT)) == plain
+    assert dict(os.environ) == before
+
+
+def test_a_second_rank_does_not_write_the_same_run(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "run")
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    with folder.claim(), pytest.raises(BadInput, match="in use"):
+        train_here(folder.path, *SHORT)
+    assert not folder.path.exists()
 
 
 def test_a_variable_is_read_where_an_argument_is_left_open(monkeypatch):

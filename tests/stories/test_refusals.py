@@ -41,6 +41,24 @@ NONSENSE = {
         [*TRAIN, "--train.accelerator", "gpuu"],
         ["train.accelerator", "did you mean 'gpu'"],
     ),
+    "accelerator of others": (
+        [*TRAIN, "--train.accelerator", "tpu"],
+        ["train.accelerator 'tpu' is not on this machine", "auto, cpu"],
+    ),
+    "threads": ([*TRAIN, "--train.threads", "100000"], ["train.threads must be <= ", "got 100000"]),
+    "empty field": ([*TRAIN, "--train.steps", ""], ["--train.steps needs a value, got ''"]),
+    "empty field of a sweep": (
+        ["sweep", "induction-smoke", "--train.steps="],
+        ["--train.steps needs a value, got ''"],
+    ),
+    "empty steps": (["measure", "nowhere", "--steps", ""], ["--steps needs a value, got ''"]),
+    "empty run": (["measure", ""], ["RUN needs a value, got ''"]),
+    "empty classes": (["circuit", "nowhere", "--classes="], ["--classes needs a value, got ''"]),
+    "empty command": ([""], ["unknown command ''", "allowed are train"]),
+    "no value": ([*TRAIN, "--train.steps", "--resume"], ["--train.steps needs a value"]),
+    "abbreviation": (["measure", "nowhere", "--step", "3"], ["'--step'", "'--steps'"]),
+    "a switch with a value": ([*TRAIN, "--resume=yes"], ["--resume", "'yes'"]),
+    "field behind --": ([*TRAIN, "--", "--train.steps", "5"], ["recipe '--train.steps'"]),
     "heads": ([*TRAIN, "--model.n_heads", "3"], ["d_model 64 is not a multiple of n_heads 3"]),
     "tiles": (
         ["train", "digits", "--model.patch_size", "3"],
@@ -120,7 +138,7 @@ NONSENSE = {
         [*TRAIN, "--name", "../../escape"],
         ["--name takes the name of one folder"],
     ),
-    "no name": ([*TRAIN, "--name", ""], ["--name takes the name of one folder", "got ''"]),
+    "no name": ([*TRAIN, "--name", ""], ["--name needs a value, got ''"]),
     "name of a sweep": (
         ["sweep", "induction-smoke", "--name", "a/b"],
         ["--name takes the name of one folder", "'a/b'"],

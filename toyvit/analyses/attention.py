@@ -29,6 +29,7 @@ from toyvit.config import ModelConfig
 from toyvit.data.task import Batch
 from toyvit.instruments.attribution import readout_weights
 from toyvit.model import ViT
+from toyvit.surroundings import pin_torch
 
 Pattern = Float[Tensor, "image head query key"]
 Grid = tuple[int, int]
@@ -233,6 +234,7 @@ def describe_layers(patterns: list[Pattern], model: ViT) -> Measures:
     return measures
 
 
+@pin_torch()
 def measure_attention(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `attention`: what the patterns are like, of each head (layer head).
 

@@ -25,10 +25,12 @@ from toyvit.config import ModelConfig
 from toyvit.data.task import MOST_GROUPS, Batch, accuracy, loss
 from toyvit.model import ViT
 from toyvit.model.forward import ablate_heads, run_model
+from toyvit.surroundings import pin_torch
 
 NATS = "nats; squares where numbers are asked"
 
 
+@pin_torch()
 def measure_performance(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `performance`: `loss` in nats and `accuracy`, 0 to 1.
 
@@ -62,6 +64,7 @@ def average_by_value(
     return torch.bincount(values, scores.double()) / torch.bincount(values)
 
 
+@pin_torch()
 def measure_by_factor(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `by_factor`: loss (nats) and accuracy (0 to 1) at each value of each factor.
 
@@ -121,6 +124,7 @@ def compute_divergence(
     return (torch.xlogy(p, p) - p * logits[given].log_softmax(-1)).sum(-1).mean()
 
 
+@pin_torch()
 def measure_strategies(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `strategies`: `kl` from each predictor that knows the world, nats.
 
@@ -164,6 +168,7 @@ def score_without_heads(
     return loss(logits, batch.target), accuracy(logits, batch.target)
 
 
+@pin_torch()
 def measure_head_ablation(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `head_ablation`: loss (nats) and accuracy (0 to 1) with heads silenced.
 
@@ -259,6 +264,7 @@ def score_by_position(
     return by_patch[:quarter].mean() - by_patch[-quarter:].mean()
 
 
+@pin_torch()
 def measure_in_context(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `in_context`: nats by which the context lowers the loss, `score`.
 

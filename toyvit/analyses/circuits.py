@@ -33,6 +33,7 @@ from toyvit.data.task import Batch, loss
 from toyvit.instruments.attribution import SITES, attribute_components, attribute_patches
 from toyvit.model import ViT
 from toyvit.model.forward import run_model
+from toyvit.surroundings import pin_torch
 
 N_PAIRS = 64
 
@@ -49,6 +50,7 @@ def subtract_mean_logit(
     return (logits.gather(-1, answer)[..., 0] - logits.mean(-1)).mean(0)
 
 
+@pin_torch()
 def measure_attribution(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `attribution`: what each part adds to the answer's logit over the mean logit.
 
@@ -131,6 +133,7 @@ def list_cuts(model: ViT, batch: Batch) -> dict[tuple[str, str], Bool[Tensor, "_
     return cuts
 
 
+@pin_torch()
 def measure_attention_knockout(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `attention_knockout`: by how many nats the loss rises without some attention.
 
@@ -168,6 +171,7 @@ ATTENTION_KNOCKOUT = Analysis(
 )
 
 
+@pin_torch()
 def measure_patching(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `patching`: the share of the logit difference that one value carries.
 
@@ -208,6 +212,7 @@ def compute_logit_difference(model: ViT, images: Tensor, pairs: PatchingPairs) -
     return METRICS["logit_difference"](logits, pairs, logits).mean()
 
 
+@pin_torch()
 def measure_edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `edges`: EAP-IG with 5 points on the first 64 pairs of each counterfactual.
 

@@ -19,6 +19,7 @@ from toyvit.data.task import Batch
 from toyvit.instruments.weight_circuits import fold_norms, product_eigenvalues
 from toyvit.model import ViT
 from toyvit.model.vit import HeadWeights
+from toyvit.surroundings import pin_torch
 
 DRAWS = 200  # random heads before and after
 
@@ -115,6 +116,7 @@ def _draw_products(
     return into @ out
 
 
+@pin_torch()
 def measure_composition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `composition`: copying (layer head), composition of every two heads.
 

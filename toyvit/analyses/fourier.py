@@ -22,6 +22,7 @@ from toyvit.config import ModelConfig
 from toyvit.data.task import Batch, OperandTable, loss
 from toyvit.model import ViT
 from toyvit.model.forward import trace as record_sites
+from toyvit.surroundings import pin_torch
 
 KEY = 0.02  # of the logits' variance: what a key frequency has at least, for whatever p
 FALSE_KEYS = 0.05  # chance that random logits have a key frequency, at most
@@ -189,6 +190,7 @@ def score_losses(logits: Logits, operand_table: OperandTable, keys: Keys) -> Mea
     return measures
 
 
+@pin_torch()
 def measure_fourier(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `fourier`, on all pairs whatever the batch, with the checkpoint's own keys.
 

@@ -28,6 +28,7 @@ from toyvit.stats import (
     participation_ratio,
     power_law,
 )
+from toyvit.surroundings import pin_torch
 
 NOTHING = 1e-8  # share of the largest variance under which a direction is rounding
 REQ = (11, 50)  # the ranks that alpha-ReQ is fitted on
@@ -97,6 +98,7 @@ def centre_samples(tokens: Float[Tensor, "image token model"]) -> Float[Tensor, 
     return centred * (centred.square().mean() > NOTHING * samples.square().mean())
 
 
+@pin_torch()
 def measure_geometry(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `geometry`: `describe_shape` of every layer, and the CKA of every two layers.
 

@@ -47,6 +47,7 @@ from toyvit.data.task import Batch
 from toyvit.instruments.weight_circuits import fold_head_weights, ov_circuit
 from toyvit.model import ViT
 from toyvit.model.options import allowed_keys
+from toyvit.surroundings import pin_torch
 
 MARGIN = 0.2  # a type's score must clear its nulls by as much before the head gets the name
 NARROW = 2 / 3  # of a wide type's score, for a narrow one inside it to be the better name
@@ -192,6 +193,7 @@ def score_layer(
     return scores | nulls
 
 
+@pin_torch()
 def measure_heads(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `heads`: the score of every head for every type, and its nulls (layer head).
 

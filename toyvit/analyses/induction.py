@@ -27,6 +27,7 @@ from toyvit.config import ModelConfig
 from toyvit.data.task import Batch, Retrieval
 from toyvit.model import ViT
 from toyvit.model.options import allowed_keys
+from toyvit.surroundings import pin_torch
 
 
 def take_query_rows(
@@ -169,6 +170,7 @@ def describe_induction(pattern: Pattern, batch: Batch, config: ModelConfig) -> M
     }
 
 
+@pin_torch()
 def measure_induction(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `induction`, on pictures of item-label pairs, of each head (layer head).
 

@@ -17,6 +17,7 @@ from toyvit.analyses.llc import build_loss
 from toyvit.analyses.sampling import Loss, Weights
 from toyvit.data.task import Batch
 from toyvit.model import ViT
+from toyvit.surroundings import leave_inference, pin_torch
 
 SMALL = 8  # pictures in a small batch of the gradient noise scale
 TOLERANCE = 1e-3  # of the largest eigenvalue
@@ -99,6 +100,7 @@ def compute_gradients(
     return torch.cat([gradient.flatten(1) for gradient in gradients.values()], 1)
 
 
+@pin_torch()
 def measure_gradient_noise(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `gradient_noise`: `estimate_noise_scale` of the batch's pictures, parts of 8.
 
@@ -161,9 +163,10 @@ def find_top_eigenvalue(loss: Loss, weights: Weights, seed: int = 0) -> float:
     return float(top[0]) - shift
 
 
+@pin_torch()
 def measure_hessian(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `hessian`: the largest eigenvalue, loss per squared weight, on the batch."""
-    top = find_top_eigenvalue(build_loss(model, batch), detach_parameters(model))
+    top = find_top_eigenvalue(build_loss(model, leave_inference(batch)), detach_parameters(model))
     return {"top": torch.tensor(top)}
 
 

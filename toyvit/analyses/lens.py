@@ -21,6 +21,7 @@ from toyvit.instruments.lenses import (
 )
 from toyvit.model import ViT
 from toyvit.model.options import READOUTS
+from toyvit.surroundings import pin_torch
 
 
 def read_layers(
@@ -47,6 +48,7 @@ def count_decisions(
     return counts / counts.sum(1, keepdim=True)
 
 
+@pin_torch()
 def measure_lens(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `lens`: the logit lens of every layer.
 
@@ -101,6 +103,7 @@ LENS = Analysis(
 )
 
 
+@pin_torch()
 def measure_segmentation(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `segmentation`: IoU of what the lens calls each patch with what it shows.
 

@@ -21,6 +21,7 @@ from toyvit.analyses.sampling import LlcConfig, LlcEstimate, Loss, Weights, samp
 from toyvit.data.task import Batch, loss as task_loss
 from toyvit.model import ViT
 from toyvit.model.forward import run_model
+from toyvit.surroundings import pin_torch
 
 # Chosen by `python -m bench.llc_plateau` on all 1,095 training pictures of `addition` at the last
 # checkpoint, see docs/llc.md: chains stay within 3 % of the weights' norm and 0.02 % of the way to
@@ -106,6 +107,7 @@ def compare_springs(model: ViT, batch: Batch, estimate: LlcEstimate) -> float:
     return nan if any(map(isnan, changes)) else max(changes)
 
 
+@pin_torch()
 def measure_llc(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `llc`, with the settings DEFAULT; meant for the training pictures.
 

@@ -20,6 +20,7 @@ from toyvit.analyses.analysis import (
 from toyvit.data.task import Batch
 from toyvit.instruments.key_value import average_by_class, read_values, select_readout
 from toyvit.model import ViT
+from toyvit.surroundings import pin_torch
 
 TOP = 16  # pictures that fire a neuron most
 
@@ -85,6 +86,7 @@ def describe_neurons(
     }
 
 
+@pin_torch()
 def measure_memories(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `memories`, for models with an MLP, at the tokens that the head reads.
 

@@ -12,6 +12,7 @@ from toyvit.analyses.analysis import Analysis, Measures, Quantity, Tagged
 from toyvit.data.task import Batch
 from toyvit.instruments.lenses import RESIDUALS, stack_residuals
 from toyvit.model import ViT
+from toyvit.surroundings import pin_torch
 
 
 def compute_weight_norms(model: ViT) -> dict[str, Float[Tensor, ""]]:
@@ -27,6 +28,7 @@ def compute_weight_norms(model: ViT) -> dict[str, Float[Tensor, ""]]:
     }
 
 
+@pin_torch()
 def measure_norms(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `norms`: of every parameter, of all together, and of the residual stream.
 

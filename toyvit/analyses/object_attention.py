@@ -15,6 +15,7 @@ from toyvit.analyses.chance import declare_chances, name_chances, spread_evenly
 from toyvit.circuits.patching import connect_objects
 from toyvit.data.task import Batch
 from toyvit.model import ViT
+from toyvit.surroundings import pin_torch
 
 
 def share_by_object(
@@ -38,6 +39,7 @@ def share_by_object(
     }
 
 
+@pin_torch()
 def measure_object_attention(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `object_attention`: the share (layer head) of each group, 0 to 1.
 

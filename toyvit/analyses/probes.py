@@ -22,6 +22,7 @@ from toyvit.data.task import Batch
 from toyvit.instruments.lenses import RESIDUALS, stack_residuals
 from toyvit.model import ViT
 from toyvit.stats import encode_one_hot, predict_ridge
+from toyvit.surroundings import pin_torch
 
 PENALTY = 0.1
 Name = TypeVar("Name", bound=Hashable)
@@ -65,6 +66,7 @@ def average_groups(
     return {name: tokens.mean(1) for name, tokens in groups.items()} | {"last": residual[:, -1]}
 
 
+@pin_torch()
 def measure_probes(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `probes`: `accuracy`, 0 to 1, of each factor and token group (layer).
 

@@ -20,6 +20,7 @@ from toyvit.stats import (
     fit_ridge,
     standardize,
 )
+from toyvit.surroundings import pin_torch
 
 DRAWS = 100  # the mean of one is within 2 % or so
 RANDOM = "as many random directions, centred as the measured ones are, beside each"
@@ -49,6 +50,7 @@ def draw_dimensionality(sizes: tuple[int, ...], d_model: int) -> tuple[float, ..
     return tuple(part.mean().item() for part in shares.split(sizes))
 
 
+@pin_torch()
 def measure_label_superposition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `label_superposition`: the share of a dimension of each row of the head.
 
@@ -109,6 +111,7 @@ def _encode_levels(labels: Int[Tensor, " image"]) -> Float[Tensor, "image level"
     return encode_one_hot(places, len(levels))
 
 
+@pin_torch()
 def measure_factor_superposition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `factor_superposition`: mean D of the directions of each factor's values.
 

@@ -32,6 +32,7 @@ from toyvit.model import ViT
 from toyvit.model.options import allowed_keys
 from toyvit.model.vit import HeadWeights
 from toyvit.stats import participation_ratio
+from toyvit.surroundings import pin_torch
 
 FEW = 128  # images that are enough for shares of a variance over images, queries and keys
 
@@ -95,6 +96,7 @@ def score_virtual_copying(early: HeadWeights, late: HeadWeights) -> Float[Tensor
     return score_copying(through, late.o.expand(len(through), -1, -1, -1))
 
 
+@pin_torch()
 def measure_weights(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `weights`: of each head (layer head), read off the weights.
 
@@ -168,6 +170,7 @@ WEIGHTS = Analysis(
 )
 
 
+@pin_torch()
 def measure_label_copying(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `label_copying`: do labels that are attended to raise their own logits?
 
@@ -199,6 +202,7 @@ LABEL_COPYING = Analysis(
 )
 
 
+@pin_torch()
 def measure_score_parts(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `score_parts`: shares of the variance of the first layer's scores (head).
 
@@ -255,6 +259,7 @@ def average_advantages(
     return {name: among[:, :, pair & there].mean((0, 2)) for name, pair in pairs.items()}
 
 
+@pin_torch()
 def measure_scores(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `scores`: the families of `attention` again on scores before the softmax.
 

@@ -30,6 +30,7 @@ from toyvit.model import ViT
 from toyvit.model.forward import run_from, run_model
 from toyvit.model.shapes import Images
 from toyvit.stats import kl_divergence
+from toyvit.surroundings import leave_inference, pin_torch
 
 Scores = Float[Tensor, "receiver sender"]
 ABLATIONS = ("zero", "mean", "corrupt")
@@ -37,6 +38,7 @@ ABLATIONS = ("zero", "mean", "corrupt")
 ENDS = {"clean": 0.0, "corrupt": 1.0, "middle": 0.5}
 
 
+@pin_torch()
 def eap(
     model: ViT,
     pairs: PatchingPairs,
@@ -73,6 +75,7 @@ def eap(
             "eap cannot rank by kl, whose gradient is 0 at the clean pictures: eap-ig can"
         )
 
+    pairs = leave_inference(pairs)
     reference = run_model(model, pairs.clean)
     score = partial(_sum_metric, pairs=pairs, metric=metric, reference=reference)
     clean = cache_nodes(model, pairs.clean).outputs
@@ -112,6 +115,7 @@ def _differentiate(
             yield receivers, gradient
 
 
+@pin_torch()
 def select_strongest(model: ViT, scores: Scores, n: int) -> EdgeMask:
     """The n edges of largest absolute score, less those that are not connected.
 
@@ -128,6 +132,7 @@ def select_strongest(model: ViT, scores: Scores, n: int) -> EdgeMask:
     return keep_connected(model, edge_mask.view(scores.shape) * allowed)
 
 
+@pin_torch()
 def keep_connected(model: ViT, edge_mask: EdgeMask) -> EdgeMask:
     """The edges on some path from `input` to `logits`.
 
@@ -160,6 +165,7 @@ def keep_connected(model: ViT, edge_mask: EdgeMask) -> EdgeMask:
     return connected
 
 
+@pin_torch()
 def acdc(model: ViT, pairs: PatchingPairs, threshold: float, ablation: str = "corrupt") -> EdgeMask:
     """Automatic circuit discovery: 1 at the edges that are needed, 0 elsewhere.
 
@@ -202,6 +208,7 @@ def acdc(model: ViT, pairs: PatchingPairs, threshold: float, ablation: str = "co
     return keep_connected(model, edge_mask)
 
 
+@pin_torch()
 def compute_ablated_outputs(
     model: ViT, pairs: PatchingPairs, ablation: str, clean: NodeCache
 ) -> Float[Tensor, "sender _ _ model"]:

@@ -17,6 +17,7 @@ from toyvit.circuits.pairs import METRICS, PatchingPairs
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
 from toyvit.model.forward import run_from
+from toyvit.surroundings import pin_torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,7 @@ class CircuitEvaluator:
         """The metric's mean over pairs, in its own units."""
         return self.score_each(edge_mask).mean().item()
 
+    @pin_torch()
     def score_each(self, edge_mask: EdgeMask) -> Float[Tensor, " image"]:
         """The metric, pair by pair."""
         compute_metric = METRICS[choose(self.metric, METRICS, "metric")]
@@ -63,6 +65,7 @@ class CircuitEvaluator:
         """Faithfulness of the rest of the model: near 0 where the circuit has all that matters."""
         return self.faithfulness(self.full_mask - edge_mask)
 
+    @pin_torch()
     def minimality(self, edge_mask: EdgeMask) -> Float[Tensor, "receiver sender"]:
         """What ablating each single edge of the circuit takes off its faithfulness.
 
@@ -151,6 +154,7 @@ def _shuffle(edges: Tensor, generator: torch.Generator) -> list[list[int]]:
     return places[torch.randperm(len(places), generator=generator)].tolist()
 
 
+@pin_torch()
 def _grow(model: ViT, n_edges: int, generator: torch.Generator) -> EdgeMask:
     """Random edges until at least so many are connected."""
     allowed = build_graph(model.config).allowed
@@ -163,6 +167,7 @@ def _grow(model: ViT, n_edges: int, generator: torch.Generator) -> EdgeMask:
     raise AssertionError("the whole model is connected")
 
 
+@pin_torch()
 def _trim(model: ViT, edge_mask: EdgeMask, n_edges: int, generator: torch.Generator) -> EdgeMask:
     """Random edges taken away while at least so many stay connected."""
     for receiver, sender in _shuffle(edge_mask, generator):

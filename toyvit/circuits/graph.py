@@ -21,10 +21,11 @@ from torch import Tensor
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput, suggest_nearest
 from toyvit.model import ViT
-from toyvit.model.forward import run_from
+from toyvit.model.forward import run_from, run_model
 from toyvit.model.normalization import Norm
 from toyvit.model.shapes import Images, Logits, Residual
 from toyvit.model.taps import untouched
+from toyvit.surroundings import pin_torch
 
 Outputs = Float[Tensor, "sender image token model"]
 EdgeMask = Float[Tensor, "receiver sender"]
@@ -90,6 +91,7 @@ class Graph:
 
 
 @lru_cache
+@pin_torch()
 def build_graph(config: ModelConfig) -> Graph:
     """The graph of every model with this config.
 
@@ -214,15 +216,14 @@ class EdgeTap:
 def _list_edge_sites(config: ModelConfig) -> frozenset[str]:
     """The sites at which senders write and receivers read, and the streams between."""
     places = ["resid_pre", "q_input", "k_input", "v_input", "attn.result", "resid_post"]
-    if config.d_mlp:
-        places += ["resid_mid", "ln2.after_gain", "mlp_out"]
-
+    places += ["resid_mid", "ln2.after_gain", "mlp_out"] if config.d_mlp else []
     sites = {"ln_final.after_gain"}
     for layer in range(config.n_layers):
         sites |= {f"blocks.{layer}.{place}" for place in places}
     return frozenset(sites)
 
 
+@pin_torch()
 def cache_nodes(model: ViT, images: Images) -> NodeCache:
     """What is written and read in a forward pass, without gradients.
 
@@ -232,8 +233,7 @@ def cache_nodes(model: ViT, images: Images) -> NodeCache:
     (torch.Size([3, 6, 5, 64]), 3)
     """
     tap = EdgeTap(model)
-    with torch.no_grad():
-        model(images, tap)
+    run_model(model, images, tap)
     return NodeCache(tap.outputs, tuple(tap.streams))
 
 
@@ -256,6 +256,7 @@ def edge_tap(
     return EdgeTap(model, ablate, cache, block)
 
 
+@pin_torch()
 def run_edges(
     model: ViT,
     cache: NodeCache,
@@ -294,6 +295,7 @@ def _run_edges_and_cache(
     return logits, tap.outputs
 
 
+@pin_torch()
 def patch_path(
     model: ViT,
     images: Images,

@@ -12,6 +12,7 @@ from toyvit.data.task import Batch
 from toyvit.errors import BadInput, choose
 from toyvit.model.shapes import Images
 from toyvit.stats import kl_divergence
+from toyvit.surroundings import pin_torch
 
 Logits = Float[Tensor, "image label"]
 Metric = Float[Tensor, " image"]
@@ -40,6 +41,7 @@ class PatchingPairs:
         return PatchingPairs(self.corrupt, self.clean, self.foil, self.answer)
 
 
+@pin_torch()
 def counterfactual_pairs(
     batch: Batch, change: str | None = None, n: int | None = None
 ) -> PatchingPairs:
@@ -75,6 +77,7 @@ def counterfactual_pairs(
     )
 
 
+@pin_torch()
 def class_pairs(batch: Batch, answer: int, foil: int) -> PatchingPairs:
     """Pictures of one class, each with a picture of another: all about them may differ.
 

@@ -22,6 +22,7 @@ from toyvit.model import ViT
 from toyvit.model.forward import run_from, run_model, trace
 from toyvit.model.shapes import Images, Logits
 from toyvit.model.taps import editing, untouched
+from toyvit.surroundings import pin_torch
 
 # Sites that can be patched: the axes of the result.
 PATCHABLE = {
@@ -56,6 +57,7 @@ class Place(NamedTuple):
         return self.layer, self.head, self.token
 
 
+@pin_torch()
 def patch_activations(
     model: ViT,
     pairs: PatchingPairs,
@@ -229,6 +231,7 @@ def connect_objects(
     }
 
 
+@pin_torch()
 def run_attention_knockout(
     model: ViT,
     residual: Mapping[str, Tensor],

@@ -63,6 +63,7 @@ def _check_request(change: str | None, classes: Sequence[int] | None, n: int) ->
         )
 
 
+@pin_torch()
 def find_smallest(evaluator: CircuitEvaluator, scores: Scores, faithful: float = 0.9) -> EdgeMask:
     """A small circuit of at least this faithfulness, between 0 and 1, else BadInput.
 
@@ -252,7 +253,7 @@ def _draw_null(
     null = []
     n_same = 0
     circuits = draw_random_circuits(evaluator.model, size, n)
-    for other in tqdm(circuits, desc="random circuits", total=n, leave=False):
+    for other in tqdm(circuits, "random circuits", n, leave=False, disable=None):
         null.append(evaluator.faithfulness(other))
         n_same += torch.equal(other, edge_mask)
     return torch.tensor(null), n_same

@@ -112,6 +112,7 @@ def describe_recipes() -> str:
 
     lines = ["recipes:"]
     for name, build in list_recipes().items():
-        lines.append(f"  {name:18} {(build.__doc__ or '').splitlines()[0]}")
+        first, _, _ = (build.__doc__ or "").partition("\n")  # none under PYTHONOPTIMIZE=2
+        lines.append(f"  {name:18} {first}".rstrip())
     lines += ["", "Any field can be set: --model.n_layers 3 --train.steps 500 --task.noise 0"]
     return "\n".join(lines)

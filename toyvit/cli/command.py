@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -20,6 +21,7 @@ class Command:
     run            does it, and returns the exit code; words that are no argument are in `words`
     takes_fields   whether it takes any field of a recipe, `--model.n_layers 3`, as such words
     write_epilog   what follows in its help
+    how_to_go_on   after a signal, or on a disk that was full
     """
 
     name: str
@@ -28,10 +30,14 @@ class Command:
     run: Callable[[argparse.Namespace], int]
     takes_fields: bool = False
     write_epilog: Callable[[], str] | None = None
+    how_to_go_on: str = "the same command goes on"
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse without abbreviations: its errors are BadInput, its epilog is written when shown."""
+    """argparse without abbreviations: its errors are BadInput, its epilog is written when shown.
+
+    Of an option that is given twice the last value counts; an empty value is refused.
+    """
 
     def __init__(
         self,
@@ -51,6 +57,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """A wrong argument, as every other mistake of a user."""
         raise BadInput(message)
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Print a help or a version; argparse would keep quiet where that cannot be written."""
+        sys.stdout.write(message)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> object:
+        """As argparse, but an empty word is no value: it stands for a variable that is not set."""
+        if not arg_string and action.nargs != argparse.PARSER:
+            name = action.option_strings[0] if action.option_strings else action.metavar
+            raise BadInput(f"{name or action.dest} needs a value, got ''")
+        return super()._get_value(action, arg_string)
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         """As argparse, but the nearest choice is named, and what help hides is not."""

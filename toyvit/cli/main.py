@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from toyvit.cli.completion import answer_shell
 from toyvit.cli.output import EscapingFormatter, show
-from toyvit.cli.parser import build_parser
+from toyvit.cli.parser import build_parser, split_fields
 from toyvit.errors import BadInput, Diverged, Stopped, Unfinished
+from toyvit.runs.signals import CLOCK
+
+# Of a disk that takes nothing more, or not from this user.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,48 +28,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = build_parser()
     answer_shell(parser)
+    how = "the same command goes on"
 
     try:
-        options, words = parser.parse_known_args(argv)
+        typed, fields = split_fields(sys.argv[1:] if argv is None else argv)
+        options, unknown = parser.parse_known_args(typed)
         if options.command is None:
-            parser.refuse_unknown(words)
+            parser.refuse_unknown(unknown)
             parser.print_help()
             return 0
-        return run_command(options, words)
+        options.parser.refuse_unknown(unknown)
+        options.words = fields
+        how = options.command.how_to_go_on
+        code = run_command(options)
+        sys.stdout.flush()
+        return code
     except BadInput as error:
         return fail(error, 2)
     except Diverged as error:
         return fail(error, 3)
     except Unfinished as error:
         return fail(error, 4)
+    except Stopped as stop:
+        return fail(f"{stop}; {how}", 128 + stop.signum)
     except BrokenPipeError:  # who read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        why = error.strerror or str(error)
-        return fail(f"{error.filename}: {why}" if error.filename else why, 2)
-    except KeyboardInterrupt:
-        return fail("stopped by SIGINT", 130)
+        return fail(describe_problem(error, how), 2)
+    except MemoryError:
+        return fail(f"there is not enough memory for this; what was finished is kept, {how}", 2)
+    except KeyboardInterrupt as stop:
+        signum = getattr(stop, "signum", signal.SIGINT)
+        return fail(f"stopped by {signal.Signals(signum).name}", 128 + signum)
 
 
-def run_command(options: argparse.Namespace, words: list[str]) -> int:
-    """Run a command with its options, and with the words that its parser has not claimed."""
+def run_command(options: argparse.Namespace) -> int:
+    """Run a command with its options, and with the fields that were typed."""
     command = options.command
-    unknown = words
-    if command.takes_fields:  # a field has a dot, `--model.n_layers`: others are misspelt options
-        unknown = [word for word in words if word.startswith("--") and "." not in word]
-    options.parser.refuse_unknown(unknown)
-    options.words = words
-
+    CLOCK.advice = f"; what was finished is kept, {command.how_to_go_on}"
     handler = logging.StreamHandler()
     handler.setFormatter(EscapingFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    try:
-        return int(command.run(options))
-    except Stopped as stop:
-        resumes = command.name == "train"
-        how = "`--resume` goes on from there" if resumes else "the same command goes on"
-        return fail(f"{stop}; {how}", 128 + stop.signum)
+    return int(command.run(options))
+
+
+def describe_problem(error: OSError, how: str) -> str:
+    """A file that could not be read or written; of a full disk also what is kept, and what next."""
+    why = error.strerror or str(error)
+    if error.errno not in DISK:
+        return f"{error.filename}: {why}" if error.filename else why
+    place = error.filename or "the output"  # files are named where they are written
+    return f"{place}: {why}; what was finished is kept: when that is mended, {how}"
 
 
 def fail(problem: object, code: int) -> int:

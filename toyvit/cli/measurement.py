@@ -66,7 +66,7 @@ def measure(options: argparse.Namespace) -> int:
 
 def read_steps(run: Run, text: str | None) -> list[int] | None:
     """The steps of a run that are asked for; None where all are."""
-    if not text:
+    if text is None:
         return None
     return run.steps[-1:] if text == "last" else read_numbers("--steps", text)
 
@@ -188,8 +188,8 @@ def find_circuit(options: argparse.Namespace) -> int:
     from toyvit.report import draw_circuit
     from toyvit.runs.handle import Run
 
-    classes = read_numbers("--classes", options.classes) if options.classes else None
-    if classes and len(classes) != 2:
+    classes = read_numbers("--classes", options.classes) if options.classes is not None else None
+    if classes is not None and len(classes) != 2:
         raise BadInput(f"--classes takes two classes such as 4,9, got {options.classes!r}")
     run = Run(options.run)
     check_writable(run.path, KEPT_THERE)

@@ -69,8 +69,8 @@ def _change_records(records: Mapping[str, Any], words: Sequence[str]) -> dict[st
     for option, text in _split_pairs(words):
         if option not in types:
             raise BadInput(f"unknown argument {option!r}{suggest_nearest(option, types)}")
-        if text is None:
-            raise BadInput(f"{option} needs a value")
+        if not text:
+            raise BadInput(f"{option} needs a value" + ("" if text is None else ", got ''"))
         part, _, name = option.removeprefix("--").partition(".")
         changes.setdefault(part, {})[name] = _parse_value(option, text, types[option])
 
@@ -127,5 +127,7 @@ def _split_pairs(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
         if equals:
             yield option, text
+        elif rest and not rest[0].startswith("--"):
+            yield option, rest.pop(0)
         else:
-            yield option, rest.pop(0) if rest else None
+            yield option, None

@@ -24,7 +24,8 @@ from toyvit.cli.arguments import (
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_recipes
 from toyvit.cli.output import show
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, Diverged
+from toyvit.runs.signals import CLOCK, SIGNALS
 
 if TYPE_CHECKING:
     from toyvit.config import RunConfig
@@ -81,45 +82,55 @@ def train_side_by_side(options: argparse.Namespace) -> int:
     twice = [name for name in options.recipes if options.recipes.count(name) > 1]
     if twice:
         raise BadInput(f"each recipe is trained into one folder, but {twice[0]} was given twice")
-    children = _start_trainings(options)
+    children: list[subprocess.Popen[bytes]] = []
+    received: list[int] = []
 
     def pass_on(signum: int, frame: object) -> None:
+        received.append(signum)
         for child in children:
             child.send_signal(signum)
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in SIGNALS:
         signal.signal(signum, pass_on)
+    for words in _list_trainings(options):
+        if not received:
+            children.append(subprocess.Popen([sys.executable, "-m", "toyvit", *words]))
     codes = [child.wait() for child in children]
-    return next((code for code in codes if code), 0)
+    return next((code for code in codes if code), 128 + received[0] if received else 0)
 
 
-def _start_trainings(options: argparse.Namespace) -> list[subprocess.Popen[bytes]]:
-    """A process for each recipe, with the options that are common to all."""
+def _list_trainings(options: argparse.Namespace) -> Iterator[list[str]]:
+    """The words for each recipe, with the options that are common to all."""
     common = ["--runs", str(options.runs)]
     if options.resume:
         common += ["--resume"]
     if options.seed is not None:
         common += ["--seed", str(options.seed)]
 
-    children = []
     for place, name in enumerate(options.recipes):
-        words = ["train", name, *common, "--position", str(place), *options.words]
-        children.append(subprocess.Popen([sys.executable, "-m", "toyvit", *words]))
-    return children
+        yield ["train", name, *common, "--position", str(place), *options.words]
 
 
 @contextmanager
 def start_follower(path: Path) -> Iterator[None]:
-    """A process that writes TensorBoard files while the run trains; it ends when this one does."""
+    """A process that writes TensorBoard files while the run trains; it ends when this one does.
+
+    It is waited for where there is an end to show, not where the run was refused or stopped: what
+    it has still to draw can take half a minute on a machine with other work.
+    """
     words = [sys.executable, "-m", "toyvit", "follow", str(path)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True) as follower:
-        assert follower.stdin is not None
-        with follower.stdin:
-            try:
-                yield
-            except BadInput:
-                follower.kill()  # nothing was written, so there is nothing to show
-                raise
+    follower = subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)
+    CLOCK.children.append(follower)
+    try:
+        yield
+        follower.communicate()
+    except Diverged:
+        follower.communicate()
+        raise
+    except BaseException:
+        follower.kill()
+        follower.communicate()
+        raise
 
 
 def follow(options: argparse.Namespace) -> int:
@@ -171,6 +182,7 @@ COMMANDS = (
         run=train,
         takes_fields=True,
         write_epilog=describe_recipes,
+        how_to_go_on="`--resume` goes on from there",
     ),
     Command(
         name="replay",

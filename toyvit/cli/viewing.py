@@ -82,7 +82,7 @@ def open_tensorboard(options: argparse.Namespace) -> int:
     folders = find_runs(options.folder)
     if not folders:
         raise BadInput(f"{options.folder} holds no run")
-    bar = tqdm(folders, desc="writing TensorBoard files", unit="run", disable=len(folders) < 2)
+    bar = tqdm(folders, desc="writing TensorBoard files", unit="run", disable=None)
     for folder in bar:
         to = options.to and options.to / folder.path.relative_to(options.folder)
         try:

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from toyvit.errors import name_file
+
 PART = re.compile(r"(?P<name>.+)\.\d+-[0-9a-f]{8}\.part")  # NAME.PROCESS-TOKEN.part
 
 
@@ -32,7 +34,7 @@ def write_atomically(path: Path, content: bytes, flush: bool = False) -> None:
     """
     beside, file = open_beside(path)
     try:
-        with file:
+        with name_file(path), file:
             file.write(content)
             file.flush()
             if flush:

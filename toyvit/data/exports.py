@@ -15,7 +15,7 @@ from toyvit.config.whole_files import build_folder
 from toyvit.data.baselines import N_SCORED, fit_baselines, score_patch_probes
 from toyvit.data.cards import collect_pages
 from toyvit.data.task import Task
-from toyvit.errors import BadInput, quote_code
+from toyvit.errors import BadInput, name_file, quote_code
 
 N_CHECKED = 1000
 OWN_SPLITS = ("train", "validation", "test")  # those that every task has
@@ -85,7 +85,7 @@ def export_samples(
     """
     check_vacant(folder)
     try:
-        with build_folder(folder) as beside:
+        with name_file(folder), build_folder(folder) as beside:
             _fill(beside, name, task, n, draw)
     except OSError:
         check_vacant(folder)  # another export was faster

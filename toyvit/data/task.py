@@ -19,6 +19,7 @@ from toyvit.data import worlds
 from toyvit.data.world import Factors, World
 from toyvit.errors import BadField, BadInput
 from toyvit.model import options
+from toyvit.surroundings import pin_torch
 
 MOST_GROUPS = 16
 
@@ -121,6 +122,7 @@ class Task:
     # What is odd about its data and does not keep it from being learned, a line each.
     list_notices: Callable[[], list[str]] = list
 
+    @pin_torch()
     def draw_batch(self, seed: int, split: str, indices: ArrayLike) -> Batch:
         """Pictures with all that is known about them."""
         factors = self.world.sample(seed, split, np.asarray(indices, np.int64))
@@ -151,6 +153,7 @@ class Task:
         """Pictures and targets."""
         return self.ask(factors, self.world.render(factors))
 
+    @pin_torch()
     def training_batch(
         self, seed: int, split: str, indices: NDArray[np.int64]
     ) -> tuple[Tensor, Tensor]:

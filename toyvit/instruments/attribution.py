@@ -16,6 +16,7 @@ from toyvit.instruments.weight_circuits import fold_norms
 from toyvit.model import ViT
 from toyvit.model.normalization import LayerNorm
 from toyvit.model.options import READOUTS
+from toyvit.surroundings import pin_torch
 
 # Sites whose values the decomposition reads; `attribute_neurons` also reads `blocks.*.mlp.post`.
 SITES = (
@@ -28,6 +29,7 @@ SITES = (
 )
 
 
+@pin_torch()
 def readout_weights(model: ViT) -> Float[Tensor, "place token"]:
     """How the read-out weighs tokens, rows that sum to 1.
 
@@ -41,6 +43,7 @@ def readout_weights(model: ViT) -> Float[Tensor, "place token"]:
     return READOUTS[model.config.readout](tokens, model.config.n_prefix).reshape(-1, n_tokens)
 
 
+@pin_torch()
 def logit_directions(model: ViT) -> tuple[Float[Tensor, "model label"], Float[Tensor, " label"]]:
     """What a unit of the stream, over the final norm's scale, adds to each logit; and a constant.
 
@@ -57,6 +60,7 @@ def logit_directions(model: ViT) -> tuple[Float[Tensor, "model label"], Float[Te
     return head.weight.detach().T, head.bias.detach()
 
 
+@pin_torch()
 def scale_readout(model: ViT, trace: Mapping[str, Tensor]) -> Float[Tensor, "image place token"]:
     """The read-out's weight of each token over the final norm's scale there.
 
@@ -73,6 +77,7 @@ def scale_readout(model: ViT, trace: Mapping[str, Tensor]) -> Float[Tensor, "ima
     return readout_weights(model) / model.ln_final.scale(last).detach()[:, None, :, 0]
 
 
+@pin_torch()
 def attribute_components(
     model: ViT, trace: Mapping[str, Tensor]
 ) -> dict[str, Float[Tensor, "image place label"]]:
@@ -148,6 +153,7 @@ def _added_biases(model: ViT, layer: int) -> Float[Tensor, " model"]:
     return added
 
 
+@pin_torch()
 def attribute_sources(
     model: ViT, trace: Mapping[str, Tensor], layer: int
 ) -> Float[Tensor, "image head place key label"]:
@@ -171,6 +177,7 @@ def attribute_sources(
     return attended[..., None] * values[:, :, None]
 
 
+@pin_torch()
 def attribute_neurons(
     model: ViT, trace: Mapping[str, Tensor], layer: int
 ) -> Float[Tensor, "image place neuron label"]:
@@ -186,6 +193,7 @@ def attribute_neurons(
     return activations[..., None] * output
 
 
+@pin_torch()
 def attribute_patches(
     model: ViT, trace: Mapping[str, Tensor]
 ) -> Float[Tensor, "image place key label"]:

@@ -22,6 +22,7 @@ from toyvit.model import ViT, options
 from toyvit.model.forward import run_model, trace
 from toyvit.model.shapes import Images
 from toyvit.model.taps import editing
+from toyvit.surroundings import pin_torch
 
 RIDGE = 1e-3  # of the mean square activation, added to C: some neurons never fire
 
@@ -43,6 +44,7 @@ def get_down_weight(model: ViT, layer: int) -> Float[Tensor, "model neuron"]:
     return model.layers[layer].mlp.down.weight
 
 
+@pin_torch()
 def read_values(model: ViT, layer: int) -> Float[Tensor, "neuron label"]:
     """Logits, less their mean over labels, that each neuron adds where it fires 1.
 
@@ -71,6 +73,7 @@ def select_readout(
     return options.READOUTS[model.config.readout](activations, model.config.n_prefix)
 
 
+@pin_torch()
 def record_keys(model: ViT, layer: int, images: Images) -> Float[Tensor, "image token neuron"]:
     """Every token's activations in one MLP; BadInput where there is none.
 
@@ -120,6 +123,7 @@ def update_rank_one(
     return (w + torch.outer(value.double() - w @ k, along) / (k @ along)).to(weight.dtype)
 
 
+@pin_torch()
 def edit_mlp(
     model: ViT,
     layer: int,
@@ -138,6 +142,7 @@ def edit_mlp(
     return edited
 
 
+@pin_torch()
 def edit_randomly(model: ViT, layer: int, size: float, seed: int) -> ViT:
     """A copy with a random rank-one change of W of a given Frobenius norm.
 
@@ -152,6 +157,7 @@ def edit_randomly(model: ViT, layer: int, size: float, seed: int) -> ViT:
     return edited
 
 
+@pin_torch()
 def optimize_value(
     model: ViT,
     layer: int,
@@ -186,6 +192,7 @@ def optimize_value(
     return value + change.detach()
 
 
+@pin_torch()
 def evaluate_edit(
     model: ViT, edited: ViT, wanted: int, pictures: Mapping[str, Images]
 ) -> dict[str, float]:

@@ -20,13 +20,14 @@ from toyvit.model.taps import untouched
 from toyvit.runs.handle import Run
 from toyvit.runs.records import check_home, hash_tensors, read_tensors
 from toyvit.stats import kl_divergence
-from toyvit.surroundings import pin_torch
+from toyvit.surroundings import leave_inference, pin_torch
 
 RESIDUALS = ("blocks.*.resid_pre", "blocks.*.resid_post")
 Residuals = Float[Tensor, "layer image token model"]
 Logits = Float[Tensor, "layer image token label"]
 
 
+@pin_torch()
 def stack_residuals(model: ViT, trace: Mapping[str, Tensor]) -> Residuals:
     """The residual stream entering each block and, last, leaving the last one.
 
@@ -44,6 +45,7 @@ def stack_residuals(model: ViT, trace: Mapping[str, Tensor]) -> Residuals:
     return torch.stack([*entering, trace[f"blocks.{n - 1}.resid_post"]])
 
 
+@pin_torch()
 def apply_logit_lens(model: ViT, stream: Residuals) -> Logits:
     """The final norm and the head at every layer and token, logits (nostalgebraist 2020).
 
@@ -130,6 +132,7 @@ def load_lens(path: Path, model: ViT) -> TunedLens:
     return lens
 
 
+@pin_torch()
 def fit_lens(
     model: ViT, stream: Residuals, step: int = 0, n_steps: int = 300, learning_rate: float = 2e-3
 ) -> TunedLens:
@@ -144,6 +147,7 @@ def fit_lens(
     >>> fit_lens(ViT(config), torch.ones(3, 6, 5, 64), n_steps=2).matrix.shape
     torch.Size([2, 64, 64])
     """
+    stream = leave_inference(stream)
     n_layers = model.config.n_layers
     d = model.config.d_model
     final = apply_logit_lens(model, stream[-1:]).log_softmax(-1)

@@ -23,11 +23,13 @@ from toyvit.model.normalization import LayerNorm, Norm
 from toyvit.model.shapes import Images, Residual
 from toyvit.model.taps import recording
 from toyvit.model.vit import HeadWeights
+from toyvit.surroundings import pin_torch
 
 Square = Float[Tensor, "head model to_model"]
 Scores = Float[Tensor, "image head query key"]
 
 
+@pin_torch()
 def fold_norms(model: ViT) -> ViT:
     """An equivalent model whose norms are left with their scale alone.
 
@@ -66,6 +68,7 @@ def _fold_into(norm: Norm, reader: nn.Linear) -> None:
         norm.bias.zero_()
 
 
+@pin_torch()
 def fold_head_weights(model: ViT, layer: int) -> HeadWeights:
     """W_Q, W_K, W_V (each H, d, h) with the norm before them folded in, and W_O (H, h, d).
 
@@ -81,6 +84,7 @@ def fold_head_weights(model: ViT, layer: int) -> HeadWeights:
     return fold_norms(model).layers[layer].attn.head_weights()
 
 
+@pin_torch()
 def fold_unembedding(model: ViT) -> Float[Tensor, "model label"]:
     """The head's matrix with the final norm folded in.
 
@@ -92,6 +96,7 @@ def fold_unembedding(model: ViT) -> Float[Tensor, "model label"]:
     return fold_norms(model).head.weight.detach().T
 
 
+@pin_torch()
 def qk_circuit(model: ViT, layer: int) -> Square:
     """W_Q W_K^T of each head, of rank h at most: what a query looks for, in the stream.
 
@@ -104,6 +109,7 @@ def qk_circuit(model: ViT, layer: int) -> Square:
     return weights.q @ weights.k.transpose(1, 2)
 
 
+@pin_torch()
 def ov_circuit(model: ViT, layer: int) -> Square:
     """W_V W_O of each head, of rank h at most: what a token adds to one that attends to it.
 
@@ -140,6 +146,7 @@ class SingularDirections(NamedTuple):
     written: Float[Tensor, "*heads feature to_model"]
 
 
+@pin_torch()
 def find_singular_directions(
     left: Float[Tensor, "*heads model feature"], right: Float[Tensor, "*heads feature to_model"]
 ) -> SingularDirections:
@@ -157,6 +164,7 @@ def find_singular_directions(
     return SingularDirections((q_left @ u).mT.float(), size.float(), (v @ q_right.mT).float())
 
 
+@pin_torch()
 def project_to_pixels(
     model: ViT, directions: Float[Tensor, "*axes model"]
 ) -> Float[Tensor, "*axes channel height width"]:
@@ -177,6 +185,7 @@ def project_to_pixels(
     return rearrange(pixels, pattern, height=size, width=size)
 
 
+@pin_torch()
 def compose_virtual_heads(
     model: ViT, early: int, late: int
 ) -> Float[Tensor, "head to_head model to_model"]:
@@ -192,6 +201,7 @@ def compose_virtual_heads(
     return torch.einsum("amn,bnk->abmk", ov_circuit(model, early), ov_circuit(model, late))
 
 
+@pin_torch()
 def split_scores(model: ViT, images: Images) -> dict[tuple[str, str], Scores]:
     """The first layer's scores as the sum of four: query and key, each read by position or content.
 

@@ -15,10 +15,12 @@ from toyvit.model.shapes import Images, Logits, Residual
 from toyvit.model.sites import select_sites
 from toyvit.model.taps import Tap, editing, recording, replacing, untouched
 from toyvit.model.views import Cache
+from toyvit.surroundings import pin_torch
 
 HEAD_ABLATIONS = ("zero", "mean")
 
 
+@pin_torch()
 def trace(model: ViT, images: Images, only: str | Iterable[str] = "*") -> dict[str, Tensor]:
     """Values at the chosen sites, by full name, in the order of the forward pass.
 
@@ -39,6 +41,7 @@ def trace(model: ViT, images: Images, only: str | Iterable[str] = "*") -> dict[s
     return Cache({site: tap.values[site] for site in [*order, *old] if site in tap.values})
 
 
+@pin_torch()
 def run_model(model: ViT, images: Images, tap: Tap = untouched) -> Logits:
     """Logits, (image, label), under an intervention if one is given, without gradients.
 
@@ -55,6 +58,7 @@ def run_model(model: ViT, images: Images, tap: Tap = untouched) -> Logits:
         return model(images, tap)
 
 
+@pin_torch()
 def run_from(model: ViT, residual: Residual, layer: int, tap: Tap = untouched) -> Logits:
     """Logits from the residual stream that enters a layer, without gradients.
 
@@ -85,6 +89,7 @@ def _lies_after(site: str, layer: int) -> bool:
     return first in ("ln_final", "readout", "logits")
 
 
+@pin_torch()
 def ablate_heads(
     model: ViT,
     heads: Iterable[tuple[int, int]],

@@ -23,6 +23,7 @@ from toyvit.model.shapes import Images, Logits, Residual
 from toyvit.model.sites import Site, check_tapped, list_sites
 from toyvit.model.taps import Tap, norm_within, settling, untouched, wants, within
 from toyvit.model.views import TransformerLensViews
+from toyvit.surroundings import pin_torch
 
 
 class HeadWeights(NamedTuple):
@@ -192,6 +193,7 @@ class ViT(TransformerLensViews):
     mask: Tensor
     positions: Tensor | None
 
+    @pin_torch()
     def __init__(self, config: ModelConfig, seed: int = 0) -> None:
         super().__init__()
         options.check_options(config)
@@ -284,9 +286,8 @@ class ViT(TransformerLensViews):
 
         x = tap("embed", self.patch(patches))
         if self.positions is not None:
-            positions = self.positions
-            if wants(tap, "pos_embed"):
-                positions = positions.clone()  # what a tap is handed may be written to
+            # What a tap is handed may be written to.
+            positions = self.positions.clone() if wants(tap, "pos_embed") else self.positions
             x = x + tap("pos_embed", positions)
         if self.config.n_prefix:
             x = torch.cat([self.prefix.expand(len(x), -1, -1), x], 1)

@@ -46,7 +46,7 @@ def replicate(
 
     folder.mkdir(parents=True, exist_ok=True)  # where nothing can be kept nothing is run
     records = []
-    bar = tqdm(work, desc="replicate", unit="seed", disable=not progress or not work)
+    bar = tqdm(work, desc="replicate", unit="seed", disable=not progress or not work or None)
     with pin_torch():
         for replication, seed in bar:
             bar.set_postfix_str(f"{replication.name}, seed {seed}")

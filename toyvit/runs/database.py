@@ -6,6 +6,7 @@ written to it: a view, a trigger or another column makes it a foreign one.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -36,6 +37,12 @@ create table baselines (
     digest text, name text, value real, "check" text, unique (digest, name)
 );
 """
+# What SQLite says of a disk, as the system says it.
+DISK = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+}
+OF_FILE = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)  # not of the disk
 SECONDS = 60  # to wait for another process that writes
 Objects = dict[tuple[str, str], str | None]  # SQL by type and name
 
@@ -46,10 +53,17 @@ class OldTable(BadInput):
 
 @contextmanager
 def refusing(file: Path) -> Iterator[None]:
-    """BadInput, which names the file, for whatever SQLite does not like about it."""
+    """BadInput, which names the file, for whatever SQLite does not like about it.
+
+    OSError, as of any other file, where it is the disk.
+    """
     try:
         yield
-    except sqlite3.OperationalError as error:  # a lock, a full disk, rights, foreign text
+    except sqlite3.OperationalError as error:  # a disk; a lock, foreign text
+        code = getattr(error, "sqlite_errorcode", 0)
+        number = DISK.get(code & 0xFF)
+        if number is not None and code not in OF_FILE:
+            raise OSError(number, os.strerror(number), str(file)) from None
         raise BadInput(f"{file} cannot be used now as a table of measures: {error}") from None
     except (sqlite3.Error, sqlite3.Warning, UnicodeDecodeError) as error:
         raise _foreign(file, str(error).splitlines()[0]) from None

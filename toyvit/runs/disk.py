@@ -11,7 +11,7 @@ from pathlib import Path
 
 from toyvit.config.foreign_files import JsonObject, parse_object, read_file
 from toyvit.config.whole_files import write_atomically as write_atomically
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, name_file
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +90,7 @@ def flush_to_disk(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with name_file(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -20,7 +20,7 @@ from toyvit.config.extensions import Origin
 from toyvit.config.fields import build_record
 from toyvit.config.foreign_files import JsonObject, read_object
 from toyvit.data import worlds
-from toyvit.errors import BadInput, suggest_nearest
+from toyvit.errors import BadInput, name_file, suggest_nearest
 from toyvit.runs.disk import flush_to_disk, format_line, read_lines, write_atomically
 from toyvit.runs.lock import is_taken, take_lock
 from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_state
@@ -208,7 +208,7 @@ class RunFolder:
         """Weights of the bare model, then their line in the manifest."""
         content, entry = encode_checkpoint(step, samples, weights, scores)
         write_atomically(self.checkpoints / entry.file, content)
-        with self.manifest.open("a") as manifest:
+        with name_file(self.manifest), self.manifest.open("a") as manifest:
             manifest.write(entry.line)
         return entry
 

@@ -20,6 +20,7 @@ from toyvit.runs.cells import Contents
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry
 from toyvit.runs.table import build_table, read_whole, select_baselines, select_curve
+from toyvit.surroundings import pin_torch
 
 
 class Run:
@@ -121,6 +122,7 @@ class Run:
         """The weights of a step, by name; BadInput where the file is not the manifest's."""
         return self.folder.read_checkpoint(self.entries[self.check_step(step)])
 
+    @pin_torch()
     def bare_model(self, step: int | None = None, *, into: ViT | None = None) -> ViT:
         """The model of a step without the run's clamps, in evaluation mode.
 
@@ -138,6 +140,7 @@ class Run:
             raise BadInput(message) from None
         return model.eval()
 
+    @pin_torch()
     def model(
         self, step: int | None = None, batch: Batch | None = None, *, into: ViT | None = None
     ) -> ViT:
@@ -172,6 +175,7 @@ class Run:
         except (BadInput, OSError) as error:
             raise DataMissing(str(error)) from None
 
+    @pin_torch()
     def batch(self, split: str = "test", n: int = 512) -> Batch:
         """The first n pictures of a split, of the run's own evaluation seed."""
         return self.task.eval_batch(split, n, self.config.seeds.measure)

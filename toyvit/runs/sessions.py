@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from toyvit.errors import name_file
 from toyvit.runs.disk import format_line
 from toyvit.runs.folder import RunFolder
 from toyvit.surroundings import describe_surroundings, list_versions
@@ -19,7 +20,7 @@ def note_session(folder: RunFolder, step: int) -> None:
     """
     warn_of_versions(folder, step)
     line = {"step": step, "versions": list_versions(), "surroundings": describe_surroundings()}
-    with folder.sessions.open("a") as file:
+    with name_file(folder.sessions), folder.sessions.open("a") as file:
         file.write(format_line(line))
 
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from toyvit.runs.signals import CLOCK, SIGNALS
 from toyvit.train.module import ViTModule
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StepCallback(pl.Callback):
@@ -63,6 +62,7 @@ class StopOnSignal(StepCallback):
 
     def receive(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
+        CLOCK.start(signum)
 
     def start(self, trainer: pl.Trainer, module: ViTModule) -> None:
         """Its handlers again: Lightning has put its own in place by now."""

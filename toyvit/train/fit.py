@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from toyvit.clamps.patterns import choose_path
 from toyvit.clamps.weight_clamps import check_clamps
 from toyvit.config import N_KEPT_STATES, RunConfig, plan_checkpoints
 from toyvit.data.task import build_task, resolve_config
-from toyvit.errors import BadInput, Diverged, Stopped, Unfinished, choose, escape_text
+from toyvit.errors import BadInput, Diverged, Stopped, Unfinished, escape_text
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry
 from toyvit.runs.sessions import note_session
 from toyvit.surroundings import pin_torch
 from toyvit.train.datamodule import BatchStream, ViTDataModule
+from toyvit.train.machine import check_machine
 from toyvit.train.memory import check_memory
 from toyvit.train.module import ViTModule
 from toyvit.train.snapshots import CheckpointWriter
@@ -46,7 +51,7 @@ def fit(
     config = settle_path(resolve_config(config), folder)
     plan_checkpoints(config.train)
     check_clamps(config)
-    _check_accelerator(config.train.accelerator)
+    check_machine(config.train)
     _check_place(folder)
     check_memory(config)
     module = ViTModule(config)
@@ -58,17 +63,18 @@ def fit(
         _check_disk(folder, config, module)
         task = build_task(config.task)
         validation = task.eval_batch("validation", config.train.n_validation, config.seeds.measure)
-        if not folder.config_file.exists():
-            folder.create(config)
-        for notice in task.list_notices():
-            logger.warning("%s", escape_text(notice))
+        with _take_back(folder):
+            if not folder.config_file.exists():
+                folder.create(config)
+            for notice in task.list_notices():
+                logger.warning("%s", escape_text(notice))
 
-        entries = folder.read_manifest()
-        state = load_state(folder, entries)
-        note_session(folder, state.step if state else 0)
-        writer = CheckpointWriter(folder, validation, state, entries)
-        bar = Progress(writer, folder.path.name, position) if progress else None
-        _train(writer, module, bar)
+            entries = folder.read_manifest()
+            state = load_state(folder, entries)
+            note_session(folder, state.step if state else 0)
+            writer = CheckpointWriter(folder, validation, state, entries)
+            bar = Progress(writer, folder.path.name, position) if progress else None
+            _train(writer, module, bar)
     return folder
 
 
@@ -81,6 +87,24 @@ def settle_path(config: RunConfig, folder: RunFolder) -> RunConfig:
     if config.train.path is None and folder.config_file.exists():
         path = folder.read_config().train.path or path
     return replace(config, train=replace(config.train, path=path))
+
+
+@contextmanager
+def _take_back(folder: RunFolder) -> Iterator[None]:
+    """What fails within before a new run has a checkpoint leaves nothing that blocks its name."""
+    is_new = not folder.config_file.exists()
+    try:
+        yield
+    except BaseException:
+        if is_new and not folder.manifest.exists():
+            for path in (*folder.checkpoints.glob("step_*"), *folder.states.glob("step_*")):
+                path.unlink()
+            for file in (folder.config_file, folder.sessions, folder.metrics):
+                file.unlink(missing_ok=True)
+            for place in (folder.checkpoints, folder.states):
+                with suppress(OSError):  # not there, or not ours alone
+                    place.rmdir()
+        raise
 
 
 def _check_place(folder: RunFolder) -> None:
@@ -108,6 +132,12 @@ def _train(writer: CheckpointWriter, module: ViTModule, progress: Progress | Non
         writer.note_divergence(str(error))
         last = _name_last(folder, writer.entries)
         raise Diverged(f"{error}; training stopped, {last}") from None
+    except torch.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(
+            f"the accelerator has not enough memory: {reason}; make the batches smaller "
+            "(--train.batch_size) or use --train.accelerator cpu"
+        ) from None
     if stopper.signum is not None and module.step < config.train.steps:
         raise Stopped(stopper.signum, folder.path, module.step)
     if max(first, module.step) < config.train.steps:
@@ -138,13 +168,6 @@ def _name_last(folder: RunFolder, entries: list[ManifestEntry]) -> str:
     if not entries:
         return "there is no checkpoint"
     return f"the last finite checkpoint is {folder.checkpoints / entries[-1].file}"
-
-
-def _check_accelerator(name: str) -> None:
-    from pytorch_lightning.accelerators import AcceleratorRegistry
-
-    available = ["auto", "gpu", *AcceleratorRegistry.available_accelerators()]
-    choose(name, available, "train.accelerator")
 
 
 def _check_disk(folder: RunFolder, config: RunConfig, module: ViTModule) -> None:

@@ -14,6 +14,7 @@ from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_checkpoi
 from toyvit.runs.sessions import warn_of_versions
 from toyvit.surroundings import pin_torch
 from toyvit.train.datamodule import BatchStream, ViTDataModule
+from toyvit.train.machine import check_machine
 from toyvit.train.module import ViTModule
 from toyvit.train.snapshots import CheckpointWriter
 from toyvit.train.states import TrainingState, load_state_before
@@ -87,6 +88,7 @@ def replay(
     folder = run.folder if isinstance(run, Run) else RunFolder(run).check_exists()
     if every < 1:
         raise BadInput(f"--every must be at least 1, got {every}")
+    check_machine(folder.read_config().train)
 
     # Opened under the lock: nobody else adds checkpoints meanwhile.
     with folder.lock():

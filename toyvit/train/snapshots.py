@@ -10,7 +10,7 @@ import torch
 
 from toyvit.config import learning_rate, plan_checkpoints, plan_states
 from toyvit.data.task import Batch, accuracy
-from toyvit.errors import Diverged
+from toyvit.errors import Diverged, name_file
 from toyvit.runs.disk import format_line
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry
@@ -125,7 +125,7 @@ class CheckpointWriter(StepCallback):
 
     def write_metrics(self) -> None:
         """Metrics reach the file before the state that counts on them."""
-        with self.folder.metrics.open("a") as file:
+        with name_file(self.folder.metrics), self.folder.metrics.open("a") as file:
             file.write("".join(self.lines))
         self.lines.clear()
 

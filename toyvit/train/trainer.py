@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytorch_lightning as pl
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from tqdm import tqdm
 
 from toyvit.config import TrainConfig
 from toyvit.surroundings import pin_torch
 from toyvit.train.callbacks import StepCallback, StopOnSignal
+from toyvit.train.launchers import hide_launchers
 from toyvit.train.module import ViTModule
 from toyvit.train.snapshots import CheckpointWriter
 
@@ -35,6 +37,7 @@ class Progress(StepCallback):
             position=self.position,
             mininterval=0.5,
             dynamic_ncols=True,
+            disable=None,  # where there is no terminal
         )
 
     def finish_step(self, trainer: pl.Trainer, module: ViTModule) -> None:
@@ -61,7 +64,12 @@ def open_trainer(
     if progress is not None:
         callbacks.append(progress)
 
-    with pin_torch(config.threads), stopper.handle_signals(), _hush_lightning():
+    with (
+        pin_torch(config.threads),
+        hide_launchers(),
+        stopper.handle_signals(),
+        _hush_lightning(),
+    ):
         yield _build_trainer(config.accelerator, callbacks, n_steps), stopper
 
 
@@ -82,6 +90,7 @@ def _build_trainer(accelerator: str, callbacks: list[pl.Callback], n_steps: int)
         "accelerator": accelerator,
         "devices": 1,
         "num_nodes": 1,
+        "plugins": [LightningEnvironment()],  # else it looks for a cluster's
         "callbacks": callbacks,
         "logger": False,
         "enable_checkpointing": False,

@@ -302,7 +302,7 @@ def _write(path: Path, chunks: Iterator[NDArray[np.uint8]]) -> None:
     partial = path.with_name(f"{path.name}.partial")
     with (
         partial.open("wb") as file,
-        tqdm(total=N_IMAGES, desc=path.stem, unit="image", unit_scale=True) as bar,
+        tqdm(desc=path.stem, total=N_IMAGES, unit_scale=True, disable=None) as bar,
     ):
         header = {"descr": "|u1", "fortran_order": False, "shape": (N_IMAGES, N_BYTES)}
         np.lib.format.write_array_header_1_0(file, header)

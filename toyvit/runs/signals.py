@@ -1,0 +1,88 @@
+"""Signals end the process of a command in time, wherever it is: also while it imports or waits.
+
+A process that was not started by the command line is left as it is.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SECONDS_TO_END = 1.5  # after a signal, for what can be saved: everything written is whole without
+
+
+class EndedBySignal(KeyboardInterrupt):
+    """A signal came; `signum` says which."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+    def __str__(self) -> str:
+        return signal.Signals(self.signum).name
+
+
+class Clock:
+    """Started by the first signal of a process of the command line; when it is out, so is that."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self.is_running = False
+        self.advice = ""  # how to go on, where there is more to say than the signal's name
+        self.children: list[Popen[bytes]] = []  # that have nothing left to do without this process
+
+    def start(self, signum: int) -> bool:
+        """Whether this is the first signal; a thread that takes no lock then waits for the end."""
+        is_first = not self.is_running
+        self.is_running = True
+        if self.is_set and is_first:
+            _thread.start_new_thread(self._wait, (signum,))
+        return is_first
+
+    def _wait(self, signum: int) -> None:
+        time.sleep(SECONDS_TO_END)
+        line = f"toyvit: stopped by {EndedBySignal(signum)}{self.advice}\n"
+        with suppress(OSError):
+            os.write(2, line.encode())
+        leave(128 + signum)
+
+
+CLOCK = Clock()
+
+
+def handle_signals() -> None:
+    """From now on a signal raises EndedBySignal once, and the process ends soon after.
+
+    A signal that the process was started to ignore stays ignored.
+    """
+    CLOCK.is_set = True
+    for signum in SIGNALS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _receive)
+
+
+def _receive(signum: int, frame: FrameType | None) -> None:
+    if CLOCK.start(signum):
+        raise EndedBySignal(signum)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process and its workers now: what libraries do at the end of one can take long."""
+    with suppress(Exception):
+        sys.stdout.flush()
+    for child in CLOCK.children:
+        child.kill()
+    if "multiprocessing" in sys.modules:
+        for worker in sys.modules["multiprocessing"].active_children():
+            worker.kill()
+    os._exit(code)
