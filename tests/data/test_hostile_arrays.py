@@ -125,7 +125,8 @@ def test_a_refusal_says_why(folder, name, says):
 
 def test_arrays_beyond_the_memory_are_refused_unread(folder, monkeypatch):
     monkeypatch.setattr(npz_files, "read_free_memory", lambda: 3000)
-    line = refuse(folder, files.save_arrays(PLAIN, zipfile.ZIP_DEFLATED))
+    new = PLAIN | {"images": PLAIN["images"] // 2}  # a file that was not read before
+    line = refuse(folder, files.save_arrays(new, zipfile.ZIP_DEFLATED))
     assert "its arrays need 0.0 GB of memory" in line
 
 

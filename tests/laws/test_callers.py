@@ -15,7 +15,7 @@ import toyvit
 from tests.analyses.planted import model_for
 from tests.laws.models import mark_slow
 from tests.stories.processes import train_here
-from toyvit.analyses import ANALYSES, explain_skipped
+from toyvit.analyses import ANALYSES, explain_skipped, llc
 from toyvit.instruments import key_value, weight_circuits
 from toyvit.instruments.lenses import fit_lens
 from toyvit.recipes import RECIPES
@@ -35,6 +35,12 @@ def in_double() -> Iterator[None]:
 
 
 CALLERS = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode, "float64": in_double}
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    """What is drawn at random is subject to the same law when it is drawn fewer times."""
+    monkeypatch.setattr(llc, "DEFAULT", replace(llc.DEFAULT, draws=4, burn_in=2))
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def test_there_is_none_before_the_gain_without_a_norm():
         select_sites("ln_final.hook_normalized", config)
 
 
-def test_the_old_name_works_for_this_version_with_a_notice(capsys):
+def test_the_old_name_works_for_this_version_with_a_notice(caplog):
     model = build()
     now = trace(model, IMAGES)
     old = trace(model, IMAGES, ["blocks.*.ln1.normalized", "logits"])
@@ -96,8 +96,8 @@ def test_the_old_name_works_for_this_version_with_a_notice(capsys):
     )
     assert torch.equal(silent, same) and not torch.equal(same, run_model(model, IMAGES))
     assert Cache(now)["ln_final.normalized"] is now["ln_final.after_gain"]
-    lines = capsys.readouterr().err.splitlines()
-    assert "toyvit: site 'ln_final.normalized' is called 'ln_final.after_gain' now" in lines
+    lines = [record.getMessage() for record in caplog.records]
+    assert "the site 'ln_final.normalized' is called 'ln_final.after_gain' now" in lines
     assert len(lines) == len(set(lines)), "once for each name"
     with pytest.raises(BadInput, match=r"unknown site 'embed\.normalized'"):
         run_model(model, IMAGES, recording(["embed.normalized"]))

@@ -184,7 +184,7 @@ def test_the_card_of_an_export_quotes_what_it_names(trained):
     assert "<script" in text and "<script" not in outside and "](" not in outside
 
 
-PRINTERS = {"cli/output.py", "data/cards.py", "dynamics/calibration.py"}
+PRINTERS = {"__main__.py", "cli/output.py", "data/cards.py", "dynamics/calibration.py"}
 
 
 def test_every_command_prints_in_one_place():

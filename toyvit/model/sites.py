@@ -7,7 +7,7 @@ TransformerLens has no hook for, "normalized" would not say which of the two is 
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,6 +17,8 @@ from typing import NoReturn
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput, suggest_nearest
 from toyvit.model.taps import Tap, list_names, list_wanted
+
+logger = logging.getLogger(__name__)
 
 AXES = {
     "image": "one picture of the batch",
@@ -173,7 +175,7 @@ def rename_site(name: str) -> str:
 
 @cache
 def _notice_old_site(name: str, new: str) -> None:
-    print(f"toyvit: site {name!r} is called {new!r} now", file=sys.stderr)
+    logger.warning("the site %r is called %r now", name, new)
 
 
 def _fit_sites(name: str, sites: Iterable[str]) -> list[str]:
