@@ -18,10 +18,10 @@ from tests.analyses.planted import model_for
 from toyvit.analyses import ANALYSES, Analysis, Axis, Need, Quantity, Tagged, select_analyses
 from toyvit.analyses.names import ENTRIES, NAMES, RENAMED
 from toyvit.analyses.registry import explain_skipped, list_crowded_axes
-from toyvit.errors import BadInput, escape_text
+from toyvit.errors import BadInput
 from toyvit.measuring import measure, run_analyses
 from toyvit.recipes import RECIPES
-from toyvit.report.tags import iterate_curves
+from toyvit.report.tags import escape_part, iterate_curves
 from toyvit.runs.cells import Cell
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import load_table
@@ -201,4 +201,4 @@ def test_a_factor_may_have_any_name(names, tmp_path_factory):
     tags = [tag for _, tag, _ in iterate_curves(frame)]
     assert len(set(tags)) == len(tags)
     for name in names:
-        assert f"probes/accuracy/factor {escape_text(name)} group last layer 0" in tags
+        assert f"probes/accuracy/factor {escape_part(name)} group last layer 0" in tags

@@ -88,7 +88,7 @@ def build_tag(axes: list[str], analysis: str, quantity: str, *at: str | int | No
 
 def escape_part(text: str) -> str:
     """A text that may come from elsewhere as one part of a tag, which slashes part."""
-    return escape_text(text).replace("/", "_")
+    return escape_text(text).replace("/", r"\x2f")
 
 
 def _take_head(place: dict[str, str | int], before: str) -> list[str]:
