@@ -30,6 +30,8 @@ CHECKED = (
 )
 install_import_hook(list(CHECKED), "beartype.beartype")
 
+CASES_IN_CORE = 4
+
 # Examples: the same every time; fresh ones, what fails kept (`make fuzz`); those kept alone
 # (tests/house/test_cases.py). A test that is derandomized or seeded reads no database, hence the
 # third.
@@ -68,8 +70,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     jaxtyping.config.update("jaxtyping_disable", not is_checked)
 
 
+def mark_late_cases(items: list[pytest.Item]) -> None:
+    """Of a test with many cases the core has a few, from the first to the last; others are slow."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if not item.get_closest_marker("slow"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+
+    for same in cases.values():
+        last = len(same) - 1
+        core = {round(part * last / (CASES_IN_CORE - 1)) for part in range(CASES_IN_CORE)}
+        for place, item in enumerate(same):
+            if last >= CASES_IN_CORE and place not in core:
+                item.add_marker("slow")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of the real data run when they are asked for by name alone."""
+    """Mark what is not of the core; tests of the real data run when asked for by name alone."""
+    mark_late_cases(items)
     if not of_real_data(config):
         skipped = [item for item in items if item.get_closest_marker("data")]
         items[:] = [item for item in items if item not in skipped]

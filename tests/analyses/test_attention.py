@@ -40,6 +40,7 @@ def test_distance_of_uniform_and_of_self_attention(side, far, n_prefix):
     assert attention.distance(itself, (side, side), n_prefix).abs().max() == 0
 
 
+@pytest.mark.slow
 @few
 @given(grids, st.integers(0, 3), st.integers(0, 99))
 def test_distance_is_the_same_on_a_reflected_grid(grid, n_prefix, seed):

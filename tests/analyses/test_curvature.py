@@ -54,6 +54,7 @@ def test_a_normal_crossing_has_no_regular_value_and_directions_downward_do_not_c
     assert saddle.regular(1000, 10) == pytest.approx(2000 / 2010 / 2)
 
 
+@pytest.mark.slow
 def test_a_slope_is_told_and_the_sampler_sees_it():
     """A chain slides down to where the spring holds it: below 0 where that outweighs the noise."""
     weights = {"w": torch.full((6,), 0.2, dtype=torch.double)}

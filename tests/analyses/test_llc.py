@@ -56,6 +56,7 @@ def zeros(n):
     return {"w": torch.zeros(n, dtype=torch.double)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step_size", "localisation"),
     [
@@ -312,6 +313,7 @@ def test_a_model_goes_through_the_same_sampler(name, options):
     assert parts.start == found.start and not torch.equal(parts.traces[0, :1], found.traces[0, :1])
 
 
+@pytest.mark.slow
 def test_the_analysis_says_diverged_and_gives_no_number(monkeypatch):
     model, batch = model_for("induction 4x4", n=6)
     assert chance_loss(model, batch) == pytest.approx(math.log(16)) and ANALYSES["llc"].slow
@@ -355,6 +357,7 @@ def measure_valley(monkeypatch, curvatures, slope=0.0, **options):
     return measure_llc(Valley(len(curvatures)), batch, {})
 
 
+@pytest.mark.slow
 def test_a_spectrum_with_a_gap_is_local(monkeypatch):
     """Truth: 60 stiff directions among 200 flat ones have 30, whatever the spring."""
     curvatures = torch.cat([torch.full((60,), 1.0), torch.zeros(200)])
@@ -366,6 +369,7 @@ def test_a_spectrum_with_a_gap_is_local(monkeypatch):
     assert values["radius"] == pytest.approx(expected, rel=0.15)
 
 
+@pytest.mark.slow
 def test_a_spectrum_without_a_gap_is_not(monkeypatch):
     """Curvatures fall as a power over the spring's: the value is the resolution's."""
     curvatures = torch.arange(1, 400) ** -1.2
@@ -374,6 +378,7 @@ def test_a_spectrum_without_a_gap_is_not(monkeypatch):
     assert values["llc"] == pytest.approx(values["regular"].item(), rel=0.4)
 
 
+@pytest.mark.slow
 def test_chains_far_from_the_minimum_are_not_near(monkeypatch):
     """Little n beta: a mean loss of a tenth of the way to chance."""
     curvatures = torch.full((40,), 1.0)
@@ -381,6 +386,7 @@ def test_chains_far_from_the_minimum_are_not_near(monkeypatch):
     assert values["excess"] > 0.1 and values["near"] == 0 and values["local"] == 0
 
 
+@pytest.mark.slow
 def test_a_slope_is_no_minimum(monkeypatch):
     """The same flat spectrum on a slope: the chains slide, and the value is below 0."""
     curvatures = torch.cat([torch.full((60,), 1.0), torch.zeros(200)])

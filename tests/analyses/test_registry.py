@@ -144,6 +144,7 @@ def run(tmp_path_factory):
     return fit(replace(config, train=train), folder, progress=False).path
 
 
+@pytest.mark.slow
 def test_a_new_measure_with_a_new_axis_goes_all_the_way(run, monkeypatch):
     """In the table of analyses it is measured, written, read and drawn; nothing else is told."""
     monkeypatch.setitem(ANALYSES, "taste", TASTE)

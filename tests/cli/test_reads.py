@@ -65,12 +65,14 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_reads_a_run_once(run, reads, name):
     assert main(COMMANDS[name].split()) == 0
     assert reads == once(run.relative_to(Path.cwd()))
 
 
+@pytest.mark.slow
 def test_finding_a_circuit_reads_a_run_once(run, reads):
     words = "circuit runs/run --pairs 8 --null 0 --method acdc --threshold 0 --metric kl"
     assert main(words.split()) == 0
@@ -98,6 +100,7 @@ def test_a_new_run_is_not_read_back(tmp_path, monkeypatch, reads):
     assert reads == {}
 
 
+@pytest.mark.slow
 def test_measuring_several_runs_reads_each_once(run, original, reads):
     assert main(["measure", "runs/run", str(original), "--images", "16"]) == 0
     assert reads == once("runs/run", original)

@@ -186,6 +186,7 @@ def test_a_factor_with_gaps_is_learned_with_a_notice(folder):
     assert notice.endswith("no training picture has 1, 2, 4, 5, 7 and so on")
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(st.data())
 def test_any_file_is_trained_on_rightly_or_refused(folder, data):

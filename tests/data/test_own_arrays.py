@@ -201,6 +201,7 @@ def test_an_export_from_elsewhere_has_the_projects_card(tmp_path, monkeypatch):
     assert (tmp_path / "out/exports.md").exists()
 
 
+@pytest.mark.slow
 def test_an_export_that_is_stopped_leaves_nothing_and_touches_nothing(
     tmp_path, monkeypatch, capsys
 ):

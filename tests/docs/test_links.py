@@ -116,6 +116,7 @@ def list_identifiers() -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_the_new_names_of_the_glossary_are_there():
     section = (DOCS / "glossary.md").read_text().split("## Old names")[1]
     rows = re.findall(r"^\| (.*) \| (.*) \| (.*) \| (.*) \|$", section, re.M)

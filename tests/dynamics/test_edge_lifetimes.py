@@ -47,6 +47,7 @@ def test_share_of_the_largest_score_decides_who_is_alive():
     assert mark_alive(frame, 0.5)["large"].tolist() == [False, False, False, False, True, True]
 
 
+@pytest.mark.slow
 def test_the_same_circuit_twice_and_random_ones():
     """Truth: 1 and 1. Null: random sets of n of N share n / (2N - n), ranks do not correlate."""
     generator = np.random.default_rng(0)

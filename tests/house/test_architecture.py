@@ -192,6 +192,7 @@ def unstated(roots: set[str]) -> set[str]:
     return {root for root in foreign if not stated & {name.lower() for name in known.get(root, [])}}
 
 
+@pytest.mark.slow
 def test_what_is_imported_is_a_stated_dependency():
     roots = {
         name.split(".")[0]

@@ -122,6 +122,7 @@ def test_a_draw_is_repeatable_and_begins_as_a_smaller_one():
     assert draw != draw_mutations(SOURCES, 30, seed=1)
 
 
+@pytest.mark.slow
 def test_lines_are_drawn_uniformly_and_once():
     """81 lines: as many of the first file, with its many faults in a line, as of the other."""
     everything = draw_mutations(SOURCES, 1000, seed=0)

@@ -119,6 +119,7 @@ def test_renames_are_one_to_one(table):
     assert len(set(table.values())) == len(table) and not set(table) & set(table.values())
 
 
+@pytest.mark.slow
 def test_every_new_name_is_defined_and_no_old_one_is():
     assert len(IDENTIFIERS) > 500
     assert [new for new in IDENTIFIERS.values() if not is_defined(new)] == []
@@ -130,6 +131,7 @@ def test_what_is_typed_and_stored_says_the_same():
     assert renames.OPTIONS == OPTIONS
 
 
+@pytest.mark.slow
 def test_words_of_before_are_no_identifiers():
     left = {
         f"{path.relative_to(ROOT)}: {name}"

@@ -365,5 +365,6 @@ def test_bad_words_are_refused_in_one_line(words, start, end, capsys):
     assert error.startswith(start) and error.endswith(end) and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_tree_meets_the_bars(capsys):
     assert main(["--check"]) == 0, capsys.readouterr().out

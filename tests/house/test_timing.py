@@ -28,6 +28,7 @@ def test_a_child_that_fails_is_no_measurement():
         start("-c", "raise SystemExit(3)")
 
 
+@pytest.mark.slow
 def test_starting_is_measured_against_bare_python():
     rows = list(results(2))
     assert SUBJECTS["starting"] is results and WORDS.keys() == {*BARS, "bare"}

@@ -241,6 +241,7 @@ MEANT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "split"), mark_splits(SPLITS))
 def test_baselines_agree_with_brute_force(name, split):
     """Every number that a task calls a baseline has a brute force here and is equal to it.
@@ -282,6 +283,7 @@ def test_loss_and_accuracy_of_known_answers(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CONFIGS if MADE[name].strategies])
 def test_strategies_are_probabilities_where_something_is_asked(name):
     batch = MADE[name].eval_batch("test", 60, 0)

@@ -244,6 +244,7 @@ def test_the_dsprites_splits_share_no_picture_and_held_out_outlines_are_shown_no
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("dsprites")])
 def test_sprites_come_from_their_split_and_are_shown_where_they_should(name):
     world, config = MADE[name].world, CONFIGS[name]

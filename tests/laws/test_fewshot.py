@@ -280,6 +280,7 @@ def probe(made, split, cells=slice(None), n=1000):
     )
 
 
+@pytest.mark.slow
 def test_no_linear_probe_finds_a_label_that_is_fresh_for_each_picture():
     """All pixels may tell which labels are there (0.36 of answers), one cell less.
 

@@ -144,6 +144,7 @@ def test_within_puts_the_prefix_before_the_name():
     assert list_wanted(within("blocks.1.", note)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", mark_slow(["mask=causal", "norm=rms", "norm=none", "registers"], ["registers"])
 )

@@ -84,6 +84,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(tensorboard, "draw_pictures", lambda run: ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", NAMES)
 def test_no_foreign_text_reaches_a_sink_as_it_is(trained, tmp_path, capsys, quick, case):
     """Terminal, page, figures, TensorBoard and names of files."""

@@ -96,6 +96,7 @@ def put(*rows, **options) -> FigureData:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "panel",
     [
@@ -182,6 +183,7 @@ def test_text_is_wrapped_at_its_width():
     assert wrap_text("", 1, 10) == []
 
 
+@pytest.mark.slow
 def test_a_figure_without_its_caption_is_lower():
     data = put((CURVES,))
     whole = render(data)

@@ -91,6 +91,7 @@ def die_at(n: int, half: bool) -> None:
     whole_files.os = type("os", (), {**vars(os), "replace": staticmethod(replace)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "half"), [(0, True), (1, False), (2, True)])
 def test_a_killed_report_leaves_whole_pictures_and_the_next_cleans_up(
     run, quick, expected, n, half
@@ -112,6 +113,7 @@ def test_a_killed_report_leaves_whole_pictures_and_the_next_cleans_up(
     assert len(list(run.path.glob("tensorboard/events.*"))) == 1
 
 
+@pytest.mark.slow
 def test_two_reports_at_once_do_not_meet(run, quick, expected):
     pids = [fork(lambda: report(run)) for _ in range(2)]
     assert [wait(pid) for pid in pids] == [0, 0]
@@ -119,6 +121,7 @@ def test_two_reports_at_once_do_not_meet(run, quick, expected):
     assert not [path for path in run.path.rglob("*") if PART.fullmatch(path.name)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["svg", "pdf"])
 def test_a_picture_is_the_same_whenever_it_is_drawn(run, quick, tmp_path, kind):
     """But for the names that matplotlib gives to clip paths in SVG, after their place in memory."""
@@ -239,6 +242,7 @@ ALLOWED = {
 }
 
 
+@pytest.mark.slow
 def test_nothing_writes_a_file_in_place():
     root = Path(toyvit.__file__).parent
     writers = set()

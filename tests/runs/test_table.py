@@ -89,6 +89,7 @@ def flip(content, at):
     return bytes(damaged)
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_is_silent(folder, before):
     content = folder.measures.read_bytes()
     for at in random.Random(0).sample(range(8 * len(content)), FLIPS):

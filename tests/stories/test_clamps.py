@@ -74,6 +74,7 @@ def test_the_run_says_its_clamps_and_another_is_refused(tmp_path):
         fit(small((), steps=2), path, resume=True, progress=False)
 
 
+@pytest.mark.slow
 def test_it_is_measured_as_it_was_trained(tmp_path, capsys):
     """The table, the manifest's score and the clamps agree at every step.
 

@@ -87,6 +87,7 @@ def is_found(folder, capsys):
     return code == 2
 
 
+@pytest.mark.slow
 def test_a_whole_run_is_found_whole(run, capsys):
     assert not is_found(run, capsys)
     assert main(["verify", str(run.path), "--hashes"]) == 0
@@ -100,6 +101,7 @@ def flip(content, at):
     return bytes(damaged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_no_flipped_bit_is_silent(two, run, capsys, name):
     path = run.path / name

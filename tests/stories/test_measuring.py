@@ -51,6 +51,7 @@ def counted(monkeypatch, fails_at=None):
     return calls
 
 
+@pytest.mark.slow
 def test_interrupted_and_repeated(run, monkeypatch):
     calls = counted(monkeypatch, fails_at=3)
     with pytest.raises(RuntimeError, match="interrupted"):
@@ -80,6 +81,7 @@ def plain(path):
     return frame[sorted(frame.columns)]
 
 
+@pytest.mark.slow
 def test_checkpoints_at_which_a_sampler_diverged_are_named_and_have_no_number(
     run, monkeypatch, capsys
 ):
@@ -131,6 +133,7 @@ def test_workers_and_single_analyses_find_the_same_numbers(run, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_rows_of_checkpoints_that_are_no_more_are_left_out(run):
     measure(run, images=16, progress=False)
     folder = RunFolder(run)

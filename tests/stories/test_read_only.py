@@ -115,6 +115,7 @@ def test_what_only_looks_works(run, place, capsys):
     assert "measured 0 cells, found 3 done" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_it_is_reported_elsewhere(run, place, capsys):
     assert ask("report", run, "--to", place / "out" / "here") == 0
     assert {path.name for path in (place / "out/here").iterdir()} == {

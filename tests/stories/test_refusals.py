@@ -189,6 +189,7 @@ def again(run, *words):
     return [*TRAIN, "--runs", run.parent, "--name", run.name, *SMALL, "--train.steps", "20", *words]
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_a_folder_without_resume_and_another_config(run, capsys):
     before = contents(run)
     refused(capsys, again(run), [str(run), "--resume", "--name"])

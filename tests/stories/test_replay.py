@@ -74,6 +74,7 @@ def trained(tmp_path_factory):
     return fit(small((0,)), tmp_path_factory.mktemp("trained") / "run", progress=False).path
 
 
+@pytest.mark.slow
 def test_a_lost_or_damaged_state_only_makes_the_way_longer(trained, tmp_path):
     folder = RunFolder(shutil.copytree(trained, tmp_path / "run"))
     states = sorted(folder.states.iterdir())
@@ -85,6 +86,7 @@ def test_a_lost_or_damaged_state_only_makes_the_way_longer(trained, tmp_path):
     assert replay(folder.path, 3, 4, progress=False) == [3, 4]
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_come_out_the_same_is_refused(tmp_path):
     """As on another kind of processor; here the manifest says other bits."""
     folder = fit(small((0, 31)), tmp_path / "run", progress=False)

@@ -111,6 +111,7 @@ def leave_behind(folder, leftover):
         folder.state.write_bytes(folder.state.read_bytes()[:100])
 
 
+@pytest.mark.slow
 def test_no_state_can_be_read(whole, tmp_path, caplog):
     """All states are damaged: the run starts from step 0, with the same bits in the end.
 
