@@ -27,6 +27,8 @@ sys.meta_path.insert(0, Finder())
 from toyvit.__main__ import main
 sys.exit(main())
 """
+# Whoever started the tests may ignore it, as a shell does for what runs in the background.
+LISTEN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 STUBBORN = """
 import time
 from toyvit.runs.signals import CLOCK, handle_signals
@@ -46,7 +48,7 @@ while True:
 def start(code: str, *words: str, **options: object) -> subprocess.Popen[str]:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
-    words = (sys.executable, "-c", code, *words)
+    words = (sys.executable, "-c", LISTEN + code, *words)
     return subprocess.Popen(words, env=environ, **(pipes | options))
 
 

@@ -126,7 +126,7 @@ def test_what_cannot_be_searched_is_refused_in_a_line(runs, capsys, name, words,
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_the_search(runs, capsys, monkeypatch):
-    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("os.access", lambda path, mode, **how: False)
     assert main(["circuit", str(runs["digits"]), "--classes", "4,9"]) == 2
     assert "digits cannot be written to" in capsys.readouterr().err
 

@@ -69,9 +69,9 @@ def _change_records(records: Mapping[str, Any], words: Sequence[str]) -> dict[st
     for option, text in _split_pairs(words):
         if option not in types:
             raise BadInput(f"unknown argument {option!r}{suggest_nearest(option, types)}")
-        if not text:
-            raise BadInput(f"{option} needs a value" + ("" if text is None else ", got ''"))
         part, _, name = option.removeprefix("--").partition(".")
+        if not text and (text is None or getattr(records[part], name) != ""):
+            raise BadInput(f"{option} needs a value" + ("" if text is None else ", got ''"))
         changes.setdefault(part, {})[name] = _parse_value(option, text, types[option])
 
     return {part: _set_fields(part, records[part], values) for part, values in changes.items()}
