@@ -5,7 +5,6 @@ Both leave equal files.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +18,7 @@ from toyvit.config import RunConfig, learning_rate, plan_checkpoints, plan_state
 from toyvit.data.task import Batch, accuracy, build_task, loss, resolve_config
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
+from toyvit.runs.disk import format_line
 from toyvit.runs.folder import RunFolder
 from toyvit.train import fit
 from toyvit.train.datamodule import BatchStream
@@ -67,9 +67,8 @@ class Bare:
             for group in self.adam.param_groups:
                 group["lr"] = learning_rate(config, step)
             line = {"step": step, **update(self.model, self.adam, batch, config.clip)}
-            self.lines.append(
-                json.dumps(line | {"learning_rate": learning_rate(config, step)}) + "\n"
-            )
+            line["learning_rate"] = learning_rate(config, step)
+            self.lines.append(format_line(line, self.folder.hash_run()))
             if step in checkpoints:
                 self.keep(step)
 

@@ -30,7 +30,7 @@ CHECKED = (
 )
 install_import_hook(list(CHECKED), "beartype.beartype")
 
-CASES_IN_CORE = 4
+CASES_IN_CORE = 3
 
 # Examples: the same every time; fresh ones, what fails kept (`make fuzz`); those kept alone
 # (tests/house/test_cases.py). A test that is derandomized or seeded reads no database, hence the
