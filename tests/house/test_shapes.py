@@ -59,6 +59,7 @@ def test_slow_tests_check_shapes_where_they_say_so():
         entropy(FLAT)
 
 
+@pytest.mark.shapes
 @pytest.mark.parametrize("room", WRONG)
 def test_a_wrong_shape_is_refused(room):
     with pytest.raises((TypeCheckError, TypeError)) as caught:
