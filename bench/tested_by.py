@@ -36,6 +36,7 @@ CIRCUITS = (
 )
 TRAINING = (
     "tests/laws/test_stream.py",
+    "tests/laws/test_paths.py",
     "tests/stories/test_damage.py",
     "tests/stories/test_resume.py",
     "tests/stories/test_replay.py",

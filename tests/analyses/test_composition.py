@@ -88,6 +88,13 @@ def test_the_analysis_pairs_earlier_with_later_layers_only(norm):
         assert torch.allclose(found[f"{kind}_composition_z"][0, :, 2], (by_hand - mean) / sd)
 
 
+@pytest.mark.parametrize("width", [1, 2, 64])
+def test_the_mean_square_of_random_heads_is_one_over_the_width(width):
+    """Exactly, whatever the heads' width: a random direction's share of any other."""
+    mean, sd = composition.simulate_composition(D, width)
+    assert mean**2 + sd**2 == pytest.approx(1 / D, rel=0.03) and sd > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [8, 16, 32])
 def test_z_scores_of_random_heads_have_mean_0_and_spread_1(width):
