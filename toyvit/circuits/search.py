@@ -161,28 +161,21 @@ def find_circuit(
     scores = eap(model, pairs, metric, points=EAP_IG_POINTS, end=end)
     edge_mask = _search(evaluator, scores, method, limit)
     null, n_same = _draw_null(evaluator, edge_mask, n_null)
-    how = f"acdc at {limit:g} nats" if method == "acdc" else f"{method} to {limit:g}"
-    suffix = ""
-    if end != "clean":
-        how = f"{how} with the {end} end"
-        suffix = f"-{end}-end"
-    what = change or next(iter(run.task.counterfactuals), "")
-    if classes:
-        what = f"{classes[0]}-{classes[1]}"
-
-    graph = build_graph(model.config)
+    what = _name_question(run, change, classes)
+    circuit = Circuit(
+        edges=build_graph(model.config).name_edges(edge_mask),
+        metric=metric,
+        ablation=ablation,
+        method=f"{_describe_method(method, limit, end)}, {what}",
+        checkpoint=f"{run.name} at {at}, {run.entries[at].sha256[:12]}",
+        architecture=hash_architecture(model.config),
+    )
+    name = f"circuit-{what}-{method}-{limit:g}-{metric}-{ablation}-{len(pairs.clean)}-pairs-{at}"
     return CircuitReport(
-        circuit=Circuit(
-            edges=graph.name_edges(edge_mask),
-            metric=metric,
-            ablation=ablation,
-            method=f"{how}, {what}",
-            checkpoint=f"{run.name} at {at}, {run.entries[at].sha256[:12]}",
-            architecture=hash_architecture(model.config),
-        ),
+        circuit=circuit,
         edge_mask=edge_mask,
         scores=scores,
-        n_edges=len(graph.edges),
+        n_edges=len(build_graph(model.config).edges),
         n_pairs=len(pairs.clean),
         n_requested=n_pairs,
         empty_and_full=evaluator.empty_and_full,
@@ -191,9 +184,20 @@ def find_circuit(
         completeness=evaluator.completeness(edge_mask),
         null=null,
         n_same=n_same,
-        name=f"circuit-{what}-{method}-{limit:g}-{metric}-{ablation}-{len(pairs.clean)}-pairs-{at}"
-        f"{suffix}",
+        name=name if end == "clean" else f"{name}-{end}-end",
     )
+
+
+def _name_question(run: Run, change: str | None, classes: Sequence[int] | None) -> str:
+    """What differs in the pairs: two classes, or a change of the task's, the first by default."""
+    if classes:
+        return f"{classes[0]}-{classes[1]}"
+    return change or next(iter(run.task.counterfactuals), "")
+
+
+def _describe_method(method: str, limit: float, end: str) -> str:
+    how = f"acdc at {limit:g} nats" if method == "acdc" else f"{method} to {limit:g}"
+    return how if end == "clean" else f"{how} with the {end} end"
 
 
 def _choose_limit(method: str, faithful: float | None, threshold: float | None) -> float:
