@@ -53,7 +53,6 @@ except SystemExit as end:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """Built without a network, from a copy: setuptools writes beside the sources."""
-    pytest.importorskip("setuptools", "77")
     source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
