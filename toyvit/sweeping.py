@@ -22,6 +22,7 @@ from toyvit.model import ViT
 from toyvit.runs.disk import write_atomically
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
+from toyvit.runs.table import keeping_texts
 from toyvit.train import fit
 from toyvit.train.fit import settle_path
 
@@ -202,6 +203,7 @@ def _run_on_cluster(address: str, work: list[Work]) -> Iterator[Run]:
     return collect()
 
 
+@keeping_texts
 def gather_table(runs: Sequence[Run | Path | str]) -> pd.DataFrame:
     """One row a run: its seed, the fields in which the runs differ, and what it came to.
 

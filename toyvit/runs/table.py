@@ -94,6 +94,12 @@ def read_whole(folder: RunFolder) -> Contents:
     return contents
 
 
+# As Python's strings, also where pyarrow is installed: names of folders and factors may hold what
+# is no UTF-8.
+keeping_texts = pd.option_context("mode.string_storage", "python")
+
+
+@keeping_texts
 def build_table(
     folder: RunFolder, contents: Contents, entries: Iterable[ManifestEntry]
 ) -> pd.DataFrame:
