@@ -13,7 +13,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from toyvit.analyses import Analysis, explain_skipped, select_analyses
-from toyvit.analyses.analysis import Measures, split_key
+from toyvit.analyses.analysis import Measures, Pass, split_key
 from toyvit.analyses.registry import name_version
 from toyvit.clamps.patterns import apply_clamps, needs_retrieval
 from toyvit.config import RunConfig
@@ -21,7 +21,9 @@ from toyvit.data.baselines import fit_baselines
 from toyvit.data.task import Batch
 from toyvit.errors import BadInput
 from toyvit.model import ViT
-from toyvit.model.forward import trace
+from toyvit.model.forward import run_model
+from toyvit.model.sites import select_sites
+from toyvit.model.taps import recording
 from toyvit.runs.cells import Cell, Row
 from toyvit.runs.handle import Run
 from toyvit.runs.table import build_rows
@@ -69,9 +71,12 @@ def run_analyses(model: ViT, batch: Batch, analyses: Sequence[Analysis]) -> dict
     sites: set[str] = set()
     for analysis in analyses:
         sites |= set(analysis.sites)
-    cache = trace(model, batch.images, sorted(sites)) if sites else {}
+    tap = recording(select_sites(sites, model.config), detach=False)  # analyses only read
+    if sites:
+        run_model(model, batch.images, tap)
+    trace = Pass(tap.values)
     return {
-        analysis.name: list_rows(analysis, analysis.measure(model, batch, cache))
+        analysis.name: list_rows(analysis, analysis.measure(model, batch, trace))
         for analysis in analyses
     }
 

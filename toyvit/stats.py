@@ -14,7 +14,8 @@ def entropy(p: Float[Tensor, "*batch key"]) -> Float[Tensor, "*batch"]:
     >>> entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
     tensor([-0.0000, 0.6931])
     """
-    return -torch.xlogy(p, p).sum(-1, dtype=torch.float64).to(p.dtype)
+    logs = p.clamp(min=torch.finfo(p.dtype).tiny).log()  # a third of the time of `xlogy`
+    return -torch.linalg.vecdot(p, logs)
 
 
 def kl_divergence(
@@ -32,7 +33,9 @@ def kl_divergence(
     return F.kl_div(other, target, log_target=True, reduction="none").sum(-1)
 
 
-def standardize(x: Float[Tensor, "image feature"], fit: slice) -> Float[Tensor, "image feature"]:
+def standardize(
+    x: Float[Tensor, "*probe image feature"], fit: slice
+) -> Float[Tensor, "*probe image feature"]:
     """Each feature with mean 0 and standard deviation 1 over the rows `fit`.
 
     A constant feature becomes 0.
@@ -41,18 +44,21 @@ def standardize(x: Float[Tensor, "image feature"], fit: slice) -> Float[Tensor, 
     tensor([[-1.,  0.],
             [ 1.,  0.]])
     """
-    mean = x[fit].mean(0)
-    sd = x[fit].std(0, correction=0)
-    return torch.where(sd > 1e-6 * (1 + mean.abs()), (x - mean) / sd.clamp(min=1e-12), 0.0)
+    mean = x[..., fit, :].mean(-2, keepdim=True)
+    centred = x - mean
+    rows = centred[..., fit, :]
+    sd = torch.linalg.vector_norm(rows, dim=-2, keepdim=True) / rows.shape[-2] ** 0.5
+    varies = sd > 1e-6 * (1 + mean.abs())
+    return centred * torch.where(varies, 1 / sd.clamp(min=1e-12), 0.0)
 
 
 def predict_ridge(
-    x: Float[Tensor, "image feature"],
+    x: Float[Tensor, "*probe image feature"],
     y: Float[Tensor, "image target"],
     fit: slice,
     test: slice,
     penalty: float,
-) -> Float[Tensor, "test target"]:
+) -> Float[Tensor, "*probe test target"]:
     """Closed-form ridge: y on rows `test` from weights fitted on rows `fit`, all targets at once.
 
     Features are standardised on the fitting rows, targets centred. `penalty` is per fitting row:
@@ -65,12 +71,13 @@ def predict_ridge(
     """
     x = standardize(x, fit)
     centre = y[fit].mean(0)
-    return x[test] @ fit_ridge(x[fit], y[fit] - centre, penalty) + centre
+    weights = fit_ridge(x[..., fit, :], y[fit] - centre, penalty)
+    return x[..., test, :] @ weights + centre
 
 
 def fit_ridge(
-    x: Float[Tensor, "image feature"], y: Float[Tensor, "image target"], penalty: float
-) -> Float[Tensor, "feature target"]:
+    x: Float[Tensor, "*probe image feature"], y: Float[Tensor, "image target"], penalty: float
+) -> Float[Tensor, "*probe feature target"]:
     """W that minimises |X W - Y|^2 / n + penalty |W|^2.
 
     Through whichever Gram matrix, of features or of rows, is smaller.
@@ -79,10 +86,11 @@ def fit_ridge(
     tensor([[0.5000, 0.0000],
             [0.0000, 0.5000]])
     """
-    n, d = x.shape
+    n, d = x.shape[-2:]
+    ridge = n * penalty * torch.eye(min(n, d), dtype=x.dtype)
     if d <= n:
-        return torch.linalg.solve(x.T @ x + n * penalty * torch.eye(d, dtype=x.dtype), x.T @ y)
-    return x.T @ torch.linalg.solve(x @ x.T + n * penalty * torch.eye(n, dtype=x.dtype), y)
+        return torch.linalg.solve(x.mT @ x + ridge, x.mT @ y)
+    return x.mT @ torch.linalg.solve(x @ x.mT + ridge, y.expand(*x.shape[:-1], -1))
 
 
 def feature_dimensionality(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.analyses.planted import OPTIONS, model_for, one_hot, traced, uniform
+from tests.laws.models import BASE
 from toyvit.analyses import ANALYSES, circuits, lens, object_attention
 from toyvit.analyses.analysis import Tagged
 from toyvit.circuits.graph import build_graph
@@ -18,7 +19,7 @@ from toyvit.circuits.patching import (
     run_attention_knockout,
     select_tokens,
 )
-from toyvit.data.task import loss, score_class_baselines
+from toyvit.data.task import Batch, loss, score_class_baselines
 from toyvit.model.forward import run_model, trace
 from toyvit.model.taps import editing
 
@@ -94,17 +95,24 @@ def test_segmentation_of_a_lens_that_knows_the_mask():
 def test_object_shares_sum_to_1_and_planted_patterns_are_theirs(n_prefix):
     objects = torch.tensor([[0, 1, 1, 2, 0], [3, 0, 0, 3, 1]])
     tokens, cls = 5 + n_prefix, n_prefix > 0
-    shares = object_attention.share_by_object(uniform(tokens), objects, n_prefix, cls)
+    config = replace(BASE, readout="mean", cls_token=cls, n_registers=max(0, n_prefix - 1))
+    batch = Batch(torch.zeros(2, 1, 4, 4), torch.zeros(2, 5).long(), objects=objects)
+    groups = object_attention.group_keys(batch, config)
+
+    def share(pattern):
+        shares = object_attention.share_by_group(pattern, groups)
+        return {key["group"]: value for key, value in shares.items()}
+
+    shares = share(uniform(tokens))
     assert sum(share[0].item() for share in shares.values()) == pytest.approx(1)
     assert shares["cls"][0].item() == pytest.approx(cls / tokens)
     assert shares["registers"][0].item() == pytest.approx(max(0, n_prefix - 1) / tokens)
-    itself = object_attention.share_by_object(one_hot(torch.arange(tokens)), objects, n_prefix, cls)
+    itself = share(one_hot(torch.arange(tokens)))
     assert itself["itself"].tolist() == [1, 1, 1] and itself["other"].abs().max() == 0
     # Every token looks at the first patch: background in one picture, object 3 in the other.
-    first = object_attention.share_by_object(one_hot([n_prefix] * tokens), objects, n_prefix, cls)
-    assert first["background"][0].item() == pytest.approx(3 / 6) and first["itself"][
-        0
-    ].item() == pytest.approx(2 / 6)
+    first = share(one_hot([n_prefix] * tokens))
+    assert first["background"][0].item() == pytest.approx(3 / 6)
+    assert first["itself"][0].item() == pytest.approx(2 / 6)
     assert first["other"][0].item() == pytest.approx(1 / 6)
 
 

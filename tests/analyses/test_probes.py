@@ -25,6 +25,19 @@ def labels(n: int, below: int, seed: int = 1) -> Tensor:
     return torch.randint(below, (n,), generator=torch.Generator().manual_seed(seed))
 
 
+def fit_probe(features: Tensor, factors: dict[str, Tensor]) -> dict[str, float]:
+    """One probe: its accuracies as numbers."""
+    scores = probes.fit_probes(features[None], factors)
+    return {name: score.item() for name, score in scores.items()}
+
+
+def test_many_probes_are_one_after_another():
+    x, y = draw(3, 60, 7), labels(60, 3)
+    together = probes.fit_probes(x, {"factor": y})["factor"].tolist()
+    assert together == [fit_probe(features, {"factor": y})["factor"] for features in x]
+    assert len(set(together)) > 1
+
+
 @pytest.mark.parametrize("n_classes", [2, 5, 10])
 def test_a_planted_linear_feature_scores_1_and_shuffled_labels_chance(n_classes):
     factor = labels(2000, n_classes)
@@ -32,11 +45,11 @@ def test_a_planted_linear_feature_scores_1_and_shuffled_labels_chance(n_classes)
         2000, 16
     )
     shuffled = factor[torch.randperm(2000, generator=torch.Generator().manual_seed(5))]
-    found = probes.fit_probe(features, {"planted": factor, "shuffled": shuffled})
+    found = fit_probe(features, {"planted": factor, "shuffled": shuffled})
     assert found["planted"] == 1
     assert abs(found["shuffled"] - 1 / n_classes) < 4 * math.sqrt(1 / n_classes / 1000)
     alone = {
-        name: probes.fit_probe(features, {name: one})[name]
+        name: fit_probe(features, {name: one})[name]
         for name, one in {"planted": factor, "shuffled": shuffled}.items()
     }
     assert alone == found
@@ -91,7 +104,7 @@ def test_ridge_is_scikit_learn_s(width, penalty):
     assert (found - torch.from_numpy(expected)).abs().max() < 1e-8
     classes = RidgeClassifier(alpha=50 * penalty).fit(rows, y[fit].numpy()).predict(others)
     assert torch.equal(found[:, :4].argmax(1), torch.from_numpy(classes))
-    score = probes.fit_probe(x, {"factor": y})["factor"]
+    score = fit_probe(x, {"factor": y})["factor"]
     expected_score = (
         RidgeClassifier(alpha=50 * probes.PENALTY)
         .fit(rows, y[fit].numpy())
@@ -103,7 +116,7 @@ def test_ridge_is_scikit_learn_s(width, penalty):
 def test_the_scoring_half_is_never_fitted_on():
     """A feature that names the image memorises its half and scores chance on the other."""
     x = torch.eye(200).double()
-    assert probes.fit_probe(x, {"factor": labels(200, 2)})["factor"] == pytest.approx(0.5, abs=0.15)
+    assert fit_probe(x, {"factor": labels(200, 2)})["factor"] == pytest.approx(0.5, abs=0.15)
     x, y = draw(200, 5), labels(200, 2)
     changed = x.clone()
     changed[150] = 99

@@ -32,6 +32,7 @@ from toyvit.instruments.weight_circuits import (
 )
 from toyvit.model import ViT
 from toyvit.model.forward import trace
+from toyvit.model.options import allowed_keys
 from toyvit.model.vit import HeadWeights
 
 every_norm = pytest.mark.parametrize("norm", ["layer", "rms", "none"])
@@ -40,6 +41,12 @@ every_shape = pytest.mark.parametrize("options", OPTIONS)
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def measure_score_parts(model, batch):
+    return weights.measure_score_parts(
+        model, batch, trace(model, batch.images, ["blocks.0.resid_pre"])
+    )
 
 
 @every_norm
@@ -251,7 +258,7 @@ def test_the_parts_of_the_scores_sum_to_the_scores(options):
     seen = trace(model, batch.images, ["blocks.0.attn.attn_scores"])["blocks.0.attn.attn_scores"]
     total = torch.stack(list(parts.values())).sum(0)
     assert torch.allclose(total[seen.isfinite()], seen[seen.isfinite()], atol=1e-4)
-    shares = weights.measure_score_parts(model, batch, {})
+    shares = measure_score_parts(model, batch)
     assert torch.allclose(
         torch.stack(list(shares.values())).sum(0), torch.ones(model.config.n_heads), atol=1e-5
     )
@@ -260,7 +267,7 @@ def test_the_parts_of_the_scores_sum_to_the_scores(options):
 def test_shares_count_only_keys_that_the_mask_allows():
     """By hand, query by query: what the later patches would score has no part in it."""
     model, batch = model_for("induction 4x4", n=5, **OPTIONS["bare, causal"])
-    parts, shares = split_scores(model, batch.images), weights.measure_score_parts(model, batch, {})
+    parts, shares = split_scores(model, batch.images), measure_score_parts(model, batch)
     total = torch.stack(list(parts.values())).sum(0)
     for (asks, answers), part in parts.items():
         together, alone = 0.0, 0.0
@@ -287,7 +294,7 @@ def test_purely_positional_and_purely_content_heads():
         {"norm": "rms"},
     ):
         model, batch, *_ = induction_head(**options)
-        shares = weights.measure_score_parts(model, batch, {})
+        shares = measure_score_parts(model, batch)
         assert shares["position_position"].item() == pytest.approx(1, abs=1e-4)
         assert (
             max(shares[name].abs().item() for name in shares if name != "position_position") < 1e-4
@@ -305,15 +312,13 @@ def test_purely_positional_and_purely_content_heads():
         write(
             model, 0, 0, read[:, query : query + 9], read[:, key : key + 9], read[:, :16], read[:16]
         )
-        assert weights.measure_score_parts(model, batch, {})[name].item() == pytest.approx(
-            1, abs=1e-4
-        )
+        assert measure_score_parts(model, batch)[name].item() == pytest.approx(1, abs=1e-4)
     pointer = two_hop_pointer()
-    assert weights.measure_score_parts(pointer.model, pointer.batch, {})[
+    assert measure_score_parts(pointer.model, pointer.batch)[
         "position_position"
     ].item() == pytest.approx(1, abs=1e-4)
     nothing = empty(build_task(config), 25, 1, 1, 16, readout="last", cls_token=False)
-    assert weights.measure_score_parts(nothing, batch, {})["content_content"].isnan().all()
+    assert measure_score_parts(nothing, batch)["content_content"].isnan().all()
 
 
 @every_shape
@@ -323,7 +328,7 @@ def test_the_softmax_of_centred_scores_is_the_pattern(options):
     for layer in range(model.config.n_layers):
         scores = seen[f"blocks.{layer}.attn.attn_scores"]
         there = scores.isfinite()
-        rows = centre_scores(scores)
+        rows = centre_scores(scores, allowed_keys(model.config))
         assert (
             torch.allclose(rows.sum(-1), torch.zeros(()), atol=1e-4) and (rows[~there] == 0).all()
         )
@@ -344,12 +349,12 @@ def test_scores_of_families_on_planted_and_uniform_scores(n_prefix, causal):
     allowed[:n_prefix] = True
     families = attention.list_families(grid)
     flat = torch.full((2, 1, tokens, tokens), 3.0).masked_fill(~allowed, -torch.inf)
-    for found in weights.average_advantages(flat, families, n_prefix).values():
+    for found in weights.average_advantages(flat, families, n_prefix, allowed).values():
         assert found.abs().max() < 1e-6
     planted = flat.clone()
     planted[:, :, n_prefix:, n_prefix:] += 5 * families["same_row"]  # -inf stays -inf
-    found = weights.average_advantages(planted, families, n_prefix)
-    rows = centre_scores(planted)[0, 0, n_prefix:, n_prefix:]
+    found = weights.average_advantages(planted, families, n_prefix, allowed)
+    rows = centre_scores(planted, allowed)[0, 0, n_prefix:, n_prefix:]
     expected = rows[families["same_row"] & allowed[n_prefix:, n_prefix:]].mean()
     assert torch.allclose(found["same_row"], expected) and found["same_row"] > 2
     assert found["same_row"] > 1 + max(value for name, value in found.items() if name != "same_row")

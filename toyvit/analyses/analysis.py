@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -48,8 +48,36 @@ class Tagged:
 
 
 Key = str | Tagged
+Shared = TypeVar("Shared")
 Measures = dict[Key, Tensor]
 Measure = Callable[[ViT, Batch, Mapping[str, Tensor]], Measures]
+
+
+class Pass(dict[str, Tensor]):
+    """The trace of one forward pass, with what several analyses have computed from it."""
+
+    def __init__(self, trace: Mapping[str, Tensor]) -> None:
+        super().__init__(trace)
+        self.shared: dict[Callable[..., object], Any] = {}
+
+
+def share(
+    trace: Mapping[str, Tensor], compute: Callable[[ViT, Mapping[str, Tensor]], Shared], model: ViT
+) -> Shared:
+    """`compute(model, trace)`, once for all the analyses of a `Pass`.
+
+    >>> trace = Pass({"logits": torch.zeros(2)})
+    >>> numbers = iter(range(9))
+    >>> def count(model, trace):
+    ...     return next(numbers)
+    >>> share(trace, count, None), share(trace, count, None)
+    (0, 0)
+    """
+    if not isinstance(trace, Pass):
+        return compute(model, trace)
+    if compute not in trace.shared:
+        trace.shared[compute] = compute(model, trace)
+    return trace.shared[compute]
 
 
 def split_key(key: Key) -> tuple[str, Mapping[str, str]]:
@@ -178,6 +206,7 @@ class Analysis:
     sites       that it reads in the trace
     needs       what the model and the batch must have
     slow        run only when asked for: seconds a checkpoint, or thousands of rows
+    most_layers of models of more layers it is slow
     cost        milliseconds a checkpoint, roughly: default model, 512 pictures, one thread
     source      who it is from
     truth       what it must give where the answer is known
@@ -197,6 +226,7 @@ class Analysis:
     sites: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
     slow: bool = False
+    most_layers: int | None = None
     cost: int | float
     source: str
     truth: str
@@ -221,6 +251,14 @@ class Analysis:
     def list_missing(self, model: ViT, batch: Batch) -> list[str]:
         """What it needs and this model or batch does not have, in words."""
         return [need.words for need in self.needs if not need.is_met(model.config, batch)]
+
+    def explain_slow(self, model: ViT) -> str:
+        """Why it is run only when asked for; empty where it is quick."""
+        if self.slow:
+            return "run only when asked for"
+        if self.most_layers is not None and model.config.n_layers > self.most_layers:
+            return f"run only when asked for on models of more than {self.most_layers} layers"
+        return ""
 
     @property
     def rough_cost(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,7 +28,7 @@ from toyvit.analyses.analysis import (
 from toyvit.analyses.chance import declare_chances, name_chances, spread_evenly
 from toyvit.config import ModelConfig
 from toyvit.data.task import Batch
-from toyvit.instruments.attribution import readout_weights
+from toyvit.instruments.attribution import weigh_tokens
 from toyvit.model import ViT
 from toyvit.surroundings import pin_torch
 
@@ -63,30 +64,22 @@ def list_patch_places(grid: Grid) -> tuple[Int[Tensor, " patch"], Int[Tensor, " 
     return index // grid[1], index % grid[1]
 
 
-def renormalize_patches(
-    pattern: Pattern, n_prefix: int
-) -> Float[Tensor, "image head patch to_patch"]:
-    """Attention among patches, its rows made to sum to 1 again.
-
-    A row with no mass on patches counts as spread evenly.
-    """
-    among = pattern[:, :, n_prefix:, n_prefix:]
-    total = among.sum(-1, keepdim=True)
-    return torch.where(total > 0, among / total.clamp(min=1e-30), 1 / among.shape[-1])
-
-
 def distance(pattern: Pattern, grid: Grid, n_prefix: int) -> Float[Tensor, " head"]:
     """Mean distance between a patch and what it attends to, in patches (Raghu 2021).
 
-    On itself: 0; uniform on 4 x 4: 2.008.
+    Of its attention to patches, made to sum to 1; a row without any counts as spread evenly. On
+    itself: 0; uniform on 4 x 4: 2.008.
 
     >>> round(distance(torch.full((1, 1, 16, 16), 1 / 16), (4, 4), 0).item(), 3)
     2.008
     """
     rows, columns = list_patch_places(grid)
     far = torch.hypot((rows[:, None] - rows).float(), (columns[:, None] - columns).float())
-    travelled = renormalize_patches(pattern, n_prefix) * far
-    return travelled.sum(-1, dtype=torch.float64).mean((0, 2)).float()
+    among = pattern[:, :, n_prefix:, n_prefix:]
+    total = among.sum(-1)
+    travelled = torch.einsum("ihqk,qk->ihq", among, far) / total.clamp(min=1e-30)
+    of_rows = torch.where(total > 0, travelled, far.mean(-1))
+    return of_rows.mean((0, 2), dtype=torch.float64).float()
 
 
 def offset_map(
@@ -187,13 +180,26 @@ def rollout(patterns: list[Pattern]) -> Float[Tensor, "image query key"]:
     return total
 
 
+def roll_out(read: Float[Tensor, " query"], patterns: list[Pattern]) -> Float[Tensor, "image key"]:
+    """What is read of each token, through all layers: these shares of queries, times `rollout`.
+
+    >>> roll_out(torch.tensor([1.0, 0.0]), [torch.full((1, 1, 2, 2), 0.5)])
+    tensor([[0.7500, 0.2500]])
+    """
+    shares = read.expand(len(patterns[0]), -1)
+    for pattern in reversed(patterns):
+        shares = (shares + torch.einsum("iq,iqk->ik", shares, pattern.mean(1))) / 2
+    return shares
+
+
 def describe_pattern(pattern: Pattern, config: ModelConfig) -> Measures:
     """What one layer's pattern is like, head by head; see `measure_attention`."""
-    score, row, column = find_offset(pattern, config.grid, config.n_prefix)
-    above = received_mass(pattern) - received_mass(spread_evenly(config))
+    mean = pattern.mean(0, keepdim=True)  # most of it is linear in the pattern
+    score, row, column = find_offset(mean, config.grid, config.n_prefix)
+    above = received_mass(mean) - received_mass(spread_evenly(config))
     sink, token = above.max(1)
     families: Measures = {
-        name: family_mass(pattern, pairs, config.n_prefix)
+        name: family_mass(mean, pairs, config.n_prefix)
         for name, pairs in list_families(config.grid).items()
     }
 
@@ -203,11 +209,11 @@ def describe_pattern(pattern: Pattern, config: ModelConfig) -> Measures:
         "offset": score,
         "offset_row": row,
         "offset_column": column,
-        "previous": previous_mass(pattern, config.n_prefix),
+        "previous": previous_mass(mean, config.n_prefix),
         "sink": sink,
         "sink_token": token,
         **families,
-        **describe_prefix(pattern, config),
+        **describe_prefix(mean, config),
     }
 
 
@@ -226,12 +232,18 @@ def describe_prefix(pattern: Pattern, config: ModelConfig) -> Measures:
     return measures
 
 
-def describe_layers(patterns: list[Pattern], model: ViT) -> Measures:
+def describe_layers(patterns: list[Pattern], config: ModelConfig) -> Measures:
     """What the patterns of all layers are like; see `measure_attention`."""
-    measures = stack_layers([describe_pattern(pattern, model.config) for pattern in patterns])
-    read = readout_weights(model).mean(0)
-    measures["rollout"] = read @ rollout(patterns).mean(0)
+    measures = stack_layers([describe_pattern(pattern, config) for pattern in patterns])
+    measures["rollout"] = roll_out(weigh_tokens(config).mean(0), patterns).mean(0)
     return measures
+
+
+@lru_cache(16)
+def compute_attention_chances(config: ModelConfig) -> Measures:
+    """What even attention gives each quantity of the analysis `attention` under the mask."""
+    even = [spread_evenly(config)] * config.n_layers
+    return name_chances(describe_layers(even, config), STATISTICS)
 
 
 @pin_torch()
@@ -247,9 +259,8 @@ def measure_attention(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> 
     cls_mass             from patches to CLS; `cls_to_patches` the other way; `register_mass`
     ..._chance           what even attention gives under the mask, but for places and tokens
     """
-    even = [spread_evenly(model.config)] * model.config.n_layers
-    chances = name_chances(describe_layers(even, model), STATISTICS)
-    return describe_layers(list_patterns(model, trace), model) | chances
+    measures = describe_layers(list_patterns(model, trace), model.config)
+    return measures | compute_attention_chances(model.config)
 
 
 STATISTICS = {

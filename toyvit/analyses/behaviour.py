@@ -1,10 +1,8 @@
-"""What the model gets right: beside predictors that know less, and without some of its heads."""
+"""What the model gets right, beside predictors that know less."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from itertools import product
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -21,10 +19,11 @@ from toyvit.analyses.analysis import (
     Quantity,
     Tagged,
 )
+from toyvit.clamps.patterns import ClampedViT
 from toyvit.config import ModelConfig
 from toyvit.data.task import MOST_GROUPS, Batch, accuracy, loss
 from toyvit.model import ViT
-from toyvit.model.forward import ablate_heads, run_model
+from toyvit.model.options import allowed_keys
 from toyvit.surroundings import pin_torch
 
 NATS = "nats; squares where numbers are asked"
@@ -156,69 +155,6 @@ STRATEGIES = Analysis(
 )
 
 
-def score_without_heads(
-    model: ViT,
-    batch: Batch,
-    trace: Mapping[str, Tensor],
-    ablation: str,
-    heads: Sequence[tuple[int, int]],
-) -> tuple[Tensor, Tensor]:
-    """Loss and accuracy with these (layer, head) silenced."""
-    logits = ablate_heads(model, heads, trace, ablation) if heads else trace["logits"]
-    return loss(logits, batch.target), accuracy(logits, batch.target)
-
-
-@pin_torch()
-def measure_head_ablation(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
-    """The analysis `head_ablation`: loss (nats) and accuracy (0 to 1) with heads silenced.
-
-    By zero, or by their mean over images. One head at a time (layer head), and cumulatively over
-    the last layer (count), the head that matters most (by loss) first: several induction heads
-    back each other up. A head with W_O = 0 changes nothing.
-    """
-    n_layers = model.config.n_layers
-    n_heads = model.config.n_heads
-    measures: Measures = {}
-    for ablation in ("zero", "mean"):
-        score = partial(score_without_heads, model, batch, trace, ablation)
-        single = [score([place]) for place in product(range(n_layers), range(n_heads))]
-        losses, accuracies = torch.tensor(single).T.unflatten(1, (n_layers, n_heads))
-        measures[Tagged("loss", ablation=ablation)] = losses
-        measures[Tagged("accuracy", ablation=ablation)] = accuracies
-
-        last = [(n_layers - 1, head) for head in losses[-1].argsort(descending=True).tolist()]
-        several = [score(last[:n]) for n in range(n_heads + 1)]
-        for name, values in zip(("loss", "accuracy"), torch.tensor(several).T, strict=True):
-            measures[Tagged(f"cumulative_{name}", ablation=ablation)] = values
-    return measures
-
-
-HEAD_ABLATION = Analysis(
-    name="head_ablation",
-    computes="loss and accuracy without a head, and without several",
-    measure=measure_head_ablation,
-    quantities={
-        "loss": Quantity("layer head", unit=NATS, least=0),
-        "accuracy": Quantity("layer head", most=1),
-        "cumulative_loss": Quantity("count", unit=NATS, least=0),
-        "cumulative_accuracy": Quantity("count", most=1),
-    },
-    own_axes=(
-        Axis(
-            "count",
-            "how many heads of the last layer are silenced",
-            lambda config, batch: (config.n_heads + 1,),
-            is_crowded=True,
-        ),
-    ),
-    sites=("logits", "blocks.*.resid_pre", "blocks.*.attn.z"),
-    cost=50,
-    source="ablation by zero and by mean",
-    truth="a head with W_O = 0: no change at all",
-    null="the other heads of the same layer",
-)
-
-
 def asks_in_order(config: ModelConfig, batch: Batch) -> bool:
     """Whether there is one class a patch, and patches see only what comes before them."""
     is_class_of_patch = batch.target.ndim == 2 and not batch.target.is_floating_point()
@@ -226,22 +162,49 @@ def asks_in_order(config: ModelConfig, batch: Batch) -> bool:
 
 
 def swap_context(
-    images: Float[Tensor, "image channel height width"], query: Int[Tensor, " image"], size: int
-) -> Float[Tensor, "image channel height width"]:
-    """Pictures whose query cell is their own and all other cells those of the picture before.
+    stream: Float[Tensor, "image token model"], query: Int[Tensor, " image"], n_prefix: int
+) -> Float[Tensor, "image token model"]:
+    """A stream with all tokens but the query those of the picture before.
 
-    `query` is the number of a cell of `size` x `size` pixels.
+    `query` is the number of a patch.
 
-    >>> images = torch.tensor([[[[1.0, 1.0]]], [[[2.0, 2.0]]]])
-    >>> swap_context(images, torch.tensor([0, 1]), 1).flatten(1)
+    >>> stream = torch.tensor([[[1.0], [1.0]], [[2.0], [2.0]]])
+    >>> swap_context(stream, torch.tensor([0, 1]), 0).flatten(1)
     tensor([[1., 2.],
             [1., 2.]])
     """
-    rows = images.shape[2] // size
-    columns = images.shape[3] // size
-    own = F.one_hot(query, rows * columns).bool().view(-1, 1, rows, columns)
-    own = own.repeat_interleave(size, 2).repeat_interleave(size, 3)
-    return torch.where(own, images, images.roll(1, 0))
+    images = torch.arange(len(stream))
+    swapped = stream.roll(1, 0)
+    swapped[images, n_prefix + query] = stream[images, n_prefix + query]
+    return swapped
+
+
+@torch.no_grad()
+def answer_swapped(
+    model: ViT, query: Int[Tensor, " image"], trace: Mapping[str, Tensor]
+) -> Float[Tensor, "image label"]:
+    """The answers to pictures all of whose cells but the query are those of the picture before.
+
+    Where only the last token asks, is read and is seen by no other, all other tokens are those of
+    the pass that has been: they are read from the trace.
+    """
+    n_prefix = model.config.n_prefix
+    entering = swap_context(trace["blocks.0.resid_pre"], query, n_prefix)
+    if isinstance(model, ClampedViT) or not _asks_last(model.config, query):
+        return model.answer_from(entering, 0)
+
+    asking = entering[:, -1]
+    for layer, block in enumerate(model.layers):
+        stream = trace[f"blocks.{layer}.resid_pre"].roll(1, 0)
+        stream[:, -1] = asking
+        asking = block.read(stream, -1, model.mask[..., -1, :])
+    return model.unembed_tokens(asking)
+
+
+def _asks_last(config: ModelConfig, query: Int[Tensor, " image"]) -> bool:
+    """Whether all queries are the last token, which is read and which no other token sees."""
+    is_last = bool((query == config.n_patches - 1).all())
+    return is_last and config.readout == "last" and not allowed_keys(config)[:-1, -1].any()
 
 
 def score_by_position(
@@ -276,8 +239,7 @@ def measure_in_context(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) ->
     """
     measures: Measures = {}
     if batch.retrieval is not None:
-        size = model.config.stated("patch_size")
-        swapped = run_model(model, swap_context(batch.images, batch.retrieval.query, size))
+        swapped = answer_swapped(model, batch.retrieval.query, trace)
         gain = loss(swapped, batch.target) - loss(trace["logits"], batch.target)
         measures[Tagged("score", by="context")] = gain
 
@@ -292,7 +254,7 @@ IN_CONTEXT = Analysis(
     computes="nats by which the context lowers the loss",
     measure=measure_in_context,
     quantities={"score": Quantity(unit="nats")},
-    sites=("logits",),
+    sites=("logits", "blocks.*.resid_pre"),
     needs=(
         Need(
             "item-label pairs, or a class a patch and a causal mask",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import product
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from toyvit.analyses.analysis import (
@@ -30,24 +29,17 @@ from toyvit.circuits.patching import (
     select_tokens,
 )
 from toyvit.data.task import Batch, loss
-from toyvit.instruments.attribution import SITES, attribute_components, attribute_patches
+from toyvit.instruments.attribution import (
+    SITES,
+    answer_directions,
+    attribute_others,
+    attribute_sources,
+)
 from toyvit.model import ViT
 from toyvit.model.forward import run_model
 from toyvit.surroundings import pin_torch
 
 N_PAIRS = 64
-
-
-def subtract_mean_logit(
-    logits: Float[Tensor, "image *places label"], classes: Int[Tensor, " image"]
-) -> Float[Tensor, "*places"]:
-    """The answer's logit over the mean logit, a mean over pictures.
-
-    >>> subtract_mean_logit(torch.tensor([[3.0, 1.0]]), torch.tensor([0]))
-    tensor(1.)
-    """
-    answer = classes.view(-1, *[1] * (logits.ndim - 1)).expand(*logits.shape[:-1], 1)
-    return (logits.gather(-1, answer)[..., 0] - logits.mean(-1)).mean(0)
 
 
 @pin_torch()
@@ -59,24 +51,20 @@ def measure_attribution(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -
     `direct_patch` (key) is what all heads add from each token that they read (spatial
     decomposition, Gandelsman 2024).
     """
-    classes = batch.classes
-    assert classes is not None
-    config = model.config
+    assert batch.classes is not None
+    answers = answer_directions(model, batch.classes)
+    layers = range(model.config.n_layers)
     parts = {
-        name: subtract_mean_logit(logits[:, 0], classes)
-        for name, logits in attribute_components(model, trace).items()
+        name: added[:, 0, 0].mean(0)
+        for name, added in attribute_others(model, trace, answers).items()
     }
+    by_source = torch.stack(
+        [attribute_sources(model, trace, layer, answers)[:, :, 0, :, 0].mean(0) for layer in layers]
+    )
 
-    heads = product(range(config.n_layers), range(config.n_heads))
-    direct = torch.tensor([parts.pop(f"a{layer}.h{head}") for layer, head in heads])
-    by_patch = attribute_patches(model, trace)[:, 0]
-    measures: Measures = {
-        "direct": direct.unflatten(0, (config.n_layers, config.n_heads)),
-        "direct_patch": subtract_mean_logit(by_patch, classes),
-    }
-    if config.d_mlp:
-        mlps = [parts.pop(f"m{layer}") for layer in range(config.n_layers)]
-        measures["direct_mlp"] = torch.stack(mlps)
+    measures: Measures = {"direct": by_source.sum(2), "direct_patch": by_source.sum((0, 1))}
+    if model.config.d_mlp:
+        measures["direct_mlp"] = torch.stack([parts.pop(f"m{layer}") for layer in layers])
     return measures | {Tagged("direct_part", part=name): value for name, value in parts.items()}
 
 

@@ -1,6 +1,6 @@
 """Composition and copying: what heads do with each other, and with a token, by their weights.
 
-All of it is read off the model with its norms folded in, `fold_norms`.
+All of it is read off weights with their norms folded in, `fold_head_weights`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from toyvit.analyses.analysis import SEVERAL_LAYERS, Analysis, Measures, Quantity
+from toyvit.analyses.analysis import SEVERAL_LAYERS, Analysis, Measures, Quantity, share
 from toyvit.data.task import Batch
-from toyvit.instruments.weight_circuits import fold_norms, product_eigenvalues
+from toyvit.instruments.weight_circuits import fold_head_weights, product_eigenvalues
 from toyvit.model import ViT
 from toyvit.model.vit import HeadWeights
 from toyvit.surroundings import pin_torch
@@ -37,6 +37,17 @@ def score_copying(
     """
     values = product_eigenvalues(w_v, w_o)
     return (values.real.sum(-1) / values.abs().sum(-1).clamp(min=1e-300)).float()
+
+
+def fold_heads(model: ViT, trace: Mapping[str, Tensor]) -> list[HeadWeights]:
+    """The weights of each layer's heads, norms folded in."""
+    return [fold_head_weights(model, layer) for layer in range(model.config.n_layers)]
+
+
+def score_copying_of_heads(model: ViT, trace: Mapping[str, Tensor]) -> Float[Tensor, "layer head"]:
+    """The copying score of every head."""
+    heads = share(trace, fold_heads, model)
+    return torch.stack([score_copying(head.v, head.o) for head in heads])
 
 
 @lru_cache
@@ -73,15 +84,32 @@ def score_composition(
     >>> score_composition(head, head)
     {'q': tensor([[1.]]), 'k': tensor([[1.]]), 'v': tensor([[1.]])}
     """
-    w_qk = late.q @ late.k.mT
-    w_ov = early.v @ early.o
-    norms = w_ov.flatten(1).norm(dim=1)
-    scores = {}
-    for kind, matrix in {"q": w_qk, "k": w_qk.mT, "v": late.v @ late.o}.items():
-        through = torch.einsum("amn,bnk->abmk", w_ov, matrix).flatten(2).norm(dim=2)
-        sizes = norms[:, None] * matrix.flatten(1).norm(dim=1)
-        scores[kind] = through / sizes.clamp(min=1e-30)
-    return scores
+    written = _multiply_out(early.o.mT, early.v.mT)
+    read = {
+        "q": _multiply_out(late.q, late.k.mT),
+        "k": _multiply_out(late.k, late.q.mT),
+        "v": _multiply_out(late.v, late.o),
+    }
+    return {kind: _compare_sizes(written, gram) for kind, gram in read.items()}
+
+
+def _multiply_out(
+    left: Float[Tensor, "head model feature"], right: Float[Tensor, "head feature to_model"]
+) -> Float[Tensor, "head model model"]:
+    """M M^T of M = left @ right, through its few features, in double precision."""
+    left = left.double()
+    right = right.double()
+    return left @ (right @ right.mT) @ left.mT
+
+
+def _compare_sizes(
+    written: Float[Tensor, "head model model"], read: Float[Tensor, "to_head model model"]
+) -> Float[Tensor, "head to_head"]:
+    """|A B| / (|A| |B|) for every pair, from A^T A and B B^T: |A B|^2 is their inner product."""
+    through = written.flatten(1) @ read.flatten(1).T
+    traces = [gram.diagonal(dim1=1, dim2=2).sum(1) for gram in (written, read)]
+    sizes = traces[0][:, None] * traces[1]
+    return (through.clamp(min=0) / sizes.clamp(min=1e-60)).sqrt().float()
 
 
 @lru_cache
@@ -123,19 +151,20 @@ def measure_composition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -
     Composition has the axes (layer head to_layer to_head), NaN where the second layer does not come
     after the first; `_z` is in standard deviations above random heads of the same shape.
     """
-    heads = [block.attn.head_weights() for block in fold_norms(model).layers]
+    heads = share(trace, fold_heads, model)
     n_layers = model.config.n_layers
     n_heads = model.config.n_heads
     mean, sd = simulate_composition(model.config.d_model, model.config.d_head)
-    measures: Measures = {"copying": torch.stack([score_copying(head.v, head.o) for head in heads])}
+    measures: Measures = {"copying": share(trace, score_copying_of_heads, model)}
 
-    for kind in "qkv" if n_layers > 1 else "":
-        scores = torch.full((n_layers, n_heads, n_layers, n_heads), torch.nan)
-        for early in range(n_layers):
-            for late in range(early + 1, n_layers):
-                scores[early, :, late] = score_composition(heads[early], heads[late])[kind]
-        measures[f"{kind}_composition"] = scores
-        measures[f"{kind}_composition_z"] = (scores - mean) / sd
+    if n_layers > 1:
+        every = HeadWeights(*(torch.cat(parts) for parts in zip(*heads, strict=True)))
+        comes_later = torch.ones(n_layers, n_layers).triu(1).bool()[:, None, :, None]
+        for kind, pairs in score_composition(every, every).items():
+            scores = pairs.view(n_layers, n_heads, n_layers, n_heads)
+            scores = torch.where(comes_later, scores, torch.nan)
+            measures[f"{kind}_composition"] = scores
+            measures[f"{kind}_composition_z"] = (scores - mean) / sd
     return {name: value.detach() for name, value in measures.items()}
 
 

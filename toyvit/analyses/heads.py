@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,30 +22,27 @@ from toyvit.analyses.analysis import (
     Measures,
     Quantity,
     Tagged,
+    share,
     split_key,
     stack_layers,
 )
 from toyvit.analyses.attention import Grid, Pattern
-from toyvit.analyses.composition import score_copying, simulate_copying
+from toyvit.analyses.composition import (
+    fold_heads,
+    score_copying_of_heads,
+    simulate_copying,
+)
 from toyvit.analyses.induction import (
+    Matching,
     find_prefix_targets,
+    join_matchings,
     mark_queries,
-    score_prefix_matching,
+    weigh_targets,
 )
-from toyvit.analyses.places import (
-    Targets,
-    list_moduli,
-    list_static_types,
-    score_places,
-    shuffle_keys,
-)
-from toyvit.analyses.weights import (
-    average_pictures,
-    find_vocabulary,
-    score_copied,
-)
+from toyvit.analyses.places import Targets, list_moduli, list_static_types, score_places
+from toyvit.analyses.weights import read_vocabulary, score_copied
+from toyvit.config import ModelConfig
 from toyvit.data.task import Batch
-from toyvit.instruments.weight_circuits import fold_head_weights, ov_circuit
 from toyvit.model import ViT
 from toyvit.model.options import allowed_keys
 from toyvit.surroundings import pin_torch
@@ -92,64 +90,83 @@ def score_uniform(pattern: Pattern, n_allowed: Int[Tensor, " query"]) -> Float[T
     asks = n_allowed > 1
     if not asks.any():
         return torch.full((pattern.shape[1],), torch.nan)
-    n = n_allowed[asks]
-    return ((stats.entropy(pattern[:, :, asks]).exp() - 1) / (n - 1)).mean((0, 2))
+    spread = (stats.entropy(pattern).exp() - 1) / (n_allowed - 1)
+    return spread[:, :, asks].mean((0, 2))
 
 
-def score_content(pattern: Pattern, batch: Batch, model: ViT) -> tuple[Measures, Measures]:
-    """Same-content and induction scores, with both nulls.
+TYPES_OF_CONTENT = {"same_content": 0, "induction": 1}  # the keys so many cells after a match
 
-    Patterns averaged over images (`keeps=position`), and content ids shuffled (`keeps=content`).
+
+class ContentMatching(NamedTuple):
+    """What queries look for by content: for each type the targets, then with the ids shuffled.
+
+    `enough` is NaN for a type of which fewer than 30 queries have something to look for, else 1.
+    """
+
+    matching: Matching
+    enough: list[float]
+
+
+def match_contents(batch: Batch, config: ModelConfig) -> ContentMatching:
+    """The types of content, on the first 256 images.
+
     Induction is asked of the query cells where pictures have item-label pairs, else of every patch
-    with a repeated content. NaN where fewer than 30 queries have what they would look for.
+    with a repeated content.
     """
     assert batch.content is not None
-    n = model.config.n_prefix
-    allowed = allowed_keys(model.config)[n:]
-    n_allowed = allowed.sum(-1)
-    content = batch.content[: len(pattern)]
+    allowed = allowed_keys(config)[config.n_prefix :]
+    content = batch.content[:FEW]
     order = torch.rand(content.shape, generator=torch.Generator().manual_seed(0)).argsort(-1)
-    mean = pattern.mean(0, keepdim=True).expand_as(pattern)
-    scores: Measures = {}
-    nulls: Measures = {}
-    for name, offset in (("same_content", 0), ("induction", 1)):
+
+    kinds = []
+    enough = []
+    for name, offset in TYPES_OF_CONTENT.items():
         queries = torch.ones_like(content, dtype=torch.bool)
         if batch.retrieval is not None and name == "induction":
             queries = mark_queries(content, batch.retrieval)
-        targets = find_prefix_targets(content, offset, allowed[:, n:])
-        shuffled = find_prefix_targets(content.gather(1, order), offset, allowed[:, n:])
+        for ids in (content, content.gather(1, order)):
+            targets = find_prefix_targets(ids, offset, allowed[:, config.n_prefix :])
+            kinds.append(weigh_targets(targets, allowed.sum(-1), queries))
+            enough.append(1 if (targets.any(-1) & queries).sum() >= FEWEST else math.nan)
+    return ContentMatching(join_matchings(kinds), enough[::2])
 
-        enough = 1 if (targets.any(-1) & queries).sum() >= FEWEST else torch.nan
-        score, _ = score_prefix_matching(pattern, targets, n_allowed, queries)
-        of_mean, _ = score_prefix_matching(mean, targets, n_allowed, queries)
-        of_shuffled, _ = score_prefix_matching(pattern, shuffled, n_allowed, queries)
-        scores[Tagged("score", type=name)] = enough * score
-        nulls[Tagged("null", keeps="position", type=name)] = of_mean
-        nulls[Tagged("null", keeps="content", type=name)] = of_shuffled
+
+def score_content(pattern: Pattern, types: ContentMatching) -> tuple[Measures, Measures]:
+    """Same-content and induction scores, with both nulls.
+
+    Patterns averaged over images (`keeps=position`), and content ids shuffled (`keeps=content`).
+    NaN where fewer than 30 queries have what they would look for.
+    """
+    score, _ = types.matching.score(pattern)
+    of_mean, _ = types.matching.average().score(pattern.mean(0, keepdim=True))
+    scores: Measures = {}
+    nulls: Measures = {}
+    for place, name in enumerate(TYPES_OF_CONTENT):
+        scores[Tagged("score", type=name)] = score[:, 2 * place] * types.enough[place]
+        nulls[Tagged("null", keeps="position", type=name)] = of_mean[:, 2 * place]
+        nulls[Tagged("null", keeps="content", type=name)] = score[:, 2 * place + 1]
     return scores, nulls
 
 
 def score_weights(
-    model: ViT, batch: Batch, layer: int, patches: Float[Tensor, "image patch pixel"]
+    model: ViT, batch: Batch, trace: Mapping[str, Tensor], layer: int
 ) -> tuple[Measures, Measures]:
     """Copying by eigenvalues, and of labels where cells name classes.
 
     Nulls: three standard deviations of random heads, and 1 / labels.
     """
-    weights = fold_head_weights(model, layer)
-    score = score_copying(weights.v, weights.o)
+    weights = share(trace, fold_heads, model)[layer]
+    score = share(trace, score_copying_of_heads, model)[layer]
     sd = simulate_copying(model.config.d_model, model.config.d_head)
     scores: Measures = {Tagged("score", type="copy"): score}
     null = torch.full_like(score, 3 * sd)
     nulls: Measures = {Tagged("null", keeps="chance", type="copy"): null}
 
-    vocabulary = find_vocabulary(batch)
-    if vocabulary is not None and batch.content is not None:
-        ids, classes = vocabulary
-        pictures = average_pictures(patches, batch.content, ids)
-        share = score_copied(pictures, classes, model, ov_circuit(model, layer))
-        scores[Tagged("score", type="copy_labels")] = share
-        chance = torch.full_like(share, 1 / len(classes))
+    vocabulary = batch.compute_once(read_vocabulary, model.config)
+    if vocabulary is not None:
+        copied = score_copied(vocabulary, model, weights.v @ weights.o)
+        scores[Tagged("score", type="copy_labels")] = copied
+        chance = torch.full_like(copied, 1 / len(vocabulary.classes))
         nulls[Tagged("null", keeps="chance", type="copy_labels")] = chance
     return scores, nulls
 
@@ -169,18 +186,18 @@ def score_uses_of_cls(
     )
 
 
-def score_layer(
-    model: ViT, batch: Batch, layer: int, pattern: Pattern, patches: Tensor
-) -> Measures:
+def score_layer(model: ViT, batch: Batch, trace: Mapping[str, Tensor], layer: int) -> Measures:
     """The scores of one layer's heads for every type, then their nulls; see `measure_heads`."""
     config = model.config
     allowed = allowed_keys(config)
+    pattern = trace[f"blocks.{layer}.attn.pattern"]
     mean = pattern.mean(0)
-    scores, nulls = score_places(shuffle_keys(mean, allowed), model, allowed)
+    scores, nulls = score_places(mean, config)
     groups = []
     if batch.content is not None:
-        groups.append(score_content(pattern[:FEW], batch, model))
-    groups.append(score_weights(model, batch, layer, patches))
+        types = batch.compute_once(match_contents, config)
+        groups.append(score_content(pattern[:FEW], types))
+    groups.append(score_weights(model, batch, trace, layer))
     uniform: Measures = {Tagged("score", type="uniform"): score_uniform(pattern, allowed.sum(-1))}
     random = torch.full((config.n_heads,), RANDOM_ROWS)
     groups.append((uniform, {Tagged("null", keeps="chance", type="uniform"): random}))
@@ -204,11 +221,8 @@ def measure_heads(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Meas
     `cls_reader`, `uniform` and copying: `keeps=chance`. NaN where a grid, or a mask, has no such
     place.
     """
-    layers = []
-    for layer in range(model.config.n_layers):
-        pattern = trace[f"blocks.{layer}.attn.pattern"]
-        layers.append(score_layer(model, batch, layer, pattern, trace["patches"]))
-    return stack_layers(layers)
+    layers = range(model.config.n_layers)
+    return stack_layers([score_layer(model, batch, trace, layer) for layer in layers])
 
 
 HEADS = Analysis(
@@ -219,7 +233,7 @@ HEADS = Analysis(
         "score": Quantity("layer head", most=1, may_be_nan=True),
         "null": Quantity("layer head", most=1, may_be_nan=True),
     },
-    sites=("patches", "blocks.*.attn.pattern"),
+    sites=("blocks.*.attn.pattern",),
     cost=50,
     source="families named by Elhage 2021, Olsson 2022 and Prisma; scores and nulls: this lab's",
     truth="a planted pattern gets its own name and no other",

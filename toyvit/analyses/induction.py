@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -21,6 +22,7 @@ from toyvit.analyses.attention import (
     SITES,
     Pattern,
     list_patterns,
+    previous_mass,
 )
 from toyvit.analyses.chance import declare_chances, name_chances, spread_evenly
 from toyvit.config import ModelConfig
@@ -109,6 +111,47 @@ def _shift_keys(
     return shifted
 
 
+class Matching(NamedTuple):
+    """Kinds of targets as weights that average attention on them, and even attention's share.
+
+    NaN where no query has a target.
+    """
+
+    weights: Float[Tensor, "image pair kind"]  # a pair is (patch to_patch)
+    chance: Float[Tensor, " kind"]
+
+    def score(
+        self, pattern: Pattern
+    ) -> tuple[Float[Tensor, "head kind"], Float[Tensor, "head kind"]]:
+        """(s - c) / (1 - c) and s of a pattern; see `score_prefix_matching`."""
+        n = round(self.weights.shape[1] ** 0.5)
+        score = (pattern[:, :, -n:, -n:].flatten(2) @ self.weights).sum(0)
+        above = (score - self.chance) / (1 - self.chance)
+        return torch.where(self.chance < 1 - 1e-6, above, torch.nan), score
+
+    def average(self) -> Matching:
+        """What scores a mean pattern as if every image had it."""
+        return Matching(self.weights.sum(0, keepdim=True), self.chance)
+
+
+def weigh_targets(
+    targets: Bool[Tensor, "image patch to_patch"],
+    n_allowed: Int[Tensor, " patch"],
+    queries: Bool[Tensor, "image patch"] | None = None,
+) -> Matching:
+    """What scores a pattern against one kind of targets: see `score_prefix_matching`."""
+    asks = targets.any(-1) if queries is None else targets.any(-1) & queries
+    weights = (targets & asks[..., None]).float() / asks.sum()
+    chance = (targets.sum(-1) / n_allowed)[asks].mean()
+    return Matching(weights.flatten(1)[..., None], chance[None])
+
+
+def join_matchings(matchings: Sequence[Matching]) -> Matching:
+    """Several kinds at once."""
+    weights, chances = zip(*matchings, strict=True)
+    return Matching(torch.cat(weights, -1), torch.cat(chances))
+
+
 def score_prefix_matching(
     pattern: Pattern,
     targets: Bool[Tensor, "image patch to_patch"],
@@ -127,18 +170,8 @@ def score_prefix_matching(
     >>> score_prefix_matching(torch.full((1, 1, 2, 2), 0.5), targets, torch.tensor([2, 2]))
     (tensor([0.]), tensor([0.5000]))
     """
-    asks = targets.any(-1) if queries is None else targets.any(-1) & queries
-    if not asks.any():
-        nan = torch.full((pattern.shape[1],), torch.nan)
-        return nan, nan
-
-    n_patches = targets.shape[-1]
-    among = pattern[:, :, -n_patches:, -n_patches:]
-    on_target = (among * targets[:, None]).sum(-1).transpose(1, 2)[asks]  # asking query, head
-    chance = (targets.sum(-1) / n_allowed)[asks].mean()
-    score = on_target.mean(0)
-    above = (score - chance) / (1 - chance)
-    return torch.where(chance < 1 - 1e-6, above, torch.nan), score
+    above, score = weigh_targets(targets, n_allowed, queries).score(pattern)
+    return above[:, 0], score[:, 0]
 
 
 def mark_queries(
@@ -149,24 +182,28 @@ def mark_queries(
     return marks.scatter_(1, retrieval.query[: len(patches), None], True)
 
 
+def match_queries(batch: Batch, config: ModelConfig) -> Matching:
+    """What the query cells would look for: what followed the same content before."""
+    assert batch.retrieval is not None and batch.content is not None
+    allowed = allowed_keys(config)[config.n_prefix :]
+    targets = find_prefix_targets(batch.content, 1, allowed[:, config.n_prefix :])
+    return weigh_targets(targets, allowed.sum(-1), mark_queries(targets[:, 0], batch.retrieval))
+
+
 def describe_induction(pattern: Pattern, batch: Batch, config: ModelConfig) -> Measures:
     """What one layer's heads do for the query cells; see `measure_induction`."""
     retrieval = batch.retrieval
     assert retrieval is not None and batch.content is not None
     n = config.n_prefix
-    patches = batch.content.shape[1]
-    allowed = allowed_keys(config)[n:]
-    targets = find_prefix_targets(batch.content, 1, allowed[:, n:])
-    queries = mark_queries(targets[:, 0], retrieval)
-    score, raw = score_prefix_matching(pattern, targets, allowed.sum(-1), queries)
-
+    score, raw = batch.compute_once(match_queries, config).score(pattern)
+    mean = pattern.mean(0, keepdim=True)
     return {
         "mass": induction_mass(pattern, retrieval, n),
         "strength": induction_strength(pattern, retrieval, n),
-        "prefix_matching": score,
-        "prefix_matching_raw": raw,
-        "previous_cell": previous_cell_mass(pattern, retrieval.candidates[0], n),
-        "previous_cell_everywhere": previous_cell_mass(pattern, torch.arange(1, patches), n),
+        "prefix_matching": score[:, 0],
+        "prefix_matching_raw": raw[:, 0],
+        "previous_cell": previous_cell_mass(mean, retrieval.candidates[0], n),
+        "previous_cell_everywhere": previous_mass(mean, n),
     }
 
 
@@ -183,7 +220,8 @@ def measure_induction(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> 
     """
     patterns = list_patterns(model, trace)
     layers = [describe_induction(pattern, batch, model.config) for pattern in patterns]
-    return stack_layers(layers) | compute_induction_chances(batch, model.config)
+    chances = batch.compute_once(compute_induction_chances, model.config)
+    return stack_layers(layers) | chances
 
 
 def compute_induction_chances(batch: Batch, config: ModelConfig) -> Measures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -17,19 +17,35 @@ from toyvit.instruments.lenses import (
     find_decision_layer,
     intersection_over_union,
     kl_to_final,
+    list_residuals,
     stack_residuals,
 )
 from toyvit.model import ViT
-from toyvit.model.options import READOUTS
+from toyvit.model.options import READ_TOKENS
+from toyvit.model.shapes import Residual
 from toyvit.surroundings import pin_torch
 
 
-def read_layers(
-    model: ViT, logits: Float[Tensor, "layer image token label"]
-) -> Float[Tensor, "layer image *patch label"]:
-    """The lens where the model reads out its answer."""
-    readout = READOUTS[model.config.readout]
-    return torch.stack([readout(layer, model.config.n_prefix) for layer in logits])
+def read_lens(model: ViT, stream: Residual) -> Float[Tensor, "image *patch label"]:
+    """The lens on one layer's stream where the model reads out its answer."""
+    config = model.config
+    token = READ_TOKENS.get(config.readout)
+    if token is not None:
+        return model.unembed_tokens(stream[:, token]).detach()
+    return model.unembed(stream).detach()
+
+
+def compare_patches(model: ViT, streams: Sequence[Residual]) -> Float[Tensor, " layer"]:
+    """KL(final, lens) of every patch's own final answer, nats, mean over patches of all images."""
+    n = model.config.n_prefix
+    with torch.no_grad():
+        final = model.unembed_tokens(streams[-1][:, n:]).log_softmax(-1)
+        p = final.exp()
+        distances = []
+        for stream in streams[:-1]:
+            answers = model.unembed_tokens(stream[:, n:]).log_softmax(-1)
+            distances.append((p * (final - answers)).sum(-1).mean())
+    return torch.stack([*distances, torch.zeros(())])
 
 
 def count_decisions(
@@ -63,19 +79,18 @@ def measure_lens(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measu
     decided               (label layer) the share of each class's pictures whose answer is final
                           from that layer on, sums to 1 over layers
     """
-    stream = stack_residuals(model, trace)
-    logits = apply_logit_lens(model, stream)
-    answers = read_layers(model, logits)
-    mean_stream = stream.mean(1, keepdim=True)
-    of_position = read_layers(model, apply_logit_lens(model, mean_stream)).expand_as(answers)
-    of_patches = kl_to_final(logits)[:, :, model.config.n_prefix :]
+    streams = list_residuals(model, trace)
+    answers = torch.stack([read_lens(model, stream) for stream in streams])
     target = batch.target
+    of_position = [
+        read_lens(model, stream.mean(0, keepdim=True)).expand_as(answers[0]) for stream in streams
+    ]
 
     measures: Measures = {
         "accuracy_of_position": torch.stack([accuracy(layer, target) for layer in of_position]),
         "accuracy_of_layer": torch.stack([accuracy(layer, target) for layer in answers]),
         "kl": kl_to_final(answers).flatten(1).mean(1),
-        "kl_of_patches": of_patches.mean((1, 2)),
+        "kl_of_patches": compare_patches(model, streams),
     }
     if batch.classes is not None:
         n_labels = answers.shape[-1]

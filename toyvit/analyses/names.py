@@ -29,7 +29,9 @@ ENTRIES = (
     ),
     Entry("induction", "induction", "attention from the query to its match, and to previous cells"),
     Entry("composition", "composition", "how much a head reads of what an earlier head writes"),
-    Entry("head_ablation", "behaviour", "loss and accuracy without a head, and without several"),
+    Entry(
+        "head_ablation", "head_ablation", "loss and accuracy without a head, and without several"
+    ),
     Entry("probes", "probes", "how well a linear read-out finds each factor, layer by layer"),
     Entry("norms", "norms", "sizes of the weights and of the residual stream"),
     Entry("object_attention", "object_attention", "what the patches of an object look at"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from toyvit.analyses.analysis import Analysis, Measures, Quantity, Tagged
 from toyvit.data.task import Batch
-from toyvit.instruments.lenses import RESIDUALS, stack_residuals
+from toyvit.instruments.lenses import RESIDUALS, list_residuals
 from toyvit.model import ViT
 from toyvit.surroundings import pin_torch
 
@@ -37,7 +37,7 @@ def measure_norms(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Meas
     """
     n = model.config.n_prefix
     of_weights = compute_weight_norms(model)
-    residuals = stack_residuals(model, trace)
+    residuals = list_residuals(model, trace)
     sizes = torch.stack([residual.norm(dim=-1).mean(0) for residual in residuals])  # layer, token
 
     measures: Measures = {Tagged("weight", module=name): norm for name, norm in of_weights.items()}

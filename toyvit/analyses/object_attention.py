@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,30 +13,41 @@ from toyvit.analyses.analysis import OBJECTS, Analysis, Measures, Tagged, stack_
 from toyvit.analyses.attention import SHARE, SITES, Pattern, list_patterns
 from toyvit.analyses.chance import declare_chances, name_chances, spread_evenly
 from toyvit.circuits.patching import connect_objects
+from toyvit.config import ModelConfig
 from toyvit.data.task import Batch
 from toyvit.model import ViT
 from toyvit.surroundings import pin_torch
 
 
-def share_by_object(
-    pattern: Pattern, objects: Int[Tensor, "image patch"], n_prefix: int, cls: bool
-) -> dict[str, Float[Tensor, " head"]]:
-    """Of the attention of patches that show an object: what each group of tokens gets, sum 1.
+def group_keys(batch: Batch, config: ModelConfig) -> dict[str, Bool[Tensor, "image query key"]]:
+    """From patches that show an object to each group of tokens.
 
-    The groups are the object itself, other objects, the background, CLS and registers; means over
-    all such patches (after Lepori & Tartaglini 2024).
+    The groups are the object itself, other objects, the background, CLS and registers.
     """
-    asking = F.pad(objects, (n_prefix, 0)) > 0
-    keys = torch.arange(pattern.shape[-1])
-    edges = connect_objects(objects, n_prefix) | {
-        "cls": asking[:, :, None] & (keys < int(cls)),
-        "registers": asking[:, :, None] & (keys >= int(cls)) & (keys < n_prefix),
+    assert batch.objects is not None
+    n = config.n_prefix
+    n_first = int(config.cls_token)
+    asking = F.pad(batch.objects, (n, 0))[:, :, None] > 0
+    keys = torch.arange(asking.shape[1])
+    return connect_objects(batch.objects, n) | {
+        "cls": asking & (keys < n_first),
+        "registers": asking & (keys >= n_first) & (keys < n),
     }
 
-    return {
-        name: torch.einsum("ihqk,iqk->h", pattern, among.float()) / asking.sum()
-        for name, among in edges.items()
-    }
+
+def share_by_group(
+    pattern: Pattern, groups: Mapping[str, Bool[Tensor, "image query key"]]
+) -> Measures:
+    """What each group gets of the attention of patches that show an object, by head, sum 1.
+
+    Means over all such patches (after Lepori & Tartaglini 2024).
+    """
+    n_asking = torch.stack([keys.any(-1) for keys in groups.values()]).any(0).sum()
+    shares: Measures = {}
+    for group, keys in groups.items():
+        got = torch.einsum("ihqk,iqk->h", pattern, keys.float())
+        shares[Tagged("share", group=group)] = got / n_asking
+    return shares
 
 
 @pin_torch()
@@ -47,14 +58,16 @@ def measure_object_attention(model: ViT, batch: Batch, trace: Mapping[str, Tenso
     """
     assert batch.objects is not None
     config = model.config
-    even = spread_evenly(config).expand(len(batch.objects), -1, -1, -1)
-    layers: list[Measures] = []
-    for pattern in (*list_patterns(model, trace), even):
-        shares = share_by_object(pattern, batch.objects, config.n_prefix, config.cls_token)
-        layers.append({Tagged("share", group=group): share for group, share in shares.items()})
+    groups = batch.compute_once(group_keys, config)
+    layers = [share_by_group(pattern, groups) for pattern in list_patterns(model, trace)]
+    return stack_layers(layers) | batch.compute_once(compute_share_chances, config)
 
-    chances = name_chances(stack_layers(layers[-1:]), OBJECT_SHARES)
-    return stack_layers(layers[:-1]) | chances
+
+def compute_share_chances(batch: Batch, config: ModelConfig) -> Measures:
+    """What even attention gives each group under the mask."""
+    even = spread_evenly(config).expand(len(batch.images), -1, -1, -1)
+    shares = share_by_group(even, group_keys(batch, config))
+    return name_chances(stack_layers([shares]), OBJECT_SHARES)
 
 
 OBJECT_SHARES = {"share": SHARE}

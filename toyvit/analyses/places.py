@@ -6,7 +6,8 @@ that have any, c is what they get from attention spread evenly over all keys tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from toyvit.analyses.analysis import Measures, Tagged
 from toyvit.analyses.attention import Grid, list_families, list_patch_places
-from toyvit.model import ViT
+from toyvit.config import ModelConfig
+from toyvit.model.options import allowed_keys
 
 SHUFFLES = 50
 QUANTILE = 0.95
@@ -58,41 +60,67 @@ def list_moduli(grid: Grid) -> dict[int, Targets]:
     return {m: (apart % m == 0) & (apart != 0) for m in range(grid[1] - 1, 1, -1)}
 
 
+class Places(NamedTuple):
+    """The types of places of a grid under a mask, and how they are dealt anew.
+
+    Of each type the targets, and how many patches have some with the share that even attention
+    gives them, (type deal): for the type as it is, then for its places dealt to others.
+    """
+
+    names: tuple[str, ...]
+    targets: Float[Tensor, "place type"]
+    n_asking: Float[Tensor, "type deal"]
+    chance: Float[Tensor, "type deal"]
+    keys: Int[Tensor, "deal query key"]  # to which key each of a query's goes
+    orders: Int[Tensor, "deal patch"]  # from which patch all queries take what a patch gets
+
+
+@lru_cache(16)
+def deal_places(config: ModelConfig, n_deals: int) -> Places:
+    """The types, `modulus` once for each modulus, and so many deals of both kinds."""
+    allowed = allowed_keys(config)
+    types = list_static_types(config.grid)
+    named = [*types.items()]
+    named += [("modulus", targets) for targets in list_moduli(config.grid).values()]
+    targets = torch.stack([places for _, places in named])
+
+    keys = []
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(n_deals):
+        drawn = torch.rand(allowed.shape, generator=generator)
+        keys.append(drawn.masked_fill(~allowed, 2).argsort(-1))
+
+    generator = torch.Generator().manual_seed(0)
+    orders = torch.rand(n_deals, config.n_patches, generator=generator).argsort(-1)
+    visible = allowed[config.n_prefix :, config.n_prefix :]
+    n_allowed = allowed[config.n_prefix :].sum(-1).double()
+    counts = []
+    for order in (torch.arange(config.n_patches), *orders):
+        n_targets = (targets[:, :, order] & visible).sum(-1)  # type, query
+        counts.append(torch.stack([(n_targets > 0).sum(-1), (n_targets / n_allowed).sum(-1)]))
+    n_asking, shares = torch.stack(counts, -1)
+
+    return Places(
+        names=tuple(name for name, _ in named),
+        targets=targets.flatten(1).T.double(),
+        n_asking=n_asking,
+        chance=shares / n_asking,
+        keys=torch.stack(keys),
+        orders=orders.argsort(-1),
+    )
+
+
 def shuffle_keys(
-    mean: Float[Tensor, "head query key"], allowed: Bool[Tensor, "query key"]
+    mean: Float[Tensor, "head query key"], config: ModelConfig
 ) -> Float[Tensor, "draw head query key"]:
     """A pattern, and 50 times what is left of it when each query's keys are dealt anew.
 
     Its attention then goes to other keys that the mask allows it.
     """
-    generator = torch.Generator().manual_seed(0)
-    allowed_first = (~allowed).int().argsort(dim=-1, stable=True)
-    values = mean.gather(-1, allowed_first.expand_as(mean))
-    draws = [mean]
-    for _ in range(SHUFFLES):
-        places = torch.rand(allowed.shape, generator=generator).masked_fill(~allowed, 2).argsort(-1)
-        draws.append(torch.zeros_like(mean).scatter(-1, places.expand_as(mean), values))
-    return torch.stack(draws)
-
-
-def score_targets(
-    patterns: Float[Tensor, "draw head patch to_patch"],
-    targets: Bool[Tensor, "other_draw patch to_patch"],
-    n_allowed: Int[Tensor, " patch"],
-) -> Float[Tensor, "some_draw head"]:
-    """(s - c) / (1 - c) of mean patterns, at most 1. Uniform: 0; all on the targets: 1.
-
-    NaN where no patch has a target, or where the targets are all that it may look at.
-
-    >>> patterns = torch.tensor([[[[0.5, 0.5], [1.0, 0.0]]]])
-    >>> targets = torch.tensor([[[False, False], [True, False]]])
-    >>> score_targets(patterns, targets, torch.tensor([2, 2]))
-    tensor([[1.]])
-    """
-    n = targets.any(-1).sum(-1)[:, None]
-    s = torch.einsum("dhqk,dqk->dh", patterns.double(), targets.double()) / n
-    c = (targets.sum(-1) / n_allowed.double()).sum(-1)[:, None] / n
-    return torch.where(c < 1 - 1e-6, (s - c) / (1 - c), torch.nan).float()
+    keys = deal_places(config, SHUFFLES).keys[:, None].expand(-1, len(mean), -1, -1)
+    allowed_first = (~allowed_keys(config)).int().argsort(dim=-1, stable=True)
+    values = mean.gather(-1, allowed_first.expand_as(mean)).expand(len(keys), -1, -1, -1)
+    return torch.cat([mean[None], torch.zeros_like(values).scatter(-1, keys, values)])
 
 
 def score_sink(
@@ -110,66 +138,56 @@ def score_sink(
     return torch.where(even < 1 - 1e-6, above, 0).amax(-1)
 
 
-def build_places_scorer(
-    patterns: Float[Tensor, "draw head query key"],
-    n_prefix: int,
-    allowed: Bool[Tensor, "query key"],
-) -> Callable[[Targets], Tensor]:
-    """What gives the score of a type of place, then those of both kinds of shuffles.
+def score_draws(
+    patterns: Float[Tensor, "draw head query key"], config: ModelConfig
+) -> Float[Tensor, "type deal head"]:
+    """(s - c) / (1 - c), at most 1, of each type of `deal_places`. Uniform: 0; on targets: 1.
 
-    Of the draws of the pattern (the first is the pattern itself, see `shuffle_keys`), then of the
-    pattern with the type's places dealt to other places, for all queries alike.
+    Of the draws of `shuffle_keys`, then of the first of them with the type's places dealt to other
+    places, for all queries alike. NaN where no patch has a target, or where the targets are all
+    that it may look at.
     """
-    n = n_prefix
-    rows = patterns.double()  # where 1 - c is small it enlarges what rounding leaves
-    among = (rows / rows.sum(-1, keepdim=True))[..., n:, n:]
-    visible = allowed[n:, n:]
-    n_allowed = allowed[n:].sum(-1)
-    generator = torch.Generator().manual_seed(0)
-    orders = torch.rand(SHUFFLES, len(visible), generator=generator).argsort(-1)
+    places = deal_places(config, SHUFFLES)
+    n = config.n_prefix
+    among = patterns[..., n:, n:] * allowed_keys(config)[n:, n:]
+    elsewhere = among[0][..., places.orders].permute(2, 0, 1, 3)  # deal, head, query, key
 
-    def score(targets: Targets) -> Tensor:
-        elsewhere = targets[:, orders].transpose(0, 1) & visible
-        of_draws = score_targets(among, (targets & visible)[None], n_allowed)
-        of_places = score_targets(among[:1], elsewhere, n_allowed)
-        return torch.cat([of_draws, of_places])
-
-    return score
-
-
-def _score_draws(
-    patterns: Float[Tensor, "draw head query key"],
-    model: ViT,
-    allowed: Bool[Tensor, "query key"],
-) -> dict[str, Tensor]:
-    """Scores of each type: of the pattern first, then of its shuffles."""
-    grid = model.config.grid
-    score = build_places_scorer(patterns, model.config.n_prefix, allowed)
-    rows = {name: score(targets) for name, targets in list_static_types(grid).items()}
-
-    moduli = [score(targets) for targets in list_moduli(grid).values()]
-    if moduli:
-        of_all = torch.stack(moduli)
-        largest = of_all.nan_to_num(-torch.inf).amax(0)
-        rows["modulus"] = torch.where(of_all.isnan().all(0), torch.nan, largest)
-    return rows | {"sink": score_sink(patterns, allowed)}
+    score = torch.cat([among, elsewhere]).flatten(2) @ places.targets
+    first = torch.zeros(len(among), dtype=torch.long)
+    deals = torch.cat([first, torch.arange(1, 1 + SHUFFLES)])
+    s = score.permute(2, 0, 1) / places.n_asking[:, deals, None]
+    c = places.chance[:, deals, None]
+    return torch.where(c < 1 - 1e-6, (s - c) / (1 - c), torch.nan).float()
 
 
 def score_places(
-    patterns: Float[Tensor, "draw head query key"],
-    model: ViT,
-    allowed: Bool[Tensor, "query key"],
+    mean: Float[Tensor, "head query key"], config: ModelConfig
 ) -> tuple[Measures, Measures]:
-    """Scores and nulls of the types that are places.
+    """Scores and nulls of the types that are places, of the mean pattern.
 
     The nulls: keys dealt to other places, for each query on its own and for all alike. Of each kind
     of shuffle the 95th percentile counts, and of the two the larger.
     """
-    scores: Measures = {}
-    nulls: Measures = {}
-    for name, values in _score_draws(patterns, model, allowed).items():
-        scores[Tagged("score", type=name)] = values[0]
-        shuffles = values[1:].nan_to_num(-1).split(SHUFFLES)
-        quantiles = [draws.quantile(QUANTILE, 0) for draws in shuffles]
-        nulls[Tagged("null", keeps="content", type=name)] = torch.stack(quantiles).amax(0)
-    return scores, nulls
+    rows = mean.double()  # where 1 - c is small it enlarges what rounding leaves
+    patterns = shuffle_keys(rows / rows.sum(-1, keepdim=True), config)
+    names = deal_places(config, SHUFFLES).names
+    types = score_draws(patterns, config)
+    draws = dict(zip(names, types, strict=True))
+    moduli = types[[name == "modulus" for name in names]]
+    if len(moduli):
+        largest = moduli.nan_to_num(-torch.inf).amax(0)
+        draws["modulus"] = torch.where(moduli.isnan().all(0), torch.nan, largest)
+
+    of_types = torch.stack(list(draws.values()))
+    shuffles = of_types[:, 1:].nan_to_num(-1).unflatten(1, (2, SHUFFLES))
+    null = shuffles.quantile(QUANTILE, 2).amax(1)  # type, head
+    sink = score_sink(patterns, allowed_keys(config)).float()
+
+    scores = {Tagged("score", type=name): score[0] for name, score in draws.items()}
+    nulls = {
+        Tagged("null", keeps="content", type=name): level
+        for name, level in zip(draws, null, strict=True)
+    }
+    scores[Tagged("score", type="sink")] = sink[0]
+    nulls[Tagged("null", keeps="content", type="sink")] = sink[1:].quantile(QUANTILE, 0)
+    return dict(scores), dict(nulls)

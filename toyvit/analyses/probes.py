@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from toyvit.analyses.analysis import Analysis, Measures, Quantity, Tagged
+from toyvit.analyses.analysis import Analysis, Measures, Quantity, Tagged, share
 from toyvit.analyses.tokens import split_tokens
 from toyvit.config import ModelConfig
 from toyvit.data.task import Batch
-from toyvit.instruments.lenses import RESIDUALS, stack_residuals
+from toyvit.instruments.lenses import RESIDUALS, list_residuals
 from toyvit.model import ViT
 from toyvit.stats import encode_one_hot, predict_ridge
 from toyvit.surroundings import pin_torch
@@ -28,27 +28,27 @@ PENALTY = 0.1
 Name = TypeVar("Name", bound=Hashable)
 
 
-def fit_probe(
-    features: Float[Tensor, "image feature"], factors: Mapping[Name, Int[Tensor, " image"]]
-) -> dict[Name, float]:
-    """Accuracy, 0 to 1, of a linear classifier of each factor on the half that it has not seen.
+def fit_probes(
+    features: Float[Tensor, "probe image feature"], factors: Mapping[Name, Int[Tensor, " image"]]
+) -> dict[Name, Float[Tensor, " probe"]]:
+    """Accuracy, 0 to 1, of linear classifiers of each factor on the half that they have not seen.
 
     Fitted on the first half of the images. A planted linear feature scores 1, labels with nothing
     to do with the features score chance.
 
     >>> labels = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
-    >>> fit_probe(labels[:, None].float(), {"planted": labels})
-    {'planted': 1.0}
+    >>> fit_probes(labels[None, :, None].float(), {"planted": labels})
+    {'planted': tensor([1.])}
     """
-    half = len(features) // 2
+    half = features.shape[1] // 2
     fit = slice(0, half)
     test = slice(half, None)
     codes = [encode_one_hot(labels, int(labels.max()) + 1) for labels in factors.values()]
     predictions = predict_ridge(features.double(), torch.cat(codes, 1), fit, test, PENALTY)
 
-    parts = predictions.split([code.shape[1] for code in codes], 1)
+    parts = predictions.split([code.shape[1] for code in codes], -1)
     return {
-        name: (part.argmax(1) == labels[test]).float().mean().item()
+        name: (part.argmax(-1) == labels[test]).float().mean(-1)
         for part, (name, labels) in zip(parts, factors.items(), strict=True)
     }
 
@@ -66,6 +66,14 @@ def average_groups(
     return {name: tokens.mean(1) for name, tokens in groups.items()} | {"last": residual[:, -1]}
 
 
+def stack_groups(
+    model: ViT, trace: Mapping[str, Tensor]
+) -> dict[str, Float[Tensor, "layer image model"]]:
+    """What probes read of the stream that enters each block, and of what leaves the last."""
+    layers = [average_groups(stream, model.config) for stream in list_residuals(model, trace)]
+    return {name: torch.stack([groups[name] for groups in layers]) for name in layers[0]}
+
+
 @pin_torch()
 def measure_probes(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `probes`: `accuracy`, 0 to 1, of each factor and token group (layer).
@@ -73,22 +81,29 @@ def measure_probes(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Mea
     Layer l is the residual stream entering block l; layer L is what leaves the last block. Beside
     it the nulls: `accuracy_shuffled`, of labels shuffled among images, and `accuracy_pixels`.
     """
-    shuffle = torch.randperm(len(batch.target), generator=torch.Generator().manual_seed(0))
+    groups = share(trace, stack_groups, model)
+    scores = fit_probes(torch.cat(list(groups.values())), shuffle_labels(batch))
+    measures: Measures = {}
+    for (quantity, factor), of_all in scores.items():
+        by_group = of_all.unflatten(0, (len(groups), -1))
+        for group, score in zip(groups, by_group, strict=True):
+            measures[Tagged(quantity, factor=factor, group=group)] = score
+    return measures | batch.compute_once(probe_pixels)
+
+
+def shuffle_labels(batch: Batch) -> dict[tuple[str, str], Int[Tensor, " image"]]:
+    """The labels of each factor, and those labels dealt to other images."""
+    order = torch.randperm(len(batch.target), generator=torch.Generator().manual_seed(0))
     labels = {("accuracy", name): values for name, values in batch.factors.items()}
     for name, values in batch.factors.items():
-        labels["accuracy_shuffled", name] = values[shuffle]
+        labels["accuracy_shuffled", name] = values[order]
+    return labels
 
-    scores: dict[Tagged, list[float]] = {}
-    for residual in stack_residuals(model, trace):
-        for group, features in average_groups(residual, model.config).items():
-            for (quantity, factor), score in fit_probe(features, labels).items():
-                key = Tagged(quantity, factor=factor, group=group)
-                scores.setdefault(key, []).append(score)
 
-    measures: Measures = {key: torch.tensor(values) for key, values in scores.items()}
-    for factor, score in fit_probe(batch.images.flatten(1), batch.factors).items():
-        measures[Tagged("accuracy_pixels", factor=factor)] = torch.tensor(score)
-    return measures
+def probe_pixels(batch: Batch) -> Measures:
+    """What probes of the pictures themselves score."""
+    scores = fit_probes(batch.images.flatten(1)[None], batch.factors)
+    return {Tagged("accuracy_pixels", factor=name): score[0] for name, score in scores.items()}
 
 
 PROBES = Analysis(

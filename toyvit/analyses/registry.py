@@ -45,7 +45,9 @@ def select_analyses(names: list[str] | None, batch: Batch, model: ViT) -> list[A
     BadInput for a name that is none, or for an analysis that does not fit.
     """
     if names is None:
-        quick = [analysis for analysis in list_analyses().values() if not analysis.slow]
+        quick = [
+            analysis for analysis in list_analyses().values() if not analysis.explain_slow(model)
+        ]
         return [analysis for analysis in quick if not analysis.list_missing(model, batch)]
 
     analyses = list_analyses()
@@ -64,8 +66,8 @@ def explain_skipped(batch: Batch, model: ViT) -> dict[str, str]:
     for name, analysis in list_analyses().items():
         if missing := analysis.list_missing(model, batch):
             unfit[name] = "needs " + " and ".join(missing)
-        elif analysis.slow:
-            slow[name] = "run only when asked for"
+        elif why := analysis.explain_slow(model):
+            slow[name] = why
     return unfit | slow
 
 

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from toyvit.analyses.analysis import GROUPS, Analysis, Measures, Quantity, Tagged
-from toyvit.analyses.probes import PENALTY, average_groups
+from toyvit.analyses.analysis import GROUPS, Analysis, Measures, Quantity, Tagged, share
+from toyvit.analyses.probes import PENALTY, stack_groups
 from toyvit.data.task import Batch
-from toyvit.instruments.lenses import RESIDUALS, stack_residuals
+from toyvit.instruments.lenses import RESIDUALS
 from toyvit.model import ViT
 from toyvit.stats import (
     encode_one_hot,
@@ -82,8 +82,8 @@ LABEL_SUPERPOSITION = Analysis(
 
 
 def fit_probe_directions(
-    features: Float[Tensor, "image model"], factors: Mapping[str, Int[Tensor, " image"]]
-) -> dict[str, Float[Tensor, "level model"]]:
+    features: Float[Tensor, "*probe image model"], factors: Mapping[str, Int[Tensor, " image"]]
+) -> dict[str, Float[Tensor, "*probe level model"]]:
     """Unit directions along which a ridge probe reads each value of each factor.
 
     A value that no picture has is left out. Features are standardised: directions are in units of
@@ -99,10 +99,10 @@ def fit_probe_directions(
     codes = [_encode_levels(labels) for labels in factors.values()]
     y = torch.cat(codes, 1)
 
-    weights = fit_ridge(x, y - y.mean(0), PENALTY).T
-    lengths = weights.norm(dim=1, keepdim=True)
+    weights = fit_ridge(x, y - y.mean(0), PENALTY).mT
+    lengths = weights.norm(dim=-1, keepdim=True)
     units = torch.where(lengths > 1e-12, weights / lengths.clamp(min=1e-12), 0.0)
-    return dict(zip(factors, units.split([code.shape[1] for code in codes]), strict=True))
+    return dict(zip(factors, units.split([code.shape[1] for code in codes], -2), strict=True))
 
 
 def _encode_levels(labels: Int[Tensor, " image"]) -> Float[Tensor, "image level"]:
@@ -122,18 +122,16 @@ def measure_factor_superposition(model: ViT, batch: Batch, trace: Mapping[str, T
     coordinates than pictures the directions say more about the pictures than about the model.
     """
     assert batch.groups is not None
-    scores: dict[Tagged, list[float]] = {}
-    for residual in stack_residuals(model, trace):
-        for group, features in average_groups(residual, model.config).items():
-            directions = fit_probe_directions(features, batch.groups)
-            shares = feature_dimensionality(torch.cat(list(directions.values())))
-            parts = shares.split([len(part) for part in directions.values()])
-            for factor, part in zip(directions, parts, strict=True):
-                key = Tagged("dimensionality", factor=factor, group=group)
-                scores.setdefault(key, []).append(part.mean().item())
+    groups = share(trace, stack_groups, model)
+    measures: Measures = {}
+    for group, features in groups.items():
+        directions = fit_probe_directions(features, batch.groups)
+        shares = feature_dimensionality(torch.cat(list(directions.values()), 1)).float()
+        parts = shares.split([part.shape[1] for part in directions.values()], 1)
+        for factor, part in zip(directions, parts, strict=True):
+            measures[Tagged("dimensionality", factor=factor, group=group)] = part.mean(1)
 
-    measures: Measures = {key: torch.tensor(values) for key, values in scores.items()}
-    sizes = tuple(len(part) for part in directions.values())
+    sizes = tuple(part.shape[1] for part in directions.values())
     random = draw_dimensionality(sizes, model.config.d_model)
     for factor, value in zip(directions, random, strict=True):
         measures[Tagged("dimensionality_random", factor=factor)] = torch.tensor(value)

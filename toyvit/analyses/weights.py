@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,22 +16,27 @@ from toyvit.analyses.analysis import (
     Need,
     Quantity,
     Tagged,
+    share,
     stack_layers,
 )
 from toyvit.analyses.attention import list_families
-from toyvit.analyses.composition import score_copying, simulate_copying
+from toyvit.analyses.composition import (
+    fold_heads,
+    score_copying,
+    score_copying_of_heads,
+    simulate_copying,
+)
+from toyvit.config import ModelConfig
 from toyvit.data.task import Batch
 from toyvit.instruments.weight_circuits import (
     centre_scores,
     find_singular_directions,
-    fold_head_weights,
-    fold_norms,
     fold_unembedding,
     split_scores,
 )
 from toyvit.model import ViT
 from toyvit.model.options import allowed_keys
-from toyvit.model.vit import HeadWeights
+from toyvit.model.vit import HeadWeights, cut_patches
 from toyvit.stats import participation_ratio
 from toyvit.surroundings import pin_torch
 
@@ -62,29 +68,40 @@ def find_vocabulary(batch: Batch) -> tuple[Int[Tensor, " label"], Int[Tensor, " 
 
 
 VOCABULARY = Need(
-    "cells that name a class", lambda config, batch: find_vocabulary(batch) is not None
+    "cells that name a class",
+    lambda config, batch: batch.compute_once(find_vocabulary) is not None,
 )
 
 
-def average_pictures(
-    patches: Float[Tensor, "image patch pixel"], content: Int[Tensor, "image patch"], ids: Tensor
-) -> Float[Tensor, "label pixel"]:
-    """Mean picture of the patches that show each content id."""
-    return torch.stack([patches[content == label].mean(0) for label in ids])
+class Vocabulary(NamedTuple):
+    """Labels as cells show them: the mean picture of each, and the class that it names."""
+
+    pictures: Float[Tensor, "label pixel"]
+    classes: Int[Tensor, " label"]
+
+
+def read_vocabulary(batch: Batch, config: ModelConfig) -> Vocabulary | None:
+    """The labels of a batch, cut into patches as the model cuts it; None where it has none."""
+    vocabulary = find_vocabulary(batch)
+    if vocabulary is None:
+        return None
+    assert batch.content is not None
+    ids, classes = vocabulary
+    patches = cut_patches(batch.images, config.stated("patch_size"))
+    means = [patches[batch.content == label].mean(0) for label in ids]
+    return Vocabulary(torch.stack(means), classes)
 
 
 def score_copied(
-    pictures: Float[Tensor, "label pixel"],
-    classes: Int[Tensor, " label"],
-    model: ViT,
-    w_ov: Float[Tensor, "head model to_model"],
+    vocabulary: Vocabulary, model: ViT, w_ov: Float[Tensor, "head model to_model"]
 ) -> Float[Tensor, " head"]:
     """Share of label pictures whose own logit is the labels' largest after W_E W_OV W_U, 0 to 1.
 
     Chance 1 / labels (Olsson 2022).
     """
-    logits = (pictures @ model.patch.weight.detach().T) @ w_ov @ fold_unembedding(model)[:, classes]
-    return (logits.argmax(-1) == torch.arange(len(classes))).float().mean(-1)
+    embedded = vocabulary.pictures @ model.patch.weight.detach().T
+    logits = embedded @ w_ov @ fold_unembedding(model)[:, vocabulary.classes]
+    return (logits.argmax(-1) == torch.arange(len(vocabulary.classes))).float().mean(-1)
 
 
 def score_virtual_copying(early: HeadWeights, late: HeadWeights) -> Float[Tensor, "head to_head"]:
@@ -106,11 +123,11 @@ def measure_weights(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Me
     virtual_copying  (layer head to_layer to_head) of two heads in a row; NaN in the wrong order
     """
     config = model.config
-    heads = [block.attn.head_weights() for block in fold_norms(model).layers]
-    copying = [score_copying(head.v, head.o) for head in heads]
+    heads = share(trace, fold_heads, model)
+    copying = share(trace, score_copying_of_heads, model)
     sd = simulate_copying(config.d_model, config.d_head)
 
-    measures: Measures = {"copying_z": torch.stack(copying) / sd}
+    measures: Measures = {"copying_z": copying / sd}
     measures |= _measure_sizes(heads)
     if config.n_layers > 1:
         measures["virtual_copying"] = _score_rows_of_two(heads)
@@ -176,13 +193,12 @@ def measure_label_copying(model: ViT, batch: Batch, trace: Mapping[str, Tensor])
 
     `copied` (layer head), 0 to 1, see `score_copied`, beside its chance.
     """
-    vocabulary = find_vocabulary(batch)
-    assert vocabulary is not None and batch.content is not None
-    ids, classes = vocabulary
-    pictures = average_pictures(trace["patches"], batch.content, ids)
-    heads = [fold_head_weights(model, layer) for layer in range(model.config.n_layers)]
-    shares = [score_copied(pictures, classes, model, head.v @ head.o) for head in heads]
-    return {"copied": torch.stack(shares), "copied_chance": torch.tensor(1 / len(classes))}
+    vocabulary = batch.compute_once(read_vocabulary, model.config)
+    assert vocabulary is not None
+    heads = share(trace, fold_heads, model)
+    shares = [score_copied(vocabulary, model, head.v @ head.o) for head in heads]
+    chance = torch.tensor(1 / len(vocabulary.classes))
+    return {"copied": torch.stack(shares), "copied_chance": chance}
 
 
 LABEL_COPYING = Analysis(
@@ -193,7 +209,6 @@ LABEL_COPYING = Analysis(
         "copied": Quantity("layer head", least=0, most=1),
         "copied_chance": Quantity(least=0, most=1),
     },
-    sites=("patches",),
     needs=(VOCABULARY,),
     cost=5,
     source="Olsson 2022",
@@ -212,7 +227,7 @@ def measure_score_parts(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -
     do not vary.
     """
     allowed = allowed_keys(model.config)
-    scores = split_scores(model, batch.images[:FEW])
+    scores = split_scores(model, batch.images[:FEW], trace["blocks.0.resid_pre"][:FEW])
     parts = {names: centre_scores(part, allowed).double() for names, part in scores.items()}
     total = torch.stack(list(parts.values())).sum(0)
     varies = total.square().sum((0, 2, 3))
@@ -234,7 +249,8 @@ SCORE_PARTS = Analysis(
         "content_position": Quantity("head", may_be_nan=True),
         "content_content": Quantity("head", may_be_nan=True),
     },
-    cost=9,
+    sites=("blocks.0.resid_pre",),
+    cost=5,
     source="after Elhage 2021: terms of the first layer's scores",
     truth="a head that reads positions only: position_position 1; the four sum to the scores",
     null="positions or pixels without weight: their parts are 0",
@@ -245,18 +261,21 @@ def average_advantages(
     scores: Float[Tensor, "image head query key"],
     pairs: Mapping[str, Bool[Tensor, "patch to_patch"]],
     n_prefix: int,
+    allowed: Bool[Tensor, "query key"],
 ) -> dict[str, Float[Tensor, " head"]]:
     """Mean centred score of the (query, key) patches of each family that the mask allows, nats.
 
     NaN for a family of which it allows none. Uniform attention: 0.
 
     >>> diagonal = torch.eye(2, dtype=torch.bool)
-    >>> average_advantages(torch.eye(2)[None, None], {"itself": diagonal}, 0)
+    >>> everything = torch.ones(2, 2, dtype=torch.bool)
+    >>> average_advantages(torch.eye(2)[None, None], {"itself": diagonal}, 0, everything)
     {'itself': tensor([0.5000])}
     """
-    among = centre_scores(scores)[:, :, n_prefix:, n_prefix:]
-    there = scores[0, 0, n_prefix:, n_prefix:].isfinite()
-    return {name: among[:, :, pair & there].mean((0, 2)) for name, pair in pairs.items()}
+    mean = scores.mean(0, keepdim=True)  # centring is linear
+    among = centre_scores(mean, allowed)[0, :, n_prefix:, n_prefix:]
+    there = allowed[n_prefix:, n_prefix:]
+    return {name: among[:, pair & there].mean(1) for name, pair in pairs.items()}
 
 
 @pin_torch()
@@ -269,6 +288,8 @@ def measure_scores(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Mea
     Uniform: 0.
     """
     config = model.config
+    allowed = allowed_keys(config)
+    n_allowed = allowed.sum(-1)
     itself = torch.eye(config.n_patches, dtype=torch.bool)
     pairs = list_families(config.grid)
     pairs |= {"itself": itself, "previous": itself.roll(-1, 1).tril(-1)}
@@ -276,10 +297,10 @@ def measure_scores(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Mea
     layers: list[Measures] = []
     for layer in range(config.n_layers):
         scores = trace[f"blocks.{layer}.attn.attn_scores"]
-        n_allowed = scores.isfinite().sum(-1)
-        spread = (centre_scores(scores).square().sum(-1) / n_allowed).sqrt().mean((0, 2))
-        measures: Measures = {"spread": spread}
-        for family, advantage in average_advantages(scores, pairs, config.n_prefix).items():
+        lengths = torch.linalg.vector_norm(centre_scores(scores, allowed), dim=-1)
+        measures: Measures = {"spread": (lengths / n_allowed.sqrt()).mean((0, 2))}
+        advantages = average_advantages(scores, pairs, config.n_prefix, allowed)
+        for family, advantage in advantages.items():
             measures[Tagged("advantage", family=family)] = advantage
         layers.append(measures)
     return stack_layers(layers)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from toyvit.circuits.pairs import METRICS, PatchingPairs
 from toyvit.errors import BadInput, choose
-from toyvit.instruments.attribution import readout_weights
+from toyvit.instruments.attribution import weigh_tokens
 from toyvit.model import ViT
 from toyvit.model.forward import run_from, run_model, trace
 from toyvit.model.shapes import Images, Logits
@@ -114,7 +114,7 @@ def iterate_patched(
     here = trace(model, recipient, [f"blocks.*.{name}" for name in {site, "attn_out", *streams}])
     there = trace(model, donor, [f"blocks.*.{site}"])
     last = model.config.n_layers - 1
-    is_read = readout_weights(model).any(0)
+    is_read = weigh_tokens(model.config).any(0)
     plain = run_from(model, here[f"blocks.{last}.resid_post"], last + 1)
 
     for place in _list_places(model, site):

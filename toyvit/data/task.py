@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from toyvit.model import options
 from toyvit.surroundings import pin_torch
 
 MOST_GROUPS = 16
+Result = TypeVar("Result")
 
 # (factors, rendered pictures) -> (pictures that the model sees, what it should answer)
 Ask = Callable[[Factors, Tensor], tuple[Tensor, Tensor]]
@@ -79,6 +80,27 @@ class Batch:
     strategies: dict[str, Float[Tensor, "image *patch label"]] | None = None
     counterfactuals: dict[str, Counterfactual] | None = None  # by what is changed
     operand_table: OperandTable | None = None
+    _computed: dict[Hashable, Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def compute_once(self, compute: Callable[..., Result], *options: Hashable) -> Result:
+        """`compute(batch, *options)`, the same answer again when it is asked for again.
+
+        For what depends on the pictures and not on the model's weights: what is known of a batch is
+        not to be changed in place.
+
+        >>> batch = Batch(torch.ones(2, 1, 4, 4), target=torch.zeros(2))
+        >>> batch.compute_once(lambda batch: batch.images.mean())
+        tensor(1.)
+        """
+        key = (compute, *options)
+        if key not in self._computed:
+            self._computed[key] = compute(self, *options)
+        return self._computed[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_computed": {}}
 
     @property
     def classes(self) -> Int[Tensor, " image"] | None:

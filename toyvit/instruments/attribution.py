@@ -7,14 +7,15 @@ or one a patch where the model answers for every patch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from toyvit.instruments.weight_circuits import fold_norms
+from toyvit.config import ModelConfig
+from toyvit.instruments.weight_circuits import fold_norm
 from toyvit.model import ViT
-from toyvit.model.normalization import LayerNorm
 from toyvit.model.options import READOUTS
 from toyvit.surroundings import pin_torch
 
@@ -30,51 +31,89 @@ SITES = (
 
 
 @pin_torch()
-def readout_weights(model: ViT) -> Float[Tensor, "place token"]:
+def weigh_tokens(config: ModelConfig) -> Float[Tensor, "place token"]:
     """How the read-out weighs tokens, rows that sum to 1.
 
-    >>> from toyvit.config import ModelConfig
     >>> config = ModelConfig(image_size=(4, 8), patch_size=4, n_channels=1, n_classes=3)
-    >>> readout_weights(ViT(config))  # CLS and two patches
+    >>> weigh_tokens(config)  # CLS and two patches
     tensor([[1., 0., 0.]])
     """
-    n_tokens = model.config.n_tokens
-    tokens = torch.eye(n_tokens)[None]
-    return READOUTS[model.config.readout](tokens, model.config.n_prefix).reshape(-1, n_tokens)
+    tokens = torch.eye(config.n_tokens)[None]
+    return READOUTS[config.readout](tokens, config.n_prefix).reshape(-1, config.n_tokens)
+
+
+class Directions(NamedTuple):
+    """What a unit of the stream, over the final norm's scale, adds to each answer.
+
+    And the constant that is added in any case. Of the model, or for each picture its own.
+    """
+
+    stream: Float[Tensor, "*image model label"]
+    constant: Float[Tensor, "*image label"]
 
 
 @pin_torch()
-def logit_directions(model: ViT) -> tuple[Float[Tensor, "model label"], Float[Tensor, " label"]]:
-    """What a unit of the stream, over the final norm's scale, adds to each logit; and a constant.
+def logit_directions(model: ViT) -> Directions:
+    """The directions of the logits.
 
     The norm's gain is folded in, and with LayerNorm its centring: x less its mean, times u, is x
-    times (u less its mean). The constant is what is added in any case.
+    times (u less its mean).
 
     >>> from toyvit.config import ModelConfig
     >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
-    >>> directions, constant = logit_directions(ViT(config))
-    >>> directions.shape, constant
+    >>> directions = logit_directions(ViT(config))
+    >>> directions.stream.shape, directions.constant
     (torch.Size([64, 3]), tensor([0., 0., 0.]))
     """
-    head = fold_norms(model).head
-    return head.weight.detach().T, head.bias.detach()
+    weight, bias = fold_norm(model.ln_final, model.head)
+    return Directions(weight.T, bias)
 
 
 @pin_torch()
-def scale_readout(model: ViT, trace: Mapping[str, Tensor]) -> Float[Tensor, "image place token"]:
-    """The read-out's weight of each token over the final norm's scale there.
-
-    `trace` has the last layer's `resid_post`.
+def answer_directions(model: ViT, classes: Int[Tensor, " image"]) -> Directions:
+    """Of each picture the direction of its class's logit over the mean logit: one answer each.
 
     >>> from toyvit.config import ModelConfig
     >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
-    >>> scale_readout(ViT(config), {"blocks.1.resid_post": torch.ones(6, 5, 64)}).shape
-    torch.Size([6, 1, 5])
+    >>> answer_directions(ViT(config), torch.tensor([0, 2])).stream.shape
+    torch.Size([2, 64, 1])
+    """
+    stream, constant = logit_directions(model)
+    above = stream - stream.mean(1, keepdim=True)
+    return Directions(above.T[classes][..., None], (constant - constant.mean())[classes][:, None])
+
+
+class Reading(NamedTuple):
+    """Which tokens are read out, and of each picture how its places weigh them.
+
+    Weights are the read-out's over the final norm's scale.
+    """
+
+    tokens: Bool[Tensor, " token"]
+    weights: Float[Tensor, "image place read"]
+
+    def project(self, written: Float[Tensor, "*image token model"], to: Directions) -> Tensor:
+        """What has been written adds to each answer, (image place label).
+
+        From (image token model), or (token model) where all images have the same.
+        """
+        return self.weights @ written[..., self.tokens, :] @ to.stream
+
+
+@pin_torch()
+def weigh_readout(model: ViT, trace: Mapping[str, Tensor]) -> Reading:
+    """How the answers read the last stream. `trace` has the last layer's `resid_post`.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> weigh_readout(ViT(config), {"blocks.1.resid_post": torch.ones(6, 5, 64)}).weights.shape
+    torch.Size([6, 1, 1])
     """
     last = trace[f"blocks.{model.config.n_layers - 1}.resid_post"]
-    if not isinstance(model.ln_final, LayerNorm):
-        return readout_weights(model).expand(len(last), -1, -1)
-    return readout_weights(model) / model.ln_final.scale(last).detach()[:, None, :, 0]
+    weights = weigh_tokens(model.config)
+    tokens = weights.any(0)
+    scale = model.ln_final.scale(last[:, tokens]).detach()
+    return Reading(tokens, weights[:, tokens] / scale.mT)
 
 
 @pin_torch()
@@ -98,26 +137,35 @@ def attribute_components(
     >>> torch.allclose(sum(parts.values())[:, 0], model(images), atol=1e-5)
     True
     """
-    unembed, constant = logit_directions(model)
-    readout = scale_readout(model, trace)
-    config = model.config
-    n_images = len(readout)
-
-    def attribute(written: Tensor) -> Tensor:
-        """From (image token model), or (token model) where all images have the same."""
-        written = written.expand(n_images, -1, -1)
-        return torch.einsum("ipt,itm,ml->ipl", readout, written, unembed)
-
-    parts = {name: attribute(x) for name, x in _embedded_parts(model, trace["embed"]).items()}
-    biases = constant.expand(n_images, len(readout_weights(model)), -1)
-    for layer in range(config.n_layers):
+    others = attribute_others(model, trace, logit_directions(model))
+    parts = {name: others[name] for name in ("embed", "positions", "prefix") if name in others}
+    for layer in range(model.config.n_layers):
         heads = attribute_sources(model, trace, layer).sum(3).unbind(1)
         parts |= {f"a{layer}.h{head}": part for head, part in enumerate(heads)}
-        added = _added_biases(model, layer)
-        if config.d_mlp:
-            parts[f"m{layer}"] = attribute(_written_by_mlp(model, trace, layer))
-        biases = biases + attribute(added.expand(config.n_tokens, -1))
-    return parts | {"biases": biases}
+        if model.config.d_mlp:
+            parts[f"m{layer}"] = others[f"m{layer}"]
+    return parts | {"biases": others["biases"]}
+
+
+@pin_torch()
+def attribute_others(
+    model: ViT, trace: Mapping[str, Tensor], to: Directions
+) -> dict[str, Float[Tensor, "image place label"]]:
+    """What `attribute_components` gives of all that is no head, to given directions."""
+    reading = weigh_readout(model, trace)
+    n_places = reading.weights.shape[1]
+    parts = {
+        name: reading.project(x, to) for name, x in _embedded_parts(model, trace["embed"]).items()
+    }
+
+    added = torch.stack([_added_biases(model, layer) for layer in range(model.config.n_layers)])
+    biases = reading.project(added.sum(0).expand(model.config.n_tokens, -1), to)
+    constant = to.constant.expand(len(biases), -1)[:, None].expand(-1, n_places, -1)
+    if model.config.d_mlp:
+        for layer in range(model.config.n_layers):
+            written = _written_by_mlp(model, trace, layer, reading.tokens)
+            parts[f"m{layer}"] = reading.weights @ written @ to.stream
+    return parts | {"biases": biases + constant}
 
 
 def _embedded_parts(model: ViT, embed: Tensor) -> dict[str, Tensor]:
@@ -133,10 +181,13 @@ def _embedded_parts(model: ViT, embed: Tensor) -> dict[str, Tensor]:
     return parts
 
 
-def _written_by_mlp(model: ViT, trace: Mapping[str, Tensor], layer: int) -> Tensor:
-    """What a layer's MLP adds to the stream, its bias left out: (image token model)."""
+def _written_by_mlp(
+    model: ViT, trace: Mapping[str, Tensor], layer: int, tokens: Bool[Tensor, " token"]
+) -> Float[Tensor, "image read model"]:
+    """What a layer's MLP adds to the stream at some tokens, its bias left out."""
     before, attended, after = (
-        trace[f"blocks.{layer}.{name}"] for name in ("resid_pre", "attn_out", "resid_post")
+        trace[f"blocks.{layer}.{name}"][:, tokens]
+        for name in ("resid_pre", "attn_out", "resid_post")
     )
     bias = model.layers[layer].mlp.down.bias.detach() if model.config.bias else 0
     return after - before - attended - bias
@@ -155,11 +206,11 @@ def _added_biases(model: ViT, layer: int) -> Float[Tensor, " model"]:
 
 @pin_torch()
 def attribute_sources(
-    model: ViT, trace: Mapping[str, Tensor], layer: int
+    model: ViT, trace: Mapping[str, Tensor], layer: int, to: Directions | None = None
 ) -> Float[Tensor, "image head place key label"]:
     """What each head of a layer adds to each logit from each token that it reads, in logits.
 
-    `trace` has the values at `SITES`. Source: Gandelsman 2024, section 4.
+    Or to other directions. `trace` has the values at `SITES`. Source: Gandelsman 2024, section 4.
 
     >>> from toyvit.config import ModelConfig
     >>> from toyvit.model.forward import trace
@@ -169,11 +220,14 @@ def attribute_sources(
     >>> attribute_sources(model, cache, layer=1).shape
     torch.Size([6, 1, 1, 5, 3])
     """
-    unembed, _ = logit_directions(model)
-    readout = scale_readout(model, trace)
-    output = model.layers[layer].attn.head_weights().o.detach() @ unembed
-    attended = torch.einsum("ipq,ihqk->ihpk", readout, trace[f"blocks.{layer}.attn.pattern"])
-    values = torch.einsum("ikhf,hfl->ihkl", trace[f"blocks.{layer}.attn.v"], output)
+    reading = weigh_readout(model, trace)
+    stream = (logit_directions(model) if to is None else to).stream
+    output = model.layers[layer].attn.head_weights().o.detach()
+    output = torch.einsum("hfm,...ml->...hfl", output, stream)
+
+    pattern = trace[f"blocks.{layer}.attn.pattern"][:, :, reading.tokens]
+    attended = reading.weights[:, None] @ pattern
+    values = trace[f"blocks.{layer}.attn.v"].transpose(1, 2) @ output
     return attended[..., None] * values[:, :, None]
 
 
@@ -186,10 +240,9 @@ def attribute_neurons(
     `trace` has the layer's `mlp.post` and the last layer's `resid_post`. The sum over neurons is
     the MLP's part in `attribute_components`.
     """
-    unembed, _ = logit_directions(model)
-    readout = scale_readout(model, trace)
-    output = model.layers[layer].mlp.down.weight.detach().T @ unembed
-    activations = torch.einsum("ipt,itn->ipn", readout, trace[f"blocks.{layer}.mlp.post"])
+    reading = weigh_readout(model, trace)
+    output = model.layers[layer].mlp.down.weight.detach().T @ logit_directions(model).stream
+    activations = reading.weights @ trace[f"blocks.{layer}.mlp.post"][:, reading.tokens]
     return activations[..., None] * output
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toyvit.errors import BadInput
-from toyvit.instruments.attribution import readout_weights
+from toyvit.instruments.attribution import weigh_tokens
 from toyvit.instruments.weight_circuits import fold_unembedding
 from toyvit.model import ViT, options
 from toyvit.model.forward import run_model, trace
@@ -180,7 +180,7 @@ def optimize_value(
     key = select_readout(record_keys(model, layer, images), model).mean(0)
     value = get_down_weight(model, layer).detach() @ key
     change = torch.zeros_like(value, requires_grad=True)
-    is_read = readout_weights(model).any(0)[:, None].to(value.dtype)  # token, 1
+    is_read = weigh_tokens(model.config).any(0)[:, None].to(value.dtype)  # token, 1
     tap = editing({f"blocks.{layer}.mlp_out": lambda x: x + is_read * change})
     target = torch.full((len(images),), wanted)
 

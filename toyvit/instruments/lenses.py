@@ -40,9 +40,16 @@ def stack_residuals(model: ViT, trace: Mapping[str, Tensor]) -> Residuals:
     >>> stack_residuals(model, trace(model, torch.ones(6, 1, 8, 8), RESIDUALS)).shape
     torch.Size([3, 6, 5, 64])
     """
+    return torch.stack(list_residuals(model, trace))
+
+
+def list_residuals(
+    model: ViT, trace: Mapping[str, Tensor]
+) -> list[Float[Tensor, "image token model"]]:
+    """The streams of `stack_residuals`, not copied."""
     n = model.config.n_layers
     entering = [trace[f"blocks.{layer}.resid_pre"] for layer in range(n)]
-    return torch.stack([*entering, trace[f"blocks.{n - 1}.resid_post"]])
+    return [*entering, trace[f"blocks.{n - 1}.resid_post"]]
 
 
 @pin_torch()

@@ -52,7 +52,9 @@ class LayerNorm(Norm):
         return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.epsilon)
 
     def scale(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes 1"]:
-        return (x.var(-1, keepdim=True, correction=0) + self.epsilon).sqrt()
+        # A tenth of the time of `Tensor.var`, and with gradients, which native norms keep back.
+        length = torch.linalg.vector_norm(self.centre(x), dim=-1, keepdim=True)
+        return (length.square() / x.shape[-1] + self.epsilon).sqrt()
 
     def fold(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes model"]:
         return self.centre(x) * self.gain
@@ -84,9 +86,6 @@ class RMSNorm(LayerNorm):
 
     def normalize(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.gain.shape, self.gain, self.epsilon) + self.bias
-
-    def scale(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes 1"]:
-        return (x.square().mean(-1, keepdim=True) + self.epsilon).sqrt()
 
     def centre(self, x: Float[Tensor, "*axes model"]) -> Float[Tensor, "*axes model"]:
         return x

@@ -54,10 +54,14 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(d, 3 * d, bias=config.attention_bias)
         self.out = nn.Linear(d, d, bias=config.attention_bias)
 
-    def head_weights(self) -> HeadWeights:
-        """W_Q, W_K, W_V, each (H, d, h), and W_O (H, h, d)."""
+    def head_weights(self, qkv: Tensor | None = None) -> HeadWeights:
+        """W_Q, W_K, W_V, each (H, d, h), and W_O (H, h, d).
+
+        `qkv` is read in place of the packed matrix: the same with a norm folded in.
+        """
+        packed = self.qkv.weight if qkv is None else qkv
         pattern = "(part head feature) model -> part head model feature"
-        q, k, v = rearrange(self.qkv.weight, pattern, part=3, head=self.n_heads)
+        q, k, v = rearrange(packed, pattern, part=3, head=self.n_heads)
         pattern = "model (head feature) -> head feature model"
         o = rearrange(self.out.weight, pattern, head=self.n_heads)
         return HeadWeights(q, k, v, o)
@@ -262,24 +266,31 @@ class ViT(TransformerLensViews):
         Where the head reads one token, the last block forms that token alone; elsewhere this is
         `forward`. No tap is asked: sites that no token of the last block needs have no value.
         """
+        return self.answer_from(self.embed(images), 0)
+
+    def answer_from(self, x: Residual, first: int) -> Logits:
+        """`answer` from the stream that enters block `first`, or leaves the last one."""
         token = options.READ_TOKENS.get(self.config.readout)
         if token is None:
-            return self(images)
+            return self.unembed(self.run_blocks(x, first))
 
         *earlier, last = self.layers
-        x = self.run_blocks(self.embed(images), 0, stop=len(earlier))
-        read = last.read(x, token, self.mask[..., token, :])
-        return self.head(self.ln_final(read, untouched))
+        if first == len(self.layers):
+            return self.unembed_tokens(x[:, token])
+        x = self.run_blocks(x, first, stop=len(earlier))
+        return self.unembed_tokens(last.read(x, token, self.mask[..., token, :]))
+
+    def unembed_tokens(
+        self, x: Float[Tensor, "image *token model"]
+    ) -> Float[Tensor, "image *token label"]:
+        """The last residual stream to logits at some tokens, each by itself; untapped."""
+        return self.head(self.ln_final(x, untouched))
 
     def embed(self, images: Tensor, tap: Tap = untouched) -> Residual:
         """Pictures to the residual stream that enters the first block."""
         tap = settling(tap)
         self.check_images(images)
-        size = self.config.patch_size
-        pattern = (
-            "image channel (row height) (column width) -> image (row column) (channel height width)"
-        )
-        patches = rearrange(images, pattern, height=size, width=size)
+        patches = cut_patches(images, self.config.stated("patch_size"))
         if wants(tap, "patches"):
             patches = patches.clone()  # of a picture that is one patch they are the caller's own
         patches = tap("patches", patches)
@@ -322,6 +333,21 @@ class ViT(TransformerLensViews):
     def check_tap(self, tap: Tap) -> None:
         """BadInput for a tap that names a site which this model does not have."""
         check_tapped(tap, self.sites())
+
+
+def cut_patches(images: Images, size: int) -> Float[Tensor, "image patch pixel"]:
+    """Pictures cut into squares of `size` pixels, in raster order.
+
+    >>> cut_patches(torch.arange(4.0).view(1, 1, 2, 2), size=1)
+    tensor([[[0.],
+             [1.],
+             [2.],
+             [3.]]])
+    """
+    pattern = (
+        "image channel (row height) (column width) -> image (row column) (channel height width)"
+    )
+    return rearrange(images, pattern, height=size, width=size)
 
 
 def _build_mask(config: ModelConfig) -> Tensor:
