@@ -183,11 +183,11 @@ def score_places(
     null = shuffles.quantile(QUANTILE, 2).amax(1)  # type, head
     sink = score_sink(patterns, allowed_keys(config)).float()
 
-    scores = {Tagged("score", type=name): score[0] for name, score in draws.items()}
-    nulls = {
+    scores: Measures = {Tagged("score", type=name): score[0] for name, score in draws.items()}
+    nulls: Measures = {
         Tagged("null", keeps="content", type=name): level
         for name, level in zip(draws, null, strict=True)
     }
     scores[Tagged("score", type="sink")] = sink[0]
     nulls[Tagged("null", keeps="content", type="sink")] = sink[1:].quantile(QUANTILE, 0)
-    return dict(scores), dict(nulls)
+    return scores, nulls

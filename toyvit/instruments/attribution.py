@@ -19,6 +19,7 @@ from toyvit.model import ViT
 from toyvit.model.options import READOUTS
 from toyvit.surroundings import pin_torch
 
+EMBEDDED = ("embed", "positions", "prefix")  # what the first block reads is made of
 # Sites whose values the decomposition reads; `attribute_neurons` also reads `blocks.*.mlp.post`.
 SITES = (
     "embed",
@@ -138,7 +139,7 @@ def attribute_components(
     True
     """
     others = attribute_others(model, trace, logit_directions(model))
-    parts = {name: others[name] for name in ("embed", "positions", "prefix") if name in others}
+    parts = {name: part for name, part in others.items() if name in EMBEDDED}
     for layer in range(model.config.n_layers):
         heads = attribute_sources(model, trace, layer).sum(3).unbind(1)
         parts |= {f"a{layer}.h{head}": part for head, part in enumerate(heads)}

@@ -66,13 +66,6 @@ class Attention(nn.Module):
         o = rearrange(self.out.weight, pattern, head=self.n_heads)
         return HeadWeights(q, k, v, o)
 
-    def head_biases(self) -> Tensor:
-        """Those of q, k and v, (3, H, h); 0 where there are none."""
-        bias = self.qkv.bias
-        if bias is None:
-            bias = self.qkv.weight.new_zeros(len(self.qkv.weight))
-        return bias.unflatten(0, (3, self.n_heads, self.d_head))
-
     def project_qkv(self, x: Tensor, tap: Tap) -> list[Tensor]:
         """q, k, v, each (B, T, H, h).
 
@@ -121,16 +114,22 @@ class Attention(nn.Module):
         The query is taken back through W_K and the mixed tokens on through W_V, so that no other
         token's key or value is formed. A bias of the keys adds the same to all scores of a query.
         """
-        weights = self.head_weights()
-        query_bias, _, value_bias = self.head_biases()
-        query = torch.einsum("bd,hdf->bhf", x[:, token], weights.q) + query_bias
-        reads = torch.einsum("bhf,hdf->bhd", query, weights.k)
+        n, _, d = x.shape
+        shape = (self.n_heads, self.d_head, d)
+        weight_q, weight_k, weight_v = self.qkv.weight.chunk(3)
+        bias_q, _, bias_v = (None, None, None) if self.qkv.bias is None else self.qkv.bias.chunk(3)
 
-        scores = torch.baddbmm(mask, reads, x.transpose(1, 2), alpha=1 / math.sqrt(self.d_head))
+        query = F.linear(x[:, token], weight_q, bias_q) / math.sqrt(self.d_head)
+        by_head = query.view(n, self.n_heads, self.d_head).transpose(0, 1)
+        reads = torch.bmm(by_head, weight_k.view(shape)).transpose(0, 1)
+        scores = torch.baddbmm(mask, reads, x.mT)
         pattern = F.dropout(scores.softmax(-1), self.dropout, self.training)
-        z = torch.einsum("bhd,hdf->bhf", torch.bmm(pattern, x), weights.v)
-        z = z + pattern.sum(-1, keepdim=True) * value_bias
-        return self.out(z.flatten(1))
+
+        mixed = torch.bmm(pattern, x).transpose(0, 1)
+        z = torch.bmm(mixed, weight_v.view(shape).mT).transpose(0, 1).reshape(n, d)
+        if bias_v is not None:
+            z = z + pattern.sum(-1).repeat_interleave(self.d_head, 1) * bias_v
+        return self.out(z)
 
 
 class MLP(nn.Module):
