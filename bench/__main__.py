@@ -24,6 +24,7 @@ from bench import (
     starting,
     sweeping,
     training,
+    workers,
 )
 from bench.timing import Result, format_table
 from toyvit.cli.command import Parser
@@ -39,6 +40,7 @@ SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {
     "dsprites": dsprites.results,
     "sweeping": sweeping.results,
     "starting": starting.results,
+    "workers": workers.results,
 }
 PACKAGES = ("torch", "timm", "pytorch-lightning", "numpy", "safetensors")
 

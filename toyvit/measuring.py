@@ -7,9 +7,9 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from toyvit.analyses import Analysis, explain_skipped, select_analyses
@@ -29,6 +29,7 @@ from toyvit.runs.handle import Run
 from toyvit.runs.table import build_rows
 from toyvit.runs.table_writer import MeasureTable
 from toyvit.surroundings import pin_torch
+from toyvit.workers import map_shares
 
 Todo = tuple[int, list[Cell]]
 Computed = list[tuple[Cell, list[Row]]]
@@ -279,24 +280,20 @@ def _compute(
 def _compute_on_workers(
     measurer: RunMeasurer, todo: list[Todo], n_workers: int
 ) -> Iterator[Computed]:
-    job = (measurer.run, measurer.batch, measurer.analyses)
+    open_measurer = partial(CheckpointMeasurer, measurer.run, measurer.batch, measurer.analyses)
     if n_workers <= 1:
-        measure_checkpoint = CheckpointMeasurer(*job)
+        measure_checkpoint = open_measurer()
         for step, cells in todo:
             yield measure_checkpoint(step, cells)
         return
 
     shares = [todo[place : place + SHARE] for place in range(0, len(todo), SHARE)]
-    parallel = Parallel(n_jobs=n_workers, return_as="generator", inner_max_num_threads=1)
-    for computed in parallel(delayed(_compute_share)(share, *job) for share in shares):
+    for computed in map_shares(_compute_share, open_measurer, shares, n_workers):
         yield from computed
 
 
 @pin_torch()
-def _compute_share(
-    todo: list[Todo], run: Run, batch: Batch, analyses: list[Analysis]
-) -> list[Computed]:
-    measure_checkpoint = CheckpointMeasurer(run, batch, analyses)
+def _compute_share(measure_checkpoint: CheckpointMeasurer, todo: list[Todo]) -> list[Computed]:
     return [measure_checkpoint(step, cells) for step, cells in todo]
 
 

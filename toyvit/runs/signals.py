@@ -66,9 +66,17 @@ def handle_signals() -> None:
     A signal that the process was started to ignore stays ignored.
     """
     CLOCK.is_set = True
+    os.register_at_fork(after_in_child=_leave_to_parent)
     for signum in SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, _receive)
+
+
+def _leave_to_parent() -> None:
+    """A forked worker is ended by the process that it works for, not by the terminal."""
+    CLOCK.is_set = False
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _receive(signum: int, frame: FrameType | None) -> None:

@@ -1,0 +1,66 @@
+"""Processes that work through shares of one job, each with a state that it opens once.
+
+Where the process is the command line's own they are forked: they have all that it has imported. In
+a notebook or a script, whose threads a fork would break, they are joblib's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from joblib import Parallel, delayed
+
+from toyvit.runs.signals import CLOCK
+
+State = TypeVar("State")
+Share = TypeVar("Share")
+Result = TypeVar("Result")
+
+_STATES: dict[str, Any] = {}  # of the jobs that this process works at, by the name of the job
+
+
+def map_shares(
+    work: Callable[[State, Share], Result],
+    open_state: Callable[[], State],
+    shares: Sequence[Share],
+    n_workers: int,
+) -> Iterator[Result]:
+    """`work(state, share)` for one share after another, in their order, as they are done."""
+    name = uuid4().hex
+    if not can_fork():
+        parallel = Parallel(n_jobs=n_workers, return_as="generator", inner_max_num_threads=1)
+        yield from parallel(delayed(_work)(name, work, open_state, share) for share in shares)
+        return
+
+    _STATES[name] = open_state()
+    pool = ProcessPoolExecutor(n_workers, mp_context=get_context("fork"))
+    is_done = False
+    try:
+        yield from pool.map(partial(_work, name, work, None), shares)
+        is_done = True
+    finally:
+        pool.shutdown(wait=is_done, cancel_futures=True)
+        del _STATES[name]
+
+
+def can_fork() -> bool:
+    """Whether this process is a command's own, whose threads are known, on a system that forks."""
+    return CLOCK.is_set and sys.platform == "linux"
+
+
+def _work(
+    name: str,
+    work: Callable[[State, Share], Result],
+    open_state: Callable[[], State] | None,
+    share: Share,
+) -> Result:
+    if open_state is not None and name not in _STATES:
+        _STATES.clear()  # of an earlier job of this worker
+        _STATES[name] = open_state()
+    return work(_STATES[name], share)
