@@ -48,7 +48,7 @@ class TrainConfig(Checked):
     weight_decay: float = number(0.01, least=0)
     clip: float = number(1.0, above=0)
     checkpoints: tuple[int, ...] | None = number(None, least=0)
-    n_validation: int = number(512, least=1)
+    n_validation: int = number(256, least=1)
     path: str | None = None
     threads: int = number(1, least=1)
     accelerator: str = "auto"

@@ -36,7 +36,6 @@ def addition() -> RunConfig:
             warmup=10,
             epsilon=1e-6,
             weight_decay=1.0,
-            n_validation=256,
         ),
     )
 

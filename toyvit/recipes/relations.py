@@ -30,9 +30,7 @@ def sort_of_clevr() -> RunConfig:
             cls_token=False,
             readout="last",
         ),
-        train=TrainConfig(
-            steps=2500, batch_size=64, learning_rate=1e-3, decay="linear", n_validation=256
-        ),
+        train=TrainConfig(steps=2500, batch_size=64, learning_rate=1e-3, decay="linear"),
     )
 
 
