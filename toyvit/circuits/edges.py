@@ -12,23 +12,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from toyvit.circuits.circuit_pass import CircuitPass, start_pass
 from toyvit.circuits.gradients import (
     contract,
     differentiate_reads,
+    form_outputs,
     record_pass,
-    subtract_outputs,
 )
 from toyvit.circuits.graph import (
     EdgeMask,
     NodeCache,
     build_graph,
     cache_nodes,
-    run_edges,
 )
 from toyvit.circuits.pairs import METRICS, PatchingPairs
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
-from toyvit.model.forward import run_from
 from toyvit.stats import kl_divergence
 from toyvit.surroundings import leave_inference, pin_torch
 
@@ -78,7 +77,8 @@ def eap(
     pairs = leave_inference(pairs)
     clean = record_pass(model, pairs.clean)
     with torch.no_grad():
-        change = subtract_outputs(model, record_pass(model, pairs.corrupt), clean)
+        corrupt = record_pass(model, pairs.corrupt)
+        change = form_outputs(model, {site: corrupt[site] - clean[site] for site in clean})
     reference = clean["logits"].detach()
 
     graph = build_graph(model.config)
@@ -168,23 +168,21 @@ def acdc(model: ViT, pairs: PatchingPairs, threshold: float, ablation: str = "co
     graph = build_graph(model.config)
     cache = cache_nodes(model, pairs.clean)
     ablated_outputs = compute_ablated_outputs(model, pairs, ablation, cache)
-    reference = run_from(model, cache.streams[-1], model.config.n_layers).log_softmax(1)
+    circuit = start_pass(model, pairs.clean, ablated_outputs)
+    reference = circuit.logits.log_softmax(1)
 
-    def measure(edge_mask: EdgeMask) -> float:
-        logits = run_edges(model, cache, edge_mask, ablated_outputs).log_softmax(1)
-        return kl_divergence(logits, reference).mean().item()
+    def measure(circuit: CircuitPass) -> float:
+        return kl_divergence(circuit.logits.log_softmax(1), reference).mean().item()
 
-    edge_mask = graph.allowed.float()
-    distance = measure(edge_mask)
+    distance = measure(circuit)
     for receiver in reversed(range(len(graph.receivers))):
         for sender in reversed(range(graph.before[receiver])):
-            edge_mask[receiver, sender] = 0
-            without = measure(edge_mask)
+            trial = circuit.cut(receiver, sender)
+            without = measure(trial)
             if without - distance < threshold:
+                circuit = trial
                 distance = without
-            else:
-                edge_mask[receiver, sender] = 1
-    return keep_connected(model, edge_mask)
+    return keep_connected(model, circuit.edge_mask)
 
 
 @pin_torch()
