@@ -23,7 +23,7 @@ from toyvit.data.task import Retrieval
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
 from toyvit.model.options import allowed_keys
-from toyvit.model.shapes import AllowedKeys, Images, Logits
+from toyvit.model.shapes import AllowedKeys, Logits, Residual
 from toyvit.model.taps import Tap, editing, then, untouched
 
 Pattern = Float[Tensor, "image head query key"]
@@ -171,12 +171,12 @@ class ClampedViT(ViT):
 
     clamp_tap: Tap = untouched
 
-    def answer(self, images: Images) -> Logits:
-        return self(images)  # a clamp is a tap
+    def answer_from(self, x: Residual, first: int) -> Logits:
+        return self.unembed(self.run_blocks(x, first))  # a clamp is a tap
 
     def run_blocks(
         self, x: Tensor, first: int = 0, tap: Tap = untouched, stop: int | None = None
-    ) -> Tensor:
+    ) -> Residual:
         return super().run_blocks(x, first, then(self.clamp_tap, tap), stop)
 
 

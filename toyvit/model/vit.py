@@ -262,14 +262,25 @@ class ViT(TransformerLensViews):
         Where the head reads one token, the last block forms that token alone; elsewhere this is
         `forward`. No tap is asked: sites that no token of the last block needs have no value.
         """
+        return self.answer_from(self.embed(images), 0)
+
+    def answer_from(self, x: Residual, first: int) -> Logits:
+        """`answer` from the stream that enters block `first`, or leaves the last one."""
         token = options.READ_TOKENS.get(self.config.readout)
         if token is None:
-            return self(images)
+            return self.unembed(self.run_blocks(x, first))
 
         *earlier, last = self.layers
-        x = self.run_blocks(self.embed(images), 0, stop=len(earlier))
-        read = last.read(x, token, self.mask[..., token, :])
-        return self.head(self.ln_final(read, untouched))
+        if first == len(self.layers):
+            return self.unembed_tokens(x[:, token])
+        x = self.run_blocks(x, first, stop=len(earlier))
+        return self.unembed_tokens(last.read(x, token, self.mask[..., token, :]))
+
+    def unembed_tokens(
+        self, x: Float[Tensor, "image *token model"]
+    ) -> Float[Tensor, "image *token label"]:
+        """The last residual stream to logits at some tokens, each by itself; untapped."""
+        return self.head(self.ln_final(x, untouched))
 
     def embed(self, images: Tensor, tap: Tap = untouched) -> Residual:
         """Pictures to the residual stream that enters the first block."""
