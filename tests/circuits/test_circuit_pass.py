@@ -9,9 +9,10 @@ import torch
 
 from tests.laws.models import BASE, CASES, PATCH_READOUTS, build, mark_slow, noise, pictures
 from toyvit.circuits.circuit_pass import start_pass
-from toyvit.circuits.edges import ABLATIONS, acdc, compute_ablated_outputs, keep_connected
+from toyvit.circuits.edges import ABLATIONS, acdc, compute_ablated_outputs, eap, keep_connected
 from toyvit.circuits.graph import build_graph, cache_nodes, edge_tap
 from toyvit.circuits.pairs import PatchingPairs
+from toyvit.clamps.patterns import apply_clamps
 from toyvit.model.forward import run_model
 from toyvit.stats import kl_divergence
 
@@ -47,6 +48,24 @@ def test_going_on_from_another_mask_is_the_whole_forward_pass(case):
         circuit = circuit.change_edges(edge_mask)
         whole = run_model(model, images, edge_tap(model, edge_mask, ablated_outputs))
         assert torch.allclose(circuit.logits, whole, atol=1e-5), seed
+
+
+@pytest.mark.parametrize(
+    "clamps", [["1.1:previous"], ["0.0:frozen", "1.0:uniform", "1.1:identity"]]
+)
+def test_clamps_hold_in_circuits_too(clamps):
+    """Also where they leave a layer's queries and keys without use: their scores are 0."""
+    model, pairs = apply_clamps(build(BASE), clamps, 0, None), pairs_for(BASE)
+    graph = build_graph(BASE)
+    other = cache_nodes(model, pairs.corrupt).outputs
+    circuit = start_pass(model, pairs.clean, other)
+    edge_mask = draw_mask(BASE, 0)
+    whole = run_model(model, pairs.clean, edge_tap(model, edge_mask, other))
+    assert torch.allclose(circuit.change_edges(edge_mask).logits, whole, atol=1e-5)
+
+    scores = eap(model, pairs)
+    assert scores[graph.receivers.index("a1.h1<q>")].abs().max() == 0
+    assert scores[graph.receivers.index("a1.h1<v>")].abs().max() > 0
 
 
 def list_reached(graph, edge_mask, receiver):

@@ -13,10 +13,11 @@ from torch.nn import functional as F
 
 from toyvit.circuits.gradients import form_outputs, record_pass
 from toyvit.circuits.graph import EdgeMask, Graph, build_graph
+from toyvit.clamps.patterns import ClampedViT
 from toyvit.model import ViT
 from toyvit.model.options import READ_TOKENS
 from toyvit.model.shapes import Images, Logits
-from toyvit.model.taps import untouched
+from toyvit.model.taps import untouched, wants
 
 ALL = slice(None)
 
@@ -122,7 +123,17 @@ class _Change:
             q, k, v = (self.projected[receiver] for receiver in receivers[head::n_heads])
             scale = 1 / math.sqrt(attention.d_head)
             pattern = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale).softmax(-1)
+            pattern = self._clamp(layer, head, rows, pattern)
             self.write(sender + head, torch.bmm(pattern, v) @ out[head])
+
+    def _clamp(self, layer: int, head: int, rows: slice, pattern: Tensor) -> Tensor:
+        """A head's pattern as the model's clamps leave it, where there are any."""
+        site = f"blocks.{layer}.attn.pattern"
+        if not isinstance(self.model, ClampedViT) or not wants(self.model.clamp_tap, site):
+            return pattern
+        whole = pattern.new_zeros(len(pattern), self.model.config.n_heads, *pattern.shape[-1:] * 2)
+        whole[:, head, rows] = pattern
+        return self.model.clamp_tap(site, whole)[:, head, rows]
 
     def run_mlp(self, layer: int) -> None:
         """The MLP of a layer, where it reads something else."""
