@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.timing import Result, interleave
 from toyvit.analyses import ANALYSES
-from toyvit.circuits.patching import iterate_patched
+from toyvit.circuits.places import iterate_patched
 from toyvit.config import ModelConfig
 from toyvit.data.task import build_task, resolve_config
 from toyvit.measuring import run_analyses
