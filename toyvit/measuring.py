@@ -28,8 +28,8 @@ from toyvit.runs.cells import Cell, Row
 from toyvit.runs.handle import Run
 from toyvit.runs.table import build_rows
 from toyvit.runs.table_writer import MeasureTable
+from toyvit.runs.workers import map_shares
 from toyvit.surroundings import pin_torch
-from toyvit.workers import map_shares
 
 Todo = tuple[int, list[Cell]]
 Computed = list[tuple[Cell, list[Row]]]

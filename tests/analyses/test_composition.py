@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity
 from tests.analyses.planted import model_for, traced
 from toyvit.analyses import composition
 from toyvit.instruments.weight_circuits import fold_head_weights
-from toyvit.model.vit import HeadWeights
+from toyvit.model.shapes import HeadWeights
 
 D = 64
 

@@ -33,7 +33,7 @@ from toyvit.instruments.weight_circuits import (
 from toyvit.model import ViT
 from toyvit.model.forward import trace
 from toyvit.model.options import allowed_keys
-from toyvit.model.vit import HeadWeights
+from toyvit.model.shapes import HeadWeights
 
 every_norm = pytest.mark.parametrize("norm", ["layer", "rms", "none"])
 every_shape = pytest.mark.parametrize("options", OPTIONS)

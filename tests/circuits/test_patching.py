@@ -9,15 +9,16 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from tests.laws.models import BASE, CASES, PATCH_READOUTS, build, configs, noise, pictures
+from toyvit.circuits import patched_places
 from toyvit.circuits.pairs import METRICS, PatchingPairs
+from toyvit.circuits.patched_places import PATCHABLE, iterate_patched
 from toyvit.circuits.patching import (
-    PATCHABLE,
     connect_tokens,
-    iterate_patched,
     patch_activations,
     run_attention_knockout,
     select_tokens,
 )
+from toyvit.clamps.patterns import apply_clamps
 from toyvit.errors import BadInput
 from toyvit.model.forward import run_model, trace
 from toyvit.model.taps import editing
@@ -61,9 +62,9 @@ def pairs_for(config, n=4):
     return PatchingPairs(images, noise(images), answer, (answer + 1) % config.n_classes)
 
 
-def check_resumes(config, site):
+def check_resumes(config, site, clamps=()):
     """Each place, from the middle, is the whole forward pass with that place edited."""
-    model, images = build(config), pictures(config)
+    model, images = apply_clamps(build(config), clamps, 0, None), pictures(config)
     other = noise(images)
     there = trace(model, other, [f"blocks.*.{site}"])
     for (layer, *head, token), logits in iterate_patched(model, images, other, site):
@@ -82,6 +83,31 @@ def check_resumes(config, site):
 @pytest.mark.parametrize(("case", "site"), pair_sites(RESUMED))
 def test_starting_at_the_change_is_the_whole_forward_pass(case, site):
     check_resumes(FEW_PATCHES[case], site)
+
+
+@pytest.mark.parametrize("site", ["resid_pre", "attn.v", "attn.z"])
+def test_clamps_hold_behind_what_is_patched(site):
+    check_resumes(FEW_PATCHES["norm=layer"], site, ["0.1:previous", "1.0:uniform"])
+
+
+@pytest.mark.parametrize("site", ["resid_pre", "attn.k", "attn.z"])
+def test_no_more_pictures_run_together_than_the_stack_holds(site, monkeypatch):
+    """And as many where there are so many; pictures whose value is the same do not run."""
+    config = FEW_PATCHES["norm=layer"]
+    model, images = build(config), pictures(config, 4)
+    other = noise(images)
+    other[1:3] = images[1:3]
+    expected = torch.stack([logits for _, logits in iterate_patched(model, images, other, site)])
+
+    sizes = []
+    answer_from = model.answer_from
+    monkeypatch.setattr(
+        model, "answer_from", lambda x, first: sizes.append(len(x)) or answer_from(x, first)
+    )
+    monkeypatch.setattr(patched_places, "STACK", 5)
+    few = torch.stack([logits for _, logits in iterate_patched(model, images, other, site)])
+    assert torch.allclose(few, expected, atol=1e-6)
+    assert max(sizes) == 5 and sum(sizes) <= 2 * len(few)
 
 
 @pytest.mark.slow

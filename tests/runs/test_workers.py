@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from toyvit import workers
+from toyvit.runs import workers
 from toyvit.runs.signals import CLOCK
 
 HERE = os.getpid()
@@ -38,14 +38,14 @@ def test_shares_come_in_order_from_workers_that_open_one_state_each(monkeypatch,
     for process in set(processes):
         seen = [count for other, count in zip(processes, counts, strict=True) if other == process]
         assert seen == list(range(1, len(seen) + 1))
-    assert not workers._STATES
+    assert not workers._JOBS
 
 
 def test_the_error_of_a_worker_is_the_caller_s_and_nothing_is_left(monkeypatch):
     monkeypatch.setattr(CLOCK, "is_set", True)
     with pytest.raises(ValueError, match="share -3"):
         list(workers.map_shares(work, partial(Counter, 0), [1, -3, 2], 2))
-    assert not workers._STATES
+    assert not workers._JOBS
 
 
 def test_a_process_of_a_user_is_not_forked():

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from toyvit.config import ModelConfig
+from toyvit.data.memo import Answer, Memo
 from toyvit.data.task import Batch
 from toyvit.model import ViT
 from toyvit.model.options import count_outputs
@@ -48,7 +49,6 @@ class Tagged:
 
 
 Key = str | Tagged
-Shared = TypeVar("Shared")
 Measures = dict[Key, Tensor]
 Measure = Callable[[ViT, Batch, Mapping[str, Tensor]], Measures]
 
@@ -58,12 +58,12 @@ class Pass(dict[str, Tensor]):
 
     def __init__(self, trace: Mapping[str, Tensor]) -> None:
         super().__init__(trace)
-        self.shared: dict[Callable[..., object], Any] = {}
+        self.memo = Memo()
 
 
 def share(
-    trace: Mapping[str, Tensor], compute: Callable[[ViT, Mapping[str, Tensor]], Shared], model: ViT
-) -> Shared:
+    trace: Mapping[str, Tensor], compute: Callable[[ViT, Mapping[str, Tensor]], Answer], model: ViT
+) -> Answer:
     """`compute(model, trace)`, once for all the analyses of a `Pass`.
 
     >>> trace = Pass({"logits": torch.zeros(2)})
@@ -73,11 +73,9 @@ def share(
     >>> share(trace, count, None), share(trace, count, None)
     (0, 0)
     """
-    if not isinstance(trace, Pass):
-        return compute(model, trace)
-    if compute not in trace.shared:
-        trace.shared[compute] = compute(model, trace)
-    return trace.shared[compute]
+    if isinstance(trace, Pass):
+        return trace.memo.answer(compute, model, trace)
+    return compute(model, trace)
 
 
 def split_key(key: Key) -> tuple[str, Mapping[str, str]]:

@@ -18,7 +18,7 @@ from toyvit.analyses.analysis import SEVERAL_LAYERS, Analysis, Measures, Quantit
 from toyvit.data.task import Batch
 from toyvit.instruments.weight_circuits import fold_head_weights, product_eigenvalues
 from toyvit.model import ViT
-from toyvit.model.vit import HeadWeights
+from toyvit.model.shapes import HeadWeights
 from toyvit.surroundings import pin_torch
 
 DRAWS = 200  # random heads before and after

@@ -36,7 +36,8 @@ from toyvit.instruments.weight_circuits import (
 )
 from toyvit.model import ViT
 from toyvit.model.options import allowed_keys
-from toyvit.model.vit import HeadWeights, cut_patches
+from toyvit.model.patches import cut_patches
+from toyvit.model.shapes import HeadWeights
 from toyvit.stats import participation_ratio
 from toyvit.surroundings import pin_torch
 

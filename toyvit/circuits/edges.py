@@ -8,27 +8,26 @@ ones (EAP-IG).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from toyvit.circuits.circuit_pass import CircuitPass, start_pass
+from toyvit.circuits.gradients import (
+    contract,
+    differentiate_reads,
+    form_outputs,
+    record_pass,
+)
 from toyvit.circuits.graph import (
     EdgeMask,
-    EdgeTap,
     NodeCache,
-    Outputs,
     build_graph,
     cache_nodes,
-    run_edges,
 )
 from toyvit.circuits.pairs import METRICS, PatchingPairs
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
-from toyvit.model.forward import run_from, run_model
-from toyvit.model.shapes import Images
 from toyvit.stats import kl_divergence
 from toyvit.surroundings import leave_inference, pin_torch
 
@@ -76,43 +75,23 @@ def eap(
         )
 
     pairs = leave_inference(pairs)
-    reference = run_model(model, pairs.clean)
-    score = partial(_sum_metric, pairs=pairs, metric=metric, reference=reference)
-    clean = cache_nodes(model, pairs.clean).outputs
-    change = cache_nodes(model, pairs.corrupt).outputs - clean
+    clean = record_pass(model, pairs.clean)
+    with torch.no_grad():
+        corrupt = record_pass(model, pairs.corrupt)
+        change = form_outputs(model, {site: corrupt[site] - clean[site] for site in clean})
+    reference = clean["logits"].detach()
+
     graph = build_graph(model.config)
     scores = torch.zeros(len(graph.receivers), len(graph.senders))
     for point in range(points):
         share = (point + ENDS[end]) / points
         images = pairs.clean + share * (pairs.corrupt - pairs.clean)
-        for receivers, gradient in _differentiate(model, images, score):
+        here = record_pass(model, images) if share else clean
+        total = METRICS[metric](here["logits"], pairs, reference).sum()
+        for receivers, gradient in differentiate_reads(model, here, total):
             n = graph.before[receivers.start]
-            scores[receivers, :n] += torch.einsum("sitm,ritm->rs", change[:n], gradient)
+            scores[receivers, :n] += contract(gradient, change[:n])
     return scores / (points * len(pairs.clean))
-
-
-def _sum_metric(logits: Tensor, pairs: PatchingPairs, metric: str, reference: Tensor) -> Tensor:
-    return METRICS[metric](logits, pairs, reference).sum()
-
-
-def _differentiate(
-    model: ViT, images: Images, score: Callable[[Tensor], Tensor]
-) -> Iterator[tuple[slice, Float[Tensor, "receiver image token model"]]]:
-    """Gradients of a score of the logits by what each slice of receivers reads."""
-    nudges: list[tuple[slice, Tensor]] = []
-
-    def nudge(receivers: slice, outputs: Outputs) -> Tensor:
-        n_receivers = receivers.stop - receivers.start
-        zero = torch.zeros(n_receivers, *outputs.shape[1:], requires_grad=True)
-        nudges.append((receivers, zero))
-        return zero
-
-    value = score(model(images, EdgeTap(model, nudge)))
-    zeros = [zero for _, zero in nudges]
-    gradients = torch.autograd.grad(value, zeros, allow_unused=True)
-    for (receivers, _), gradient in zip(nudges, gradients, strict=True):
-        if gradient is not None:
-            yield receivers, gradient
 
 
 @pin_torch()
@@ -189,23 +168,21 @@ def acdc(model: ViT, pairs: PatchingPairs, threshold: float, ablation: str = "co
     graph = build_graph(model.config)
     cache = cache_nodes(model, pairs.clean)
     ablated_outputs = compute_ablated_outputs(model, pairs, ablation, cache)
-    reference = run_from(model, cache.streams[-1], model.config.n_layers).log_softmax(1)
+    circuit = start_pass(model, pairs.clean, ablated_outputs)
+    reference = circuit.logits.log_softmax(1)
 
-    def measure(edge_mask: EdgeMask) -> float:
-        logits = run_edges(model, cache, edge_mask, ablated_outputs).log_softmax(1)
-        return kl_divergence(logits, reference).mean().item()
+    def measure(circuit: CircuitPass) -> float:
+        return kl_divergence(circuit.logits.log_softmax(1), reference).mean().item()
 
-    edge_mask = graph.allowed.float()
-    distance = measure(edge_mask)
+    distance = measure(circuit)
     for receiver in reversed(range(len(graph.receivers))):
         for sender in reversed(range(graph.before[receiver])):
-            edge_mask[receiver, sender] = 0
-            without = measure(edge_mask)
+            trial = circuit.cut(receiver, sender)
+            without = measure(trial)
             if without - distance < threshold:
+                circuit = trial
                 distance = without
-            else:
-                edge_mask[receiver, sender] = 1
-    return keep_connected(model, edge_mask)
+    return keep_connected(model, circuit.edge_mask)
 
 
 @pin_torch()

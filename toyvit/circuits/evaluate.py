@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from toyvit.circuits.circuit_pass import CircuitPass, start_pass
 from toyvit.circuits.edges import compute_ablated_outputs, keep_connected
-from toyvit.circuits.graph import EdgeMask, NodeCache, build_graph, cache_nodes, run_edges
+from toyvit.circuits.graph import EdgeMask, NodeCache, build_graph, cache_nodes
 from toyvit.circuits.pairs import METRICS, PatchingPairs
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
-from toyvit.model.forward import run_from
 from toyvit.surroundings import pin_torch
 
 
@@ -49,9 +49,11 @@ class CircuitEvaluator:
     @pin_torch()
     def score_each(self, edge_mask: EdgeMask) -> Float[Tensor, " image"]:
         """The metric, pair by pair."""
+        return self._score_pass(self.whole.change_edges(edge_mask))
+
+    def _score_pass(self, circuit: CircuitPass) -> Float[Tensor, " image"]:
         compute_metric = METRICS[choose(self.metric, METRICS, "metric")]
-        logits = run_edges(self.model, self.cache, edge_mask, self.ablated_outputs)
-        return compute_metric(logits, self.pairs, self.reference)
+        return compute_metric(circuit.logits, self.pairs, self.reference)
 
     def faithfulness(self, edge_mask: EdgeMask) -> float:
         """(m(C) - m(nothing)) / (m(model) - m(nothing)).
@@ -71,12 +73,13 @@ class CircuitEvaluator:
 
         NaN where the circuit has no edge.
         """
-        whole = self.faithfulness(edge_mask)
+        nothing, whole = self.empty_and_full
+        circuit = self.whole.change_edges(edge_mask)
+        score = self._score_pass(circuit).mean()
         lost = torch.full_like(edge_mask, torch.nan)
         for receiver, sender in edge_mask.nonzero().tolist():
-            without = edge_mask.clone()
-            without[receiver, sender] = 0
-            lost[receiver, sender] = whole - self.faithfulness(without)
+            without = self._score_pass(circuit.cut(receiver, sender)).mean()
+            lost[receiver, sender] = (score - without) / (whole - nothing)
         return lost
 
     @cached_property
@@ -111,9 +114,14 @@ class CircuitEvaluator:
         return cache_nodes(self.model, self.pairs.clean)
 
     @cached_property
+    def whole(self) -> CircuitPass:
+        """The model's forward pass on the clean pictures, node by node, with no edge cut."""
+        return start_pass(self.model, self.pairs.clean, self.ablated_outputs)
+
+    @property
     def reference(self) -> Float[Tensor, "image label"]:
         """The model's logits on the clean pictures."""
-        return run_from(self.model, self.cache.streams[-1], self.model.config.n_layers)
+        return self.whole.logits
 
     @cached_property
     def ablated_outputs(self) -> Tensor:

@@ -6,9 +6,7 @@ thing that changes: what comes before is read from a trace.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from itertools import product
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,45 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toyvit.circuits.pairs import METRICS, PatchingPairs
+from toyvit.circuits.patched_places import PATCHABLE, iterate_patched
 from toyvit.errors import BadInput, choose
-from toyvit.instruments.attribution import weigh_tokens
 from toyvit.model import ViT
-from toyvit.model.forward import run_from, run_model, trace
-from toyvit.model.shapes import Images, Logits
-from toyvit.model.taps import editing, untouched
+from toyvit.model.forward import run_from, run_model
+from toyvit.model.shapes import Logits
+from toyvit.model.taps import editing
 from toyvit.surroundings import pin_torch
 
-# Sites that can be patched: the axes of the result.
-PATCHABLE = {
-    "resid_pre": "layer token",
-    "attn.q": "layer head token",
-    "attn.k": "layer head token",
-    "attn.v": "layer head token",
-    "attn.pattern": "layer head token",  # one query's row
-    "attn.z": "layer head token",
-    "attn_out": "layer token",
-    "resid_mid": "layer token",
-    "mlp_out": "layer token",
-    "resid_post": "layer token",
-}
-# What changes its own token only, within a layer.
-WRITTEN = ("attn.z", "attn_out", "resid_mid", "mlp_out", "resid_post")
 DIRECTIONS = ("denoise", "noise")
-
-
-class Place(NamedTuple):
-    """One value of a site: of a layer, a head (None where the site has none) and a token."""
-
-    layer: int
-    head: int | None
-    token: int
-
-    @property
-    def indices(self) -> tuple[int, ...]:
-        """Where it stands in the result: (layer, head, token) or (layer, token)."""
-        if self.head is None:
-            return self.layer, self.token
-        return self.layer, self.head, self.token
 
 
 @pin_torch()
@@ -101,75 +69,6 @@ def _shape_of_result(model: ViT, site: str) -> list[int]:
     config = model.config
     sizes = {"layer": config.n_layers, "head": config.n_heads, "token": config.n_tokens}
     return [sizes[axis] for axis in PATCHABLE[site].split()]
-
-
-def iterate_patched(
-    model: ViT, recipient: Images, donor: Images, site: str
-) -> Iterator[tuple[tuple[int, ...], Logits]]:
-    """Logits on the recipients with the site's value from the donors at one place after another.
-
-    Gives ((layer, head, token), logits), or ((layer, token), logits) for a site without heads.
-    """
-    streams = ["resid_pre", "resid_post", *(["resid_mid"] if model.config.d_mlp else [])]
-    here = trace(model, recipient, [f"blocks.*.{name}" for name in {site, "attn_out", *streams}])
-    there = trace(model, donor, [f"blocks.*.{site}"])
-    last = model.config.n_layers - 1
-    is_read = weigh_tokens(model.config).any(0)
-    plain = run_from(model, here[f"blocks.{last}.resid_post"], last + 1)
-
-    for place in _list_places(model, site):
-        if place.layer == last and site in WRITTEN and not is_read[place.token]:
-            yield place.indices, plain  # nobody reads what the last layer writes there
-            continue
-
-        name = f"blocks.{place.layer}.{site}"
-        with torch.no_grad():
-            new = _put(here[name], there[name], site, place)
-            yield place.indices, _run_from_site(model, here, name, new)
-
-
-def _list_places(model: ViT, site: str) -> list[Place]:
-    config = model.config
-    has_heads = "head" in PATCHABLE[site]
-    heads: list[int | None] = [*range(config.n_heads)] if has_heads else [None]
-    places = product(range(config.n_layers), heads, range(config.n_tokens))
-    return [Place(*place) for place in places]
-
-
-def _put(here: Tensor, there: Tensor, site: str, place: Place) -> Tensor:
-    """A site's value with one place of it from another."""
-    new = here.clone()
-    if place.head is None:
-        new[:, place.token] = there[:, place.token]
-    elif site == "attn.pattern":
-        new[:, place.head, place.token] = there[:, place.head, place.token]
-    else:
-        new[:, place.token, place.head] = there[:, place.token, place.head]
-    return new
-
-
-def _run_from_site(model: ViT, here: Mapping[str, Tensor], name: str, new: Tensor) -> Logits:
-    """Logits with a new value at one site, from the first thing that changes."""
-    _, number, site = name.split(".", 2)
-    layer = int(number)
-    before = here[f"blocks.{layer}.resid_pre"]
-    if site == "resid_pre":
-        return run_from(model, new, layer)
-    if site == "resid_post":
-        return run_from(model, new, layer + 1)
-    if site == "mlp_out":
-        after = here[f"blocks.{layer}.resid_post"]
-        return run_from(model, after + (new - here[name]), layer + 1)
-    if site not in WRITTEN:
-        return run_from(model, before, layer, editing({name: lambda value: new}))
-
-    block = model.layers[layer]
-    written = new - here[name]
-    stream = here[name] if site == "resid_mid" else before + here[f"blocks.{layer}.attn_out"]
-    if site == "attn.z":
-        written = written.flatten(2) @ block.attn.out.weight.T
-    after = block.continue_after_attention(stream + written, untouched)
-    return run_from(model, after, layer + 1)
 
 
 def select_tokens(model: ViT, name: str) -> Bool[Tensor, "1 token"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +16,13 @@ from torch.nn import functional as F
 from toyvit.config import ModelConfig, RunConfig, TaskConfig
 from toyvit.config.tasks import MissingTaskConfig
 from toyvit.data import worlds
+from toyvit.data.memo import Answer, Memo
 from toyvit.data.world import Factors, World
 from toyvit.errors import BadField, BadInput
 from toyvit.model import options
 from toyvit.surroundings import pin_torch
 
 MOST_GROUPS = 16
-Result = TypeVar("Result")
 
 # (factors, rendered pictures) -> (pictures that the model sees, what it should answer)
 Ask = Callable[[Factors, Tensor], tuple[Tensor, Tensor]]
@@ -80,11 +80,9 @@ class Batch:
     strategies: dict[str, Float[Tensor, "image *patch label"]] | None = None
     counterfactuals: dict[str, Counterfactual] | None = None  # by what is changed
     operand_table: OperandTable | None = None
-    _computed: dict[Hashable, Any] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _memo: Memo = field(default_factory=Memo, init=False, repr=False, compare=False)
 
-    def compute_once(self, compute: Callable[..., Result], *options: Hashable) -> Result:
+    def compute_once(self, compute: Callable[..., Answer], *options: Hashable) -> Answer:
         """`compute(batch, *options)`, the same answer again when it is asked for again.
 
         For what depends on the pictures and not on the model's weights: what is known of a batch is
@@ -94,13 +92,7 @@ class Batch:
         >>> batch.compute_once(lambda batch: batch.images.mean())
         tensor(1.)
         """
-        key = (compute, *options)
-        if key not in self._computed:
-            self._computed[key] = compute(self, *options)
-        return self._computed[key]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_computed": {}}
+        return self._memo.answer(compute, self, *options, options=options)
 
     @property
     def classes(self) -> Int[Tensor, " image"] | None:

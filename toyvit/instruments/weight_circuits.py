@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.model.normalization import LayerNorm, Norm
-from toyvit.model.shapes import Images, Residual
-from toyvit.model.vit import HeadWeights, cut_patches
+from toyvit.model.patches import cut_patches
+from toyvit.model.shapes import HeadWeights, Images, Residual
 from toyvit.surroundings import pin_torch
 
 Square = Float[Tensor, "head model to_model"]

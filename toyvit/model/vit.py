@@ -8,7 +8,7 @@ d width, h = d / H.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -19,27 +19,12 @@ from torch.nn import functional as F
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput
 from toyvit.model import options
-from toyvit.model.shapes import Images, Logits, Residual
+from toyvit.model.patches import cut_patches
+from toyvit.model.shapes import HeadWeights, Images, Logits, Residual
 from toyvit.model.sites import Site, check_tapped, list_sites
 from toyvit.model.taps import Tap, norm_within, settling, untouched, wants, within
 from toyvit.model.views import TransformerLensViews
 from toyvit.surroundings import pin_torch
-
-
-class HeadWeights(NamedTuple):
-    """The weights of a layer's heads, for row vectors (x @ W).
-
-    A head reads with `q`, `k` and `v` and writes with `o`.
-
-    >>> weights = HeadWeights(*torch.zeros(3, 2, 8, 4), torch.zeros(2, 4, 8))
-    >>> (weights.v @ weights.o).shape
-    torch.Size([2, 8, 8])
-    """
-
-    q: Float[Tensor, "head model feature"]
-    k: Float[Tensor, "head model feature"]
-    v: Float[Tensor, "head model feature"]
-    o: Float[Tensor, "head feature model"]
 
 
 class Attention(nn.Module):
@@ -65,6 +50,13 @@ class Attention(nn.Module):
         pattern = "model (head feature) -> head feature model"
         o = rearrange(self.out.weight, pattern, head=self.n_heads)
         return HeadWeights(q, k, v, o)
+
+    def head_biases(self) -> Tensor:
+        """Those of q, k and v, (3, H, h); 0 where there are none."""
+        bias = self.qkv.bias
+        if bias is None:
+            bias = self.qkv.weight.new_zeros(len(self.qkv.weight))
+        return bias.unflatten(0, (3, self.n_heads, self.d_head))
 
     def project_qkv(self, x: Tensor, tap: Tap) -> list[Tensor]:
         """q, k, v, each (B, T, H, h).
@@ -332,21 +324,6 @@ class ViT(TransformerLensViews):
     def check_tap(self, tap: Tap) -> None:
         """BadInput for a tap that names a site which this model does not have."""
         check_tapped(tap, self.sites())
-
-
-def cut_patches(images: Images, size: int) -> Float[Tensor, "image patch pixel"]:
-    """Pictures cut into squares of `size` pixels, in raster order.
-
-    >>> cut_patches(torch.arange(4.0).view(1, 1, 2, 2), size=1)
-    tensor([[[0.],
-             [1.],
-             [2.],
-             [3.]]])
-    """
-    pattern = (
-        "image channel (row height) (column width) -> image (row column) (channel height width)"
-    )
-    return rearrange(images, pattern, height=size, width=size)
 
 
 def _build_mask(config: ModelConfig) -> Tensor:

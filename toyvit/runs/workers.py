@@ -22,7 +22,7 @@ State = TypeVar("State")
 Share = TypeVar("Share")
 Result = TypeVar("Result")
 
-_STATES: dict[str, Any] = {}  # of the jobs that this process works at, by the name of the job
+_JOBS: dict[str, Callable[..., Any]] = {}  # that this process works at: what takes a share
 
 
 def map_shares(
@@ -38,7 +38,7 @@ def map_shares(
         yield from parallel(delayed(_work)(name, work, open_state, share) for share in shares)
         return
 
-    _STATES[name] = open_state()
+    _JOBS[name] = partial(work, open_state())
     pool = ProcessPoolExecutor(n_workers, mp_context=get_context("fork"))
     is_done = False
     try:
@@ -46,7 +46,7 @@ def map_shares(
         is_done = True
     finally:
         pool.shutdown(wait=is_done, cancel_futures=True)
-        del _STATES[name]
+        del _JOBS[name]
 
 
 def can_fork() -> bool:
@@ -60,7 +60,7 @@ def _work(
     open_state: Callable[[], State] | None,
     share: Share,
 ) -> Result:
-    if open_state is not None and name not in _STATES:
-        _STATES.clear()  # of an earlier job of this worker
-        _STATES[name] = open_state()
-    return work(_STATES[name], share)
+    if open_state is not None and name not in _JOBS:
+        _JOBS.clear()  # of an earlier job of this worker
+        _JOBS[name] = partial(work, open_state())
+    return _JOBS[name](share)
