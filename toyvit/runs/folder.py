@@ -9,9 +9,11 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,16 @@ from toyvit.config.fields import build_record
 from toyvit.config.foreign_files import JsonObject, read_object
 from toyvit.data import worlds
 from toyvit.errors import BadInput, name_file, suggest_nearest
-from toyvit.runs.disk import flush_to_disk, format_line, read_lines, write_atomically
+from toyvit.runs.disk import (
+    flush_to_disk,
+    format_line,
+    is_as_written,
+    parse_lines,
+    read_last_line,
+    read_lines,
+    read_texts,
+    write_atomically,
+)
 from toyvit.runs.lock import is_taken, take_lock
 from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_state
 
@@ -30,6 +41,9 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+OF_A_RUN = ("checkpoints", "states", "tensorboard")  # folders of many files, none of them a run
+STEP = re.compile(rb'\{"step": (\d{1,18}), ')  # how a line of the manifest begins
 
 
 class RunFolder:
@@ -187,8 +201,26 @@ class RunFolder:
 
         BadInput for lines that are no checkpoints, or not in the order of steps.
         """
+        return self._parse_manifest(read_texts(self.manifest))
+
+    def read_progress(self) -> tuple[int, ManifestEntry | None]:
+        """How many checkpoints are finished, and the last of them; BadInput as `read_manifest`.
+
+        Every line is compared with its digest and with the step before it; the last is parsed, and
+        all of them where one is not what was written.
+        """
+        lines = read_texts(self.manifest)
+        steps = [int(match[1]) for match in map(STEP.match, lines) if match]
+        is_ordered = all(step < later for step, later in pairwise(steps))
+        is_whole = is_ordered and len(steps) == len(lines) and all(map(is_as_written, lines))
+        first = max(0, len(lines) - 1) if is_whole else 0
+        entries = self._parse_manifest(lines[first:], first)
+        return len(lines), entries[-1] if entries else None
+
+    def _parse_manifest(self, lines: Sequence[bytes], first: int = 0) -> list[ManifestEntry]:
+        """Entries of lines, of which `first` stand before these."""
         entries: list[ManifestEntry] = []
-        for n, line in enumerate(read_lines(self.manifest), 1):
+        for n, line in enumerate(parse_lines(lines, self.manifest), first + 1):
             try:
                 entry = build_record(ManifestEntry, line)
                 if entries and entry.step <= entries[-1].step:
@@ -297,14 +329,24 @@ class RunFolder:
         return entries
 
     def read_status(self, config: RunConfig | None = None) -> str:
-        """`running`, `finished`, `diverged` or `stopped`, read off the files."""
-        end = self.read_end(config)
+        """`running`, `finished`, `diverged` or `stopped`, read off the files.
+
+        Of the metrics only the last line is read.
+        """
+        last = read_last_line(self.metrics, self.hash_run())
+        end = self._name_end(last, config)
         return "running" if end != "diverged" and self.is_locked() else end
 
     def read_end(self, config: RunConfig | None = None) -> str:
-        """How the training ended that nobody goes on with now: its status but for `running`."""
+        """How the training ended that nobody goes on with now: its status but for `running`.
+
+        BadInput where any line of the metrics is damaged.
+        """
         lines = self.read_metrics()
-        if lines and lines[-1].get("status") == "diverged":
+        return self._name_end(lines[-1] if lines else None, config)
+
+    def _name_end(self, last: JsonObject | None, config: RunConfig | None) -> str:
+        if last and last.get("status") == "diverged":
             return "diverged"
         steps = (config or self.read_config()).train.steps
         return "finished" if (self.states / name_state(steps)).exists() else "stopped"
@@ -320,7 +362,12 @@ def find_runs(folder: Path) -> list[RunFolder]:
     >>> find_runs(Path("no/such/folder"))
     []
     """
-    return [RunFolder(path.parent) for path in sorted(folder.glob("**/config.json"))]
+    paths = []
+    for path, folders, files in os.walk(folder):
+        if "config.json" in (*files, *folders):
+            paths.append(Path(path))
+            folders[:] = [name for name in folders if name not in OF_A_RUN]
+    return [RunFolder(path) for path in sorted(paths)]
 
 
 def describe_extensions(config: RunConfig) -> dict[str, list[dict[str, str]]]:

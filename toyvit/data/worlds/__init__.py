@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import import_module
 from importlib.resources import files
 from types import ModuleType
@@ -131,6 +132,7 @@ def read_card(name: str) -> str:
     return file.read_text()
 
 
+@cache
 def _find_own(name: str) -> WorldEntry:
     package = f"{__name__}.{name.replace('-', '_')}"
     entry: WorldEntry = import_module(f"{package}.config").ENTRY
