@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from toyvit.analyses import Analysis, explain_skipped, select_analyses
@@ -285,6 +284,8 @@ def _compute_on_workers(
         for step, cells in todo:
             yield measure_checkpoint(step, cells)
         return
+
+    from joblib import Parallel, delayed
 
     shares = [todo[place : place + SHARE] for place in range(0, len(todo), SHARE)]
     parallel = Parallel(n_jobs=n_workers, return_as="generator", inner_max_num_threads=1)

@@ -23,6 +23,7 @@ from toyvit.cli.arguments import (
 )
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_recipes
+from toyvit.cli.imports import importing
 from toyvit.cli.output import show
 from toyvit.errors import BadInput, Diverged
 from toyvit.runs.signals import CLOCK, SIGNALS
@@ -54,7 +55,8 @@ def train(options: argparse.Namespace) -> int:
     name = options.recipes[0] if options.name is None else read_name("--name", options.name)
     path = options.runs / name
 
-    from toyvit.train import fit  # imports torch: seconds, after all that can be refused without
+    with importing():  # torch: seconds, after all that can be refused without
+        from toyvit.train import fit
 
     with start_follower(path):
         fit(configs[0], path, resume=options.resume, position=options.position)
@@ -161,7 +163,8 @@ def add_replay_arguments(parser: Parser) -> None:
 
 def replay(options: argparse.Namespace) -> int:
     """Train a stretch of a run again and keep more checkpoints of it."""
-    from toyvit.train import replay as train_again
+    with importing():
+        from toyvit.train import replay as train_again
 
     first, last = options.between
     path = options.run
