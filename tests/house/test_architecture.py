@@ -23,9 +23,9 @@ RUNGS = (
     ("instruments",),
     ("circuits",),
     ("analyses", "train"),
-    ("measuring", "dynamics"),
+    ("measuring", "dynamics", "events"),
     ("report", "sweeping"),
-    ("replications",),
+    ("replications", "following"),
     ("cli", "__main__"),
 )
 RUNG = {room: rung for rung, rooms in enumerate(RUNGS) for room in rooms}
@@ -35,7 +35,7 @@ ONLY = {
     "lightning": set(),
     "matplotlib": {"report"},
     "plotly": {"report"},
-    "tensorboard": {"report"},
+    "tensorboard": {"report", "events"},
     "torchvision": {"torchvision_guard"},
     "pickle": set(),
     "dill": set(),

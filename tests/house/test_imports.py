@@ -31,6 +31,7 @@ CLOSED = {
     "verify": (("runs.verification",), (*FITTING, *LIGHTNING)),
     "measure": (("measuring", "runs.handle"), (*FITTING, *LIGHTNING)),
     "train": (("train.__init__",), (*FITTING, "pandas")),
+    "follow": (("following",), ("torch", "scipy", "sklearn", "joblib", "pandas", "matplotlib")),
 }
 
 

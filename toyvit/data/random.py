@@ -8,7 +8,7 @@ batch, or in another process.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from statistics import NormalDist
 from zlib import crc32
 
@@ -101,10 +101,14 @@ def draw_order(keys: Keys, stream: str, n: int) -> NDArray[np.int64]:
 
 @lru_cache
 def _quantiles(scale: float) -> NDArray[np.float32]:
+    return np.float32(scale) * _standard_quantiles()
+
+
+@cache
+def _standard_quantiles() -> NDArray[np.float32]:
     """The normal's quantiles at the middles of equally likely slices."""
     middles = (np.arange(SLICES) + 0.5) / SLICES
-    quantiles = np.array([*map(NormalDist().inv_cdf, middles.tolist())], np.float32)
-    return np.float32(scale) * quantiles
+    return np.array([*map(NormalDist().inv_cdf, middles.tolist())], np.float32)
 
 
 def draw_normals(keys: Keys, stream: str, n: int, scale: float = 1.0) -> NDArray[np.float32]:
