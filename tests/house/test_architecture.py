@@ -23,9 +23,9 @@ RUNGS = (
     ("instruments",),
     ("circuits",),
     ("analyses", "train"),
-    ("measuring", "dynamics", "events"),
+    ("measuring", "dynamics"),
     ("report", "sweeping"),
-    ("replications", "following"),
+    ("replications",),
     ("cli", "__main__"),
 )
 RUNG = {room: rung for rung, rooms in enumerate(RUNGS) for room in rooms}
@@ -35,7 +35,7 @@ ONLY = {
     "lightning": set(),
     "matplotlib": {"report"},
     "plotly": {"report"},
-    "tensorboard": {"report", "events"},
+    "tensorboard": {"report", "runs"},
     "torchvision": {"torchvision_guard"},
     "pickle": set(),
     "dill": set(),

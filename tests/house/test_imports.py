@@ -27,11 +27,11 @@ LIGHTNING = ("pytorch_lightning", "torchvision", "torchmetrics")
 # A command by the modules of the package that it imports, and the packages that none of what these
 # import may import at once; what they need for some runs only they import then.
 CLOSED = {
-    "ls": (("cli.main", "runs.folder"), (*TORCH, *FITTING, *LIGHTNING, "pandas", "argcomplete")),
+    "ls": (("cli.main", "runs.finding"), (*TORCH, *FITTING, *LIGHTNING, "pandas", "argcomplete")),
     "verify": (("runs.verification",), (*FITTING, *LIGHTNING)),
     "measure": (("measuring", "runs.handle"), (*FITTING, *LIGHTNING)),
     "train": (("train.__init__",), (*FITTING, "pandas")),
-    "follow": (("following",), ("torch", "scipy", "sklearn", "joblib", "pandas", "matplotlib")),
+    "follow": (("cli.following",), ("torch", "scipy", "sklearn", "joblib", "pandas", "matplotlib")),
 }
 
 

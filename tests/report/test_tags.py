@@ -7,10 +7,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from toyvit.events import PERFORMANCE, STRONGEST
 from toyvit.report import tensorboard
 from toyvit.report.panels import Block, ColourScale, PicturePanel
 from toyvit.report.tags import HEADLINES, build_tag, iterate_curves
+from toyvit.runs.events import PERFORMANCE, STRONGEST
 
 AXES = ["factor", "group", "head", "layer", "split"]
 

@@ -10,7 +10,8 @@ import pytest
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.runs.disk import END, format_line, read_last_line, read_lines
-from toyvit.runs.folder import RunFolder, find_runs
+from toyvit.runs.finding import find_runs
+from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry, name_checkpoint
 
 SALT = "of a run"

@@ -18,10 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.runs.stamping import edit
 from toyvit.__main__ import main
+from toyvit.cli.following import follow
 from toyvit.data.task import build_task
 from toyvit.errors import BadInput
-from toyvit.events import LAYOUT
-from toyvit.following import follow
 from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
 from toyvit.report import FIGURES, draw, tensorboard, updates
@@ -30,6 +29,7 @@ from toyvit.report.learning import draw_phase_transition
 from toyvit.report.panels import CurvePanel
 from toyvit.report.summary import summarize
 from toyvit.report.sweeps import draw_sweep_bands, open_settings
+from toyvit.runs.events import LAYOUT
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run, load_baselines, load_table
 from toyvit.runs.table_writer import MeasureTable

@@ -56,7 +56,7 @@ def add_ls_arguments(parser: Parser) -> None:
 
 def list_runs(options: argparse.Namespace) -> int:
     """Print every run below a folder, a line each; a damaged one is named, and the code is 2."""
-    from toyvit.runs.folder import find_runs
+    from toyvit.runs.finding import find_runs
 
     if not options.folder.is_dir():
         raise BadInput(f"{options.folder} is not a folder")

@@ -159,7 +159,7 @@ def follow(options: argparse.Namespace) -> int:
     os.nice(10)
     if not has_ended():  # a run of a moment is over before the imports
         with importing():
-            from toyvit.following import follow as write_along
+            from toyvit.cli.following import follow as write_along
 
         write_along(options.run, has_ended)
     return 0

@@ -31,14 +31,14 @@ class Checked:
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def __post_init__(self) -> None:
-        kind = type(self)
-        for name, field_type, limits in _list_limited(kind):
+        for name, field_type, limits in _list_limited(self):
             problem = field_type.find_problem(getattr(self, name), limits)
             if problem:
-                raise BadField(kind.__name__, name, problem)
+                raise BadField(type(self).__name__, name, problem)
 
 
-def _list_limited(kind: type[Any]) -> list[Limited]:
+def _list_limited(record: Checked) -> list[Limited]:
+    kind = type(record)
     if kind not in _LIMITED:
         types = read_field_types(kind)
         _LIMITED[kind] = [(item.name, types[item.name], item.metadata) for item in fields(kind)]

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from toyvit.analyses.registry import list_crowded_axes
-from toyvit.events import PERFORMANCE, STRONGEST, escape_part
 from toyvit.report.style import call_head
+from toyvit.runs.events import PERFORMANCE, STRONGEST, escape_part
 from toyvit.runs.table import select_main_rows
 
 GROUPS = {"performance": PERFORMANCE}

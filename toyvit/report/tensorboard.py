@@ -18,7 +18,16 @@ from toyvit.config import learning_rate
 from toyvit.config.whole_files import write_atomically
 from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.errors import DataMissing, escape_text
-from toyvit.events import (
+from toyvit.report.attention import draw_attention
+from toyvit.report.curves import schedule_events
+from toyvit.report.matplotlib_renderer import render
+from toyvit.report.panels import Block, FigureData, PicturePanel
+from toyvit.report.picture_attention import draw_cls_attention
+from toyvit.report.pictures import select_steps
+from toyvit.report.reconstruction import draw_reconstruction
+from toyvit.report.summary import describe_transition, watch_curves
+from toyvit.report.tags import iterate_curves
+from toyvit.runs.events import (
     EVENTS,
     PERFORMANCE,
     STRONGEST,
@@ -31,15 +40,6 @@ from toyvit.events import (
     hold,
     name_events,
 )
-from toyvit.report.attention import draw_attention
-from toyvit.report.curves import schedule_events
-from toyvit.report.matplotlib_renderer import render
-from toyvit.report.panels import Block, FigureData, PicturePanel
-from toyvit.report.picture_attention import draw_cls_attention
-from toyvit.report.pictures import select_steps
-from toyvit.report.reconstruction import draw_reconstruction
-from toyvit.report.summary import describe_transition, watch_curves
-from toyvit.report.tags import iterate_curves
 from toyvit.runs.handle import Run
 from toyvit.runs.table import has_measures
 

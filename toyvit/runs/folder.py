@@ -9,41 +9,38 @@ import hashlib
 import json
 import logging
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toyvit.config import RunConfig, list_differences
 from toyvit.config.extensions import Origin
-from toyvit.config.fields import build_record
 from toyvit.config.foreign_files import JsonObject, read_object
 from toyvit.data import worlds
 from toyvit.errors import BadInput, name_file, suggest_nearest
 from toyvit.runs.disk import (
     flush_to_disk,
     format_line,
-    is_as_written,
-    parse_lines,
     read_last_line,
     read_lines,
-    read_texts,
     write_atomically,
 )
 from toyvit.runs.lock import is_taken, take_lock
-from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_state
+from toyvit.runs.manifest import (
+    ManifestEntry,
+    encode_checkpoint,
+    name_state,
+    read_entries,
+    read_progress,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 logger = logging.getLogger(__name__)
-
-OF_A_RUN = ("checkpoints", "states", "tensorboard")  # folders of many files, none of them a run
-STEP = re.compile(rb'\{"step": (\d{1,18}), ')  # how a line of the manifest begins
 
 
 class RunFolder:
@@ -141,7 +138,7 @@ class RunFolder:
             "run": config.to_json(),
             "versions": list_versions(),
             "surroundings": describe_surroundings(),
-            **describe_extensions(config),
+            **worlds.describe_origin(config.task.name),
         }
         text = json.dumps(plain, indent=2) + "\n"
         write_atomically(self.config_file, text.encode())
@@ -201,34 +198,11 @@ class RunFolder:
 
         BadInput for lines that are no checkpoints, or not in the order of steps.
         """
-        return self._parse_manifest(read_texts(self.manifest))
+        return read_entries(self.manifest)
 
     def read_progress(self) -> tuple[int, ManifestEntry | None]:
-        """How many checkpoints are finished, and the last of them; BadInput as `read_manifest`.
-
-        Every line is compared with its digest and with the step before it; the last is parsed, and
-        all of them where one is not what was written.
-        """
-        lines = read_texts(self.manifest)
-        steps = [int(match[1]) for match in map(STEP.match, lines) if match]
-        is_ordered = all(step < later for step, later in pairwise(steps))
-        is_whole = is_ordered and len(steps) == len(lines) and all(map(is_as_written, lines))
-        first = max(0, len(lines) - 1) if is_whole else 0
-        entries = self._parse_manifest(lines[first:], first)
-        return len(lines), entries[-1] if entries else None
-
-    def _parse_manifest(self, lines: Sequence[bytes], first: int = 0) -> list[ManifestEntry]:
-        """Entries of lines, of which `first` stand before these."""
-        entries: list[ManifestEntry] = []
-        for n, line in enumerate(parse_lines(lines, self.manifest), first + 1):
-            try:
-                entry = build_record(ManifestEntry, line)
-                if entries and entry.step <= entries[-1].step:
-                    raise BadInput(f"step {entry.step} comes after step {entries[-1].step}")
-            except (BadInput, TypeError) as error:
-                raise BadInput(f"{self.manifest}, line {n}, is damaged: {error}") from None
-            entries.append(entry)
-        return entries
+        """How many checkpoints are finished, and the last of them; BadInput as `read_manifest`."""
+        return read_progress(self.manifest)
 
     def read_metrics(self) -> list[JsonObject]:
         """What training noted at each step; BadInput for a damaged line, and for another run's."""
@@ -354,25 +328,3 @@ class RunFolder:
 
 def _hash_plain(run: object) -> str:
     return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
-
-
-def find_runs(folder: Path) -> list[RunFolder]:
-    """Every run folder below a folder, by name.
-
-    >>> find_runs(Path("no/such/folder"))
-    []
-    """
-    paths = []
-    for path, folders, files in os.walk(folder):
-        if "config.json" in (*files, *folders):
-            paths.append(Path(path))
-            folders[:] = [name for name in folders if name not in OF_A_RUN]
-    return [RunFolder(path) for path in sorted(paths)]
-
-
-def describe_extensions(config: RunConfig) -> dict[str, list[dict[str, str]]]:
-    """`extensions` of config.json: where the task's world comes from; nothing for the lab's own."""
-    origin = worlds.find_origin(config.task.name)
-    if origin is None:
-        return {}
-    return {"extensions": [{"kind": "worlds", "name": config.task.name, **origin.to_json()}]}

@@ -123,6 +123,14 @@ def find_origin(task: str) -> Origin | None:
     return None
 
 
+def describe_origin(task: str) -> dict[str, list[dict[str, str]]]:
+    """`extensions` of config.json: where a task's world comes from; nothing for the lab's own."""
+    origin = find_origin(task)
+    if origin is None:
+        return {}
+    return {"extensions": [{"kind": "worlds", "name": task, **origin.to_json()}]}
+
+
 def read_card(name: str) -> str:
     """The text of a world's card; BadInput for a world from outside that has none."""
     package = find(name).module.rpartition(".")[0]

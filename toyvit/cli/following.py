@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from toyvit.config import find_rate_changes
-from toyvit.events import (
+from toyvit.runs.events import (
     EVENTS,
     Curves,
     Events,

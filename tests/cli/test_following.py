@@ -12,10 +12,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard.summary import custom_scalars, text
 
-from toyvit.events import EVENTS, LAYOUT, build_layout, build_text, hold
-from toyvit.following import follow
+from toyvit.cli.following import follow
 from toyvit.recipes import RECIPES
 from toyvit.runs.disk import format_line
+from toyvit.runs.events import EVENTS, LAYOUT, build_layout, build_text, hold
 from toyvit.runs.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_a_follower_needs_neither_torch_nor_pandas_before_there_are_measures(fol
     folder = folders[0]
     note(folder, 1)
     code = (
-        "import sys\nfrom pathlib import Path\nfrom toyvit.following import follow\n"
+        "import sys\nfrom pathlib import Path\nfrom toyvit.cli.following import follow\n"
         "follow([Path(sys.argv[1])], lambda: True)\n"
         "print(*{'torch', 'pandas', 'matplotlib'} & set(sys.modules))"
     )
