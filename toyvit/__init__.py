@@ -49,7 +49,7 @@ PUBLIC = {
     "toyvit.model.vit": ("ViT",),
     "toyvit.recipes": ("RECIPES",),
     "toyvit.report": ("FIGURES",),
-    "toyvit.runs.folder": ("find_runs",),
+    "toyvit.runs.finding": ("find_runs",),
     "toyvit.runs.handle": ("Run", "load_baselines", "load_table"),
     "toyvit.runs.table": ("select_curve",),
     "toyvit.sweeping": ("run_sweep",),

@@ -118,7 +118,7 @@ from toyvit.recipes import (
 from toyvit.report import (
     FIGURES as FIGURES,
 )
-from toyvit.runs.folder import (
+from toyvit.runs.finding import (
     find_runs as find_runs,
 )
 from toyvit.runs.handle import (

@@ -10,6 +10,8 @@ import os
 import sys
 
 try:  # what takes longest in a command's life is to import: a signal may come here already
+    import atexit
+    import gc
     import warnings
     from collections.abc import Sequence
     from io import TextIOWrapper
@@ -33,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_process() -> int:
     code = 1
+    atexit.register(gc.freeze)  # what is left is given back whole: no search for cycles in it
     try:
         handle_signals()
         open_streams()

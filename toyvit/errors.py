@@ -69,6 +69,8 @@ def escape_text(text: str) -> str:
     >>> print(escape_text("a\\x1b[31mb\\u202e"))
     a\\x1b[31mb\\u202e
     """
+    if text.isprintable():
+        return text
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )

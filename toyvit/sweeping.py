@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from toyvit.analyses import select_analyses
@@ -160,6 +159,8 @@ def _run_here(jobs: int, work: list[Work]) -> Iterator[Run]:
     n_workers = min(jobs, len(work))
     if n_workers <= 1:
         return (run_one(*arguments) for arguments in work)
+    from joblib import Parallel, delayed
+
     parallel = Parallel(
         n_jobs=n_workers, return_as="generator_unordered", inner_max_num_threads=1, batch_size=1
     )

@@ -21,8 +21,9 @@ from toyvit.analyses.registry import explain_skipped, list_crowded_axes
 from toyvit.errors import BadInput
 from toyvit.measuring import measure, run_analyses
 from toyvit.recipes import RECIPES
-from toyvit.report.tags import escape_part, iterate_curves
+from toyvit.report.tags import iterate_curves
 from toyvit.runs.cells import Cell
+from toyvit.runs.events import escape_part
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import load_table
 from toyvit.runs.table import (

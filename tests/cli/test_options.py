@@ -10,6 +10,8 @@ import inspect
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -64,7 +66,7 @@ def test_a_command_reads_the_options_that_it_declares(name):
     declared = {
         action.dest
         for action in find_parser(name)._actions
-        if action.help != argparse.SUPPRESS or action.dest == "position"
+        if action.help != argparse.SUPPRESS or action.dest in ("position", "unfollowed")
     }
     assert list_reads(COMMANDS[name].run) - ALWAYS == declared - ALWAYS
 
@@ -131,8 +133,17 @@ def children(monkeypatch):
 
 
 def test_recipes_side_by_side_get_every_option_every_signal_and_the_first_failure(
-    children, tmp_path
+    children, tmp_path, monkeypatch
 ):
+    """One follower is for all of them, and does not outlive a signal."""
+    followed, killed = [], []
+
+    @contextmanager
+    def start_follower(paths):
+        followed.append(paths)
+        yield SimpleNamespace(kill=lambda: killed.append(True))
+
+    monkeypatch.setattr(single_runs, "start_follower", start_follower)
     typed = ["--runs", str(tmp_path), "--seed", "3", "--resume", "--train.steps", "5"]
     assert main(["train", "digits", "induction", *typed]) == 4
     for place, child in enumerate(children):
@@ -142,9 +153,11 @@ def test_recipes_side_by_side_get_every_option_every_signal_and_the_first_failur
         alone, words = build_parser().parse_known_args(["train", name, *typed])
         assert vars(options) == vars(alone) | {
             "position": place,
+            "unfollowed": True,
             "parser": options.parser,
             "command": options.command,
         }
         assert rest == words == ["--train.steps", "5"]
         assert child.signals == [signal.SIGTERM]
     assert len(children) == 2
+    assert followed == [[tmp_path / "digits", tmp_path / "induction"]] and killed == [True]

@@ -98,7 +98,7 @@ def test_the_follower_is_waited_for_where_it_has_an_end_to_draw(monkeypatch, pro
 
     monkeypatch.setattr(single_runs.subprocess, "Popen", start_slow)
     try:
-        with single_runs.start_follower(Path("run")):
+        with single_runs.start_follower([Path("run")]):
             if problem:
                 raise problem
     except (Exception, KeyboardInterrupt):

@@ -35,7 +35,7 @@ ONLY = {
     "lightning": set(),
     "matplotlib": {"report"},
     "plotly": {"report"},
-    "tensorboard": {"report"},
+    "tensorboard": {"report", "runs"},
     "torchvision": {"torchvision_guard"},
     "pickle": set(),
     "dill": set(),

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from bench import starting
 from bench.__main__ import SUBJECTS
-from bench.starting import BARS, WORDS, read_children_clock, results, start
+from bench.starting import read_children_clock, start
 from bench.timing import Result, format_cells
+from toyvit.cli.main import main
+from toyvit.recipes import RECIPES
+from toyvit.runs.folder import RunFolder
 
+RUN = RECIPES["induction-smoke"]()
 BUSY = "sum(range(4 * 10**6))"
 
 
@@ -28,14 +33,42 @@ def test_a_child_that_fails_is_no_measurement():
         start("-c", "raise SystemExit(3)")
 
 
-@pytest.mark.slow
-def test_starting_is_measured_against_bare_python():
-    rows = list(results(2))
-    assert SUBJECTS["starting"] is results and WORDS.keys() == {*BARS, "bare"}
-    assert [row.bar for row in rows] == [50, 100]
-    for row, name in zip(rows, BARS, strict=True):
-        assert row.name.startswith(name) and row.barred == "ours"
-        assert len(row.ours) == len(row.peer) == 2 and min(row.ours + row.peer) > 0
+def test_every_command_is_started_afresh_on_runs_that_are_listed(monkeypatch, capsys):
+    """Runs are made by hand here: of processes only what was typed is looked at."""
+    typed = []
+    listed = {}
+
+    def note(*words):
+        typed.append(words)
+        if "train" in words:
+            RunFolder(words[-1] / words[words.index("--name") + 1]).create(RUN)
+        if "ls" in words and words[-1] not in listed:
+            listed[words[-1]] = main(["ls", str(words[-1])])
+
+    def train_short(folder, *words):
+        typed.append(("train", *words))
+
+    monkeypatch.setattr(starting, "start", note)
+    assert starting.MANY == 1000
+    monkeypatch.setattr(starting, "MANY", 30)
+    original = starting.train
+    monkeypatch.setattr(
+        starting, "train", lambda place, *words: (train_short if words else original)(place, *words)
+    )
+    rows = list(starting.results(2))
+    assert SUBJECTS["starting"] is starting.results
+    assert [row.bar for row in rows] == [50, 100, 200, 1000, 1800, 3300]
+    assert {row.barred for row in rows} == {"ours"} and {len(row.ours) for row in rows} == {2}
+    assert [row.name.removesuffix(" (CPU time)") for row in rows] == [
+        *starting.LIGHT,
+        *starting.HEAVY,
+    ]
+
+    assert list(listed.values()) == [0, 0]
+    assert capsys.readouterr().out.count("induction-smoke") == 20 + 30
+    measured = [words for words in typed if "measure" in words]
+    assert len(measured) == 1 + 3 and len(set(measured)) == 1, "the second finds nothing to do"
+    assert typed.count(("train", "--train.steps", "1")) == 3
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from scipy.special import ndtri
 
 from toyvit.data.random import (
+    _quantiles,
     draw_bits,
     draw_integers,
     draw_normals,
@@ -137,3 +139,11 @@ def test_keys_of_different_seeds_splits_and_samples_never_meet():
         for split in ("train", "validation", "test")
     ]
     assert len(np.unique(np.concatenate(keys))) == 9 * 20000
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.37])
+def test_normals_are_the_quantiles_of_the_normal_to_the_bit(scale):
+    """As scipy has them, with which the first runs were drawn; it is not needed to draw."""
+    middles = (np.arange(65536) + 0.5) / 65536
+    expected = np.float32(scale) * ndtri(middles).astype(np.float32)
+    assert _quantiles(scale).tobytes() == expected.tobytes()

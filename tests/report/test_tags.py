@@ -9,7 +9,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from toyvit.report import tensorboard
 from toyvit.report.panels import Block, ColourScale, PicturePanel
-from toyvit.report.tags import HEADLINES, PERFORMANCE, STRONGEST, build_tag, iterate_curves
+from toyvit.report.tags import HEADLINES, build_tag, iterate_curves
+from toyvit.runs.events import PERFORMANCE, STRONGEST
 
 AXES = ["factor", "group", "head", "layer", "split"]
 

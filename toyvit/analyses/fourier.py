@@ -14,7 +14,6 @@ from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float
-from scipy.stats import beta
 from torch import Tensor
 
 from toyvit.analyses.analysis import Analysis, Axis, Measures, Need, Quantity, Tagged
@@ -82,6 +81,8 @@ def null_shares(p: int) -> Float[Tensor, " frequency"]:
     >>> null_shares(7).round(decimals=3)
     tensor([0.0840, 0.0840, 0.0840], dtype=torch.float64)
     """
+    from scipy.stats import beta  # slow to import, and few runs are of sums
+
     n = p // 2
     own = torch.full((n,), float(p - 1))
     if p % 2 == 0:

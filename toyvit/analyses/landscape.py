@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.func import grad, vmap
 
@@ -153,6 +152,8 @@ def find_top_eigenvalue(loss: Loss, weights: Weights, seed: int = 0) -> float:
     multiply = build_hessian_product(loss, weights)
     if multiply is None or not (product := multiply(start)).any():
         return 0.0
+
+    from scipy.sparse.linalg import LinearOperator, eigsh
 
     # ARPACK fails where the eigenvalue sought is 0.
     shift = 2 * float(np.linalg.norm(product) / np.linalg.norm(start))

@@ -56,7 +56,7 @@ def add_ls_arguments(parser: Parser) -> None:
 
 def list_runs(options: argparse.Namespace) -> int:
     """Print every run below a folder, a line each; a damaged one is named, and the code is 2."""
-    from toyvit.runs.folder import find_runs
+    from toyvit.runs.finding import find_runs
 
     if not options.folder.is_dir():
         raise BadInput(f"{options.folder} is not a folder")
@@ -73,13 +73,11 @@ def list_runs(options: argparse.Namespace) -> int:
 def describe_run(folder: RunFolder) -> str:
     """A line: path, recipe, status, progress, scores of the last checkpoint."""
     config = folder.read_config()
-    entries = folder.read_manifest()
+    n_checkpoints, last = folder.read_progress()
     status = folder.read_status(config)
-    step = entries[-1].step if entries else 0
-    progress = f"{len(entries)} checkpoints to step {step} of {config.train.steps}"
-    scores = ""
-    if entries:
-        scores = f"loss {entries[-1].loss:.3f}  accuracy {entries[-1].accuracy:.3f}"
+    step = last.step if last else 0
+    progress = f"{n_checkpoints} checkpoints to step {step} of {config.train.steps}"
+    scores = f"loss {last.loss:.3f}  accuracy {last.accuracy:.3f}" if last else ""
     return f"{folder.path!s:36} {config.recipe:18} {status:9} {progress}  {scores}"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from toyvit.cli.arguments import add_measuring, add_run, read_analyses, read_numbers
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_analyses
+from toyvit.cli.imports import importing
 from toyvit.cli.output import show, show_text
 from toyvit.errors import BadInput, choose
 from toyvit.runs.access import check_writable
@@ -43,8 +44,9 @@ def add_measure_arguments(parser: Parser) -> None:
 
 def measure(options: argparse.Namespace) -> int:
     """Run analyses on the checkpoints of one run after the other, and say what was done."""
-    from toyvit.measuring import measure as measure_run
-    from toyvit.runs.handle import Run
+    with importing():
+        from toyvit.measuring import measure as measure_run
+        from toyvit.runs.handle import Run
 
     analyses = read_analyses(options.analyses)
     for path in options.run:

@@ -8,8 +8,8 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from toyvit.cli.arguments import (
 )
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_recipes
+from toyvit.cli.imports import importing
 from toyvit.cli.output import show
 from toyvit.errors import BadInput, Diverged
 from toyvit.runs.signals import CLOCK, SIGNALS
@@ -43,7 +44,9 @@ def add_train_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="start, go on, or say that the run is finished"
     )
+    # Of a recipe that is trained beside others, by the process that started it.
     parser.add_argument("--position", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--unfollowed", action="store_true", help=argparse.SUPPRESS)
 
 
 def train(options: argparse.Namespace) -> int:
@@ -54,9 +57,10 @@ def train(options: argparse.Namespace) -> int:
     name = options.recipes[0] if options.name is None else read_name("--name", options.name)
     path = options.runs / name
 
-    from toyvit.train import fit  # imports torch: seconds, after all that can be refused without
+    with importing():  # torch: seconds, after all that can be refused without
+        from toyvit.train import fit
 
-    with start_follower(path):
+    with nullcontext() if options.unfollowed else start_follower([path]):
         fit(configs[0], path, resume=options.resume, position=options.position)
     show(f"{path} is trained: measure it with `toyvit measure {path}`")
     return 0
@@ -75,7 +79,10 @@ def _read_config(options: argparse.Namespace, name: str) -> RunConfig:
 
 
 def train_side_by_side(options: argparse.Namespace) -> int:
-    """One process a recipe; a signal is passed on to all, and the first failure is the answer."""
+    """One process a recipe, and one that follows all of them.
+
+    A signal is passed on to all, and the first failure is the answer.
+    """
     if options.name:
         n = len(options.recipes)
         raise BadInput(f"--name names one run, but {n} recipes were given")
@@ -92,10 +99,13 @@ def train_side_by_side(options: argparse.Namespace) -> int:
 
     for signum in SIGNALS:
         signal.signal(signum, pass_on)
-    for words in _list_trainings(options):
-        if not received:
-            children.append(subprocess.Popen([sys.executable, "-m", "toyvit", *words]))
-    codes = [child.wait() for child in children]
+    with start_follower([options.runs / name for name in options.recipes]) as follower:
+        for words in _list_trainings(options):
+            if not received:
+                children.append(subprocess.Popen([sys.executable, "-m", "toyvit", *words]))
+        codes = [child.wait() for child in children]
+        if received:
+            follower.kill()
     return next((code for code in codes if code), 128 + received[0] if received else 0)
 
 
@@ -108,21 +118,22 @@ def _list_trainings(options: argparse.Namespace) -> Iterator[list[str]]:
         common += ["--seed", str(options.seed)]
 
     for place, name in enumerate(options.recipes):
-        yield ["train", name, *common, "--position", str(place), *options.words]
+        own = ["--position", str(place), "--unfollowed"]
+        yield ["train", name, *common, *own, *options.words]
 
 
 @contextmanager
-def start_follower(path: Path) -> Iterator[None]:
-    """A process that writes TensorBoard files while the run trains; it ends when this one does.
+def start_follower(paths: Sequence[Path]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that writes TensorBoard files while runs train; it ends when this one does.
 
     It is waited for where there is an end to show, not where the run was refused or stopped: what
     it has still to draw can take half a minute on a machine with other work.
     """
-    words = [sys.executable, "-m", "toyvit", "follow", str(path)]
+    words = [sys.executable, "-m", "toyvit", "follow", *map(str, paths)]
     follower = subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)
     CLOCK.children.append(follower)
     try:
-        yield
+        yield follower
         follower.communicate()
     except Diverged:
         follower.communicate()
@@ -133,8 +144,13 @@ def start_follower(path: Path) -> Iterator[None]:
         raise
 
 
+def add_followed(parser: Parser) -> None:
+    """RUN ..."""
+    add_run(parser, several=True)
+
+
 def follow(options: argparse.Namespace) -> int:
-    """Write TensorBoard files of a run in training until standard input ends."""
+    """Write TensorBoard files of runs in training until standard input ends."""
 
     def has_ended() -> bool:
         ready, _, _ = select.select([sys.stdin], [], [], SECONDS_BETWEEN_LOOKS)
@@ -142,7 +158,8 @@ def follow(options: argparse.Namespace) -> int:
 
     os.nice(10)
     if not has_ended():  # a run of a moment is over before the imports
-        from toyvit.report.tensorboard import follow as write_along
+        with importing():
+            from toyvit.cli.following import follow as write_along
 
         write_along(options.run, has_ended)
     return 0
@@ -161,7 +178,8 @@ def add_replay_arguments(parser: Parser) -> None:
 
 def replay(options: argparse.Namespace) -> int:
     """Train a stretch of a run again and keep more checkpoints of it."""
-    from toyvit.train import replay as train_again
+    with importing():
+        from toyvit.train import replay as train_again
 
     first, last = options.between
     path = options.run
@@ -191,5 +209,5 @@ COMMANDS = (
         run=replay,
     ),
     # Started by `train`.
-    Command(name="follow", help="", add_arguments=add_run, run=follow),
+    Command(name="follow", help="", add_arguments=add_followed, run=follow),
 )

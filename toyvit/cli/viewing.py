@@ -77,7 +77,7 @@ def open_tensorboard(options: argparse.Namespace) -> int:
     """Write the TensorBoard files of all runs below a folder, and serve them until stopped."""
     from tqdm import tqdm
 
-    from toyvit.runs.folder import find_runs
+    from toyvit.runs.finding import find_runs
 
     folders = find_runs(options.folder)
     if not folders:

@@ -13,11 +13,13 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from toyvit.errors import BadInput
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 KINDS = ("worlds", "analyses", "recipes", "figures")
 T = TypeVar("T")
@@ -151,6 +153,8 @@ def _find_place(value: Any) -> tuple[str, str]:
 
 def _find_origin(value: Any) -> Origin:
     """Distribution and version of the package that defines a thing, and a digest of its source."""
+    from importlib.metadata import packages_distributions, version
+
     code = _find_code(value)
     root = code.__module__.partition(".")[0]
     distributions = packages_distributions().get(root, []) if root != "__main__" else []
@@ -180,6 +184,8 @@ def _hash_source(code: Any) -> str:
 @cache
 def _load_entry_points(kind: str) -> None:
     """Load a group of entry points, once a process."""
+    from importlib.metadata import entry_points
+
     for point in entry_points(group=f"toyvit.{kind}"):
         value = _load(point)
         distribution = point.dist.name if point.dist else ""

@@ -252,18 +252,14 @@ def _find_range_problem(value: float, limits: Limits) -> str:
     least = limits.get("least")
     above = limits.get("above")
     most = limits.get("most")
-    allowed = []
-    if least is not None:
-        allowed.append(f">= {least}")
-    if above is not None:
-        allowed.append(f"> {above}")
-    if most is not None:
-        allowed.append(f"<= {most}")
-
-    good = (
+    if (
         (isinstance(value, int) or math.isfinite(value))
         and (least is None or value >= least)
         and (above is None or value > above)
         and (most is None or value <= most)
-    )
-    return "" if good else f"must be {' and '.join(allowed) or 'finite'}, got {value}"
+    ):
+        return ""
+
+    limited = {">=": least, ">": above, "<=": most}
+    allowed = [f"{sign} {limit}" for sign, limit in limited.items() if limit is not None]
+    return f"must be {' and '.join(allowed) or 'finite'}, got {value}"

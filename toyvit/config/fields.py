@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import Field, field, fields
 from typing import Any, ClassVar, get_type_hints
 
-from toyvit.config.field_types import Choice, FieldType, read_type
+from toyvit.config.field_types import Choice, FieldType, Limits, read_type
 from toyvit.errors import BadField, BadInput, suggest_nearest
 
+Limited = tuple[str, FieldType, Limits]  # a field's name, type and range
 _FIELD_TYPES: dict[type, dict[str, FieldType]] = {}  # what was read, by record
+_LIMITED: dict[type, list[Limited]] = {}
 
 
 def number(
@@ -29,12 +31,18 @@ class Checked:
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def __post_init__(self) -> None:
-        kind = type(self)
-        types = read_field_types(kind)
-        for item in fields(self):
-            problem = types[item.name].find_problem(getattr(self, item.name), item.metadata)
+        for name, field_type, limits in _list_limited(self):
+            problem = field_type.find_problem(getattr(self, name), limits)
             if problem:
-                raise BadField(kind.__name__, item.name, problem)
+                raise BadField(type(self).__name__, name, problem)
+
+
+def _list_limited(record: Checked) -> list[Limited]:
+    kind = type(record)
+    if kind not in _LIMITED:
+        types = read_field_types(kind)
+        _LIMITED[kind] = [(item.name, types[item.name], item.metadata) for item in fields(kind)]
+    return _LIMITED[kind]
 
 
 def read_field_types(kind: type[Any]) -> dict[str, FieldType]:

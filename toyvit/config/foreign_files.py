@@ -23,7 +23,7 @@ def parse_object(content: bytes | str, place: str) -> JsonObject:
     """
     try:
         text = content.decode() if isinstance(content, bytes) else content
-        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_build_object)
+        value = DECODER.decode(text)
     except RecursionError:
         raise BadInput(f"{place} is damaged: it is nested without end") from None
     except ValueError as error:
@@ -64,3 +64,6 @@ def _build_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(value) < len(pairs):
         raise ValueError("a key comes twice")
     return value
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_build_object)

@@ -1,23 +1,25 @@
 """What pixels alone give away: linear probes and the nearest neighbour, on training pictures.
 
 A task that claims to need relation or context must leave them near chance
-(`tests/laws/test_leaks.py`). Fitted by scikit-learn on `N_FIT` pictures of the split `train`,
-scored on `N_SCORED` of `test`, both of seed 0.
+(`tests/laws/test_leaks.py`). Fitted by scikit-learn, imported only then, on `N_FIT` pictures of the
+split `train`, scored on `N_SCORED` of `test`, both of seed 0.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import Ridge, RidgeClassifier
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from toyvit.config import TaskConfig
 from toyvit.data.task import Task, accuracy, build_task
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import Ridge
+    from sklearn.neighbors import KNeighborsRegressor
 
 N_FIT = 2000
 N_SCORED = 1000
@@ -36,6 +38,9 @@ def fit_baselines(config: TaskConfig) -> dict[str, float]:
     task = build_task(config)
     if task.output_kind != "image":
         return {}
+
+    from sklearn.linear_model import Ridge
+    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
     fit = _draw_pictures(task, "train", N_FIT)
     scored = _draw_pictures(task, "test", N_SCORED)
@@ -62,6 +67,8 @@ def score_linear_probe(fit: Pictures, scored: Pictures) -> float:
 
     It is a ridge classifier.
     """
+    from sklearn.linear_model import RidgeClassifier
+
     return float(RidgeClassifier(alpha=PENALTY).fit(*fit).score(*scored))
 
 

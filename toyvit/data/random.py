@@ -8,12 +8,12 @@ batch, or in another process.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
+from statistics import NormalDist
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 Keys = NDArray[np.uint64]
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -25,9 +25,7 @@ _HALF = np.uint64(32)
 _LAST = np.uint64(31)
 # At once, so that the wider numbers which numpy makes of them first stay in the cache.
 LOOK_UPS = 2**15
-# The standard normal's quantiles at the middles of 65,536 equal slices: a normal draw is a look-up
-# by 16 random bits.
-_QUANTILES = ndtri((np.arange(65536) + 0.5) / 65536).astype(np.float32)
+SLICES = 2**16  # of the standard normal: a normal draw is a look-up by 16 random bits
 
 
 def mix_bits(state: Keys) -> Keys:
@@ -103,7 +101,14 @@ def draw_order(keys: Keys, stream: str, n: int) -> NDArray[np.int64]:
 
 @lru_cache
 def _quantiles(scale: float) -> NDArray[np.float32]:
-    return np.float32(scale) * _QUANTILES
+    return np.float32(scale) * _standard_quantiles()
+
+
+@cache
+def _standard_quantiles() -> NDArray[np.float32]:
+    """The normal's quantiles at the middles of equally likely slices."""
+    middles = (np.arange(SLICES) + 0.5) / SLICES
+    return np.array([*map(NormalDist().inv_cdf, middles.tolist())], np.float32)
 
 
 def draw_normals(keys: Keys, stream: str, n: int, scale: float = 1.0) -> NDArray[np.float32]:

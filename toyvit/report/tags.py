@@ -13,13 +13,10 @@ from collections.abc import Iterator
 import pandas as pd
 
 from toyvit.analyses.registry import list_crowded_axes
-from toyvit.errors import escape_text
 from toyvit.report.style import call_head
+from toyvit.runs.events import PERFORMANCE, STRONGEST, escape_part
 from toyvit.runs.table import select_main_rows
 
-PERFORMANCE = "Performance"
-STRONGEST = "Strongest head"
-TRAINING = "Training"
 GROUPS = {"performance": PERFORMANCE}
 # Curves of the strongest head of all, beside the performance.
 HEADLINES = {
@@ -30,15 +27,6 @@ HEADLINES = {
 HEADS = ("head", "to_head")
 LARGEST = "largest"  # in place of a head
 OWN = ("run", "step", "analysis", "quantity", "images", "value")  # columns that are no axis
-# Charts of the custom-scalars page, one line a run each: regular expressions of tags.
-LAYOUT = {
-    "runs side by side": {
-        "accuracy on test pictures": ["Multiline", [f"^{PERFORMANCE}/accuracy$"]],
-        "loss on test pictures": ["Multiline", [f"^{PERFORMANCE}/loss$"]],
-        "induction mass, strongest head": ["Multiline", [f"^{STRONGEST}/induction mass$"]],
-        "previous-cell mass, strongest head": ["Multiline", [f"^{STRONGEST}/previous-cell mass$"]],
-    }
-}
 
 
 def iterate_curves(table: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
@@ -84,11 +72,6 @@ def build_tag(axes: list[str], analysis: str, quantity: str, *at: str | int | No
     where = " ".join(words) + f", {LARGEST} over heads" * of_all
     parts = (GROUPS.get(analysis, analysis), quantity, where)
     return "/".join(escape_part(part) for part in parts if part)
-
-
-def escape_part(text: str) -> str:
-    """A text that may come from elsewhere as one part of a tag, which slashes part."""
-    return escape_text(text).replace("/", r"\x2f")
 
 
 def _take_head(place: dict[str, str | int], before: str) -> list[str]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from toyvit.config.foreign_files import JsonObject, parse_object, read_file
@@ -14,6 +14,10 @@ from toyvit.config.whole_files import write_atomically as write_atomically
 from toyvit.errors import BadInput, name_file
 
 logger = logging.getLogger(__name__)
+
+DIGITS = 16  # of a digest
+CHECK = len(', "check": ""}') + DIGITS  # what the digest is in a line
+END = 4096  # bytes at the end of a file, in which its last line is looked for
 
 
 def read_lines(path: Path, salt: str = "") -> list[JsonObject]:
@@ -30,6 +34,11 @@ def read_lines(path: Path, salt: str = "") -> list[JsonObject]:
     ...     read_lines(file)
     [{'step': 1}, {'step': 2}]
     """
+    return parse_lines(read_texts(path), path, salt)
+
+
+def read_texts(path: Path) -> list[bytes]:
+    """The finished lines of a file as they stand there, see `read_lines`."""
     if not path.exists():
         return []
     content = read_file(path)
@@ -37,13 +46,38 @@ def read_lines(path: Path, salt: str = "") -> list[JsonObject]:
     if len(whole) < len(content):
         n = len(content) - len(whole)
         logger.warning("%s ends in %d zero bytes, as a power cut leaves them: cut back", path, n)
-    places = {f"{path}, line {n},": line for n, line in enumerate(whole.split(b"\n")[:-1], 1)}
-    records = {place: parse_object(line, place) for place, line in places.items()}
-    if any("check" in record for record in records.values()):
-        for place, record in records.items():
-            if not take_digest(record, place, salt):
-                raise BadInput(f"{place} is damaged: it has lost its digest")
-    return list(records.values())
+    return whole.split(b"\n")[:-1]
+
+
+def parse_lines(lines: Sequence[bytes], path: Path, salt: str = "") -> list[JsonObject]:
+    """The records of the lines of a file, see `read_lines`."""
+    places = [f"{path}, line {n}," for n in range(1, len(lines) + 1)]
+    records = [parse_object(line, place) for line, place in zip(lines, places, strict=True)]
+    if not any("check" in record for record in records):
+        return records
+
+    for line, place, record in zip(lines, places, records, strict=True):
+        if is_as_written(line, salt):
+            del record["check"]
+        elif not take_digest(record, place, salt):
+            raise BadInput(f"{place} is damaged: it has lost its digest")
+    return records
+
+
+def read_last_line(path: Path, salt: str = "") -> JsonObject | None:
+    """The last record of a JSON-lines file; None where there is none.
+
+    Only the end of the file is read, unless the line there is not what was written: then all of it
+    is, and BadInput is that of `read_lines`.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - END))
+            lines = file.read().split(b"\n")
+        if len(lines) > 2 and is_as_written(lines[-2], salt) and b"\0" not in lines[-1]:
+            return parse_lines([lines[-2]], path, salt)[0]
+    records = read_lines(path, salt)
+    return records[-1] if records else None
 
 
 def format_line(record: Mapping[str, object], salt: str = "") -> str:
@@ -82,8 +116,19 @@ def take_digest(record: JsonObject, place: str, salt: str = "") -> bool:
     return True
 
 
+def is_as_written(line: bytes, salt: str = "") -> bool:
+    """Whether a line is to the byte what `format_line` wrote, but for its end; it is not parsed.
+
+    >>> is_as_written(b'{"step": 1, "check": "66acd07fcea20439"}')
+    True
+    """
+    record = line[:-CHECK] + b"}" + salt.encode()
+    digest = hashlib.sha256(record).hexdigest()[:DIGITS]
+    return line.endswith(f', "check": "{digest}"}}'.encode())
+
+
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
 def flush_to_disk(path: Path) -> None:

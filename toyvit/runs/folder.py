@@ -17,13 +17,24 @@ from typing import TYPE_CHECKING
 
 from toyvit.config import RunConfig, list_differences
 from toyvit.config.extensions import Origin
-from toyvit.config.fields import build_record
 from toyvit.config.foreign_files import JsonObject, read_object
 from toyvit.data import worlds
 from toyvit.errors import BadInput, name_file, suggest_nearest
-from toyvit.runs.disk import flush_to_disk, format_line, read_lines, write_atomically
+from toyvit.runs.disk import (
+    flush_to_disk,
+    format_line,
+    read_last_line,
+    read_lines,
+    write_atomically,
+)
 from toyvit.runs.lock import is_taken, take_lock
-from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_state
+from toyvit.runs.manifest import (
+    ManifestEntry,
+    encode_checkpoint,
+    name_state,
+    read_entries,
+    read_progress,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,7 +138,7 @@ class RunFolder:
             "run": config.to_json(),
             "versions": list_versions(),
             "surroundings": describe_surroundings(),
-            **describe_extensions(config),
+            **worlds.describe_origin(config.task.name),
         }
         text = json.dumps(plain, indent=2) + "\n"
         write_atomically(self.config_file, text.encode())
@@ -187,16 +198,11 @@ class RunFolder:
 
         BadInput for lines that are no checkpoints, or not in the order of steps.
         """
-        entries: list[ManifestEntry] = []
-        for n, line in enumerate(read_lines(self.manifest), 1):
-            try:
-                entry = build_record(ManifestEntry, line)
-                if entries and entry.step <= entries[-1].step:
-                    raise BadInput(f"step {entry.step} comes after step {entries[-1].step}")
-            except (BadInput, TypeError) as error:
-                raise BadInput(f"{self.manifest}, line {n}, is damaged: {error}") from None
-            entries.append(entry)
-        return entries
+        return read_entries(self.manifest)
+
+    def read_progress(self) -> tuple[int, ManifestEntry | None]:
+        """How many checkpoints are finished, and the last of them; BadInput as `read_manifest`."""
+        return read_progress(self.manifest)
 
     def read_metrics(self) -> list[JsonObject]:
         """What training noted at each step; BadInput for a damaged line, and for another run's."""
@@ -297,14 +303,24 @@ class RunFolder:
         return entries
 
     def read_status(self, config: RunConfig | None = None) -> str:
-        """`running`, `finished`, `diverged` or `stopped`, read off the files."""
-        end = self.read_end(config)
+        """`running`, `finished`, `diverged` or `stopped`, read off the files.
+
+        Of the metrics only the last line is read.
+        """
+        last = read_last_line(self.metrics, self.hash_run())
+        end = self._name_end(last, config)
         return "running" if end != "diverged" and self.is_locked() else end
 
     def read_end(self, config: RunConfig | None = None) -> str:
-        """How the training ended that nobody goes on with now: its status but for `running`."""
+        """How the training ended that nobody goes on with now: its status but for `running`.
+
+        BadInput where any line of the metrics is damaged.
+        """
         lines = self.read_metrics()
-        if lines and lines[-1].get("status") == "diverged":
+        return self._name_end(lines[-1] if lines else None, config)
+
+    def _name_end(self, last: JsonObject | None, config: RunConfig | None) -> str:
+        if last and last.get("status") == "diverged":
             return "diverged"
         steps = (config or self.read_config()).train.steps
         return "finished" if (self.states / name_state(steps)).exists() else "stopped"
@@ -312,20 +328,3 @@ class RunFolder:
 
 def _hash_plain(run: object) -> str:
     return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
-
-
-def find_runs(folder: Path) -> list[RunFolder]:
-    """Every run folder below a folder, by name.
-
-    >>> find_runs(Path("no/such/folder"))
-    []
-    """
-    return [RunFolder(path.parent) for path in sorted(folder.glob("**/config.json"))]
-
-
-def describe_extensions(config: RunConfig) -> dict[str, list[dict[str, str]]]:
-    """`extensions` of config.json: where the task's world comes from; nothing for the lab's own."""
-    origin = worlds.find_origin(config.task.name)
-    if origin is None:
-        return {}
-    return {"extensions": [{"kind": "worlds", "name": config.task.name, **origin.to_json()}]}

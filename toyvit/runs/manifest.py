@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toyvit.config.fields import Checked
+from toyvit.config.fields import Checked, build_record
 from toyvit.errors import BadInput
-from toyvit.runs.disk import format_line
+from toyvit.runs.disk import format_line, is_as_written, parse_lines, read_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+STEP = re.compile(rb'\{"step": (\d{1,18}), ')  # how a line of a manifest begins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,3 +107,37 @@ def encode_checkpoint(
         accuracy=scores["accuracy"],
     )
     return content, entry
+
+
+def read_entries(path: Path) -> list[ManifestEntry]:
+    """The checkpoints that a manifest names, see `RunFolder.read_manifest`."""
+    return _parse_entries(read_texts(path), path)
+
+
+def read_progress(path: Path) -> tuple[int, ManifestEntry | None]:
+    """How many checkpoints a manifest names, and the last of them; BadInput as `read_entries`.
+
+    Every line is compared with its digest and with the step before it; the last is parsed, and all
+    of them where one is not what was written.
+    """
+    lines = read_texts(path)
+    steps = [int(match[1]) for match in map(STEP.match, lines) if match]
+    is_ordered = all(step < later for step, later in pairwise(steps))
+    is_whole = is_ordered and len(steps) == len(lines) and all(map(is_as_written, lines))
+    first = max(0, len(lines) - 1) if is_whole else 0
+    entries = _parse_entries(lines[first:], path, first)
+    return len(lines), entries[-1] if entries else None
+
+
+def _parse_entries(lines: Sequence[bytes], path: Path, first: int = 0) -> list[ManifestEntry]:
+    """Entries of lines, of which `first` stand before these."""
+    entries: list[ManifestEntry] = []
+    for n, line in enumerate(parse_lines(lines, path), first + 1):
+        try:
+            entry: ManifestEntry = build_record(ManifestEntry, line)
+            if entries and entry.step <= entries[-1].step:
+                raise BadInput(f"step {entry.step} comes after step {entries[-1].step}")
+        except (BadInput, TypeError) as error:
+            raise BadInput(f"{path}, line {n}, is damaged: {error}") from None
+        entries.append(entry)
+    return entries

@@ -6,23 +6,22 @@ moment, and text that is valid but says something else.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from toyvit.config import plan_checkpoints
-from toyvit.config.foreign_files import hash_file, parse_object, read_file
+from toyvit.config.foreign_files import hash_file
 from toyvit.errors import BadInput
 from toyvit.runs.cells import read_contents
 from toyvit.runs.database import OldTable, find_damage, open_to_read
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry, name_checkpoint
 from toyvit.runs.records import check_home, parse_checkpoint, read_checked, read_tensors
+from toyvit.runs.state_files import find_state_problem
 from toyvit.runs.table import build_table, describe_damage
 
-BEFORE_DIGESTS = b"PK"  # how states of version 0.1 begin
 LENSES = "lenses/step_*.safetensors"
 CIRCUITS = "figures/circuit*.json"
 HASHED = ("checkpoints/step_*.safetensors", "states/step_*.pt", LENSES, CIRCUITS)
@@ -93,26 +92,6 @@ def _check_states(folder: RunFolder) -> Iterator[tuple[str, str]]:
             problem = find_state_problem(folder, path)
             if problem:
                 yield str(path.relative_to(folder.path)), problem
-
-
-def find_state_problem(folder: RunFolder, path: Path) -> str | None:
-    """What is wrong with the file of a state, or None; those of version 0.1 have no digest."""
-    try:
-        content = read_file(path)
-        if content.startswith(BEFORE_DIGESTS):
-            return None
-        head, _, body = content.partition(b"\n")
-        fields = parse_object(head, str(path))
-    except BadInput:
-        return "cannot be read"
-    if fields.get("sha256") != hashlib.sha256(body).hexdigest():
-        return "does not have the SHA-256 that it was written with"
-    if fields.get("run") != folder.hash_run():
-        return "is of another run"
-    named = path.stem.removeprefix("step_")
-    if named.isdigit() and fields.get("step") != int(named):
-        return f"is the state of step {fields.get('step')}"
-    return None
 
 
 def _check_metrics(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
 
 from toyvit.data.task import build_task
 from toyvit.errors import BadInput, Stopped
 from toyvit.runs.folder import RunFolder
-from toyvit.runs.handle import Run
 from toyvit.runs.manifest import ManifestEntry, encode_checkpoint, name_checkpoint
 from toyvit.runs.sessions import warn_of_versions
 from toyvit.surroundings import pin_torch
@@ -19,6 +19,9 @@ from toyvit.train.module import ViTModule
 from toyvit.train.snapshots import CheckpointWriter
 from toyvit.train.states import TrainingState, load_state_before
 from toyvit.train.trainer import Progress, open_trainer
+
+if TYPE_CHECKING:
+    from toyvit.runs.handle import Run
 
 
 class ReplayWriter(CheckpointWriter):
@@ -85,6 +88,8 @@ def replay(
     the same, else BadInput, and the new ones before it are not filed. The run is locked for as
     long; after a signal (Stopped) what was added stays, and the same call adds the rest.
     """
+    from toyvit.runs.handle import Run  # and pandas, without which a run is trained
+
     folder = run.folder if isinstance(run, Run) else RunFolder(run).check_exists()
     if every < 1:
         raise BadInput(f"--every must be at least 1, got {every}")

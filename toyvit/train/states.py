@@ -24,7 +24,7 @@ from toyvit.config import plan_checkpoints
 from toyvit.runs.disk import write_atomically
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry, name_state
-from toyvit.runs.verification import BEFORE_DIGESTS, find_state_problem
+from toyvit.runs.state_files import BEFORE_DIGESTS, find_state_problem
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import import_module
 from importlib.resources import files
 from types import ModuleType
@@ -122,6 +123,14 @@ def find_origin(task: str) -> Origin | None:
     return None
 
 
+def describe_origin(task: str) -> dict[str, list[dict[str, str]]]:
+    """`extensions` of config.json: where a task's world comes from; nothing for the lab's own."""
+    origin = find_origin(task)
+    if origin is None:
+        return {}
+    return {"extensions": [{"kind": "worlds", "name": task, **origin.to_json()}]}
+
+
 def read_card(name: str) -> str:
     """The text of a world's card; BadInput for a world from outside that has none."""
     package = find(name).module.rpartition(".")[0]
@@ -131,6 +140,7 @@ def read_card(name: str) -> str:
     return file.read_text()
 
 
+@cache
 def _find_own(name: str) -> WorldEntry:
     package = f"{__name__}.{name.replace('-', '_')}"
     entry: WorldEntry = import_module(f"{package}.config").ENTRY

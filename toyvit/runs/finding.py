@@ -1,0 +1,24 @@
+"""Where runs lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from toyvit.runs.folder import RunFolder
+
+OF_A_RUN = ("checkpoints", "states", "tensorboard")  # folders of many files, none of them a run
+
+
+def find_runs(folder: Path) -> list[RunFolder]:
+    """Every run folder below a folder, by name.
+
+    >>> find_runs(Path("no/such/folder"))
+    []
+    """
+    paths = []
+    for path, folders, files in os.walk(folder):
+        if "config.json" in (*files, *folders):
+            paths.append(Path(path))
+            folders[:] = [name for name in folders if name not in OF_A_RUN]
+    return [RunFolder(path) for path in sorted(paths)]
