@@ -15,6 +15,7 @@ CHECKED = (
     "toyvit.model.forward",
     "toyvit.model.normalization",
     "toyvit.model.options",
+    "toyvit.model.patches",
     "toyvit.model.shapes",
     "toyvit.model.toys",
     "toyvit.model.views",

@@ -287,8 +287,6 @@ def _compute_on_workers(
             yield measure_checkpoint(step, cells)
         return
 
-    from joblib import Parallel, delayed
-
     shares = [todo[place : place + SHARE] for place in range(0, len(todo), SHARE)]
     for computed in map_shares(_compute_share, open_measurer, shares, n_workers):
         yield from computed

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from typing import Any, TypeVar
 from uuid import uuid4
-
-from joblib import Parallel, delayed
 
 from toyvit.runs.signals import CLOCK
 
@@ -34,9 +31,13 @@ def map_shares(
     """`work(state, share)` for one share after another, in their order, as they are done."""
     name = uuid4().hex
     if not can_fork():
+        from joblib import Parallel, delayed
+
         parallel = Parallel(n_jobs=n_workers, return_as="generator", inner_max_num_threads=1)
         yield from parallel(delayed(_work)(name, work, open_state, share) for share in shares)
         return
+
+    from concurrent.futures import ProcessPoolExecutor
 
     _JOBS[name] = partial(work, open_state())
     pool = ProcessPoolExecutor(n_workers, mp_context=get_context("fork"))
