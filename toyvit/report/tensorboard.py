@@ -42,6 +42,7 @@ from toyvit.runs.events import (
 )
 from toyvit.runs.handle import Run
 from toyvit.runs.table import has_measures
+from toyvit.surroundings import pin_torch
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ Settings = dict[str, bool | int | float | str]
 RESTORED = 16  # pictures whose hidden patches are shown
 
 
+@pin_torch()
 def write(run: Run | Path | str, to: Path | None = None) -> Path:
     """Write the run's `tensorboard/`, or the folder `to`, anew; the folder.
 
