@@ -40,15 +40,15 @@ def build_case(n_layers: int, n_heads: int, recipe: str = "induction") -> tuple[
 def time_battery(n_layers: int, n_heads: int, rounds: int) -> Result:
     model, batch = build_case(n_layers, n_heads)
     analyses = select_analyses(None, batch, model)
-    battery = [analysis for analysis in analyses if analysis.name != "head_ablation"]
+    quick = [analysis for analysis in analyses if analysis.name != "head_ablation"]
     jobs = {
-        "battery": partial(run_analyses, model, batch, battery),
+        "battery": partial(run_analyses, model, batch, quick),
         "forward": partial(run_model, model, batch.images),
     }
     # Several in a row, as `measure` runs them: the first of them is handed fresh memory.
     times = interleave(f"battery {n_layers}L H{n_heads}", jobs, rounds, calls=4)
     return Result(
-        name=f"battery of {len(battery)}, {n_layers}L H{n_heads}, {IMAGES} images",
+        name=f"battery of {len(quick)}, {n_layers}L H{n_heads}, {IMAGES} images",
         ours=times["battery"],
         peer=times["forward"],
         peer_name="a forward pass",

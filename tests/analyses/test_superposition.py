@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from tests.analyses.planted import model_for, traced
-from toyvit.analyses import probes, superposition
+from toyvit.analyses import superposition, tokens
 from toyvit.analyses.analysis import Tagged
 from toyvit.stats import feature_dimensionality, random_dimensionality
 
@@ -110,7 +110,7 @@ def test_factors_in_coordinates_of_their_own_do_not_share(options):
         shared[site] = torch.zeros(shape)
         shared[site][..., 0] = (values % 4 + 0.9 * other)[:, None]  # one coordinate for all
         noise[site] = draw(*shape, seed=place).float()
-    for group in probes.average_groups(seen[sites[0]], model.config):
+    for group in tokens.average_groups(seen[sites[0]], model.config):
         found = superposition.measure_factor_superposition(model, batch, apart)
         assert torch.allclose(
             found[Tagged("dimensionality", factor="one", group=group)],

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tests.analyses.planted import model_for, traced
-from toyvit.analyses import probes
+from toyvit.analyses import probes, tokens
 from toyvit.analyses.analysis import Tagged
 from toyvit.instruments.lenses import stack_residuals
 
@@ -31,7 +31,7 @@ def test_accuracy_of_every_factor_layer_and_group(options):
     seen = traced(model, batch)
     measures = probes.measure_probes(model, batch, seen)
     layers = [
-        probes.average_groups(residual, model.config) for residual in stack_residuals(model, seen)
+        tokens.average_groups(residual, model.config) for residual in stack_residuals(model, seen)
     ]
     compared = 0
     one_picture = 1.01 / (len(batch.target) - len(batch.target) // 2)

@@ -16,10 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from toyvit.analyses.analysis import Analysis, Measures, Quantity, Tagged, share
-from toyvit.analyses.tokens import split_tokens
-from toyvit.config import ModelConfig
+from toyvit.analyses.tokens import stack_groups
 from toyvit.data.task import Batch
-from toyvit.instruments.lenses import RESIDUALS, list_residuals
+from toyvit.instruments.lenses import RESIDUALS
 from toyvit.model import ViT
 from toyvit.stats import encode_one_hot, predict_ridge
 from toyvit.surroundings import pin_torch
@@ -51,27 +50,6 @@ def fit_probes(
         name: (part.argmax(-1) == labels[test]).float().mean(-1)
         for part, (name, labels) in zip(parts, factors.items(), strict=True)
     }
-
-
-def average_groups(
-    residual: Float[Tensor, "image token model"], config: ModelConfig
-) -> dict[str, Float[Tensor, "image model"]]:
-    """What probes read: CLS and the mean register where there are any, the mean patch, the last.
-
-    >>> config = ModelConfig(image_size=(1, 2), patch_size=1, readout="mean", cls_token=False)
-    >>> average_groups(torch.tensor([[[1.0], [3.0]]]), config)
-    {'patches': tensor([[2.]]), 'last': tensor([[3.]])}
-    """
-    groups = split_tokens(residual, config)
-    return {name: tokens.mean(1) for name, tokens in groups.items()} | {"last": residual[:, -1]}
-
-
-def stack_groups(
-    model: ViT, trace: Mapping[str, Tensor]
-) -> dict[str, Float[Tensor, "layer image model"]]:
-    """What probes read of the stream that enters each block, and of what leaves the last."""
-    layers = [average_groups(stream, model.config) for stream in list_residuals(model, trace)]
-    return {name: torch.stack([groups[name] for groups in layers]) for name in layers[0]}
 
 
 @pin_torch()

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from toyvit.analyses.analysis import GROUPS, Analysis, Measures, Quantity, Tagged, share
-from toyvit.analyses.probes import PENALTY, stack_groups
+from toyvit.analyses.probes import PENALTY
+from toyvit.analyses.tokens import stack_groups
 from toyvit.data.task import Batch
 from toyvit.instruments.lenses import RESIDUALS
 from toyvit.model import ViT

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -128,7 +127,7 @@ class CollectedWorld(World):
         low: float,
         high: float,
     ) -> None:
-        self.images: NDArray[Any] = images if images.ndim == 4 else images[..., None]
+        self.images: NDArray[np.generic] = images if images.ndim == 4 else images[..., None]
         self.known = known
         self.splits = splits
         self.middle = (low + high) / 2

@@ -51,13 +51,6 @@ class Attention(nn.Module):
         o = rearrange(self.out.weight, pattern, head=self.n_heads)
         return HeadWeights(q, k, v, o)
 
-    def head_biases(self) -> Tensor:
-        """Those of q, k and v, (3, H, h); 0 where there are none."""
-        bias = self.qkv.bias
-        if bias is None:
-            bias = self.qkv.weight.new_zeros(len(self.qkv.weight))
-        return bias.unflatten(0, (3, self.n_heads, self.d_head))
-
     def project_qkv(self, x: Tensor, tap: Tap) -> list[Tensor]:
         """q, k, v, each (B, T, H, h).
 
