@@ -108,10 +108,14 @@ class _Change:
         rows = rows_of(self.model, layer)
         changed = self.reread(receivers[:n_heads], rows) + self.reread(receivers[n_heads:], ALL)
 
-        for receiver in changed:
-            self.project(layer, receiver, receiver - start)
-
         attention = self.model.layers[layer].attn
+        weights = attention.qkv.weight.view(3 * n_heads, attention.d_head, -1)
+        biases = attention.head_biases().flatten(0, 1)
+        for receiver in changed:
+            normed = self.model.layers[layer].ln1(self.reads[receiver], untouched)
+            part = receiver - start
+            self.projected[receiver] = F.linear(normed, weights[part], biases[part])
+
         mask = self.model.mask[..., rows, :]
         sender = self.old.graph.before[start]
         out = attention.head_weights().o
@@ -121,15 +125,6 @@ class _Change:
             pattern = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale).softmax(-1)
             pattern = self._clamp(layer, head, rows, pattern)
             self.write(sender + head, torch.bmm(pattern, v) @ out[head])
-
-    def project(self, layer: int, receiver: int, place: int) -> None:
-        """A head's queries, keys or values, at their place in the packed matrix."""
-        block = self.model.layers[layer]
-        width = block.attn.d_head
-        columns = slice(place * width, (place + 1) * width)
-        bias = None if block.attn.qkv.bias is None else block.attn.qkv.bias[columns]
-        normed = block.ln1(self.reads[receiver], untouched)
-        self.projected[receiver] = F.linear(normed, block.attn.qkv.weight[columns], bias)
 
     def _clamp(self, layer: int, head: int, rows: slice, pattern: Tensor) -> Tensor:
         """A head's pattern as the model's clamps leave it, where there are any."""
@@ -163,8 +158,8 @@ class _Change:
         if not changes:
             return []
 
-        uncut = self.edge_mask[receivers][:, list(self.moved)]
-        shares = torch.cat([cut[:, senders], uncut], 1)
+        kept = self.edge_mask[receivers][:, list(self.moved)]
+        shares = torch.cat([cut[:, senders], kept], 1)
         places = shares.any(1).nonzero().flatten().tolist()
         if not places:
             return []

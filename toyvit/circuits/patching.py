@@ -147,7 +147,6 @@ def run_attention_knockout(
     at the first of the layers. BadInput for layers or heads that are not there.
 
     >>> from toyvit.config import ModelConfig
-    >>> from toyvit.model.forward import trace
     >>> model = ViT(ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3))
     >>> cls, patches = (select_tokens(model, name) for name in ("cls", "patches"))
     >>> cache = trace(model, torch.ones(6, 1, 8, 8))

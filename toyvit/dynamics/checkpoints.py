@@ -28,7 +28,6 @@ from toyvit.model import ViT
 from toyvit.model.forward import run_model, trace
 from toyvit.runs.handle import Run
 from toyvit.stats import centre_gram, cka
-from toyvit.surroundings import pin_torch
 
 
 def measure_updates(run: Run | Path | str, steps: Sequence[int] | None = None) -> pd.DataFrame:
@@ -70,7 +69,6 @@ def _copy_weights(run: Run, model: ViT, step: int) -> dict[str, Tensor]:
     return weights | {"all": torch.cat([weight.flatten() for weight in weights.values()])}
 
 
-@pin_torch()
 def compare_checkpoints(
     run: Run | Path | str, batch: Batch, steps: Sequence[int] | None = None
 ) -> dict[str, Float[Tensor, "layer step to_step"]]:
@@ -100,7 +98,6 @@ def _compare_grams(by_step: list[Tensor]) -> Float[Tensor, "step to_step"]:
     return cka(torch.stack(by_step))
 
 
-@pin_torch()
 def record_example_losses(run: Run | Path | str, batch: Batch) -> pd.DataFrame:
     """The loss of every picture of a batch (column) at every checkpoint (index, the step).
 

@@ -38,7 +38,6 @@ from toyvit.report.sweeps import draw_sweep_bands, draw_sweep_losses, open_setti
 from toyvit.report.updates import UPDATES
 from toyvit.runs.access import check_writable
 from toyvit.runs.handle import Run
-from toyvit.surroundings import pin_torch
 
 FIGURES: dict[str, FigureRow] = {
     row.name: row
@@ -130,7 +129,6 @@ def select_figures(run: Run) -> list[tuple[FigureRow, bool]]:
     return [*((row, True) for row in headlines), *((row, False) for row in rest)]
 
 
-@pin_torch()
 def draw(
     run: Run | Path | str,
     beside: Run | Path | str | None = None,

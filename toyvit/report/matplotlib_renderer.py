@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
-from matplotlib.image import imsave
 from matplotlib.patches import Patch
-from numpy.typing import NDArray
 
 from toyvit.config.whole_files import write_atomically
 from toyvit.report.matplotlib_colours import add_colour_bar
@@ -94,20 +91,9 @@ def save_figure(data: FigureData, file: Path, *, dpi: float = DPI) -> Path:
 def _encode(figure: Figure, kind: str, dpi: float) -> bytes:
     """The bytes of a file, the same whenever they are made."""
     out = BytesIO()
-    if kind == "png":
-        imsave(out, draw_pixels(figure, dpi), format="png", dpi=dpi)
-        return out.getvalue()
     with rc_context({"svg.hashsalt": "toyvit"}):
         figure.savefig(out, format=kind, dpi=dpi, metadata=UNDATED.get(kind))
     return out.getvalue()
-
-
-def draw_pixels(figure: Figure, dpi: float = DPI) -> NDArray[np.uint8]:
-    """A figure as pixels (row column colour), laid out once: `savefig` lays out and draws twice."""
-    figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())
 
 
 def wrap_text(text: str, inches: float, size: float) -> list[str]:
