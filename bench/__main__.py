@@ -23,6 +23,7 @@ from bench import (
     measuring,
     starting,
     sweeping,
+    table,
     training,
     workers,
 )
@@ -41,6 +42,7 @@ SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {
     "sweeping": sweeping.results,
     "starting": starting.results,
     "workers": workers.results,
+    "table": table.results,
 }
 PACKAGES = ("torch", "timm", "pytorch-lightning", "numpy", "safetensors")
 

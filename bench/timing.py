@@ -47,8 +47,8 @@ class Result:
     """One line of the table: milliseconds of ours and of a peer, round by round, and a bar.
 
     `barred` says which number is to meet it: the ratio ours / peer, or the median of ours in
-    milliseconds. `paired`: the ratio is the median within rounds (for long rounds, which drift),
-    not that of the medians.
+    milliseconds, or in another `unit` where no time is measured. `paired`: the ratio is the median
+    within rounds (for long rounds, which drift), not that of the medians.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Result:
     floor: list[float] = field(default_factory=list)  # the least that any implementation needs
     bar: float | None = None
     barred: str = "ratio"
+    unit: str = "ms"
     paired: bool = False
     details: Times = field(default_factory=dict)
 
@@ -95,7 +96,7 @@ HEADER = ("name", "ours ms", "peer ms", "peer", "floor ms", "ratio (quartiles)",
 def format_cells(result: Result) -> tuple[str, ...]:
     """One row of the table."""
     low, _, high = result.quartiles
-    unit = "" if result.barred == "ratio" else " ms"
+    unit = "" if result.barred == "ratio" else f" {result.unit}"
     return (
         result.name,
         f"{statistics.median(result.ours):.2f}",

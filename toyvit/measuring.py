@@ -244,9 +244,8 @@ class RunMeasurer:
             )
 
         for rows_of_cells in _compute(self, todo, jobs, progress):
-            for cell, rows in rows_of_cells:
-                table.write(cell, self.split, len(self.batch.target), rows)
-                self.computed += 1
+            table.write_all(rows_of_cells, self.split, len(self.batch.target))
+            self.computed += len(rows_of_cells)
 
     def find_diverged(self, table: MeasureTable) -> dict[str, list[int]]:
         """Steps asked for at which a sampler diverged, by analysis."""

@@ -20,8 +20,8 @@ from toyvit.measuring import measure
 from toyvit.model import ViT
 from toyvit.runs.disk import write_atomically
 from toyvit.runs.folder import RunFolder
+from toyvit.runs.frames import keeping_texts
 from toyvit.runs.handle import Run
-from toyvit.runs.table import keeping_texts
 from toyvit.train import fit
 from toyvit.train.fit import settle_path
 

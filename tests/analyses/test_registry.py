@@ -25,11 +25,10 @@ from toyvit.report.tags import iterate_curves
 from toyvit.runs.cells import Cell
 from toyvit.runs.events import escape_part
 from toyvit.runs.folder import RunFolder
+from toyvit.runs.frames import COLUMNS, build_table
 from toyvit.runs.handle import load_table
 from toyvit.runs.table import (
-    COLUMNS,
     build_rows,
-    build_table,
     read_whole,
     select_curve,
 )

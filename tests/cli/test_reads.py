@@ -1,4 +1,6 @@
-"""A run is opened once in a command: its config and its manifest are read one time each."""
+"""A run is opened once in a command: its config, its manifest and its table of measures are read
+one time each.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from tests.stories.processes import SMALL, train_here
 from toyvit.cli.main import main
 from toyvit.measuring import measure
 from toyvit.report import FIGURES
+from toyvit.runs import table
 from toyvit.runs.manifest import name_state
 
 BOOKS = ("config.json", "manifest.jsonl")
@@ -46,6 +49,24 @@ def reads(monkeypatch):
         return open_file(path, mode, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", count)
+    return counts
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    """How often numbers of a table of measures were read to be shown, by the run's name: all of
+    them, or of some analyses, whose names follow.
+    """
+    counts = Counter()
+    for name in ("read_contents", "read_part"):
+        read = getattr(table, name)
+
+        def count(db, run, *analyses, read=read):
+            _, _, file = db.execute("pragma database_list").fetchone()
+            counts[" ".join([Path(file).parent.name, *sum(analyses, ())])] += 1
+            return read(db, run, *analyses)
+
+        monkeypatch.setattr(table, name, count)
     return counts
 
 
@@ -107,34 +128,41 @@ def test_measuring_several_runs_reads_each_once(run, original, reads):
 
 
 @pytest.mark.slow
-def test_a_report_reads_both_runs_once(run, original, reads, monkeypatch):
+def test_a_report_reads_both_runs_once(run, original, reads, tables, monkeypatch):
     """The second run, which stands beside it, is the one of the last report where none is named."""
     other = shutil.copytree(original, run.parent / "other")
     assert main(["report", "runs/run", "--beside", str(other)]) == 0
     assert reads == once("runs/run", other)
+    assert tables == {"run": 1, "other": 1}
 
     reads.clear()
+    tables.clear()
     headline = {"phase_transition": FIGURES["phase_transition"]}
     monkeypatch.setattr("toyvit.report.FIGURES", headline)
     monkeypatch.setattr("toyvit.report.tensorboard.draw_pictures", lambda run: ())
     assert main(["report", "runs/run"]) == 0
     assert sorted(reads.values()) == [1, 1, 1, 1]
+    assert tables == {"run": 1, "other": 1}
 
 
 @pytest.mark.slow
-def test_tensorboard_reads_each_run_once(run, original, reads, monkeypatch):
+def test_tensorboard_reads_each_run_once(run, original, reads, tables, monkeypatch):
     shutil.copytree(original, run.parent / "more" / "other")
     monkeypatch.setattr(subprocess, "call", lambda words: 0)
     assert main(["tensorboard", "runs"]) == 0
     assert reads == once("runs/run", "runs/more/other")
+    assert tables == {"run": 1, "other": 1}
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_done_reads_each_run_once(tmp_path, monkeypatch, reads):
+def test_a_sweep_that_is_done_reads_each_run_once(tmp_path, monkeypatch, reads, tables):
     monkeypatch.chdir(tmp_path)
     words = ["sweep", "induction-smoke", *SMALL, "--train.steps", "4", "--images", "16"]
     words += ["--seeds", "0,1", "--jobs", "1", "--analyses", "performance"]
     assert main(words) == 0
     reads.clear()
+    tables.clear()
     assert main(words) == 0
     assert reads == once("runs/induction-smoke/seed-0", "runs/induction-smoke/seed-1")
+    parts = ("performance", "induction")
+    assert tables == {f"seed-{n} {part}": 1 for n in (0, 1) for part in parts}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from toyvit.config.fields import number
 from toyvit.config.foreign_files import hash_file
@@ -32,7 +32,7 @@ class ClassifyConfig(TaskConfig):
     def data_set(self) -> str:
         return self.world or DEFAULT_WORLD
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Name and options; without a file as version 0.1 wrote them."""
         plain = super().to_json()
         if not self.npz_sha256:

@@ -26,7 +26,8 @@ def pivot_edge_scores(frame: pd.DataFrame, change: str) -> pd.DataFrame:
         raise BadInput(f"no scores of edges for the change {change!r}: measured are {measured}")
 
     of_change = rows[rows["change"] == change]
-    scores = of_change.pivot_table(index="step", columns="edge", values="value", sort=False)
+    scores = of_change.pivot_table("value", "step", "edge", sort=False, observed=True)
+    scores.columns = pd.Index(scores.columns.tolist(), name="edge")
     return scores.sort_index()
 
 

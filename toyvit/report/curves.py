@@ -55,7 +55,7 @@ def compare_runs(run: Run, beside: Run | None, analysis: str, quantity: str) -> 
 def list_splits(run: Run, analysis: str) -> list[str]:
     """`test`, and the other splits that an analysis was run on at more than one step."""
     rows = run.table[run.table["analysis"] == analysis]
-    steps = rows.groupby("split")["step"].nunique()
+    steps = rows.groupby("split", observed=True)["step"].nunique()
     splits = steps.index[(steps > 1) | (steps.index == "test")]
     return sorted(splits, key=lambda split: (split != "test", split))
 

@@ -212,7 +212,7 @@ def _list_parts(rows: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
         ]
         if not len(part):
             continue
-        for key, values in part.groupby(axes, sort=False):
+        for key, values in part.groupby(axes, sort=False, observed=True):
             place = dict(zip(axes, key, strict=True))
             yield _name_part(place), values.set_index("step")["value"].sort_index()
 

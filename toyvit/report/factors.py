@@ -63,7 +63,7 @@ def draw_by_factor(run: Run, beside: Run | None = None) -> FigureData:
 
 
 def _factor_panel(run: Run, factor: str, rows: pd.DataFrame) -> CurvePanel:
-    values = rows.pivot_table(index="step", columns="level", values="value")
+    values = rows.pivot_table("value", "step", "level", observed=True)
     named = name_values(values.mean())
     curves = []
     for value in values.columns.tolist():

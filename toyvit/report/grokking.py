@@ -128,8 +128,8 @@ def _sparsity_panel(progress: pd.DataFrame) -> CurvePanel:
 def _llc_panel(rows: pd.DataFrame) -> CurvePanel:
     """The LLC with its standard deviation over chains; crosses where the sampler diverged."""
     rows = rows[rows["split"] == ("train" if "train" in set(rows["split"]) else "test")]
-    wide = rows.pivot_table(index="step", columns="quantity", values="value")
-    wide = wide.reindex(columns=["llc", "llc_sd", "diverged"])
+    wide = rows.pivot_table("value", "step", "quantity", observed=True)
+    wide = wide.reindex(columns=pd.Index(["llc", "llc_sd", "diverged"]))
 
     return CurvePanel(
         x=EARLY_STEPS,

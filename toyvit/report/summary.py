@@ -159,9 +159,9 @@ def _final_scores(run: Run) -> list[Line]:
     """The last score on each split, test first, the baselines, and the transition."""
     frame = run.table
     rows = frame[(frame["analysis"] == "performance") & (frame["quantity"] == "accuracy")]
-    last = rows.groupby(["split", "images"])["step"].transform("max")
+    last = rows.groupby(["split", "images"], observed=True)["step"].transform("max")
     final = rows[rows["step"] == last]
-    final = final.sort_values(["split", "images"], key=lambda column: column.replace("test", ""))
+    final = final.sort_values(["split", "images"], key=_put_test_first)
     word = name_score(run)
     lines = []
     columns = [final[name].tolist() for name in ("step", "images", "split", "value")]
@@ -181,13 +181,19 @@ def _final_scores(run: Run) -> list[Line]:
     return lines
 
 
+def _put_test_first(column: pd.Series) -> pd.Series:
+    """What the rows of a column are sorted by: the split `test` comes before all others."""
+    return column.astype(object).replace("test", "")
+
+
 def _probe_lines(run: Run) -> list[Line]:
     if count_pictures(run) < LEAST_PROBED:
         return []
     probes = select_last(run, "probes", "accuracy")
     lines = []
     at = tell_step(run, probes["step"].max()) if len(probes) else ""
-    for (factor, group), rows in probes.groupby(["factor", "group"]) if len(probes) else ():
+    places = probes.groupby(["factor", "group"], observed=True) if len(probes) else ()
+    for (factor, group), rows in places:
         by_layer = ", ".join(f"{value:.3f}" for value in rows.sort_values("layer")["value"])
         lines.append((f"probe of {factor} by layer, {group}{at}", by_layer))
     return lines

@@ -28,7 +28,6 @@ from toyvit.report.panels import (
 )
 from toyvit.report.style import SETTINGS, list_looks
 from toyvit.runs.handle import Run
-from toyvit.runs.table import has_measures
 
 Settings = dict[Path, list[Run]]  # a folder of seeds -> its measured runs
 
@@ -38,7 +37,7 @@ def open_settings(runs: Sequence[Run | Path | str]) -> Settings:
     settings: Settings = {}
     for run in map(Run.open, runs):
         seeds = settings.setdefault(run.path.parent, [])
-        if has_measures(run.folder):
+        if run.is_measured:
             seeds.append(run)
     return dict(sorted(settings.items()))
 

@@ -57,7 +57,8 @@ def _merge_heads(rows: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     heads = [axis for axis in HEADS if axis in axes]
     has_head = rows[heads].notna().any(axis=1)
     keys = ["step", "analysis", "quantity", *(axis for axis in axes if axis not in heads)]
-    largest = rows[has_head].groupby(keys, dropna=False, sort=False)["value"].max().reset_index()
+    groups = rows[has_head].groupby(keys, dropna=False, sort=False, observed=True)
+    largest = groups["value"].max().reset_index()
     return pd.concat([rows[~has_head], largest.assign(head=LARGEST)], ignore_index=True)
 
 

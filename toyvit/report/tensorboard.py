@@ -41,7 +41,6 @@ from toyvit.runs.events import (
     name_events,
 )
 from toyvit.runs.handle import Run
-from toyvit.runs.table import has_measures
 from toyvit.surroundings import pin_torch
 
 logger = logging.getLogger(__name__)
@@ -82,8 +81,8 @@ def replace_events(folder: Path, content: bytes) -> None:
 
 def write_all(events: Events, run: Run) -> None:
     """Everything there is to see of a run."""
+    curves = collect_curves(run)  # first, since it reads the whole table of measures
     events.write_head(run.config, describe_verdicts(run))
-    curves = collect_curves(run)
     for step, values in sorted(curves.items()):
         events.add_summary(build_scalars(values), step)
     for step, tag, value in list_events(run):
@@ -105,7 +104,7 @@ def _write_pictures(events: Events, run: Run) -> None:
 def collect_curves(run: Run) -> Curves:
     """All curves: what training writes, and every measure that is one."""
     curves = collect_training(run.folder, list(run.entries.values()))
-    if has_measures(run.folder):
+    if run.is_measured:
         baselines = {
             f"baselines/{escape_part(name)}": value for name, value in run.baselines.items()
         }
@@ -143,7 +142,7 @@ def flatten_config(config: Mapping[str, object], before: str = "") -> Settings:
 def describe_verdicts(run: Run) -> str:
     """What the detector says of the main curves, and where the schedule changes, as a table."""
     at = schedule_events(run)
-    watched = watch_curves(run) if has_measures(run.folder) else {}
+    watched = watch_curves(run) if run.is_measured else {}
     transitions = {name: describe_transition(values, at) for name, values in watched.items()}
     return format_verdicts(transitions, at)
 
@@ -151,7 +150,7 @@ def describe_verdicts(run: Run) -> str:
 def list_events(run: Run) -> Iterator[tuple[int, str, float]]:
     """(step, tag, value) of the onsets and ends of transitions, and of changes of the schedule."""
     at = schedule_events(run)
-    watched = watch_curves(run) if has_measures(run.folder) else {}
+    watched = watch_curves(run) if run.is_measured else {}
     for name, values in watched.items():
         if change := detect_in_curve(values, at):
             for step in sorted({change.onset, change.end}):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from toyvit.runs.database import TABLES, create_tables
 
+AMONG = "(select value from json_each(?))"  # ids, however many
 LENGTH = 16  # digits of a digest, as in lines of books
 NUMBERS = np.dtype([("cell", "i8"), ("place", "i8"), ("value", "f8")])
 WORD = np.dtype("<u8")  # what a digest is of: a word for the place of a number, a word of its value
@@ -120,39 +121,109 @@ def _hash(identity: tuple[object, ...], numbers: bytes | memoryview = b"") -> st
 
 def read_contents(db: sqlite3.Connection, run: str) -> Contents:
     """All that a table of the run with this hash holds, compared with its digests."""
-    cells = _read_frame(db, "cells", CELLS).drop_duplicates("id", ignore_index=True)
-    places = _read_frame(db, "places", ("id", "quantity", "axes"))
-    places = places.drop_duplicates("id", ignore_index=True)
+    cells = _read_frame(db, "cells", CELLS)
     numbers = _read_numbers(db)
+    stray = not numbers["cell"].isin(cells["id"]).all()
+    return _compare(db, run, cells, numbers, stray)
 
-    checks = list(_hash_cells(run, cells, places, numbers))
-    is_damaged = cells["check"] != pd.Series(checks, dtype=object)
-    baselines, broken = _read_baselines(db, run)
+
+def read_part(db: sqlite3.Connection, run: str, analyses: Sequence[str]) -> Contents | None:
+    """The cells of some analyses, compared as `read_contents` does; None where nothing is measured.
+
+    Whose a number is stands in the line of its cell, and that may be what is damaged. So other
+    cells that may have been theirs are read and compared too.
+    """
+    if not holds_numbers(db):
+        return None
+    ids = _find_ids(db, analyses)
+    cells = _read_frame(db, "cells", CELLS, ids)
+    numbers = _read_numbers(db, ids)
+    return _compare(db, run, cells, numbers, stray=len(cells) < len(ids))
+
+
+def _find_ids(db: sqlite3.Connection, analyses: Sequence[str]) -> list[object]:
+    """The ids of cells of these names, of those with numbers at the same places, and, where a name
+    has no cell, of those that are alone with theirs; of numbers without a cell, too.
+    """
+    names = ", ".join("?" * len(analyses))
+    query = f"select id, analysis from cells not indexed where analysis in ({names})"
+    asked = dict(db.execute(query, analyses).fetchall())
+    ids = [*asked, *_find_neighbours(db, list(asked))]
+    if not set(analyses) <= set(asked.values()):
+        lonely = "select min(id) from cells not indexed group by analysis having count(*) = 1"
+        stray = "select cell from numbers not indexed where cell not in (select id from cells)"
+        ids += [number for (number,) in db.execute(f"{lonely} union {stray}")]
+    return list(dict.fromkeys(ids))
+
+
+def _find_neighbours(db: sqlite3.Connection, ids: Sequence[int]) -> list[object]:
+    """The ids of all cells that have a number at a place where one of these cells has one."""
+    query = f"select distinct place from numbers where cell in {AMONG}"
+    places = [place for (place,) in db.execute(query, [_list_ids(ids)]) if type(place) is int]
+    if not places:
+        return []
+    between = "place between ? and ?"  # most numbers are told apart by this alone
+    query = f"select distinct cell from numbers not indexed where {between} and place in {AMONG}"
+    rows = db.execute(query, [min(places), max(places), _list_ids(places)])
+    return [number for (number,) in rows]
+
+
+def _compare(
+    db: sqlite3.Connection, run: str, cells: pd.DataFrame, numbers: pd.DataFrame, stray: bool
+) -> Contents:
+    """These cells and their numbers, compared with the digests."""
+    used = numbers["place"].unique().tolist()
+    places = _read_frame(db, "places", ("id", "quantity", "axes"), used)
+    checks = np.array(list(_hash_cells(run, cells, places, numbers)), object)
+    is_damaged = cells["check"].to_numpy() != checks
+    baselines, broken = read_baselines(db, run)
     return Contents(
         cells=cells[~is_damaged],
         places=places,
         numbers=numbers,
         damaged=cells[is_damaged],
-        stray=not numbers["cell"].isin(cells["id"]).all(),
+        stray=stray,
         baselines=baselines,
         broken=broken,
     )
 
 
-def _read_frame(db: sqlite3.Connection, table: str, columns: Sequence[str]) -> pd.DataFrame:
+def _read_frame(
+    db: sqlite3.Connection,
+    table: str,
+    columns: Sequence[str],
+    ids: Sequence[object] | None = None,
+) -> pd.DataFrame:
+    """Lines of a table, all of them or those with some ids."""
     names = ", ".join(f'"{name}"' for name in columns)
-    rows = db.execute(f"select {names} from {table} not indexed").fetchall()
-    return pd.DataFrame(rows, columns=list(columns), dtype=object).astype({"id": "int64"})
+    query = f"select {names} from {table} not indexed"
+    if ids is None:
+        rows = db.execute(query).fetchall()
+    else:
+        rows = db.execute(f"{query} where id in {AMONG}", [_list_ids(ids)]).fetchall()
+    lines = np.array(rows, object).reshape(len(rows), len(columns))
+    frame = pd.DataFrame(lines[:, 1:], columns=list(columns[1:]))
+    frame.insert(0, columns[0], lines[:, 0].astype("int64"))
+    return frame if frame["id"].is_unique else frame.drop_duplicates("id", ignore_index=True)
 
 
-def _read_numbers(db: sqlite3.Connection) -> pd.DataFrame:
-    """Numbers by the ids of cell and place; what is of another type is none."""
-    query = "select cell, place, value from numbers not indexed"
+def _list_ids(ids: Sequence[object]) -> str:
+    """For SQL, as `AMONG` reads it; what is no whole number is no id."""
+    return json.dumps([number for number in ids if isinstance(number, int)])
+
+
+def _read_numbers(db: sqlite3.Connection, ids: Sequence[object] | None = None) -> pd.DataFrame:
+    """Numbers by the ids of cell and place, of all cells or of some; what is of another type is
+    none.
+    """
+    query = "select cell, place, value from numbers "
+    query += "not indexed where true" if ids is None else f"where cell in {AMONG}"
+    among = [] if ids is None else [_list_ids(ids)]
     typed = "typeof(cell) = 'integer' and typeof(place) = 'integer' and typeof(value) = 'real'"
     try:
-        numbers = np.fromiter(db.execute(query), NUMBERS)
+        numbers = np.fromiter(db.execute(query, among), NUMBERS)
     except (TypeError, ValueError):
-        numbers = np.fromiter(db.execute(f"{query} where {typed}"), NUMBERS)
+        numbers = np.fromiter(db.execute(f"{query} and {typed}", among), NUMBERS)
     return pd.DataFrame({name: numbers[name] for name in NUMBERS.fields or ()})
 
 
@@ -176,7 +247,18 @@ def _hash_cells(
         yield _hash((run, *identity), words[start:end]) if fits else ""
 
 
-def _read_baselines(db: sqlite3.Connection, run: str) -> tuple[Baselines, list[str]]:
+def holds_numbers(db: sqlite3.Connection) -> bool:
+    """Whether anything was measured."""
+    return bool(db.execute("select exists (select 1 from numbers)").fetchone()[0])
+
+
+def list_evaluations(db: sqlite3.Connection, split: str) -> list[str]:
+    """The digests of the evaluations on a split that cells say they are of."""
+    query = "select distinct digest from cells not indexed where split = ?"
+    return [digest for (digest,) in db.execute(query, [split])]
+
+
+def read_baselines(db: sqlite3.Connection, run: str) -> tuple[Baselines, list[str]]:
     """Baselines by evaluation, and the evaluations whose baselines are damaged."""
     rows = db.execute('select digest, name, value, "check" from baselines not indexed').fetchall()
     checks: dict[str, set[str]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -16,10 +16,17 @@ from toyvit.config.extensions import Extension, install, list_extensions
 from toyvit.data.task import Batch, Task, build_task
 from toyvit.errors import BadInput, DataMissing, escape_text
 from toyvit.model import ViT
-from toyvit.runs.cells import Contents
 from toyvit.runs.folder import RunFolder
+from toyvit.runs.frames import build_table, select_rows
 from toyvit.runs.manifest import ManifestEntry
-from toyvit.runs.table import build_table, read_whole, select_baselines, select_curve
+from toyvit.runs.table import (
+    find_baselines,
+    has_measures,
+    read_analyses,
+    read_whole,
+    select_baselines,
+    select_curve,
+)
 from toyvit.surroundings import pin_torch
 
 
@@ -63,8 +70,9 @@ class Run:
         """Read the manifest anew, and the measures when they are next asked for."""
         entries = self.folder.read_manifest()
         self.entries: dict[int, ManifestEntry] = {entry.step: entry for entry in entries}
-        for name in ("_measures", "table", "baselines"):
+        for name in ("_measures", "baselines"):
             self.__dict__.pop(name, None)
+        self._parts: dict[tuple[str, ...], pd.DataFrame] = {}
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -181,27 +189,53 @@ class Run:
         return self.task.eval_batch(split, n, self.config.seeds.measure)
 
     @cached_property
-    def _measures(self) -> Contents:
-        return read_whole(self.folder)
+    def _measures(self) -> tuple[pd.DataFrame, dict[str, float]]:
+        """The whole table, read once, and its baselines."""
+        contents = read_whole(self.folder)
+        table = build_table(self.folder, contents, self.entries.values())
+        return table, select_baselines(contents)
 
-    @cached_property
+    @property
+    def is_measured(self) -> bool:
+        """Whether its table holds any number; BadInput where the file is no table."""
+        return "_measures" in self.__dict__ or bool(self._parts) or has_measures(self.folder)
+
+    @property
     def table(self) -> pd.DataFrame:
         """Every measured number, see `build_table`.
 
         BadInput where nothing is measured, the file is no table, or a cell of it is damaged.
         """
-        return build_table(self.folder, self._measures, self.entries.values())
+        return self._measures[0]
 
     @cached_property
     def baselines(self) -> dict[str, float]:
         """What predictors that know less score on the test pictures, by name."""
-        return select_baselines(self._measures)
+        baselines = None if "_measures" in self.__dict__ else find_baselines(self.folder)
+        return self._measures[1] if baselines is None else baselines
 
     def curve(
         self, analysis: str, quantity: str, how: str = "max", split: str = "test", **where: object
     ) -> pd.Series:
-        """One value a step of a measured quantity, see `select_curve`."""
-        return select_curve(self.table, analysis, quantity, how, split, **where)
+        """One value a step of a measured quantity, see `select_curve`.
+
+        Of the table only the cells of the analysis are read, and compared with their digests, where
+        it was not read yet.
+        """
+        frame = self.read([analysis])
+        if not where.keys() <= set(frame):  # an axis of other analyses, or of none
+            frame = self.table
+        return select_curve(frame, analysis, quantity, how, split, **where)
+
+    def read(self, analyses: Collection[str]) -> pd.DataFrame:
+        """Rows of the table, those of some analyses among them: read once, as few as will do."""
+        if "_measures" in self.__dict__:
+            return self.table
+        names = tuple(sorted(set(analyses)))
+        if names not in self._parts:
+            contents = read_analyses(self.folder, names)
+            self._parts[names] = build_table(self.folder, contents, self.entries.values())
+        return self._parts[names]
 
     @property
     def status(self) -> str:
@@ -236,9 +270,29 @@ class Run:
         return f"<table>{''.join(rows)}</table>"
 
 
-def load_table(run: Run | Path | str) -> pd.DataFrame:
-    """Every measured number of a run, or of the run at a path: see `Run.table`."""
-    return Run.open(run).table
+def load_table(
+    run: Run | Path | str,
+    *,
+    analyses: Collection[str] | None = None,
+    quantities: Collection[str] | None = None,
+) -> pd.DataFrame:
+    """Every measured number of a run, or of the run at a path: see `Run.table`.
+
+    Or the rows of some analyses and quantities, each one name or several, with the axes and tags
+    that these have. With `analyses` little more than their cells is read, and compared with its
+    digests. BadInput for a name that was not measured, with the nearest that was.
+    """
+    run = Run.open(run)
+    wanted = _list_names(analyses)
+    frame = run.table if wanted is None else run.read(wanted)
+    if not set(wanted or ()) <= set(frame["analysis"]):
+        frame = run.table  # which names all that there is
+    return select_rows(frame, f"{run.path}", wanted, _list_names(quantities))
+
+
+def _list_names(names: Collection[str] | None) -> list[str] | None:
+    """Names, or one name alone."""
+    return [names] if isinstance(names, str) else (None if names is None else list(names))
 
 
 def load_baselines(run: Run | Path | str) -> dict[str, float]:

@@ -7,24 +7,25 @@ writes; only one process writes. Whatever is read is compared with its digests f
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import pandas as pd
 from torch import Tensor
 
-from toyvit.config.foreign_files import parse_object
 from toyvit.errors import BadInput, choose
-from toyvit.runs.cells import Contents, Row, read_contents
+from toyvit.runs.cells import (
+    Contents,
+    Row,
+    holds_numbers,
+    list_evaluations,
+    read_baselines,
+    read_contents,
+    read_part,
+)
 from toyvit.runs.database import open_to_read
 from toyvit.runs.folder import RunFolder
-from toyvit.runs.manifest import ManifestEntry
-
-logger = logging.getLogger(__name__)
-
-# Columns of the frame that are neither axes nor tags.
-COLUMNS = ("run", "step", "analysis", "quantity", "split", "images", "value")
+from toyvit.runs.frames import COLUMNS
 
 
 def build_rows(
@@ -79,114 +80,44 @@ def describe_damage(folder: RunFolder, contents: Contents) -> str:
 def has_measures(folder: RunFolder) -> bool:
     """Whether a run's table holds any number; BadInput where the file is no table."""
     with open_to_read(folder.check_exists().measures) as db:
-        query = "select exists (select 1 from numbers)"
-        return db is not None and bool(db.execute(query).fetchone()[0])
+        return db is not None and holds_numbers(db)
 
 
 def read_whole(folder: RunFolder) -> Contents:
     """All that a run's table holds; BadInput where nothing is measured, or anything is damaged."""
     with open_to_read(folder.check_exists().measures) as db:
         contents = None if db is None else read_contents(db, folder.hash_run())
-    if contents is None or contents.is_empty:
+    return _check_whole(folder, None if contents and contents.is_empty else contents)
+
+
+def read_analyses(folder: RunFolder, analyses: Sequence[str]) -> Contents:
+    """What a run's table holds of some analyses, see `read_part`; BadInput as of `read_whole`."""
+    with open_to_read(folder.check_exists().measures) as db:
+        contents = None if db is None else read_part(db, folder.hash_run(), analyses)
+    return _check_whole(folder, contents)
+
+
+def _check_whole(folder: RunFolder, contents: Contents | None) -> Contents:
+    if contents is None:
         raise BadInput(f"{folder.path} has no measures yet: run `toyvit measure {folder.path}`")
     if not contents.is_whole:
         raise BadInput(f"{folder.measures} {describe_damage(folder, contents)}")
     return contents
 
 
-# As Python's strings, also where pyarrow is installed: names of folders and factors may hold what
-# is no UTF-8.
-keeping_texts = pd.option_context("mode.string_storage", "python")
+def find_baselines(folder: RunFolder) -> dict[str, float] | None:
+    """See `select_baselines`, without reading numbers; None where only these can tell.
 
-
-@keeping_texts
-def build_table(
-    folder: RunFolder, contents: Contents, entries: Iterable[ManifestEntry]
-) -> pd.DataFrame:
-    """Every measured number of a run, one a row.
-
-    Columns: run, step, analysis, quantity, axes and tags, split, images, value. Axes that a
-    quantity does not have are missing (<NA>). Rows of checkpoints that are not among the entries
-    are left out, and those of an earlier version of an analysis, which is said.
+    That is where test pictures of several evaluations were measured, or those of one that has no
+    baselines.
     """
-    cells = contents.cells
-    current = {(entry.step, entry.sha256) for entry in entries}
-    is_current = [pair in current for pair in zip(cells["step"], cells["sha256"], strict=True)]
-    cells = _select_newest(folder, cells[is_current])
-
-    numbers = contents.numbers.merge(_name_columns(cells), on="cell")
-    places = contents.places.rename(columns={"id": "place"})
-    places = places[places["place"].isin(numbers["place"])].infer_objects()
-    axes = _parse_axes(places, f"{folder.measures}, axes of a number,")
-    places = pd.concat([places.drop(columns="axes"), axes], axis=1)
-
-    frame = numbers.merge(places, on="place")
-    frame.insert(0, "run", folder.path.name)
-    order = ["run", "step", "analysis", "quantity", *axes.columns, "split", "images", "value"]
-    return frame.sort_values(["step", "cell", "place"], ignore_index=True)[order]
-
-
-def _name_columns(cells: pd.DataFrame) -> pd.DataFrame:
-    """What rows of the frame have of their cell."""
-    columns = cells[["id", "step", "analysis", "split", "images"]].rename(columns={"id": "cell"})
-    return columns.infer_objects()
-
-
-def _select_newest(folder: RunFolder, cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the newest version of each analysis: numbers of two are not one curve."""
-    newest: dict[str, int] = {}
-    versions = cells[["analysis", "version"]].drop_duplicates()
-    for name, version in versions.itertuples(index=False, name=None):
-        newest[name] = max(newest.get(name, 0), _rank_version(version))
-    if len(newest) == len(versions):
-        return cells
-
-    numbers = cells["version"].map(_rank_version)
-    is_old = numbers < cells["analysis"].map(newest)
-    if is_old.any():
-        names = ",".join(sorted(set(cells["analysis"][is_old])))
-        logger.warning(
-            "%s: %d cells of an earlier version of an analysis are left out:"
-            " `toyvit measure %s --analyses %s` measures them again where that is not done",
-            folder.measures,
-            is_old.sum(),
-            folder.path,
-            names,
-        )
-    return cells[~is_old]
-
-
-def _rank_version(version: int | str) -> int:
-    """The number in a version: that of an analysis from outside names its package too.
-
-    >>> _rank_version(2), _rank_version("2 toyvit-stripes 0.1.0")
-    (2, 2)
-    """
-    number = str(version).partition(" ")[0]
-    return int(number) if number.isdecimal() and len(number) < 10 else 0
-
-
-def _parse_axes(places: pd.DataFrame, place: str) -> pd.DataFrame:
-    """A column for each axis and tag; <NA> where a place does not have it."""
-    pairs = zip(places["quantity"], places["axes"], strict=True)
-    parsed = [_parse_place(*texts, place) for texts in pairs]
-    axes = pd.DataFrame(parsed, index=places.index)
-    for name in axes:
-        if pd.api.types.is_numeric_dtype(axes[name]):
-            axes[name] = axes[name].astype("Int64")
-    return axes
-
-
-def _parse_place(quantity: object, text: object, place: str) -> dict[str, str | int]:
-    """Axes and tags of a number; BadInput unless they are texts and small whole numbers."""
-    if not (isinstance(quantity, str) and isinstance(text, str)):
-        raise BadInput(f"{place} are damaged: they are no text")
-    axes = parse_object(text, place)
-    for name, value in axes.items():
-        is_number = type(value) is int and 0 <= value < 1 << 31
-        if name in COLUMNS or not (is_number or isinstance(value, str)):
-            raise BadInput(f"{place} are damaged: {name!r} cannot be {str(value)[:40]!r}")
-    return axes
+    with open_to_read(folder.check_exists().measures) as db:
+        if db is None:
+            return None
+        evaluations = list_evaluations(db, "test")
+        baselines, broken = read_baselines(db, folder.hash_run())
+    is_clear = len(evaluations) == 1 and not broken
+    return baselines.get(evaluations[0]) if is_clear else None
 
 
 def select_main_rows(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
@@ -224,7 +155,9 @@ def select_curve(
     for axis, value in where.items():
         choose(axis, [name for name in frame.columns if name not in COLUMNS], "axis or tag")
         rows = rows[rows[axis] == value]
-    return select_main_rows(rows, split).groupby("step")["value"].agg(how)
+    curve = select_main_rows(rows, split).groupby("step")["value"].agg(how)
+    curve.index = curve.index.astype("int64")
+    return curve
 
 
 def select_baselines(contents: Contents) -> dict[str, float]:

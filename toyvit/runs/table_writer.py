@@ -99,9 +99,19 @@ class MeasureTable:
         return {Cell(*row) for row in rows}
 
     def write(self, cell: Cell, split: str, images: int, rows: Iterable[Row]) -> None:
-        """A cell with its rows, all or nothing; one that is there already stays as it is."""
+        """One cell with its rows, see `write_all`."""
+        self.write_all([(cell, rows)], split, images)
+
+    def write_all(
+        self, rows_of_cells: Iterable[tuple[Cell, Iterable[Row]]], split: str, images: int
+    ) -> None:
+        """Cells with their rows, all of them or none: those of a checkpoint come at once.
+
+        One that is there already stays as it is.
+        """
         with refusing(self.path), transaction(self.db):
-            write_cell(self.db, self.run, cell, split, images, rows)
+            for cell, rows in rows_of_cells:
+                write_cell(self.db, self.run, cell, split, images, rows)
 
     def has_baselines(self, digest: str) -> bool:
         """Whether the baselines of an evaluation are written."""

@@ -17,10 +17,11 @@ from toyvit.errors import BadInput
 from toyvit.runs.cells import read_contents
 from toyvit.runs.database import OldTable, find_damage, open_to_read
 from toyvit.runs.folder import RunFolder
+from toyvit.runs.frames import build_table
 from toyvit.runs.manifest import ManifestEntry, name_checkpoint
 from toyvit.runs.records import check_home, parse_checkpoint, read_checked, read_tensors
 from toyvit.runs.state_files import find_state_problem
-from toyvit.runs.table import build_table, describe_damage
+from toyvit.runs.table import describe_damage
 
 LENSES = "lenses/step_*.safetensors"
 CIRCUITS = "figures/circuit*.json"
