@@ -103,10 +103,7 @@ def _take_back(norm: Norm, stream: Tensor, gradients: Gradients) -> Gradients:
     """Gradients by what a norm gives, taken back to the stream, one receiver after another."""
     stream = stream.detach().requires_grad_()
     normed = norm(stream, untouched)
-    parts = [
-        torch.autograd.grad(normed, stream, gradient, retain_graph=True)[0]
-        for gradient in gradients
-    ]
+    parts = [torch.autograd.grad(normed, stream, part, retain_graph=True)[0] for part in gradients]
     return torch.stack(parts)
 
 

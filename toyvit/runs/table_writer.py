@@ -59,12 +59,8 @@ class MeasureTable:
         try:
             return self.opened.enter_context(open_to_write(self.path))
         except OldTable:
-            aside = set_aside(self.path)
-            logger.warning(
-                "%s is of an earlier version and has no digests: it is %s now, and measured anew",
-                self.path,
-                aside.name,
-            )
+            old = "%s is of an earlier version and has no digests: it is %s now, and measured anew"
+            logger.warning(old, self.path, set_aside(self.path).name)
             return self.opened.enter_context(open_to_write(self.path))
 
     def _read(self) -> bool:
