@@ -53,13 +53,18 @@ def split_docstring(function: object) -> tuple[str, str]:
 # ---- measures ----
 
 
+def say_default(analysis: Analysis) -> str:
+    """When a quick analysis runs without being named."""
+    return f"up to {analysis.most_layers} layers" if analysis.most_layers else "yes"
+
+
 def format_measures() -> str:
     """Every analysis: what it needs, what it computes, where, and what chance would give."""
     rows = []
     axes: dict[str, Axis] = {}
     for analysis in ANALYSES.values():
         name = f"[`{analysis.name}`](#{analysis.name})"
-        when = "by name only" if analysis.slow else "yes"
+        when = "by name only" if analysis.slow else say_default(analysis)
         rows.append((name, escape(analysis.computes), _format_needs(analysis), when))
         axes |= analysis.axes
     return "\n\n".join(
@@ -96,7 +101,10 @@ def _format_analysis(analysis: Analysis) -> str:
     module = analysis.measure.__module__
     facts = [
         ("needs", _format_needs(analysis)),
-        ("by default", "no, only when it is named" if analysis.slow else "yes"),
+        (
+            "by default",
+            "no, only when it is named" if analysis.slow else say_default(analysis),
+        ),
         ("cost", analysis.rough_cost),
         ("source", escape(analysis.source)),
         ("truth", escape(analysis.truth)),

@@ -287,7 +287,7 @@ ATTENTION = Analysis(
         "sink_token": Quantity("layer head", least=0),
     },
     sites=SITES,
-    cost=9,
+    cost=5,
     source="Raghu 2021 (distance), Abnar & Zuidema 2020 (rollout); offsets, families: this lab's",
     truth="planted patterns: one-hot, identity, a fixed shift",
     null="attention that is even under the mask, measured beside each as `..._chance`; sink 0",

@@ -261,7 +261,7 @@ IN_CONTEXT = Analysis(
             lambda config, batch: batch.retrieval is not None or asks_in_order(config, batch),
         ),
     ),
-    cost=20,
+    cost=5,
     source="Olsson 2022 (by position, sign turned); by context is this lab's",
     truth="predictors that know the world; a model that looks only at the query: 0",
     null="a model that says the same everywhere: 0",

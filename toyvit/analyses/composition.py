@@ -184,7 +184,7 @@ COMPOSITION = Analysis(
         "v_composition": OF_TWO_HEADS,
         "v_composition_z": replace(OF_TWO_HEADS, least=-inf, most=inf),
     },
-    cost=4,
+    cost=3,
     source="Elhage 2021",
     truth="identity OV: copying 1; rank-one heads: an absolute cosine",
     null="random heads: copying 0, composition 1/sqrt(d), given as a z-score",

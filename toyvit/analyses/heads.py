@@ -234,7 +234,7 @@ HEADS = Analysis(
         "null": Quantity("layer head", most=1, may_be_nan=True),
     },
     sites=("blocks.*.attn.pattern",),
-    cost=50,
+    cost=10,
     source="families named by Elhage 2021, Olsson 2022 and Prisma; scores and nulls: this lab's",
     truth="a planted pattern gets its own name and no other",
     null="measured beside each score: places or content ids shuffled, patterns averaged over "

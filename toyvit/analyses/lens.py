@@ -111,7 +111,7 @@ LENS = Analysis(
     },
     sites=RESIDUALS,
     needs=(LABELS,),
-    cost=13,
+    cost=10,
     source="nostalgebraist 2020",
     truth="the last layer is the model's answer",
     null="a lens on the mean of all pictures, which knows positions only; step 0",

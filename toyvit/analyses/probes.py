@@ -94,7 +94,7 @@ PROBES = Analysis(
         "accuracy_pixels": Quantity(least=0, most=1),
     },
     sites=RESIDUALS,
-    cost=40,
+    cost=8,
     source="Alain & Bengio 2016",
     truth="a planted linear feature: 1",
     null="shuffled labels: chance; raw pixels; the untrained network (step 0)",

@@ -149,7 +149,7 @@ FACTOR_SUPERPOSITION = Analysis(
     },
     sites=RESIDUALS,
     needs=(GROUPS,),
-    cost=7,
+    cost=5,
     source="Elhage 2022, feature dimensionality; of probe directions it is this lab's use",
     truth="factors planted in coordinates of their own: (n - 1) / n for n values",
     null=RANDOM,

@@ -119,6 +119,8 @@ def describe_analysis(analysis: Analysis) -> str:
     }
 
     when = "  (only when asked for by name)" if analysis.slow else ""
+    if analysis.most_layers:
+        when = f"  (above {analysis.most_layers} layers only when asked for by name)"
     lines = [f"{analysis.name}{when}"]
     for name, text in facts.items():
         head = f"  {name:9} "
