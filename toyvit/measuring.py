@@ -13,7 +13,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from toyvit.analyses import Analysis, explain_skipped, select_analyses
-from toyvit.analyses.analysis import Measures, Pass, split_key
+from toyvit.analyses.analysis import Measures, split_key
+from toyvit.analyses.passes import check_device, check_room, run_pass
 from toyvit.analyses.registry import name_version
 from toyvit.clamps.patterns import apply_clamps, needs_retrieval
 from toyvit.config import RunConfig
@@ -21,9 +22,6 @@ from toyvit.data.baselines import fit_baselines
 from toyvit.data.task import Batch
 from toyvit.errors import BadInput
 from toyvit.model import ViT
-from toyvit.model.forward import run_model
-from toyvit.model.sites import select_sites
-from toyvit.model.taps import recording
 from toyvit.runs.cells import Cell, Row
 from toyvit.runs.handle import Run
 from toyvit.runs.table import build_rows
@@ -67,15 +65,14 @@ def list_rows(analysis: Analysis, measures: Measures) -> list[Row]:
     return rows
 
 
-def run_analyses(model: ViT, batch: Batch, analyses: Sequence[Analysis]) -> dict[str, list[Row]]:
+def run_analyses(
+    model: ViT, batch: Batch, analyses: Sequence[Analysis], device: str = "cpu"
+) -> dict[str, list[Row]]:
     """Rows of each analysis at one checkpoint, by its name, from one shared forward pass."""
     sites: set[str] = set()
     for analysis in analyses:
         sites |= set(analysis.sites)
-    tap = recording(select_sites(sites, model.config), detach=False)  # analyses only read
-    if sites:
-        run_model(model, batch.images, tap)
-    trace = Pass(tap.values)
+    trace = run_pass(model, batch.images, sites, device)
     return {
         analysis.name: list_rows(analysis, analysis.measure(model, batch, trace))
         for analysis in analyses
@@ -106,6 +103,7 @@ def measure(
     follow: bool = False,
     skip_corrupt: bool = False,
     progress: bool = True,
+    device: str = "cpu",
 ) -> MeasureReport:
     """Run analyses (default: all that the task allows) on checkpoints (default: all) of a run.
 
@@ -113,13 +111,16 @@ def measure(
     `images` of `split` are the evaluation batch. A run that was trained under clamps is measured
     under them: at each checkpoint those that were active at its step. With `follow` it goes on
     until the run stops training. With `skip_corrupt` bad checkpoint files are left out and named;
-    else they are BadInput.
+    else they are BadInput. On another `device`, `cuda` or `mps`, the forward pass of each
+    checkpoint is run there.
     """
     if images < 2:
         raise BadInput(f"--images must be at least 2, got {images}")
     if jobs < 1:
         raise BadInput(f"--jobs must be at least 1, got {jobs}")
+    check_device(device, jobs)
     run = Run.open(run)
+    check_room(run.config.model, images)
     batch = _without_counterfactuals(run.config, run.batch(split, images))
 
     # What cannot be measured is refused here, before anything is written.
@@ -128,7 +129,7 @@ def measure(
     model = apply_clamps(ViT(run.config.model), clamps, last, batch.retrieval)
     selected = select_analyses(analyses, batch, model)
     unfit = explain_skipped(batch, model) if analyses is None else {}
-    measurer = RunMeasurer(run, batch, split, selected, steps, skip_corrupt)
+    measurer = RunMeasurer(run, batch, split, selected, steps, skip_corrupt, device)
     measurer.select_steps()
 
     with MeasureTable(run.folder) as table:
@@ -172,6 +173,7 @@ class RunMeasurer:
         analyses: list[Analysis],
         steps: Sequence[int] | None,
         skip_corrupt: bool,
+        device: str,
     ) -> None:
         self.run = run
         self.batch = batch
@@ -179,6 +181,7 @@ class RunMeasurer:
         self.analyses = analyses
         self.steps = steps
         self.skip_corrupt = skip_corrupt
+        self.device = device
         self.identity = evaluation_id(run.config, split, batch)
         self.selected_steps: list[int] = []
         self.computed = 0
@@ -279,7 +282,9 @@ def _compute(
 def _compute_on_workers(
     measurer: RunMeasurer, todo: list[Todo], n_workers: int
 ) -> Iterator[Computed]:
-    open_measurer = partial(CheckpointMeasurer, measurer.run, measurer.batch, measurer.analyses)
+    open_measurer = partial(
+        CheckpointMeasurer, measurer.run, measurer.batch, measurer.analyses, measurer.device
+    )
     if n_workers <= 1:
         measure_checkpoint = open_measurer()
         for step, cells in todo:
@@ -299,8 +304,9 @@ def _compute_share(measure_checkpoint: CheckpointMeasurer, todo: list[Todo]) -> 
 class CheckpointMeasurer:
     """One model, loaded again for each checkpoint."""
 
-    def __init__(self, run: Run, batch: Batch, analyses: list[Analysis]) -> None:
+    def __init__(self, run: Run, batch: Batch, analyses: list[Analysis], device: str) -> None:
         self.run = run
+        self.device = device
         self.batch = batch
         self.analyses = {analysis.name: analysis for analysis in analyses}
         self.bare = ViT(run.config.model)
@@ -309,5 +315,5 @@ class CheckpointMeasurer:
         """The rows of these cells of one checkpoint."""
         model = self.run.model(step, self.batch, into=self.bare)
         wanted = [self.analyses[cell.analysis] for cell in cells]
-        rows = run_analyses(model, self.batch, wanted)
+        rows = run_analyses(model, self.batch, wanted, self.device)
         return [(cell, rows[cell.analysis]) for cell in cells]

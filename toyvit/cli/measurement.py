@@ -22,7 +22,7 @@ KEPT_THERE = "what is computed is kept there, so give a copy of it"
 
 
 def add_measure_arguments(parser: Parser) -> None:
-    """RUN ..., --analyses, --images, --steps, --split, --jobs, --follow, --skip-corrupt."""
+    """RUN ..., what is measured, on which checkpoints and pictures, by how many workers, where."""
     add_run(parser, several=True)
     add_measuring(parser)
 
@@ -36,6 +36,12 @@ def add_measure_arguments(parser: Parser) -> None:
     )
 
     parser.add_argument("--jobs", type=int, default=1, help="worker processes (default: 1)")
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="where the forward passes are run: cpu, cuda or mps (default: cpu)",
+    )
     parser.add_argument("--follow", action="store_true", help="go on while the run is training")
     parser.add_argument(
         "--skip-corrupt", action="store_true", help="leave out bad checkpoint files and say so"
@@ -60,6 +66,7 @@ def measure(options: argparse.Namespace) -> int:
             jobs=options.jobs,
             follow=options.follow,
             skip_corrupt=options.skip_corrupt,
+            device=options.device,
         )
         print_measure_report(report)
         show(f"{path}: measured {report.computed} cells, found {report.done} done")

@@ -1,0 +1,82 @@
+"""The shared pass: nothing is written into it; devices and pictures that cannot be had."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.analyses.planted import model_for
+from toyvit.analyses import passes, select_analyses
+from toyvit.errors import BadInput
+from toyvit.measuring import run_analyses
+from toyvit.model.forward import trace
+
+SITES = ["blocks.*.attn.pattern", "blocks.*.resid_pre", "logits"]
+
+
+def test_a_pass_has_the_values_of_a_trace():
+    model, batch = model_for("induction 4x4", n=5)
+    values = passes.run_pass(model, batch.images, SITES)
+    expected = trace(model, batch.images, SITES)
+    assert values.keys() == expected.keys()
+    assert all(torch.equal(values[site], expected[site]) for site in expected)
+
+
+def test_a_pass_elsewhere_leaves_the_model_where_it_is(monkeypatch):
+    """Any other name takes the way of an accelerator: a copy of the model, values brought back."""
+    model, batch = model_for("induction 4x4", n=5)
+    moved = []
+    to = type(model).to
+
+    def move(self, device):
+        moved.append(self is model)
+        return to(self, "cpu")
+
+    monkeypatch.setattr(type(model), "to", move)
+    values = passes.run_pass(model, batch.images, SITES, device="cpu:0")
+    assert moved == [False]
+    assert torch.equal(values["logits"], trace(model, batch.images, SITES)["logits"])
+
+
+@pytest.mark.parametrize("name", ["induction 4x4", "objects", "markov"])
+def test_analyses_write_nothing_into_the_pass_that_they_share(name, monkeypatch):
+    model, batch = model_for(name, n=40)
+    shared = []
+    run = passes.run_pass
+
+    def keep(*arguments):
+        values = run(*arguments)
+        shared.append((values, {site: value.clone() for site, value in values.items()}))
+        return values
+
+    monkeypatch.setattr("toyvit.measuring.run_pass", keep)
+    run_analyses(model, batch, select_analyses(None, batch, model))
+    values, before = shared[0]
+    assert len(values) > 5 and values.keys() == before.keys()
+    for site, value in before.items():
+        torch.testing.assert_close(values[site], value, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("device", "jobs", "words"),
+    [
+        ("cuda", 1, ["--device cuda is not on this machine: allowed are cpu"]),
+        ("cdua", 1, ["--device", "'cdua'", "cuda"]),
+        ("mps", 2, ["--jobs 2 is for --device cpu"]),
+    ],
+)
+def test_devices_that_cannot_be_used_are_refused(device, jobs, words, monkeypatch):
+    here = ["cpu", "mps"] if jobs > 1 else ["cpu"]
+    monkeypatch.setattr(passes, "list_devices", lambda: here)
+    with pytest.raises(BadInput) as refusal:
+        passes.check_device(device, jobs)
+    assert all(word in str(refusal.value) for word in words)
+    passes.check_device("cpu", 2)
+
+
+def test_pictures_that_do_not_fit_are_refused_with_how_many_do(monkeypatch):
+    model, _ = model_for("induction 4x4", n=2)
+    monkeypatch.setattr(passes, "read_free_memory", lambda: 100_000_000)
+    passes.check_room(model.config, 512)
+    with pytest.raises(BadInput, match=r"--images 1,000,000 would need .* GB are free: about"):
+        passes.check_room(model.config, 1_000_000)
