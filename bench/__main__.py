@@ -18,6 +18,7 @@ from bench import (
     batches,
     checkpoints,
     circuits,
+    commands,
     dsprites,
     lightning,
     measuring,
@@ -42,6 +43,7 @@ SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {
     "sweeping": sweeping.results,
     "starting": starting.results,
     "workers": workers.results,
+    "commands": commands.results,
     "table": table.results,
 }
 PACKAGES = ("torch", "timm", "pytorch-lightning", "numpy", "safetensors")
