@@ -238,9 +238,10 @@ def format_commands() -> str:
 
 COMMANDS_INTRODUCTION = """\
 `source .venv/bin/activate` puts `toyvit` on the path. Bad input is one line that says what came,
-what is allowed and what comes nearest, and exit code 2. Other exit codes: 0 done, 3 the training
-diverged, 130 and 143 stopped by a signal: what was done is kept, and the same command goes on (of
-`train` with `--resume`). Names that version 0.1 had work for one version more, with a notice.
+what is allowed and what comes nearest, and exit code 2. Other exit codes: 0 done, 1 nobody reads
+what is printed any more, 3 the training diverged, 4 it ended early though nobody asked, 130 and 143
+stopped by a signal: what was done is kept, and the same command goes on (of `train` with
+`--resume`). Names that version 0.1 had work for one version more, with a notice.
 
 `make help` lists the targets of the makefile: the longer ways, such as `make train-toy`."""
 

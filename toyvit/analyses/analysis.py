@@ -264,5 +264,5 @@ class Analysis:
         if self.cost < 1:
             return "under 1 ms"
         if self.cost < 950:
-            return f"about {self.cost:.2g} ms"
-        return f"about {self.cost / 1000:.2g} s"
+            return f"about {self.cost:g} ms"
+        return f"about {self.cost / 1000:g} s"

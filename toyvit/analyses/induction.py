@@ -211,8 +211,10 @@ def describe_induction(pattern: Pattern, batch: Batch, config: ModelConfig) -> M
 def measure_induction(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `induction`, on pictures of item-label pairs, of each head (layer head).
 
-    mass, strength           see `induction_mass`, `induction_strength`
-    prefix_matching          of the query cells: see `score_prefix_matching`, (s - c) / (1 - c)
+    mass                     attention from the query to the label that answers, 0 to 1
+    strength                 that less the mean over the other labels (`induction_strength`)
+    prefix_matching          (s - c) / (1 - c) of the query cells, s the attention on what followed
+                             the same content, c what even attention has of it under the mask
     prefix_matching_raw      its s
     previous_cell            of the label cells
     previous_cell_everywhere of all cells but the first
