@@ -14,7 +14,7 @@ MINUTES ?= 5
 PAGE ?= runs
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup data train-toy train-mnist tensorboard measure report replicate notebook bench docs check test test-data fuzz clean
+.PHONY: help setup data train-toy train-mnist tensorboard measure report replicate notebook bench faults docs check test test-data fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -61,6 +61,9 @@ notebook: setup ## open the notebooks in JupyterLab (installs it the first time)
 
 bench: setup ## time the lab against its peers and floors; table on the terminal, figures in runs/bench.json
 	$(VENV)/bin/python -m bench
+
+faults: setup ## try what docs/reliability.md promises: damage, kills, power cuts, ... (20 minutes)
+	$(VENV)/bin/python -m bench.faults
 
 docs: setup ## write the pages that list things and build the site into build/site
 	$(VENV)/bin/python -m bench.pages

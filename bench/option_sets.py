@@ -141,9 +141,7 @@ def _join(rng: random.Random, option: str, *values: str) -> list[str]:
 def run_words(words: Sequence[str], place: Path, seconds: float = SECONDS) -> Outcome:
     """A command line in a fork of this process, in the folder `place`; its workers end with it."""
     with tempfile.TemporaryFile() as output:
-        pid = os.fork()
-        if not pid:
-            _become(words, place, output.fileno())
+        pid = start_words(words, place, output.fileno())
         code = _wait(pid, time.monotonic() + seconds)
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
@@ -151,6 +149,14 @@ def run_words(words: Sequence[str], place: Path, seconds: float = SECONDS) -> Ou
             os.waitpid(pid, 0)
         output.seek(0)
         return Outcome(tuple(words), code, output.read().decode(errors="replace"))
+
+
+def start_words(words: Sequence[str], place: Path, output: int) -> int:
+    """The process, in a session of its own, that runs a command line; it prints into a file."""
+    pid = os.fork()
+    if not pid:
+        _become(words, place, output)
+    return pid
 
 
 def _become(words: Sequence[str], place: Path, output: int) -> NoReturn:

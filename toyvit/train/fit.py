@@ -57,6 +57,7 @@ def fit(
     module = ViTModule(config)
 
     with folder.claim():  # all that depends on the folder is decided under its lock
+        folder.remove_leftovers()
         if _is_finished(folder, config, resume):
             logger.info("%s is finished: nothing to do", folder.path)
             return folder

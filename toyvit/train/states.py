@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from toyvit.config import plan_checkpoints
-from toyvit.runs.disk import write_atomically
+from toyvit.runs.disk import flush_to_disk, write_atomically
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry, name_state
 from toyvit.runs.state_files import BEFORE_DIGESTS, find_state_problem
@@ -56,6 +56,7 @@ def save_state(folder: RunFolder, state: TrainingState, keep: bool) -> None:
     content = encode_state(folder, state)
     if keep:
         write_atomically(folder.states / name_state(state.step), content, flush=True)
+        flush_to_disk(folder.states)
     if folder.state.exists():
         os.replace(folder.state, folder.previous_state)
     write_atomically(folder.state, content, flush=True)
