@@ -88,10 +88,19 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        part = PART.fullmatch(path.name)
-        if part and name in (None, part["name"]):
+        if is_part(path, name):
             with suppress(OSError):  # gone meanwhile, or not ours to remove
                 _remove_unlocked(path)
+
+
+def is_part(path: Path, name: str | None = None) -> bool:
+    """Whether a path has the name of something half written: of one name, or of any.
+
+    >>> is_part(Path("config.json.7-0123abcd.part"), "config.json"), is_part(Path("x.part"))
+    (True, False)
+    """
+    part = PART.fullmatch(path.name)
+    return part is not None and name in (None, part["name"])
 
 
 def _remove_unlocked(path: Path) -> None:

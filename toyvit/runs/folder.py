@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from toyvit.config import RunConfig, list_differences
 from toyvit.config.extensions import Origin
 from toyvit.config.foreign_files import JsonObject, read_object
-from toyvit.config.whole_files import PART, remove_leftovers
+from toyvit.config.whole_files import is_part
 from toyvit.data import worlds
 from toyvit.errors import BadInput, name_file, suggest_nearest
 from toyvit.runs.disk import (
@@ -165,22 +165,10 @@ class RunFolder:
             )
 
     def is_empty(self) -> bool:
-        """Whether the folder holds nothing but what a start that failed or was killed may leave.
-
-        Its lock, a config that is half written, and folders with nothing in them.
-        """
-        return self.path.is_dir() and all(map(self._is_rest, self.path.iterdir()))
-
-    def _is_rest(self, path: Path) -> bool:
-        if path in (self.checkpoints, self.states) and path.is_dir():
-            return not any(path.iterdir())
-        part = PART.fullmatch(path.name)
-        return path == self.lock_file or (part is not None and part["name"] == "config.json")
-
-    def remove_leftovers(self) -> None:
-        """What a killed process left half written among the files of training."""
-        for place in (self.path, self.checkpoints, self.states):
-            remove_leftovers(place)
+        """Whether the folder holds no file but what a start that failed or was killed may leave."""
+        files = (path for path in self.path.rglob("*") if path.is_symlink() or not path.is_dir())
+        rest = (path == self.lock_file or is_part(path, "config.json") for path in files)
+        return self.path.is_dir() and all(rest)
 
     @contextmanager
     def claim(self) -> Iterator[None]:

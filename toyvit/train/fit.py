@@ -14,6 +14,7 @@ import torch
 from toyvit.clamps.patterns import choose_path
 from toyvit.clamps.weight_clamps import check_clamps
 from toyvit.config import N_KEPT_STATES, RunConfig, plan_checkpoints
+from toyvit.config.whole_files import remove_leftovers
 from toyvit.data.task import build_task, resolve_config
 from toyvit.errors import BadInput, Diverged, Stopped, Unfinished, escape_text
 from toyvit.runs.folder import RunFolder
@@ -57,7 +58,8 @@ def fit(
     module = ViTModule(config)
 
     with folder.claim():  # all that depends on the folder is decided under its lock
-        folder.remove_leftovers()
+        for place in (folder.path, folder.checkpoints, folder.states):
+            remove_leftovers(place)
         if _is_finished(folder, config, resume):
             logger.info("%s is finished: nothing to do", folder.path)
             return folder
