@@ -55,6 +55,7 @@ NONSENSE = {
     "empty run": (["measure", ""], ["RUN needs a value, got ''"]),
     "empty classes": (["circuit", "nowhere", "--classes="], ["--classes needs a value, got ''"]),
     "empty command": ([""], ["unknown command ''", "allowed are train"]),
+    "dashes": ([*TRAIN, "--runs=--"], ["--runs needs a value, got '--'"]),
     "no value": ([*TRAIN, "--train.steps", "--resume"], ["--train.steps needs a value"]),
     "abbreviation": (["measure", "nowhere", "--step", "3"], ["'--step'", "'--steps'"]),
     "a switch with a value": ([*TRAIN, "--resume=yes"], ["--resume", "'yes'"]),

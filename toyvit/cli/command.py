@@ -62,6 +62,12 @@ class Parser(argparse.ArgumentParser):
         """Print a help or a version; argparse would keep quiet where that cannot be written."""
         sys.stdout.write(message)
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> object:
+        """As argparse, which takes `--option=--` for one without a value."""
+        if action.option_strings and arg_strings == ["--"]:
+            raise BadInput(f"{action.option_strings[0]} needs a value, got '--'")
+        return super()._get_values(action, arg_strings)
+
     def _get_value(self, action: argparse.Action, arg_string: str) -> object:
         """As argparse, but an empty word is no value: it stands for a variable that is not set."""
         if not arg_string and action.nargs != argparse.PARSER:
