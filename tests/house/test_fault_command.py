@@ -133,7 +133,23 @@ def test_faults_in_files_and_a_check_switched_off(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["inputs", "options", "kills", "cuts", "pairs"])
-def test_a_few_of_each_part(name, tmp_path):
-    attempts = list(faults.PARTS[name].run(2, 3, tmp_path / name))
-    assert len(attempts) == 2 and [one for one in attempts if one.problem] == []
+@pytest.mark.parametrize("name", ["inputs", "kills", "cuts"])
+def test_one_of_each_part(name, tmp_path):
+    (attempt,) = faults.PARTS[name].run(1, 3, tmp_path / name)
+    assert attempt.what and not attempt.problem
+
+
+@pytest.mark.slow
+def test_what_a_command_loses_is_counted(tmp_path, monkeypatch):
+    """The harness can fail: a command that ends as it should and leaves something else."""
+    run_words = fault_commands.run_words
+
+    def lose(words, place, seconds):
+        outcome = run_words(words, place, seconds)
+        if words[0] == "verify":
+            (place / "runs/new/manifest.jsonl").unlink(missing_ok=True)
+        return outcome
+
+    monkeypatch.setattr(fault_commands, "run_words", lose)
+    (attempt,) = fault_commands.try_kills(1, 0, tmp_path)
+    assert attempt.problem.startswith("does not verify")
