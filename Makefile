@@ -62,7 +62,7 @@ notebook: setup ## open the notebooks in JupyterLab (installs it the first time)
 bench: setup ## time the lab against its peers and floors; table on the terminal, figures in runs/bench.json
 	$(VENV)/bin/python -m bench
 
-faults: setup ## try what docs/reliability.md promises: damage, kills, power cuts, ... (20 minutes)
+faults: setup ## try what docs/reliability.md promises: damage, kills, power cuts, ... (25 minutes)
 	$(VENV)/bin/python -m bench.faults
 
 docs: setup ## write the pages that list things and build the site into build/site

@@ -1,8 +1,8 @@
 """`make faults`: what the lab promises is tried, and a table says what came of it.
 
-`python -m bench.faults` takes about 20 minutes on two cores; `--quick` has a look at everything in
-three. `--only kills,pairs --n 5` tries some parts, `--seed` draws others. What is bad is printed in
-full, the table is written as JSON as well, and the exit code is 1 if anything is bad.
+`python -m bench.faults` takes about 25 minutes; `--quick` has a look at everything in three.
+`--only kills,pairs --n 5` tries some parts, `--seed` draws others. What is bad is printed in full,
+the table is written as JSON as well, and the exit code is 1 if anything is bad.
 """
 
 from __future__ import annotations
