@@ -82,21 +82,21 @@ def differentiate_reads(
 @torch.no_grad()
 def _list_reads(
     model: ViT, values: Values, gradients: Values
-) -> Iterator[tuple[Tensor, Norm, Gradients]]:
+) -> list[tuple[Tensor, Norm, Gradients]]:
     """Each stream that is read, its norm, and the gradients by what its receivers' norms give."""
+    reads = []
     for layer, block in enumerate(model.layers):
         weights = block.attn.head_weights()
         parts = [
             torch.einsum("ithf,hmf->hitm", gradients[f"blocks.{layer}.attn.{part}"], weight)
             for part, weight in zip("qkv", weights[:3], strict=True)
         ]
-        yield values[f"blocks.{layer}.resid_pre"], block.ln1, torch.cat(parts)
+        reads.append((values[f"blocks.{layer}.resid_pre"], block.ln1, torch.cat(parts)))
         if model.config.d_mlp:
             gradient = gradients[f"blocks.{layer}.mlp.pre"] @ block.mlp.up.weight
-            yield values[f"blocks.{layer}.resid_mid"], block.ln2, gradient[None]
-
+            reads.append((values[f"blocks.{layer}.resid_mid"], block.ln2, gradient[None]))
     last = values[f"blocks.{model.config.n_layers - 1}.resid_post"]
-    yield last, model.ln_final, gradients["ln_final.after_gain"][None]
+    return [*reads, (last, model.ln_final, gradients["ln_final.after_gain"][None])]
 
 
 def _take_back(norm: Norm, stream: Tensor, gradients: Gradients) -> Gradients:

@@ -30,7 +30,11 @@ Baselines = dict[str, dict[str, float]]  # values by name, by the digest of the 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is measured once: the identity of a piece of work."""
+    """What is measured once: the identity of a piece of work.
+
+    >>> Cell(100, "0f3a", "probes", version=1, digest="9c41").analysis
+    'probes'
+    """
 
     step: int
     sha256: str

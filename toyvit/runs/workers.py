@@ -28,7 +28,12 @@ def map_shares(
     shares: Sequence[Share],
     n_workers: int,
 ) -> Iterator[Result]:
-    """`work(state, share)` for one share after another, in their order, as they are done."""
+    """`work(state, share)` for one share after another, in their order, as they are done.
+
+    >>> from operator import add
+    >>> list(map_shares(add, int, [1, 2, 3], 1))
+    [1, 2, 3]
+    """
     name = uuid4().hex
     if not can_fork():
         from joblib import Parallel, delayed
@@ -51,7 +56,11 @@ def map_shares(
 
 
 def can_fork() -> bool:
-    """Whether this process is a command's own, whose threads are known, on a system that forks."""
+    """Whether this process is a command's own, whose threads are known, on a system that forks.
+
+    >>> can_fork()  # a notebook's, a script's
+    False
+    """
     return CLOCK.is_set and sys.platform == "linux"
 
 
