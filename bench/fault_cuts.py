@@ -74,9 +74,9 @@ class Disk:
                 self._flush_names(parent.relative_to(folder))
 
     def _flush_names(self, parent: Path) -> None:
-        kept = {name: n for name, n in self.flushed_names.items() if Path(name).parent != parent}
+        staying = {name: n for name, n in self.flushed_names.items() if Path(name).parent != parent}
         there = {name: n for name, n in self.names.items() if Path(name).parent == parent}
-        self.flushed_names = kept | there
+        self.flushed_names = staying | there
 
     def copy(self) -> Disk:
         """The same, which does not change when this one does."""
