@@ -120,7 +120,9 @@ def measure(
         raise BadInput(f"--jobs must be at least 1, got {jobs}")
     check_device(device, jobs)
     run = Run.open(run)
-    check_room(run.config.model, images)
+    # By default every layer's values are recorded; a single analysis may need one layer at a time.
+    n_layers = 1 if analyses else run.config.model.n_layers
+    check_room(run.config.model, images, n_layers)
     batch = _without_counterfactuals(run.config, run.batch(split, images))
 
     # What cannot be measured is refused here, before anything is written.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import fault_files
 from tests.stories.processes import contents, train_here
 from toyvit.__main__ import main
 from toyvit.circuits.circuit import Circuit, hash_architecture, load_circuit
@@ -24,19 +25,7 @@ from toyvit.runs.handle import Run
 from toyvit.train import fit
 
 STEPS = ("--train.steps", "20", "--train.checkpoints", "5,10,15")
-FILES = (
-    "config.json",
-    "manifest.jsonl",
-    "metrics.jsonl",
-    "state.pt",
-    "state.prev.pt",
-    "states/step_00000010.pt",
-    "checkpoints/step_00000005.safetensors",
-    "checkpoints/step_00000020.safetensors",
-    "measures.sqlite",
-    "figures/circuit.json",
-    "lenses/step_00000020.safetensors",
-)
+FILES = tuple(name for name in fault_files.FILES if name != fault_files.RECORD)
 KEPT = Path(__file__).parents[1] / "kept"
 FLIPS = 12  # of a bit, at places drawn once and for all
 

@@ -53,15 +53,15 @@ def check_device(device: str, jobs: int) -> None:
         raise BadInput(f"--jobs {jobs} is for --device cpu: on {device} one process measures")
 
 
-def check_room(config: ModelConfig, n_images: int) -> None:
-    """BadInput where so many pictures and the values of their pass need more memory than is free.
+def check_room(config: ModelConfig, n_images: int, n_layers: int) -> None:
+    """BadInput where so many pictures and their values in so many layers need more than is free.
 
-    >>> from toyvit.config import ModelConfig
-    >>> check_room(ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3), 512)
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> check_room(config, 512, config.n_layers)
     """
     pixels = config.n_patches * config.d_patch
     of_layer = STREAMS * config.d_model + config.n_heads * config.n_tokens
-    needed = FLOAT * n_images * (pixels + config.n_layers * config.n_tokens * of_layer)
+    needed = FLOAT * n_images * (pixels + n_layers * config.n_tokens * of_layer)
     free = read_free_memory()
     if needed > free:
         most = max(2, n_images * free // needed)
