@@ -107,9 +107,12 @@ def test_an_unfinished_run_says_how_far_it_is(run):
 def test_checkpoints_that_are_gone_were_not_measured(run, capsys):
     plant(run, {"performance": PERFORMANCE}, steps=[4])
     RunFolder(run.path).truncate(2)
-    assert main(["report", str(run.path)]) == 2
-    error = capsys.readouterr().err
-    assert error == f"toyvit: {run.path} is not measured: run `toyvit measure {run.path}`\n"
+    line = f"toyvit: {run.path} is not measured: run `toyvit measure {run.path}`\n"
+    assert main(["report", str(run.path), "--no-page"]) == 2
+    assert capsys.readouterr().err == line
+    assert main(["report", str(run.path)]) == 0  # the page has what there is
+    assert capsys.readouterr().err == line
+    assert (run.path / "figures" / "page.html").is_file()
 
 
 @pytest.fixture
@@ -141,10 +144,12 @@ def test_without_the_pictures_the_rest_is_drawn(tmp_path, capsys, quick, caplog,
     assert main(["report", str(run.path)]) == 0
     printed = capsys.readouterr().out
     assert "final accuracy" in printed and "learning.png" in printed
-    assert [path.name for path in (run.path / "figures").iterdir()] == ["learning.png"]
-    absent, tensors = (record.getMessage() for record in caplog.records[-2:])
-    assert absent.startswith("not drawn: cls_attention: ") and str(file) in absent
-    assert "no pictures for TensorBoard" in tensors and "\n" not in absent + tensors
+    written = sorted(path.name for path in (run.path / "figures").iterdir())
+    assert written == ["learning.png", "page.html"]
+    lines = [record.getMessage() for record in caplog.records[-3:]]
+    starts = ("not drawn: cls_attention: ", "not on the page: ", "no pictures for TensorBoard")
+    for line, start in zip(lines, starts, strict=True):
+        assert line.startswith(start) and str(file) in line and "\n" not in line
 
 
 def test_curves_of_a_figure_are_drawn_without_what_needs_pictures(tmp_path, caplog):
@@ -167,7 +172,7 @@ def test_where_nothing_can_be_drawn_the_command_fails(tmp_path, capsys, monkeypa
     plant(run, {"performance": PERFORMANCE})
     file.unlink()
     monkeypatch.setattr("toyvit.report.FIGURES", {"cls_attention": FIGURES["cls_attention"]})
-    assert main(["report", str(run.path)]) == 2
+    assert main(["report", str(run.path), "--no-page"]) == 2
     assert "no figure of" in capsys.readouterr().err
 
 

@@ -5,23 +5,28 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toyvit.cli.arguments import add_run
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_runs
 from toyvit.cli.output import show, show_text
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, choose
 from toyvit.runs.access import check_writable
 
 if TYPE_CHECKING:
+    from toyvit.report.panels import FigureData
     from toyvit.runs.folder import RunFolder
+    from toyvit.runs.handle import Run
 
 
 def add_report_arguments(parser: Parser) -> None:
-    """RUN, --beside RUN, --format KIND, --to DIR."""
-    add_run(parser)
+    """RUN [RUN ...], --beside RUN, --format KIND, --all, --no-page, --to DIR."""
+    runs = parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="a run folder; others share its page"
+    )
+    complete(runs, offer_runs)
     beside = parser.add_argument(
         "--beside", type=Path, metavar="RUN", help="a second run to draw beside it"
     )
@@ -29,7 +34,11 @@ def add_report_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--format", default="png", help="of the figures: png, svg or pdf (default: png)"
     )
-    add_to(parser, "where figures and TensorBoard files go (default: into the run's folder)")
+    parser.add_argument(
+        "--all", action="store_true", help="draw the appendix into files too, not on the page alone"
+    )
+    parser.add_argument("--no-page", action="store_true", help="write no page")
+    add_to(parser, "where page, figures and TensorBoard files go (default: into the run's folder)")
 
 
 def add_to(parser: Parser, help: str) -> None:
@@ -38,30 +47,60 @@ def add_to(parser: Parser, help: str) -> None:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Draw the figures of a run, write its TensorBoard files and print what it came to."""
-    from toyvit.report import draw, format_figures, open_figures, recall_comparison
-    from toyvit.report.summary import summarize
+    """Write the page of a run, its figures and TensorBoard files, and print what it came to."""
+    from toyvit.report import KINDS, open_figures, recall_comparison
+    from toyvit.report.page.document import PAGE, write_page
     from toyvit.report.tensorboard import write
     from toyvit.runs.handle import Run
 
-    run = Run(options.run)
+    choose(options.format, KINDS, "kind of figure")
+    run, *others = map(Run, options.runs)
     if not options.to:
         check_writable(run.path, f"`toyvit report {run.path} --to DIR` draws elsewhere")
-    beside = recall_comparison(run, options.beside, note=not options.to)
-    summary = summarize(run, beside)
-    open_figures(run, options.to)  # refused before anything is shown
-
-    if beside and not options.beside:
+    second = options.beside or (others[0] if others else None)
+    beside = recall_comparison(run, second, note=not options.to)
+    folder = open_figures(run, options.to)  # refused before anything is shown
+    if beside and not second:
         show(f"beside {beside.path}, as the last time")
-    show_text(summary)
-    drawn = draw(run, beside, options.format, options.to)
-    if not drawn:
-        raise BadInput(f"no figure of {run.path} can be drawn without its pictures")
-    show_text(format_figures(drawn))
+
+    figures = draw_figures(run, beside, folder, options)
+    if not options.no_page:
+        runs = list_page_runs([run, *([beside] if beside else []), *others])
+        page = write_page(runs, folder / PAGE, {run.path: figures})
+        show(f"page: {page} (open it in a browser)")
     write(run, options.to and options.to / "tensorboard")
-    folder = options.to or run.path.parent
-    show(f"TensorBoard: make tensorboard LOGDIR={folder}, or toyvit tensorboard {folder}")
+    place = options.to or run.path.parent
+    show(f"TensorBoard: make tensorboard LOGDIR={place}, or toyvit tensorboard {place}")
     return 0
+
+
+def draw_figures(
+    run: Run, beside: Run | None, folder: Path, options: argparse.Namespace
+) -> list[FigureData]:
+    """Print what a run came to and draw its figures into files; all of them as data.
+
+    Without measures of test pictures a line says so, and the page has what there is.
+    """
+    from toyvit.report import compute_figures, format_figures, save_figures
+    from toyvit.report.summary import summarize, tell_unmeasured
+
+    if not options.no_page and (missing := tell_unmeasured(run)):
+        show(f"toyvit: {missing}", error=True)
+        return []
+    show_text(summarize(run, beside))
+    only = options.no_page and not options.all
+    figures = compute_figures(run, beside, headlines_only=only)
+    if options.no_page and not figures:
+        raise BadInput(f"no figure of {run.path} can be drawn without its pictures")
+    chosen = [figure for figure in figures if figure.is_headline or options.all]
+    drawn = save_figures(chosen, folder, options.format)
+    show_text(format_figures(drawn, [figure.name for figure in figures]))
+    return [figure.data for figure in figures]
+
+
+def list_page_runs(runs: Sequence[Run]) -> list[Run]:
+    """The runs without those that are named twice, in their order."""
+    return list({run.path.resolve(): run for run in runs}.values())
 
 
 def add_tensorboard_arguments(parser: Parser) -> None:
@@ -111,7 +150,7 @@ COMMANDS = (
     Command(
         name="report",
         help=(
-            "draw the figures of a measured run, write its TensorBoard files "
+            "write the page of a measured run, its figures and TensorBoard files, "
             "and print what it came to"
         ),
         add_arguments=add_report_arguments,

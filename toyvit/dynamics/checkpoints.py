@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
-from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor
 
 from toyvit.analyses import fourier, geometry
@@ -125,6 +124,8 @@ def cluster_curves(curves: pd.DataFrame, n: int) -> pd.Series:
     gradients; loss curves take no gradients. Average linkage. n clusters are found in anything:
     compare with groups that are known (`sklearn.metrics.adjusted_rand_score`, 0 by chance).
     """
+    from sklearn.cluster import AgglomerativeClustering  # slow to import, and seldom asked for
+
     n_curves = curves.shape[1]
     if not 1 <= n <= n_curves:
         raise BadInput(f"{n_curves} curves make 1 to {n_curves} clusters, got {n}")

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import binom
 
-from toyvit.dynamics.fitting import AFTER, Array, Clock, check_curve, find_strongest
+from toyvit.dynamics.fitting import AFTER, Array, Change, Clock, check_curve, find_strongest
 from toyvit.errors import BadInput
 
 Curves = Mapping[str, pd.Series]  # the measures of a run, by name, over steps
@@ -88,7 +88,15 @@ def detect(steps: ArrayLike, values: ArrayLike, events: Iterable[float] = ()) ->
     True
     """
     clock, curve = check_curve(steps, values)
-    return _judge_change(clock, [curve], events)
+    change = _find_in_one(clock.steps.tobytes(), curve.tobytes())
+    return _judge_change(clock, change, events)
+
+
+@lru_cache(64)
+def _find_in_one(steps: bytes, values: bytes) -> Change:
+    """`find_strongest` in one curve: a report asks for the same ones again and again."""
+    clock, curve = check_curve(np.frombuffer(steps), np.frombuffer(values))
+    return find_strongest(clock, [curve])
 
 
 def detect_in_curve(values: pd.Series, events: Iterable[float] = ()) -> Transition | None:
@@ -109,6 +117,8 @@ def detect_jointly(runs: Sequence[Curves], events: Iterable[float] = ()) -> Join
     added: measures of the same images are no independent evidence. The size is the mean over
     measures of the share of the range, without sign.
     """
+    from scipy.stats import binom  # slow to import, and seldom asked for
+
     transitions = tuple(_detect_in_run(run, events) for run in runs)
     onsets = np.array([[change.onset] for change in transitions if change])
     confidence = float(binom.cdf(len(onsets) - 1, len(transitions), ERROR_RATE))
@@ -207,14 +217,14 @@ def _detect_in_run(run: Curves, events: Iterable[float]) -> Transition | None:
     if len({clock.steps.tobytes() for clock, _ in checked}) != 1:
         names = ", ".join(run)
         raise BadInput(f"measures {names} must be over the same steps to be judged jointly")
-    return _judge_change(checked[0][0], [curve for _, curve in checked], events)
+    clock = checked[0][0]
+    change = find_strongest(clock, [curve for _, curve in checked])
+    return _judge_change(clock, change, events)
 
 
-def _judge_change(
-    clock: Clock, curves: Sequence[Array], events: Iterable[float]
-) -> Transition | None:
+def _judge_change(clock: Clock, change: Change, events: Iterable[float]) -> Transition | None:
     """The strongest change, if it is a transition."""
-    statistic, onset, end, size = find_strongest(clock, curves)
+    statistic, onset, end, size = change
     rate = float(np.exp(np.interp(statistic, NULL_SCORES, np.log(NULL_RATES))))
     length = end - clock.steps[clock.steps < onset][-1]
     is_scheduled = any(abs(event - onset) <= length for event in events)

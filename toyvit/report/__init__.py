@@ -72,6 +72,14 @@ logger = logging.getLogger(__name__)
 KINDS = ("png", "svg", "pdf")  # of files that a figure is drawn into
 
 
+class ComputedFigure(NamedTuple):
+    """A figure as data, its name, and whether the report ends with it or has it in its appendix."""
+
+    name: str
+    data: FigureData
+    is_headline: bool
+
+
 class DrawnFigure(NamedTuple):
     """A figure in a file, and whether the report ends with it or has it in its appendix."""
 
@@ -131,33 +139,52 @@ def select_figures(run: Run) -> list[tuple[FigureRow, bool]]:
 
 
 @pin_torch()
+def compute_figures(
+    run: Run | Path | str, beside: Run | Path | str | None = None, *, headlines_only: bool = False
+) -> list[ComputedFigure]:
+    """Every figure that a run has the measures for as data, headlines first (or these alone).
+
+    `beside` is a second run to compare with. Figures that need pictures which are not here are left
+    out, a line each. BadInput for a folder that is no run and a run without measures.
+    """
+    run = Run.open(run)
+    other = None if beside is None else Run.open(beside)
+    figures = []
+    for row, is_headline in select_figures(run):
+        if headlines_only and not is_headline:
+            continue
+        try:
+            figures.append(ComputedFigure(row.name, row.draw(run, other), is_headline))
+        except DataMissing as error:  # what was measured is drawn without the pictures
+            logger.warning("not drawn: %s: %s", row.name, error)
+    return figures
+
+
 def draw(
     run: Run | Path | str,
     beside: Run | Path | str | None = None,
     kind: str = "png",
     to: Path | None = None,
 ) -> list[DrawnFigure]:
-    """Draw every figure that a run has the measures for, headlines first.
+    """Draw every figure that a run has the measures for, see `compute_figures`.
 
-    Into its `figures/`, or into the folder `to`. `beside` is a second run to compare with, `kind`
-    the files' format: png, svg or pdf. Figures that need pictures which are not here are left out,
-    a line each. BadInput for another kind, a folder that is no run, a run without measures, and a
-    place that cannot be written to.
+    Into its `figures/`, or into the folder `to`. `kind` is the files' format: png, svg or pdf.
+    BadInput for another kind and a place that cannot be written to.
     """
     choose(kind, KINDS, "kind of figure")
     run = Run.open(run)
-    other = None if beside is None else Run.open(beside)
-    chosen = select_figures(run)
-    folder = open_figures(run, to)
-    drawn = []
+    figures = compute_figures(run, beside)
+    return save_figures(figures, open_figures(run, to), kind)
 
-    for row, is_headline in chosen:
-        try:
-            data = row.draw(run, other)
-        except DataMissing as error:  # what was measured is drawn without the pictures
-            logger.warning("not drawn: %s: %s", row.name, error)
-            continue
-        file = save_figure(data, folder / f"{row.name}.{kind}")
+
+@pin_torch()
+def save_figures(
+    figures: Sequence[ComputedFigure], folder: Path, kind: str = "png"
+) -> list[DrawnFigure]:
+    """Draw figures into a folder, a file each."""
+    drawn = []
+    for name, data, is_headline in figures:
+        file = save_figure(data, folder / f"{name}.{kind}")
         drawn.append(DrawnFigure(file, data, is_headline))
     return drawn
 
@@ -179,8 +206,11 @@ def _find_nearest(folder: Path) -> Path:
     return next(parent for parent in folder.absolute().parents if parent.exists())
 
 
-def format_figures(drawn: Sequence[DrawnFigure]) -> str:
-    """The end of a report: each headline figure with its caption, then the appendix in one line."""
+def format_figures(drawn: Sequence[DrawnFigure], names: Sequence[str] = ()) -> str:
+    """The end of a report: each headline figure with its caption, then the appendix in one line.
+
+    `names` are those of all figures: those that are drawn into no file are on the page.
+    """
     lines = []
 
     for figure in drawn:
@@ -192,6 +222,9 @@ def format_figures(drawn: Sequence[DrawnFigure]) -> str:
     rest = [figure.file.name for figure in drawn if not figure.is_headline]
     if rest:
         lines.append(f"appendix: {', '.join(rest)} in {drawn[0].file.parent}")
+    files = {figure.file.stem for figure in drawn}
+    if left := [name for name in names if name not in files]:
+        lines.append(f"appendix: {', '.join(left)}: on the page; as files with --all")
     return "\n".join(map(escape_text, lines))
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-from scipy.optimize import isotonic_regression
 
 from toyvit.report.matplotlib_colours import resolve_colour, resolve_scale, show_values
 from toyvit.report.matplotlib_pictures import draw_graph, draw_picture
@@ -198,6 +197,8 @@ def spread_apart(heights: Sequence[float], gap: float) -> list[float]:
     >>> [round(height, 3) for height in spread_apart([0.5, 0.52, 0.9], gap=0.1)]
     [0.46, 0.56, 0.9]
     """
+    from scipy.optimize import isotonic_regression  # slow to import
+
     if not heights:
         return []
     order = np.argsort(heights, kind="stable")

@@ -42,10 +42,19 @@ def summarize(run: Run | Path | str, beside: Run | Path | str | None = None) -> 
     how far the run was trained and measured. BadInput without measures of test pictures.
     """
     run = Run.open(run)
-    splits = run.table["split"].unique()
-    if "test" not in splits:
-        measured = f"measured on {', '.join(splits)} only" if len(splits) else "not measured"
-        raise BadInput(f"{run.path} is {measured}: run `toyvit measure {run.path}`")
+    lines = list_facts(run, beside)
+    text = "\n".join(escape_text(f"{name:40} {value}") for name, value in lines)
+    if "heads" not in set(select_main_rows(run.table)["analysis"]):
+        return text
+    at = tell_step(run, select_last(run, "heads", "score")["step"].max())
+    head = f"heads, over all cells{at}: name, score (largest null)"
+    return "\n".join([text, head, format_head_types(run)])
+
+
+def list_facts(run: Run, beside: Run | Path | str | None = None) -> list[Line]:
+    """What a run came to, as (what, value); BadInput without measures of test pictures."""
+    if missing := tell_unmeasured(run):
+        raise BadInput(missing)
     analyses = set(select_main_rows(run.table)["analysis"])
     transition = {"performance", "induction"} <= analyses and CEILING in run.baselines
     lines = describe_progress(run)
@@ -54,13 +63,16 @@ def summarize(run: Run | Path | str, beside: Run | Path | str | None = None) -> 
     lines += summarize_induction(run) if transition else summarize_classification(run)
     if beside:
         lines += _accuracy_beside(Run.open(beside))
+    return lines
 
-    text = "\n".join(escape_text(f"{name:40} {value}") for name, value in lines)
-    if "heads" not in analyses:
-        return text
-    at = tell_step(run, select_last(run, "heads", "score")["step"].max())
-    head = f"heads, over all cells{at}: name, score (largest null)"
-    return "\n".join([text, head, format_head_types(run)])
+
+def tell_unmeasured(run: Run) -> str:
+    """That no test picture was measured, and the command that does; else nothing."""
+    splits = run.table["split"].unique() if run.is_measured else ()
+    if "test" in splits:
+        return ""
+    measured = f"measured on {', '.join(splits)} only" if len(splits) else "not measured"
+    return f"{run.path} is {measured}: run `toyvit measure {run.path}`"
 
 
 def describe_progress(run: Run) -> list[Line]:

@@ -9,7 +9,6 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import hparams, image
@@ -20,13 +19,13 @@ from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.errors import DataMissing, escape_text
 from toyvit.report.attention import draw_attention
 from toyvit.report.curves import schedule_events
-from toyvit.report.matplotlib_renderer import render
-from toyvit.report.panels import Block, FigureData, PicturePanel
+from toyvit.report.panels import Block, PicturePanel
 from toyvit.report.picture_attention import draw_cls_attention
 from toyvit.report.pictures import select_steps
 from toyvit.report.reconstruction import draw_reconstruction
 from toyvit.report.summary import describe_transition, watch_curves
 from toyvit.report.tags import iterate_curves
+from toyvit.report.tiles import render_tiles
 from toyvit.runs.events import (
     EVENTS,
     PERFORMANCE,
@@ -165,21 +164,14 @@ def draw_pictures(run: Run) -> Iterator[tuple[str, Pixels, int]]:
         return
     model = run.config.model
     for step in select_steps(run.steps, 6):
-        yield "attention patterns", render_pixels(draw_attention(run, steps=[step])), step
+        yield "attention patterns", render_tiles(draw_attention(run, steps=[step])), step
         if model.cls_token:
-            yield "CLS attention", render_pixels(draw_cls_attention(run, steps=[step])), step
+            yield "CLS attention", render_tiles(draw_cls_attention(run, steps=[step])), step
 
     if model.readout == "pixels":
         for step in run.steps:
             figure = draw_reconstruction(run, steps=[step], n=RESTORED)
             yield "reconstruction", tile_pictures(figure.blocks[0]), step
-
-
-def render_pixels(figure: FigureData) -> Pixels:
-    """A figure without its caption as pixels (row column colour)."""
-    canvas = FigureCanvasAgg(render(figure, captioned=False))
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def tile_pictures(block: Block) -> Pixels:

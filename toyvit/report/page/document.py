@@ -1,0 +1,100 @@
+"""The page as one file: its data, its style and its script in an HTML page that loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from toyvit.config.whole_files import write_atomically
+from toyvit.report.page.contents import BUDGET, describe_page
+from toyvit.report.page.packing import ArrayStore, format_json
+from toyvit.report.panels import FigureData, Plain
+from toyvit.runs.handle import Run
+from toyvit.surroundings import pin_torch
+
+PAGE = "page.html"
+VENDORED = "vendor/uPlot.iife.min.js"
+# In the order in which they are joined: each uses what stands above it.
+SCRIPTS = (
+    "arrays.js",
+    "elements.js",
+    "colours.js",
+    "state.js",
+    "charts.js",
+    "panels.js",
+    "headline.js",
+    "curves.js",
+    "tokens.js",
+    "attention.js",
+    "lens.js",
+    "head_types.js",
+    "figures.js",
+    "main.js",
+)
+STYLES = ("vendor/uPlot.min.css", "page.css")
+
+
+@pin_torch()
+def write_page(
+    runs: Sequence[Run],
+    to: Path,
+    figures: Mapping[Path, Sequence[FigureData]] | None = None,
+    budget: int = BUDGET,
+) -> Path:
+    """Write the page of some runs, the first of which is its subject; the file.
+
+    `figures` are drawn ones by their run's path. The page takes at most `budget` bytes: pictures,
+    checkpoints and precision are chosen to fit.
+    """
+    store = ArrayStore()
+    frame = build_document({"runs": []}, [], "")
+    room = budget - len(frame)
+    data = describe_page(runs, figures or {}, store, room)
+    title = ", ".join(run.name for run in runs)
+    write_atomically(to, build_document(data, store.texts, title).encode())
+    return to
+
+
+def build_document(data: Plain, arrays: Sequence[str], title: str) -> str:
+    """The page as text."""
+    script = read_script()
+    style = "\n".join(read_part(name) for name in STYLES)
+    policy = (
+        f"default-src 'none'; script-src '{hash_source(script)}'; "
+        f"style-src '{hash_source(style)}'; base-uri 'none'; form-action 'none'"
+    )
+    parts = {
+        "POLICY": policy,
+        "TITLE": escape(title),
+        "STYLE": style,
+        "DATA": format_json(data),
+        "ARRAYS": "\n".join(
+            f'<script type="application/octet-stream" id="array-{place}">{text}</script>'
+            for place, text in enumerate(arrays)
+        ),
+        "SCRIPT": script,
+    }
+
+    pieces = read_part("page.html").split("%%")
+    return "".join(parts[piece] if at % 2 else piece for at, piece in enumerate(pieces))
+
+
+def read_script() -> str:
+    """The vendored library, then the lab's own modules in one scope of their own."""
+    own = "\n".join(read_part(name) for name in SCRIPTS)
+    return f'{read_part(VENDORED)}\n(() => {{\n"use strict";\n{own}\n}})();\n'
+
+
+def read_part(name: str) -> str:
+    """A file of the viewer."""
+    return (files("toyvit.report") / "viewer" / name).read_text(encoding="utf-8")
+
+
+def hash_source(text: str) -> str:
+    """What a content-security policy calls a script or a style."""
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"sha256-{digest}"

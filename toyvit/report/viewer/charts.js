@@ -1,0 +1,264 @@
+// Curves over one axis: a `CurvePanel` of the figures' data, drawn by uPlot. A click goes to a step.
+
+const DASH_STYLES = { solid: [], dashed: [7, 4], dotted: [2, 3], dashdot: [8, 3, 2, 3], dense: [4, 2], none: [] };
+const THRESHOLD = 10; // steps to which the axis `steps` is linear
+
+function scaleOptions(axis, values) {
+  const ends = values.filter((value) => Number.isFinite(value));
+  const low = axis.low ?? Math.min(...ends);
+  const high = axis.high ?? Math.max(...ends);
+  const options = { time: false };
+  if (axis.scale === "log" && low > 0) options.distr = 3;
+  if (axis.scale === "steps") Object.assign(options, { distr: 4, asinh: THRESHOLD });
+  if (axis.low !== null || axis.high !== null) options.range = [low, high];
+  return options;
+}
+
+function reduceEnds(curves, part) {
+  const ends = [Infinity, -Infinity];
+  for (const curve of curves) {
+    for (const value of curve[part]) {
+      if (value === null || !Number.isFinite(value)) continue;
+      ends[0] = Math.min(ends[0], value);
+      ends[1] = Math.max(ends[1], value);
+    }
+  }
+  return ends;
+}
+
+function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = {}) {
+  const host = make("div", { class: "chart" });
+  const legend = make("ul", { class: "legend" });
+  const figure = make("div", { class: "panel" }, panel.title ? make("h4", {}, panel.title) : null, host, legend);
+  const levels = panel.levels || [];
+  const yEnds = reduceEnds(panel.curves, "y");
+  const all = [...yEnds, ...levels.map((level) => level.value)];
+  const xEnds = reduceEnds(panel.curves, "x");
+  const drawn = panel.curves.filter((curve) => curve.x.length);
+  const tables = drawn.map((curve) => [curve.x, curve.y]);
+  const data = tables.length ? uPlot.join(tables) : [[0], []];
+  const series = drawn.map((curve) => describeSeries(curve));
+  const ink = nameColour("black");
+  const grid = { stroke: isDark() ? "#3a3a3a" : "#e4e4e4", width: 1 };
+  const axis = { stroke: ink, grid, ticks: grid, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif" };
+  const yAxis = { ...axis, label: panel.y.label.replaceAll("\n", " "), size: 62 };
+  const xAxis = { ...axis, label: panel.x.label };
+  nameTicks(xAxis, panel.x);
+  nameTicks(yAxis, panel.y);
+  const options = {
+    width: 600,
+    height,
+    series: [{}, ...series],
+    scales: { x: scaleOptions(panel.x, xEnds), y: scaleOptions(panel.y, all) },
+    axes: [xAxis, yAxis],
+    legend: { show: false },
+    cursor: { drag: { x: true, y: false }, points: { show: series.length <= 40 } },
+    hooks: { drawClear: [(plot) => drawUnder(plot, panel)], draw: [(plot) => drawOver(plot, panel)] },
+  };
+  if (!options.scales.y.range) options.scales.y.range = (plot, low, high) => spread(all, low, high, options.scales.y.distr);
+  const plot = new uPlot(options, data, host);
+  fillLegend(legend, panel);
+  new ResizeObserver(() => {
+    const width = Math.floor(host.clientWidth);
+    if (width > 40 && width !== plot.width) plot.setSize({ width, height });
+    placeLine();
+  }).observe(host);
+
+  const line = make("div", { class: "now" });
+  if (isOverSteps) plot.over.append(line);
+  function placeLine() {
+    if (!isOverSteps) return;
+    const left = plot.valToPos(state.step, "x");
+    line.hidden = !(left >= 0 && left <= plot.over.clientWidth);
+    line.style.transform = `translateX(${left}px)`;
+  }
+  plot.hooks.setScale = [placeLine];
+  if (onStep) listenForSteps(plot, host, data[0], onStep);
+  host.setAttribute("role", "img");
+  host.setAttribute("aria-label", describeChart(panel));
+  return { figure, plot, update: placeLine };
+}
+
+function describeSeries(curve) {
+  const colour = nameColour(curve.colour);
+  const isLine = curve.style !== "none";
+  return {
+    label: curve.label,
+    stroke: colour,
+    alpha: curve.opacity,
+    width: isLine ? curve.width : 0,
+    dash: DASH_STYLES[curve.style],
+    spanGaps: true,
+    points: { show: curve.marker !== "", size: curve.marker === "dot" ? 4 : 7, stroke: colour, fill: curve.marker === "dot" ? colour : "transparent" },
+  };
+}
+
+function nameTicks(axis, declared) {
+  if (declared.ticks) axis.splits = () => declared.ticks;
+  if (declared.names) axis.values = () => declared.names;
+  if (declared.scale === "steps") {
+    axis.splits = (plot, place, low, high) => {
+      const ticks = [0];
+      for (let tick = THRESHOLD; tick <= high; tick *= 10) ticks.push(tick);
+      return ticks.filter((tick) => tick >= low);
+    };
+    axis.values = (plot, ticks) => ticks.map((tick) => (tick === null ? "" : formatStep(tick)));
+  }
+}
+
+// The ends of an axis, levels among them, with a little room.
+function spread(values, low, high, distribution) {
+  const ends = [low, high, ...values].filter((value) => value !== null && Number.isFinite(value));
+  if (!ends.length) return [0, 1];
+  const least = Math.min(...ends);
+  const most = Math.max(...ends);
+  if (distribution === 3) return [least * 0.9, most * 1.1];
+  const room = (most - least || Math.abs(most) || 1) * 0.05;
+  return [least - room, most + room];
+}
+
+function drawUnder(plot, panel) {
+  const { ctx: context, bbox: box } = plot;
+  context.save();
+  for (const span of panel.spans || []) {
+    const from = plot.valToPos(span.start, "x", true);
+    const to = plot.valToPos(span.end, "x", true);
+    context.fillStyle = PALETTE[span.colour] || PALETTE.yellow;
+    context.globalAlpha = 0.3;
+    const left = Math.max(from, box.left);
+    context.fillRect(left, box.top, Math.max(1, Math.min(to, box.left + box.width) - left), box.height);
+  }
+  for (const curve of panel.curves) if (curve.band) drawBand(plot, curve);
+  context.restore();
+}
+
+function drawBand(plot, curve) {
+  const { ctx: context } = plot;
+  const [lower, upper] = curve.band;
+  const path = new Path2D();
+  const points = [...curve.x.map((x, at) => [x, lower[at]]), ...curve.x.map((x, at) => [x, upper[at]]).reverse()];
+  points.forEach(([x, y], at) => {
+    const place = [plot.valToPos(x, "x", true), plot.valToPos(y, "y", true)];
+    if (at) path.lineTo(...place);
+    else path.moveTo(...place);
+  });
+  context.globalAlpha = 0.2;
+  context.fillStyle = nameColour(curve.colour);
+  context.fill(path);
+}
+
+function drawOver(plot, panel) {
+  const { ctx: context, bbox: box } = plot;
+  const density = window.devicePixelRatio || 1;
+  context.save();
+  context.beginPath();
+  context.rect(box.left, box.top, box.width, box.height);
+  context.clip();
+  context.font = `${11 * density}px system-ui, sans-serif`;
+  const named = [];
+  for (const level of [...(panel.levels || [])].sort((one, other) => one.value - other.value)) {
+    const y = plot.valToPos(level.value, "y", true);
+    context.strokeStyle = nameColour("grey");
+    context.setLineDash((DASH_STYLES[level.style] || []).map((length) => length * density));
+    strokeLine(context, box.left, y, box.left + box.width, y);
+    context.setLineDash([]);
+    if (level.name) named.push([level.name, y - 3 * density]);
+  }
+  writeApart(context, named, box.left + box.width - 4 * density, 12 * density, box.top + 10 * density);
+  for (const mark of panel.marks || []) {
+    const x = plot.valToPos(mark.place, "x", true);
+    context.strokeStyle = nameColour(mark.colour);
+    context.setLineDash((DASH_STYLES[mark.style] || []).map((length) => length * density));
+    strokeLine(context, x, box.top, x, box.top + box.height);
+    context.setLineDash([]);
+    if (mark.label) writeOver(context, mark.label, x + 4 * density, box.top + 12 * density, "left");
+  }
+  for (const word of panel.words || []) {
+    writeOver(context, word.text, plot.valToPos(word.x, "x", true), plot.valToPos(word.y, "y", true), "left");
+  }
+  context.restore();
+}
+
+// Names at the right edge, from the lowest upward, none on another; downward again at the top.
+function writeApart(context, named, x, height, top) {
+  const places = [];
+  let above = Infinity;
+  for (const [, y] of named) places.push((above = Math.min(y, above - height)));
+  const below = places.length ? Math.max(0, top - places[places.length - 1]) : 0;
+  named.forEach(([name], at) => writeOver(context, name, x, places[at] + below, "right"));
+}
+
+function strokeLine(context, x, y, toX, toY) {
+  context.lineWidth = window.devicePixelRatio || 1;
+  context.beginPath();
+  context.moveTo(x, y);
+  context.lineTo(toX, toY);
+  context.stroke();
+}
+
+function writeOver(context, text, x, y, align) {
+  context.textAlign = align;
+  context.lineWidth = 3 * (window.devicePixelRatio || 1);
+  context.strokeStyle = isDark() ? "#161616" : "#ffffff";
+  context.strokeText(text, x, y);
+  context.fillStyle = nameColour("black");
+  context.fillText(text, x, y);
+}
+
+function fillLegend(legend, panel) {
+  const items = panel.curves
+    .map((curve) => [curve, curve.label || curve.end_label])
+    .filter(([, label]) => label)
+    .map(([curve, label]) => make("li", {}, makeSwatch(curve), label));
+  for (const span of panel.spans || []) {
+    if (span.label) items.push(make("li", {}, makeSwatch({ colour: span.colour, style: "solid", isSpan: true }), span.label));
+  }
+  legend.replaceChildren(...items);
+  legend.hidden = !items.length;
+}
+
+function makeSwatch(curve) {
+  const { canvas, context } = makeCanvas(24, 10, { class: "swatch", "aria-hidden": "true" });
+  context.strokeStyle = nameColour(curve.colour);
+  context.fillStyle = PALETTE[curve.colour] || nameColour(curve.colour);
+  if (curve.isSpan) {
+    context.globalAlpha = 0.4;
+    context.fillRect(0, 0, 24, 10);
+  } else if (curve.style === "none") {
+    context.arc(12, 5, 3, 0, 7);
+    context.fill();
+  } else {
+    context.lineWidth = 2;
+    context.setLineDash(DASH_STYLES[curve.style]);
+    context.beginPath();
+    context.moveTo(0, 5);
+    context.lineTo(24, 5);
+    context.stroke();
+  }
+  return canvas;
+}
+
+function describeChart(panel) {
+  const names = panel.curves.map((curve) => curve.label || curve.end_label).filter(Boolean);
+  const title = panel.title ? `${panel.title}: ` : "";
+  return `${title}${panel.y.label.replaceAll("\n", " ")} against ${panel.x.label}. ${names.slice(0, 12).join(", ")}`;
+}
+
+// A click, or the arrows while the chart has the focus, go to a step.
+function listenForSteps(plot, host, steps, onStep) {
+  let pressed = null;
+  plot.over.addEventListener("mousedown", (event) => (pressed = event.clientX));
+  plot.over.addEventListener("click", (event) => {
+    if (pressed !== null && Math.abs(event.clientX - pressed) > 4) return;
+    const left = event.clientX - plot.over.getBoundingClientRect().left;
+    onStep(steps[plot.posToIdx(left)]);
+  });
+  host.tabIndex = 0;
+  host.addEventListener("keydown", (event) => {
+    const moves = { ArrowLeft: -1, ArrowRight: 1 };
+    if (!(event.key in moves)) return;
+    event.preventDefault();
+    const at = findNearest(steps, state.step) + moves[event.key];
+    if (at >= 0 && at < steps.length) onStep(steps[at]);
+  });
+}
