@@ -182,7 +182,7 @@ def test_the_smallest_data_set_is_reported(tmp_path, capsys, caplog):
     config = shrink(write_arrays(tmp_path / "own.npz", 20))
     run = train(tmp_path / "run", config)
     measure(run, progress=False)
-    assert main(["report", str(run.path)]) == 0
+    assert main(["report", str(run.path), "--all"]) == 0
     printed = capsys.readouterr().out
     assert "test pictures                            2, too few for probes" in printed
     assert "probe of" not in printed and "nan" not in printed and "inf " not in printed

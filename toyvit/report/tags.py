@@ -35,10 +35,8 @@ def iterate_curves(table: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
     A tag is analysis/quantity/place: `induction/mass/layer 1, head 0`; of another split than test
     with its name at the end. Of a layer with several heads the largest value.
     """
-    frame = pd.concat([select_main_rows(table, split) for split in table["split"].unique()])
-    crowded = [axis for axis in list_crowded_axes() if axis in frame]
-    is_figure = frame[crowded].notna().any(axis=1)
-    rows = frame[~is_figure].assign(split=frame["split"].where(frame["split"] != "test"))
+    frame = select_curves(table)
+    rows = frame.assign(split=frame["split"].where(frame["split"] != "test"))
     axes = [name for name in rows.columns if name not in OWN]
     if "head" in rows and rows["head"].max() > 0:
         rows = _merge_heads(rows, axes)
@@ -50,6 +48,16 @@ def iterate_curves(table: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
     for step, key, value in zip(rows["step"], keys, rows["value"], strict=True):
         yield int(step), tags[key], float(value)
     yield from _iterate_headlines(frame)
+
+
+def select_curves(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table that are points of curves: on no axis with too many places, on most
+    images of each split.
+    """
+    splits = [select_main_rows(table, split) for split in table["split"].unique()]
+    frame = pd.concat(splits) if splits else table
+    crowded = [axis for axis in list_crowded_axes() if axis in frame]
+    return frame[~frame[crowded].notna().any(axis=1)]
 
 
 def _merge_heads(rows: pd.DataFrame, axes: list[str]) -> pd.DataFrame:

@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from toyvit.analyses.registry import list_analyses, list_crowded_axes
+from toyvit.analyses.registry import list_analyses
 from toyvit.report.page.packing import ArrayStore
 from toyvit.report.panels import Plain
-from toyvit.report.tags import OWN
+from toyvit.report.tags import OWN, select_curves
 from toyvit.runs.handle import Run
-from toyvit.runs.table import select_main_rows
 
 MOST_NUMBERS = 1_500_000  # of the curves of a run: 6 MB before they are packed
 
@@ -22,7 +21,7 @@ def collect_curves(run: Run, store: ArrayStore) -> Plain:
     `values` (curve step) has NaN where nothing was measured; `groups` say which rows are of which
     quantity, and where on its axes they lie.
     """
-    if not run.is_measured:
+    if not run.is_measured or run.table.empty:
         return None
     rows = select_curves(run.table)
     axes = [name for name in rows.columns if name not in OWN and name != "split"]
@@ -43,13 +42,6 @@ def collect_curves(run: Run, store: ArrayStore) -> Plain:
         "groups": _group_places([places[row] for row in order], axes),
         "values": store.add(values[:, shown]),
     }
-
-
-def select_curves(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table that are points of curves: on no axis with too many places."""
-    frame = pd.concat([select_main_rows(table, split) for split in table["split"].unique()])
-    crowded = [axis for axis in list_crowded_axes() if axis in frame]
-    return frame[~frame[crowded].notna().any(axis=1)]
 
 
 def thin_steps(n: int, most: int) -> NDArray[np.intp]:

@@ -1,0 +1,215 @@
+"""The page in a browser: what it shows is what was measured, and everything can be reached."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from toyvit.model.forward import trace
+from toyvit.report.heads import collect_scores
+
+pytestmark = pytest.mark.page
+SECTIONS = ("headline", "curves", "attention", "lens", "heads", "figures")
+DARK = {"color_scheme": "dark"}
+
+
+def test_it_loads_from_disk_alone(open_page, glyphs_page):
+    """Every section is there; the fixture fails for any request, message or error."""
+    page = open_page(glyphs_page)
+    for section in SECTIONS:
+        assert page.page.locator(f"section#{section}").count() == 1
+    assert page.text("h1") == "glyphs"
+    page.ask("document.querySelectorAll('details').forEach((part) => (part.open = true))")
+    page.settle()
+    assert page.page.locator("#figures figure").count() > 8
+
+
+def test_nothing_but_its_own_script_runs(open_page, glyphs_page):
+    page = open_page(glyphs_page)
+    page.ask("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))")
+    assert page.ask("window.ran") is None
+    assert "Content Security Policy" in page.problems.pop()
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_numbers_are_those_of_the_table(open_page, glyphs_page, glyphs, at):
+    """At every checkpoint: the score, what is left without a head, types of heads."""
+    step = glyphs.steps[at]
+    page = open_page(glyphs_page, link=f"#step={step}&layer=1&head=0")
+    accuracy = glyphs.curve("performance", "accuracy")[step]
+    assert page.text(".now-score") == f"accuracy {accuracy:.3f}"
+    cut = glyphs.curve("head_ablation", "accuracy", ablation="zero", layer=1, head=0)[step]
+    words = page.text("#attention .viewer")
+    assert f"At step {step} the accuracy is {accuracy:.3f}, and {cut:.3f} without" in words
+
+    scores = collect_scores(glyphs)[step, 1, 0]
+    best = max(scores, key=lambda kind: scores[kind][0] - scores[kind][1])
+    score, null = scores[best]
+    row = page.text("#heads tbody tr:nth-child(2)")
+    assert f"{best.replace('_', ' ')} {score:.2f} ({null:.2f})" in row
+
+
+@pytest.mark.parametrize("way", ["from", "to"])
+def test_attention_is_the_models(open_page, glyphs_page, glyphs, way):
+    """Shares and scores of the three strongest, of the model at that step on that picture."""
+    step, picture, token = glyphs.steps[-1], 2, 9
+    link = f"#step={step}&layer=1&head=0&picture={picture}&token={token}&way={way}"
+    page = open_page(glyphs_page, link=link)
+    batch = glyphs.batch("test", picture + 1)
+    values = trace(glyphs.model(step), batch.images, "blocks.1.attn.*")
+    patterns = values["blocks.1.attn.pattern"][picture, 0]
+    scores = values["blocks.1.attn.attn_scores"][picture, 0]
+    shares = patterns[token] if way == "from" else patterns[:, token]
+    top = shares.topk(3).indices
+    said = re.findall(r"\(([\d.e-]+) %, score (-?[\d.]+)\)", page.text("#attention .reading"))
+    assert len(said) == 3
+    for (share, score), other in zip(said, top.tolist(), strict=True):
+        pair = (token, other) if way == "from" else (other, token)
+        assert float(share) / 100 == pytest.approx(patterns[pair].item(), rel=0.05, abs=0.005)
+        assert float(score) == pytest.approx(scores[pair].item(), abs=0.01)
+
+
+def test_answers_are_the_models(open_page, glyphs_page, glyphs):
+    step = glyphs.steps[-1]
+    page = open_page(glyphs_page, link=f"#step={step}&picture=1")
+    batch = glyphs.batch("test", 2)
+    with torch.no_grad():
+        chances = glyphs.model(step)(batch.images)[1].softmax(-1)
+    best = int(chances.argmax())
+    words = page.text("#attention .viewer")
+    assert f"answers {best} with" in words
+    last = page.text("#lens .readout li:last-child")
+    assert f"after block 1: {best}, " in last
+    right = int(batch.target[1])
+    assert ("✓" in last) == (right == best)
+
+
+def test_the_slider_moves_everything(open_page, glyphs_page, glyphs):
+    """By keyboard; the link remembers it."""
+    page = open_page(glyphs_page, link="#step=0")
+    page.page.focus("#step")
+    for step in glyphs.steps[1:]:
+        page.page.keyboard.press("ArrowRight")
+        page.settle()
+        assert page.step() == step
+        assert page.text("#attention .reading").startswith(f"Step {step},")
+        assert page.text("#heads caption") == f"Step {step}"
+    page.wait_until("location.hash.includes('step=20')")
+    page.page.reload()
+    page.page.wait_for_selector("body[data-state=ready]")
+    assert page.step() == 20
+
+
+def test_a_click_on_a_curve_moves_the_slider(open_page, glyphs_page, glyphs):
+    for chart in ("#headline", "#curves"):
+        page = open_page(glyphs_page, link="#step=0")
+        over = page.page.locator(f"{chart} .u-over")
+        over.scroll_into_view_if_needed()
+        box = over.bounding_box()
+        over.click(position={"x": box["width"] - 2, "y": 40})
+        page.settle()
+        assert page.step() == glyphs.steps[-1]
+        page.page.locator(f"{chart} .chart").focus()
+        page.page.keyboard.press("ArrowLeft")
+        page.settle()
+        assert page.step() == glyphs.steps[-2]
+
+
+def test_play_goes_to_the_end(open_page, glyphs_page, glyphs):
+    page = open_page(glyphs_page, link="#step=20")
+    page.page.click("#play")
+    page.wait_until("document.getElementById('play').textContent.includes('play')")
+    assert page.step() == glyphs.steps[-1]
+
+
+@pytest.mark.parametrize("means", ["mouse", "touch", "keyboard"])
+def test_a_patch_is_chosen(open_page, glyphs_page, means):
+    page = open_page(glyphs_page, link="#token=0", has_touch=means == "touch")
+    canvas = page.page.locator("#attention canvas[role=application]").first
+    canvas.scroll_into_view_if_needed()
+    place = {"x": 100.0, "y": 10.0}  # the second of five patches across 340 pixels
+    if means == "mouse":
+        canvas.hover(position=place)
+        page.settle()
+        assert "patch in row 1, column 2 attends" in page.text("#attention .reading")
+        canvas.click(position=place)
+    elif means == "touch":
+        canvas.tap(position=place)
+    else:
+        canvas.focus()
+        page.page.keyboard.press("ArrowRight")
+    page.settle()
+    assert "patch in row 1, column 2 attends" in page.text("#attention .reading")
+    page.wait_until("location.hash.includes('token=1&')")
+
+
+def test_every_control_can_be_used(open_page, glyphs_page):
+    """Every choice of every control, without an error."""
+    page = open_page(glyphs_page, link="#step=20&beside=1&layer=1")
+    shot = "main"
+    for select in page.page.locator("select").all():
+        values = select.evaluate("(select) => [...select.options].map((option) => option.value)")
+        if len(values) < 2:
+            continue
+        before = select.input_value()
+        other = next(value for value in reversed(values) if value != before)
+        select.select_option(other)
+        page.settle()
+        assert select.input_value() == other
+        select.select_option(before)
+        page.settle()
+    buttons = page.page.locator("#attention .multiples button")
+    buttons.first.click()
+    page.settle()
+    assert page.text("#attention .reading").startswith("Step 20, layer 0, head 0")
+    page.page.locator("#attention .pictures button").nth(3).click()
+    page.wait_until("location.hash.includes('picture=3')")
+    assert page.page.locator(shot).count() == 1
+
+
+def test_two_runs_share_the_slider(open_page, glyphs_page, runs):
+    page = open_page(glyphs_page, link="#step=10&beside=1")
+    assert page.page.locator("#attention .viewer h3").all_inner_texts() == ["glyphs", "digits"]
+    assert all(
+        words.startswith("Step 10,")
+        for words in page.page.locator("#attention .reading:nth-of-type(1)").all_inner_texts()
+    )
+
+
+@pytest.mark.parametrize("options", [{}, DARK], ids=["light", "dark"])
+def test_it_is_accessible(open_page, glyphs_page, options):
+    """axe-core finds no serious fault."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = open_page(glyphs_page, link="#beside=1", bypass_csp=True, **options)
+    results = Axe().run(page.page)
+    faults = [
+        f"{fault['id']}: {fault['nodes'][0]['html'][:120]}"
+        for fault in results.response["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert faults == []
+
+
+LOOKS = {
+    "light": {},
+    "dark": DARK,
+    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
+}
+
+
+@pytest.mark.parametrize("name", [*LOOKS, "print"])
+def test_it_fits(open_page, glyphs_page, name):
+    """Nothing is wider than the screen; pictures of it are kept."""
+    from tests.report.page.conftest import PICTURES
+
+    page = open_page(glyphs_page, link="#beside=1&step=20", **LOOKS.get(name, {}))
+    if name == "print":
+        page.page.emulate_media(media="print")
+        page.settle()
+    wide = page.ask("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
