@@ -14,7 +14,7 @@ MINUTES ?= 5
 PAGE ?= runs
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup data train-toy train-mnist tensorboard measure report replicate notebook bench faults docs check test test-data fuzz clean
+.PHONY: help setup data train-toy train-mnist tensorboard measure report replicate notebook bench faults docs check test test-data test-page fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -76,13 +76,17 @@ check: setup ## format, lint and types
 	$(VENV)/bin/mypy
 
 # The suite starts many small processes, which else would each compile the package anew.
-test test-data: export PYTHONDONTWRITEBYTECODE :=
+test test-data test-page: export PYTHONDONTWRITEBYTECODE :=
 
 test: setup ## run the whole test suite, which needs nothing beside this folder
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not data"
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not data and not page"
+	@echo 'The page in a browser is tested apart (make test-page), and so is the collected data (make test-data).'
 
 test-data: setup ## run the tests of the collected data itself, which TOYVIT_DATA must name
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m data
+
+test-page: setup ## run the tests of the page in a browser (Chromium); pictures of it go to build/page
+	$(VENV)/bin/python -m pytest -m page
 
 fuzz: setup ## search for MINUTES (default 5) for examples that break a property; they are kept in tests/cases
 	$(VENV)/bin/python -m tests.fuzz --minutes $(MINUTES)

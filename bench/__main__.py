@@ -26,6 +26,7 @@ from bench import (
     sweeping,
     table,
     training,
+    viewer,
     workers,
 )
 from bench.timing import Result, format_table
@@ -45,6 +46,7 @@ SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {
     "workers": workers.results,
     "commands": commands.results,
     "table": table.results,
+    "viewer": viewer.results,
 }
 PACKAGES = ("torch", "timm", "pytorch-lightning", "numpy", "safetensors")
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from toyvit.circuits.search import CircuitReport
 from toyvit.config.extensions import merge_extensions
 from toyvit.config.whole_files import remove_leftovers, write_atomically
-from toyvit.errors import DataMissing, choose, escape_file_name, escape_text
+from toyvit.errors import BadInput, choose, escape_file_name, escape_text
 from toyvit.report.ablation import HEAD_ABLATION
 from toyvit.report.attention import ATTENTION
 from toyvit.report.circuits import draw_circuit_report
@@ -145,7 +145,8 @@ def compute_figures(
     """Every figure that a run has the measures for as data, headlines first (or these alone).
 
     `beside` is a second run to compare with. Figures that need pictures which are not here are left
-    out, a line each. BadInput for a folder that is no run and a run without measures.
+    out, and those of checkpoints that are damaged, a line each. BadInput for a folder that is no
+    run and a run without measures.
     """
     run = Run.open(run)
     other = None if beside is None else Run.open(beside)
@@ -155,7 +156,7 @@ def compute_figures(
             continue
         try:
             figures.append(ComputedFigure(row.name, row.draw(run, other), is_headline))
-        except DataMissing as error:  # what was measured is drawn without the pictures
+        except BadInput as error:  # what was measured is drawn without the pictures
             logger.warning("not drawn: %s: %s", row.name, error)
     return figures
 

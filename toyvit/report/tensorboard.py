@@ -16,7 +16,7 @@ from torch.utils.tensorboard.summary import hparams, image
 from toyvit.config import learning_rate
 from toyvit.config.whole_files import write_atomically
 from toyvit.dynamics.transitions import detect_in_curve
-from toyvit.errors import DataMissing, escape_text
+from toyvit.errors import BadInput, escape_text
 from toyvit.report.attention import draw_attention
 from toyvit.report.curves import schedule_events
 from toyvit.report.panels import Block, PicturePanel
@@ -92,11 +92,11 @@ def write_all(events: Events, run: Run) -> None:
 
 
 def _write_pictures(events: Events, run: Run) -> None:
-    """All pictures; none, and a line that says why, where the run's data is not here."""
+    """All pictures; none, and a line, where the data is not here or a checkpoint is damaged."""
     try:
         for tag, pixels, step in draw_pictures(run):
             events.add_summary(image(tag, pixels, dataformats="HWC"), step)
-    except DataMissing as error:
+    except BadInput as error:
         logger.warning("no pictures for TensorBoard (%s)", error)
 
 

@@ -76,3 +76,12 @@ def glyphs_page(runs: SmallRuns, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="session")
 def glyphs(runs: SmallRuns) -> Run:
     return runs["glyphs"]
+
+
+@pytest.fixture(scope="session")
+def large_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run of 257 tokens and 12 heads in 2 layers, untrained."""
+    from bench.large_run import make_large_run
+
+    folder = tmp_path_factory.mktemp("large")
+    return write_page([make_large_run(folder / "run")], folder / "page.html")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from itertools import cycle
 
 import pytest
 import torch
 
+from tests.report.page.conftest import PICTURES
 from toyvit.model.forward import trace
 from toyvit.report.heads import collect_scores
+from toyvit.report.page.contents import describe_page
+from toyvit.report.page.document import build_document
+from toyvit.report.page.packing import ArrayStore
 
 pytestmark = pytest.mark.page
 SECTIONS = ("headline", "curves", "attention", "lens", "heads", "figures")
@@ -28,7 +33,8 @@ def test_it_loads_from_disk_alone(open_page, glyphs_page):
 
 def test_nothing_but_its_own_script_runs(open_page, glyphs_page):
     page = open_page(glyphs_page)
-    page.ask("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))")
+    element = "Object.assign(document.createElement('script'), {text: 'window.ran = 1'})"
+    page.ask(f"document.body.append({element})")
     assert page.ask("window.ran") is None
     assert "Content Security Policy" in page.problems.pop()
 
@@ -203,8 +209,6 @@ LOOKS = {
 @pytest.mark.parametrize("name", [*LOOKS, "print"])
 def test_it_fits(open_page, glyphs_page, name):
     """Nothing is wider than the screen; pictures of it are kept."""
-    from tests.report.page.conftest import PICTURES
-
     page = open_page(glyphs_page, link="#beside=1&step=20", **LOOKS.get(name, {}))
     if name == "print":
         page.page.emulate_media(media="print")
@@ -213,3 +217,67 @@ def test_it_fits(open_page, glyphs_page, name):
     assert wide <= 0
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+
+
+def test_many_tokens_are_pointed_at(open_page, large_page):
+    """257 tokens, 12 heads in 2 layers: CLS and the last patch, both ways."""
+    page = open_page(large_page, link="#token=0")
+    assert page.text("#attention .reading").startswith("Step 10, layer 0, head 0: CLS attends")
+    canvas = page.page.locator("#attention canvas[role=application]")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    canvas.hover(position={"x": box["width"] - 3, "y": box["height"] - 3})
+    page.settle()
+    assert "patch in row 16, column 16 attends" in page.text("#attention .reading")
+    page.page.select_option("#attention select >> nth=2", "to")
+    page.settle()
+    assert "is attended to most by" in page.text("#attention .reading")
+    assert page.page.locator("#attention .multiples button").count() == 24
+
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)>",
+    "</title><script>alert(1)<script>",
+    "a‮b‏c",
+    "'\"; alert(1) //",
+)
+
+
+def test_hostile_names_run_nothing(open_page, runs, tmp_path):
+    """In the name of a run, of a quantity, of a factor and of a class."""
+    file = write_hostile_page(runs["digits"], tmp_path)
+    page = open_page(file)
+    assert page.text("h1").startswith("<img src=x")
+    page.ask("document.querySelectorAll('details').forEach((part) => (part.open = true))")
+    page.settle()
+    shown = page.ask("document.body.textContent")
+    assert "<img src=x onerror" in shown
+    assert page.page.locator("#page img, #page script").count() == 0
+
+
+def write_hostile_page(run, tmp_path):
+    """Every text of the page's data ends in something hostile, but for those that are words of its
+    own.
+    """
+    store = ArrayStore()
+    data = describe_page([run], {}, store, 3_000_000)
+    hostile = cycle(HOSTILE)
+    own = {"kind", "readout"}
+    rows = {"analysis", "quantity", "split"}
+
+    def poison(value, key=""):
+        if isinstance(value, dict):
+            return {name: poison(part, name) for name, part in value.items()}
+        if isinstance(value, list):
+            return [poison(part, key) for part in value]
+        if isinstance(value, str) and key not in own | rows:
+            return next(hostile) + value
+        return value
+
+    poisoned = poison(data)
+    poisoned["runs"][0]["name"] = HOSTILE[0]
+    for group in poisoned["runs"][0]["curves"]["groups"][::7]:
+        group["quantity"] += next(hostile)
+    file = tmp_path / "page.html"
+    file.write_text(build_document(poisoned, store.texts, HOSTILE[1]))
+    return file

@@ -1,0 +1,176 @@
+"""What a page is made of: arrays as text, the plan that fits, patterns, and what is missing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from tests.report.planted import shrink, train, write_arrays
+from toyvit.__main__ import main
+from toyvit.model.forward import trace
+from toyvit.model.options import allowed_keys
+from toyvit.report.page import looks
+from toyvit.report.page.contents import describe_page
+from toyvit.report.page.document import build_document, hash_source, read_script, write_page
+from toyvit.report.page.looks import COARSE, FINE, PLANS, Plan, choose_plan, look_at_all
+from toyvit.report.page.measured_curves import thin_steps
+from toyvit.report.page.packing import KINDS, ArrayStore, format_json
+from toyvit.runs.handle import Run
+
+
+def unpack(store: ArrayStore, reference: dict) -> np.ndarray:
+    """As the page's script does."""
+    raw = zlib.decompress(base64.b64decode(store.texts[reference["array"]]))
+    return np.frombuffer(raw, KINDS[reference["kind"]]).reshape(reference["shape"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_an_array_comes_back_as_it_was(kind, data):
+    values = data.draw(arrays(kind, array_shapes(min_side=0)))
+    store = ArrayStore()
+    back = unpack(store, store.add(values.T))
+    np.testing.assert_array_equal(back, values.T)
+
+
+@given(text=st.text())
+def test_no_text_ends_an_element(text):
+    written = format_json({"name": text})
+    assert json.loads(written) == {"name": text}
+    assert written.isascii() and not set("<>&") & set(written)
+
+
+@given(n=st.integers(1, 3000), most=st.integers(0, 3000))
+def test_steps_are_thinned_evenly_and_keep_their_ends(n, most):
+    places = thin_steps(n, most)
+    assert places[0] == 0 and places[-1] == n - 1
+    assert len(places) <= max(2, most) and (len(places) == n or n > most)
+    gaps = np.diff(places)
+    assert not len(gaps) or (gaps.max() - gaps.min() <= 1 and gaps.min() >= 1)
+
+
+def test_the_plan_takes_what_fits(runs):
+    """Less room, less shown, and never more than the room; none where nothing fits."""
+    run = runs["glyphs"]
+    seen = []
+    for room in np.geomspace(100, 1e6, 60)[::-1]:
+        plan = choose_plan(run, room)
+        if plan is None:
+            seen.append(0)
+            continue
+        size = plan.pictures * len(plan.steps) * looks.count_bytes(run, plan.precision)
+        assert size * looks.TEXT <= room
+        assert plan.steps[-1] == run.last_step
+        seen.append(plan.pictures)
+    assert seen[0] == PLANS[0][0] and seen[-1] == 0 and len(set(seen)) > 3
+
+
+@pytest.mark.parametrize("precision", [FINE, COARSE], ids=["fine", "coarse"])
+@pytest.mark.parametrize("name", ["glyphs", "digits", "sums"])
+def test_patterns_are_kept_to_their_unit(runs, name, precision):
+    """Shares to half a unit of their logarithm, scores too; the counted bytes are those there."""
+    run = runs[name]
+    batch = run.batch("test", 3)
+    plan = Plan(3, tuple(run.steps[-2:]), precision)
+    allowed = allowed_keys(run.config.model)
+    for step, look in look_at_all(run, plan, batch, pytest.fail):
+        values = trace(run.model(step, batch), batch.images, "blocks.*.attn.*")
+        for layer in range(run.config.model.n_layers):
+            pattern = values[f"blocks.{layer}.attn.pattern"][..., allowed].numpy()
+            nats = look["patterns"][:, layer].astype(float) * precision.unit
+            shares = np.exp(-nats)
+            shares[look["patterns"][:, layer] == precision.most] = 0
+            np.testing.assert_allclose(shares, pattern, rtol=precision.unit, atol=1e-6)
+            scores = values[f"blocks.{layer}.attn.attn_scores"]
+            sums = scores.logsumexp(-1).numpy()
+            np.testing.assert_allclose(look["sums"][:, layer], sums, rtol=1e-5)
+            assert look["own"][layer].all()
+    held = sum(part.nbytes for part in look.values())
+    counted = 3 * looks.count_bytes(run, precision)
+    assert held <= counted + look["own"].nbytes
+
+
+def test_a_page_loads_nothing_and_runs_one_script(runs, tmp_path):
+    """Its policy names that script and that style; no address is in it."""
+    text = write_page([runs["digits"]], tmp_path / "page.html").read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"] == f"'{hash_source(scripts[0])}'" and len(scripts) == 1
+    assert rules["style-src"] == f"'{hash_source(styles[0])}'" and len(styles) == 1
+    outside = re.findall(r"https?://[^\s\"'`]+", text)
+    assert set(outside) <= {"http://www.w3.org/2000/svg", "https://github.com/leeoniya/uPlot"}
+    assert not re.search(r"<(link|img|iframe)|\b(src|href)=", text.replace(scripts[0], ""))
+
+
+def test_no_script_makes_markup_of_text():
+    """Names reach the page as text alone."""
+    own = read_script().partition('"use strict"')[2]
+    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+        assert word not in own
+    assert "</script" not in read_script()
+
+
+def test_the_budget_holds(runs, tmp_path):
+    """Of one run and of five, and what is left out is said."""
+    many = [runs[name] for name in ("glyphs", "digits", "hidden", "chain", "sums")]
+    for budget in (400_000, 1_000_000, 12_000_000):
+        for chosen in (many[:1], many):
+            page = write_page(chosen, tmp_path / "page.html", budget=budget)
+            assert page.stat().st_size <= budget
+
+
+def test_a_run_without_measures_has_a_page(tmp_path, capsys):
+    """What there is, and the command that makes the rest."""
+    run = train(tmp_path / "run", shrink(write_arrays(tmp_path / "own.npz")))
+    assert main(["report", str(run.path)]) == 0
+    said = capsys.readouterr()
+    assert f"run `toyvit measure {run.path}`" in said.err and "page.html" in said.out
+    data = read_data((run.path / "figures" / "page.html").read_text())
+    assert data["curves"] is None and data["looks"]["steps"] == run.steps
+    assert "probes" in data["unmeasured"] and data["problems"] == []
+
+
+def test_a_damaged_checkpoint_is_left_out_and_said(tmp_path, capsys, caplog):
+    run = train(tmp_path / "run", shrink(write_arrays(tmp_path / "own.npz")))
+    file = run.folder.checkpoints / run.entries[2].file
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert main(["report", str(run.path)]) == 0
+    data = read_data((run.path / "figures" / "page.html").read_text())
+    assert data["looks"]["steps"] == [0, 4]
+    assert len(data["problems"]) == 1 and file.name in data["problems"][0]
+    assert sum("not on the page" in record.getMessage() for record in caplog.records) == 1
+
+
+def read_data(text: str) -> dict:
+    """The first run of a page."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', text)[1])["runs"][0]
+
+
+def test_names_cannot_leave_their_place(runs):
+    name = "</script><script>alert(1)</script><!--"
+    store = ArrayStore()
+    data = describe_page([runs["digits"]], {}, store, 1_000_000)
+    data["runs"][0]["name"] = name
+    text = build_document(data, [], name)
+    assert text.count("<script>") == 1 and "<!--" not in text
+    assert "&lt;/script&gt;" in text
+
+
+def test_several_runs_on_one_page(runs, capsys, tmp_path):
+    """The second is drawn beside the first; one that is named twice is there once."""
+    first, second = (str(runs[name].path) for name in ("digits", "hidden"))
+    to = tmp_path / "elsewhere"
+    assert main(["report", first, second, first, "--to", str(to)]) == 0
+    text = (to / "page.html").read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
+    assert [Run(run["path"]).name for run in data["runs"]] == ["digits", "hidden"]
