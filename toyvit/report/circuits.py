@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from toyvit.circuits.circuit import load_circuit
 from toyvit.circuits.graph import build_graph
 from toyvit.circuits.search import CircuitReport
 from toyvit.config import ModelConfig
+from toyvit.model import ViT
 from toyvit.report.panels import (
     Axis,
     Block,
@@ -22,6 +25,7 @@ from toyvit.report.panels import (
     Node,
 )
 from toyvit.report.style import call_head
+from toyvit.runs.handle import Run
 
 PORTS = {
     "q": ("blue", "into queries"),
@@ -32,9 +36,16 @@ PORTS = {
 BINS = 20  # of the histogram of random circuits
 
 
-CIRCUIT_CAPTION = Caption(
+GRAPH_CAPTION = Caption(
     see="The edges of the circuit: the wider, the larger the score.",
     otherwise="a path that joins the input to the logits by no head, or every edge there is.",
+)
+SAVED_CAPTION = Caption(
+    see=(
+        "The edges that circuits of this run have; the wider, the more of them have it. What all "
+        "have is what the answer needs by every way of asking."
+    ),
+    otherwise="edges that one circuit has and the next has not, none wide.",
 )
 
 
@@ -51,7 +62,30 @@ def draw_circuit_graph(
     return FigureData(
         name="circuit",
         title=title,
-        caption=CIRCUIT_CAPTION,
+        caption=GRAPH_CAPTION,
+        blocks=(_graph_block(panel),),
+    )
+
+
+def draw_saved_circuits(run: Run) -> FigureData | None:
+    """How many of the circuits that were found of a run, and saved in its `figures/`, have each
+    edge; None where there are none. BadInput for a record that is damaged.
+    """
+    files = sorted(run.folder.figures.glob("*.json"))
+    if not files:
+        return None
+    model = ViT(run.config.model)
+    circuits = [load_circuit(file) for file in files]
+    masks = [circuit.edge_mask(model) for circuit in circuits]
+    shares = torch.stack(masks).mean(0)
+    panel = build_graph_panel(run.config.model, (shares > 0).float(), shares)
+    methods = "; ".join(dict.fromkeys(circuit.method for circuit in circuits))
+    number = "one circuit" if len(files) == 1 else f"{len(files)} circuits"
+
+    return FigureData(
+        name="circuits",
+        title=f"{run.name}: edges of {number} ({methods})",
+        caption=SAVED_CAPTION,
         blocks=(_graph_block(panel),),
     )
 

@@ -13,6 +13,7 @@ from toyvit.analyses.registry import list_analyses
 from toyvit.dynamics.transitions import detect_in_curve, find_window
 from toyvit.errors import BadInput, DataMissing
 from toyvit.model import ViT
+from toyvit.report.circuits import draw_saved_circuits
 from toyvit.report.curves import name_score, schedule_events
 from toyvit.report.heads import collect_scores, name_all_heads
 from toyvit.report.page.looks import collect_looks
@@ -46,6 +47,15 @@ class Attempts:
             self.report(str(error))
             return None
 
+    def list_circuits(self, run: Run) -> list[FigureData]:
+        """The figure of the circuits that were found of a run, if there are any."""
+        try:
+            figure = draw_saved_circuits(run)
+        except BadInput as error:
+            self.report(str(error))
+            return []
+        return [] if figure is None else [figure]
+
     def report(self, problem: str) -> None:
         """Something that is not on the page."""
         if problem not in self.problems:
@@ -68,7 +78,8 @@ def describe_page(
     plain: list[dict[str, Plain]] = []
     for run, tries in zip(runs, attempts, strict=True):
         part = describe_run(run, tries, store)
-        part["figures"] = pack_figures(figures.get(run.path, ()), budget / len(runs) * MOST_FIGURES)
+        own = [*figures.get(run.path, ()), *tries.list_circuits(run)]
+        part["figures"] = pack_figures(own, budget / len(runs) * MOST_FIGURES)
         plain.append(part)
 
     room = (budget - sum(len(format_json(part)) for part in plain) - store.size) / len(runs)

@@ -71,7 +71,7 @@ function makeAttention(run) {
   const without = make("p", { class: "reading" });
   const even = 1 / looks.tokens;
   const shareBar = makeShareBar(even, looks.marks);
-  const scoreBar = makeBar({ kind: "diverging", low: -looks.top, high: looks.top, label: "attention score (before softmax, nats)", marks: [[0, "0"]] });
+  const scoreBar = makeBar({ kind: "diverging", low: -looks.top, high: looks.top, label: "attention score (before softmax, nats)", marks: [] });
   const element = make(
     "div",
     { class: "viewer" },

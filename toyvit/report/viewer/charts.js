@@ -42,7 +42,7 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
   const grid = { stroke: isDark() ? "#3a3a3a" : "#e4e4e4", width: 1 };
   const axis = { stroke: ink, grid, ticks: grid, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif" };
   const yAxis = { ...axis, label: panel.y.label.replaceAll("\n", " "), size: 62 };
-  const xAxis = { ...axis, label: panel.x.label };
+  const xAxis = { ...axis, label: panel.x.label, size: 30, labelSize: 18, labelGap: 0 };
   nameTicks(xAxis, panel.x);
   nameTicks(yAxis, panel.y);
   const options = {

@@ -9,6 +9,7 @@ function makeHeadline(run, page) {
     : make("p", { class: "missing" }, "Nothing is measured yet: ", makeCommand(`toyvit measure ${run.path}`));
   const chart = makeTransitionChart(page);
   const shown = chart ? chart.figure : null;
+  const more = makeMoreCharts(run);
   const hint = chart ? make("p", { class: "hint" }, "Click a step, or use the slider below: everything on this page goes there.") : null;
   const element = make(
     "section",
@@ -17,9 +18,9 @@ function makeHeadline(run, page) {
     make("p", { class: "lead" }, run.what),
     run.status === "finished" ? null : make("p", { class: "missing" }, `This run is ${run.status}: its last checkpoint is of step ${formatStep(run.lastStep)}.`),
     makeProblems(page),
-    make("div", { class: "split" }, make("div", {}, make("h2", {}, "What happened"), words), make("div", {}, shown, hint)),
+    make("div", { class: "split" }, make("div", {}, make("h2", {}, "What happened"), words), make("div", {}, shown, hint, more.map((other) => other.figure))),
   );
-  return { element, update: () => chart && chart.update() };
+  return { element, update: () => [chart, ...more].forEach((one) => one && one.update()) };
 }
 
 // What could not be read or made, of all runs.
@@ -53,6 +54,14 @@ function makeTransitionChart(page) {
     marks: listMarks(run),
   };
   return makeChart(panel, { height: 300, onStep: (step) => change({ step }) });
+}
+
+// Of the first figure, what is neither score nor loss: the measure that explains the change.
+function makeMoreCharts(run) {
+  const first = run.figures.find((figure) => figure.kind === "FigureData");
+  if (!first) return [];
+  const panels = first.blocks.flatMap((block) => block.panels.flat()).filter((panel) => panel && panel.kind === "CurvePanel" && panel.x.label.startsWith("training step"));
+  return panels.filter((panel) => !/^(accuracy|loss|R\^2|mean squared)/.test(panel.y.label)).slice(0, 2).map((panel) => makeChart({ ...panel, title: panel.title || panel.y.label.replaceAll("\n", " "), y: { ...panel.y, label: "" } }, { height: 150, onStep: (step) => change({ step }) }));
 }
 
 function listBaselines(run, quantity) {

@@ -36,7 +36,7 @@ function makeLens(run) {
       frames: frameMarks(looks, picture),
       fill: (token) => shadeAnswer(view.colour, label(token), chance(token), isRight(token)),
       draw: symbols && view.text !== "name" ? (context, token, box) => drawSymbol(context, symbols[label(token)], box, chance(token)) : null,
-      write: symbols && view.text !== "name" ? null : (token) => [nameInCell(answers, label(token)), nameColour("black"), 9 + 9 * chance(token)],
+      write: symbols && view.text !== "name" ? null : (token) => [nameInCell(answers, label(token)), nameColour("black"), view.text === "name" ? 9 + 9 * chance(token) : 12 + 12 * chance(token)],
     });
     const token = Math.min(state.token, looks.tokens - 1);
     words.textContent = `Step ${formatStep(looks.steps[at])}, ${callLayer(layer)}: ${nameToken(looks, token)} would answer ${nameClass(answers, label(token))} with ${formatShare(chance(token))}. Chance, one class of ${answers.names.length}: ${formatShare(1 / answers.names.length)}.`;

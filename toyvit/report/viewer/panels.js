@@ -163,8 +163,9 @@ function drawGraph(panel) {
     const [x, y] = at(nodes.get(edge.sender));
     const [toX, toY] = at(nodes.get(edge.receiver));
     const middle = (y + toY) / 2;
+    const aside = Math.abs(x - toX) < 1 && y - toY > 100 ? 90 : 0; // around the nodes between
     const path = makeSvg("path", {
-      d: `M ${x} ${y} C ${x} ${middle}, ${toX} ${middle}, ${toX} ${toY}`,
+      d: `M ${x} ${y} C ${x + aside} ${middle}, ${toX + aside} ${middle}, ${toX} ${toY}`,
       fill: "none",
       stroke: nameColour((panel.ports[edge.port] || ["grey"])[0]),
       "stroke-width": 1 + 5 * edge.weight,
@@ -175,7 +176,7 @@ function drawGraph(panel) {
   }
   for (const node of panel.nodes) {
     const [x, y] = at(node);
-    const group = makeSvg("g", { opacity: node.used ? 1 : 0.4 });
+    const group = makeSvg("g", { class: node.used ? "used" : "unused" });
     group.append(makeSvg("rect", { x: x - 42, y: y - 18, width: 84, height: 36, rx: 6, class: "node" }));
     node.label.split("\n").forEach((line, place, lines) => {
       const height = y + 4 + (place - (lines.length - 1) / 2) * 13;

@@ -174,6 +174,6 @@ function tellAnswer(looks, at, picture) {
   const start = (at * looks.pictures.shape[0] + picture) * n;
   const chances = Array.from(final.values.subarray(start, start + n));
   const best = chances.indexOf(Math.max(...chances));
-  const verdict = right[0] === best ? "which is right" : `the right answer is ${nameClass(answers, right[0])} (${formatShare(chances[right[0]])})`;
+  const verdict = right[0] === best ? "that is right" : `the right answer is ${nameClass(answers, right[0])} (${formatShare(chances[right[0]])})`;
   return `The model answers ${nameClass(answers, best)} with ${formatShare(chances[best])}; ${verdict}.`;
 }
