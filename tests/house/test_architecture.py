@@ -34,7 +34,6 @@ ONLY = {
     "pytorch_lightning": {"train"},
     "lightning": set(),
     "matplotlib": {"report"},
-    "plotly": {"report"},
     "tensorboard": {"report", "runs"},
     "torchvision": {"torchvision_guard"},
     "pickle": set(),

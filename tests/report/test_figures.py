@@ -15,7 +15,8 @@ from tests.report.drawn import check_drawn
 from toyvit.config import ModelConfig
 from toyvit.report import FIGURES, MOST_HEADLINES, select_figures
 from toyvit.report.matplotlib_renderer import render
-from toyvit.report.panels import Block, CurvePanel, FigureData, MapPanel, PicturePanel, to_plain
+from toyvit.report.panels import Block, CurvePanel, FigureData, MapPanel, PicturePanel
+from toyvit.report.plain import to_plain
 from toyvit.report.rows import FigureRow, has_figure
 
 # What is counted needs no unit: these are places, or numbers of what they name.

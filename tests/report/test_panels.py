@@ -15,9 +15,9 @@ from toyvit.report.panels import (
     CurvePanel,
     FigureData,
     lay_out,
-    to_plain,
     wrap_rows,
 )
+from toyvit.report.plain import to_plain
 
 PANEL = CurvePanel(
     x=Axis(label="training step", ticks=(0.0, 1.0), names=("none", "one")),

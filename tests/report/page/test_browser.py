@@ -69,9 +69,9 @@ def test_attention_is_the_models(open_page, glyphs_page, glyphs, way):
     scores = values["blocks.1.attn.attn_scores"][picture, 0]
     shares = patterns[token] if way == "from" else patterns[:, token]
     top = shares.topk(3).indices
-    said = re.findall(r"\(([\d.e-]+) %, score (-?[\d.]+)\)", page.text("#attention .reading"))
-    assert len(said) == 3
-    for (share, score), other in zip(said, top.tolist(), strict=True):
+    shown = re.findall(r"\(([\d.e-]+) %, score (-?[\d.]+)\)", page.text("#attention .reading"))
+    assert len(shown) == 3
+    for (share, score), other in zip(shown, top.tolist(), strict=True):
         pair = (token, other) if way == "from" else (other, token)
         assert float(share) / 100 == pytest.approx(patterns[pair].item(), rel=0.05, abs=0.005)
         assert float(score) == pytest.approx(scores[pair].item(), abs=0.01)
@@ -111,13 +111,13 @@ def test_the_slider_moves_everything(open_page, glyphs_page, glyphs):
 def test_a_click_on_a_curve_moves_the_slider(open_page, glyphs_page, glyphs):
     for chart in ("#headline", "#curves"):
         page = open_page(glyphs_page, link="#step=0")
-        over = page.page.locator(f"{chart} .u-over")
+        over = page.page.locator(f"{chart} .u-over").first
         over.scroll_into_view_if_needed()
         box = over.bounding_box()
         over.click(position={"x": box["width"] - 2, "y": 40})
         page.settle()
         assert page.step() == glyphs.steps[-1]
-        page.page.locator(f"{chart} .chart").focus()
+        page.page.locator(f"{chart} .chart").first.focus()
         page.page.keyboard.press("ArrowLeft")
         page.settle()
         assert page.step() == glyphs.steps[-2]

@@ -92,9 +92,9 @@ def test_patterns_are_kept_to_their_unit(runs, name, precision):
             sums = scores.logsumexp(-1).numpy()
             np.testing.assert_allclose(look["sums"][:, layer], sums, rtol=1e-5)
             assert look["own"][layer].all()
-    held = sum(part.nbytes for part in look.values())
+    n_bytes = sum(part.nbytes for part in look.values())
     counted = 3 * looks.count_bytes(run, precision)
-    assert held <= counted + look["own"].nbytes
+    assert n_bytes <= counted + look["own"].nbytes
 
 
 def test_a_page_loads_nothing_and_runs_one_script(runs, tmp_path):
@@ -133,8 +133,8 @@ def test_a_run_without_measures_has_a_page(tmp_path, capsys):
     """What there is, and the command that makes the rest."""
     run = train(tmp_path / "run", shrink(write_arrays(tmp_path / "own.npz")))
     assert main(["report", str(run.path)]) == 0
-    said = capsys.readouterr()
-    assert f"run `toyvit measure {run.path}`" in said.err and "page.html" in said.out
+    printed = capsys.readouterr()
+    assert f"run `toyvit measure {run.path}`" in printed.err and "page.html" in printed.out
     data = read_data((run.path / "figures" / "page.html").read_text())
     assert data["curves"] is None and data["looks"]["steps"] == run.steps
     assert "probes" in data["unmeasured"] and data["problems"] == []

@@ -20,7 +20,8 @@ from toyvit.report.page.looks import collect_looks
 from toyvit.report.page.measured_curves import collect_curves
 from toyvit.report.page.packing import ArrayStore, format_json
 from toyvit.report.page.story import tell_story
-from toyvit.report.panels import FigureData, Plain, to_plain
+from toyvit.report.panels import FigureData
+from toyvit.report.plain import Plain, to_plain
 from toyvit.report.rows import list_analyses as list_measured
 from toyvit.report.summary import CEILING, list_facts, watch_curves
 from toyvit.runs.handle import Run

@@ -12,7 +12,8 @@ from pathlib import Path
 from toyvit.config.whole_files import write_atomically
 from toyvit.report.page.contents import BUDGET, describe_page
 from toyvit.report.page.packing import ArrayStore, format_json
-from toyvit.report.panels import FigureData, Plain
+from toyvit.report.panels import FigureData
+from toyvit.report.plain import Plain
 from toyvit.runs.handle import Run
 from toyvit.surroundings import pin_torch
 

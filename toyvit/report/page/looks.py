@@ -26,8 +26,8 @@ from toyvit.model.options import allowed_keys, count_outputs
 from toyvit.report.emoji import find_emoji
 from toyvit.report.page.measured_curves import thin_steps
 from toyvit.report.page.packing import ArrayStore
-from toyvit.report.panels import Plain
 from toyvit.report.pictures import find_black, picture_of
+from toyvit.report.plain import Plain
 from toyvit.runs.handle import Run
 
 SITES = ("blocks.*.attn.pattern", "blocks.*.attn.attn_scores", *RESIDUALS)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from toyvit.analyses.registry import list_analyses
 from toyvit.report.page.packing import ArrayStore
-from toyvit.report.panels import Plain
+from toyvit.report.plain import Plain
 from toyvit.report.tags import OWN, select_curves
 from toyvit.runs.handle import Run
 

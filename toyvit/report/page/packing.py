@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from toyvit.report.panels import Plain
+from toyvit.report.plain import Plain
 
 # What the page's script reads, by numpy's name: little-endian, as typed arrays are.
 KINDS = {"float32": "<f4", "uint16": "<u2", "uint8": "u1"}

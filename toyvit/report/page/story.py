@@ -6,7 +6,7 @@ from toyvit.dynamics.transitions import find_window
 from toyvit.errors import BadInput
 from toyvit.report.curves import name_score, schedule_events
 from toyvit.report.heads import collect_scores, name_all_heads
-from toyvit.report.panels import Plain
+from toyvit.report.plain import Plain
 from toyvit.report.rows import list_analyses
 from toyvit.report.style import call_head
 from toyvit.report.summary import CEILING, describe_transition, select_last

@@ -8,18 +8,19 @@ async function main() {
   const page = JSON.parse(document.getElementById("data").textContent);
   await Promise.all(page.runs.map(unpackCurves));
   const steps = listSteps(page);
+  const link = location.hash; // before it is written over
   state.step = firstStep(page, steps);
-  recall();
+  recall(link);
   buildFirst(host, page, steps); // what happened is on the screen before the rest is unpacked
   await new Promise((resolve) => setTimeout(resolve));
   await Promise.all(page.runs.map(unpackLooks));
   shareScale(page.runs);
   chooseView(page.runs[0]);
-  recall();
+  recall(link);
   limitState(page.runs);
   build(host, page, steps);
   window.addEventListener("hashchange", () => {
-    recall();
+    recall(location.hash);
     limitState(page.runs);
     notify();
   });

@@ -48,8 +48,8 @@ function remember() {
   }, 300);
 }
 
-function recall() {
-  const parts = new URLSearchParams(location.hash.slice(1));
+function recall(link) {
+  const parts = new URLSearchParams(link.slice(1));
   for (const [name, text] of parts) {
     if (!(name in state)) continue;
     if (WORDS.includes(name)) state[name] = text;
