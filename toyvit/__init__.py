@@ -49,6 +49,7 @@ PUBLIC = {
     "toyvit.model.vit": ("ViT",),
     "toyvit.recipes": ("RECIPES",),
     "toyvit.report": ("FIGURES",),
+    "toyvit.report.notebook": ("show_attention", "show_lens", "view"),
     "toyvit.runs.finding": ("find_runs",),
     "toyvit.runs.handle": ("Run", "load_baselines", "load_table"),
     "toyvit.runs.table": ("select_curve",),

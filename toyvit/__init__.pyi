@@ -118,6 +118,11 @@ from toyvit.recipes import (
 from toyvit.report import (
     FIGURES as FIGURES,
 )
+from toyvit.report.notebook import (
+    show_attention as show_attention,
+    show_lens as show_lens,
+    view as view,
+)
 from toyvit.runs.finding import (
     find_runs as find_runs,
 )

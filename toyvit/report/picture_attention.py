@@ -9,6 +9,7 @@ from torch import Tensor
 
 from toyvit.clamps.patterns import allowed_keys
 from toyvit.data.task import Batch
+from toyvit.errors import BadInput
 from toyvit.model.forward import run_model, trace
 from toyvit.report.attention import list_heads
 from toyvit.report.panels import (
@@ -42,7 +43,10 @@ def draw_query_attention(
     match = int(batch.retrieval.target[-1])
     steps = steps or select_steps(run.steps, n=7)
     scale = _scale_query(run, query)
-    frames = (frame_patch(run.task, query, "orange"), frame_patch(run.task, match, "blue"))
+    frames = (
+        _frame(run, query, "orange"),
+        _frame(run, match, "blue"),
+    )
     rows = {step: _query_rows(run, step, batch, query) for step in steps}
 
     return FigureData(
@@ -109,6 +113,91 @@ QUERY_ATTENTION = FigureRow(
     needs=frozenset({"induction"}),
     is_headline=True,
 )
+
+
+TOKEN_ATTENTION_CAPTION = Caption(
+    see="Green: where the token looks (orange frame); blue frame: the match, where there is one.",
+    otherwise="green is spread evenly over the cells that the mask allows (line on the bar).",
+)
+
+
+def draw_token_attention(
+    run: Run, step: int | None = None, image: int = 0, token: int | None = None
+) -> FigureData:
+    """Where one token of a test picture looks at a step: a row a layer, a column a head.
+
+    The default token is the picture's query, else CLS, else the last one.
+    """
+    config = run.config.model
+    at = run.check_step(step)
+    batch = run.batch("test", image + 1)
+    if not 0 <= image < len(batch.images):
+        raise BadInput(f"no test picture {image}: there are {len(batch.images)}")
+    token = choose_token(run, batch) if token is None else token
+    if not 0 <= token < config.n_tokens:
+        raise BadInput(f"no token {token}: there are 0 to {config.n_tokens - 1}")
+
+    patterns = trace(run.model(at, batch), batch.images, ["blocks.*.attn.pattern"])
+    rows = torch.stack([pattern[-1, :, token, config.n_prefix :] for pattern in patterns.values()])
+    even = 1 / int(allowed_keys(config)[token].sum())
+    scale = ColourScale(
+        kind="tint", low=0, high=1, label="attention (share)", marks=((even, "even"),)
+    )
+    frames = _frame_tokens(run, batch, token)
+    return FigureData(
+        name="token_attention",
+        title=f"{run.name}, step {at:,}: where {name_token(run, token)} looks",
+        caption=TOKEN_ATTENTION_CAPTION,
+        blocks=(
+            Block(
+                panels=lay_out(
+                    range(config.n_layers),
+                    range(config.n_heads),
+                    lambda layer, head: _overlaid(
+                        batch.images[-1], rows[layer, head], run, scale, frames
+                    ),
+                ),
+                row_headers=tuple(f"layer {layer}" for layer in range(config.n_layers)),
+                column_headers=tuple(f"head {head}" for head in range(config.n_heads)),
+                cell=(2.2, 2.2),
+                margin=(0.5, 0.1),
+                scale=scale,
+            ),
+        ),
+    )
+
+
+def choose_token(run: Run, batch: Batch) -> int:
+    """The token that a reader asks about first: the last picture's query, CLS, or the last."""
+    config = run.config.model
+    if batch.retrieval is not None:
+        return config.n_prefix + int(batch.retrieval.query[-1])
+    return 0 if config.cls_token else config.n_tokens - 1
+
+
+def name_token(run: Run, token: int) -> str:
+    """What a token is called: CLS, a register, or a patch by row and column, from 1."""
+    config = run.config.model
+    if token < config.n_prefix:
+        return "CLS" if config.cls_token and token == 0 else f"register {token - config.cls_token}"
+    row, column = divmod(token - config.n_prefix, config.grid[1])
+    return f"the patch in row {row + 1}, column {column + 1}"
+
+
+def _frame(run: Run, patch: int, colour: str) -> Frame:
+    config = run.config.model
+    return frame_patch(patch, config.stated("patch_size"), config.grid[1], colour)
+
+
+def _frame_tokens(run: Run, batch: Batch, token: int) -> tuple[Frame, ...]:
+    """The token, if it is a patch, and the match of the last picture."""
+    n = run.config.model.n_prefix
+    frames = []
+    if token >= n:
+        frames.append(_frame(run, token - n, "orange"))
+    if batch.retrieval is not None:
+        frames.append(_frame(run, int(batch.retrieval.target[-1]), "blue"))
+    return tuple(frames)
 
 
 CLS_ATTENTION_CAPTION = Caption(

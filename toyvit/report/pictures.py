@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from toyvit.data.task import Batch, Task
+from toyvit.data.task import Batch
 from toyvit.report.panels import ColourScale, Frame, PicturePanel
 
 
@@ -46,10 +46,9 @@ def ink_of(image: Tensor) -> tuple[np.ndarray, ColourScale]:
     return grey, ColourScale(kind="ink", low=float(grey.min()), high=float(grey.max()))
 
 
-def frame_patch(task: Task, patch: int, colour: str) -> Frame:
-    """A frame around one patch."""
-    size = task.world.patch_size or 1
-    row, column = divmod(patch, task.world.image_size[1] // size)
+def frame_patch(patch: int, size: int, columns: int, colour: str) -> Frame:
+    """A frame around one patch, of so many pixels and so many of them in a row."""
+    row, column = divmod(patch, columns)
     return Frame(
         left=column * size - 0.5, top=row * size - 0.5, width=size, height=size, colour=colour
     )

@@ -93,7 +93,12 @@ def _picture_panel(task: Task, batch: Batch, place: int, black: float) -> Pictur
     if batch.retrieval:
         query = int(batch.retrieval.query[place])
         answer = int(batch.retrieval.target[place])
-        frames = (frame_patch(task, query, "orange"), frame_patch(task, answer, "blue"))
+        size = task.world.patch_size or 1
+        columns = task.world.image_size[1] // size
+        frames = (
+            frame_patch(query, size, columns, "orange"),
+            frame_patch(answer, size, columns, "blue"),
+        )
     below = _tell_target(task, batch.target[place]) if task.output_kind == "image" else ""
 
     return PicturePanel(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from itertools import cycle
 
@@ -233,6 +234,22 @@ def test_many_tokens_are_pointed_at(open_page, large_page):
     page.settle()
     assert "is attended to most by" in page.text("#attention .reading")
     assert page.page.locator("#attention .multiples button").count() == 24
+
+
+def test_in_a_notebook_the_step_goes_in_and_out(open_page, glyphs_page, tmp_path):
+    """In a frame without an address, as the widget has it."""
+    file = tmp_path / "notebook.html"
+    file.write_text(f'<iframe srcdoc="{html.escape(glyphs_page.read_text())}"></iframe>')
+    page = open_page(file, wait=False)
+    frame = page.page.frames[1]
+    frame.wait_for_selector("body[data-state=ready]")
+    shown = frame.evaluate(
+        """() => new Promise((done) => {
+          window.addEventListener("toyvit-state", (event) => done(event.detail.step));
+          window.dispatchEvent(new CustomEvent("toyvit-change", { detail: { step: 9 } }));
+        })"""
+    )
+    assert shown == 10 and frame.locator(".steps output").inner_text() == "10"
 
 
 HOSTILE = (

@@ -39,25 +39,32 @@ SCRIPTS = (
 STYLES = ("vendor/uPlot.min.css", "page.css")
 
 
-@pin_torch()
 def write_page(
     runs: Sequence[Run],
     to: Path,
     figures: Mapping[Path, Sequence[FigureData]] | None = None,
     budget: int = BUDGET,
 ) -> Path:
-    """Write the page of some runs, the first of which is its subject; the file.
+    """Write the page of some runs into a file, see `render_page`; the file."""
+    write_atomically(to, render_page(runs, figures, budget).encode())
+    return to
+
+
+@pin_torch()
+def render_page(
+    runs: Sequence[Run],
+    figures: Mapping[Path, Sequence[FigureData]] | None = None,
+    budget: int = BUDGET,
+) -> str:
+    """The page of some runs, the first of which is its subject, as HTML.
 
     `figures` are drawn ones by their run's path. The page takes at most `budget` bytes: pictures,
     checkpoints and precision are chosen to fit.
     """
     store = ArrayStore()
     frame = build_document({"runs": []}, [], "")
-    room = budget - len(frame)
-    data = describe_page(runs, figures or {}, store, room)
-    title = ", ".join(run.name for run in runs)
-    write_atomically(to, build_document(data, store.texts, title).encode())
-    return to
+    data = describe_page(runs, figures or {}, store, budget - len(frame))
+    return build_document(data, store.texts, ", ".join(run.name for run in runs))
 
 
 def build_document(data: Plain, arrays: Sequence[str], title: str) -> str:

@@ -24,6 +24,10 @@ async function main() {
     limitState(page.runs);
     notify();
   });
+  window.addEventListener("toyvit-change", (event) => {
+    const steps = listSteps(page);
+    change({ step: steps[findNearest(steps, event.detail.step)] });
+  });
   for (const query of ["(prefers-color-scheme: dark)", "print"]) {
     window.matchMedia(query).addEventListener("change", () => build(host, page, steps));
   }

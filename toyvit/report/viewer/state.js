@@ -35,12 +35,14 @@ function change(values) {
 function notify() {
   for (const update of watchers) update();
   remember();
+  window.dispatchEvent(new CustomEvent("toyvit-state", { detail: { ...state } })); // for a notebook
 }
 
 let remembering = 0;
 
 // Browsers refuse many changes of the address in a short time.
 function remember() {
+  if (location.protocol === "about:") return; // inside a notebook there is no address
   clearTimeout(remembering);
   remembering = setTimeout(() => {
     const parts = new URLSearchParams(Object.entries(state).map(([name, value]) => [name, String(value)]));
