@@ -239,7 +239,8 @@ def test_many_tokens_are_pointed_at(open_page, large_page):
 def test_in_a_notebook_the_step_goes_in_and_out(open_page, glyphs_page, tmp_path):
     """In a frame without an address, as the widget has it."""
     file = tmp_path / "notebook.html"
-    file.write_text(f'<iframe srcdoc="{html.escape(glyphs_page.read_text())}"></iframe>')
+    source = html.escape(glyphs_page.read_text())
+    file.write_text(f'<!doctype html><meta charset=utf-8><iframe srcdoc="{source}"></iframe>')
     page = open_page(file, wait=False)
     frame = page.page.frames[1]
     frame.wait_for_selector("body[data-state=ready]")
