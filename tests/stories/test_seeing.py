@@ -340,7 +340,7 @@ def test_hidden_patches_are_shown_restored_at_every_checkpoint(runs):
 def test_tensorboard_holds_curves_and_measures_once(runs, name, monkeypatch):
     """Written twice: at first with empty pictures."""
     with monkeypatch.context() as patch:
-        patch.setattr(tensorboard, "render_pixels", lambda figure: np.zeros((1, 1, 3), np.uint8))
+        patch.setattr(tensorboard, "render_tiles", lambda figure: np.zeros((1, 1, 3), np.uint8))
         first = read(runs[name])
     again = read(runs[name])
     assert len(list(runs[name].glob("tensorboard/events.*"))) == 1

@@ -104,10 +104,13 @@ def list_page_runs(runs: Sequence[Run]) -> list[Run]:
 
 
 def add_tensorboard_arguments(parser: Parser) -> None:
-    """[FOLDER], --port, --to DIR."""
+    """[FOLDER], --port, --histograms, --to DIR."""
     parser.add_argument("folder", type=Path, nargs="?", default=Path("runs"))
     parser.add_argument(
         "--port", type=int, default=6006, help="on this machine only (default: 6006)"
+    )
+    parser.add_argument(
+        "--histograms", action="store_true", help="also of the weights, at 40 checkpoints a run"
     )
     add_to(parser, "where the files go, a folder a run (default: into the runs' folders)")
 
@@ -125,7 +128,7 @@ def open_tensorboard(options: argparse.Namespace) -> int:
     for folder in bar:
         to = options.to and options.to / folder.path.relative_to(options.folder)
         try:
-            write_events(folder, to)
+            write_events(folder, to, options.histograms)
         except BadInput as error:  # it hides no other run
             with bar.external_write_mode(sys.stderr):
                 show(f"toyvit: {error}", error=True)
@@ -134,7 +137,7 @@ def open_tensorboard(options: argparse.Namespace) -> int:
     return subprocess.call([sys.executable, "-m", "tensorboard.main", *words])
 
 
-def write_events(folder: RunFolder, to: Path | None) -> None:
+def write_events(folder: RunFolder, to: Path | None, histograms: bool = False) -> None:
     """The TensorBoard files of one run, there or elsewhere; BadInput where they cannot be."""
     from toyvit.report.tensorboard import write
     from toyvit.runs.handle import Run
@@ -143,7 +146,7 @@ def write_events(folder: RunFolder, to: Path | None) -> None:
     if not to:
         hint = "what it has in TensorBoard is shown as it is; `--to DIR` writes all of it elsewhere"
         check_writable(run.path, hint)
-    write(run, to)
+    write(run, to, histograms=histograms)
 
 
 COMMANDS = (

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
-from torch.utils.tensorboard.summary import hparams, image
+from torch.utils.tensorboard.summary import histogram, hparams, image
 
 from toyvit.config import learning_rate
 from toyvit.config.whole_files import write_atomically
@@ -19,7 +19,7 @@ from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.errors import BadInput, escape_text
 from toyvit.report.attention import draw_attention
 from toyvit.report.curves import schedule_events
-from toyvit.report.panels import Block, PicturePanel
+from toyvit.report.panels import Block, Caption, PicturePanel
 from toyvit.report.picture_attention import draw_cls_attention
 from toyvit.report.pictures import select_steps
 from toyvit.report.reconstruction import draw_reconstruction
@@ -46,22 +46,28 @@ logger = logging.getLogger(__name__)
 
 Pixels = NDArray[np.floating | np.uint8]
 Settings = dict[str, bool | int | float | str]
+HISTOGRAMS = 40  # checkpoints that have them
+BINS = 64
 RESTORED = 16  # pictures whose hidden patches are shown
 
 
 @pin_torch()
-def write(run: Run | Path | str, to: Path | None = None) -> Path:
+def write(run: Run | Path | str, to: Path | None = None, *, histograms: bool = False) -> Path:
     """Write the run's `tensorboard/`, or the folder `to`, anew; the folder.
 
-    Curves and measures on one step axis, the layout, the config, pictures. Whole or not at all.
-    Where a follower is at work on a run in training it is left to it.
+    Curves and measures on one step axis, the layout, the config, pictures with captions, and
+    `histograms` of the weights where they are asked for. Whole or not at all. Where a follower is
+    at work on a run in training it is left to it.
     """
     run = Run.open(run)
     folder = to or run.folder.tensorboard
     with hold(folder) as is_free:
         if is_free:
             content = BytesIO()
-            write_all(Events(content), run)
+            events = Events(content)
+            write_all(events, run)
+            if histograms:
+                write_histograms(events, run)
             replace_events(folder, content.getvalue())
         else:
             logger.info("%s is in training: its TensorBoard files are being written", run.path)
@@ -94,10 +100,21 @@ def write_all(events: Events, run: Run) -> None:
 def _write_pictures(events: Events, run: Run) -> None:
     """All pictures; none, and a line, where the data is not here or a checkpoint is damaged."""
     try:
-        for tag, pixels, step in draw_pictures(run):
-            events.add_summary(image(tag, pixels, dataformats="HWC"), step)
+        for tag, pixels, step, caption in draw_pictures(run):
+            summary = image(tag, pixels, dataformats="HWC")
+            summary.value[0].metadata.summary_description = str(caption)
+            events.add_summary(summary, step)
     except BadInput as error:
         logger.warning("no pictures for TensorBoard (%s)", error)
+
+
+def write_histograms(events: Events, run: Run) -> None:
+    """Every weight's values at some checkpoints."""
+    for step in select_steps(run.steps, HISTOGRAMS):
+        for name, weights in run.weights(step).items():
+            if weights.numel():  # a model without CLS and registers has an empty prefix
+                tag = f"Histograms/{escape_part(name)}"
+                events.add_summary(histogram(tag, weights.numpy(), bins=BINS), step)
 
 
 def collect_curves(run: Run) -> Curves:
@@ -113,12 +130,22 @@ def collect_curves(run: Run) -> Curves:
 
 
 def describe_settings(run: Run, curves: Curves) -> tuple[Summary, ...]:
-    """The config, field by field, and the last scores: a row of the tab of hyperparameters."""
+    """The config, field by field, the last scores and the onsets of transitions: a row of the tab
+    of hyperparameters.
+    """
     settings = flatten_config(asdict(run.config))
     scores: dict[str, float] = {}
     for _, values in sorted(curves.items()):
         scores |= {tag: value for tag, value in values.items() if is_score(tag)}
-    return hparams(settings, scores)
+    return hparams(settings, scores | find_onsets(run))
+
+
+def find_onsets(run: Run) -> dict[str, float]:
+    """The step at which each curve that changes abruptly begins to."""
+    at = schedule_events(run)
+    watched = watch_curves(run) if run.is_measured else {}
+    changes = {name: detect_in_curve(values, at) for name, values in watched.items()}
+    return {f"onset of {name}": change.onset for name, change in changes.items() if change}
 
 
 def is_score(tag: str) -> bool:
@@ -158,20 +185,22 @@ def list_events(run: Run) -> Iterator[tuple[int, str, float]]:
         yield step, "events/learning_rate", learning_rate(run.config.train, step)
 
 
-def draw_pictures(run: Run) -> Iterator[tuple[str, Pixels, int]]:
-    """(tag, pixels, step) of attention, where CLS looks, and hidden patches restored."""
+def draw_pictures(run: Run) -> Iterator[tuple[str, Pixels, int, Caption]]:
+    """(tag, pixels, step, caption) of attention, where CLS looks, and hidden patches restored."""
     if not run.entries:
         return
     model = run.config.model
     for step in select_steps(run.steps, 6):
-        yield "attention patterns", render_tiles(draw_attention(run, steps=[step])), step
+        figures = {"attention patterns": draw_attention(run, steps=[step])}
         if model.cls_token:
-            yield "CLS attention", render_tiles(draw_cls_attention(run, steps=[step])), step
+            figures["CLS attention"] = draw_cls_attention(run, steps=[step])
+        for tag, figure in figures.items():
+            yield tag, render_tiles(figure), step, figure.caption
 
     if model.readout == "pixels":
         for step in run.steps:
             figure = draw_reconstruction(run, steps=[step], n=RESTORED)
-            yield "reconstruction", tile_pictures(figure.blocks[0]), step
+            yield "reconstruction", tile_pictures(figure.blocks[0]), step, figure.caption
 
 
 def tile_pictures(block: Block) -> Pixels:

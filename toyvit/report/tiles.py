@@ -83,11 +83,11 @@ def _render_block(block: Block, font: ImageFont.FreeTypeFont | ImageFont.ImageFo
         for column, panel in enumerate(panels):
             if panel is not None:
                 place = (left + column * (width + GAP), top + row * (height + GAP))
-                canvas.paste(_render_panel(panel, width, height), place)
+                canvas.paste(render_panel(panel, width, height), place)
     return canvas
 
 
-def _render_panel(panel: Panel, width: int, height: int) -> Image.Image:
+def render_panel(panel: Panel, width: int, height: int) -> Image.Image:
     """One panel, as large as its cell, every value a rectangle."""
     size = (width, height)
     if isinstance(panel, MapPanel):
