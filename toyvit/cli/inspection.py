@@ -1,19 +1,14 @@
-"""Commands that look at what there is: `verify`, `ls`, `sites`."""
+"""Commands that look at what there is: `verify`, `sites`."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from toyvit.cli.arguments import add_run
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.completion import complete, offer_recipes
 from toyvit.cli.output import show
 from toyvit.errors import BadInput
-
-if TYPE_CHECKING:
-    from toyvit.runs.folder import RunFolder
 
 
 def add_verify_arguments(parser: Parser) -> None:
@@ -49,38 +44,6 @@ def verify(options: argparse.Namespace) -> int:
     return 0
 
 
-def add_ls_arguments(parser: Parser) -> None:
-    """[FOLDER]"""
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("runs"))
-
-
-def list_runs(options: argparse.Namespace) -> int:
-    """Print every run below a folder, a line each; a damaged one is named, and the code is 2."""
-    from toyvit.runs.finding import find_runs
-
-    if not options.folder.is_dir():
-        raise BadInput(f"{options.folder} is not a folder")
-    code = 0
-    for folder in find_runs(options.folder):
-        try:
-            show(describe_run(folder))
-        except BadInput as error:  # it hides no other run
-            show(f"toyvit: {error}", error=True)
-            code = 2
-    return code
-
-
-def describe_run(folder: RunFolder) -> str:
-    """A line: path, recipe, status, progress, scores of the last checkpoint."""
-    config = folder.read_config()
-    n_checkpoints, last = folder.read_progress()
-    status = folder.read_status(config)
-    step = last.step if last else 0
-    progress = f"{n_checkpoints} checkpoints to step {step} of {config.train.steps}"
-    scores = f"loss {last.loss:.3f}  accuracy {last.accuracy:.3f}" if last else ""
-    return f"{folder.path!s:36} {config.recipe:18} {status:9} {progress}  {scores}"
-
-
 def add_sites_arguments(parser: Parser) -> None:
     """[RECIPE]"""
     recipe = parser.add_argument("recipe", nargs="?", default="induction", metavar="RECIPE")
@@ -105,7 +68,6 @@ COMMANDS = (
         add_arguments=add_verify_arguments,
         run=verify,
     ),
-    Command(name="ls", help="list runs", add_arguments=add_ls_arguments, run=list_runs),
     Command(
         name="sites",
         help="list the places in a recipe's model where a tap may read or write",

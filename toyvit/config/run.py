@@ -129,8 +129,8 @@ def _read_task(options: dict[str, Any], origins: Mapping[str, Origin]) -> TaskCo
 
 def list_differences(run: RunConfig, other: RunConfig) -> list[str]:
     """Lines `model.n_layers: 2 -> 3`, one for each field in which two runs differ."""
-    left = _flatten(run.to_json())
-    right = _flatten(other.to_json())
+    left = flatten(run.to_json())
+    right = flatten(other.to_json())
     keys = sorted(left.keys() | right.keys())
     return [
         f"{key}: {left.get(key)} -> {right.get(key)}"
@@ -139,12 +139,12 @@ def list_differences(run: RunConfig, other: RunConfig) -> list[str]:
     ]
 
 
-def _flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested record as one, its keys joined by dots."""
     flat: dict[str, Any] = {}
     for key, value in plain.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

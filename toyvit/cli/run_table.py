@@ -1,0 +1,179 @@
+"""Runs as records of columns: what `ls` filters, sorts and prints. Measures are read if asked."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from toyvit.config.run import flatten
+from toyvit.errors import BadInput, escape_text, suggest_nearest
+
+if TYPE_CHECKING:
+    from toyvit.config import RunConfig
+    from toyvit.runs.folder import RunFolder
+
+Value = str | int | float | bool | None | list["Value"]
+OWN = ("path", "recipe", "status", "checkpoints", "step", "steps", "loss", "accuracy")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run: its own columns, the fields of its config, and its measures when they are asked."""
+
+    folder: RunFolder
+    config: RunConfig
+    own: dict[str, Value]
+    fields: dict[str, Value]
+    measures: dict[str, Value] = field(default_factory=dict)  # that were read
+
+    def get(self, column: str) -> Value:
+        """A column of `OWN`, a field of the config, or the last value of `analysis.quantity`; None
+        where the run has no such thing.
+        """
+        if column in self.own:
+            return self.own[column]
+        if column in self.fields:
+            return self.fields[column]
+        if column not in self.measures:
+            self.measures[column] = read_measure(self.folder, column)
+        return self.measures[column]
+
+
+def read_record(folder: RunFolder) -> RunRecord:
+    """A run as its files say now; BadInput where they are damaged."""
+    config = folder.read_config()
+    n_checkpoints, last = folder.read_progress()
+    own: dict[str, Value] = {
+        "path": str(folder.path),
+        "recipe": config.recipe,
+        "status": folder.read_status(config),
+        "checkpoints": n_checkpoints,
+        "step": last.step if last else 0,
+        "steps": config.train.steps,
+        "loss": last.loss if last else None,
+        "accuracy": last.accuracy if last else None,
+    }
+    return RunRecord(folder, config, own, flatten(config.to_json()))
+
+
+def read_measure(folder: RunFolder, column: str) -> Value:
+    """The last value of a measured quantity, of the strongest head; None where there is none."""
+    analysis, _, quantity = column.partition(".")
+    if not quantity or not folder.measures.exists():
+        return None
+    from toyvit.runs.handle import Run
+
+    values = Run(folder).curve(analysis, quantity)
+    return float(values.iloc[-1]) if len(values) else None
+
+
+def check_columns(columns: Iterable[str], records: Sequence[RunRecord]) -> None:
+    """BadInput for a column that no run has and that is no analysis's quantity."""
+    known = set(OWN).union(*(record.fields for record in records))
+    for column in columns:
+        if column in known:
+            continue
+        from toyvit.analyses.registry import list_analyses
+
+        analysis, _, quantity = column.partition(".")
+        analyses = list_analyses()
+        if analysis in analyses and quantity in analyses[analysis].quantities:
+            continue
+        measures = [f"{row.name}.{name}" for row in analyses.values() for name in row.quantities]
+        raise BadInput(f"no column {column!r}{suggest_nearest(column, [*known, *measures])}")
+
+
+def fits(record: RunRecord, condition: str) -> bool:
+    """Whether a run has a value: `model.n_layers=2`, or one of several, `model.n_layers=1,2`.
+
+    Numbers are compared as numbers, all else as text.
+    """
+    column, _, wanted = condition.partition("=")
+    return any(is_same(record.get(column), text) for text in wanted.split(","))
+
+
+def is_same(value: Value, text: str) -> bool:
+    """Whether a value is what a text says.
+
+    >>> is_same(0.001, "1e-3"), is_same(True, "true"), is_same(None, "none"), is_same(2, "20")
+    (True, True, True, False)
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return value == float(text)
+        except ValueError:
+            return False
+    return format_value(value).casefold() == text.casefold()
+
+
+def sort_records(
+    records: Sequence[RunRecord], column: str, *, downward: bool = False
+) -> list[RunRecord]:
+    """By a column, upward or downward. Runs that do not have it come last."""
+    having = [record for record in records if record.get(column) is not None]
+    rest = [record for record in records if record.get(column) is None]
+    numbers = all(isinstance(record.get(column), int | float) for record in having)
+
+    def key(record: RunRecord) -> tuple[float, str]:
+        value = record.get(column)
+        return (float(value), "") if numbers and isinstance(value, int | float) else (0, str(value))
+
+    return sorted(having, key=key, reverse=downward) + rest
+
+
+def format_value(value: Value) -> str:
+    """As it stands in a table."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "none" if value is None else str(value)
+
+
+def format_rows(header: Sequence[str], rows: Sequence[Sequence[Value]], kind: str) -> str:
+    """A table as aligned text, as CSV, or as JSON (a list of objects)."""
+    if kind == "json":
+        return json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=1)
+    texts = [[format_value(value) for value in row] for row in rows]
+    if kind == "csv":
+        file = io.StringIO()
+        csv.writer(file, lineterminator="\n").writerows([header, *texts])
+        return file.getvalue().removesuffix("\n")
+
+    cells = [list(header), *texts]
+    shown = [[escape_text(cell) for cell in row] for row in cells]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    lines = []
+    for row in shown:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def compare_records(records: Sequence[RunRecord], columns: Sequence[str] = ()) -> list[list[Value]]:
+    """Rows (what, value of each run): scores, other columns, the fields of configs that differ."""
+    rows: list[list[Value]] = [
+        [name, *(record.get(name) for record in records)]
+        for name in ("status", "step", "loss", "accuracy", *columns)
+    ]
+    rows.append(["accuracy over training", *(draw_line(record.folder) for record in records)])
+    names = sorted(set().union(*(record.fields for record in records)))
+    for name in names:
+        values = [record.fields.get(name) for record in records]
+        if any(value != values[0] for value in values):
+            rows.append([name, *values])
+    return rows
+
+
+def draw_line(folder: RunFolder, width: int = 24) -> str:
+    """The accuracy at the checkpoints of a run, 0 to 1, as a line of blocks."""
+    entries = folder.read_manifest()
+    if not entries:
+        return ""
+    n = min(width, len(entries))
+    picked = [entries[round(place * (len(entries) - 1) / max(1, n - 1))] for place in range(n)]
+    blocks = "▁▂▃▄▅▆▇█"
+    levels = [min(max(entry.accuracy, 0.0), 1.0) for entry in picked]
+    return "".join(blocks[round(level * (len(blocks) - 1))] for level in levels)
