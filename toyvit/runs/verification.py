@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from toyvit.config import plan_checkpoints
-from toyvit.config.foreign_files import hash_file
+from toyvit.config.foreign_files import hash_file, read_file
 from toyvit.errors import BadInput
 from toyvit.runs.cells import read_contents
 from toyvit.runs.database import OldTable, find_damage, open_to_read
@@ -66,7 +66,7 @@ def measure_norm(path: Path) -> float:
     """The norm of all weights of a checkpoint's file, as its line in the manifest has it."""
     from safetensors.numpy import load
 
-    weights = load(path.read_bytes()).values()
+    weights = load(read_file(path, "weights")).values()
     squares = [float((weight.astype("float64") ** 2).sum()) for weight in weights]
     return math.sqrt(math.fsum(squares))
 
