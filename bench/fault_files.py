@@ -36,6 +36,7 @@ from toyvit.replications.record import Record, build_path, read_record, write_re
 from toyvit.runs.disk import format_line
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
+from toyvit.runs.sessions import note_session
 from toyvit.train import fit
 
 SMALL = ("--train.batch_size", "8", "--train.n_validation", "16", "--train.steps", "20")
@@ -45,6 +46,7 @@ FILES = (
     "config.json",
     "manifest.jsonl",
     "metrics.jsonl",
+    "sessions.jsonl",
     "state.pt",
     "state.prev.pt",
     "states/step_00000010.pt",
@@ -55,7 +57,7 @@ FILES = (
     "lenses/step_00000020.safetensors",
     RECORD,
 )
-BOOKS = ("manifest.jsonl", "metrics.jsonl")
+BOOKS = ("manifest.jsonl", "metrics.jsonl", "sessions.jsonl")
 KINDS = ("flip", "cut", "swap", "older", "meaning")
 TRIES = 400  # of faults, until one is silent where a check is switched off
 
@@ -83,6 +85,7 @@ class Bench:
             add_records(path, seed, n_edges=2)
             if path == self.run:
                 shutil.copytree(path.parent, self.older.parent)
+            note_session(RunFolder(path), 20)
             measure(path, analyses=["norms"], images=16, progress=False)
             add_records(path, seed, n_edges=3)
 
@@ -91,7 +94,8 @@ class Bench:
         paths = {name: self.find(self.run, name) for name in FILES}
         self.contents = {name: path.read_bytes() for name, path in paths.items()}
         self.values = {name: read(paths[name]) for name, read in READERS.items()}
-        self.states = {path.read_bytes() for path in self.run.glob("states/*.pt")}
+        self.earlier = {path.read_bytes() for path in self.run.glob("states/*.pt")}
+        self.earlier.add((self.older / "sessions.jsonl").read_bytes())
 
     def _turn_back(self) -> None:
         """The earlier run as it was at step 10."""
@@ -138,7 +142,7 @@ class Bench:
             return "silent: it is read"
         if is_found or name == RECORD or reading == "same":
             return ""
-        if name.startswith("state.") and content in self.states:  # as the run had it
+        if name.startswith(("state.", "sessions.")) and content in self.earlier:  # as it was then
             return ""
         return "silent: verify calls it whole"
 
@@ -437,6 +441,7 @@ CHECKS: Mapping[str, Check] = {
     "norms": ("toyvit.runs.verification._compare_weights", _say_nothing, BOOKS[0], "meaning"),
     "schedule": ("toyvit.runs.verification._check_schedule", _say_nothing, BOOKS[0], "meaning"),
     "metrics": ("toyvit.runs.verification._check_metrics", _say_nothing, BOOKS[1], "flip"),
+    "sessions": ("toyvit.runs.verification._check_sessions", _say_nothing, BOOKS[2], "flip"),
     "digests of lines": ("toyvit.runs.disk.is_as_written", _believe, BOOKS[1], "meaning"),
     "states": ("toyvit.runs.verification._check_states", _say_nothing, "state.pt", "flip"),
     "digests of states": (

@@ -20,6 +20,7 @@ from toyvit.runs.folder import RunFolder
 from toyvit.runs.frames import build_table
 from toyvit.runs.manifest import ManifestEntry, name_checkpoint
 from toyvit.runs.records import check_home, parse_checkpoint, read_checked, read_tensors
+from toyvit.runs.sessions import find_sessions_problem
 from toyvit.runs.state_files import find_state_problem
 from toyvit.runs.table import describe_damage
 
@@ -43,6 +44,7 @@ def list_problems(folder: RunFolder, entries: Sequence[ManifestEntry]) -> dict[s
     bad |= dict(_check_schedule(folder, entries))
     bad |= dict(_check_states(folder))
     bad |= dict(_check_metrics(folder, entries))
+    bad |= dict(_check_sessions(folder, entries))
     bad |= dict(_check_table(folder, entries))
     return bad | dict(_check_records(folder))
 
@@ -111,6 +113,15 @@ def _check_metrics(
     last = max((entry.step for entry in entries), default=0)
     if [line.get("step") for line in lines[:last]] != list(range(1, last + 1)):
         yield name, f"does not count every step up to that of the last checkpoint, {last}"
+
+
+def _check_sessions(
+    folder: RunFolder, entries: Sequence[ManifestEntry]
+) -> Iterator[tuple[str, str]]:
+    """Lines that are damaged, of another run, left out, twice, or in another order."""
+    problem = find_sessions_problem(folder, max((entry.step for entry in entries), default=0))
+    if problem:
+        yield folder.sessions.name, problem
 
 
 def _check_table(folder: RunFolder, entries: Sequence[ManifestEntry]) -> Iterator[tuple[str, str]]:
