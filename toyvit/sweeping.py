@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,11 +209,13 @@ def _run_on_cluster(address: str, work: list[Work]) -> Iterator[Run]:
 def gather_table(runs: Sequence[Run | Path | str]) -> pd.DataFrame:
     """One row a run: its seed, the fields in which the runs differ, and what it came to.
 
-    Columns: run, seed, the fields that differ, status, accuracy and loss (last step, test), and,
-    where the detector finds a transition in the accuracy, onset, end and width; they are missing
-    where it finds none, where it may not judge, and where the change comes as the learning rate
-    changes. Where the task has naive predictors, half_loss is the first checkpoint with at most
-    half of the loss of the best of them.
+    Columns: run, seed, the fields that differ, status, measured_step (the last step that was
+    measured), accuracy and loss (of the run's last step, test; missing where that was not
+    measured), and, where the detector finds a transition in the accuracy, onset, end and width;
+    they are missing where it finds none, where it may not judge, and where the change comes as the
+    learning rate changes. Where the task has naive predictors, half_loss is the first checkpoint
+    with at most half of the loss of the best of them. These four are of the steps that were
+    measured; `describe_gaps` says where those are not all.
     """
     opened = [Run.open(run) for run in runs]
     check_same_recipe(run.config for run in opened)
@@ -236,18 +239,34 @@ def _summarize_run(run: Run, varied: Sequence[str]) -> dict[str, Any]:
 
     accuracy = run.curve("performance", "accuracy")
     if len(accuracy):
-        row["accuracy"] = accuracy.iloc[-1]
+        row["measured_step"] = int(accuracy.index[-1])
+        row["accuracy"] = accuracy.get(run.last_step, nan)
         change = detect_in_curve(accuracy, find_rate_changes(run.config.train))
         if change:
             row |= {"onset": change.onset, "end": change.end, "width": change.width}
 
     loss = run.curve("performance", "loss")
     if len(loss):
-        row["loss"] = loss.iloc[-1]
+        row["loss"] = loss.get(run.last_step, nan)
         level = halve_best_baseline(run.baselines)
         if level is not None:
             row["half_loss"] = find_first_step(loss <= level)
     return row
+
+
+def describe_gaps(run: Run) -> str | None:
+    """What of a finished run's performance is not measured, in a line; None where all is."""
+    if run.status != "finished":
+        return None
+    steps = run.curve("performance", "accuracy").index
+    if len(steps) == len(run):
+        return None
+    n_missing = len(run) - len(steps)
+    text = f"{run.path} is partly measured: {n_missing} of {len(run)} checkpoints are left out"
+    if run.last_step in steps:
+        return f"{text}, the last is measured"
+    last = f"step {steps[-1]:,}" if len(steps) else "no step"
+    return f"{text}, {last} of {run.last_step:,} is the last measured: it has no final score"
 
 
 def halve_best_baseline(baselines: Mapping[str, float]) -> float | None:

@@ -37,8 +37,9 @@ def note_session(folder: RunFolder, step: int) -> None:
 def find_sessions_problem(folder: RunFolder, last: int) -> str | None:
     """What is wrong with the lines of a run that has a checkpoint at step `last`, or None.
 
-    They are of this run, count from 0 on without a gap, and begin at its first step. Runs of version
-    0.2 and before have none, or none of their first sessions; lines without digests are taken there.
+    They are of this run, count from 0 on without a gap, and begin at its first step. Runs of
+    version 0.2 and before have none, or none of their first sessions; there lines without digests
+    are taken.
     """
     path = folder.sessions
     if not path.exists():
