@@ -41,7 +41,7 @@ from toyvit.train import fit
 
 SMALL = ("--train.batch_size", "8", "--train.n_validation", "16", "--train.steps", "20")
 STEPS = (*SMALL, "--train.checkpoints", "5,10,15")
-RECORD = "record-0.json"  # of a replication, which lies beside the run
+RECORD = "replications/record-0.json"  # which lies beside the run
 FILES = (
     "config.json",
     "manifest.jsonl",
@@ -134,13 +134,13 @@ class Bench:
         """What is wrong with how the lab takes a damaged file: nothing where it is found."""
         with self.damage(name, content) as path:
             try:
-                is_found = name != RECORD and verify(self.run)
+                is_found = verify(path.parent if name == RECORD else self.run)
                 reading = self._read(name, path)
             except Exception as error:
                 return f"traceback: {error!r:.300}"
         if reading == "other" and (name != "config.json" or not is_found):
             return "silent: it is read"
-        if is_found or name == RECORD or reading == "same":
+        if is_found or reading == "same":
             return ""
         if name.startswith(("state.", "sessions.")) and content in self.earlier:  # as it was then
             return ""
@@ -181,8 +181,9 @@ def add_records(path: Path, seed: int, n_edges: int) -> None:
     record = Record(
         name="record", version=1, seed=seed, minutes=float(n_edges), numbers=numbers, panels=[]
     )
-    write_record(path.parent, record)
-    build_path(path.parent, record.name, seed).rename(path.parent / RECORD)
+    place = path.parent / "replications"
+    write_record(place, record)
+    build_path(place, record.name, seed).rename(path.parent / RECORD)
 
 
 def verify(run: Path) -> bool:

@@ -68,7 +68,7 @@ def sweep(options: argparse.Namespace) -> int:
         show(gap)
     if order := summarize_events(runs):
         show_text(order)
-    show(f"table: {write_table(table, folder)}")
+    show(f"table: {write_table(table, folder, runs)}")
     for picture in draw_sweep(runs, folder):
         show(f"figure: {picture}")
     return 0
