@@ -30,6 +30,7 @@ from toyvit.runs.handle import Run
 from toyvit.runs.records import read_checked
 from toyvit.train import fit
 from toyvit.train.fit import settle_path
+from toyvit.train.machine import check_machine
 from toyvit.version import VERSION
 
 if TYPE_CHECKING:
@@ -148,6 +149,9 @@ def train_plan(
     if measuring.get("analyses") is not None:
         measuring["analyses"] = list(dict.fromkeys(["performance", *measuring["analyses"]]))
     folders = check_plan(plan, **measuring)
+    if not cluster:
+        for config in plan.values():
+            check_machine(config.train)
     work: list[Work] = [(folders[path], config, measuring) for path, config in plan.items()]
     finished = _run_on_cluster(cluster, work) if cluster else _run_here(jobs, work)
 
