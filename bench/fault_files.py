@@ -138,7 +138,7 @@ class Bench:
                 reading = self._read(name, path)
             except Exception as error:
                 return f"traceback: {error!r:.300}"
-        if reading == "other" and (name != "config.json" or not is_found):
+        if reading == "other" and not (is_found and name in ("config.json", "metrics.jsonl")):
             return "silent: it is read"
         if is_found or reading == "same":
             return ""
@@ -231,6 +231,7 @@ def read_weights(path: Path) -> Any:
 RECORDS = ("figures/circuit.json", "lenses/step_00000020.safetensors", RECORD)
 READERS: dict[str, Callable[[Path], Any]] = {
     "config.json": read_config,
+    "metrics.jsonl": lambda path: RunFolder(path.parent).read_metrics(),
     "measures.sqlite": read_table,
     "figures/circuit.json": load_circuit,
     "lenses/step_00000020.safetensors": read_lens,

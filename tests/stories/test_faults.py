@@ -18,6 +18,7 @@ from toyvit.circuits.graph import build_graph
 from toyvit.errors import BadInput
 from toyvit.instruments.lenses import fit_tuned_lens, load_lens
 from toyvit.measuring import measure
+from toyvit.replications.record import Record, write_record
 from toyvit.runs import verification
 from toyvit.runs.disk import format_line
 from toyvit.runs.folder import RunFolder
@@ -217,6 +218,13 @@ def test_a_circuit_that_lost_its_digest_is_said(run, capsys, caplog):
     assert is_found(run, capsys)
     assert load_circuit(path).edges
     assert "has no digest" in caplog.text
+
+
+def test_a_record_of_another_kind_is_no_circuit(run, capsys):
+    record = Record(name="coin", version=1, seed=0, minutes=None, numbers={}, panels=[])
+    write_record(run.figures, record)
+    (run.figures / "coin-0.json").rename(run.figures / "circuit.json")
+    assert is_found(run, capsys)
 
 
 @pytest.mark.parametrize("step", ["5", "x"])

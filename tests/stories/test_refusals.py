@@ -16,7 +16,7 @@ from toyvit.runs.handle import Run
 from toyvit.train import fit
 
 TRAIN = ["train", "induction-smoke"]
-SHORT = [*SMALL, "--train.steps", "2"]
+SWEEP = ["sweep", "induction-smoke", "--seeds", "0", "--jobs", "1", *SMALL, "--train.steps", "2"]
 
 # Arguments, and what the line must say.
 NONSENSE = {
@@ -47,7 +47,7 @@ NONSENSE = {
         ["train.accelerator 'tpu' is not on this machine", "auto, cpu"],
     ),
     "accelerator in a sweep": (
-        [*"sweep induction-smoke --train.accelerator cpu,tpu --seeds 0 --jobs 1".split(), *SHORT],
+        [*SWEEP, "--train.accelerator", "cpu,tpu"],
         ["train.accelerator 'tpu' is not on this machine"],
     ),
     "threads": ([*TRAIN, "--train.threads", "100000"], ["train.threads must be <= ", "got 100000"]),

@@ -172,7 +172,10 @@ def _check_records(folder: RunFolder) -> Iterator[tuple[str, str]]:
 
 def _check_circuit(path: Path, is_strict: bool) -> None:
     """BadInput where a circuit cannot be trusted."""
-    checkpoint = parse_checkpoint(str(read_checked(path, is_strict).get("checkpoint")))
+    record = read_checked(path, is_strict)
+    if not isinstance(record.get("edges"), list):  # whole, and of another kind
+        raise BadInput(f"{path} holds no circuit")
+    checkpoint = parse_checkpoint(str(record.get("checkpoint")))
     if checkpoint:
         check_home(path, *checkpoint)
 
