@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import nan
@@ -17,7 +16,6 @@ from toyvit.analyses import select_analyses
 from toyvit.clamps.weight_clamps import check_clamps
 from toyvit.config import RunConfig, find_rate_changes, list_differences, plan_checkpoints
 from toyvit.config.extensions import Extension, install, list_extensions
-from toyvit.config.foreign_files import read_file
 from toyvit.data.task import build_task, resolve_config
 from toyvit.dynamics.transitions import detect_in_curve, find_first_step
 from toyvit.errors import BadInput, Diverged
@@ -27,7 +25,6 @@ from toyvit.runs.disk import format_line, write_atomically
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.frames import keeping_texts
 from toyvit.runs.handle import Run
-from toyvit.runs.records import read_checked
 from toyvit.train import fit
 from toyvit.train.fit import settle_path
 from toyvit.train.machine import check_machine
@@ -39,10 +36,8 @@ if TYPE_CHECKING:
 SEEDS = ("seeds.init", "seeds.data")  # fields in which the runs of one setting differ
 TABLE = "sweep.csv"
 RECORD = "sweep.json"  # of the table: its digest, and the runs that it is of
-AGAIN = "the same `toyvit sweep` writes it again"
 Options = Mapping[str, Any]  # options of `measure`
 Work = tuple[RunFolder, RunConfig, Options]
-logger = logging.getLogger(__name__)
 
 
 def run_sweep(
@@ -68,7 +63,7 @@ def run_sweep(
 
 def write_table(frame: pd.DataFrame, folder: Path, runs: Sequence[Run]) -> Path:
     """The table of a sweep as `folder/sweep.csv`; its digest and its runs in `sweep.json`."""
-    content = _encode_table(frame)
+    content = encode_table(frame)
     names = [os.path.relpath(run.path, folder) for run in runs]
     record = {
         "table": hashlib.sha256(content).hexdigest(),
@@ -80,54 +75,9 @@ def write_table(frame: pd.DataFrame, folder: Path, runs: Sequence[Run]) -> Path:
     return folder / TABLE
 
 
-def _encode_table(frame: pd.DataFrame) -> bytes:
+def encode_table(frame: pd.DataFrame) -> bytes:
+    """A table as it stands in its file."""
     return frame.to_csv(index=False).encode()
-
-
-def find_table_problem(folder: Path, has_whole_runs: bool = True) -> tuple[Path, str] | None:
-    """What is wrong with the table of a sweep or with its record, and which file; None if nothing.
-
-    The table is what was written, and what its runs say: where they are whole and lie in the
-    folder, and it was written by this version of the lab. One without a record, of version 0.2 and
-    before, is said to have none.
-    """
-    table, record = folder / TABLE, folder / RECORD
-    if not table.exists():
-        return (table, f"is missing: {AGAIN}") if record.exists() else None
-    if not record.exists():
-        logger.warning("%s has no digest, as of version 0.2 and before: taken as it is", table)
-        return None
-
-    try:
-        facts = read_checked(record, is_strict=True)
-        content = read_file(table)
-    except BadInput as error:
-        file = record if str(record) in str(error) else table
-        return file, f"{str(error).removeprefix(f'{file} ')}: {AGAIN}"
-    if hashlib.sha256(content).hexdigest() != facts.get("table"):
-        return table, f"is not what was written: {AGAIN}"
-    if facts.get("version") != VERSION or not has_whole_runs:
-        return None
-    return _compare_with_runs(table, content, facts.get("runs"))
-
-
-def _compare_with_runs(table: Path, content: bytes, names: object) -> tuple[Path, str] | None:
-    if not isinstance(names, list) or not all(map(_is_inside, names)):
-        return table.with_name(RECORD), f"names runs that are not in its folder: {AGAIN}"
-    if not names:
-        return None
-    try:
-        frame = gather_table([table.parent / name for name in names])
-    except BadInput as error:
-        return table, f"cannot be compared with its runs: {error}"
-    if _encode_table(frame) != content:
-        return table, f"is not what its runs say now: {AGAIN}"
-    return None
-
-
-def _is_inside(name: object) -> bool:
-    """Whether a name leads to a folder below."""
-    return isinstance(name, str) and not name.startswith("/") and ".." not in Path(name).parts
 
 
 def train_plan(

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.stories.processes import SMALL, contents
-from toyvit import sweeping
 from toyvit.__main__ import main
+from toyvit.cli import sweep_tables
 from toyvit.config.foreign_files import hash_file
 from toyvit.measuring import measure
 from toyvit.replications.record import Record, build_path, write_record
@@ -180,7 +180,7 @@ def test_valid_text_with_another_meaning_is_named(place, capsys, case):
 
 def test_a_check_that_is_switched_off_finds_nothing(place, capsys, monkeypatch):
     """The test above can fail."""
-    monkeypatch.setattr(sweeping, "_compare_with_runs", lambda *arguments: None)
+    monkeypatch.setattr(sweep_tables, "_compare_with_runs", lambda *arguments: None)
     edit_table(place)
     assert verify(capsys, place / "all")[0] == 0
 

@@ -10,15 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from toyvit.cli.sweep_tables import RECORD, TABLE, find_table_problem
 from toyvit.config.foreign_files import hash_file
 from toyvit.errors import BadInput
 from toyvit.runs.finding import find_others, find_runs
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.verification import hash_files, list_problems
 
-OF_A_SWEEP = ("sweep.csv", "sweep.json")
+OF_A_SWEEP = (TABLE, RECORD)
 A_RECORD = re.compile(r".+-\d+\.json")  # of a replication, it may be
-OF_A_RUN = ("manifest.jsonl", "checkpoints")  # without a config they are no run any more
+MANIFEST = "manifest.jsonl"  # without a config beside it there is no run any more
 
 
 @dataclass(kw_only=True)
@@ -86,7 +87,7 @@ def check_folder(folder: Path) -> Verification:
 
 def _check_beside(path: Path, files: list[str], report: Verification, has_whole_runs: bool) -> None:
     """What is wrong in a folder that is no run."""
-    if any((path / name).exists() for name in OF_A_RUN):
+    if MANIFEST in files:
         report.problems.append(f"{path / 'config.json'} is missing")
     if set(files) & set(OF_A_SWEEP):
         report.n_sweeps += 1
@@ -98,8 +99,6 @@ def _check_beside(path: Path, files: list[str], report: Verification, has_whole_
 
 
 def _check_sweep(path: Path, has_whole_runs: bool) -> Iterator[str]:
-    from toyvit.sweeping import find_table_problem
-
     problem = find_table_problem(path, has_whole_runs)
     if problem:
         file, text = problem
