@@ -380,9 +380,9 @@ def test_sessions_without_digests_pass_in_a_run_of_an_earlier_version_alone(two,
     lines = '{"step": 10, "versions": {}}\n'
     run.sessions.write_text(lines)
     assert is_found(run, capsys)
-    kept = RunFolder(shutil.copytree(KEPT / "digits", run.path.parent / "kept"))
-    kept.sessions.write_text(lines)
-    assert not is_found(kept, capsys)
+    old = RunFolder(shutil.copytree(KEPT / "digits", run.path.parent / "kept"))
+    old.sessions.write_text(lines)
+    assert not is_found(old, capsys)
 
 
 @pytest.mark.parametrize("digest", ["", ', "check": null', ', "check": "0000000000000000"'])
