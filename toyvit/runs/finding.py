@@ -26,7 +26,14 @@ def find_runs(folder: Path) -> list[RunFolder]:
 
 
 def find_others(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """The folder and each below it that is no run nor inside one, with its files, by name."""
+    """The folder and each below it that is no run nor inside one, with its files, by name.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as place:
+    ...     _ = Path(place, "sweep.csv").write_text("")
+    ...     [files for _, files in find_others(Path(place))]
+    [['sweep.csv']]
+    """
     for path, folders, files in os.walk(folder):
         folders.sort()
         if "config.json" in (*files, *folders):
