@@ -67,7 +67,7 @@ DRAWING = ("report", "tensorboard")
 DRAWN = {"/figures/": {"report"}, "/tensorboard/": {"report", "tensorboard"}}
 FINISH = ("resume", "replay", "measure", "report", "tensorboard")
 # Times, and which of the filed states is the rolling one.
-UNLIKE = ("lock", "sessions.jsonl", "state.pt", "state.prev.pt", "sweep.csv")
+UNLIKE = ("lock", "sessions.jsonl", "state.pt", "state.prev.pt", "sweep.csv", "sweep.json")
 Contents = dict[str, Any]
 
 

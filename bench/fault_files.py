@@ -36,15 +36,17 @@ from toyvit.replications.record import Record, build_path, read_record, write_re
 from toyvit.runs.disk import format_line
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
+from toyvit.runs.sessions import note_session
 from toyvit.train import fit
 
 SMALL = ("--train.batch_size", "8", "--train.n_validation", "16", "--train.steps", "20")
 STEPS = (*SMALL, "--train.checkpoints", "5,10,15")
-RECORD = "record-0.json"  # of a replication, which lies beside the run
+RECORD = "replications/record-0.json"  # which lies beside the run
 FILES = (
     "config.json",
     "manifest.jsonl",
     "metrics.jsonl",
+    "sessions.jsonl",
     "state.pt",
     "state.prev.pt",
     "states/step_00000010.pt",
@@ -55,7 +57,7 @@ FILES = (
     "lenses/step_00000020.safetensors",
     RECORD,
 )
-BOOKS = ("manifest.jsonl", "metrics.jsonl")
+BOOKS = ("manifest.jsonl", "metrics.jsonl", "sessions.jsonl")
 KINDS = ("flip", "cut", "swap", "older", "meaning")
 TRIES = 400  # of faults, until one is silent where a check is switched off
 
@@ -83,6 +85,7 @@ class Bench:
             add_records(path, seed, n_edges=2)
             if path == self.run:
                 shutil.copytree(path.parent, self.older.parent)
+            note_session(RunFolder(path), 20)
             measure(path, analyses=["norms"], images=16, progress=False)
             add_records(path, seed, n_edges=3)
 
@@ -91,7 +94,8 @@ class Bench:
         paths = {name: self.find(self.run, name) for name in FILES}
         self.contents = {name: path.read_bytes() for name, path in paths.items()}
         self.values = {name: read(paths[name]) for name, read in READERS.items()}
-        self.states = {path.read_bytes() for path in self.run.glob("states/*.pt")}
+        self.earlier = {path.read_bytes() for path in self.run.glob("states/*.pt")}
+        self.earlier.add((self.older / "sessions.jsonl").read_bytes())
 
     def _turn_back(self) -> None:
         """The earlier run as it was at step 10."""
@@ -130,15 +134,15 @@ class Bench:
         """What is wrong with how the lab takes a damaged file: nothing where it is found."""
         with self.damage(name, content) as path:
             try:
-                is_found = name != RECORD and verify(self.run)
+                is_found = verify(path.parent if name == RECORD else self.run)
                 reading = self._read(name, path)
             except Exception as error:
                 return f"traceback: {error!r:.300}"
-        if reading == "other" and (name != "config.json" or not is_found):
+        if reading == "other" and not (is_found and name in ("config.json", "metrics.jsonl")):
             return "silent: it is read"
-        if is_found or name == RECORD or reading == "same":
+        if is_found or reading == "same":
             return ""
-        if name.startswith("state.") and content in self.states:  # as the run had it
+        if name.startswith(("state.", "sessions.")) and content in self.earlier:  # as it was then
             return ""
         return "silent: verify calls it whole"
 
@@ -177,8 +181,9 @@ def add_records(path: Path, seed: int, n_edges: int) -> None:
     record = Record(
         name="record", version=1, seed=seed, minutes=float(n_edges), numbers=numbers, panels=[]
     )
-    write_record(path.parent, record)
-    build_path(path.parent, record.name, seed).rename(path.parent / RECORD)
+    place = path.parent / "replications"
+    write_record(place, record)
+    build_path(place, record.name, seed).rename(path.parent / RECORD)
 
 
 def verify(run: Path) -> bool:
@@ -226,6 +231,7 @@ def read_weights(path: Path) -> Any:
 RECORDS = ("figures/circuit.json", "lenses/step_00000020.safetensors", RECORD)
 READERS: dict[str, Callable[[Path], Any]] = {
     "config.json": read_config,
+    "metrics.jsonl": lambda path: RunFolder(path.parent).read_metrics(),
     "measures.sqlite": read_table,
     "figures/circuit.json": load_circuit,
     "lenses/step_00000020.safetensors": read_lens,
@@ -437,6 +443,7 @@ CHECKS: Mapping[str, Check] = {
     "norms": ("toyvit.runs.verification._compare_weights", _say_nothing, BOOKS[0], "meaning"),
     "schedule": ("toyvit.runs.verification._check_schedule", _say_nothing, BOOKS[0], "meaning"),
     "metrics": ("toyvit.runs.verification._check_metrics", _say_nothing, BOOKS[1], "flip"),
+    "sessions": ("toyvit.runs.verification._check_sessions", _say_nothing, BOOKS[2], "flip"),
     "digests of lines": ("toyvit.runs.disk.is_as_written", _believe, BOOKS[1], "meaning"),
     "states": ("toyvit.runs.verification._check_states", _say_nothing, "state.pt", "flip"),
     "digests of states": (

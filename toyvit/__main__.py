@@ -10,13 +10,18 @@ import os
 import sys
 
 try:  # what takes longest in a command's life is to import: a signal may come here already
+    import signal
+
+    from toyvit.runs.signals import CLOCK, end_by_signals, end_now, handle_signals, leave
+
+    if __name__ == "__main__" or os.path.basename("".join(sys.argv[:1])).startswith("toyvit"):
+        end_by_signals()  # not where somebody else's process imports this
+
     import atexit
     import gc
     import warnings
     from collections.abc import Sequence
     from io import TextIOWrapper
-
-    from toyvit.runs.signals import CLOCK, EndedBySignal, handle_signals, leave
 except KeyboardInterrupt:
     os.write(2, b"toyvit: stopped by SIGINT\n")
     os._exit(130)
@@ -40,19 +45,28 @@ def _run_process() -> int:
         handle_signals()
         open_streams()
         _hush_workers()
-        from toyvit.cli.main import main as run_words
-
-        code = run_words()
-    except EndedBySignal as stop:  # while the line above was imported
-        print(f"toyvit: stopped by {stop}", file=sys.stderr)
-        code = 128 + stop.signum
-    except SystemExit as end:  # --help and --version
-        code = int(end.code or 0)
-    if not flush_output():
-        code = code or 1
+        code = _run_words()
+        end_by_signals()
+    except KeyboardInterrupt as stop:  # before the command began, or when it had ended
+        end_now(getattr(stop, "signum", signal.SIGINT))
+    except Exception:
+        if not CLOCK.is_running:
+            raise
+        end_now(CLOCK.signum)  # a library has made something else of the signal
     if CLOCK.is_running:
         leave(code)
     return code
+
+
+def _run_words() -> int:
+    """The exit code of what was typed, and 1 where nobody could be told."""
+    try:
+        from toyvit.cli.main import main as run_words
+
+        code = run_words()
+    except SystemExit as end:  # --help and --version
+        code = int(end.code or 0)
+    return code if flush_output() else code or 1
 
 
 def _hush_workers() -> None:

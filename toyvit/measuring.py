@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,7 @@ class MeasureReport:
     unfit      analyses that were not run, and why
     clamps     the run's, under which it was measured
     diverged   steps asked for at which a sampler diverged, by analysis: they have no number
+    not_local  others at which what was sampled is not local: the number is that of the settings
     """
 
     computed: int
@@ -52,6 +53,7 @@ class MeasureReport:
     unfit: dict[str, str]
     clamps: tuple[str, ...] = ()
     diverged: dict[str, list[int]] = field(default_factory=dict)
+    not_local: dict[str, list[int]] = field(default_factory=dict)
 
 
 def list_rows(analysis: Analysis, measures: Measures) -> list[Row]:
@@ -145,7 +147,8 @@ def measure(
             if not is_live:
                 break
             time.sleep(1)
-        diverged = measurer.find_diverged(table)
+        diverged = table.cells_where("diverged", 1)
+        not_local = table.cells_where("local", 0) - diverged
 
     return MeasureReport(
         computed=measurer.computed,
@@ -153,7 +156,8 @@ def measure(
         skipped=measurer.skipped,
         unfit=unfit,
         clamps=clamps,
-        diverged=diverged,
+        diverged=measurer.select_steps_of(diverged),
+        not_local=measurer.select_steps_of(not_local),
     )
 
 
@@ -252,13 +256,12 @@ class RunMeasurer:
             table.write_all(rows_of_cells, self.split, len(self.batch.target))
             self.computed += len(rows_of_cells)
 
-    def find_diverged(self, table: MeasureTable) -> dict[str, list[int]]:
-        """Steps asked for at which a sampler diverged, by analysis."""
-        diverged = table.cells_where("diverged")
+    def select_steps_of(self, cells: Set[Cell]) -> dict[str, list[int]]:
+        """The steps asked for of some cells, by analysis."""
         steps: dict[str, list[int]] = {}
         for step in self.selected_steps:
             for cell in self.list_cells(step):
-                if cell in diverged:
+                if cell in cells:
                     steps.setdefault(cell.analysis, []).append(step)
         return dict(sorted(steps.items()))
 

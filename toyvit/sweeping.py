@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +21,21 @@ from toyvit.dynamics.transitions import detect_in_curve, find_first_step
 from toyvit.errors import BadInput, Diverged
 from toyvit.measuring import measure
 from toyvit.model import ViT
-from toyvit.runs.disk import write_atomically
+from toyvit.runs.disk import format_line, write_atomically
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.frames import keeping_texts
 from toyvit.runs.handle import Run
 from toyvit.train import fit
 from toyvit.train.fit import settle_path
+from toyvit.train.machine import check_machine
+from toyvit.version import VERSION
 
 if TYPE_CHECKING:
     from distributed import Client
 
 SEEDS = ("seeds.init", "seeds.data")  # fields in which the runs of one setting differ
 TABLE = "sweep.csv"
+RECORD = "sweep.json"  # of the table: its digest, and the runs that it is of
 Options = Mapping[str, Any]  # options of `measure`
 Work = tuple[RunFolder, RunConfig, Options]
 
@@ -51,15 +57,27 @@ def run_sweep(
         plan, jobs=jobs, cluster=cluster, label=folder.name if progress else None, **measuring
     )
     frame = gather_table(runs)
-    write_table(frame, folder)
+    write_table(frame, folder, runs)
     return frame
 
 
-def write_table(frame: pd.DataFrame, folder: Path) -> Path:
-    """The table of a sweep as `folder/sweep.csv`."""
-    file = folder / TABLE
-    write_atomically(file, frame.to_csv(index=False).encode())
-    return file
+def write_table(frame: pd.DataFrame, folder: Path, runs: Sequence[Run]) -> Path:
+    """The table of a sweep as `folder/sweep.csv`; its digest and its runs in `sweep.json`."""
+    content = encode_table(frame)
+    names = [os.path.relpath(run.path, folder) for run in runs]
+    record = {
+        "table": hashlib.sha256(content).hexdigest(),
+        "version": VERSION,
+        "runs": [] if any(name.startswith("..") for name in names) else names,
+    }
+    write_atomically(folder / TABLE, content)
+    write_atomically(folder / RECORD, format_line(record).encode())
+    return folder / TABLE
+
+
+def encode_table(frame: pd.DataFrame) -> bytes:
+    """A table as it stands in its file."""
+    return frame.to_csv(index=False).encode()
 
 
 def train_plan(
@@ -81,6 +99,9 @@ def train_plan(
     if measuring.get("analyses") is not None:
         measuring["analyses"] = list(dict.fromkeys(["performance", *measuring["analyses"]]))
     folders = check_plan(plan, **measuring)
+    if not cluster:
+        for config in plan.values():
+            check_machine(config.train)
     work: list[Work] = [(folders[path], config, measuring) for path, config in plan.items()]
     finished = _run_on_cluster(cluster, work) if cluster else _run_here(jobs, work)
 
@@ -208,11 +229,13 @@ def _run_on_cluster(address: str, work: list[Work]) -> Iterator[Run]:
 def gather_table(runs: Sequence[Run | Path | str]) -> pd.DataFrame:
     """One row a run: its seed, the fields in which the runs differ, and what it came to.
 
-    Columns: run, seed, the fields that differ, status, accuracy and loss (last step, test), and,
-    where the detector finds a transition in the accuracy, onset, end and width; they are missing
-    where it finds none, where it may not judge, and where the change comes as the learning rate
-    changes. Where the task has naive predictors, half_loss is the first checkpoint with at most
-    half of the loss of the best of them.
+    Columns: run, seed, the fields that differ, status, measured_step (the last step that was
+    measured), accuracy and loss (of the run's last step, test; missing where that was not
+    measured), and, where the detector finds a transition in the accuracy, onset, end and width;
+    they are missing where it finds none, where it may not judge, and where the change comes as the
+    learning rate changes. Where the task has naive predictors, half_loss is the first checkpoint
+    with at most half of the loss of the best of them. These four are of the steps that were
+    measured; `describe_gaps` says where those are not all.
     """
     opened = [Run.open(run) for run in runs]
     check_same_recipe(run.config for run in opened)
@@ -236,18 +259,34 @@ def _summarize_run(run: Run, varied: Sequence[str]) -> dict[str, Any]:
 
     accuracy = run.curve("performance", "accuracy")
     if len(accuracy):
-        row["accuracy"] = accuracy.iloc[-1]
+        row["measured_step"] = int(accuracy.index[-1])
+        row["accuracy"] = accuracy.get(run.last_step, nan)
         change = detect_in_curve(accuracy, find_rate_changes(run.config.train))
         if change:
             row |= {"onset": change.onset, "end": change.end, "width": change.width}
 
     loss = run.curve("performance", "loss")
     if len(loss):
-        row["loss"] = loss.iloc[-1]
+        row["loss"] = loss.get(run.last_step, nan)
         level = halve_best_baseline(run.baselines)
         if level is not None:
             row["half_loss"] = find_first_step(loss <= level)
     return row
+
+
+def describe_gaps(run: Run) -> str | None:
+    """What of a finished run's performance is not measured, in a line; None where all is."""
+    if run.status != "finished":
+        return None
+    steps = run.curve("performance", "accuracy").index
+    if len(steps) == len(run):
+        return None
+    n_missing = len(run) - len(steps)
+    text = f"{run.path} is partly measured: {n_missing} of {len(run)} checkpoints are left out"
+    if run.last_step in steps:
+        return f"{text}, the last is measured"
+    last = f"step {steps[-1]:,}" if len(steps) else "no step"
+    return f"{text}, {last} of {run.last_step:,} is the last measured: it has no final score"
 
 
 def halve_best_baseline(baselines: Mapping[str, float]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -61,6 +62,93 @@ def test_a_signal_during_imports_is_one_line(module, signum):
     out, error = process.communicate(timeout=60)
     assert (out, error) == ("", f"toyvit: stopped by {signum.name}\n")
     assert process.returncode == 128 + signum
+
+
+# Forks before anything of the lab is imported, and sends each child a signal at another of the
+# lines that the lab runs: of the command's own module, its signals, and the reader of its words.
+AT_EVERY_LINE = """
+import json, os, signal, sys
+sys.argv = ["toyvit", *{words!r}]
+files = ("/toyvit/__main__.py", "/toyvit/runs/signals.py", "/toyvit/cli/main.py")
+
+def start(at, signum):
+    count = 0
+    def trace(frame, event, arg):
+        nonlocal count
+        if not frame.f_code.co_filename.endswith(files):
+            return None
+        count += event == "line"
+        if count == at:
+            sys.settrace(None)
+            count += 1
+            os.kill(os.getpid(), signum)
+        return trace
+    sys.settrace(trace)
+    from toyvit.__main__ import main
+    sys.exit(main())
+
+def run(at, signum):
+    out, into = os.pipe()
+    child = os.fork()
+    if not child:
+        os.dup2(into, 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        start(at, signum)
+    os.close(into)
+    with os.fdopen(out) as stream:
+        text = stream.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text
+
+for signum, places in {places!r}.items():
+    for at in places:
+        code, text = run(at, signum)
+        print(json.dumps([at, signum, code, text]))
+        if not code:  # it has fewer lines
+            break
+"""
+FIRST = 6  # of the lines: within the `try`; before it is Python's own start, and its traceback
+LINES = 250  # more than there are
+SLOWLY = pytest.param(["ls", "."], marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("words", [["--version"], SLOWLY], ids=" ".join)
+def test_a_signal_at_any_line_of_the_command_is_one_line_or_none(words, tmp_path):
+    """From its first import to its last line."""
+    places = {2: range(FIRST, LINES, 6), 15: range(FIRST, LINES, 24)}
+    program = AT_EVERY_LINE.format(words=words, places=places)
+    out, error = start(program, cwd=tmp_path).communicate(timeout=120)
+    assert not error
+    outcomes = [json.loads(line) for line in out.splitlines()]
+    assert len(outcomes) > 30 and [code for *_, code, _ in outcomes].count(0) == 2
+    assert [outcome for outcome in outcomes if not is_one_line(*outcome[1:])] == []
+
+
+# What Python raises where nobody can catch it, it prints and drops.
+DROPPED = """
+import os, signal, time
+from toyvit.runs.signals import handle_signals
+handle_signals()
+class Left:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+Left()
+print("goes on")
+"""
+
+
+def test_a_signal_in_what_cannot_raise_is_not_lost():
+    process = start(DROPPED)
+    assert process.communicate(timeout=60) == ("", "toyvit: stopped by SIGINT\n")
+    assert process.returncode == 130
+
+
+def is_one_line(signum: int, code: int, text: str) -> bool:
+    """Whether a process ended as the signal asks for, or was done before that came."""
+    if code in (0, -signal.SIGTERM):  # that of the system: nothing of ours was there yet
+        return text == ""
+    line = f"toyvit: stopped by {signal.Signals(signum).name}"
+    return code == 128 + signum and text.startswith(line) and text.count("\n") == 1
 
 
 def test_a_process_that_does_not_listen_ends_in_two_seconds():

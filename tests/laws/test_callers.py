@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
@@ -18,8 +19,10 @@ from tests.stories.processes import train_here
 from toyvit.analyses import ANALYSES, llc
 from toyvit.instruments import key_value, weight_circuits
 from toyvit.instruments.lenses import fit_lens
+from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
 from toyvit.runs.handle import Run
+from toyvit.train.replay import replay
 
 WORLDS = ("induction", "markov", "objects", "addition")  # each analysis is measured on the first
 FAST = [name for name, analysis in ANALYSES.items() if analysis.cost < 100]
@@ -207,6 +210,20 @@ def test_a_run_gives_the_same(run, caller):
     check_same(lambda: vars(Run(run.path).batch(n=4)), caller)
     check_same(lambda: run.task.baselines(run.task.eval_batch("test", 8, 0)), caller)
     check_same(lambda: toyvit.fit_tuned_lens(run, images=8, n_steps=2), caller)
+
+
+def test_what_is_measured_and_replayed_in_double_precision_is_the_same(tmp_path):
+    path = train_here(tmp_path / "run", "--train.steps", "4", "--train.checkpoints", "2")
+
+    def use(name: str) -> tuple[str, list[str]]:
+        copy = shutil.copytree(path, tmp_path / name / "run")
+        measure(copy, analyses=["performance", "norms"], images=8, progress=False)
+        assert replay(copy, 2, 4, progress=False) == [3]
+        return Run(copy).table.to_csv(), [entry.sha256 for entry in Run(copy).entries.values()]
+
+    plain = use("plain")
+    with in_double():
+        assert use("other") == plain
 
 
 @pytest.mark.parametrize("caller", CALLERS)

@@ -18,10 +18,12 @@ from toyvit.circuits.graph import build_graph
 from toyvit.errors import BadInput
 from toyvit.instruments.lenses import fit_tuned_lens, load_lens
 from toyvit.measuring import measure
+from toyvit.replications.record import Record, write_record
 from toyvit.runs import verification
 from toyvit.runs.disk import format_line
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
+from toyvit.runs.sessions import note_session
 from toyvit.train import fit
 
 STEPS = ("--train.steps", "20", "--train.checkpoints", "5,10,15")
@@ -218,6 +220,13 @@ def test_a_circuit_that_lost_its_digest_is_said(run, capsys, caplog):
     assert "has no digest" in caplog.text
 
 
+def test_a_record_of_another_kind_is_no_circuit(run, capsys):
+    record = Record(name="coin", version=1, seed=0, minutes=None, numbers={}, panels=[])
+    write_record(run.figures, record)
+    (run.figures / "coin-0.json").rename(run.figures / "circuit.json")
+    assert is_found(run, capsys)
+
+
 @pytest.mark.parametrize("step", ["5", "x"])
 def test_a_lens_of_another_step_or_checkpoint_is_found(run, capsys, step):
     """Whole, and under a name that is not its own or with a checkpoint that is not the run's."""
@@ -237,7 +246,7 @@ def rewrite(run, name, change):
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     for line in lines:
         line.pop("check")
-    salt = run.hash_run() if name == "metrics.jsonl" else ""
+    salt = "" if name == "manifest.jsonl" else run.hash_run()
     file.write_text("".join(format_line(line, salt) for line in change(lines)))
 
 
@@ -263,6 +272,10 @@ MEANINGS = {
         "metrics.jsonl",
         lambda lines: [{**lines[0], "loss": "1"}, *lines[1:]],
     ),
+    "no session": ("sessions.jsonl", lambda lines: []),
+    "a session twice": ("sessions.jsonl", lambda lines: lines * 2),
+    "a session that is not counted": ("sessions.jsonl", lambda lines: [{"step": 0}]),
+    "a first session in the middle": ("sessions.jsonl", lambda lines: [{**lines[0], "step": 10}]),
 }
 
 
@@ -306,6 +319,7 @@ CHECKS = {
     "_compare_weights": "another norm",
     "_check_schedule": "other samples",
     "_check_metrics": "metrics of fewer steps",
+    "_check_sessions": "a session twice",
 }
 
 
@@ -347,8 +361,32 @@ def test_a_state_that_lacks_its_checkpoints_is_not_gone_on_from(two, run, caplog
     assert "lacks the checkpoint of step 10" in caplog.text
 
 
+def test_sessions_go_on_after_half_a_line_and_are_missed(two, run, capsys):
+    """Half a line is what a killed process may leave; a file that is gone, what somebody took."""
+    with run.sessions.open("a") as file:
+        file.write('{"session": 1, "st')
+    assert is_found(run, capsys)
+    with run.lock():  # somebody is writing it now
+        assert not is_found(run, capsys)
+    note_session(run, 10)
+    assert not is_found(run, capsys)
+    lines = [json.loads(line) for line in run.sessions.read_text().splitlines()]
+    assert [(line["session"], line["step"]) for line in lines] == [(0, 0), (1, 10)]
+    run.sessions.unlink()
+    assert is_found(run, capsys)
+
+
+def test_sessions_without_digests_pass_in_a_run_of_an_earlier_version_alone(two, run, capsys):
+    lines = '{"step": 10, "versions": {}}\n'
+    run.sessions.write_text(lines)
+    assert is_found(run, capsys)
+    old = RunFolder(shutil.copytree(KEPT / "digits", run.path.parent / "kept"))
+    old.sessions.write_text(lines)
+    assert not is_found(old, capsys)
+
+
 @pytest.mark.parametrize("digest", ["", ', "check": null', ', "check": "0000000000000000"'])
-@pytest.mark.parametrize("name", ["manifest.jsonl", "metrics.jsonl"])
+@pytest.mark.parametrize("name", fault_files.BOOKS)
 def test_a_line_whose_digest_was_taken_away_is_not_silent(run, capsys, name, digest):
     """Only in a file of version 0.1 has no line one."""
     file = run.path / name

@@ -100,19 +100,18 @@ def test_checkpoints_at_which_a_sampler_diverged_are_named_and_have_no_number(
         LlcConfig(step_size=1e-9, localisation=1e6, draws=4, burn_in=2),
     )
     assert main([*words, "--steps", "0"]) == 0
-    assert "diverged" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    place = "where its value is that of the settings (docs/llc.md): step 0\n"
+    assert "diverged" not in printed and f"llc is not local at 1 checkpoint {place}" in printed
     monkeypatch.setattr("toyvit.analyses.llc.DEFAULT", LlcConfig(step_size=1e6, draws=4, burn_in=2))
     assert main([*words, "--steps", "30"]) == 0
     assert (
         "llc diverged at 1 checkpoint and has no number there: step 30\n" in capsys.readouterr().out
     )
     assert main(words) == 0  # the same again for what is done already
-    assert (
-        capsys.readouterr().out.count(
-            "llc diverged at 3 checkpoints and has no number there: steps 10, 20, 30\n"
-        )
-        == 1
-    )
+    printed = capsys.readouterr().out
+    line = "llc diverged at 3 checkpoints and has no number there: steps 10, 20, 30\n"
+    assert printed.count(line) == 1 and printed.count("is not local at 1 checkpoint") == 1
     assert main([*words, "--steps", "0"]) == 0
     assert "diverged" not in capsys.readouterr().out
     found = load_table(run).query("quantity == 'llc'")

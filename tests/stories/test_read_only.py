@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.report.planted import shrink, train, write_arrays
-from tests.stories.processes import contents
+from tests.stories.processes import SMALL, contents
 from toyvit.__main__ import main
 from toyvit.measuring import measure
+from toyvit.replications.record import Record, write_record
 from toyvit.report import FIGURES, tensorboard
 from toyvit.runs.access import is_writable
 from toyvit.runs.database import open_to_read
@@ -154,6 +155,45 @@ def test_what_must_write_says_so_in_a_line(run, capsys, case):
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1 and printed.out == ""
     assert str(run) in printed.err and "cannot be written to" in printed.err and hint in printed.err
+
+
+@pytest.fixture(scope="module")
+def swept() -> Iterator[Path]:
+    """A finished sweep and a record of a replication, in a folder that nobody may write to."""
+    with open_place() as folder:
+        assert main([*SWEEP, "--runs", str(folder)]) == 0
+        record = Record(name="rank-one", version=1, seed=0, minutes=1.0, numbers={}, panels=[])
+        write_record(folder / "replications", record)
+        yield freeze(folder)
+
+
+SWEEP = ["sweep", "induction-smoke", "--name", "all", "--seeds", "0", "--jobs", "1", *SMALL]
+SWEEP += ["--train.steps", "2", "--analyses", "performance", "--images", "16"]
+OF_SEVERAL = {
+    "ls": (["ls", "PLACE"], 0, ""),
+    "verify": (["verify", "PLACE"], 0, ""),
+    "done": (["replicate", "rank-one", "--runs", "PLACE"], 0, ""),
+    "another": (
+        ["replicate", "rank-one", "--seeds", "1", "--runs", "PLACE"],
+        2,
+        "PLACE/replications/rank-one-1.json: Permission denied",
+    ),
+    "the table": ([*SWEEP, "--runs", "PLACE"], 2, "PLACE/all/sweep.csv: Permission denied"),
+    "a new sweep": (
+        [*SWEEP, "--name", "new", "--runs", "PLACE"],
+        2,
+        "PLACE/new/seed-0 cannot be made: Permission denied",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OF_SEVERAL)
+def test_sweeps_and_replications_are_looked_at_or_refused_in_a_line(swept, capsys, case):
+    words, code, says = OF_SEVERAL[case]
+    with without_rights():
+        assert main([word.replace("PLACE", str(swept)) for word in words]) == code
+    error = capsys.readouterr().err
+    assert error == (f"toyvit: {says}\n".replace("PLACE", str(swept)) if says else "")
 
 
 def test_without_a_table_there_is_nothing_to_look_up(run, capsys):

@@ -16,6 +16,7 @@ from toyvit.runs.handle import Run
 from toyvit.train import fit
 
 TRAIN = ["train", "induction-smoke"]
+SWEEP = ["sweep", "induction-smoke", "--seeds", "0", "--jobs", "1", *SMALL, "--train.steps", "2"]
 
 # Arguments, and what the line must say.
 NONSENSE = {
@@ -44,6 +45,10 @@ NONSENSE = {
     "accelerator of others": (
         [*TRAIN, "--train.accelerator", "tpu"],
         ["train.accelerator 'tpu' is not on this machine", "auto, cpu"],
+    ),
+    "accelerator in a sweep": (
+        [*SWEEP, "--train.accelerator", "cpu,tpu"],
+        ["train.accelerator 'tpu' is not on this machine"],
     ),
     "threads": ([*TRAIN, "--train.threads", "100000"], ["train.threads must be <= ", "got 100000"]),
     "empty field": ([*TRAIN, "--train.steps", ""], ["--train.steps needs a value, got ''"]),

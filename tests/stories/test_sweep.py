@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from tests.stories.processes import SMALL, finish, kill, toyvit, wait_for
+from toyvit import sweeping
 from toyvit.__main__ import main
 from toyvit.cli.overrides import expand_variants
 from toyvit.config import replace_seed
@@ -90,6 +92,37 @@ def test_the_notebook_of_seeds_runs_on_a_small_sweep(pictures_of, tmp_path, monk
     assert main([*words, "--seeds", "0,1", "--jobs", "1"]) == 0
     monkeypatch.setenv("TOYVIT_SWEEP", str(tmp_path / "seeds"))
     assert pictures_of("06_seeds_and_transitions") == 1
+
+
+# Steps that are measured of a run of four; what the table and the command say of it.
+PARTS = {
+    "all": (None, 4, None),
+    "the last alone": ([4], 4, "4 of 5 checkpoints are left out, the last is measured"),
+    "not the last": (
+        [0, 2],
+        2,
+        "3 of 5 checkpoints are left out, step 2 of 4 is the last measured: it has no final score",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_a_partly_measured_run_has_no_final_score(tmp_path, capsys, monkeypatch, case):
+    steps, last, line = PARTS[case]
+    monkeypatch.setattr(sweeping, "measure", partial(sweeping.measure, steps=steps))
+    words = ["sweep", "induction-smoke", "--runs", str(tmp_path), "--name", "some", *SMALL]
+    words += ["--train.steps", "4", "--train.checkpoints", "1,2,3", "--seeds", "0", "--jobs", "1"]
+    assert main([*words, "--analyses", "performance", "--images", "16"]) == 0
+    printed = capsys.readouterr().out
+    expected = f"{tmp_path}/some/seed-0 is partly measured: {line}" if line else ""
+    assert expected in printed and printed.count("is partly measured") == bool(line)
+
+    row = read(tmp_path / "some").iloc[0]
+    curve = Run(tmp_path / "some/seed-0").curve("performance", "loss")
+    assert row["measured_step"] == last == curve.index[-1]
+    is_final = last == 4
+    assert pd.notna(row["accuracy"]) == pd.notna(row["loss"]) == is_final
+    assert not is_final or row["loss"] == pytest.approx(curve[4])
 
 
 def test_half_of_the_best_naive_loss():

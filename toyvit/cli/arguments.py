@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from toyvit.config import RunConfig
 
 
-def add_run(parser: Parser, *, several: bool = False) -> None:
+def add_run(parser: Parser, *, several: bool = False, help: str | None = None) -> None:
     """RUN, the folder of a run; or several."""
     if several:
         action = parser.add_argument("run", nargs="+", type=Path, metavar="RUN")
     else:
-        action = parser.add_argument("run", type=Path, metavar="RUN")
+        action = parser.add_argument("run", type=Path, metavar="RUN", help=help)
     complete(action, offer_runs)
 
 

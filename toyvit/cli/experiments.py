@@ -59,14 +59,16 @@ def sweep(options: argparse.Namespace) -> int:
 
     from toyvit.report import draw_sweep
     from toyvit.report.summary import summarize_events
-    from toyvit.sweeping import gather_table, write_table
+    from toyvit.sweeping import describe_gaps, gather_table, write_table
 
     runs = _train_settings(options, plan, folder)
     table = gather_table(runs)
     show_text(table.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
+    for gap in filter(None, map(describe_gaps, runs)):
+        show(gap)
     if order := summarize_events(runs):
         show_text(order)
-    show(f"table: {write_table(table, folder)}")
+    show(f"table: {write_table(table, folder, runs)}")
     for picture in draw_sweep(runs, folder):
         show(f"figure: {picture}")
     return 0

@@ -13,7 +13,7 @@ from toyvit.errors import BadInput
 
 def add_verify_arguments(parser: Parser) -> None:
     """RUN, --hashes."""
-    add_run(parser)
+    add_run(parser, help="a run, or a folder of runs, of a sweep or of replications")
     parser.add_argument(
         "--hashes",
         action="store_true",
@@ -22,25 +22,27 @@ def add_verify_arguments(parser: Parser) -> None:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Check every file of a run and what it means; BadInput if one is bad."""
-    from toyvit.runs.folder import RunFolder
-    from toyvit.runs.verification import hash_files, list_problems
+    """Check every file of a run, or of all below a folder, and what it means.
 
-    folder = RunFolder(options.run)
-    folder.read_config()  # config.json is whole
-    entries = folder.read_manifest()
-    bad = list_problems(folder, entries)
-    for name, problem in bad.items():
-        show(f"{folder.path / name} {problem}")
-    if bad:
-        s = "s" if len(bad) > 1 else ""
-        raise BadInput(f"{options.run} has {len(bad)} bad file{s}")
+    BadInput if one is bad.
+    """
+    from toyvit.cli.verifying import check_folder, check_run
+    from toyvit.runs.folder import RunFolder
+
+    path: Path = options.run
+    is_run = (path / "config.json").exists() or not path.is_dir()
+    report = check_run(RunFolder(path)) if is_run else check_folder(path)
+    for line in report.problems:
+        show(line)
+    if report.problems:
+        s = "s" if len(report.problems) > 1 else ""
+        raise BadInput(f"{path} has {len(report.problems)} bad file{s}")
 
     if options.hashes:
-        for digest, name in hash_files(folder):
-            show(f"{digest}  {name}")
+        for digest, file in report.hash_files():
+            show(f"{digest}  {file.relative_to(path)}")
         return 0
-    show(f"{options.run}: all {len(entries)} checkpoints are whole")
+    show(f"{path}: {report}")
     return 0
 
 
@@ -64,7 +66,7 @@ def list_sites(options: argparse.Namespace) -> int:
 COMMANDS = (
     Command(
         name="verify",
-        help="check every file of a run against what was written down, and what it means",
+        help="check every file of a run, or of a folder of runs, and what it means",
         add_arguments=add_verify_arguments,
         run=verify,
     ),

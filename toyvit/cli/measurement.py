@@ -90,10 +90,15 @@ def print_measure_report(report: MeasureReport) -> None:
         clamps = ", ".join(report.clamps)
         show(f"clamps in force from their steps on, as in training: {clamps}")
 
-    for name, steps in report.diverged.items():
-        s = "s" if len(steps) > 1 else ""
-        at = ", ".join(map(str, steps))
-        show(f"{name} diverged at {len(steps)} checkpoint{s} and has no number there: step{s} {at}")
+    notes = (
+        (report.diverged, "diverged", "and has no number there"),
+        (report.not_local, "is not local", "where its value is that of the settings (docs/llc.md)"),
+    )
+    for steps_by_name, what, why in notes:
+        for name, steps in steps_by_name.items():
+            s = "s" if len(steps) > 1 else ""
+            at = ", ".join(map(str, steps))
+            show(f"{name} {what} at {len(steps)} checkpoint{s} {why}: step{s} {at}")
 
 
 def add_analyses_arguments(parser: Parser) -> None:

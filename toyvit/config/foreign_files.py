@@ -10,6 +10,13 @@ from typing import Any
 from toyvit.errors import BadInput
 
 JsonObject = dict[str, Any]
+# Bytes that a file may have, by its kind: far more than any that the lab writes. A foreign one that
+# is larger would fill the memory before anything in it could be refused.
+LIMITS = {
+    "record": 10**8,  # of JSON: a config, a circuit, a replication's seed
+    "book": 2 * 10**9,  # a line for each step or checkpoint
+    "weights": 4 * 10**9,  # of a model, with its optimiser's moments or without
+}
 
 
 def parse_object(content: bytes | str, place: str) -> JsonObject:
@@ -39,11 +46,20 @@ def read_object(path: Path) -> JsonObject:
     return parse_object(read_file(path), str(path))
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of a file; BadInput where there is no file that ends and can be read."""
+def read_file(path: Path, kind: str = "record") -> bytes:
+    """The bytes of a file of a kind in LIMITS.
+
+    BadInput where there is no file that ends and can be read, and for one that is too large.
+    """
     if path.exists() and not path.is_file():
         raise BadInput(f"{path} is no file: it is a folder, a pipe or a device")
     try:
+        size = path.stat().st_size
+        if size > LIMITS[kind]:
+            raise BadInput(
+                f"{path} is too large: it has {size:,} bytes, and a file of its kind ({kind}) "
+                f"may have {LIMITS[kind]:,}"
+            )
         return path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None

@@ -49,7 +49,11 @@ def open_beside(path: Path) -> tuple[Path, BinaryIO]:
     """A new file beside a path, and its name; locked until it is closed."""
     while True:
         beside = _name_beside(path)
-        file = beside.open("xb")  # never through a link that somebody put there
+        try:
+            file = beside.open("xb")  # never through a link that somebody put there
+        except OSError as error:
+            error.filename = str(path)  # the name that is known
+            raise
         if _claim(file.fileno(), beside):
             return beside, file
         file.close()

@@ -5,7 +5,8 @@ By the bounds in its row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from toyvit.runs.records import read_checked
 
 Panel = dict[str, Any]  # what `build_lines` and `build_grid` make: a picture's part, in plain JSON
 MOST_POINTS = 80  # of a curve in a record
+FOLDER = "replications"  # where the command puts records, in the folder of runs
 # Where a published figure stands.
 TEXT = "text"
 PLOT = "read off a plot"
@@ -184,8 +186,35 @@ def read_record(path: Path) -> Record:
     except (ValueError, TypeError) as error:
         why = str(error).removeprefix(f"{path} ").splitlines()[0]
         raise BadInput(
-            f"{path} is not a record of a replication ({why}): delete it and run that seed again"
+            f"{path} is not a record of a replication ({why}): delete it, and"
+            f" `{_name_command(path)}` makes it again"
         ) from None
+
+
+def _name_command(path: Path) -> str:
+    """The command that runs the seed of a record again, as far as its place tells."""
+    name, _, seed = path.stem.rpartition("-")
+    words = ["toyvit", "replicate", name, "--seeds", seed]
+    if path.parent.name == FOLDER:
+        words += ["--runs", str(path.parent.parent)]
+    return shlex.join(words)
+
+
+def find_records(folder: Path, files: Iterable[str], names: Collection[str]) -> list[Path]:
+    """Those of a folder's files that are called as records of replications of some names are.
+
+    In a folder `replications`, of any name.
+
+    >>> find_records(Path("docs"), ["coin-0.json", "note-1.json", "coin.json"], ["coin"])
+    [PosixPath('docs/coin-0.json')]
+    """
+    records = []
+    for path in map(folder.joinpath, files):
+        name, _, seed = path.stem.rpartition("-")
+        is_called_so = path.suffix == ".json" and seed.isdigit()
+        if is_called_so and (name in names or folder.name == FOLDER):
+            records.append(path)
+    return records
 
 
 def _check_types(record: Record) -> None:

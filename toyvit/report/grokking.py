@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from math import exp, log
 
 import numpy as np
 import pandas as pd
 
-from toyvit.analyses.llc import LlcEstimate
+from toyvit.analyses.llc import LLC, MIXED, NEAR, SAME, STEADY, LlcEstimate
 from toyvit.dynamics.checkpoints import measure_progress
 from toyvit.report.curves import EARLY_STEPS, build_curve, stack_panels
 from toyvit.report.panels import (
@@ -19,6 +21,7 @@ from toyvit.report.panels import (
     FigureData,
     Level,
     Span,
+    Words,
 )
 from toyvit.report.rows import FigureRow
 from toyvit.report.style import SETTINGS
@@ -44,6 +47,17 @@ GROKKING_CAPTION = Caption(
 )
 
 
+LLC_CAPTION = (
+    " Local learning coefficient: hollow grey points are not converged, and what says so stands at"
+    f" them: split R-hat of {MIXED} or more, a trend of {STEADY:.0%} or more from the first half of"
+    f" the draws to the second, or an excess (how far the chains went) of {NEAR:.0%} or more of the"
+    " way to chance. {local} of {all} points are local: elsewhere halving or doubling the spring"
+    f" moves the value by {SAME:.0%} or more, or the weights are no minimum, and only points at"
+    " one spring can be compared."
+)
+MOST_WORDS = 8  # points that are not converged, of which each says why
+
+
 def draw_grokking(run: Run, beside: Run | None = None) -> FigureData:
     """Accuracy and loss on sums trained on and on others, progress measures, sparsity, and the LLC
     if there is one.
@@ -58,9 +72,12 @@ def draw_grokking(run: Run, beside: Run | None = None) -> FigureData:
         _progress_panel(progress, chance),
         _sparsity_panel(progress),
     ]
+    caption = GROKKING_CAPTION
     llc = run.table[run.table["analysis"] == "llc"]
     if len(llc):
-        panels.append(_llc_panel(llc))
+        wide = _widen_llc(llc)
+        panels.append(_llc_panel(wide))
+        caption = replace(caption, see=caption.see + _count_local(wide))
 
     best = progress.sort_values("test_loss").iloc[0]
     until = f"not grokked by step {progress.index[-1]:,}"
@@ -69,7 +86,7 @@ def draw_grokking(run: Run, beside: Run | None = None) -> FigureData:
     return FigureData(
         name="grokking",
         title=f"{run.name}, {verdict}: {at}, whose key frequencies are taken",
-        caption=GROKKING_CAPTION,
+        caption=caption,
         blocks=stack_panels(panels, 2.2),
     )
 
@@ -125,17 +142,37 @@ def _sparsity_panel(progress: pd.DataFrame) -> CurvePanel:
     )
 
 
-def _llc_panel(rows: pd.DataFrame) -> CurvePanel:
-    """The LLC with its standard deviation over chains; crosses where the sampler diverged."""
+def _widen_llc(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row a checkpoint, a column a quantity of `llc`; NaN where an earlier version had none."""
     rows = rows[rows["split"] == ("train" if "train" in set(rows["split"]) else "test")]
     wide = rows.pivot_table("value", "step", "quantity", observed=True)
-    wide = wide.reindex(columns=pd.Index(["llc", "llc_sd", "diverged"]))
+    return wide.reindex(columns=pd.Index(list(LLC.quantities)))
+
+
+def _count_local(wide: pd.DataFrame) -> str:
+    return LLC_CAPTION.format(local=int((wide["local"] > 0).sum()), all=len(wide))
+
+
+def _llc_panel(wide: pd.DataFrame) -> CurvePanel:
+    """The LLC with its standard deviation over chains; crosses where the sampler diverged.
+
+    Points that are not converged are hollow, and say why where they are few.
+    """
+    is_converged = (wide["settled"] > 0) & (wide["near"] > 0)
+    others = wide[wide["llc"].notna() & ~is_converged]
 
     return CurvePanel(
         x=EARLY_STEPS,
         y=Axis(label="local learning\ncoefficient (no unit)"),
-        curves=(_estimate_curve(wide), _diverged_curve(wide)),
+        curves=(
+            _estimate_curve(wide),
+            _point_curve(wide[is_converged], "converged", "blue"),
+            _point_curve(others, "not converged (hollow)", "grey"),
+            replace(_point_curve(others, "", "white"), marker="dot"),
+            _diverged_curve(wide),
+        ),
         levels=(Level(value=0, kind="reference"),),
+        words=tuple(_explain_points(others)) if len(others) <= MOST_WORDS else (),
         legend="inside",
     )
 
@@ -149,10 +186,33 @@ def _estimate_curve(wide: pd.DataFrame) -> Curve:
         x=wide.index.to_numpy(float),
         y=value,
         label="mean of the chains, standard deviation shaded",
-        marker="circle",
         width=1.0,
         band=(value - error, value + error),
     )
+
+
+def _point_curve(rows: pd.DataFrame, label: str, colour: str) -> Curve:
+    """A point a checkpoint; no line in the legend where there is none."""
+    return Curve(
+        x=rows.index.to_numpy(float),
+        y=rows["llc"].to_numpy(float),
+        label=label if len(rows) else "",
+        colour=colour,
+        style="none",
+        marker="circle",
+    )
+
+
+def _explain_points(rows: pd.DataFrame) -> Iterator[Words]:
+    """What is beyond its bound at each point."""
+    for step, row in rows.iterrows():
+        bounds = {
+            f"R-hat {row['r_hat']:.2f}": row["r_hat"] < MIXED,
+            f"trend {row['trend']:+.0%}": abs(row["trend"]) < STEADY,
+            f"excess {row['excess']:.0%}": row["excess"] < NEAR,
+        }
+        text = ", ".join(name for name, is_within in bounds.items() if not is_within)
+        yield Words(x=float(str(step)), y=float(row["llc"]), text=f" {text}", size=6.0)
 
 
 def _diverged_curve(wide: pd.DataFrame) -> Curve:

@@ -41,7 +41,7 @@ def read_texts(path: Path) -> list[bytes]:
     """The finished lines of a file as they stand there, see `read_lines`."""
     if not path.exists():
         return []
-    content = read_file(path)
+    content = read_file(path, "book")
     whole = content.rstrip(b"\0")
     if len(whole) < len(content):
         n = len(content) - len(whole)

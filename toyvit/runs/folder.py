@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from toyvit.config import RunConfig, list_differences
 from toyvit.config.extensions import Origin
-from toyvit.config.foreign_files import JsonObject, read_object
+from toyvit.config.foreign_files import JsonObject, hash_file, read_file, read_object
 from toyvit.config.whole_files import is_part
 from toyvit.data import worlds
 from toyvit.errors import BadInput, name_file, suggest_nearest
@@ -251,7 +251,7 @@ class RunFolder:
         if problem:
             raise BadInput(f"checkpoint {path} {problem}: see `toyvit verify {self.path}`")
         try:
-            return load(path.read_bytes())
+            return load(read_file(path, "weights"))
         except SafetensorError as error:
             raise BadInput(f"checkpoint {path} cannot be read: {error}") from None
 
@@ -260,10 +260,10 @@ class RunFolder:
         path = self.checkpoints / entry.file
         if not path.is_file():
             return "is missing"
-        content = path.read_bytes()
-        if len(content) != entry.bytes:
-            return f"is {len(content)} bytes long, the manifest says {entry.bytes}"
-        if hashlib.sha256(content).hexdigest() != entry.sha256:
+        size = path.stat().st_size
+        if size != entry.bytes:
+            return f"is {size} bytes long, the manifest says {entry.bytes}"
+        if hash_file(path) != entry.sha256:
             return "does not have the SHA-256 in the manifest"
         return None
 

@@ -52,7 +52,7 @@ def read_tensors(path: Path, is_strict: bool = False) -> tuple[Tensors, dict[str
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    content = read_file(path)
+    content = read_file(path, "weights")
     try:
         tensors = load(content)
         size = int.from_bytes(content[:8], "little")

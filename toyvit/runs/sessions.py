@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from toyvit.errors import name_file
-from toyvit.runs.disk import format_line
+from toyvit.config.foreign_files import JsonObject
+from toyvit.errors import BadInput, name_file
+from toyvit.runs.disk import format_line, parse_lines, read_texts, write_atomically
 from toyvit.runs.folder import RunFolder
-from toyvit.surroundings import describe_surroundings, list_versions
 
 logger = logging.getLogger(__name__)
 
@@ -18,14 +18,60 @@ def note_session(folder: RunFolder, step: int) -> None:
     Where versions are other than those that the run was begun with, say so in one line: bits are
     the same only under the same.
     """
+    from toyvit.surroundings import describe_surroundings, list_versions
+
     warn_of_versions(folder, step)
-    line = {"step": step, "versions": list_versions(), "surroundings": describe_surroundings()}
-    with name_file(folder.sessions), folder.sessions.open("a") as file:
-        file.write(format_line(line))
+    texts = read_texts(folder.sessions)  # half a line that a killed process left is not among them
+    record = {
+        "session": len(texts),
+        "step": step,
+        "versions": list_versions(),
+        "surroundings": describe_surroundings(),
+    }
+    line = format_line(record, folder.hash_run()).encode()
+    content = b"".join(text + b"\n" for text in texts) + line
+    with name_file(folder.sessions):
+        write_atomically(folder.sessions, content, flush=True)
+
+
+def find_sessions_problem(folder: RunFolder, last: int) -> str | None:
+    """What is wrong with the lines of a run that has a checkpoint at step `last`, or None.
+
+    They are of this run, count from 0 on without a gap, and begin at its first step. Runs of
+    version 0.2 and before have none, or none of their first sessions; there lines without digests
+    are taken.
+    """
+    path = folder.sessions
+    if not path.exists():
+        return "is missing" if last and folder.has_digests else None
+    try:
+        texts = read_texts(path)
+        lines = parse_lines(texts, path, folder.hash_run())
+    except BadInput as error:
+        return str(error).removeprefix(f"{path}").lstrip(", ")
+    if path.stat().st_size != sum(len(text) + 1 for text in texts) and not folder.is_locked():
+        return "ends in half a line"
+    if not folder.has_digests:
+        return None
+    if texts and not any(b'"check"' in text for text in texts):
+        return "has lost its digests"
+    return _find_odd_line(lines, last)
+
+
+def _find_odd_line(lines: list[JsonObject], last: int) -> str | None:
+    if not lines:
+        return "holds no line" if last else None
+    if [line.get("session") for line in lines] != list(range(len(lines))):
+        return "does not count every session"
+    if lines[0].get("step") != 0:
+        return f"begins at step {lines[0].get('step')}"
+    return None
 
 
 def warn_of_versions(folder: RunFolder, step: int) -> None:
     """One line where the run was begun under other versions than those that are here."""
+    from toyvit.surroundings import list_versions
+
     folder.read_config()
     here = list_versions()
     changes = [

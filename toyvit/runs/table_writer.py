@@ -84,13 +84,13 @@ class MeasureTable:
         rows = self.db.execute("select step, sha256, analysis, version, digest from cells")
         return {Cell(*row) for row in rows}
 
-    def cells_where(self, quantity: str) -> set[Cell]:
-        """The finished cells in which a quantity that is 0 or 1 is 1."""
+    def cells_where(self, quantity: str, value: int) -> set[Cell]:
+        """The finished cells in which a quantity that is 0 or 1 has a value."""
         rows = self.db.execute(
             "select step, sha256, analysis, version, digest from cells"
             " join numbers on numbers.cell = cells.id join places on places.id = numbers.place"
-            " where quantity = ? and value = 1",
-            (quantity,),
+            " where quantity = ? and value = ?",
+            (quantity, value),
         )
         return {Cell(*row) for row in rows}
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from toyvit.config import plan_checkpoints
-from toyvit.config.foreign_files import hash_file
+from toyvit.config.foreign_files import hash_file, read_file
 from toyvit.errors import BadInput
 from toyvit.runs.cells import read_contents
 from toyvit.runs.database import OldTable, find_damage, open_to_read
@@ -20,6 +20,7 @@ from toyvit.runs.folder import RunFolder
 from toyvit.runs.frames import build_table
 from toyvit.runs.manifest import ManifestEntry, name_checkpoint
 from toyvit.runs.records import check_home, parse_checkpoint, read_checked, read_tensors
+from toyvit.runs.sessions import find_sessions_problem
 from toyvit.runs.state_files import find_state_problem
 from toyvit.runs.table import describe_damage
 
@@ -43,6 +44,7 @@ def list_problems(folder: RunFolder, entries: Sequence[ManifestEntry]) -> dict[s
     bad |= dict(_check_schedule(folder, entries))
     bad |= dict(_check_states(folder))
     bad |= dict(_check_metrics(folder, entries))
+    bad |= dict(_check_sessions(folder, entries))
     bad |= dict(_check_table(folder, entries))
     return bad | dict(_check_records(folder))
 
@@ -66,7 +68,7 @@ def measure_norm(path: Path) -> float:
     """The norm of all weights of a checkpoint's file, as its line in the manifest has it."""
     from safetensors.numpy import load
 
-    weights = load(path.read_bytes()).values()
+    weights = load(read_file(path, "weights")).values()
     squares = [float((weight.astype("float64") ** 2).sum()) for weight in weights]
     return math.sqrt(math.fsum(squares))
 
@@ -111,6 +113,15 @@ def _check_metrics(
     last = max((entry.step for entry in entries), default=0)
     if [line.get("step") for line in lines[:last]] != list(range(1, last + 1)):
         yield name, f"does not count every step up to that of the last checkpoint, {last}"
+
+
+def _check_sessions(
+    folder: RunFolder, entries: Sequence[ManifestEntry]
+) -> Iterator[tuple[str, str]]:
+    """Lines that are damaged, of another run, left out, twice, or in another order."""
+    problem = find_sessions_problem(folder, max((entry.step for entry in entries), default=0))
+    if problem:
+        yield folder.sessions.name, problem
 
 
 def _check_table(folder: RunFolder, entries: Sequence[ManifestEntry]) -> Iterator[tuple[str, str]]:
@@ -161,7 +172,10 @@ def _check_records(folder: RunFolder) -> Iterator[tuple[str, str]]:
 
 def _check_circuit(path: Path, is_strict: bool) -> None:
     """BadInput where a circuit cannot be trusted."""
-    checkpoint = parse_checkpoint(str(read_checked(path, is_strict).get("checkpoint")))
+    record = read_checked(path, is_strict)
+    if not isinstance(record.get("edges"), list):  # whole, and of another kind
+        raise BadInput(f"{path} holds no circuit")
+    checkpoint = parse_checkpoint(str(record.get("checkpoint")))
     if checkpoint:
         check_home(path, *checkpoint)
 

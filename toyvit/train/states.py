@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from toyvit.config import plan_checkpoints
+from toyvit.config.foreign_files import read_file
 from toyvit.runs.disk import flush_to_disk, write_atomically
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.manifest import ManifestEntry, name_state
@@ -76,12 +77,12 @@ def read_state(folder: RunFolder, path: Path) -> TrainingState | None:
     """A state, or None (and a warning) where the file is damaged or of another run."""
     problem = find_state_problem(folder, path)
     try:
-        content = path.read_bytes()
-        if content.startswith(BEFORE_DIGESTS):
+        if problem is None:
+            content = read_file(path, "weights")
+            if not content.startswith(BEFORE_DIGESTS):
+                return decode_state(content.partition(b"\n")[2])
             logger.warning("%s is of version 0.1 and has no digest: taken as it is", path)
             return decode_state(content)
-        if problem is None:
-            return decode_state(content.partition(b"\n")[2])
     except UNREADABLE as error:
         problem = f"cannot be read ({type(error).__name__})"
     logger.warning("%s %s: going back to the state before it", path, problem)
