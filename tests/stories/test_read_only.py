@@ -122,6 +122,7 @@ def test_it_is_reported_elsewhere(run, place, capsys):
     assert {path.name for path in (place / "out/here").iterdir()} == {
         "learning.png",
         "cls_attention.png",
+        "page.html",
         "tensorboard",
     }
     assert len(list((place / "out/here/tensorboard").glob("events.*"))) == 1
@@ -202,8 +203,8 @@ def test_without_a_table_there_is_nothing_to_look_up(run, capsys):
     table = folder.measures.read_bytes()
     folder.measures.unlink()
     run.chmod(0o555)
-    assert ask("report", run, "--to", run.parent.parent / "out") == 2
-    assert "no measures yet" in capsys.readouterr().err
+    assert ask("report", run, "--no-page", "--to", run.parent.parent / "out") == 2
+    assert "is not measured" in capsys.readouterr().err
     assert ask("measure", run, *PERFORMANCE) == 2
     assert capsys.readouterr().err.count("\n") == 1
     folder.measures.write_bytes(table)

@@ -248,7 +248,7 @@ def test_measuring_what_is_not_there(run, capsys):
     refused(capsys, ["measure", run, "--steps", "x"], ["--steps", "'x'"])
     refused(capsys, ["measure", run, "--images", "1"], ["--images", "got 1"])
     refused(capsys, ["measure", run, "--jobs", "0"], ["--jobs", "got 0"])
-    refused(capsys, ["report", run], ["no measures", "toyvit measure"])
+    refused(capsys, ["report", run, "--no-page"], ["is not measured", "toyvit measure"])
     with pytest.raises(BadInput, match="nearest is 20"):
         Run(run).model(25)
     assert contents(run) == before

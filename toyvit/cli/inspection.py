@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from toyvit.cli.arguments import add_run
 from toyvit.cli.command import Command, Parser
