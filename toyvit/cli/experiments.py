@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def add_sweep_arguments(parser: Parser) -> None:
-    """RECIPE, --seeds, --name, --runs, --jobs, --cluster, --analyses, --images."""
+    """RECIPE, --seeds, --name, --runs, --jobs, --cluster, --plot, --analyses, --images."""
     add_recipe(parser)
     parser.add_argument(
         "--seeds", default="0..4", metavar="SEEDS", help="0..9, or 0,3,7 (default: 0..4)"
@@ -48,6 +48,11 @@ def add_sweep_arguments(parser: Parser) -> None:
         metavar="ADDRESS",
         help="of a Dask scheduler, instead of processes here: tcp://127.0.0.1:8786",
     )
+    parser.add_argument(
+        "--plot",
+        metavar="MEASURES",
+        help="also draw and tabulate these over the settings: attention.corner,induction.mass",
+    )
     add_measuring(parser)
 
 
@@ -57,10 +62,14 @@ def sweep(options: argparse.Namespace) -> int:
     folder = options.runs / name
     plan = plan_sweep(options, folder)
 
-    from toyvit.report import draw_sweep
+    from toyvit.report import draw_measure, draw_sweep
     from toyvit.report.summary import summarize_events
+    from toyvit.report.sweep_measures import parse_measure
     from toyvit.sweeping import describe_gaps, gather_table, write_table
 
+    plots = options.plot.split(",") if options.plot else []
+    for measure in plots:
+        parse_measure(measure)  # refused before anything is trained
     runs = _train_settings(options, plan, folder)
     table = gather_table(runs)
     show_text(table.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep=""))
@@ -70,6 +79,11 @@ def sweep(options: argparse.Namespace) -> int:
         show_text(order)
     show(f"table: {write_table(table, folder, runs)}")
     for picture in draw_sweep(runs, folder):
+        show(f"figure: {picture}")
+    for measure in plots:
+        picture, values = draw_measure(runs, folder, measure)
+        show(f"{measure}, last value over seeds:")
+        show_text(values.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
         show(f"figure: {picture}")
     return 0
 

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from toyvit.circuits.search import CircuitReport
 from toyvit.config.extensions import merge_extensions
 from toyvit.config.whole_files import remove_leftovers, write_atomically
@@ -34,6 +36,11 @@ from toyvit.report.panels import FigureData
 from toyvit.report.picture_attention import CLS_ATTENTION, QUERY_ATTENTION
 from toyvit.report.reconstruction import RECONSTRUCTION
 from toyvit.report.rows import FigureRow, has_figure, list_analyses
+from toyvit.report.sweep_measures import (
+    draw_sweep_measure,
+    parse_measure,
+    tabulate_measure,
+)
 from toyvit.report.sweeps import draw_sweep_bands, draw_sweep_losses, open_settings
 from toyvit.report.updates import UPDATES
 from toyvit.runs.access import check_writable
@@ -235,6 +242,19 @@ def draw_sweep(runs: Sequence[Run | Path | str], folder: Path, kind: str = "png"
     remove_leftovers(folder)
     figures = (draw_sweep_bands(settings), draw_sweep_losses(settings))
     return [save_figure(data, folder / f"{data.name}.{kind}") for data in figures]
+
+
+def draw_measure(
+    runs: Sequence[Run | Path | str], folder: Path, measure: str, kind: str = "png"
+) -> tuple[Path, pd.DataFrame]:
+    """A measure (`attention.corner`) over the settings of a sweep: its picture in the folder, and a
+    table of its last values.
+    """
+    analysis, quantity = parse_measure(measure)
+    settings = open_settings(runs)
+    data = draw_sweep_measure(settings, analysis, quantity)
+    table = tabulate_measure(settings, analysis, quantity)
+    return save_figure(data, folder / f"{data.name}.{kind}"), table
 
 
 def draw_circuit(run: Run | Path | str, report: CircuitReport, kind: str = "png") -> list[Path]:
