@@ -32,6 +32,7 @@ from bench import (
 )
 from bench.timing import Result, format_table
 from toyvit.cli.command import Parser
+from toyvit.cli.imports import keep_memory
 from toyvit.errors import BadInput, choose
 
 SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {
@@ -105,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    keep_memory()  # as commands do
     torch.set_num_threads(1)
     torch.manual_seed(0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import gc
 import os
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -108,6 +110,16 @@ def test_nothing_is_searched_for_cycles_while_a_command_imports(was_enabled, mon
     finally:
         gc.unfreeze()
         gc.enable()
+
+
+@pytest.mark.parametrize("is_glibc", [True, False])
+def test_a_command_holds_the_memory_that_it_has_freed(is_glibc, monkeypatch):
+    told = []
+    library = SimpleNamespace(mallopt=lambda *setting: told.append(setting))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library if is_glibc else SimpleNamespace())
+    with importing():
+        pass
+    assert told == ([(-1, 2**29), (-3, 2**25)] if is_glibc else [])
 
 
 def test_the_collection_of_imports_can_fail():
