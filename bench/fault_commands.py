@@ -66,8 +66,8 @@ AT_ONCE: Mapping[str, tuple[str, ...]] = {
 DRAWING = ("report", "tensorboard")
 DRAWN = {"/figures/": {"report"}, "/tensorboard/": {"report", "tensorboard"}}
 FINISH = ("resume", "replay", "measure", "report", "tensorboard")
-# Times, and which of the filed states is the rolling one.
-UNLIKE = ("lock", "sessions.jsonl", "state.pt", "state.prev.pt", "sweep.csv")
+# Times, the order of what was measured, and which of the filed states is the rolling one.
+UNLIKE = ("lock", "sessions.jsonl", "requests.jsonl", "state.pt", "state.prev.pt", "sweep.csv")
 Contents = dict[str, Any]
 
 

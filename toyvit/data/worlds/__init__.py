@@ -61,6 +61,7 @@ class WorldEntry:
     summary: str  # one line, as `toyvit data` lists it
     purpose: str  # a few words, as the index of `datasets/` lists it
     pictures: str = "rendered, endless"  # how many there are, in that index
+    reads_files: bool = False  # whether they come from files that are not installed with the lab
     default: TaskConfig  # what it is asked where nothing else is said
     tasks: tuple[type[TaskConfig], ...] = ()  # the records of its own tasks
 
