@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 import toyvit.torchvision_guard  # noqa: F401
 
@@ -64,7 +64,7 @@ def attribute(written: Tensor, scale: Tensor, directions: Tensor) -> Tensor:
 # ---- Prisma ----
 
 
-def find_prisma() -> Any:
+def find_prisma() -> ModuleType | None:
     """Prisma's module of models; None, said in one line, where it is not installed."""
     try:
         return import_module("vit_prisma.models.base_vit")
@@ -73,7 +73,7 @@ def find_prisma() -> Any:
         return None
 
 
-def build_prisma(prisma: Any, model: ViT) -> nn.Module:
+def build_prisma(prisma: ModuleType, model: ViT) -> nn.Module:
     """Prisma's HookedViT that computes the same as a model."""
     config = model.config
     shape = prisma.HookedViTConfig.HookedViTConfig(
@@ -123,7 +123,7 @@ def convert_to_prisma(model: ViT) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def attribute_with_prisma(hooked: Any, batch: Batch) -> Tensor:
+def attribute_with_prisma(hooked: nn.Module, batch: Batch) -> Tensor:
     """What heads add, (layer head), from Prisma's cache."""
     _, cache = hooked.run_with_cache(batch.images)
     directions = find_directions(hooked.head.W_H.T, hooked.ln_final.w, batch.classes)
@@ -137,7 +137,7 @@ def attribute_with_prisma(hooked: Any, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def score_entropy_with_prisma(hooked: Any, batch: Batch) -> Tensor:
+def score_entropy_with_prisma(hooked: nn.Module, batch: Batch) -> Tensor:
     """The entropy of heads, (layer head), from Prisma's cache."""
     _, cache = hooked.run_with_cache(batch.images)
     layers = []
@@ -153,7 +153,7 @@ def score_entropy_with_prisma(hooked: Any, batch: Batch) -> Tensor:
 class Recorder:
     """What goes into each output projection and into the final norm of timm's model."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.inputs: list[Tensor] = []
         for module in (*(block.attn.proj for block in model.blocks), model.norm):
@@ -235,15 +235,15 @@ def results(repeats: int | None) -> Iterator[Result]:
         torch.testing.assert_close(loop(), ours, rtol=0, atol=TOLERANCE)
 
     quick = [row for row in select_analyses(None, batch, model) if row.name != "head_ablation"]
-    battery = f"battery of {len(quick)}"
-    jobs: dict[str, Callable[[], object]] = {battery: partial(run_analyses, model, batch, quick)}
+    together = f"battery of {len(quick)}"
+    jobs: dict[str, Callable[[], object]] = {together: partial(run_analyses, model, batch, quick)}
     jobs |= {measure: partial(compute, model, batch) for measure, compute in OURS.items()}
     jobs |= {f"{measure}, {peer}": loop for (measure, peer), loop in loops.items()}
     times = interleave("loops", jobs, repeats or 21, calls=4)
 
     for measure, peer in loops:
-        bars = {measure: SINGLE_BAR, battery: BATTERY_BAR} if peer == "Prisma" else {}
-        for job in (measure, battery):
+        bars = {measure: SINGLE_BAR, together: BATTERY_BAR} if peer == "Prisma" else {}
+        for job in (measure, together):
             yield Result(
                 name=f"{job}, {RECIPE}, {IMAGES} images",
                 ours=times[job],

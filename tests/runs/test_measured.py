@@ -13,6 +13,7 @@ import pytest
 from tests.runs.stamping import edit
 from tests.runs.test_table import EDITS, OPTIONS, build_run
 from toyvit.cli.measurement import find_done
+from toyvit.config import extensions
 from toyvit.config.extensions import forget, register
 from toyvit.data.question_configs import ClassifyConfig
 from toyvit.data.worlds import list_task_configs
@@ -29,10 +30,20 @@ from toyvit.runs.measured import Request, find_measured, read_whole_cells
 from toyvit.version import STARTED
 
 REQUEST = Request(tuple(OPTIONS["analyses"]), OPTIONS["images"], "test")
+PLAIN = {"device": "cpu", "follow": False, "images": REQUEST.images, "jobs": 1, "split": "test"}
+PLAIN |= {"analyses": ",".join(REQUEST.analyses), "steps": None}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone():
+    """Nothing from outside the package is known, whatever other tests have registered."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extensions, "_registered", {})
+        yield
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory):
+def original(tmp_path_factory, alone):
     return build_run(tmp_path_factory.mktemp("measured") / "run", seed=0)
 
 
@@ -41,23 +52,28 @@ def folder(original, tmp_path):
     return RunFolder(shutil.copytree(original, tmp_path / "run"))
 
 
+def find(folder, request, steps):
+    entries = {entry.step: entry for entry in folder.read_manifest()}
+    return find_measured(folder, entries, request, steps)
+
+
 def test_it_is_what_measure_reports(folder):
     report = measure(folder, **OPTIONS)
     assert report.computed == 0 < report.done
-    assert find_measured(folder, REQUEST, None) == report
+    assert find(folder, REQUEST, None) == report
     last = folder.read_manifest()[-1].step
     of_last = measure(folder, **OPTIONS, steps=[last])
-    assert find_measured(folder, REQUEST, [last]) == of_last
+    assert find(folder, REQUEST, [last]) == of_last
 
 
 def test_the_analyses_that_fit_are_noted_with_why_others_do_not(folder):
     request = Request(None, 8, "train")
-    assert find_measured(folder, request, None) is None
+    assert find(folder, request, None) is None
     options = {"images": 8, "split": "train", "steps": [0], "progress": False}
     measure(folder, **options)
     report = measure(folder, **options)
-    assert report.unfit and find_measured(folder, request, [0]) == report
-    assert find_measured(folder, request, None) is None  # other steps have no cells
+    assert report.unfit and find(folder, request, [0]) == report
+    assert find(folder, request, None) is None  # other steps have no cells
 
 
 @pytest.mark.parametrize(
@@ -70,12 +86,12 @@ def test_the_analyses_that_fit_are_noted_with_why_others_do_not(folder):
     ],
 )
 def test_another_request_is_not_answered(folder, request_):
-    assert find_measured(folder, request_, None) is None
+    assert find(folder, request_, None) is None
 
 
 def test_steps_that_there_are_none_of_are_not_answered(folder):
-    assert find_measured(folder, REQUEST, []) is None
-    assert find_measured(folder, REQUEST, [0, 999]) is None
+    assert find(folder, REQUEST, []) is None
+    assert find(folder, REQUEST, [0, 999]) is None
 
 
 def damage(path: Path) -> None:
@@ -88,22 +104,23 @@ def damage(path: Path) -> None:
 def test_damage_is_never_taken_for_measured(folder, name):
     path = folder.path / name
     damage(path if path.is_file() else sorted(path.iterdir())[-1])
-    assert find_measured(folder, REQUEST, None) is None
+    assert find(folder, REQUEST, None) is None
 
 
-def test_a_damaged_manifest_is_bad_input(folder):
+def test_a_damaged_manifest_is_bad_input(folder, monkeypatch):
     damage(folder.manifest)
+    monkeypatch.delitem(sys.modules, "torch")
     with pytest.raises(BadInput, match="manifest"):
-        find_measured(folder, REQUEST, None)
+        find_done(folder.path, Namespace(**PLAIN))
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"request": 1}', '{"request": {"a": []}}', "\0"])
 def test_foreign_notes_count_for_nothing(folder, text):
     noted = folder.requests.read_text()
     folder.requests.write_text(f"{text}\n{noted}")
-    assert find_measured(folder, REQUEST, None) is not None
+    assert find(folder, REQUEST, None) is not None
     folder.requests.write_text(f"{text}\n")
-    assert find_measured(folder, REQUEST, None) is None
+    assert find(folder, REQUEST, None) is None
     assert measure(folder, **OPTIONS).computed == 0
     assert folder.requests.read_text() == noted
 
@@ -112,13 +129,13 @@ def test_no_note_can_be_written_and_measuring_is_done_all_the_same(folder):
     folder.requests.unlink()
     folder.requests.mkdir()
     report = measure(folder, **OPTIONS)
-    assert report.computed == 0 < report.done and find_measured(folder, REQUEST, None) is None
+    assert report.computed == 0 < report.done and find(folder, REQUEST, None) is None
 
 
 def test_a_damaged_note_is_written_anew(folder):
     damage(folder.requests)
     report = measure(folder, **OPTIONS)
-    assert report.computed == 0 and find_measured(folder, REQUEST, None) == report
+    assert report.computed == 0 and find(folder, REQUEST, None) == report
 
 
 @pytest.mark.parametrize("name", EDITS)
@@ -129,7 +146,7 @@ def test_cells_are_whole_where_the_whole_table_is(folder, name):
         contents = read_contents(db, folder.hash_run())
         assert (read_whole_cells(db, folder.hash_run()) is not None) == contents.is_whole
     if not contents.is_whole:
-        assert find_measured(folder, REQUEST, None) is None
+        assert find(folder, REQUEST, None) is None
 
 
 def test_cells_have_their_ids(folder):
@@ -148,12 +165,12 @@ def test_a_cell_that_is_missing_is_not_measured(folder):
     )
     with open_to_read(folder.measures) as db:
         assert read_whole_cells(db, folder.hash_run())
-    assert find_measured(folder, REQUEST, None) is None
+    assert find(folder, REQUEST, None) is None
 
 
 def test_baselines_that_are_missing_are_not_measured(folder):
     edit(folder, "delete from baselines")
-    assert find_measured(folder, REQUEST, None) is None
+    assert find(folder, REQUEST, None) is None
 
 
 def test_a_sampler_that_diverged_is_named(folder):
@@ -166,7 +183,7 @@ def test_a_sampler_that_diverged_is_named(folder):
     )
     report = measure(folder, **OPTIONS)
     assert list(report.diverged.values()) == [[folder.read_manifest()[-1].step]]
-    assert find_measured(folder, REQUEST, None) == report
+    assert find(folder, REQUEST, None) == report
 
 
 @pytest.mark.parametrize("what", ["source", "installed", "variables"])
@@ -225,10 +242,6 @@ def test_which_tasks_read_files():
     assert ClassifyConfig(world="mnist").reads_files and ClassifyConfig(npz="own.npz").reads_files
     for source in ("mnist", "omniglot"):
         assert FewshotConfig(source=source, n_classes=8, n_pairs=4).reads_files
-
-
-PLAIN = {"device": "cpu", "follow": False, "images": REQUEST.images, "jobs": 1, "split": "test"}
-PLAIN |= {"analyses": ",".join(REQUEST.analyses), "steps": None}
 
 
 @pytest.mark.parametrize(

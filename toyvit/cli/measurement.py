@@ -18,7 +18,6 @@ from toyvit.runs.access import check_writable
 
 if TYPE_CHECKING:
     from toyvit.analyses import Analysis
-    from toyvit.runs.folder import RunFolder
     from toyvit.runs.measured import MeasureReport
 KEPT_THERE = "what is computed is kept there, so give a copy of it"
 
@@ -68,10 +67,12 @@ def find_done(path: Path, options: argparse.Namespace) -> MeasureReport | None:
     from toyvit.runs.folder import RunFolder
     from toyvit.runs.measured import Request, find_measured
 
-    folder = RunFolder(path)
+    folder = RunFolder(path).check_exists()
+    folder.read_config()
+    entries = {entry.step: entry for entry in folder.read_manifest()}
     analyses = read_analyses(options.analyses)
     request = Request(None if analyses is None else tuple(analyses), options.images, options.split)
-    return find_measured(folder, request, read_steps(folder.check_exists(), options.steps))
+    return find_measured(folder, entries, request, read_steps(list(entries), options.steps))
 
 
 def measure_run(path: Path, options: argparse.Namespace) -> MeasureReport:
@@ -84,7 +85,7 @@ def measure_run(path: Path, options: argparse.Namespace) -> MeasureReport:
     return measure_missing(
         run,
         analyses=read_analyses(options.analyses),
-        steps=read_steps(run.folder, options.steps),
+        steps=read_steps(run.steps, options.steps),
         images=options.images,
         split=options.split,
         jobs=options.jobs,
@@ -94,11 +95,11 @@ def measure_run(path: Path, options: argparse.Namespace) -> MeasureReport:
     )
 
 
-def read_steps(folder: RunFolder, text: str | None) -> list[int] | None:
-    """The steps of a run that are asked for; None where all are."""
-    if text == "last":
-        return [entry.step for entry in folder.read_manifest()[-1:]]
-    return None if text is None else read_numbers("--steps", text)
+def read_steps(steps: list[int], text: str | None) -> list[int] | None:
+    """The steps of a run that are asked for, of those that it has; None where all are."""
+    if text is None:
+        return None
+    return steps[-1:] if text == "last" else read_numbers("--steps", text)
 
 
 def print_measure_report(report: MeasureReport) -> None:

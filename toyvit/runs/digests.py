@@ -41,12 +41,21 @@ def hash_place(quantity: str, axes: str) -> int:
 
 
 def hash_baselines(run: str, digest: str, values: Mapping[str, float]) -> str:
-    """The digest of the baselines of an evaluation."""
+    """The digest of the baselines of an evaluation; their order does not matter.
+
+    >>> values = {"loss.even": 2.3, "accuracy.even": 0.1}
+    >>> hash_baselines("run", "evaluation", values)
+    '87bfcac564096a8d'
+    """
     return hash_words((run, digest, sorted(values.items(), key=repr)))
 
 
 def hash_words(identity: tuple[object, ...], numbers: bytes | memoryview = b"") -> str:
-    """The digest of what something is of, and of its numbers."""
+    """The digest of what something is of, and of its numbers.
+
+    >>> hash_words(("run", 10), b"numbers") == hash_words(("run", 20), b"numbers")
+    False
+    """
     digest = hashlib.sha256(repr(identity).encode())
     digest.update(numbers)
     return digest.hexdigest()[:LENGTH]

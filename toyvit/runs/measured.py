@@ -14,7 +14,7 @@ import os
 import sqlite3
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -34,8 +34,9 @@ from toyvit.runs.digests import (
     hash_words,
     read_baselines,
 )
-from toyvit.runs.disk import format_line, is_as_written, parse_lines, read_texts, write_atomically
+from toyvit.runs.disk import find_altered, format_line, parse_lines, read_texts, write_atomically
 from toyvit.runs.folder import RunFolder
+from toyvit.runs.manifest import ManifestEntry
 from toyvit.version import AT_START, STARTED
 
 PACKAGE = Path(__file__).parents[1]
@@ -144,19 +145,21 @@ def _read_notes(folder: RunFolder) -> list[JsonObject]:
         texts = read_texts(folder.requests)
     except BadInput:
         return []
-    whole = [text for text in texts if is_as_written(text, folder.hash_run())]
+    altered = find_altered(texts, folder.hash_run())
+    whole = [text for text in texts if text not in altered]
     return parse_lines(whole, folder.requests, folder.hash_run())
 
 
 def find_measured(
-    folder: RunFolder, request: Request, steps: Sequence[int] | None
+    folder: RunFolder,
+    entries: Mapping[int, ManifestEntry],
+    request: Request,
+    steps: Sequence[int] | None,
 ) -> MeasureReport | None:
     """What `measure` would report where it has nothing to do; None where it has, or may have.
 
-    BadInput for a run whose config or manifest is damaged.
+    `entries` are the manifest's, by step; steps asked for are all of them by default.
     """
-    config = folder.check_exists().read_config()
-    entries = {entry.step: entry for entry in folder.read_manifest()}
     wanted = list(entries) if steps is None else steps
     if not (wanted and set(wanted) <= entries.keys() and folder.requests.is_file()):
         return None
@@ -179,7 +182,7 @@ def find_measured(
         done=len(cells),
         skipped={},
         unfit=note["unfit"],
-        clamps=config.train.clamps,
+        clamps=folder.read_config().train.clamps,
         diverged=diverged,
     )
 
