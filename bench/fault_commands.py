@@ -82,8 +82,11 @@ def warm() -> Iterator[None]:
     import toyvit.sweeping  # noqa: F401
 
     context.set_start_method("fork", force=True)
-    with mock.patch("subprocess.call", return_value=0):  # `tensorboard`'s server
-        yield
+    try:
+        with mock.patch("subprocess.call", return_value=0):  # `tensorboard`'s server
+            yield
+    finally:
+        context.set_start_method(None, force=True)
 
 
 def prepare_runs(place: Path) -> Path:
