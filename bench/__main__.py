@@ -20,7 +20,9 @@ from bench import (
     circuits,
     commands,
     dsprites,
+    growth,
     lightning,
+    loops,
     measuring,
     starting,
     sweeping,
@@ -31,6 +33,7 @@ from bench import (
 )
 from bench.timing import Result, format_table
 from toyvit.cli.command import Parser
+from toyvit.cli.imports import keep_memory
 from toyvit.errors import BadInput, choose
 
 SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {
@@ -38,6 +41,8 @@ SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {
     "lightning": lightning.results,
     "checkpoints": checkpoints.results,
     "measuring": measuring.results,
+    "loops": loops.results,
+    "growth": growth.results,
     "circuits": circuits.results,
     "batches": batches.results,
     "dsprites": dsprites.results,
@@ -103,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    keep_memory()  # as commands do
     torch.set_num_threads(1)
     torch.manual_seed(0)
 

@@ -66,8 +66,16 @@ AT_ONCE: Mapping[str, tuple[str, ...]] = {
 DRAWING = ("report", "tensorboard")
 DRAWN = {"/figures/": {"report"}, "/tensorboard/": {"report", "tensorboard"}}
 FINISH = ("resume", "replay", "measure", "report", "tensorboard")
-# Times, and which of the filed states is the rolling one.
-UNLIKE = ("lock", "sessions.jsonl", "state.pt", "state.prev.pt", "sweep.csv", "sweep.json")
+# Times, the order of what was measured, and which of the filed states is the rolling one.
+UNLIKE = (
+    "lock",
+    "sessions.jsonl",
+    "requests.jsonl",
+    "state.pt",
+    "state.prev.pt",
+    "sweep.csv",
+    "sweep.json",
+)
 Contents = dict[str, Any]
 
 
@@ -82,8 +90,11 @@ def warm() -> Iterator[None]:
     import toyvit.sweeping  # noqa: F401
 
     context.set_start_method("fork", force=True)
-    with mock.patch("subprocess.call", return_value=0):  # `tensorboard`'s server
-        yield
+    try:
+        with mock.patch("subprocess.call", return_value=0):  # `tensorboard`'s server
+            yield
+    finally:
+        context.set_start_method(None, force=True)
 
 
 def prepare_runs(place: Path) -> Path:

@@ -78,7 +78,14 @@ VALUES: Sequence[str] = (
     '{"a": {"b": [1, 2]}}',
     f'"{"x" * 70_000}"',
 )
-JSON = ("config.json", "manifest.jsonl", "metrics.jsonl", "sessions.jsonl", "figures/circuit.json")
+JSON = (
+    "config.json",
+    "manifest.jsonl",
+    "metrics.jsonl",
+    "sessions.jsonl",
+    "requests.jsonl",
+    "figures/circuit.json",
+)
 FILES = (
     *JSON,
     "state.pt",

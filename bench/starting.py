@@ -25,7 +25,7 @@ LIGHT = {
     "toyvit ls, 20 runs": 200,
     "toyvit ls, 1,000 runs": 1000,
 }
-HEAVY = {"toyvit measure, nothing to do": 1800, "toyvit train, to step 1": 3300}
+HEAVY = {"toyvit measure, nothing to do": 600, "toyvit train, to step 1": 3300}
 TOYVIT = ("-m", "toyvit")
 ANALYSES = ("--analyses", "performance,attention,composition,norms,weights", "--images", "64")
 FEW = 20  # runs to list

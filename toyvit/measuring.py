@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.runs.cells import Cell, Row
 from toyvit.runs.handle import Run
+from toyvit.runs.measured import MeasureReport, Request, note_request
 from toyvit.runs.table import build_rows
 from toyvit.runs.table_writer import MeasureTable
 from toyvit.runs.workers import map_shares
@@ -32,28 +33,6 @@ from toyvit.surroundings import pin_torch
 Todo = tuple[int, list[Cell]]
 Computed = list[tuple[Cell, list[Row]]]
 SHARE = 4  # checkpoints that a worker is handed at once
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasureReport:
-    """What `measure` did.
-
-    computed   cells measured now
-    done       cells that were there already
-    skipped    bad checkpoint files that were left out, and what is wrong with them
-    unfit      analyses that were not run, and why
-    clamps     the run's, under which it was measured
-    diverged   steps asked for at which a sampler diverged, by analysis: they have no number
-    not_local  others at which what was sampled is not local: the number is that of the settings
-    """
-
-    computed: int
-    done: int
-    skipped: dict[str, str]
-    unfit: dict[str, str]
-    clamps: tuple[str, ...] = ()
-    diverged: dict[str, list[int]] = field(default_factory=dict)
-    not_local: dict[str, list[int]] = field(default_factory=dict)
 
 
 def list_rows(analysis: Analysis, measures: Measures) -> list[Row]:
@@ -150,6 +129,9 @@ def measure(
         diverged = table.cells_where("diverged", 1)
         not_local = table.cells_where("local", 0) - diverged
 
+    request = Request(None if analyses is None else tuple(analyses), images, split)
+    versions = [(analysis.name, name_version(analysis)) for analysis in selected]
+    note_request(run.folder, request, measurer.identity, versions, unfit)
     return MeasureReport(
         computed=measurer.computed,
         done=done,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import is_dataclass, replace
@@ -17,7 +16,7 @@ from typing import Any
 
 import torch
 
-from toyvit.version import VERSION
+from toyvit.version import VERSION, list_variables
 
 # Settings of the process, each by what reads it and what sets it, and the value that runs are
 # trained and measured under: torch's own defaults.
@@ -50,10 +49,6 @@ SETTINGS: dict[str, Setting] = {
         True,
     ),
 }
-# Variables that choose other instructions or kernels before the first line of ours runs.
-READ_BEFORE = re.compile(
-    r"(ATEN|MKL|ONEDNN|DNNL|OPENBLAS|BLIS|CUBLAS|CUDA|NVIDIA|KMP|GOMP|OMP|TORCH|PYTORCH)_\w+"
-)
 
 
 @contextmanager
@@ -126,9 +121,7 @@ def describe_surroundings() -> dict[str, object]:
         "processor": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
         "system": platform.system(),
-        "variables": {
-            name: value for name, value in sorted(os.environ.items()) if READ_BEFORE.fullmatch(name)
-        },
+        "variables": list_variables(),
     }
 
 

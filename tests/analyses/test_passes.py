@@ -30,6 +30,16 @@ def test_a_pass_has_the_values_of_a_trace():
     assert all(torch.equal(values[site], expected[site]) for site in expected)
 
 
+def test_a_pass_ends_behind_the_last_site_that_is_wanted(monkeypatch):
+    model, batch = model_for("induction 4x4", n=5)
+    expected = trace(model, batch.images)
+    monkeypatch.setattr(type(model), "unembed", None)
+    monkeypatch.setattr(model.layers[1].attn.out, "forward", None)
+    values = passes.run_pass(model, batch.images, ["embed", "blocks.1.attn.pattern"])
+    assert list(values) == ["embed", "blocks.1.attn.pattern"]
+    assert all(torch.equal(value, expected[site]) for site, value in values.items())
+
+
 def test_a_pass_elsewhere_leaves_the_model_where_it_is(monkeypatch):
     """Any other name takes the way of an accelerator: a copy of the model, values brought back."""
     model, batch = model_for("induction 4x4", n=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import gc
 import os
 import subprocess
@@ -11,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.house.test_architecture import MODULES, find_module, imports
 from toyvit.cli.imports import importing
-from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
 from toyvit.train import fit
 
@@ -29,6 +30,10 @@ LIGHTNING = ("pytorch_lightning", "torchvision", "torchmetrics")
 CLOSED = {
     "ls": (("cli.main", "runs.finding"), (*TORCH, *FITTING, *LIGHTNING, "pandas", "argcomplete")),
     "verify": (("runs.verification",), (*FITTING, *LIGHTNING)),
+    "measure of nothing": (
+        ("cli.measurement", "runs.measured"),
+        (*TORCH, *FITTING, *LIGHTNING, "pandas"),
+    ),
     "measure": (("measuring", "runs.handle"), (*FITTING, *LIGHTNING)),
     "train": (("train.__init__",), (*FITTING, "pandas")),
     "follow": (("cli.following",), ("torch", "scipy", "sklearn", "joblib", "pandas", "matplotlib")),
@@ -110,6 +115,16 @@ def test_nothing_is_searched_for_cycles_while_a_command_imports(was_enabled, mon
         gc.enable()
 
 
+@pytest.mark.parametrize("is_glibc", [True, False])
+def test_a_command_holds_the_memory_that_it_has_freed(is_glibc, monkeypatch):
+    told = []
+    library = SimpleNamespace(mallopt=lambda *setting: told.append(setting))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library if is_glibc else SimpleNamespace())
+    with importing():
+        pass
+    assert told == ([(-1, 2**29), (-3, 2**25)] if is_glibc else [])
+
+
 def test_the_collection_of_imports_can_fail():
     source = """
 import torch.nn
@@ -131,14 +146,27 @@ class Reader:
     assert collect_imported(("cli.main",)).keys() >= {"argparse"}
 
 
+def run(folder: Path, *words: str, after: str = "") -> list[str]:
+    """The lines of a command that a fresh process runs in a folder, and of what it does after."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{RUN}code = main(sys.argv[1:])\n{after}\nsys.exit(code)", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A folder with one run that is trained and measured."""
+    """A folder with one run that is trained, and measured by the command."""
     config = RECIPES["induction-smoke"]()
     training = replace(config.train, steps=2, batch_size=8, n_validation=16, checkpoints=())
     path = tmp_path_factory.mktemp("runs")
-    folder = fit(replace(config, train=training), path / "run", progress=False)
-    measure(folder, analyses=["performance", "norms"], images=16, progress=False)
+    fit(replace(config, train=training), path / "run", progress=False)
+    run(path, *MEASURE)
     return path
 
 
@@ -147,7 +175,7 @@ MEASURE = ("measure", "run", "--analyses", "performance,norms", "--images", "16"
 TRAIN = ("train", "induction-smoke", "--name", "other", "--train.steps", "1")
 PROCESSES = {
     "ls": (("ls", "."), (*TORCH, *FITTING, *LIGHTNING, "pandas")),
-    "measure of nothing": (MEASURE, (*FITTING, *LIGHTNING)),
+    "measure of nothing": (MEASURE, (*TORCH, *FITTING, *LIGHTNING, "pandas")),
     "train": (TRAIN, ("pandas", "sklearn", "joblib", "tensorboard")),
 }
 
@@ -157,15 +185,7 @@ PROCESSES = {
 def test_a_command_has_not_imported_what_it_did_not_need(runs, case):
     words, forbidden = PROCESSES[case]
     report = f"print('imported', *[name for name in {forbidden} if name in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{RUN}code = main(sys.argv[1:])\n{report}\nsys.exit(code)", *words],
-        cwd=runs,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = done.stdout.splitlines()
+    lines = run(runs, *words, after=report)
     assert lines[-1] == "imported"
     if case == "measure of nothing":
         assert lines[-2] == "run: measured 0 cells, found 4 done"

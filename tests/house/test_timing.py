@@ -6,6 +6,7 @@ import pytest
 
 from bench import starting
 from bench.__main__ import SUBJECTS
+from bench.growth import describe_growth
 from bench.starting import read_children_clock, start
 from bench.timing import Result, format_cells
 from toyvit.cli.main import main
@@ -57,7 +58,7 @@ def test_every_command_is_started_afresh_on_runs_that_are_listed(monkeypatch, ca
     )
     rows = list(starting.results(2))
     assert SUBJECTS["starting"] is starting.results
-    assert [row.bar for row in rows] == [50, 100, 200, 1000, 1800, 3300]
+    assert [row.bar for row in rows] == [50, 100, 200, 1000, 600, 3300]
     assert {row.barred for row in rows} == {"ours"} and {len(row.ours) for row in rows} == {2}
     assert [row.name.removesuffix(" (CPU time)") for row in rows] == [
         *starting.LIGHT,
@@ -84,3 +85,19 @@ def test_every_command_is_started_afresh_on_runs_that_are_listed(monkeypatch, ca
 def test_a_bar_that_is_missed_is_called_so(ours, barred, bar, verdict):
     row = Result(name="a", ours=[ours] * 3, peer=[40.0] * 3, peer_name="b", bar=bar, barred=barred)
     assert format_cells(row)[-1] == verdict
+
+
+@pytest.mark.parametrize(("power", "verdict"), [(1.0, "yes"), (2.0, "no")])
+def test_growth_is_a_fitted_exponent_with_its_spread(power, verdict):
+    """Three rounds of other speed: the exponent is of the growth alone."""
+    times = {str(n): [speed * n**power for speed in (1.0, 2.0, 5.0)] for n in (10, 20, 40)}
+    of_all, of_largest = describe_growth("images", times)
+    assert of_all.ours == of_largest.ours == pytest.approx([power] * 3)
+    assert of_all.quartiles == pytest.approx((power,) * 3)
+    assert [format_cells(row)[-1] for row in (of_all, of_largest)] == [verdict] * 2
+
+
+def test_what_is_done_once_hides_in_the_fit_and_less_so_between_the_largest():
+    times = {str(n): [100 + float(n**2)] * 2 for n in (1, 10, 100)}
+    of_all, of_largest = describe_growth("images", times)
+    assert of_all.reached and of_largest.reached is False

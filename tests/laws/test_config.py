@@ -13,7 +13,16 @@ from hypothesis import given, settings
 
 from tests.laws.records import FIELDS, IDS, KINDS, another, others, refused, runs
 from toyvit.cli.overrides import PARTS
-from toyvit.config import ModelConfig, RunConfig, Seeds, TrainConfig, list_differences, replace_seed
+from toyvit.config import (
+    ModelConfig,
+    RunConfig,
+    Seeds,
+    TrainConfig,
+    list_differences,
+    replace_seed,
+    run as run_config,
+)
+from toyvit.data import worlds
 from toyvit.data.random import make_sample_keys
 from toyvit.errors import BadField, BadInput
 from toyvit.recipes import RECIPES
@@ -90,6 +99,33 @@ def test_differences_are_empty_exactly_between_equal_runs(run, other):
     assert (lines == []) == (run == other)
     assert len(lines) == len(list_differences(other, run))
     assert all("\n" not in line for line in lines)
+
+
+def test_parts_are_built_once_where_they_are_alike_and_only_there(monkeypatch):
+    monkeypatch.setattr(run_config, "_BUILT", {})
+    monkeypatch.setattr(run_config, "MOST_BUILT", 7)
+    plain = RECIPES["induction"]().to_json()
+    first = RunConfig.from_json(plain)
+    other = json.loads(json.dumps(plain))
+    other["seeds"]["data"] = 1
+    second = RunConfig.from_json(other)
+    assert second.model is first.model and second.seeds == Seeds(data=1) != first.seeds
+
+    other["seeds"]["data"] = True  # equal to 1, and no seed
+    with pytest.raises(BadField, match="data"):
+        RunConfig.from_json(other)
+    for seed in range(20):
+        other["seeds"]["data"] = seed
+        assert RunConfig.from_json(other).seeds.data == seed
+    assert len(run_config._BUILT) <= 7
+
+
+def test_a_task_is_found_without_the_declarations_of_later_worlds(monkeypatch):
+    known = worlds.list_task_configs()
+    monkeypatch.setattr(worlds, "NAMES", ())
+    assert worlds.find_task_config("classify") is known["classify"]
+    monkeypatch.undo()
+    assert {name: worlds.find_task_config(name) for name in known} == known
 
 
 @every_recipe

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -21,19 +22,38 @@ FLOAT = 4  # bytes
 STREAMS = 3  # a layer keeps at the least: what enters it, what attention adds, the values
 
 
+class _Complete(Exception):
+    """All that is wanted of a pass is recorded."""
+
+
+class _stopping(recording):
+    """`recording`, which ends the pass behind the last site: what comes after is never formed."""
+
+    def __call__(self, site: str, value: Tensor, /) -> Tensor:
+        value = super().__call__(site, value)
+        if len(self.values) == len(self.sites):
+            raise _Complete
+        return value
+
+
 def run_pass(model: ViT, images: Tensor, sites: Collection[str], device: str = "cpu") -> Pass:
     """Values at the sites, or at those that patterns name, not copied: analyses only read.
 
-    On an accelerator the pass is run there and its values are brought back: what reads them is of
-    one kind, and gives the numbers of the processor to the rounding of the pass.
+    The pass is run no further than they need. On an accelerator it is run there and its values are
+    brought back: what reads them is of one kind, and gives the numbers of the processor to the
+    rounding of the pass.
     """
-    tap = recording(select_sites(sites, model.config), detach=False)
     if not sites:
         return Pass({})
-    if device == "cpu":
+    tap = _stopping(select_sites(sites, model.config), detach=False)
+    if device != "cpu":
+        model = copy.deepcopy(model).to(device)
+        images = images.to(device)
+
+    with suppress(_Complete):
         run_model(model, images, tap)
+    if device == "cpu":
         return Pass(tap.values)
-    run_model(copy.deepcopy(model).to(device), images.to(device), tap)
     return Pass({site: value.cpu() for site, value in tap.values.items()})
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
@@ -16,8 +18,7 @@ from toyvit.runs.access import check_writable
 
 if TYPE_CHECKING:
     from toyvit.analyses import Analysis
-    from toyvit.measuring import MeasureReport
-    from toyvit.runs.handle import Run
+    from toyvit.runs.measured import MeasureReport
 KEPT_THERE = "what is computed is kept there, so give a copy of it"
 
 
@@ -50,34 +51,55 @@ def add_measure_arguments(parser: Parser) -> None:
 
 def measure(options: argparse.Namespace) -> int:
     """Run analyses on the checkpoints of one run after the other, and say what was done."""
-    with importing():
-        from toyvit.measuring import measure as measure_run
-        from toyvit.runs.handle import Run
-
-    analyses = read_analyses(options.analyses)
     for path in options.run:
-        run = Run(path)
-        report = measure_run(
-            run,
-            analyses=analyses,
-            steps=read_steps(run, options.steps),
-            images=options.images,
-            split=options.split,
-            jobs=options.jobs,
-            follow=options.follow,
-            skip_corrupt=options.skip_corrupt,
-            device=options.device,
-        )
+        report = find_done(path, options) or measure_run(path, options)
         print_measure_report(report)
         show(f"{path}: measured {report.computed} cells, found {report.done} done")
     return 0
 
 
-def read_steps(run: Run, text: str | None) -> list[int] | None:
-    """The steps of a run that are asked for; None where all are."""
+def find_done(path: Path, options: argparse.Namespace) -> MeasureReport | None:
+    """The report where there is nothing to do, before torch is imported to find that out."""
+    is_plain = options.device == "cpu" and not options.follow
+    is_right = options.images >= 2 and options.jobs >= 1
+    if "torch" in sys.modules or not (is_plain and is_right):
+        return None
+    from toyvit.runs.folder import RunFolder
+    from toyvit.runs.measured import Request, find_measured
+
+    folder = RunFolder(path).check_exists()
+    folder.read_config()
+    entries = {entry.step: entry for entry in folder.read_manifest()}
+    analyses = read_analyses(options.analyses)
+    request = Request(None if analyses is None else tuple(analyses), options.images, options.split)
+    return find_measured(folder, entries, request, read_steps(list(entries), options.steps))
+
+
+def measure_run(path: Path, options: argparse.Namespace) -> MeasureReport:
+    """Measure what is missing of one run."""
+    with importing():
+        from toyvit.measuring import measure as measure_missing
+        from toyvit.runs.handle import Run
+
+    run = Run(path)
+    return measure_missing(
+        run,
+        analyses=read_analyses(options.analyses),
+        steps=read_steps(run.steps, options.steps),
+        images=options.images,
+        split=options.split,
+        jobs=options.jobs,
+        follow=options.follow,
+        skip_corrupt=options.skip_corrupt,
+        device=options.device,
+    )
+
+
+def read_steps(steps: list[int], text: str | None) -> list[int] | None:
+    """The steps of a run that are asked for, of those that it has; None where all are."""
     if text is None:
         return None
-    return run.steps[-1:] if text == "last" else read_numbers("--steps", text)
+    return steps[-1:] if text == "last" else read_numbers("--steps", text)
 
 
 def print_measure_report(report: MeasureReport) -> None:

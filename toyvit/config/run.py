@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from toyvit.config.clamps import Clamp
 from toyvit.config.extensions import Origin
 from toyvit.config.fields import Checked, build_record, number
+from toyvit.config.foreign_files import JsonObject
 from toyvit.config.model import ModelConfig
 from toyvit.config.tasks import MissingTaskConfig, TaskConfig
 from toyvit.data import worlds
@@ -77,6 +78,9 @@ class Seeds(Checked):
     measure: int = number(0, least=0, most=2**32 - 1)
 
 
+MOST_BUILT = 256
+_BUILT: dict[tuple[type[Checked], str], Checked] = {}  # of what was read, the last records
+Record = TypeVar("Record", bound=Checked)
 # The records of a run but for its task, whose record depends on its name.
 RECORDS: dict[str, type[Checked]] = {"model": ModelConfig, "train": TrainConfig, "seeds": Seeds}
 
@@ -110,8 +114,13 @@ class RunConfig:
 
         if isinstance(parts.get("train"), dict):  # a run from before paths had names
             parts["train"] = {"path": "full"} | parts["train"]
-        records = {key: build_record(RECORDS[key], parts.get(key, {})) for key in RECORDS}
-        return RunConfig(recipe=recipe, task=task, **records)
+        return RunConfig(
+            recipe=recipe,
+            task=task,
+            model=_build_once(ModelConfig, parts.get("model", {})),
+            train=_build_once(TrainConfig, parts.get("train", {})),
+            seeds=_build_once(Seeds, parts.get("seeds", {})),
+        )
 
 
 def _read_task(options: dict[str, Any], origins: Mapping[str, Origin]) -> TaskConfig:
@@ -123,7 +132,18 @@ def _read_task(options: dict[str, Any], origins: Mapping[str, Origin]) -> TaskCo
         if name not in origins:
             raise
         return MissingTaskConfig(task=name, origin=origins[name], options=options)
-    record: TaskConfig = build_record(kind, options)
+    return _build_once(kind, options)
+
+
+def _build_once(kind: type[Record], options: JsonObject) -> Record:
+    """`build_record`, once for equal options: in a folder of runs many parts are alike."""
+    key = (kind, repr(options))
+    record = _BUILT.get(key)
+    if not isinstance(record, kind):
+        if len(_BUILT) >= MOST_BUILT:
+            _BUILT.clear()
+        record = build_record(kind, options)
+        _BUILT[key] = record
     return record
 
 

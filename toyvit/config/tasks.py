@@ -24,6 +24,13 @@ class TaskConfig(Checked):
         """The data set whose pictures the task shows: by itself the one named as the task."""
         return self.name
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether its pictures come from files that are not installed with the lab."""
+        from toyvit.data import worlds
+
+        return worlds.find(self.data_set).reads_files
+
     def bind_files(self) -> TaskConfig:
         """Itself with what tells the files that it reads from others of their names."""
         return self
@@ -60,6 +67,11 @@ class MissingTaskConfig(TaskConfig):
     def to_json(self) -> dict[str, Any]:
         """Name and options, as they were read."""
         return {"name": self.task, **self.options}
+
+    @property
+    def reads_files(self) -> bool:
+        """It cannot be told."""
+        return True
 
     def explain(self) -> NotInstalled:
         """What is missing, and what to install."""

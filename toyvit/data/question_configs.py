@@ -32,6 +32,11 @@ class ClassifyConfig(TaskConfig):
     def data_set(self) -> str:
         return self.world or DEFAULT_WORLD
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether its pictures come from a file of the user's, or of the world's."""
+        return bool(self.npz) or super().reads_files
+
     def to_json(self) -> dict[str, object]:
         """Name and options; without a file as version 0.1 wrote them."""
         plain = super().to_json()

@@ -294,7 +294,7 @@ class ViT(TransformerLensViews):
         """The stream entering block `first`, taken through it and the later ones before `stop`."""
         tap = settling(tap)
         mask = self.mask.expand(len(x) * self.config.n_heads, -1, -1)
-        for layer, block in enumerate(self.blocks[first:stop], first):
+        for layer, block in enumerate(self.layers[first:stop], first):
             x = block(x, mask, within(f"blocks.{layer}.", tap))
         return x
 

@@ -6,7 +6,6 @@ evaluation: a cell that was edited, moved or taken from another run's table does
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,32 +16,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toyvit.runs.database import TABLES, create_tables
+from toyvit.runs.digests import (
+    CELLS,
+    IDENTITIES,
+    Baselines,
+    Cell,
+    hash_baselines,
+    hash_place,
+    hash_words,
+    read_baselines,
+)
 
 AMONG = "(select value from json_each(?))"  # ids, however many
-LENGTH = 16  # digits of a digest, as in lines of books
 NUMBERS = np.dtype([("cell", "i8"), ("place", "i8"), ("value", "f8")])
 WORD = np.dtype("<u8")  # what a digest is of: a word for the place of a number, a word of its value
-CELLS = ("id", "step", "sha256", "analysis", "version", "digest", "split", "images", "check")
-# Types of what stands between `id` and `check`: versions from outside the package are texts.
-IDENTITIES = {(int, str, str, kind, str, str, int) for kind in (int, str)}
-Baselines = dict[str, dict[str, float]]  # values by name, by the digest of the evaluation
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What is measured once: the identity of a piece of work.
-
-    >>> Cell(100, "0f3a", "probes", version=1, digest="9c41").analysis
-    'probes'
-    """
-
-    step: int
-    sha256: str
-    analysis: str
-    version: int | str
-    digest: str
-
-
 Row = tuple[str, dict[str, str | int], float]
 Line = tuple[str, str, float]  # a row as it is written: quantity, axes as JSON, value
 
@@ -89,17 +76,7 @@ def hash_cell(run: str, cell: Cell, split: str, images: int, lines: Sequence[Lin
     places = np.array([hash_place(*line[:2]) for line in lines], WORD)
     values = np.array([line[2] for line in lines], "<f8")
     order = np.argsort(places, kind="stable")
-    return _hash((run, *astuple(cell), split, images), _pack(places, values, order).tobytes())
-
-
-def hash_place(quantity: str, axes: str) -> int:
-    """What stands for a place in a digest: 64 bits.
-
-    >>> hash_place("norm", "{}") == hash_place("norm", '{"layer": 0}')
-    False
-    """
-    digest = hashlib.sha256(repr((quantity, axes)).encode()).digest()
-    return int.from_bytes(digest[: WORD.itemsize], "little")
+    return hash_words((run, *astuple(cell), split, images), _pack(places, values, order).tobytes())
 
 
 def _pack(
@@ -110,17 +87,6 @@ def _pack(
     words[:, 0] = places[order]
     words[:, 1] = values.astype("<f8").view(WORD)[order]
     return words
-
-
-def hash_baselines(run: str, digest: str, values: Mapping[str, float]) -> str:
-    """The digest of the baselines of an evaluation."""
-    return _hash((run, digest, sorted(values.items(), key=repr)))
-
-
-def _hash(identity: tuple[object, ...], numbers: bytes | memoryview = b"") -> str:
-    digest = hashlib.sha256(repr(identity).encode())
-    digest.update(numbers)
-    return digest.hexdigest()[:LENGTH]
 
 
 def read_contents(db: sqlite3.Connection, run: str) -> Contents:
@@ -248,7 +214,7 @@ def _hash_cells(
     identities = cells[list(CELLS[1:-1])].itertuples(index=False, name=None)
     for identity, start, end in zip(identities, starts, ends, strict=True):
         fits = tuple(map(type, identity)) in IDENTITIES
-        yield _hash((run, *identity), words[start:end]) if fits else ""
+        yield hash_words((run, *identity), words[start:end]) if fits else ""
 
 
 def holds_numbers(db: sqlite3.Connection) -> bool:
@@ -260,23 +226,6 @@ def list_evaluations(db: sqlite3.Connection, split: str) -> list[str]:
     """The digests of the evaluations on a split that cells say they are of."""
     query = "select distinct digest from cells not indexed where split = ?"
     return [digest for (digest,) in db.execute(query, [split])]
-
-
-def read_baselines(db: sqlite3.Connection, run: str) -> tuple[Baselines, list[str]]:
-    """Baselines by evaluation, and the evaluations whose baselines are damaged."""
-    rows = db.execute('select digest, name, value, "check" from baselines not indexed').fetchall()
-    checks: dict[str, set[str]] = {}
-    baselines: Baselines = {}
-    for digest, name, value, check in rows:
-        baselines.setdefault(digest, {})[name] = value
-        checks.setdefault(digest, set()).add(check)
-
-    broken = []
-    for digest, values in list(baselines.items()):
-        if checks[digest] != {hash_baselines(run, digest, values)}:
-            broken.append(str(digest))
-            del baselines[digest]
-    return baselines, broken
 
 
 def write_cell(

@@ -122,9 +122,22 @@ def is_as_written(line: bytes, salt: str = "") -> bool:
     >>> is_as_written(b'{"step": 1, "check": "66acd07fcea20439"}')
     True
     """
-    record = line[:-CHECK] + b"}" + salt.encode()
-    digest = hashlib.sha256(record).hexdigest()[:DIGITS]
-    return line.endswith(f', "check": "{digest}"}}'.encode())
+    return not find_altered([line], salt)
+
+
+def find_altered(lines: Sequence[bytes], salt: str = "") -> list[bytes]:
+    """Those of the lines that are not to the byte what `format_line` wrote; none is parsed.
+
+    >>> find_altered([b'{"step": 1, "check": "66acd07fcea20439"}', b'{"step": 2}'])
+    [b'{"step": 2}']
+    """
+    end = b"}" + salt.encode()
+    altered = []
+    for line in lines:
+        digest = hashlib.sha256(line[:-CHECK] + end).hexdigest()[:DIGITS]
+        if line[-CHECK:] != b', "check": "%b"}' % digest.encode():
+            altered.append(line)
+    return altered
 
 
 def _digest(text: str) -> str:

@@ -72,6 +72,7 @@ class RunFolder:
         self.states = self.path / "states"
 
         self.measures = self.path / "measures.sqlite"
+        self.requests = self.path / "requests.jsonl"
         self.figures = self.path / "figures"
         self.tensorboard = self.path / "tensorboard"
         self._config: RunConfig | None = None

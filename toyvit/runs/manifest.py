@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from toyvit.config.fields import Checked, build_record
 from toyvit.errors import BadInput
-from toyvit.runs.disk import format_line, is_as_written, parse_lines, read_texts
+from toyvit.runs.disk import find_altered, format_line, parse_lines, read_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,7 +123,7 @@ def read_progress(path: Path) -> tuple[int, ManifestEntry | None]:
     lines = read_texts(path)
     steps = [int(match[1]) for match in map(STEP.match, lines) if match]
     is_ordered = all(step < later for step, later in pairwise(steps))
-    is_whole = is_ordered and len(steps) == len(lines) and all(map(is_as_written, lines))
+    is_whole = is_ordered and len(steps) == len(lines) and not find_altered(lines)
     first = max(0, len(lines) - 1) if is_whole else 0
     entries = _parse_entries(lines[first:], path, first)
     return len(lines), entries[-1] if entries else None

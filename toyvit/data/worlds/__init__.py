@@ -13,11 +13,10 @@ Nothing else names a world: configs, tasks, lists and the laws of the tests foll
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
-from importlib.resources import files
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -61,6 +60,7 @@ class WorldEntry:
     summary: str  # one line, as `toyvit data` lists it
     purpose: str  # a few words, as the index of `datasets/` lists it
     pictures: str = "rendered, endless"  # how many there are, in that index
+    reads_files: bool = False  # whether they come from files that are not installed with the lab
     default: TaskConfig  # what it is asked where nothing else is said
     tasks: tuple[type[TaskConfig], ...] = ()  # the records of its own tasks
 
@@ -90,9 +90,9 @@ def list_task_configs() -> dict[str, type[TaskConfig]]:
 
 def find_task_config(name: str) -> type[TaskConfig]:
     """The record of a task's options; BadInput that names the nearest where there is none."""
-    own = _collect_tasks(_list_own().values())
-    if name in own:
-        return own[name]
+    for kind in _iterate_own_tasks():
+        if kind.name == name:
+            return kind
     configs = list_task_configs()
     return configs[choose(name, configs, "task")]
 
@@ -133,6 +133,8 @@ def describe_origin(task: str) -> dict[str, list[dict[str, str]]]:
 
 def read_card(name: str) -> str:
     """The text of a world's card; BadInput for a world from outside that has none."""
+    from importlib.resources import files
+
     package = find(name).module.rpartition(".")[0]
     file = files(package).joinpath("card.md") if package else None
     if file is None or not file.is_file():
@@ -162,6 +164,15 @@ def _collect_tasks(entries: Iterable[WorldEntry]) -> dict[str, type[TaskConfig]]
     for entry in entries:
         kinds += entry.tasks
     return {kind.name: kind for kind in kinds}
+
+
+def _iterate_own_tasks() -> Iterator[type[TaskConfig]]:
+    """The records of the lab's own tasks, each world declared when it is its turn."""
+    from toyvit.data.question_configs import QUESTIONS
+
+    yield from QUESTIONS
+    for name in NAMES:
+        yield from _find_own(name).tasks
 
 
 def _name_all(tasks: Iterable[type[TaskConfig]]) -> list[str]:

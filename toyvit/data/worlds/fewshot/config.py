@@ -86,6 +86,11 @@ class FewshotConfig(TaskConfig):
     def data_set(self) -> str:
         return "omniglot" if self.source == "omniglot" else "fewshot"
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether its exemplars come from files."""
+        return self.source != "glyphs"
+
 
 ENTRY = WorldEntry(
     summary="exemplar-label pairs and a query: answered from the context or the weights",

@@ -9,5 +9,6 @@ ENTRY = WorldEntry(
     summary="70,000 handwritten digits, 28 x 28",
     purpose="handwritten digits, the size people know",
     pictures="70,000, downloaded on request",
+    reads_files=True,
     default=ClassifyConfig(world="mnist"),
 )

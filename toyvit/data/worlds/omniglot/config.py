@@ -9,5 +9,6 @@ ENTRY = WorldEntry(
     summary="the same with handwritten characters: --task.source omniglot",
     purpose="handwritten characters, exemplars of fewshot",
     pictures="32,460, looked for, never downloaded",
+    reads_files=True,
     default=FewshotConfig(source="omniglot", n_pairs=4),
 )
