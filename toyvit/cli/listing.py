@@ -61,7 +61,8 @@ def list_runs(options: argparse.Namespace) -> int:
     asked = [condition.partition("=")[0] for condition in options.where]
     check_columns([*columns, *asked, *filter(None, [options.sort])], records)
     chosen = [record for record in records if options.status in (None, record.own["status"])]
-    chosen = [record for record in chosen if all(fits(record, text) for text in options.where)]
+    for condition in options.where:
+        chosen = [record for record in chosen if fits(record, condition)]
     if options.sort:
         chosen = sort_records(chosen, options.sort, downward=options.reverse)
     show_records(chosen, columns, options)
@@ -95,7 +96,7 @@ def show_records(
         show_text(format_rows(header, compare_records(records, columns), options.format))
     elif columns or options.format != "text":
         names = list(dict.fromkeys(["path", *(columns or list(records[0].own if records else ()))]))
-        rows = [[record.get(name) for name in names] for record in records]
+        rows = [list(map(record.get, names)) for record in records]
         show_text(format_rows(names, rows, options.format))
     else:
         for record in records:

@@ -83,7 +83,9 @@ def check_columns(columns: Iterable[str], records: Sequence[RunRecord]) -> None:
         analyses = list_analyses()
         if analysis in analyses and quantity in analyses[analysis].quantities:
             continue
-        measures = [f"{row.name}.{name}" for row in analyses.values() for name in row.quantities]
+        measures: list[str] = []
+        for row in analyses.values():
+            measures += [f"{row.name}.{name}" for name in row.quantities]
         raise BadInput(f"no column {column!r}{suggest_nearest(column, [*known, *measures])}")
 
 
@@ -136,14 +138,14 @@ def format_rows(header: Sequence[str], rows: Sequence[Sequence[Value]], kind: st
     """A table as aligned text, as CSV, or as JSON (a list of objects)."""
     if kind == "json":
         return json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=1)
-    texts = [[format_value(value) for value in row] for row in rows]
+    texts = [list(map(format_value, row)) for row in rows]
     if kind == "csv":
         file = io.StringIO()
         csv.writer(file, lineterminator="\n").writerows([header, *texts])
         return file.getvalue().removesuffix("\n")
 
     cells = [list(header), *texts]
-    shown = [[escape_text(cell) for cell in row] for row in cells]
+    shown = [list(map(escape_text, row)) for row in cells]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     lines = []
     for row in shown:

@@ -39,8 +39,9 @@ def render_tiles(figure: FigureData) -> Pixels:
     scale = figure.scale or figure.blocks[0].scale
     words = [*figure.title.split("\n"), *([describe_scale(scale)] if scale else [])]
     longest = max(round(font.getlength(line)) for line in words)
-    width = max(longest, *(sum(block.width + GAP for block in row) for row in rows)) + 2 * GAP
-    height = LINE * len(words) + sum(max(block.height for block in row) + GAP for row in rows)
+    sizes = list(map(_measure_row, rows))
+    width = max(longest, *(across for across, _ in sizes)) + 2 * GAP
+    height = LINE * len(words) + sum(down for _, down in sizes)
 
     canvas = Image.new("RGB", (width, height + 2 * GAP), "white")
     pen = ImageDraw.Draw(canvas)
@@ -54,6 +55,12 @@ def render_tiles(figure: FigureData) -> Pixels:
             left += block.width + GAP
         top += max(block.height for block in row) + GAP
     return np.asarray(canvas)
+
+
+def _measure_row(blocks: list[Image.Image]) -> tuple[int, int]:
+    """Width and height of blocks side by side, with a gap after each and below."""
+    width = sum(block.width + GAP for block in blocks)
+    return width, max(block.height for block in blocks) + GAP
 
 
 def describe_scale(scale: ColourScale) -> str:

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 
@@ -222,7 +223,7 @@ def _find_flags(folder: RunFolder, cells: Sequence[Cell]) -> tuple[set[Cell], se
     if ids is None or not (ids.keys() >= set(cells) and baselines.keys() >= evaluations):
         return None
     by_id = {number: cell for cell, number in ids.items()}
-    diverged, remote = ({by_id[number] for (number,) in rows} for rows in flags)
+    diverged, remote = (set(map(by_id.__getitem__, chain.from_iterable(rows))) for rows in flags)
     return diverged, remote
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from toyvit.errors import BadInput, DataMissing
 from toyvit.model import ViT
 from toyvit.report.circuits import draw_saved_circuits
 from toyvit.report.curves import name_score, schedule_events
-from toyvit.report.heads import collect_scores, name_all_heads
+from toyvit.report.heads import Names, collect_scores, name_all_heads
 from toyvit.report.page.looks import collect_looks
 from toyvit.report.page.measured_curves import collect_curves
 from toyvit.report.page.packing import ArrayStore, format_json
@@ -168,7 +169,7 @@ def collect_head_types(run: Run, store: ArrayStore) -> Plain:
     names = name_all_heads(run)
     steps = sorted({step for step, *_ in scores})
     heads = sorted({(layer, head) for _, layer, head in scores})
-    types = list(dict.fromkeys(kind for values in scores.values() for kind in values))
+    types = list(dict.fromkeys(chain.from_iterable(scores.values())))
     table = np.full((2, len(steps), len(heads), len(types)), np.nan, np.float32)
     for (step, *head), values in scores.items():
         row = steps.index(step), heads.index((head[0], head[1]))
@@ -179,9 +180,14 @@ def collect_head_types(run: Run, store: ArrayStore) -> Plain:
         "steps": list(steps),
         "heads": [list(head) for head in heads],
         "types": list(types),
-        "names": [[list(names.get((step, *head), [])) for head in heads] for step in steps],
+        "names": [_list_names(names, step, heads) for step in steps],
         "scores": store.add(table),
     }
+
+
+def _list_names(names: Names, step: int, heads: list[tuple[int, int]]) -> Plain:
+    """What each head is called at a step."""
+    return [list(names.get((step, *head), [])) for head in heads]
 
 
 def list_unmeasured(run: Run) -> Plain:

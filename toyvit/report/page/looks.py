@@ -100,7 +100,9 @@ def collect_looks(run: Run, store: ArrayStore, room: float, report: Callable[[st
     if not looks:
         return None
     names = next(iter(looks.values())).keys()
-    says = {name: store.add(np.stack([look[name] for look in looks.values()])) for name in names}
+    says: dict[str, Plain] = {}
+    for name in names:
+        says[name] = store.add(np.stack([look[name] for look in looks.values()]))
     rows, columns = config.grid
 
     return {

@@ -62,13 +62,14 @@ def _group_places(places: list[tuple[Plain, ...]], axes: list[str]) -> Plain:
     first = 0
     plain: list[Plain] = []
     for (analysis, quantity, split), rows in groups.items():
-        used = [at for at in range(len(axes)) if any(row[at] is not None for row in rows)]
+        columns = list(zip(*rows, strict=True))
+        used = [at for at, column in enumerate(columns) if set(column) != {None}]
         group: dict[str, Plain] = {
             "analysis": analysis,
             "quantity": quantity,
             "split": split,
             "axes": [axes[at] for at in used],
-            "places": [[row[at] for at in used] for row in rows],
+            "places": list(map(list, zip(*(columns[at] for at in used), strict=True))) or [[]],
             "first": first,
         }
         plain.append(group | describe_quantity(str(analysis), str(quantity)))
