@@ -24,11 +24,13 @@ LIGHT = {
     "toyvit --help": 100,
     "toyvit ls, 20 runs": 200,
     "toyvit ls, 1,000 runs": 1000,
+    "toyvit ls --where, 1,000 runs": 2000,
 }
 HEAVY = {"toyvit measure, nothing to do": 600, "toyvit train, to step 1": 3300}
 TOYVIT = ("-m", "toyvit")
 ANALYSES = ("--analyses", "performance,attention,composition,norms,weights", "--images", "64")
 FEW = 20  # runs to list
+FILTER = ("--where", "model.n_layers=2", "--status", "finished", "--sort", "accuracy")
 MANY = 1000
 SERIAL = count()
 
@@ -74,6 +76,7 @@ def results(repeats: int | None) -> Iterator[Result]:
             "toyvit --help": partial(start, *TOYVIT, "--help"),
             "toyvit ls, 20 runs": partial(start, *TOYVIT, "ls", few),
             "toyvit ls, 1,000 runs": partial(start, *TOYVIT, "ls", many),
+            "toyvit ls --where, 1,000 runs": partial(start, *TOYVIT, "ls", many, *FILTER),
         }
         times = interleave("starting", light, repeats or 21, clock=read_children_clock)
         yield from compare(times, LIGHT, "bare python")

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from toyvit.config.run import flatten
@@ -20,15 +21,19 @@ Value = str | int | float | bool | None | list["Value"]
 OWN = ("path", "recipe", "status", "checkpoints", "step", "steps", "loss", "accuracy")
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunRecord:
     """One run: its own columns, the fields of its config, and its measures when they are asked."""
 
     folder: RunFolder
     config: RunConfig
     own: dict[str, Value]
-    fields: dict[str, Value]
     measures: dict[str, Value] = field(default_factory=dict)  # that were read
+
+    @cached_property
+    def fields(self) -> dict[str, Value]:
+        """The config as one record, its names joined by dots."""
+        return flatten(self.config.to_json())
 
     def get(self, column: str) -> Value:
         """A column of `OWN`, a field of the config, or the last value of `analysis.quantity`; None
@@ -57,7 +62,7 @@ def read_record(folder: RunFolder) -> RunRecord:
         "loss": last.loss if last else None,
         "accuracy": last.accuracy if last else None,
     }
-    return RunRecord(folder, config, own, flatten(config.to_json()))
+    return RunRecord(folder, config, own)
 
 
 def read_measure(folder: RunFolder, column: str) -> Value:
@@ -73,8 +78,9 @@ def read_measure(folder: RunFolder, column: str) -> Value:
 
 def check_columns(columns: Iterable[str], records: Sequence[RunRecord]) -> None:
     """BadInput for a column that no run has and that is no analysis's quantity."""
-    known = set(OWN).union(*(record.fields for record in records))
-    for column in columns:
+    asked = [column for column in columns if column not in OWN]
+    known = set(OWN).union(*(record.fields for record in records if asked))
+    for column in asked:
         if column in known:
             continue
         from toyvit.analyses.registry import list_analyses
