@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +19,20 @@ from toyvit.model.forward import trace
 from toyvit.model.options import allowed_keys
 from toyvit.report.page import looks
 from toyvit.report.page.contents import describe_page
-from toyvit.report.page.document import build_document, hash_source, read_script, write_page
+from toyvit.report.page.document import (
+    SCRIPTS,
+    build_document,
+    hash_source,
+    read_script,
+    write_page,
+)
 from toyvit.report.page.looks import COARSE, FINE, PLANS, Plan, choose_plan, look_at_all
 from toyvit.report.page.measured_curves import thin_steps
 from toyvit.report.page.packing import KINDS, ArrayStore, format_json
 from toyvit.runs.handle import Run
+
+
+VIEWER = Path(looks.__file__).parents[1] / "viewer"
 
 
 def unpack(store: ArrayStore, reference: dict) -> np.ndarray:
@@ -118,6 +128,14 @@ def test_no_script_makes_markup_of_text():
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
         assert word not in own
     assert "</script" not in read_script()
+
+
+def test_lines_of_the_viewer_are_short():
+    """As those of Python are; every file is a part of the page."""
+    own = [file for file in VIEWER.iterdir() if file.suffix in (".js", ".css", ".html")]
+    long = [file.name for file in own for line in file.read_text().splitlines() if len(line) > 100]
+    assert long == []
+    assert {file.name for file in own} >= {*SCRIPTS, "page.css", "page.html"}
 
 
 def test_the_budget_holds(runs, tmp_path):

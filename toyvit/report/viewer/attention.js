@@ -12,13 +12,20 @@ function prepareLooks(looks) {
   });
   looks.places = places;
   looks.n = n;
-  looks.shares = Float32Array.from({ length: looks.most + 1 }, (_, nats) => (nats === looks.most ? 0 : Math.exp(-nats * looks.unit)));
-  looks.top = looks.sums.values.reduce((most, sum) => (Number.isFinite(sum) ? Math.max(most, Math.abs(sum)) : most), 0) || 1;
+  looks.shares = Float32Array.from({ length: looks.most + 1 }, (_, nats) =>
+    nats === looks.most ? 0 : Math.exp(-nats * looks.unit),
+  );
+  looks.top =
+    looks.sums.values.reduce(
+      (most, sum) => (Number.isFinite(sum) ? Math.max(most, Math.abs(sum)) : most),
+      0,
+    ) || 1;
   return looks;
 }
 
 function openHead(looks, at, picture, layer, head) {
-  const place = ((at * looks.pictures.shape[0] + picture) * looks.layers + layer) * looks.heads + head;
+  const place =
+    ((at * looks.pictures.shape[0] + picture) * looks.layers + layer) * looks.heads + head;
   const patterns = looks.patterns.values.subarray(place * looks.n, (place + 1) * looks.n);
   const sums = looks.sums.values.subarray(place * looks.tokens, (place + 1) * looks.tokens);
   const isOwn = looks.own.values[(at * looks.layers + layer) * looks.heads + head] === 1;
@@ -71,7 +78,13 @@ function makeAttention(run) {
   const without = make("p", { class: "reading" });
   const even = 1 / looks.tokens;
   const shareBar = makeShareBar(even, looks.marks);
-  const scoreBar = makeBar({ kind: "diverging", low: -looks.top, high: looks.top, label: "attention score (before softmax, nats)", marks: [] });
+  const scoreBar = makeBar({
+    kind: "diverging",
+    low: -looks.top,
+    high: looks.top,
+    label: "attention score (before softmax, nats)",
+    marks: [],
+  });
   const element = make(
     "div",
     { class: "viewer" },
@@ -84,7 +97,12 @@ function makeAttention(run) {
       make(
         "div",
         { class: "beside" },
-        make("div", { class: "views" }, make("div", {}, make("h4", {}, "pattern"), matrix.canvas), make("div", {}, make("h4", {}, "score"), scores.canvas)),
+        make(
+          "div",
+          { class: "views" },
+          make("div", {}, make("h4", {}, "pattern"), matrix.canvas),
+          make("div", {}, make("h4", {}, "score"), scores.canvas),
+        ),
         make("p", { class: "axes" }, "query down, key across"),
         scoreBar,
         make("h4", {}, "All heads, the same token"),
@@ -104,7 +122,13 @@ function makeAttention(run) {
     const head = Math.min(state.head, looks.heads - 1);
     const opened = openHead(looks, at, picture, layer, head);
     const share = (other) => opened.share(...pickPair(state.way, token, other));
-    ground.draw({ picture, opacity: 0.55, selected: token, frames: frameMarks(looks, picture), fill: (other) => shadeShare(share(other)) });
+    ground.draw({
+      picture,
+      opacity: 0.55,
+      selected: token,
+      frames: frameMarks(looks, picture),
+      fill: (other) => shadeShare(share(other)),
+    });
     matrix.draw((query, key) => shadeShare(opened.share(query, key)), token);
     scores.draw((query, key) => shadeScore(looks, opened.score(query, key)), token);
     scores.canvas.hidden = !opened.isOwn;
@@ -124,12 +148,31 @@ function frameMarks(looks, picture) {
 }
 
 function makeShareBar(even, hasMarks) {
-  const bar = makeBar({ kind: "tint", low: 0, high: 1, label: "attention (share; colour: its square root)", marks: [] });
+  const bar = makeBar({
+    kind: "tint",
+    low: 0,
+    high: 1,
+    label: "attention (share; colour: its square root)",
+    marks: [],
+  });
   const context = bar.querySelector("canvas").getContext("2d");
   context.fillStyle = PALETTE.orange;
   context.fillRect(Math.sqrt(even) * 220 - 1, 0, 2, 14);
-  bar.append(make("span", {}, ` spread evenly over all tokens: ${formatShare(even)} (line); grey: the mask forbids it`));
-  if (hasMarks) bar.append(make("span", {}, "orange frame: the token chosen; blue frame: the match, which has the answer"));
+  bar.append(
+    make(
+      "span",
+      {},
+      ` spread evenly over all tokens: ${formatShare(even)} (line); grey: the mask forbids it`,
+    ),
+  );
+  if (hasMarks)
+    bar.append(
+      make(
+        "span",
+        {},
+        "orange frame: the token chosen; blue frame: the match, which has the answer",
+      ),
+    );
   return bar;
 }
 
@@ -146,23 +189,42 @@ function tellAttention(looks, opened, token, layer, head, step) {
     return `${nameToken(looks, other)} (${formatShare(share)}${words})`;
   });
   const verb = state.way === "from" ? "attends most to" : "is attended to most by";
-  const clamp = opened.isOwn ? "" : " This head is held to a pattern that is not its own: it has no scores of it.";
-  return `Step ${formatStep(step)}, ${callHead(layer, head)}: ${nameToken(looks, token)} ${verb} ${top.join("; ")}.${clamp}`;
+  const clamp = opened.isOwn
+    ? ""
+    : " This head is held to a pattern that is not its own: it has no scores of it.";
+  const place = `Step ${formatStep(step)}, ${callHead(layer, head)}`;
+  return `${place}: ${nameToken(looks, token)} ${verb} ${top.join("; ")}.${clamp}`;
 }
 
 // What is lost without the head: a pattern alone explains nothing.
 function tellAblation(run, layer, head) {
   const caution = "A pattern shows where a head reads from, not that the answer rests on it.";
   const base = lookUpValue(run, "performance", "accuracy", {}, state.step);
-  const cut = lookUpValue(run, "head_ablation", "accuracy", { ablation: "zero", layer, head }, state.step);
-  if (!base || !cut) return `${caution} What is lost without this head is not measured: toyvit measure ${run.path} --analyses head_ablation`;
-  return `${caution} At step ${formatStep(cut.step)} the ${run.score} is ${base.value.toFixed(3)}, and ${cut.value.toFixed(3)} without ${callHead(layer, head)} (its output set to zero).`;
+  const cut = lookUpValue(
+    run,
+    "head_ablation",
+    "accuracy",
+    { ablation: "zero", layer, head },
+    state.step,
+  );
+  if (!base || !cut) {
+    const command = `toyvit measure ${run.path} --analyses head_ablation`;
+    return `${caution} What is lost without this head is not measured: ${command}`;
+  }
+  const whole = `At step ${formatStep(cut.step)} the ${run.score} is ${base.value.toFixed(3)}`;
+  const named = `${callHead(layer, head)} (its output set to zero)`;
+  const without = `${cut.value.toFixed(3)} without ${named}`;
+  return `${caution} ${whole}, and ${without}.`;
 }
 
 function makeMatrix(looks, name, onQuery) {
   const side = 150;
   const { tokens } = looks;
-  const canvas = make("canvas", { class: "matrix", role: "img", "aria-label": `${name}, query down, key across` });
+  const canvas = make("canvas", {
+    class: "matrix",
+    role: "img",
+    "aria-label": `${name}, query down, key across`,
+  });
   canvas.width = tokens;
   canvas.height = tokens;
   canvas.style.width = `${side}px`;
@@ -177,7 +239,8 @@ function makeMatrix(looks, name, onQuery) {
 
   function draw(shade, token) {
     for (let query = 0; query < tokens; query++) {
-      for (let key = 0; key < tokens; key++) image.data.set(shade(query, key), 4 * (query * tokens + key));
+      for (let key = 0; key < tokens; key++)
+        image.data.set(shade(query, key), 4 * (query * tokens + key));
     }
     for (let other = 0; other < tokens; other++) {
       const [query, key] = pickPair(state.way, token, other);
@@ -196,13 +259,25 @@ function makeMultiples(looks) {
   const canvases = [];
   const lines = [];
   for (let layer = 0; layer < looks.layers; layer++) {
-    const row = make("div", { class: "multiples-row" }, make("span", { class: "header" }, `layer ${layer}`));
+    const row = make(
+      "div",
+      { class: "multiples-row" },
+      make("span", { class: "header" }, `layer ${layer}`),
+    );
     for (let head = 0; head < looks.heads; head++) {
       const canvas = make("canvas", { class: "multiple", "aria-hidden": "true" });
       canvas.width = columns;
       canvas.height = rows + (n ? 1 : 0);
       canvas.style.aspectRatio = `${canvas.width} / ${canvas.height}`;
-      const button = make("button", { type: "button", "aria-label": callHead(layer, head), onclick: () => change({ layer, head }) }, canvas);
+      const button = make(
+        "button",
+        {
+          type: "button",
+          "aria-label": callHead(layer, head),
+          onclick: () => change({ layer, head }),
+        },
+        canvas,
+      );
       canvases.push({ canvas, context: canvas.getContext("2d"), button, layer, head });
       row.append(button);
     }
@@ -227,9 +302,19 @@ function makeMultiples(looks) {
 function makeAttentionControls(looks) {
   const layers = Array.from({ length: looks.layers }, (_, layer) => [layer, `layer ${layer}`]);
   const heads = Array.from({ length: looks.heads }, (_, head) => [head, `head ${head}`]);
-  const layer = makeSelect("layer", layers, state.layer, (value) => change({ layer: Number(value) }));
+  const layer = makeSelect("layer", layers, state.layer, (value) =>
+    change({ layer: Number(value) }),
+  );
   const head = makeSelect("head", heads, state.head, (value) => change({ head: Number(value) }));
-  const way = makeSelect("show", [["from", "where the token looks"], ["to", "who looks at the token"]], state.way, (value) => change({ way: value }));
+  const way = makeSelect(
+    "show",
+    [
+      ["from", "where the token looks"],
+      ["to", "who looks at the token"],
+    ],
+    state.way,
+    (value) => change({ way: value }),
+  );
   const update = () => {
     layer.select.value = String(state.layer);
     head.select.value = String(state.head);

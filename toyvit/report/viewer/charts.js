@@ -1,6 +1,14 @@
-// Curves over one axis: a `CurvePanel` of the figures' data, drawn by uPlot. A click goes to a step.
+// Curves over one axis: a `CurvePanel` of the figures' data, drawn by uPlot. A click goes to a
+// step.
 
-const DASH_STYLES = { solid: [], dashed: [7, 4], dotted: [2, 3], dashdot: [8, 3, 2, 3], dense: [4, 2], none: [] };
+const DASH_STYLES = {
+  solid: [],
+  dashed: [7, 4],
+  dotted: [2, 3],
+  dashdot: [8, 3, 2, 3],
+  dense: [4, 2],
+  none: [],
+};
 const THRESHOLD = 10; // steps to which the axis `steps` is linear
 
 function scaleOptions(axis, values) {
@@ -29,7 +37,13 @@ function reduceEnds(curves, part) {
 function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = {}) {
   const host = make("div", { class: "chart" });
   const legend = make("ul", { class: "legend" });
-  const figure = make("div", { class: "panel" }, panel.title ? make("h4", {}, panel.title) : null, host, legend);
+  const figure = make(
+    "div",
+    { class: "panel" },
+    panel.title ? make("h4", {}, panel.title) : null,
+    host,
+    legend,
+  );
   const levels = panel.levels || [];
   const yEnds = reduceEnds(panel.curves, "y");
   const all = [...yEnds, ...levels.map((level) => level.value)];
@@ -40,7 +54,13 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
   const series = drawn.map((curve) => describeSeries(curve));
   const ink = nameColour("black");
   const grid = { stroke: isDark() ? "#3a3a3a" : "#e4e4e4", width: 1 };
-  const axis = { stroke: ink, grid, ticks: grid, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif" };
+  const axis = {
+    stroke: ink,
+    grid,
+    ticks: grid,
+    font: "12px system-ui, sans-serif",
+    labelFont: "12px system-ui, sans-serif",
+  };
   const yAxis = { ...axis, label: panel.y.label.replaceAll("\n", " "), size: 62 };
   const xAxis = { ...axis, label: panel.x.label, size: 30, labelSize: 18, labelGap: 0 };
   nameTicks(xAxis, panel.x);
@@ -53,9 +73,13 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
     axes: [xAxis, yAxis],
     legend: { show: false },
     cursor: { drag: { x: true, y: false }, points: { show: series.length <= 40 } },
-    hooks: { drawClear: [(plot) => drawUnder(plot, panel)], draw: [(plot) => drawOver(plot, panel)] },
+    hooks: {
+      drawClear: [(plot) => drawUnder(plot, panel)],
+      draw: [(plot) => drawOver(plot, panel)],
+    },
   };
-  if (!options.scales.y.range) options.scales.y.range = (plot, low, high) => spread(all, low, high, options.scales.y.distr);
+  if (!options.scales.y.range)
+    options.scales.y.range = (plot, low, high) => spread(all, low, high, options.scales.y.distr);
   const plot = new uPlot(options, data, host);
   fillLegend(legend, panel);
   new ResizeObserver(() => {
@@ -89,7 +113,12 @@ function describeSeries(curve) {
     width: isLine ? curve.width : 0,
     dash: DASH_STYLES[curve.style],
     spanGaps: true,
-    points: { show: curve.marker !== "", size: curve.marker === "dot" ? 4 : 7, stroke: colour, fill: curve.marker === "dot" ? colour : "transparent" },
+    points: {
+      show: curve.marker !== "",
+      size: curve.marker === "dot" ? 4 : 7,
+      stroke: colour,
+      fill: curve.marker === "dot" ? colour : "transparent",
+    },
   };
 }
 
@@ -126,7 +155,12 @@ function drawUnder(plot, panel) {
     context.fillStyle = PALETTE[span.colour] || PALETTE.yellow;
     context.globalAlpha = 0.3;
     const left = Math.max(from, box.left);
-    context.fillRect(left, box.top, Math.max(1, Math.min(to, box.left + box.width) - left), box.height);
+    context.fillRect(
+      left,
+      box.top,
+      Math.max(1, Math.min(to, box.left + box.width) - left),
+      box.height,
+    );
   }
   for (const curve of panel.curves) if (curve.band) drawBand(plot, curve);
   context.restore();
@@ -136,7 +170,10 @@ function drawBand(plot, curve) {
   const { ctx: context } = plot;
   const [lower, upper] = curve.band;
   const path = new Path2D();
-  const points = [...curve.x.map((x, at) => [x, lower[at]]), ...curve.x.map((x, at) => [x, upper[at]]).reverse()];
+  const points = [
+    ...curve.x.map((x, at) => [x, lower[at]]),
+    ...curve.x.map((x, at) => [x, upper[at]]).reverse(),
+  ];
   points.forEach(([x, y], at) => {
     const place = [plot.valToPos(x, "x", true), plot.valToPos(y, "y", true)];
     if (at) path.lineTo(...place);
@@ -164,7 +201,13 @@ function drawOver(plot, panel) {
     context.setLineDash([]);
     if (level.name) named.push([level.name, y - 3 * density]);
   }
-  writeApart(context, named, box.left + box.width - 4 * density, 12 * density, box.top + 10 * density);
+  writeApart(
+    context,
+    named,
+    box.left + box.width - 4 * density,
+    12 * density,
+    box.top + 10 * density,
+  );
   for (const mark of panel.marks || []) {
     const x = plot.valToPos(mark.place, "x", true);
     context.strokeStyle = nameColour(mark.colour);
@@ -174,7 +217,13 @@ function drawOver(plot, panel) {
     if (mark.label) writeOver(context, mark.label, x + 4 * density, box.top + 12 * density, "left");
   }
   for (const word of panel.words || []) {
-    writeOver(context, word.text, plot.valToPos(word.x, "x", true), plot.valToPos(word.y, "y", true), "left");
+    writeOver(
+      context,
+      word.text,
+      plot.valToPos(word.x, "x", true),
+      plot.valToPos(word.y, "y", true),
+      "left",
+    );
   }
   context.restore();
 }
@@ -211,7 +260,15 @@ function fillLegend(legend, panel) {
     .filter(([, label]) => label)
     .map(([curve, label]) => make("li", {}, makeSwatch(curve), label));
   for (const span of panel.spans || []) {
-    if (span.label) items.push(make("li", {}, makeSwatch({ colour: span.colour, style: "solid", isSpan: true }), span.label));
+    if (span.label)
+      items.push(
+        make(
+          "li",
+          {},
+          makeSwatch({ colour: span.colour, style: "solid", isSpan: true }),
+          span.label,
+        ),
+      );
   }
   legend.replaceChildren(...items);
   legend.hidden = !items.length;
@@ -241,7 +298,8 @@ function makeSwatch(curve) {
 function describeChart(panel) {
   const names = panel.curves.map((curve) => curve.label || curve.end_label).filter(Boolean);
   const title = panel.title ? `${panel.title}: ` : "";
-  return `${title}${panel.y.label.replaceAll("\n", " ")} against ${panel.x.label}. ${names.slice(0, 12).join(", ")}`;
+  const axes = `${panel.y.label.replaceAll("\n", " ")} against ${panel.x.label}`;
+  return `${title}${axes}. ${names.slice(0, 12).join(", ")}`;
 }
 
 // A click, or the arrows while the chart has the focus, go to a step.

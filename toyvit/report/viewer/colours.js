@@ -28,9 +28,43 @@ const CYCLE = ["blue", "orange", "green", "pink", "sky", "yellow"];
 const DASHES = [[], [7, 4], [2, 3], [8, 3, 2, 3]];
 // Places along matplotlib's viridis, magma, RdBu and grey maps, from low to high.
 const RAMPS = {
-  sequential: ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"],
-  heat: ["#000004", "#180f3d", "#440f76", "#721f81", "#9e2f7f", "#cd4071", "#f1605d", "#fd9668", "#feca8d", "#fcfdbf"],
-  diverging: ["#67001f", "#b2182b", "#d6604d", "#f4a582", "#fddbc7", "#f7f7f7", "#d1e5f0", "#92c5de", "#4393c3", "#2166ac", "#053061"],
+  sequential: [
+    "#440154",
+    "#482878",
+    "#3e4989",
+    "#31688e",
+    "#26828e",
+    "#1f9e89",
+    "#35b779",
+    "#6ece58",
+    "#b5de2b",
+    "#fde725",
+  ],
+  heat: [
+    "#000004",
+    "#180f3d",
+    "#440f76",
+    "#721f81",
+    "#9e2f7f",
+    "#cd4071",
+    "#f1605d",
+    "#fd9668",
+    "#feca8d",
+    "#fcfdbf",
+  ],
+  diverging: [
+    "#67001f",
+    "#b2182b",
+    "#d6604d",
+    "#f4a582",
+    "#fddbc7",
+    "#f7f7f7",
+    "#d1e5f0",
+    "#92c5de",
+    "#4393c3",
+    "#2166ac",
+    "#053061",
+  ],
   brightness: ["#000000", "#ffffff"],
   ink: ["#ffffff", "#000000"],
 };
@@ -38,7 +72,9 @@ const LEVELS = 256;
 const tables = new Map();
 
 function isDark() {
-  return window.matchMedia("(prefers-color-scheme: dark)").matches && !window.matchMedia("print").matches;
+  return (
+    window.matchMedia("(prefers-color-scheme: dark)").matches && !window.matchMedia("print").matches
+  );
 }
 
 function nameColour(name) {
@@ -103,7 +139,9 @@ function makeBar(scale) {
     context.fillRect(placeOnScale(scale, value) * width - 1, 0, 2, 14);
   }
   const ends = `${formatNumber(scale.low)} to ${formatNumber(scale.high)}`;
-  const marks = (scale.marks || []).map(([value, name]) => `${name}: ${formatNumber(value)} (line)`);
+  const marks = (scale.marks || []).map(
+    ([value, name]) => `${name}: ${formatNumber(value)} (line)`,
+  );
   const words = [scale.label.replaceAll("\n", " "), ends, ...marks].filter(Boolean).join("; ");
   return make("div", { class: "bar" }, canvas, make("span", {}, words));
 }

@@ -5,11 +5,15 @@ const MOST_LINES = 24;
 // Rows of the matrix of curves: those of a quantity whose axes lie where `where` says.
 function findRows(run, analysis, quantity, where, split = "test") {
   if (!run.curves) return [];
-  const group = run.curves.groups.find((one) => one.analysis === analysis && one.quantity === quantity && one.split === split);
+  const group = run.curves.groups.find(
+    (one) => one.analysis === analysis && one.quantity === quantity && one.split === split,
+  );
   if (!group) return [];
   return group.places.flatMap((place, at) => {
     const axes = Object.fromEntries(group.axes.map((name, axis) => [name, place[axis]]));
-    const fits = Object.entries(where).every(([name, value]) => String(axes[name]) === String(value));
+    const fits = Object.entries(where).every(
+      ([name, value]) => String(axes[name]) === String(value),
+    );
     return fits ? [{ group, axes, row: group.first + at }] : [];
   });
 }
@@ -41,7 +45,17 @@ function readRow(run, row) {
 }
 
 function buildCurve(run, found, look) {
-  return { ...readRow(run, found.row), label: "", end_label: "", style: "solid", marker: "", width: 2, opacity: 1, band: null, ...look };
+  return {
+    ...readRow(run, found.row),
+    label: "",
+    end_label: "",
+    style: "solid",
+    marker: "",
+    width: 2,
+    opacity: 1,
+    band: null,
+    ...look,
+  };
 }
 
 function namePlace(axes) {
@@ -52,7 +66,8 @@ function namePlace(axes) {
     delete parts.layer;
     delete parts.head;
   }
-  for (const [name, value] of Object.entries(parts)) if (value !== null) words.push(`${name.replaceAll("_", " ")} ${value}`);
+  for (const [name, value] of Object.entries(parts))
+    if (value !== null) words.push(`${name.replaceAll("_", " ")} ${value}`);
   return words.join(", ");
 }
 
@@ -61,16 +76,30 @@ function listQuantities(run) {
     .filter((group) => !group.quantity.endsWith("_chance"))
     .map((group) => {
       const split = group.split === "test" ? "" : `, ${group.split} pictures`;
-      return [[group.analysis, group.quantity, group.split].join("|"), `${group.analysis}: ${group.quantity.replaceAll("_", " ")}${split}`];
+      return [
+        [group.analysis, group.quantity, group.split].join("|"),
+        `${group.analysis}: ${group.quantity.replaceAll("_", " ")}${split}`,
+      ];
     });
 }
 
 function makeCurves(page) {
-  const section = make("section", { id: "curves", "aria-labelledby": "curves-title" }, make("h2", { id: "curves-title" }, "Curves"));
+  const section = make(
+    "section",
+    { id: "curves", "aria-labelledby": "curves-title" },
+    make("h2", { id: "curves-title" }, "Curves"),
+  );
   const run = page.runs[0];
   const quantities = listQuantities(run);
   if (!quantities.length) {
-    section.append(make("p", { class: "missing" }, "No curve is measured: ", makeCommand(`toyvit measure ${run.path}`)));
+    section.append(
+      make(
+        "p",
+        { class: "missing" },
+        "No curve is measured: ",
+        makeCommand(`toyvit measure ${run.path}`),
+      ),
+    );
     return { element: section, update() {} };
   }
   const view = { steps: "linear", values: "linear", filters: {}, isBand: page.runs.length > 3 };
@@ -79,41 +108,90 @@ function makeCurves(page) {
   const about = make("p", { class: "hint" });
   let chart = null;
   const keys = quantities.map(([key]) => key);
-  if (!keys.includes(state.curve)) state.curve = keys.find((key) => key === "performance|accuracy|test") || keys[0];
+  if (!keys.includes(state.curve))
+    state.curve = keys.find((key) => key === "performance|accuracy|test") || keys[0];
   let drawn = null;
 
   const quantity = makeSelect("measure", quantities, state.curve, (value) => {
     view.filters = {};
     change({ curve: value });
   });
-  const steps = makeSelect("steps", [["linear", "linear"], ["steps", "logarithmic from 10"]], "linear", (value) => {
-    view.steps = value;
-    draw();
-  });
-  const values = makeSelect("values", [["linear", "linear"], ["log", "logarithmic"]], "linear", (value) => {
-    view.values = value;
-    draw();
-  });
-  const band = page.runs.length > 1 ? makeCheck("median and range of runs", view.isBand, (isOn) => {
-    view.isBand = isOn;
-    draw();
-  }) : null;
-  section.append(make("div", { class: "controls" }, quantity.box, filters, steps.box, values.box, band), holder, about);
+  const steps = makeSelect(
+    "steps",
+    [
+      ["linear", "linear"],
+      ["steps", "logarithmic from 10"],
+    ],
+    "linear",
+    (value) => {
+      view.steps = value;
+      draw();
+    },
+  );
+  const values = makeSelect(
+    "values",
+    [
+      ["linear", "linear"],
+      ["log", "logarithmic"],
+    ],
+    "linear",
+    (value) => {
+      view.values = value;
+      draw();
+    },
+  );
+  const band =
+    page.runs.length > 1
+      ? makeCheck("median and range of runs", view.isBand, (isOn) => {
+          view.isBand = isOn;
+          draw();
+        })
+      : null;
+  section.append(
+    make("div", { class: "controls" }, quantity.box, filters, steps.box, values.box, band),
+    holder,
+    about,
+  );
 
   function draw() {
     const [analysis, name, split] = state.curve.split("|");
     drawn = state.curve;
     const rows = findRows(run, analysis, name, view.filters, split);
-    const group = run.curves.groups.find((one) => [one.analysis, one.quantity, one.split].join("|") === state.curve);
+    const group = run.curves.groups.find(
+      (one) => [one.analysis, one.quantity, one.split].join("|") === state.curve,
+    );
     fillFilters(filters, group, view, draw);
     const lines = rows.slice(0, MOST_LINES);
-    const curves = page.runs.length > 1 ? compareRuns(page, lines, analysis, name, split, view.isBand) : lines.map((line, at) => buildCurve(run, line, { label: namePlace(line.axes) || name, colour: CYCLE[at % CYCLE.length], style: pickDash(at) }));
+    const curves =
+      page.runs.length > 1
+        ? compareRuns(page, lines, analysis, name, split, view.isBand)
+        : lines.map((line, at) =>
+            buildCurve(run, line, {
+              label: namePlace(line.axes) || name,
+              colour: CYCLE[at % CYCLE.length],
+              style: pickDash(at),
+            }),
+          );
     const chances = listChances(run, analysis, name, view.filters, split);
     const unit = group.unit ? ` (${group.unit})` : "";
     const panel = {
       title: `${analysis}: ${name.replaceAll("_", " ")}`,
-      x: { label: "training step", scale: view.steps, low: null, high: null, ticks: null, names: null },
-      y: { label: `${name.replaceAll("_", " ")}${unit}`, scale: view.values, low: null, high: null, ticks: null, names: null },
+      x: {
+        label: "training step",
+        scale: view.steps,
+        low: null,
+        high: null,
+        ticks: null,
+        names: null,
+      },
+      y: {
+        label: `${name.replaceAll("_", " ")}${unit}`,
+        scale: view.values,
+        low: null,
+        high: null,
+        ticks: null,
+        names: null,
+      },
       curves: [...curves, ...chances],
       levels: analysis === "performance" && split === "test" ? listBaselines(run, name) : [],
       spans: listSpans(run),
@@ -122,7 +200,10 @@ function makeCurves(page) {
     if (chart) chart.plot.destroy();
     chart = makeChart(panel, { height: 340, onStep: (step) => change({ step }) });
     holder.replaceChildren(chart.figure);
-    const more = rows.length > MOST_LINES ? `The first ${MOST_LINES} of ${rows.length} curves: choose fewer above. ` : "";
+    const more =
+      rows.length > MOST_LINES
+        ? `The first ${MOST_LINES} of ${rows.length} curves: choose fewer above. `
+        : "";
     const computes = group.computes ? `${analysis} computes ${group.computes}. ` : "";
     const nothing = group.null ? `Where there is nothing to find: ${group.null}. ` : "";
     about.textContent = `${more}${computes}${nothing}Drag to zoom, double click to see all.`;
@@ -159,10 +240,19 @@ function fillFilters(host, group, view, draw) {
 // What the mask alone gives a score: measured beside it, drawn grey.
 function listChances(run, analysis, name, where, split) {
   const known = findRows(run, analysis, `${name}_chance`, {}, split);
-  const rows = known.filter((row) => Object.entries(where).every(([axis, value]) => !(axis in row.axes) || String(row.axes[axis]) === value));
+  const rows = known.filter((row) =>
+    Object.entries(where).every(
+      ([axis, value]) => !(axis in row.axes) || String(row.axes[axis]) === value,
+    ),
+  );
   const seen = new Set();
   return rows.flatMap((row) => {
-    const curve = buildCurve(run, row, { label: seen.size ? "" : "chance: what evenly spread attention gives", colour: "grey", style: "dotted", width: 1.5 });
+    const curve = buildCurve(run, row, {
+      label: seen.size ? "" : "chance: what evenly spread attention gives",
+      colour: "grey",
+      style: "dotted",
+      width: 1.5,
+    });
     const key = curve.y.slice(0, 3).join();
     if (seen.has(key)) return [];
     seen.add(key);
@@ -176,16 +266,42 @@ function compareRuns(page, lines, analysis, name, split, isBand) {
     const curves = page.runs.flatMap((run, place) => {
       const row = findRow(run, analysis, name, line.axes, split);
       const label = [run.name, namePlace(line.axes)].filter(Boolean).join(": ");
-      return row ? [buildCurve(run, row, { label, colour: CYCLE[place % CYCLE.length], style: pickDash(at * CYCLE.length) })] : [];
+      return row
+        ? [
+            buildCurve(run, row, {
+              label,
+              colour: CYCLE[place % CYCLE.length],
+              style: pickDash(at * CYCLE.length),
+            }),
+          ]
+        : [];
     });
-    return isBand && curves.length > 1 ? [spanCurves(curves, namePlace(line.axes) || name, CYCLE[at % CYCLE.length])] : curves;
+    return isBand && curves.length > 1
+      ? [spanCurves(curves, namePlace(line.axes) || name, CYCLE[at % CYCLE.length])]
+      : curves;
   });
 }
 
 function spanCurves(curves, label, colour) {
   const steps = curves[0].x.filter((step) => curves.every((curve) => curve.x.includes(step)));
-  const columns = steps.map((step) => curves.map((curve) => curve.y[curve.x.indexOf(step)]).sort((a, b) => a - b));
+  const columns = steps.map((step) =>
+    curves.map((curve) => curve.y[curve.x.indexOf(step)]).sort((a, b) => a - b),
+  );
   const middle = (values) => (values[(values.length - 1) >> 1] + values[values.length >> 1]) / 2;
-  const band = [columns.map((values) => values[0]), columns.map((values) => values[values.length - 1])];
-  return { x: steps, y: columns.map(middle), label: `${label}: median of ${curves.length} runs; band: least to most`, end_label: "", colour, style: "solid", marker: "", width: 2, opacity: 1, band };
+  const band = [
+    columns.map((values) => values[0]),
+    columns.map((values) => values[values.length - 1]),
+  ];
+  return {
+    x: steps,
+    y: columns.map(middle),
+    label: `${label}: median of ${curves.length} runs; band: least to most`,
+    end_label: "",
+    colour,
+    style: "solid",
+    marker: "",
+    width: 2,
+    opacity: 1,
+    band,
+  };
 }

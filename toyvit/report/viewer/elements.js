@@ -43,7 +43,13 @@ function makeRange(label, most, value, onChange) {
   input.value = value;
   input.addEventListener("input", () => onChange(Number(input.value)));
   const words = make("output", { for: id });
-  const box = make("span", { class: "control wide" }, make("label", { for: id }, label), input, words);
+  const box = make(
+    "span",
+    { class: "control wide" },
+    make("label", { for: id }, label),
+    input,
+    words,
+  );
   return { box, input, words };
 }
 
@@ -71,7 +77,9 @@ function formatStep(step) {
 
 function formatShare(share) {
   if (!Number.isFinite(share)) return "not measured";
-  return share >= 0.1 || share === 0 ? `${(100 * share).toFixed(0)} %` : `${(100 * share).toPrecision(2)} %`;
+  return share >= 0.1 || share === 0
+    ? `${(100 * share).toFixed(0)} %`
+    : `${(100 * share).toPrecision(2)} %`;
 }
 
 function formatNumber(value) {

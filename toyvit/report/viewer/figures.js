@@ -3,8 +3,19 @@
 function makeFigures(run) {
   const updates = [];
   const items = run.figures.map((figure) => {
-    if (figure.kind === "TooLarge") return make("p", { class: "missing" }, `${figure.name} is too large for this page: `, makeCommand(`toyvit report ${run.path} --all`), " draws it into a file.");
-    const details = make("details", { id: `figure-${figure.name}` }, make("summary", {}, figure.title));
+    if (figure.kind === "TooLarge")
+      return make(
+        "p",
+        { class: "missing" },
+        `${figure.name} is too large for this page: `,
+        makeCommand(`toyvit report ${run.path} --all`),
+        " draws it into a file.",
+      );
+    const details = make(
+      "details",
+      { id: `figure-${figure.name}` },
+      make("summary", {}, figure.title),
+    );
     details.addEventListener("toggle", () => {
       if (!details.open || details.children.length > 1) return;
       const drawn = makeFigure(figure, { onStep: (step) => change({ step }) });
@@ -14,12 +25,28 @@ function makeFigures(run) {
     });
     return details;
   });
-  return { element: make("div", { class: "figures" }, make("h3", {}, run.name), items, makeMissing(run)), update: () => updates.forEach((update) => update()) };
+  return {
+    element: make("div", { class: "figures" }, make("h3", {}, run.name), items, makeMissing(run)),
+    update: () => updates.forEach((update) => update()),
+  };
 }
 
 function makeMissing(run) {
   const missing = Object.entries(run.unmeasured || {});
   if (!missing.length) return null;
-  const items = missing.map(([name, computes]) => make("li", {}, make("strong", {}, name), `, ${computes}: `, makeCommand(`toyvit measure ${run.path} --analyses ${name}`)));
-  return make("details", {}, make("summary", {}, `Not measured yet: ${missing.length} analyses that fit this run`), make("ul", {}, items));
+  const items = missing.map(([name, computes]) =>
+    make(
+      "li",
+      {},
+      make("strong", {}, name),
+      `, ${computes}: `,
+      makeCommand(`toyvit measure ${run.path} --analyses ${name}`),
+    ),
+  );
+  return make(
+    "details",
+    {},
+    make("summary", {}, `Not measured yet: ${missing.length} analyses that fit this run`),
+    make("ul", {}, items),
+  );
 }

@@ -1,4 +1,4 @@
-// What kind of head each head is, at the step shown: a type's score beside the largest of its nulls.
+// What kind of head each head is at the step shown: a type's score, the largest of its nulls.
 
 const TOP_TYPES = 3;
 
@@ -6,9 +6,24 @@ function makeHeadTypes(run) {
   const types = run.headTypes;
   const body = make("tbody");
   const caption = make("caption");
-  const head = make("thead", {}, make("tr", {}, ["head", "is called", "highest scores (largest null)"].map((name) => make("th", { scope: "col" }, name))));
+  const head = make(
+    "thead",
+    {},
+    make(
+      "tr",
+      {},
+      ["head", "is called", "highest scores (largest null)"].map((name) =>
+        make("th", { scope: "col" }, name),
+      ),
+    ),
+  );
   const table = make("table", { class: "types" }, caption, head, body);
-  const element = make("div", { class: "viewer" }, make("h3", {}, run.name), make("div", { class: "scroll" }, table));
+  const element = make(
+    "div",
+    { class: "viewer" },
+    make("h3", {}, run.name),
+    make("div", { class: "scroll" }, table),
+  );
 
   function draw() {
     const at = findNearest(types.steps, state.step);
@@ -18,7 +33,15 @@ function makeHeadTypes(run) {
       const line = make(
         "tr",
         { class: layer === state.layer && head === state.head ? "chosen" : null },
-        make("th", { scope: "row" }, make("button", { type: "button", class: "plain", onclick: () => change({ layer, head }) }, callHead(layer, head))),
+        make(
+          "th",
+          { scope: "row" },
+          make(
+            "button",
+            { type: "button", class: "plain", onclick: () => change({ layer, head }) },
+            callHead(layer, head),
+          ),
+        ),
         make("td", {}, names.join(", ") || "no name"),
         make("td", {}, listTopTypes(types, at, place)),
       );
@@ -35,7 +58,15 @@ function listTopTypes(types, at, place) {
   const [, steps, heads, kinds] = shape;
   const start = (at * heads + place) * kinds;
   const nulls = steps * heads * kinds;
-  const scored = types.types.map((name, kind) => [values[start + kind], values[nulls + start + kind], name]).filter(([score]) => !Number.isNaN(score));
+  const scored = types.types
+    .map((name, kind) => [values[start + kind], values[nulls + start + kind], name])
+    .filter(([score]) => !Number.isNaN(score));
   scored.sort((one, other) => other[0] - other[1] - (one[0] - one[1]));
-  return scored.slice(0, TOP_TYPES).map(([score, none, name]) => `${name.replaceAll("_", " ")} ${score.toFixed(2)} (${none.toFixed(2)})`).join("; ");
+  return scored
+    .slice(0, TOP_TYPES)
+    .map(
+      ([score, none, name]) =>
+        `${name.replaceAll("_", " ")} ${score.toFixed(2)} (${none.toFixed(2)})`,
+    )
+    .join("; ");
 }

@@ -1,32 +1,80 @@
 // The first screen: what the run is, what happened in words, and the curve that shows it.
 
 function makeHeadline(run, page) {
-  const facts = (run.verdicts || []).map(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
-  const story = (run.story || []).map(([question, answer]) => [make("dt", {}, question), make("dd", {}, answer)]);
-  const numbers = make("details", {}, make("summary", {}, "The same in numbers"), make("dl", { class: "facts" }, facts));
+  const facts = (run.verdicts || []).map(([name, value]) => [
+    make("dt", {}, name),
+    make("dd", {}, value),
+  ]);
+  const story = (run.story || []).map(([question, answer]) => [
+    make("dt", {}, question),
+    make("dd", {}, answer),
+  ]);
+  const numbers = make(
+    "details",
+    {},
+    make("summary", {}, "The same in numbers"),
+    make("dl", { class: "facts" }, facts),
+  );
   const words = story.length
     ? make("div", {}, make("dl", { class: "story" }, story), numbers)
-    : make("p", { class: "missing" }, "Nothing is measured yet: ", makeCommand(`toyvit measure ${run.path}`));
+    : make(
+        "p",
+        { class: "missing" },
+        "Nothing is measured yet: ",
+        makeCommand(`toyvit measure ${run.path}`),
+      );
   const chart = makeTransitionChart(page);
   const shown = chart ? chart.figure : null;
   const more = makeMoreCharts(run);
-  const hint = chart ? make("p", { class: "hint" }, "Click a step, or use the slider below: everything on this page goes there.") : null;
+  const hint = chart
+    ? make(
+        "p",
+        { class: "hint" },
+        "Click a step, or use the slider below: everything on this page goes there.",
+      )
+    : null;
   const element = make(
     "section",
     { id: "headline", "aria-labelledby": "title" },
     make("h1", { id: "title" }, run.name),
     make("p", { class: "lead" }, run.what),
-    run.status === "finished" ? null : make("p", { class: "missing" }, `This run is ${run.status}: its last checkpoint is of step ${formatStep(run.lastStep)}.`),
+    run.status === "finished"
+      ? null
+      : make(
+          "p",
+          { class: "missing" },
+          `This run is ${run.status}: its last checkpoint is of step ${formatStep(run.lastStep)}.`,
+        ),
     makeProblems(page),
-    make("div", { class: "split" }, make("div", {}, make("h2", {}, "What happened"), words), make("div", {}, shown, hint, more.map((other) => other.figure))),
+    make(
+      "div",
+      { class: "split" },
+      make("div", {}, make("h2", {}, "What happened"), words),
+      make(
+        "div",
+        {},
+        shown,
+        hint,
+        more.map((other) => other.figure),
+      ),
+    ),
   );
   return { element, update: () => [chart, ...more].forEach((one) => one && one.update()) };
 }
 
 // What could not be read or made, of all runs.
 function makeProblems(page) {
-  const items = page.runs.flatMap((run) => run.problems.map((problem) => make("li", {}, `${run.name}: ${problem}`)));
-  return items.length ? make("div", { class: "missing" }, make("strong", {}, "Not on this page"), make("ul", {}, items)) : null;
+  const items = page.runs.flatMap((run) =>
+    run.problems.map((problem) => make("li", {}, `${run.name}: ${problem}`)),
+  );
+  return items.length
+    ? make(
+        "div",
+        { class: "missing" },
+        make("strong", {}, "Not on this page"),
+        make("ul", {}, items),
+      )
+    : null;
 }
 
 function makeCommand(text) {
@@ -47,7 +95,14 @@ function makeTransitionChart(page) {
   const panel = {
     title: "",
     x: { label: "training step", scale: "linear", low: null, high: null, ticks: null, names: null },
-    y: { label: `${run.score} on test pictures`, scale: "linear", low: null, high: null, ticks: null, names: null },
+    y: {
+      label: `${run.score} on test pictures`,
+      scale: "linear",
+      low: null,
+      high: null,
+      ticks: null,
+      names: null,
+    },
     curves,
     levels: listBaselines(run, "accuracy"),
     spans: listSpans(run),
@@ -60,27 +115,64 @@ function makeTransitionChart(page) {
 function makeMoreCharts(run) {
   const first = run.figures.find((figure) => figure.kind === "FigureData");
   if (!first) return [];
-  const panels = first.blocks.flatMap((block) => block.panels.flat()).filter((panel) => panel && panel.kind === "CurvePanel" && panel.x.label.startsWith("training step"));
-  return panels.filter((panel) => !/^(accuracy|loss|R\^2|mean squared)/.test(panel.y.label)).slice(0, 2).map((panel) => makeChart({ ...panel, title: panel.title || panel.y.label.replaceAll("\n", " "), y: { ...panel.y, label: "" } }, { height: 150, onStep: (step) => change({ step }) }));
+  const panels = first.blocks
+    .flatMap((block) => block.panels.flat())
+    .filter(
+      (panel) => panel && panel.kind === "CurvePanel" && panel.x.label.startsWith("training step"),
+    );
+  return panels
+    .filter((panel) => !/^(accuracy|loss|R\^2|mean squared)/.test(panel.y.label))
+    .slice(0, 2)
+    .map((panel) =>
+      makeChart(
+        {
+          ...panel,
+          title: panel.title || panel.y.label.replaceAll("\n", " "),
+          y: { ...panel.y, label: "" },
+        },
+        { height: 150, onStep: (step) => change({ step }) },
+      ),
+    );
 }
 
 function listBaselines(run, quantity) {
   return Object.entries(run.baselines || {})
     .filter(([name]) => name.startsWith(`${quantity}.`))
-    .map(([name, value]) => ({ value, name: name.slice(quantity.length + 1).replaceAll("_", " "), style: "dotted" }));
+    .map(([name, value]) => ({
+      value,
+      name: name.slice(quantity.length + 1).replaceAll("_", " "),
+      style: "dotted",
+    }));
 }
 
 function listSpans(run) {
   const changes = run.changes || { rise: null, transitions: [] };
   if (changes.rise) {
     const [start, end] = changes.rise;
-    return [{ start, end, colour: "yellow", label: "10 % to 90 % of the rise above the best without the match" }];
+    return [
+      {
+        start,
+        end,
+        colour: "yellow",
+        label: "10 % to 90 % of the rise above the best without the match",
+      },
+    ];
   }
   const own = changes.transitions.filter((one) => one.curve === "performance/accuracy");
-  return own.map(({ start, end }) => ({ start, end, colour: "yellow", label: "transition, as detected" }));
+  return own.map(({ start, end }) => ({
+    start,
+    end,
+    colour: "yellow",
+    label: "transition, as detected",
+  }));
 }
 
 function listMarks(run) {
   const steps = (run.changes || { schedule: [] }).schedule;
-  return steps.map((place, at) => ({ place, label: at ? "" : "the learning rate bends or jumps", colour: "pink", style: "dashdot" }));
+  return steps.map((place, at) => ({
+    place,
+    label: at ? "" : "the learning rate bends or jumps",
+    colour: "pink",
+    style: "dashdot",
+  }));
 }

@@ -3,7 +3,9 @@
 function makeLens(run) {
   const { looks } = run;
   const { answers } = looks;
-  const ground = makeTokenGrid(looks, `Answers of every patch of ${run.name}`, { onPick: (token) => change({ token }) });
+  const ground = makeTokenGrid(looks, `Answers of every patch of ${run.name}`, {
+    onPick: (token) => change({ token }),
+  });
   const words = make("p", { class: "reading", "aria-live": "polite" });
   const readout = make("ol", { class: "readout" });
   const decided = make("div", { class: "decided" });
@@ -12,7 +14,12 @@ function makeLens(run) {
     "div",
     { class: "viewer" },
     make("h3", {}, run.name),
-    make("div", { class: "views" }, ground.canvas, make("div", {}, make("h4", {}, "The answer itself, layer by layer"), readout, decided)),
+    make(
+      "div",
+      { class: "views" },
+      ground.canvas,
+      make("div", {}, make("h4", {}, "The answer itself, layer by layer"), readout, decided),
+    ),
     words,
   );
   const width = looks.classes.shape[3];
@@ -28,18 +35,33 @@ function makeLens(run) {
     const right = answers.right[picture];
     const label = (token) => looks.classes.values[placeOf(at, picture, layer, token)];
     const chance = (token) => looks.chances.values[placeOf(at, picture, layer, token)] / 255;
-    const isRight = (token) => label(token) === (right.length === 1 ? right[0] : right[token - looks.prefix.length]);
+    const isRight = (token) =>
+      label(token) === (right.length === 1 ? right[0] : right[token - looks.prefix.length]);
     ground.draw({
       picture,
       opacity: symbols ? 0.15 : 0.35,
       selected: Math.min(state.token, looks.tokens - 1),
       frames: frameMarks(looks, picture),
       fill: (token) => shadeAnswer(view.colour, label(token), chance(token), isRight(token)),
-      draw: symbols && view.text !== "name" ? (context, token, box) => drawSymbol(context, symbols[label(token)], box, chance(token)) : null,
-      write: symbols && view.text !== "name" ? null : (token) => [nameInCell(answers, label(token)), nameColour("black"), view.text === "name" ? 9 + 9 * chance(token) : 12 + 12 * chance(token)],
+      draw:
+        symbols && view.text !== "name"
+          ? (context, token, box) => drawSymbol(context, symbols[label(token)], box, chance(token))
+          : null,
+      write:
+        symbols && view.text !== "name"
+          ? null
+          : (token) => [
+              nameInCell(answers, label(token)),
+              nameColour("black"),
+              view.text === "name" ? 9 + 9 * chance(token) : 12 + 12 * chance(token),
+            ],
     });
     const token = Math.min(state.token, looks.tokens - 1);
-    words.textContent = `Step ${formatStep(looks.steps[at])}, ${callLayer(layer)}: ${nameToken(looks, token)} would answer ${nameClass(answers, label(token))} with ${formatShare(chance(token))}. Chance, one class of ${answers.names.length}: ${formatShare(1 / answers.names.length)}.`;
+    const place = `Step ${formatStep(looks.steps[at])}, ${callLayer(layer)}`;
+    const answer = `${nameClass(answers, label(token))} with ${formatShare(chance(token))}`;
+    const size = answers.names.length;
+    const even = `Chance, one class of ${size}: ${formatShare(1 / size)}.`;
+    words.textContent = `${place}: ${nameToken(looks, token)} would answer ${answer}. ${even}`;
     fillReadout(at, picture);
     fillDecided(decided, run);
   }
@@ -51,8 +73,13 @@ function makeLens(run) {
     const items = Array.from({ length: looks.layers + 1 }, (_, layer) => {
       const place = placeOf(at, picture, layer, looks.tokens);
       const name = nameClass(answers, looks.classes.values[place]);
+      const share = formatShare(looks.chances.values[place] / 255);
       const isRight = looks.classes.values[place] === answers.right[picture][0];
-      return make("li", { class: isRight ? "right" : "wrong" }, `${callLayer(layer)}: ${name}, ${formatShare(looks.chances.values[place] / 255)} ${isRight ? "✓" : "✗"}`);
+      return make(
+        "li",
+        { class: isRight ? "right" : "wrong" },
+        `${callLayer(layer)}: ${name}, ${share} ${isRight ? "✓" : "✗"}`,
+      );
     });
     readout.replaceChildren(...items);
   }
@@ -68,7 +95,8 @@ function nameInCell(answers, label) {
 
 function shadeAnswer(kind, label, chance, isRight) {
   if (kind === "confidence") return [...lookUp("sequential", chance).subarray(0, 3), 150];
-  if (kind === "class") return [...parseHex(PALETTE[CYCLE[label % CYCLE.length]]), 40 + 140 * chance];
+  if (kind === "class")
+    return [...parseHex(PALETTE[CYCLE[label % CYCLE.length]]), 40 + 140 * chance];
   return [...parseHex(isRight ? PALETTE.green : PALETTE.orange), 20 + 150 * chance];
 }
 
@@ -101,7 +129,9 @@ function fillDecided(host, run) {
   const rows = findRows(run, "lens", "decided", {});
   if (!rows.length) {
     const command = makeCommand(`toyvit measure ${run.path} --analyses lens`);
-    host.replaceChildren(make("p", { class: "missing" }, "When answers are settled is not measured: ", command));
+    host.replaceChildren(
+      make("p", { class: "missing" }, "When answers are settled is not measured: ", command),
+    );
     return;
   }
   const at = findNearest(run.curves.steps, state.step);
@@ -112,24 +142,52 @@ function fillDecided(host, run) {
     const [sum, n] = sums.get(axes.layer) || [0, 0];
     sums.set(axes.layer, [sum + value, n + 1]);
   }
-  const bars = [...sums].sort((one, other) => one[0] - other[0]).map(([layer, [sum, n]]) => {
-    const bar = make("span", { class: "fill" });
-    bar.style.width = `${(100 * sum) / n}%`;
-    return make("li", {}, make("span", { class: "name" }, callLayer(layer)), make("span", { class: "track" }, bar), make("span", { class: "number" }, formatShare(sum / n)));
-  });
-  host.replaceChildren(make("h4", {}, "From which layer on the answer is final (share of pictures, mean of classes)"), make("ul", { class: "bars" }, bars));
+  const bars = [...sums]
+    .sort((one, other) => one[0] - other[0])
+    .map(([layer, [sum, n]]) => {
+      const bar = make("span", { class: "fill" });
+      bar.style.width = `${(100 * sum) / n}%`;
+      return make(
+        "li",
+        {},
+        make("span", { class: "name" }, callLayer(layer)),
+        make("span", { class: "track" }, bar),
+        make("span", { class: "number" }, formatShare(sum / n)),
+      );
+    });
+  host.replaceChildren(
+    make("h4", {}, "From which layer on the answer is final (share of pictures, mean of classes)"),
+    make("ul", { class: "bars" }, bars),
+  );
 }
 
 function makeLensControls(looks) {
   const layers = makeRange("layer", looks.layers, state.lens, (lens) => change({ lens }));
-  const colour = makeSelect("colour", [["right", "right or wrong"], ["class", "class"], ["confidence", "confidence"]], view.colour, (value) => {
-    view.colour = value;
-    notify();
-  });
-  const text = makeSelect("classes as", [["symbol", "symbols"], ["name", "names"]], view.text, (value) => {
-    view.text = value;
-    notify();
-  });
+  const colour = makeSelect(
+    "colour",
+    [
+      ["right", "right or wrong"],
+      ["class", "class"],
+      ["confidence", "confidence"],
+    ],
+    view.colour,
+    (value) => {
+      view.colour = value;
+      notify();
+    },
+  );
+  const text = makeSelect(
+    "classes as",
+    [
+      ["symbol", "symbols"],
+      ["name", "names"],
+    ],
+    view.text,
+    (value) => {
+      view.text = value;
+      notify();
+    },
+  );
   const update = () => {
     layers.input.value = state.lens;
     layers.words.textContent = callLayer(state.lens);

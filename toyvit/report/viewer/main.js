@@ -53,7 +53,10 @@ function shareScale(runs) {
 }
 
 function listSteps(page) {
-  const all = page.runs.flatMap((run) => [...(run.curves ? run.curves.steps : []), ...(run.looks ? run.looks.steps : [])]);
+  const all = page.runs.flatMap((run) => [
+    ...(run.curves ? run.curves.steps : []),
+    ...(run.looks ? run.looks.steps : []),
+  ]);
   return [...new Set(all)].sort((one, other) => one - other);
 }
 
@@ -68,13 +71,21 @@ function firstStep(page, steps) {
 function chooseView(run) {
   const { looks } = run;
   if (!looks) return;
-  state.token = looks.marks ? looks.marks.query[0] : looks.prefix.length && looks.readout === "cls" ? 0 : looks.tokens - 1;
+  state.token = looks.marks
+    ? looks.marks.query[0]
+    : looks.prefix.length && looks.readout === "cls"
+      ? 0
+      : looks.tokens - 1;
   state.lens = looks.layers;
-  const cuts = findRows(run, "head_ablation", "accuracy", { ablation: "zero" }).map(({ axes, row }) => {
-    const { steps, matrix } = run.curves;
-    return [matrix[(row + 1) * steps.length - 1], axes];
-  });
-  const known = cuts.filter(([value]) => !Number.isNaN(value)).sort((one, other) => one[0] - other[0]);
+  const cuts = findRows(run, "head_ablation", "accuracy", { ablation: "zero" }).map(
+    ({ axes, row }) => {
+      const { steps, matrix } = run.curves;
+      return [matrix[(row + 1) * steps.length - 1], axes];
+    },
+  );
+  const known = cuts
+    .filter(([value]) => !Number.isNaN(value))
+    .sort((one, other) => one[0] - other[0]);
   if (known.length) Object.assign(state, { layer: known[0][1].layer, head: known[0][1].head });
 }
 
@@ -89,7 +100,13 @@ function buildFirst(host, page, steps) {
 
 function build(host, page, steps) {
   buildFirst(host, page, steps);
-  const makers = [makeCurves, makeAttentionSection, makeLensSection, makeHeadsSection, makeFiguresSection];
+  const makers = [
+    makeCurves,
+    makeAttentionSection,
+    makeLensSection,
+    makeHeadsSection,
+    makeFiguresSection,
+  ];
   const sections = makers.map((maker) => maker(page));
   host.querySelector("main").append(...sections.map((section) => section.element), makeAbout(page));
   sections.forEach((section) => watch(section.update));
@@ -99,7 +116,9 @@ function build(host, page, steps) {
 
 function makeStepBar(page, steps) {
   let timer = 0;
-  const range = makeRange("step", Math.max(0, steps.length - 1), 0, (at) => change({ step: steps[at] }));
+  const range = makeRange("step", Math.max(0, steps.length - 1), 0, (at) =>
+    change({ step: steps[at] }),
+  );
   const play = make("button", { type: "button", id: "play", onclick: toggle }, "▶ play");
   function stop() {
     clearInterval(timer);
@@ -118,9 +137,20 @@ function makeStepBar(page, steps) {
     return null;
   }
   const others = page.runs.slice(1).map((run, place) => [place + 1, run.name]);
-  const beside = others.length ? makeSelect("beside it", [[-1, "nothing"], ...others], state.beside, (value) => change({ beside: Number(value) })).box : null;
+  const beside = others.length
+    ? makeSelect("beside it", [[-1, "nothing"], ...others], state.beside, (value) =>
+        change({ beside: Number(value) }),
+      ).box
+    : null;
   const scores = make("span", { class: "now-score", "aria-live": "off" });
-  const element = make("nav", { class: "steps", "aria-label": "training step" }, play, range.box, scores, beside);
+  const element = make(
+    "nav",
+    { class: "steps", "aria-label": "training step" },
+    play,
+    range.box,
+    scores,
+    beside,
+  );
   element.hidden = steps.length < 1;
   range.input.id = "step";
   range.box.querySelector("label").htmlFor = "step";
@@ -147,15 +177,23 @@ function makeViewers(page, { id, title, lead, fits, makeViewer, makeControls = n
     return { element: section, update() {} };
   }
   const controls = makeControls ? makeControls(first) : null;
-  section.append(make("p", { class: "hint" }, lead), ...(controls ? [controls.element] : []), holder);
+  section.append(
+    make("p", { class: "hint" }, lead),
+    ...(controls ? [controls.element] : []),
+    holder,
+  );
   const viewers = new Map();
   let shown = "";
 
   function update() {
-    const places = [state.run, state.beside].filter((place, at, all) => place >= 0 && fits(page.runs[place]) && all.indexOf(place) === at);
+    const places = [state.run, state.beside].filter(
+      (place, at, all) => place >= 0 && fits(page.runs[place]) && all.indexOf(place) === at,
+    );
     if (shown !== String(places)) {
       shown = String(places);
-      places.forEach((place) => viewers.has(place) || viewers.set(place, makeViewer(page.runs[place])));
+      places.forEach(
+        (place) => viewers.has(place) || viewers.set(place, makeViewer(page.runs[place])),
+      );
       holder.replaceChildren(...places.map((place) => viewers.get(place).element));
     }
     if (controls) controls.update();
@@ -168,11 +206,17 @@ function makeAttentionSection(page) {
   return makeViewers(page, {
     id: "attention",
     title: "Attention",
-    lead: "Point at a patch to see where it attends; click to keep it, arrow keys move it. Green: attended to.",
+    lead:
+      "Point at a patch to see where it attends; click to keep it, arrow keys move it. " +
+      "Green: attended to.",
     fits: (run) => Boolean(run.looks),
     makeViewer: makeAttention,
     makeControls: (run) => makeAttentionControls(run.looks),
-    missing: (run) => ["Attention is not on this page: no checkpoint could be read, the run's pictures are not here, or one picture at one checkpoint is larger than the page may be. ", makeCommand(`toyvit verify ${run.path}`)],
+    missing: (run) => [
+      "Attention is not on this page: no checkpoint could be read, the run's pictures are not " +
+        "here, or one picture at one checkpoint is larger than the page may be. ",
+      makeCommand(`toyvit verify ${run.path}`),
+    ],
   });
 }
 
@@ -180,11 +224,15 @@ function makeLensSection(page) {
   return makeViewers(page, {
     id: "lens",
     title: "Lens",
-    lead: "What each patch would answer if the model read it out there, at the layer chosen: the logit lens. An early layer need not speak the language of the last.",
+    lead:
+      "What each patch would answer if the model read it out there, at the layer chosen: the " +
+      "logit lens. An early layer need not speak the language of the last.",
     fits: (run) => Boolean(run.looks && run.looks.answers && run.looks.classes),
     makeViewer: makeLens,
     makeControls: (run) => makeLensControls(run.looks),
-    missing: () => ["The lens shows classes: this run's answers are none, or its pictures are not here."],
+    missing: () => [
+      "The lens shows classes: this run's answers are none, or its pictures are not here.",
+    ],
   });
 }
 
@@ -195,7 +243,10 @@ function makeHeadsSection(page) {
     lead: "A head has a name where its score stands clear of the largest null of its type.",
     fits: (run) => Boolean(run.headTypes),
     makeViewer: makeHeadTypes,
-    missing: (run) => ["Types of heads are not measured: ", makeCommand(`toyvit measure ${run.path} --analyses heads`)],
+    missing: (run) => [
+      "Types of heads are not measured: ",
+      makeCommand(`toyvit measure ${run.path} --analyses heads`),
+    ],
   });
 }
 
@@ -203,23 +254,41 @@ function makeFiguresSection(page) {
   return makeViewers(page, {
     id: "figures",
     title: "Figures",
-    lead: "Every figure that the measures of this run allow. Each says what to see, and what would be there if there were nothing to see.",
+    lead:
+      "Every figure that the measures of this run allow. Each says what to see, and what would " +
+      "be there if there were nothing to see.",
     fits: (run) => run.figures.length > 0 || Object.keys(run.unmeasured || {}).length > 0,
     makeViewer: makeFigures,
     missing: (run) => ["Nothing is measured yet: ", makeCommand(`toyvit measure ${run.path}`)],
   });
 }
 
+function tellLooks(looks) {
+  const pictures = `${looks.pictures.shape[0]} test pictures`;
+  const checkpoints = `${looks.steps.length} of ${looks.all} checkpoints`;
+  const share = looks.digits === 3 ? "0.02" : "3";
+  return `${pictures} at ${checkpoints}, shares of attention to ${share} % of themselves`;
+}
+
 // What the page shows, and how finely.
 function makeAbout(page) {
   const items = page.runs.map((run) => {
     const { looks, curves } = run;
-    const seen = looks ? `${looks.pictures.shape[0]} test pictures at ${looks.steps.length} of ${looks.all} checkpoints, shares of attention to ${looks.digits === 3 ? "0.02" : "3"} % of themselves` : "no attention and no lens";
-    const measured = curves ? `curves at ${curves.steps.length} of ${curves.all} measured steps` : "no curves";
+    const seen = looks ? tellLooks(looks) : "no attention and no lens";
+    const measured = curves
+      ? `curves at ${curves.steps.length} of ${curves.all} measured steps`
+      : "no curves";
     return make("li", {}, `${run.name} (${run.path}): ${seen}; ${measured}.`);
   });
-  const size = `Chosen so that the page stays under ${formatNumber(page.budget / 1e6)} MB. It is one file and loads nothing.`;
-  return make("footer", {}, make("h2", {}, "About this page"), make("ul", {}, items), make("p", {}, size));
+  const budget = formatNumber(page.budget / 1e6);
+  const size = `Chosen to stay under ${budget} MB. The page is one file and loads nothing.`;
+  return make(
+    "footer",
+    {},
+    make("h2", {}, "About this page"),
+    make("ul", {}, items),
+    make("p", {}, size),
+  );
 }
 
 main();

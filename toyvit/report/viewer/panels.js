@@ -12,7 +12,14 @@ function makeFigure(figure, { onStep = null } = {}) {
     make("p", {}, make("strong", {}, "See: "), figure.caption.see),
     make("p", {}, make("strong", {}, "If there were nothing to see: "), figure.caption.otherwise),
   );
-  const element = make("figure", { class: "figure" }, make("h3", {}, figure.title), make("div", { class: "blocks" }, blocks), bar, caption);
+  const element = make(
+    "figure",
+    { class: "figure" },
+    make("h3", {}, figure.title),
+    make("div", { class: "blocks" }, blocks),
+    bar,
+    caption,
+  );
   return { element, update: () => updates.forEach((update) => update()) };
 }
 
@@ -21,7 +28,9 @@ function makeBlock(block, updates, onStep) {
   const grid = make("div", { class: "grid" });
   const hasHeaders = block.row_headers.length > 0;
   const isWide = block.panels.flat().some((panel) => panel && panel.kind === "CurvePanel");
-  const cell = isWide ? `minmax(min(100%, 260px), 1fr)` : `minmax(70px, ${Math.round(block.cell[0] * INCH)}px)`;
+  const cell = isWide
+    ? `minmax(min(100%, 260px), 1fr)`
+    : `minmax(70px, ${Math.round(block.cell[0] * INCH)}px)`;
   grid.style.gridTemplateColumns = `${hasHeaders ? "max-content " : ""}repeat(${columns}, ${cell})`;
   if (block.column_headers.length) {
     if (hasHeaders) grid.append(make("span"));
@@ -29,10 +38,18 @@ function makeBlock(block, updates, onStep) {
   }
   block.panels.forEach((row, place) => {
     if (hasHeaders) grid.append(make("span", { class: "header" }, block.row_headers[place] || ""));
-    row.forEach((panel) => grid.append(panel ? makePanel(panel, block, updates, onStep) : make("span")));
+    row.forEach((panel) =>
+      grid.append(panel ? makePanel(panel, block, updates, onStep) : make("span")),
+    );
   });
   const bar = block.scale ? makeBar(block.scale) : null;
-  return make("div", { class: "block" }, block.title ? make("h4", {}, block.title) : null, grid, bar);
+  return make(
+    "div",
+    { class: "block" },
+    block.title ? make("h4", {}, block.title) : null,
+    grid,
+    bar,
+  );
 }
 
 function makePanel(panel, block, updates, onStep) {
@@ -62,7 +79,8 @@ function paint(values, scale, opacity = 1) {
     for (let column = 0; column < columns; column++) {
       const value = values[row][column];
       const at = 4 * (row * columns + column);
-      if (Array.isArray(value)) image.data.set([...value.map((share) => 255 * share), 255 * opacity], at);
+      if (Array.isArray(value))
+        image.data.set([...value.map((share) => 255 * share), 255 * opacity], at);
       else if (value !== null) {
         image.data.set(lookUp(scale.kind, placeOnScale(scale, value)), at);
         image.data[at + 3] *= opacity;
@@ -77,19 +95,38 @@ function drawMap(panel, block) {
   const rows = panel.values.length;
   const columns = panel.values[0].length;
   const width = Math.round(block.cell[0] * INCH);
-  const height = panel.square ? Math.round((width * rows) / columns) : Math.round(block.cell[1] * INCH);
-  const { canvas, context } = makeCanvas(width, height, { role: "img", "aria-label": describeMap(panel) });
+  const height = panel.square
+    ? Math.round((width * rows) / columns)
+    : Math.round(block.cell[1] * INCH);
+  const { canvas, context } = makeCanvas(width, height, {
+    role: "img",
+    "aria-label": describeMap(panel),
+  });
   context.imageSmoothingEnabled = false;
   const values = panel.rows === null ? panel.values : [...panel.values].reverse();
   context.drawImage(paint(values, panel.scale), 0, 0, width, height);
   drawGroups(context, panel, width, height, rows, columns);
-  const axes = make("p", { class: "axes" }, `across: ${panel.x.label}; down: ${panel.y.label}`.replaceAll("\n", " "));
+  const axes = make(
+    "p",
+    { class: "axes" },
+    `across: ${panel.x.label}; down: ${panel.y.label}`.replaceAll("\n", " "),
+  );
   const bar = panel.has_bar ? makeBar(panel.scale) : null;
-  return make("div", { class: "panel" }, panel.title ? make("h4", {}, panel.title) : null, canvas, axes, bar);
+  return make(
+    "div",
+    { class: "panel" },
+    panel.title ? make("h4", {}, panel.title) : null,
+    canvas,
+    axes,
+    bar,
+  );
 }
 
 function describeMap(panel) {
-  return `${panel.title || "map"}: ${panel.y.label} down, ${panel.x.label} across`.replaceAll("\n", " ");
+  return `${panel.title || "map"}: ${panel.y.label} down, ${panel.x.label} across`.replaceAll(
+    "\n",
+    " ",
+  );
 }
 
 // Strips along the upper and the left edge: which tokens are of which kind.
@@ -108,7 +145,10 @@ function drawPicture(panel, block) {
   const columns = panel.picture[0].length;
   const width = Math.round(block.cell[0] * INCH);
   const size = width / columns;
-  const { canvas, context } = makeCanvas(width, rows * size, { role: "img", "aria-label": panel.title || panel.below || "picture" });
+  const { canvas, context } = makeCanvas(width, rows * size, {
+    role: "img",
+    "aria-label": panel.title || panel.below || "picture",
+  });
   context.imageSmoothingEnabled = false;
   context.drawImage(paint(panel.picture, panel.scale, panel.opacity), 0, 0, width, rows * size);
   if (panel.overlay) {
@@ -121,14 +161,24 @@ function drawPicture(panel, block) {
     const scale = { kind: "ink", low: ends[0], high: ends[1] };
     context.globalAlpha = inlay.opacity;
     const place = [inlay.left, inlay.top].map((pixel) => (pixel + 0.5) * size);
-    context.drawImage(paint(inlay.values, scale), ...place, inlay.width * size, inlay.height * size);
+    context.drawImage(
+      paint(inlay.values, scale),
+      ...place,
+      inlay.width * size,
+      inlay.height * size,
+    );
     context.globalAlpha = 1;
   }
   for (const frame of panel.frames) {
     context.globalAlpha = frame.opacity;
     context.strokeStyle = nameColour(frame.colour);
     context.lineWidth = frame.weight;
-    context.strokeRect((frame.left + 0.5) * size, (frame.top + 0.5) * size, frame.width * size, frame.height * size);
+    context.strokeRect(
+      (frame.left + 0.5) * size,
+      (frame.top + 0.5) * size,
+      frame.width * size,
+      frame.height * size,
+    );
     context.globalAlpha = 1;
   }
   context.textAlign = "center";
@@ -139,7 +189,13 @@ function drawPicture(panel, block) {
     context.fillText(word.text, (word.x + 0.5) * size, (word.y + 0.5) * size);
   }
   const below = panel.below ? make("p", { class: "axes" }, panel.below) : null;
-  return make("div", { class: "panel" }, panel.title ? make("h4", {}, panel.title) : null, canvas, below);
+  return make(
+    "div",
+    { class: "panel" },
+    panel.title ? make("h4", {}, panel.title) : null,
+    canvas,
+    below,
+  );
 }
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -157,7 +213,12 @@ function drawGraph(panel) {
   const right = Math.max(...panel.nodes.map((node) => node.x));
   const top = Math.max(...panel.nodes.map((node) => node.y));
   const at = (node) => [70 + node.x * stretch, 30 + (top - node.y) * 90];
-  const svg = makeSvg("svg", { viewBox: `0 0 ${140 + right * stretch} ${60 + top * 90}`, role: "img", "aria-label": panel.title || "circuit", class: "graph" });
+  const svg = makeSvg("svg", {
+    viewBox: `0 0 ${140 + right * stretch} ${60 + top * 90}`,
+    role: "img",
+    "aria-label": panel.title || "circuit",
+    class: "graph",
+  });
   const nodes = new Map(panel.nodes.map((node) => [node.name, node]));
   for (const edge of panel.edges) {
     const [x, y] = at(nodes.get(edge.sender));
@@ -171,19 +232,37 @@ function drawGraph(panel) {
       "stroke-width": 1 + 5 * edge.weight,
       opacity: 0.75,
     });
-    path.append(makeSvg("title", {}, `${edge.sender} to ${edge.receiver} ${edge.port}: ${formatNumber(edge.score)}`));
+    path.append(
+      makeSvg(
+        "title",
+        {},
+        `${edge.sender} to ${edge.receiver} ${edge.port}: ${formatNumber(edge.score)}`,
+      ),
+    );
     svg.append(path);
   }
   for (const node of panel.nodes) {
     const [x, y] = at(node);
     const group = makeSvg("g", { class: node.used ? "used" : "unused" });
-    group.append(makeSvg("rect", { x: x - 42, y: y - 18, width: 84, height: 36, rx: 6, class: "node" }));
+    group.append(
+      makeSvg("rect", { x: x - 42, y: y - 18, width: 84, height: 36, rx: 6, class: "node" }),
+    );
     node.label.split("\n").forEach((line, place, lines) => {
       const height = y + 4 + (place - (lines.length - 1) / 2) * 13;
-      group.append(makeSvg("text", { x, y: height, "text-anchor": "middle", class: "node-name" }, line));
+      group.append(
+        makeSvg("text", { x, y: height, "text-anchor": "middle", class: "node-name" }, line),
+      );
     });
     svg.append(group);
   }
-  const ports = Object.values(panel.ports).map(([colour, meaning]) => make("li", {}, makeSwatch({ colour, style: "solid" }), meaning));
-  return make("div", { class: "panel" }, panel.title ? make("h4", {}, panel.title) : null, svg, make("ul", { class: "legend" }, ports));
+  const ports = Object.values(panel.ports).map(([colour, meaning]) =>
+    make("li", {}, makeSwatch({ colour, style: "solid" }), meaning),
+  );
+  return make(
+    "div",
+    { class: "panel" },
+    panel.title ? make("h4", {}, panel.title) : null,
+    svg,
+    make("ul", { class: "legend" }, ports),
+  );
 }

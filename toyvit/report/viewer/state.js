@@ -45,7 +45,9 @@ function remember() {
   if (location.protocol === "about:") return; // inside a notebook there is no address
   clearTimeout(remembering);
   remembering = setTimeout(() => {
-    const parts = new URLSearchParams(Object.entries(state).map(([name, value]) => [name, String(value)]));
+    const parts = new URLSearchParams(
+      Object.entries(state).map(([name, value]) => [name, String(value)]),
+    );
     history.replaceState(null, "", `#${parts}`);
   }, 300);
 }

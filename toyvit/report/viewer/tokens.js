@@ -1,4 +1,5 @@
-// A picture whose patches, and the tokens before them, can be pointed at: the ground of both viewers.
+// A picture whose patches, and the tokens before them, can be pointed at: the ground of both
+// viewers.
 
 const SIDE = 340; // CSS pixels of a picture
 const STRIP = 30; // of the cells of CLS and registers above it
@@ -22,7 +23,8 @@ function paintPicture(looks, picture) {
   const start = picture * rows * columns * colours;
   for (let pixel = 0; pixel < rows * columns; pixel++) {
     for (let colour = 0; colour < 3; colour++) {
-      image.data[4 * pixel + colour] = values[start + pixel * colours + (colours === 3 ? colour : 0)];
+      image.data[4 * pixel + colour] =
+        values[start + pixel * colours + (colours === 3 ? colour : 0)];
     }
     image.data[4 * pixel + 3] = 255;
   }
@@ -34,7 +36,11 @@ function makeTokenGrid(looks, label, { onPoint = null, onPick = null, side = SID
   const [rows, columns] = looks.grid;
   const strip = looks.prefix.length ? STRIP : 0;
   const height = strip + (side * rows) / columns;
-  const canvas = make("canvas", { tabindex: 0, role: "application", "aria-label": `${label}. Arrow keys move from patch to patch.` });
+  const canvas = make("canvas", {
+    tabindex: 0,
+    role: "application",
+    "aria-label": `${label}. Arrow keys move from patch to patch.`,
+  });
   const context = sizeCanvas(canvas, side, height);
   const cell = side / columns;
   const prefixWidth = strip ? Math.min(110, side / looks.prefix.length) : 0;
@@ -78,7 +84,15 @@ function makeTokenGrid(looks, label, { onPoint = null, onPick = null, side = SID
   }
 
   // `fill(token)` is red, green, blue and opacity, or nothing; `write(token)` words in a patch.
-  function draw({ picture, fill, write = null, draw = null, selected = null, opacity = 1, frames = [] }) {
+  function draw({
+    picture,
+    fill,
+    write = null,
+    draw = null,
+    selected = null,
+    opacity = 1,
+    frames = [],
+  }) {
     context.clearRect(0, 0, side, height);
     context.imageSmoothingEnabled = false;
     context.globalAlpha = opacity;
@@ -151,10 +165,28 @@ function makePictureChoice(looks) {
     const { canvas, context } = makeCanvas(52, (52 * rows) / columns, { "aria-hidden": "true" });
     context.imageSmoothingEnabled = false;
     context.drawImage(paintPicture(looks, picture), 0, 0, 52, (52 * rows) / columns);
-    return make("button", { type: "button", "aria-label": `test picture ${picture + 1}`, onclick: () => change({ picture }) }, canvas);
+    return make(
+      "button",
+      {
+        type: "button",
+        "aria-label": `test picture ${picture + 1}`,
+        onclick: () => change({ picture }),
+      },
+      canvas,
+    );
   });
-  const update = () => buttons.forEach((button, picture) => button.setAttribute("aria-pressed", picture === state.picture));
-  return { element: make("div", { class: "pictures", role: "group", "aria-label": "test pictures" }, buttons), update };
+  const update = () =>
+    buttons.forEach((button, picture) =>
+      button.setAttribute("aria-pressed", picture === state.picture),
+    );
+  return {
+    element: make(
+      "div",
+      { class: "pictures", role: "group", "aria-label": "test pictures" },
+      buttons,
+    ),
+    update,
+  };
 }
 
 // What a class is called, with its emoji where it has one.
@@ -174,6 +206,10 @@ function tellAnswer(looks, at, picture) {
   const start = (at * looks.pictures.shape[0] + picture) * n;
   const chances = Array.from(final.values.subarray(start, start + n));
   const best = chances.indexOf(Math.max(...chances));
-  const verdict = right[0] === best ? "that is right" : `the right answer is ${nameClass(answers, right[0])} (${formatShare(chances[right[0]])})`;
-  return `The model answers ${nameClass(answers, best)} with ${formatShare(chances[best])}; ${verdict}.`;
+  const verdict =
+    right[0] === best
+      ? "that is right"
+      : `the right answer is ${nameClass(answers, right[0])} (${formatShare(chances[right[0]])})`;
+  const answer = `${nameClass(answers, best)} with ${formatShare(chances[best])}`;
+  return `The model answers ${answer}; ${verdict}.`;
 }
