@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toyvit.circuits.circuit import load_circuit
+from toyvit.circuits.circuit import Circuit, load_circuit
 from toyvit.circuits.graph import build_graph
 from toyvit.circuits.search import CircuitReport
 from toyvit.config import ModelConfig
@@ -42,8 +42,9 @@ GRAPH_CAPTION = Caption(
 )
 SAVED_CAPTION = Caption(
     see=(
-        "The edges that circuits of this run have; the wider, the more of them have it. What all "
-        "have is what the answer needs by every way of asking."
+        "The edges that circuits of this run have; the wider, the more of them have it. An edge "
+        "that carries nothing of what the corrupt pictures change is in none, however much the "
+        "model needs it."
     ),
     otherwise="edges that one circuit has and the next has not, none wide.",
 )
@@ -79,7 +80,7 @@ def draw_saved_circuits(run: Run) -> FigureData | None:
     masks = [circuit.edge_mask(model) for circuit in circuits]
     shares = torch.stack(masks).mean(0)
     panel = build_graph_panel(run.config.model, (shares > 0).float(), shares)
-    methods = "; ".join(dict.fromkeys(circuit.method for circuit in circuits))
+    methods = "; ".join(dict.fromkeys(map(_describe_search, circuits)))
     number = "one circuit" if len(files) == 1 else f"{len(files)} circuits"
 
     return FigureData(
@@ -126,6 +127,12 @@ def draw_circuit_report(report: CircuitReport, config: ModelConfig) -> FigureDat
         blocks=tuple(blocks),
         across=len(blocks),
     )
+
+
+def _describe_search(circuit: Circuit) -> str:
+    """How a circuit was searched for, and in which checkpoint."""
+    where = circuit.checkpoint.split(",")[0].rpartition(" at ")[2]
+    return f"{circuit.method} changed, at step {where}"
 
 
 def build_null_panel(report: CircuitReport) -> CurvePanel:

@@ -115,13 +115,31 @@ def test_a_click_on_a_curve_moves_the_slider(open_page, glyphs_page, glyphs):
         over = page.page.locator(f"{chart} .u-over").first
         over.scroll_into_view_if_needed()
         box = over.bounding_box()
+        over.dblclick(position={"x": box["width"] - 2, "y": 40})  # that shows all of the axis
+        page.page.wait_for_timeout(400)
+        assert page.step() == 0
         over.click(position={"x": box["width"] - 2, "y": 40})
-        page.settle()
+        page.page.wait_for_timeout(400)  # in which it might become a double click
         assert page.step() == glyphs.steps[-1]
         page.page.locator(f"{chart} .chart").first.focus()
         page.page.keyboard.press("ArrowLeft")
         page.settle()
         assert page.step() == glyphs.steps[-2]
+
+
+def test_values_are_read_under_the_pointer(open_page, glyphs_page, glyphs):
+    """Of both runs, at the step pointed at."""
+    page = open_page(glyphs_page, link="#step=0")
+    over = page.page.locator("#headline .u-over").first
+    over.scroll_into_view_if_needed()
+    over.hover(position={"x": over.bounding_box()["width"] - 2, "y": 40})
+    page.settle()
+    accuracy = glyphs.curve("performance", "accuracy").iloc[-1]
+    assert page.text("#headline .values").startswith(f"training step 20: glyphs {accuracy:.4g}")
+
+
+def test_a_step_that_is_not_there_becomes_the_nearest(open_page, glyphs_page, glyphs):
+    assert open_page(glyphs_page, link="#step=99999").step() == glyphs.steps[-1]
 
 
 def test_play_goes_to_the_end(open_page, glyphs_page, glyphs):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,7 +23,7 @@ from toyvit.report.heads import Names, collect_scores, name_all_heads
 from toyvit.report.page.looks import collect_looks
 from toyvit.report.page.measured_curves import collect_curves
 from toyvit.report.page.packing import ArrayStore, format_json
-from toyvit.report.page.story import tell_story
+from toyvit.report.page.story import tell_difference, tell_story
 from toyvit.report.panels import FigureData
 from toyvit.report.plain import Plain, to_plain
 from toyvit.report.rows import list_analyses as list_measured
@@ -79,7 +82,7 @@ def describe_page(
     attempts = [Attempts() for _ in runs]
     plain: list[dict[str, Plain]] = []
     for run, tries in zip(runs, attempts, strict=True):
-        part = describe_run(run, tries, store)
+        part = describe_run(run, tries, store, runs[0])
         own = [*figures.get(run.path, ()), *tries.list_circuits(run)]
         part["figures"] = pack_figures(own, budget / len(runs) * MOST_FIGURES)
         plain.append(part)
@@ -92,8 +95,8 @@ def describe_page(
     return {"budget": budget, "runs": list(plain)}
 
 
-def describe_run(run: Run, tries: Attempts, store: ArrayStore) -> dict[str, Plain]:
-    """One run without figures and looks."""
+def describe_run(run: Run, tries: Attempts, store: ArrayStore, first: Run) -> dict[str, Plain]:
+    """One run without figures and looks; `first` is the page's subject."""
     parts: dict[str, Part] = {
         "verdicts": list_verdicts,
         "story": tell_measured,
@@ -104,11 +107,14 @@ def describe_run(run: Run, tries: Attempts, store: ArrayStore) -> dict[str, Plai
         "unmeasured": list_unmeasured,
         "score": lambda run: name_score(run) if run.is_measured else "accuracy",
         "what": describe_model,
+        "task": describe_task,
+        "difference": lambda run: None if run is first else tell_difference(run, first),
     }
     return {
         "name": run.name,
         "path": str(run.path),
         "status": run.status,
+        "setting": hash_setting(run),
         "lastStep": max(run.steps, default=0),
         **{name: tries.make(part, run) for name, part in parts.items()},
     }
@@ -138,6 +144,18 @@ def describe_model(run: Run) -> str:
         f"{run.config.task.data_set}; task {run.config.task.name}, {train.steps:,} steps of "
         f"{train.batch_size} pictures, recipe {run.config.recipe}."
     )
+
+
+def describe_task(run: Run) -> str:
+    """What is asked, as the task's options say in their first paragraph."""
+    text = inspect.getdoc(type(run.config.task)) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+def hash_setting(run: Run) -> str:
+    """The same for runs that differ in their seeds alone."""
+    plain = {key: value for key, value in run.config.to_json().items() if key != "seeds"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def list_changes(run: Run) -> Plain:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from toyvit.config.run import list_differences
 from toyvit.dynamics.transitions import find_window
 from toyvit.errors import BadInput
 from toyvit.report.curves import name_score, schedule_events
-from toyvit.report.heads import collect_scores, name_all_heads
+from toyvit.report.heads import Names, collect_scores, name_all_heads
 from toyvit.report.plain import Plain
 from toyvit.report.rows import list_analyses
 from toyvit.report.style import call_head
 from toyvit.report.summary import CEILING, describe_transition, select_last
 from toyvit.runs.handle import Run
 
-MOST_HEADS = 4  # that are named; the table of heads has all
+MOST_NAMES = 4  # that are told; the tables have all
 
 
 def tell_story(run: Run) -> list[Plain]:
@@ -36,41 +37,58 @@ def tell_when(run: Run) -> str:
         return ""
     score = name_score(run)
     first = f"{score.capitalize()} went from {accuracy.iloc[0]:.3f} to {accuracy.iloc[-1]:.3f}."
-    verdict = (
-        f"The detector of transitions says: {describe_transition(accuracy, schedule_events(run))}."
-    )
+    verdict = describe_transition(accuracy, schedule_events(run))
+    says = f"The detector of abrupt changes, which fits the whole curve, says: {verdict}."
     rise = find_window(accuracy, run.baselines[CEILING]) if CEILING in run.baselines else None
     if rise is None:
-        return f"{first} {verdict}"
+        return f"{first} {says}"
     start, end = rise
-    best = f"{run.baselines[CEILING]:.3f}, the best without finding the match"
-    return f"{first} Its rise above {best}, runs from step {start:,} to {end:,}. {verdict}"
+    return (
+        f"{first} Without finding the match at best {run.baselines[CEILING]:.3f} is possible: "
+        f"10 % of the way from there to the end is passed at step {start:,}, 90 % at step {end:,} "
+        f"(shaded). {says}"
+    )
 
 
 def tell_heads(run: Run) -> str:
-    """What heads are called at the last measured step, with score and null."""
+    """What heads are called at the last measured step, the names that came last first."""
     if "heads" not in list_analyses(run):
         return ""
     names = name_all_heads(run)
     scores = collect_scores(run)
     last = max(step for step, *_ in names)
-    called = {key: kinds for key, kinds in names.items() if key[0] == last and kinds}
-    if not called:
-        return f"At step {last:,} no head stands clear of the nulls of any type."
     parts = []
-    for key, kinds in called.items():
-        words = []
+    for (step, layer, head), kinds in names.items():
+        if step != last:
+            continue
         for kind in kinds:
-            score, null = scores[key][kind]
-            words.append(f"{kind.replace('_', ' ')} ({score:.2f}, largest null {null:.2f})")
-        parts.append(f"{call_head(*key[1:])}: {', '.join(words)}")
-    more = len(parts) - MOST_HEADS
+            since = find_since(kind, (layer, head), names)
+            score, null = scores[(step, layer, head)][kind]
+            word = kind.replace("_", " ")
+            text = f"{call_head(layer, head)}: {word}, {score:.2f} ({null:.2f})"
+            parts.append((since, text))
+    if not parts:
+        return f"At step {last:,} no head stands clear of the nulls of any type."
+
+    parts.sort(key=lambda part: -part[0])
+    told = [f"{text} since step {since:,}" for since, text in parts[:MOST_NAMES]]
+    more = len(parts) - MOST_NAMES
     rest = f"; {more} more in the table of heads" if more > 0 else ""
-    return f"At step {last:,}, {'; '.join(parts[:MOST_HEADS])}{rest}."
+    return (
+        f"The names that came last come first, with the score at step {last:,} and in brackets the "
+        f"largest score where there is nothing to find: {'; '.join(told)}{rest}."
+    )
+
+
+def find_since(kind: str, head: tuple[int, int], names: Names) -> int:
+    """The first step since which a head has always had a name."""
+    steps = [step for step, *place in names if tuple(place) == head]
+    without = [step for step in steps if kind not in names[(step, *head)]]
+    return min(step for step in steps if step > max(without, default=-1))
 
 
 def tell_cause(run: Run) -> str:
-    """What is lost without the head that matters most."""
+    """What is left without each head, one at a time."""
     rows = select_last(run, "head_ablation", "accuracy")
     rows = rows[rows["ablation"] == "zero"] if len(rows) else rows
     if not len(rows):
@@ -78,13 +96,14 @@ def tell_cause(run: Run) -> str:
             "Not measured: a pattern shows where a head reads from, not that the answer rests on it"
             f" (`toyvit measure {run.path} --analyses head_ablation`)."
         )
-    worst = rows.sort_values("value").iloc[0]
-    step = int(worst["step"])
+    worst = rows.sort_values("value").head(MOST_NAMES)
+    step = int(worst["step"].iloc[0])
     whole = run.curve("performance", "accuracy").loc[step]
-    head = call_head(int(worst["layer"]), int(worst["head"]))
+    places = zip(worst["layer"], worst["head"], worst["value"], strict=True)
+    left = [f"{value:.3f} without {call_head(layer, head)}" for layer, head, value in places]
     return (
-        f"Cutting heads one at a time tells: at step {step:,} the {name_score(run)} is "
-        f"{whole:.3f}, and {worst['value']:.3f} without {head}, the most that any head takes away."
+        f"Heads are cut one at a time (their output set to zero): at step {step:,} the "
+        f"{name_score(run)} of {whole:.3f} falls to {', '.join(left)}."
     )
 
 
@@ -100,7 +119,24 @@ def tell_nothing(run: Run) -> str:
     best, value = max(known.items(), key=lambda item: item[1])
     score = name_score(run).capitalize()
     return (
-        f"{score} would stay at what predictors that know less reach (dotted lines; the best is "
-        f"{best}, {value:.3f}), nothing would be shaded, no head would have a name, and attention "
-        "would be spread evenly or stay as it was at step 0."
+        f"{score} would stay at or below what predictors that know less reach (dotted lines; the "
+        f"best is {best}, {value:.3f}), nothing would be shaded, heads would keep the names that "
+        "they have at step 0, and cutting one would cost nothing."
+    )
+
+
+def tell_difference(run: Run, first: Run) -> str:
+    """What another run of the page is: how its config differs, and what came of it."""
+    lines = list_differences(first.config, run.config)
+    differs = [line for line in lines if not line.startswith("recipe:")]
+    shown = "; ".join(differs[:MOST_NAMES]) or "the same config"
+    more = f" and {len(differs) - MOST_NAMES} more" if len(differs) > MOST_NAMES else ""
+    text = f"Differs in {shown}{more}." if differs else "It has the same config."
+    try:
+        accuracy = run.curve("performance", "accuracy")
+    except BadInput:
+        return f"{text} It is not measured."
+    verdict = describe_transition(accuracy, schedule_events(run))
+    return (
+        f"{text} Its {name_score(run)} ends at {accuracy.iloc[-1]:.3f}; abrupt change: {verdict}."
     )

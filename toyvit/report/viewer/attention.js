@@ -2,6 +2,8 @@
 
 const LOOKS = ["pictures", "allowed", "patterns", "sums", "own", "classes", "chances", "final"];
 
+const SIDE_OF_MATRIX = 156; // CSS pixels
+
 // Patterns and scores, decoded on demand: `share(query, key)` and `score(query, key)`.
 function prepareLooks(looks) {
   const tokens = looks.tokens;
@@ -70,14 +72,13 @@ function makeAttention(run) {
     change({ token });
   };
   const ground = makeTokenGrid(looks, `Attention of ${run.name} on a picture`, { onPoint, onPick });
-  const matrix = makeMatrix(looks, "pattern", (query) => onPick(query));
-  const scores = makeMatrix(looks, "score", (query) => onPick(query));
+  const matrix = makeMatrix(looks, "pattern", onPick);
+  const scores = makeMatrix(looks, "score", onPick);
   const multiples = makeMultiples(looks);
   const words = make("p", { class: "reading", "aria-live": "polite" });
   const answer = make("p", { class: "reading" });
   const without = make("p", { class: "reading" });
-  const even = 1 / looks.tokens;
-  const shareBar = makeShareBar(even, looks.marks);
+  const shareBar = makeShareBar(looks.marks);
   const scoreBar = makeBar({
     kind: "diverging",
     low: -looks.top,
@@ -100,10 +101,10 @@ function makeAttention(run) {
         make(
           "div",
           { class: "views" },
-          make("div", {}, make("h4", {}, "pattern"), matrix.canvas),
-          make("div", {}, make("h4", {}, "score"), scores.canvas),
+          make("div", {}, make("h4", {}, "pattern"), matrix.element),
+          make("div", {}, make("h4", {}, "score"), scores.element),
         ),
-        make("p", { class: "axes" }, "query down, key across"),
+        make("p", { class: "axes" }, "query down, key across; orange: the token's row or column"),
         scoreBar,
         make("h4", {}, "All heads, the same token"),
         multiples.element,
@@ -131,7 +132,7 @@ function makeAttention(run) {
     });
     matrix.draw((query, key) => shadeShare(opened.share(query, key)), token);
     scores.draw((query, key) => shadeScore(looks, opened.score(query, key)), token);
-    scores.canvas.hidden = !opened.isOwn;
+    scores.element.hidden = !opened.isOwn;
     multiples.draw(at, picture, token);
     words.textContent = tellAttention(looks, opened, token, layer, head, looks.steps[at]);
     answer.textContent = tellAnswer(looks, at, picture);
@@ -147,7 +148,7 @@ function frameMarks(looks, picture) {
   return looks.marks ? [[looks.marks.match[picture], nameColour("blue")]] : [];
 }
 
-function makeShareBar(even, hasMarks) {
+function makeShareBar(hasMarks) {
   const bar = makeBar({
     kind: "tint",
     low: 0,
@@ -155,16 +156,7 @@ function makeShareBar(even, hasMarks) {
     label: "attention (share; colour: its square root)",
     marks: [],
   });
-  const context = bar.querySelector("canvas").getContext("2d");
-  context.fillStyle = PALETTE.orange;
-  context.fillRect(Math.sqrt(even) * 220 - 1, 0, 2, 14);
-  bar.append(
-    make(
-      "span",
-      {},
-      ` spread evenly over all tokens: ${formatShare(even)} (line); grey: the mask forbids it`,
-    ),
-  );
+  bar.append(make("span", {}, "grey: the mask forbids it"));
   if (hasMarks)
     bar.append(
       make(
@@ -193,7 +185,9 @@ function tellAttention(looks, opened, token, layer, head, step) {
     ? ""
     : " This head is held to a pattern that is not its own: it has no scores of it.";
   const place = `Step ${formatStep(step)}, ${callHead(layer, head)}`;
-  return `${place}: ${nameToken(looks, token)} ${verb} ${top.join("; ")}.${clamp}`;
+  const n = pairs.length;
+  const even = state.way === "from" ? ` Spread evenly: 1/${n}, ${formatShare(1 / n)} each.` : "";
+  return `${place}: ${nameToken(looks, token)} ${verb} ${top.join("; ")}.${even}${clamp}`;
 }
 
 // What is lost without the head: a pattern alone explains nothing.
@@ -218,7 +212,6 @@ function tellAblation(run, layer, head) {
 }
 
 function makeMatrix(looks, name, onQuery) {
-  const side = 150;
   const { tokens } = looks;
   const canvas = make("canvas", {
     class: "matrix",
@@ -227,7 +220,9 @@ function makeMatrix(looks, name, onQuery) {
   });
   canvas.width = tokens;
   canvas.height = tokens;
-  canvas.style.width = `${side}px`;
+  const marker = make("span", { class: "marker" });
+  const element = make("div", { class: "matrix-box" }, canvas, marker);
+  element.style.width = `${SIDE_OF_MATRIX}px`;
   const context = canvas.getContext("2d");
   const image = context.createImageData(tokens, tokens);
   canvas.addEventListener("click", (event) => {
@@ -242,14 +237,18 @@ function makeMatrix(looks, name, onQuery) {
       for (let key = 0; key < tokens; key++)
         image.data.set(shade(query, key), 4 * (query * tokens + key));
     }
-    for (let other = 0; other < tokens; other++) {
-      const [query, key] = pickPair(state.way, token, other);
-      const at = 4 * (query * tokens + key);
-      if (image.data[at + 3] < 70) image.data.set([213, 94, 0, 70], at);
-    }
     context.putImageData(image, 0, 0);
+    const at = `${(100 * token) / tokens}%`;
+    const thick = `${100 / tokens}%`;
+    const isRow = state.way === "from";
+    Object.assign(marker.style, {
+      left: isRow ? "0" : at,
+      top: isRow ? at : "0",
+      width: isRow ? "100%" : thick,
+      height: isRow ? thick : "100%",
+    });
   }
-  return { canvas, draw };
+  return { element, draw };
 }
 
 // Every head's attention from (or to) the token, one small map a head.

@@ -9,6 +9,9 @@ const DASH_STYLES = {
   dense: [4, 2],
   none: [],
 };
+const NO_VALUES = "\u00a0"; // so that nothing moves when there are some
+const MOST_VALUES = 6;
+const TWICE = 220; // milliseconds in which a second click makes a double click
 const THRESHOLD = 10; // steps to which the axis `steps` is linear
 
 function scaleOptions(axis, values) {
@@ -18,7 +21,8 @@ function scaleOptions(axis, values) {
   const options = { time: false };
   if (axis.scale === "log" && low > 0) options.distr = 3;
   if (axis.scale === "steps") Object.assign(options, { distr: 4, asinh: THRESHOLD });
-  if (axis.low !== null || axis.high !== null) options.range = [low, high];
+  if (axis.low !== null || axis.high !== null || axis.scale === "steps")
+    options.range = [low, high];
   return options;
 }
 
@@ -37,11 +41,14 @@ function reduceEnds(curves, part) {
 function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = {}) {
   const host = make("div", { class: "chart" });
   const legend = make("ul", { class: "legend" });
+  const readout = make("p", { class: "axes values" }, NO_VALUES);
   const figure = make(
     "div",
     { class: "panel" },
     panel.title ? make("h4", {}, panel.title) : null,
+    panel.y.label ? make("p", { class: "axes" }, panel.y.label.replaceAll("\n", " ")) : null,
     host,
+    readout,
     legend,
   );
   const levels = panel.levels || [];
@@ -61,7 +68,7 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
     font: "12px system-ui, sans-serif",
     labelFont: "12px system-ui, sans-serif",
   };
-  const yAxis = { ...axis, label: panel.y.label.replaceAll("\n", " "), size: 62 };
+  const yAxis = { ...axis, size: 56 };
   const xAxis = { ...axis, label: panel.x.label, size: 30, labelSize: 18, labelGap: 0 };
   nameTicks(xAxis, panel.x);
   nameTicks(yAxis, panel.y);
@@ -75,12 +82,15 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
     cursor: { drag: { x: true, y: false }, points: { show: series.length <= 40 } },
     hooks: {
       drawClear: [(plot) => drawUnder(plot, panel)],
-      draw: [(plot) => drawOver(plot, panel)],
+      draw: [(plot) => drawOver(plot, panel), () => placeLine()],
+      setCursor: [(plot) => (readout.textContent = readValues(plot, panel.x, drawn))],
     },
   };
   if (!options.scales.y.range)
     options.scales.y.range = (plot, low, high) => spread(all, low, high, options.scales.y.distr);
-  const plot = new uPlot(options, data, host);
+  const line = make("div", { class: "now" });
+  let plot = null;
+  plot = new uPlot(options, data, host);
   fillLegend(legend, panel);
   new ResizeObserver(() => {
     const width = Math.floor(host.clientWidth);
@@ -88,19 +98,33 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
     placeLine();
   }).observe(host);
 
-  const line = make("div", { class: "now" });
-  if (isOverSteps) plot.over.append(line);
+  plot.over.append(line);
   function placeLine() {
-    if (!isOverSteps) return;
+    if (!plot) return; // drawn for the first time
+    line.hidden = !isOverSteps;
+    if (!isOverSteps || !plot.over.clientWidth) return;
     const left = plot.valToPos(state.step, "x");
     line.hidden = !(left >= 0 && left <= plot.over.clientWidth);
     line.style.transform = `translateX(${left}px)`;
   }
-  plot.hooks.setScale = [placeLine];
   if (onStep) listenForSteps(plot, host, data[0], onStep);
   host.setAttribute("role", "img");
   host.setAttribute("aria-label", describeChart(panel));
   return { figure, plot, update: placeLine };
+}
+
+// What the curves are at the place pointed at, of a few of them.
+function readValues(plot, axis, curves) {
+  const at = plot.cursor.idx;
+  if (at === null || at === undefined) return NO_VALUES;
+  const values = curves.flatMap((curve, place) => {
+    const value = plot.data[place + 1][at];
+    const name = curve.label || curve.end_label;
+    return value === null || value === undefined || !name ? [] : [`${name} ${formatNumber(value)}`];
+  });
+  const more = values.length > MOST_VALUES ? `, and ${values.length - MOST_VALUES} more` : "";
+  const where = `${axis.label.split(" (")[0]} ${formatNumber(plot.data[0][at])}`;
+  return `${where}: ${values.slice(0, MOST_VALUES).join(", ")}${more}`;
 }
 
 function describeSeries(curve) {
@@ -305,11 +329,14 @@ function describeChart(panel) {
 // A click, or the arrows while the chart has the focus, go to a step.
 function listenForSteps(plot, host, steps, onStep) {
   let pressed = null;
+  let waiting = 0;
   plot.over.addEventListener("mousedown", (event) => (pressed = event.clientX));
   plot.over.addEventListener("click", (event) => {
-    if (pressed !== null && Math.abs(event.clientX - pressed) > 4) return;
+    clearTimeout(waiting);
+    if (event.detail > 1 || (pressed !== null && Math.abs(event.clientX - pressed) > 4)) return;
     const left = event.clientX - plot.over.getBoundingClientRect().left;
-    onStep(steps[plot.posToIdx(left)]);
+    const step = steps[plot.posToIdx(left)];
+    waiting = setTimeout(() => onStep(step), TWICE); // a double click shows all of the axis
   });
   host.tabIndex = 0;
   host.addEventListener("keydown", (event) => {

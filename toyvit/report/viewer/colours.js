@@ -79,7 +79,10 @@ function isDark() {
 
 function nameColour(name) {
   const [scale, place] = name.split(" ");
-  if (place !== undefined) return cssColour(lookUp("sequential", Number(place)));
+  if (place !== undefined) {
+    const least = isDark() ? 0.3 : 0; // the dark end is not seen on a dark ground
+    return cssColour(lookUp("sequential", least + (1 - least) * Number(place)));
+  }
   return (isDark() && ON_DARK[scale]) || PALETTE[scale] || PALETTE.grey;
 }
 

@@ -102,7 +102,12 @@ function makeCurves(page) {
     );
     return { element: section, update() {} };
   }
-  const view = { steps: "linear", values: "linear", filters: {}, isBand: page.runs.length > 3 };
+  const view = {
+    steps: "linear",
+    values: "linear",
+    filters: {},
+    isBand: isSetting(page.runs) && page.runs.length > 3,
+  };
   const holder = make("div", {});
   const filters = make("span", { class: "filters" });
   const about = make("p", { class: "hint" });
@@ -140,13 +145,12 @@ function makeCurves(page) {
       draw();
     },
   );
-  const band =
-    page.runs.length > 1
-      ? makeCheck("median and range of runs", view.isBand, (isOn) => {
-          view.isBand = isOn;
-          draw();
-        })
-      : null;
+  const band = isSetting(page.runs)
+    ? makeCheck("median and range of runs", view.isBand, (isOn) => {
+        view.isBand = isOn;
+        draw();
+      })
+    : null;
   section.append(
     make("div", { class: "controls" }, quantity.box, filters, steps.box, values.box, band),
     holder,
@@ -200,13 +204,17 @@ function makeCurves(page) {
     if (chart) chart.plot.destroy();
     chart = makeChart(panel, { height: 340, onStep: (step) => change({ step }) });
     holder.replaceChildren(chart.figure);
+    const isLog = view.values === "log";
+    const hasZero = panel.curves.some((curve) => curve.y.some((value) => value <= 0));
+    const ignored = isLog && hasZero ? "Drawn linear: some values are 0 or below. " : "";
     const more =
       rows.length > MOST_LINES
         ? `The first ${MOST_LINES} of ${rows.length} curves: choose fewer above. `
         : "";
     const computes = group.computes ? `${analysis} computes ${group.computes}. ` : "";
     const nothing = group.null ? `Where there is nothing to find: ${group.null}. ` : "";
-    about.textContent = `${more}${computes}${nothing}Drag to zoom, double click to see all.`;
+    const how = "Drag to zoom, double click to see all.";
+    about.textContent = `${more}${computes}${nothing}${ignored}${how}`;
   }
   draw();
   return {
@@ -218,6 +226,11 @@ function makeCurves(page) {
       } else chart.update();
     },
   };
+}
+
+// Whether runs are seeds of one setting, so that their median and range mean something.
+function isSetting(runs) {
+  return runs.length > 1 && runs.every((run) => run.setting === runs[0].setting);
 }
 
 function pickDash(place) {

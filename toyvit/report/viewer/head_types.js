@@ -12,7 +12,7 @@ function makeHeadTypes(run) {
     make(
       "tr",
       {},
-      ["head", "is called", "highest scores (largest null)"].map((name) =>
+      ["head", "is called", "highest scores above their nulls (the largest null)"].map((name) =>
         make("th", { scope: "col" }, name),
       ),
     ),
@@ -38,7 +38,7 @@ function makeHeadTypes(run) {
           { scope: "row" },
           make(
             "button",
-            { type: "button", class: "plain", onclick: () => change({ layer, head }) },
+            { type: "button", class: "plain", onclick: () => showHead(layer, head) },
             callHead(layer, head),
           ),
         ),
@@ -53,6 +53,12 @@ function makeHeadTypes(run) {
   return { element, update: draw };
 }
 
+// The head in the attention viewer, which may be far above.
+function showHead(layer, head) {
+  change({ layer, head });
+  document.getElementById("attention").scrollIntoView({ block: "start" });
+}
+
 function listTopTypes(types, at, place) {
   const { values, shape } = types.scores;
   const [, steps, heads, kinds] = shape;
@@ -60,13 +66,15 @@ function listTopTypes(types, at, place) {
   const nulls = steps * heads * kinds;
   const scored = types.types
     .map((name, kind) => [values[start + kind], values[nulls + start + kind], name])
-    .filter(([score]) => !Number.isNaN(score));
-  scored.sort((one, other) => other[0] - other[1] - (one[0] - one[1]));
-  return scored
-    .slice(0, TOP_TYPES)
-    .map(
-      ([score, none, name]) =>
-        `${name.replaceAll("_", " ")} ${score.toFixed(2)} (${none.toFixed(2)})`,
-    )
-    .join("; ");
+    .filter(([score, none]) => score > none);
+  scored.sort((one, other) => other[0] - one[0]);
+  return (
+    scored
+      .slice(0, TOP_TYPES)
+      .map(
+        ([score, none, name]) =>
+          `${name.replaceAll("_", " ")} ${score.toFixed(2)} (${none.toFixed(2)})`,
+      )
+      .join("; ") || "none above its null"
+  );
 }

@@ -30,14 +30,14 @@ function makeHeadline(run, page) {
     ? make(
         "p",
         { class: "hint" },
-        "Click a step, or use the slider below: everything on this page goes there.",
+        "Click a step, or use the slider below: curves, attention, lens and heads go there.",
       )
     : null;
   const element = make(
     "section",
     { id: "headline", "aria-labelledby": "title" },
     make("h1", { id: "title" }, run.name),
-    make("p", { class: "lead" }, run.what),
+    make("p", { class: "lead" }, run.what, run.task ? ` The task: ${run.task}` : null),
     run.status === "finished"
       ? null
       : make(
@@ -45,6 +45,7 @@ function makeHeadline(run, page) {
           { class: "missing" },
           `This run is ${run.status}: its last checkpoint is of step ${formatStep(run.lastStep)}.`,
         ),
+    makeOthers(page),
     makeProblems(page),
     make(
       "div",
@@ -60,6 +61,15 @@ function makeHeadline(run, page) {
     ),
   );
   return { element, update: () => [chart, ...more].forEach((one) => one && one.update()) };
+}
+
+// What the other runs are: how they differ from the first, and what came of them.
+function makeOthers(page) {
+  const others = page.runs.slice(1).filter((run) => run.difference);
+  const items = others.map((run) =>
+    make("p", {}, make("strong", {}, run.name), `: ${run.difference}`),
+  );
+  return items.length ? make("div", { class: "others" }, items) : null;
 }
 
 // What could not be read or made, of all runs.
@@ -154,7 +164,7 @@ function listSpans(run) {
         start,
         end,
         colour: "yellow",
-        label: "10 % to 90 % of the rise above the best without the match",
+        label: "10 % to 90 % of the way from the best without the match to the end",
       },
     ];
   }

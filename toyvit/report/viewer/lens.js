@@ -9,6 +9,7 @@ function makeLens(run) {
   const words = make("p", { class: "reading", "aria-live": "polite" });
   const readout = make("ol", { class: "readout" });
   const decided = make("div", { class: "decided" });
+  const key = make("p", { class: "hint" });
   const symbols = answers.symbols ? paintSymbols(answers.symbols) : null;
   const element = make(
     "div",
@@ -18,7 +19,7 @@ function makeLens(run) {
       "div",
       { class: "views" },
       ground.canvas,
-      make("div", {}, make("h4", {}, "The answer itself, layer by layer"), readout, decided),
+      make("div", {}, make("h4", {}, "The answer itself, layer by layer"), readout, decided, key),
     ),
     words,
   );
@@ -62,6 +63,7 @@ function makeLens(run) {
     const size = answers.names.length;
     const even = `Chance, one class of ${size}: ${formatShare(1 / size)}.`;
     words.textContent = `${place}: ${nameToken(looks, token)} would answer ${answer}. ${even}`;
+    key.textContent = KEYS[view.colour];
     fillReadout(at, picture);
     fillDecided(decided, run);
   }
@@ -87,6 +89,13 @@ function makeLens(run) {
   return { element, update: draw };
 }
 
+const KEYS = {
+  right:
+    "Green: what the picture's right answer is; grey: another class. Only the read-out is asked; " +
+    "what other patches would say is no mistake. The stronger, the likelier.",
+  class: "A colour a class, six in turn; the stronger, the likelier.",
+  confidence: "Dark to yellow: the probability of the likeliest class, 0 to 1.",
+};
 const view = { colour: "right", text: "symbol" };
 
 function nameInCell(answers, label) {
@@ -97,7 +106,7 @@ function shadeAnswer(kind, label, chance, isRight) {
   if (kind === "confidence") return [...lookUp("sequential", chance).subarray(0, 3), 150];
   if (kind === "class")
     return [...parseHex(PALETTE[CYCLE[label % CYCLE.length]]), 40 + 140 * chance];
-  return [...parseHex(isRight ? PALETTE.green : PALETTE.orange), 20 + 150 * chance];
+  return [...parseHex(isRight ? PALETTE.green : PALETTE.grey), 20 + (isRight ? 150 : 70) * chance];
 }
 
 // Pictures of classes, dark on clear.
@@ -166,7 +175,7 @@ function makeLensControls(looks) {
   const colour = makeSelect(
     "colour",
     [
-      ["right", "right or wrong"],
+      ["right", "the right answer"],
       ["class", "class"],
       ["confidence", "confidence"],
     ],

@@ -17,16 +17,19 @@ async function main() {
   shareScale(page.runs);
   chooseView(page.runs[0]);
   recall(link);
-  limitState(page.runs);
+  limitState(page.runs, steps);
   build(host, page, steps);
   window.addEventListener("hashchange", () => {
     recall(location.hash);
-    limitState(page.runs);
+    limitState(page.runs, steps);
     notify();
   });
   window.addEventListener("toyvit-change", (event) => {
     const steps = listSteps(page);
     change({ step: steps[findNearest(steps, event.detail.step)] });
+  });
+  window.addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("details")) details.open = true;
   });
   for (const query of ["(prefers-color-scheme: dark)", "print"]) {
     window.matchMedia(query).addEventListener("change", () => build(host, page, steps));
@@ -138,7 +141,7 @@ function makeStepBar(page, steps) {
   }
   const others = page.runs.slice(1).map((run, place) => [place + 1, run.name]);
   const beside = others.length
-    ? makeSelect("beside it", [[-1, "nothing"], ...others], state.beside, (value) =>
+    ? makeSelect("compare with", [[-1, "no other run"], ...others], state.beside, (value) =>
         change({ beside: Number(value) }),
       ).box
     : null;
@@ -160,8 +163,10 @@ function makeStepBar(page, steps) {
     range.input.value = findNearest(steps, state.step);
     range.input.setAttribute("aria-valuetext", `step ${formatStep(state.step)}`);
     range.words.textContent = formatStep(state.step);
-    const value = lookUpValue(page.runs[0], "performance", "accuracy", {}, state.step);
-    scores.textContent = value ? `${page.runs[0].score} ${value.value.toFixed(3)}` : "";
+    const shown = [page.runs[0], ...(state.beside > 0 ? [page.runs[state.beside]] : [])];
+    const values = shown.map((run) => lookUpValue(run, "performance", "accuracy", {}, state.step));
+    const numbers = values.filter(Boolean).map((value) => value.value.toFixed(3));
+    scores.textContent = numbers.length ? `${page.runs[0].score} ${numbers.join(" / ")}` : "";
   }
   return { element, update };
 }
@@ -208,7 +213,7 @@ function makeAttentionSection(page) {
     title: "Attention",
     lead:
       "Point at a patch to see where it attends; click to keep it, arrow keys move it. " +
-      "Green: attended to.",
+      "Green: attended to; orange frame: the token chosen.",
     fits: (run) => Boolean(run.looks),
     makeViewer: makeAttention,
     makeControls: (run) => makeAttentionControls(run.looks),

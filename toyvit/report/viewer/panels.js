@@ -81,7 +81,7 @@ function paint(values, scale, opacity = 1) {
       const at = 4 * (row * columns + column);
       if (Array.isArray(value))
         image.data.set([...value.map((share) => 255 * share), 255 * opacity], at);
-      else if (value !== null) {
+      else if (value !== null && !(scale.spacing === "log" && value <= 0)) {
         image.data.set(lookUp(scale.kind, placeOnScale(scale, value)), at);
         image.data[at + 3] *= opacity;
       } else image.data.set([128, 128, 128, 60], at);
@@ -109,7 +109,10 @@ function drawMap(panel, block) {
   const axes = make(
     "p",
     { class: "axes" },
-    `across: ${panel.x.label}; down: ${panel.y.label}`.replaceAll("\n", " "),
+    `across: ${panel.x.label}; ${panel.rows === null ? "down" : "up"}: ${panel.y.label}`.replaceAll(
+      "\n",
+      " ",
+    ),
   );
   const bar = panel.has_bar ? makeBar(panel.scale) : null;
   return make(

@@ -62,7 +62,8 @@ function recall(link) {
 }
 
 // Keep what the address says within what this page has.
-function limitState(runs) {
+function limitState(runs, steps) {
+  if (steps.length) state.step = steps[findNearest(steps, state.step)];
   const within = (value, n) => Math.max(0, Math.min(n - 1, value));
   state.run = within(state.run, runs.length);
   if (state.beside >= runs.length || state.beside < -1) state.beside = -1;
