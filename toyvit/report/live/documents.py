@@ -71,7 +71,7 @@ class Documents:
         ]
         assert isinstance(data, dict)
         title = ", ".join(run.name for run in runs)
-        whole = data | {"live": live}
+        whole = data | {"live": {"runs": live, "hasTable": not self.shelf.is_single}}
         return build_live(whole, store.texts, title, LIVE, LIVE_STYLES)
 
     def show_table(self) -> Document:

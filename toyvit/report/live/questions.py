@@ -100,18 +100,18 @@ def read_picture(name: str, value: object, config: ModelConfig) -> Picture:
     return tuple(map(float, value))
 
 
-def _read_places(name: str, value: object, sizes: Sequence[int]) -> list[list[int]]:
+def _read_places(name: str, value: object, sizes: Sequence[int]) -> list[tuple[int, ...]]:
     """Places as lists of numbers, each below its size; a lone number where there is one size."""
     values = [] if value is None else value
     if not isinstance(values, list) or len(values) > MOST_PLACES:
         raise BadInput(f"{name} must be a list of at most {MOST_PLACES} places")
-    places = []
+    places: list[tuple[int, ...]] = []
     for item in values:
         place = [item] if len(sizes) == 1 else item
         if not isinstance(place, list) or len(place) != len(sizes):
             raise BadInput(f"each of {name} must be {len(sizes)} numbers, got {str(item)[:40]}")
         pairs = zip(place, sizes, strict=True)
-        places.append([read_number(f"a number of {name}", part, size) for part, size in pairs])
+        places.append(tuple(read_number(f"a number of {name}", *pair) for pair in pairs))
     return places
 
 
