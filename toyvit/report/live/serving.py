@@ -17,13 +17,14 @@ from toyvit.report.live.app import build_app
 from toyvit.report.live.security import EVERYWHERE, Gate, list_hosts
 
 SECONDS_TO_BEGIN = 10
+SECONDS_TO_END = 1
 
 
 @contextmanager
 def serve(path: Path, host: str, port: int) -> Iterator[tuple[Thread, str]]:
     """Serve the run or the runs at a path; the thread that does, and the address with its token.
 
-    Port 0 is any that is free. The thread is not waited for: there is no state that it could save.
+    Port 0 is any that is free. At the end it is hardly waited for: there is no state that it could save.
     BadInput where there is no run, or where the port cannot be had.
     """
     listener = open_socket(host, port)
@@ -39,15 +40,16 @@ def serve(path: Path, host: str, port: int) -> Iterator[tuple[Thread, str]]:
             yield thread, f"http://{name_host(host)}:{port}/?token={token}"
         finally:
             server.should_exit = True
+            thread.join(SECONDS_TO_END)
 
 
 def open_socket(host: str, port: int) -> socket.socket:
     """A socket that listens there; BadInput where it cannot."""
     if not 0 <= port <= 65535:
         raise BadInput(f"--port must be 0 (any that is free) to 65535, got {port}")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or "it is no host"
         raise BadInput(f"{host}:{port} cannot be listened on: {why}") from None

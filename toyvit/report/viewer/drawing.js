@@ -51,6 +51,7 @@ function makePad([rows, columns], onDraw) {
     const picture = await createImageBitmap(file.files[0]).catch(() => null);
     if (!picture) return;
     clear();
+    context.imageSmoothingEnabled = picture.width > canvas.width;
     context.drawImage(picture, 0, 0, canvas.width, canvas.height);
     whiteOnBlack(context, canvas);
     pad.isFitted = false;
@@ -58,7 +59,7 @@ function makePad([rows, columns], onDraw) {
   });
   const wipe = make("button", { type: "button", onclick: () => { clear(); pad.isFitted = true; file.value = ""; tell(); } }, "clear");
   clear();
-  const words = make("p", { class: "hint" }, "Draw a digit, white on black, or choose a picture's file. It is fitted to what the model sees, shown beside; a file is read in the browser and never sent as such.");
+  const words = make("p", { class: "hint" }, "Draw a digit, white on black, or choose a picture's file. It is fitted to what the model sees, shown below; a file is read in the browser and never sent as such.");
   const controls = make("div", { class: "controls" }, wipe, make("label", { for: "picture-file" }, "or a file"), file);
   return { element: make("div", { class: "drawing" }, canvas, make("div", {}, words, controls)), read: () => readPad(canvas, rows, columns, pad.isFitted) };
 }

@@ -170,7 +170,7 @@ function startLive() {
   const place = () => {
     if (document.body.dataset.state !== "ready") return;
     const section = makeLive(live.runs);
-    host.querySelector("#attention").before(section.element);
+    host.querySelector("#heads").before(section.element);
     watch(section.update);
   };
   new MutationObserver(place).observe(host, { childList: true });

@@ -14,7 +14,7 @@ function makeResults(looks, view) {
   });
   const chances = make("ul", { class: "both" });
   const layers = make("ol", { class: "readout" });
-  const answers = make("div", { class: "viewer" }, make("h4", {}, "Answers"), chances, make("h4", {}, "The answer, layer by layer (lens)"), layers);
+  const answers = make("div", { class: "answers" }, make("h4", {}, "Answers"), chances, make("h4", {}, "The answer, layer by layer (lens)"), layers);
   const element = make("div", { class: "results" }, passes.map((pass) => pass.element), answers);
 
   function draw(answer) {
@@ -97,7 +97,7 @@ function tellChange(looks, answer) {
   const picture = answer.picture === null ? "The drawn picture" : `Test picture ${answer.picture}`;
   const words = [answer.before, answer.after].map((part) => {
     const chances = readChances(looks, part);
-    if (!chances) return `loss ${formatNumber(part.loss)}`;
+    if (!chances) return `with loss ${formatNumber(part.loss)}`;
     const best = chances.indexOf(Math.max(...chances));
     return `${nameClass(looks.answers, best)} with ${formatShare(chances[best])}`;
   });
