@@ -23,6 +23,7 @@ from bench import (
     growth,
     lightning,
     loops,
+    live,
     measuring,
     starting,
     sweeping,
@@ -52,6 +53,7 @@ SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {
     "commands": commands.results,
     "table": table.results,
     "viewer": viewer.results,
+    "live": live.results,
 }
 PACKAGES = ("torch", "timm", "pytorch-lightning", "numpy", "safetensors")
 

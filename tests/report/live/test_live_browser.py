@@ -38,6 +38,11 @@ def address(folder: Path) -> Iterator[str]:
         yield address
 
 
+def speaks(message) -> bool:
+    """Whether a page itself said it: without its policy a browser asks for a picture by itself."""
+    return not message.location["url"].endswith("/favicon.ico")
+
+
 @pytest.fixture
 def visit(chromium, address):
     """Opens a page of the server; at the end no page may have said anything."""
@@ -46,7 +51,7 @@ def visit(chromium, address):
     def open_page(query: str = "", link: str = "", at: str = "", **options: object) -> object:
         contexts.append(chromium.new_context(**options))
         page = contexts[-1].new_page()
-        page.on("console", lambda message: problems.append(message.text))
+        page.on("console", lambda message: problems.append(message.text) if speaks(message) else 0)
         page.on("pageerror", lambda error: problems.append(str(error)))
         path = f"/page?{query}&" if query else "/?"
         page.goto((at or address).replace("/?", path) + link)
@@ -63,27 +68,17 @@ def wait_for(page, words: str) -> None:
     page.locator(f"#live .reading:has-text('{words}')").wait_for(timeout=10_000)
 
 
-def read_changes(page) -> list[tuple[str, str]]:
-    """Shares of the classes, as it is and changed, as they are written."""
-    return [
-        tuple(text.replace(" %", "").split(" → "))
-        for text in page.locator("#live .both .number").all_inner_texts()
-    ]
-
-
-def write_share(share: float) -> str:
-    percent = 100 * share
-    return f"{percent:.0f}" if share >= 0.1 else f"{float(f'{percent:.2g}'):g}"
-
-
 def is_shown(page, before: torch.Tensor, after: torch.Tensor) -> bool:
-    """Whether the answers are these logits, both in percent of two digits."""
-    shares = [logits.softmax(-1).tolist() for logits in (before, after)]
-    shown = [[float(text) for text in pair] for pair in read_changes(page)]
-    expected = [
-        [float(write_share(share)) for share in pair] for pair in zip(*shares, strict=True)
-    ]
-    return shown == [pytest.approx(pair, abs=1.01) for pair in expected]
+    """Whether the answers are these logits, in percent to a tenth, as it is and changed."""
+    texts = page.locator("#live .both .number").all_inner_texts()
+    shown = [re.findall(r"([\d.]+) %", text) for text in texts]
+    shares = zip(*[100 * logits.softmax(-1) for logits in (before, after)], strict=True)
+    pairs = zip(shown, shares, strict=True)
+    return all(
+        float(text) == pytest.approx(share.item(), abs=0.11)
+        for texts, both in pairs
+        for text, share in zip(texts, both, strict=True)
+    )
 
 
 def open_digits(visit, **options: object):
@@ -151,7 +146,7 @@ def test_a_digit_is_drawn(visit):
         page.mouse.up()
     page.wait_for_timeout(500)
     assert page.locator("#live canvas[role=application]").first.screenshot() != empty
-    assert len(read_changes(page)) == 10
+    assert page.locator('#live .both li').count() == 10
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.locator("#live").screenshot(path=PICTURES / "live.png")
 

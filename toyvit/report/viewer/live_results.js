@@ -62,6 +62,11 @@ function readChances(looks, part) {
   return part.chances[Math.max(0, Math.min(state.token - looks.prefix.length, part.chances.length - 1))];
 }
 
+// A share to a tenth of a percent.
+function formatPercent(share) {
+  return share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(1)} %`;
+}
+
 function listChanges(looks, answer) {
   const [before, after] = [answer.before, answer.after].map((part) => readChances(looks, part));
   if (!before) return [make("li", {}, `loss ${formatNumber(answer.before.loss)}, changed ${formatNumber(answer.after.loss)}`)];
@@ -76,7 +81,7 @@ function listChanges(looks, answer) {
       fill.style.width = `${100 * chances[label]}%`;
       return make("span", { class: "track" }, fill);
     });
-    const numbers = make("span", { class: "number" }, `${formatShare(before[label])} → ${formatShare(after[label])}`);
+    const numbers = make("span", { class: "number" }, `${formatPercent(before[label])} → ${formatPercent(after[label])}`);
     return make("li", {}, make("span", { class: "name" }, nameClass(looks.answers, label)), make("span", { class: "tracks" }, tracks), numbers);
   });
 }
@@ -86,7 +91,7 @@ function listLayers(looks) {
   return Array.from({ length: looks.layers + 1 }, (_, layer) => {
     const words = CHANGED.map((_, at) => {
       const { label, chance } = readLens(looks, at, layer, looks.tokens);
-      return `${nameClass(looks.answers, label)} ${formatShare(chance)}`;
+      return `${nameClass(looks.answers, label)} (${formatShare(chance)})`;
     });
     return make("li", {}, `${callLayer(layer)}: ${words.join(" → ")}`);
   });
