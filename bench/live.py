@@ -52,7 +52,8 @@ def make_run(path: Path) -> list[int]:
 def serve(path: Path) -> Iterator[tuple[int, str]]:
     """A process that serves a run: its number and its address."""
     words = [sys.executable, "-m", "toyvit", "view", str(path)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(words, text=True, **streams)
     assert process.stdout is not None
     address = re.search(r"http\S+", process.stdout.readline())
     assert address is not None

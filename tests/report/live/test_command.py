@@ -1,4 +1,4 @@
-"""`toyvit view`: what it refuses, what it prints, how it ends, and a socket that does not behave."""
+"""`toyvit view`: what it refuses and prints, how it ends, and sockets that do not behave."""
 
 from __future__ import annotations
 

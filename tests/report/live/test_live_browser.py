@@ -146,7 +146,7 @@ def test_a_digit_is_drawn(visit):
         page.mouse.up()
     page.wait_for_timeout(500)
     assert page.locator("#live canvas[role=application]").first.screenshot() != empty
-    assert page.locator('#live .both li').count() == 10
+    assert page.locator("#live .both li").count() == 10
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.locator("#live").screenshot(path=PICTURES / "live.png")
 

@@ -1,39 +1,26 @@
 """What a model does with a picture, as it is and under interventions: prediction, lens, attention.
 
-It computes from the weights and writes nothing. One question at a time: what torch is set to
+It computes from the weights and writes nothing. Questions are for one thread: what torch is set to
 belongs to the process.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from threading import Lock
 
-import torch
 from torch import Tensor
 
 from toyvit.clamps.patterns import apply_clamps
-from toyvit.data.task import Batch, loss
+from toyvit.data.task import Batch
 from toyvit.errors import BadInput
 from toyvit.model import ViT
-from toyvit.model.forward import run_model, trace
-from toyvit.model.options import allowed_keys
-from toyvit.model.sites import select_sites
-from toyvit.model.taps import Tap, recording, then, untouched
+from toyvit.model.forward import trace
+from toyvit.model.taps import untouched
 from toyvit.report.live.interventions import BLOCKS, HEADS, build_tap
-from toyvit.report.live.questions import Picture, Question, read_question
+from toyvit.report.live.passes import draw_picture, load_model, see
+from toyvit.report.live.questions import Question, read_question
 from toyvit.report.live.shelf import RunShelf
-from toyvit.report.page.looks import (
-    COARSE,
-    FINE,
-    SITES,
-    Look,
-    Precision,
-    count_bytes,
-    describe_looks,
-    read_answers,
-    read_attention,
-)
+from toyvit.report.page.looks import COARSE, FINE, count_bytes, describe_looks
 from toyvit.report.page.packing import ArrayStore
 from toyvit.report.plain import Plain
 from toyvit.runs.handle import Run
@@ -50,7 +37,6 @@ class Answers:
 
     def __init__(self, shelf: RunShelf) -> None:
         self.shelf = shelf
-        self.lock = Lock()
         self._load = lru_cache(MOST_MODELS)(load_model)
         self._average = lru_cache(MOST_MODELS)(self._average_heads)
 
@@ -60,12 +46,12 @@ class Answers:
         if isinstance(name, bool) or not isinstance(name, int | str):
             raise BadInput("run must be the number or the name of a run")
         place = self.shelf.find(str(name))
-        with self.lock, pin_torch():
-            run = self.shelf.open(place)
-            question = read_question(plain, run.config.model)
-            run.check_step(question.step)
-            return self.answer(run, question) | {"run": self.shelf.names[place]}
+        run = self.shelf.open(place)
+        question = read_question(plain, run.config.model)
+        run.check_step(question.step)
+        return self.answer(run, question) | {"run": self.shelf.names[place]}
 
+    @pin_torch()
     def answer(self, run: Run, question: Question) -> dict[str, Plain]:
         """What the model says and sees before and after what the question changes."""
         batch = draw_picture(run, question.picture)
@@ -111,41 +97,3 @@ class Answers:
         batch = run.batch("test", MEAN_OF)
         values = trace(self.dress(run, step, batch), batch.images, HEADS.format("*"))
         return {site: value.mean(0, keepdim=True) for site, value in values.items()}
-
-
-def load_model(run: Run, step: int) -> ViT:
-    """The bare model of a step."""
-    return run.bare_model(step)
-
-
-def draw_picture(run: Run, picture: Picture) -> Batch:
-    """A batch of one picture: of the test split, or of these pixels, whose answer nobody knows.
-
-    BadInput past the end of the split; DataMissing where the pictures are not here.
-    """
-    if isinstance(picture, int):
-        return run.task.draw_batch(run.config.seeds.measure, "test", [picture])
-    config = run.config.model
-    shape = (1, int(config.stated("n_channels")), *config.stated("image_size"))
-    images = torch.tensor(picture).view(shape)
-    return Batch(images=images, target=torch.zeros_like(run.batch("test", 1).target))
-
-
-def see(model: ViT, batch: Batch, tap: Tap, precision: Precision) -> tuple[dict[str, Plain], Look]:
-    """What a model answers to a picture under a tap, in numbers, and what the page draws of it.
-
-    `chances` are probabilities of classes (label), of every patch (patch label) where each has an
-    answer, and nothing where answers are numbers; `loss` is None where nothing is asked.
-    """
-    record = recording(select_sites(SITES, model.config))
-    logits = run_model(model, batch.images, then(tap, record))
-    is_class = not batch.target.is_floating_point()
-    chances: Plain = logits[0].softmax(-1).tolist() if is_class else None
-    error = loss(logits, batch.target)
-    look = read_attention(record.values, allowed_keys(model.config), precision)
-    look |= read_answers(model, batch, record.values)
-    says: dict[str, Plain] = {
-        "chances": chances,
-        "loss": error.item() if error.isfinite() else None,
-    }
-    return says, look

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -22,6 +25,7 @@ from toyvit.report.live.security import Gate, refuse
 from toyvit.report.live.shelf import RunShelf
 from toyvit.report.plain import Plain
 
+Answer = TypeVar("Answer")
 MOST_BYTES = 2_000_000  # of what is sent with a request
 
 
@@ -36,7 +40,8 @@ class Views:
     def __init__(self, shelf: RunShelf) -> None:
         self.shelf = shelf
         self.answers = Answers(shelf)
-        self.documents = Documents(shelf, self.answers)
+        self.documents = Documents(shelf)
+        self.worker = ThreadPoolExecutor(1)  # what torch is set to belongs to the process
 
     def build(self) -> Starlette:
         """The routes, and one line for whatever is refused."""
@@ -52,25 +57,31 @@ class Views:
     async def show_first(self, request: Request) -> Response:
         """The page of the run, or the table of runs."""
         if self.shelf.is_single:
-            return await answer(partial(self.documents.show_page, ["0"]), build_html)
-        return await answer(self.documents.show_table, build_html)
+            return await answer(self.compute(partial(self.documents.show_page, ["0"])), build_html)
+        return await answer(run_in_threadpool(self.documents.show_table), build_html)
 
     async def show_page(self, request: Request) -> Response:
         """The page of the runs that are named."""
         names = request.query_params.getlist("run")
-        return await answer(partial(self.documents.show_page, names), build_html)
+        return await answer(self.compute(partial(self.documents.show_page, names)), build_html)
 
     async def tell_news(self, request: Request) -> Response:
         """How far a run is."""
         name = request.query_params.get("run", "0")
-        return await answer(lambda: self.shelf.tell_news(self.shelf.find(name)), build_json)
+        return await answer(run_in_threadpool(lambda: self.shelf.tell_news(self.shelf.find(name))))
 
     async def look(self, request: Request) -> Response:
         """What a model does with a picture."""
         body = await read_body(request)
         if body is None:
             return refuse(413, f"at most {MOST_BYTES:,} bytes can be sent")
-        return await answer(lambda: self.answers.look(parse_object(body, "what was sent")))
+        return await answer(
+            self.compute(lambda: self.answers.look(parse_object(body, "what was sent")))
+        )
+
+    def compute(self, job: Callable[[], Answer]) -> Awaitable[Answer]:
+        """The answer of what computes with torch, one after the other."""
+        return asyncio.get_running_loop().run_in_executor(self.worker, job)
 
 
 async def read_body(request: Request) -> bytes | None:
@@ -96,11 +107,11 @@ def build_html(page: Document) -> Response:
 
 
 async def answer(
-    compute: Callable[[], object], build: Callable[..., Response] = build_json
+    computed: Awaitable[Answer], build: Callable[..., Response] = build_json
 ) -> Response:
-    """The response to a request that is computed beside the others; one line where it cannot be."""
+    """The response to a request, when it is computed; one line where it cannot be."""
     try:
-        return build(await run_in_threadpool(compute))
+        return build(await computed)
     except BadInput as error:
         return refuse(400, escape_text(str(error)))
     except OSError as error:

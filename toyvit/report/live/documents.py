@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from toyvit.errors import BadInput, DataMissing
 from toyvit.report import compute_figures
-from toyvit.report.live.answers import MEAN_OF, Answers
+from toyvit.report.live.answers import MEAN_OF
 from toyvit.report.live.shelf import RunShelf, State, read_state
 from toyvit.report.page.contents import BUDGET, describe_page
 from toyvit.report.page.document import (
@@ -46,9 +46,8 @@ class Document:
 class Documents:
     """Pages of runs, each built once for what its files are."""
 
-    def __init__(self, shelf: RunShelf, answers: Answers) -> None:
+    def __init__(self, shelf: RunShelf) -> None:
         self.shelf = shelf
-        self.answers = answers
         self._build = lru_cache(MOST_PAGES)(self._build_page)
 
     def show_page(self, names: list[str]) -> Document:
@@ -56,10 +55,10 @@ class Documents:
         places = tuple(dict.fromkeys(self.shelf.find(name) for name in names))
         if not 1 <= len(places) <= MOST_BESIDE:
             raise BadInput(f"a page shows 1 to {MOST_BESIDE} runs, got {len(places)}")
-        with self.answers.lock, pin_torch():
-            states = tuple(read_state(self.shelf.folders[place]) for place in places)
-            return self._build(places, states)
+        states = tuple(read_state(self.shelf.folders[place]) for place in places)
+        return self._build(places, states)
 
+    @pin_torch()
     def _build_page(self, places: tuple[int, ...], states: tuple[State, ...]) -> Document:
         runs = [self.shelf.open(place) for place in places]
         store = ArrayStore()

@@ -24,7 +24,7 @@ SECONDS_TO_END = 1
 def serve(path: Path, host: str, port: int) -> Iterator[tuple[Thread, str]]:
     """Serve the run or the runs at a path; the thread that does, and the address with its token.
 
-    Port 0 is any that is free. At the end it is hardly waited for: there is no state that it could save.
+    Port 0 is any that is free. At the end the thread is hardly waited for: it has no state to save.
     BadInput where there is no run, or where the port cannot be had.
     """
     listener = open_socket(host, port)

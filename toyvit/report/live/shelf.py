@@ -57,7 +57,9 @@ class RunShelf:
         """Recipe, status, progress and last validation score of a run."""
         row: dict[str, Plain] = {"run": place, "name": self.names[place]}
         try:
-            return row | self.tell_news(place) | {"recipe": self.folders[place].read_config().recipe}
+            return (
+                row | self.tell_news(place) | {"recipe": self.folders[place].read_config().recipe}
+            )
         except (BadInput, OSError) as error:
             return row | {"problem": str(error)}
 
@@ -90,4 +92,3 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return facts.st_size, facts.st_mtime_ns
-
