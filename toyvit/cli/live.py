@@ -16,10 +16,10 @@ HERE = "127.0.0.1"
 
 def add_view_arguments(parser: Parser) -> None:
     """RUN|FOLDER, --port N, --host HOST."""
-    path = parser.add_argument(
-        "path", type=Path, metavar="RUN|FOLDER", help="a run, or a folder of runs"
+    run = parser.add_argument(
+        "run", type=Path, metavar="RUN|FOLDER", help="a run, or a folder of runs"
     )
-    complete(path, offer_runs)
+    complete(run, offer_runs)
     parser.add_argument("--port", type=int, default=0, help="default: any that is free")
     parser.add_argument(
         "--host",
@@ -33,7 +33,7 @@ def view(options: argparse.Namespace) -> int:
     with importing():
         from toyvit.report.live.serving import serve
 
-    with serve(options.path, options.host, options.port) as (thread, address):
+    with serve(options.run, options.host, options.port) as (thread, address):
         show(f"open {address} in a browser; Ctrl-C ends it")
         sys.stdout.flush()
         thread.join()

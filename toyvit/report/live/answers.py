@@ -18,7 +18,7 @@ from toyvit.model.forward import trace
 from toyvit.model.taps import untouched
 from toyvit.report.live.interventions import BLOCKS, HEADS, build_tap
 from toyvit.report.live.passes import draw_picture, load_model, see
-from toyvit.report.live.questions import Question, read_question
+from toyvit.report.live.question import Question, read_question
 from toyvit.report.live.shelf import RunShelf
 from toyvit.report.page.looks import COARSE, FINE, count_bytes, describe_looks
 from toyvit.report.page.packing import ArrayStore

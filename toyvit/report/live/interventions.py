@@ -12,7 +12,7 @@ from torch import Tensor
 from toyvit.circuits.patching import forbid_edges
 from toyvit.config import ModelConfig
 from toyvit.model.taps import Tap, editing, untouched
-from toyvit.report.live.questions import Head, Question
+from toyvit.report.live.question import Head, Question
 
 HEADS = "blocks.{}.attn.z"
 PATTERNS = "blocks.{}.attn.pattern"

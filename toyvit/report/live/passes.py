@@ -10,7 +10,7 @@ from toyvit.model.forward import run_model
 from toyvit.model.options import allowed_keys
 from toyvit.model.sites import select_sites
 from toyvit.model.taps import Tap, recording, then
-from toyvit.report.live.questions import Picture
+from toyvit.report.live.question import Picture
 from toyvit.report.page.looks import SITES, Look, Precision, read_answers, read_attention
 from toyvit.report.plain import Plain
 from toyvit.runs.handle import Run
