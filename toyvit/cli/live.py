@@ -15,9 +15,9 @@ HERE = "127.0.0.1"
 
 
 def add_view_arguments(parser: Parser) -> None:
-    """RUN|FOLDER, --port N, --host HOST."""
+    """RUN, --port N, --host HOST."""
     run = parser.add_argument(
-        "run", type=Path, metavar="RUN|FOLDER", help="a run, or a folder of runs"
+        "run", type=Path, metavar="RUN", help="a run folder, or a folder of runs"
     )
     complete(run, offer_runs)
     parser.add_argument("--port", type=int, default=0, help="default: any that is free")
