@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 
@@ -11,6 +12,7 @@ import torch
 from starlette.testclient import TestClient
 
 import toyvit
+from bench.fault_inputs import spoil
 from tests.report.live.asking import BASE, TOKEN, ask, list_files, read_array, read_refusal
 from toyvit.circuits.patching import run_attention_knockout
 from toyvit.model.forward import run_model, trace
@@ -354,6 +356,26 @@ def test_a_damaged_checkpoint_is_refused(folder, tmp_path):
     response = live.post("/api/look", json={"run": 0, "step": 6, "picture": 0})
     assert "SHA-256" in read_refusal(response)
     assert ask(live, run=0, step=0, picture=0)["step"] == 0
+
+
+SPOILED = ("config.json", "manifest.jsonl", "measures.sqlite", "metrics.jsonl", "figures", "lock")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_spoiled_file_is_a_page_or_a_refusal(digits, tmp_path, name, seed):
+    """Garbage, other kinds of things, links: never a fault of the lab's."""
+    run = shutil.copytree(digits.path, tmp_path / "runs/digits")
+    spoil(run / name, random.Random(seed))
+    live = TestClient(build_app(tmp_path / "runs", TOKEN, None), BASE, headers={HEADER: TOKEN})
+    question = QUESTION | {"run": 0, "heads": [[0, 0]]}
+    responses = [live.get(in_address(path)) for path in PAGES]
+    responses += [live.get("/api/news"), live.post("/api/look", json=question)]
+    assert responses[0].status_code == 200
+    for response in responses:
+        if response.status_code != 200:
+            read_refusal(response)
 
 
 def test_nothing_is_written(folder, tmp_path):

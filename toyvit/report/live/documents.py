@@ -23,6 +23,7 @@ from toyvit.report.page.packing import ArrayStore
 from toyvit.report.panels import FigureData
 from toyvit.report.pictures import find_black
 from toyvit.report.plain import Plain
+from toyvit.report.summary import tell_unmeasured
 from toyvit.runs.handle import Run
 from toyvit.surroundings import pin_torch
 
@@ -89,7 +90,7 @@ def build_live(
 def collect_figures(run: Run) -> list[FigureData]:
     """Every figure that the run has the measures for; none where they cannot be read."""
     try:
-        return [figure.data for figure in compute_figures(run)] if run.is_measured else []
+        return [] if tell_unmeasured(run) else [figure.data for figure in compute_figures(run)]
     except BadInput:  # the page itself says what is damaged
         return []
 

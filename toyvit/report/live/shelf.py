@@ -68,7 +68,7 @@ class RunShelf:
         folder = self.folders[place]
         config = folder.read_config()
         n_checkpoints, last = folder.read_progress()
-        _, *table = read_state(folder)
+        _, *table, _ = read_state(folder)
         return {
             "name": self.names[place],
             "status": folder.read_status(config),
@@ -91,4 +91,5 @@ def _stamp(path: Path) -> tuple[int, int] | None:
         facts = path.stat()
     except OSError:
         return None
-    return facts.st_size, facts.st_mtime_ns
+    # Whoever reads a table makes an empty journal for a while.
+    return (facts.st_size, facts.st_mtime_ns) if facts.st_size else None

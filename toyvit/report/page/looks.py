@@ -107,7 +107,9 @@ def describe_looks(
     """Looks at the pictures of a batch, stacked, with what is needed to draw them."""
     config = run.config.model
     allowed = allowed_keys(config).numpy().astype(np.uint8)
-    says = {name: store.add(np.stack([look[name] for look in looks])) for name in looks[0]}
+    says: dict[str, Plain] = {}
+    for name in looks[0]:
+        says[name] = store.add(np.stack([look[name] for look in looks]))
     rows, columns = config.grid
 
     return {
