@@ -5,7 +5,11 @@ const PEN = 1 / 11; // of its side
 const SMALL = 20; // rows from which on a digit has a margin, as MNIST's have: 20 of 28 pixels
 
 function makePad([rows, columns], onDraw) {
-  const canvas = make("canvas", { class: "pad", role: "img", "aria-label": "draw here, white on black" });
+  const canvas = make("canvas", {
+    class: "pad",
+    role: "img",
+    "aria-label": "draw here, white on black",
+  });
   canvas.width = PAD;
   canvas.height = Math.round((PAD * rows) / columns);
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -18,7 +22,10 @@ function makePad([rows, columns], onDraw) {
   }
   function placeOf(event) {
     const box = canvas.getBoundingClientRect();
-    return [((event.clientX - box.left) * canvas.width) / box.width, ((event.clientY - box.top) * canvas.height) / box.height];
+    return [
+      ((event.clientX - box.left) * canvas.width) / box.width,
+      ((event.clientY - box.top) * canvas.height) / box.height,
+    ];
   }
   function drawTo(event) {
     const place = placeOf(event);
@@ -43,7 +50,8 @@ function makePad([rows, columns], onDraw) {
   canvas.addEventListener("pointermove", (event) => {
     if (pad.last) drawTo(event);
   });
-  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => (pad.last = null));
+  for (const name of ["pointerup", "pointercancel"])
+    canvas.addEventListener(name, () => (pad.last = null));
 
   const file = make("input", { type: "file", accept: "image/*", id: "picture-file" });
   file.addEventListener("change", async () => {
@@ -57,19 +65,48 @@ function makePad([rows, columns], onDraw) {
     pad.isFitted = false;
     tell();
   });
-  const wipe = make("button", { type: "button", onclick: () => { clear(); pad.isFitted = true; file.value = ""; tell(); } }, "clear");
+  const wipe = make(
+    "button",
+    {
+      type: "button",
+      onclick: () => {
+        clear();
+        pad.isFitted = true;
+        file.value = "";
+        tell();
+      },
+    },
+    "clear",
+  );
   clear();
-  const words = make("p", { class: "hint" }, "Draw a digit, white on black, or choose a picture's file. It is fitted to what the model sees, shown below; a file is read in the browser and never sent as such.");
-  const controls = make("div", { class: "controls" }, wipe, make("label", { for: "picture-file" }, "or a file"), file);
-  return { element: make("div", { class: "drawing" }, canvas, make("div", {}, words, controls)), read: () => readPad(canvas, rows, columns, pad.isFitted) };
+  const words = make(
+    "p",
+    { class: "hint" },
+    "Draw a digit, white on black, or choose a picture's file. It is fitted to what the model " +
+      "sees, shown below; a file is read in the browser and never sent as such.",
+  );
+  const controls = make(
+    "div",
+    { class: "controls" },
+    wipe,
+    make("label", { for: "picture-file" }, "or a file"),
+    file,
+  );
+  return {
+    element: make("div", { class: "drawing" }, canvas, make("div", {}, words, controls)),
+    read: () => readPad(canvas, rows, columns, pad.isFitted),
+  };
 }
 
 // A picture of dark strokes on a light ground is turned over.
 function whiteOnBlack(context, canvas) {
   const image = context.getImageData(0, 0, canvas.width, canvas.height);
   const { data } = image;
-  const grey = (at) => (0.299 * data[at] + 0.587 * data[at + 1] + 0.114 * data[at + 2]) * (data[at + 3] / 255);
-  const corners = [0, canvas.width - 1, data.length / 4 - canvas.width, data.length / 4 - 1].map((pixel) => grey(4 * pixel));
+  const grey = (at) =>
+    (0.299 * data[at] + 0.587 * data[at + 1] + 0.114 * data[at + 2]) * (data[at + 3] / 255);
+  const corners = [0, canvas.width - 1, data.length / 4 - canvas.width, data.length / 4 - 1].map(
+    (pixel) => grey(4 * pixel),
+  );
   const isLight = corners.reduce((sum, value) => sum + value, 0) > 2 * 255;
   for (let at = 0; at < data.length; at += 4) {
     const value = isLight ? 255 - grey(at) : grey(at);
@@ -90,8 +127,17 @@ function readPad(canvas, rows, columns, isFitted) {
   if (ink) {
     const goal = rows >= SMALL ? 20 / 28 : 1;
     const scale = goal * Math.min(columns / ink.width, rows / ink.height);
-    const [x, y] = rows >= SMALL ? [ink.middleX, ink.middleY] : [ink.left + ink.width / 2, ink.top + ink.height / 2];
-    context.drawImage(canvas, columns / 2 - x * scale, rows / 2 - y * scale, canvas.width * scale, canvas.height * scale);
+    const [x, y] =
+      rows >= SMALL
+        ? [ink.middleX, ink.middleY]
+        : [ink.left + ink.width / 2, ink.top + ink.height / 2];
+    context.drawImage(
+      canvas,
+      columns / 2 - x * scale,
+      rows / 2 - y * scale,
+      canvas.width * scale,
+      canvas.height * scale,
+    );
   } else {
     context.drawImage(canvas, 0, 0, columns, rows);
   }
@@ -118,5 +164,11 @@ function measureInk(canvas) {
     }
   }
   if (!sums[0]) return null;
-  return { ...ink, width: ink.right - ink.left + 1, height: ink.bottom - ink.top + 1, middleX: sums[1] / sums[0] + 0.5, middleY: sums[2] / sums[0] + 0.5 };
+  return {
+    ...ink,
+    width: ink.right - ink.left + 1,
+    height: ink.bottom - ink.top + 1,
+    middleX: sums[1] / sums[0] + 0.5,
+    middleY: sums[2] / sums[0] + 0.5,
+  };
 }

@@ -30,7 +30,13 @@ async function unpackAnswer(answer) {
 
 function makeLive(runs) {
   const head = make("h2", { id: "live-title" }, "Try it");
-  const lead = make("p", { class: "hint" }, "Computed now, from the weights at the slider's step: any test picture, any head, edge or block changed. The picture shows the head, the token and the lens layer that are chosen above.");
+  const lead = make(
+    "p",
+    { class: "hint" },
+    "Computed now, from the weights at the slider's step: any test picture, any head, edge or " +
+      "block changed. The picture shows the head, the token and the lens layer that are chosen " +
+      "above.",
+  );
   const holder = make("div", {});
   const section = make("section", { id: "live", "aria-labelledby": "live-title" }, head, lead);
   const panels = new Map();
@@ -41,10 +47,15 @@ function makeLive(runs) {
     panels.get(shown.run).update();
   };
   if (runs.length > 1) {
-    const choice = makeSelect("run", runs.map((run, place) => [place, run.name]), 0, (value) => {
-      shown.run = Number(value);
-      show();
-    });
+    const choice = makeSelect(
+      "run",
+      runs.map((run, place) => [place, run.name]),
+      0,
+      (value) => {
+        shown.run = Number(value);
+        show();
+      },
+    );
     section.append(make("div", { class: "controls" }, choice.box));
   }
   section.append(holder);
@@ -54,11 +65,31 @@ function makeLive(runs) {
 
 function makeLivePanel(run) {
   if (run.problem || !run.checkpoints.length) {
-    return { element: make("p", { class: "missing" }, run.problem || "There is no checkpoint yet."), update() {} };
+    return {
+      element: make("p", { class: "missing" }, run.problem || "There is no checkpoint yet."),
+      update() {},
+    };
   }
-  const asked = { isDrawn: false, picture: state.picture, pixels: null, way: "zero", source: 1, heads: new Set(), blocks: new Set(), edges: [] };
+  const asked = {
+    isDrawn: false,
+    picture: state.picture,
+    pixels: null,
+    way: "zero",
+    source: 1,
+    heads: new Set(),
+    blocks: new Set(),
+    edges: [],
+  };
   const view = { shows: "attention" };
-  const now = { looks: {}, answer: null, results: null, interventions: null, last: "", isBusy: false, page: state.picture };
+  const now = {
+    looks: {},
+    answer: null,
+    results: null,
+    interventions: null,
+    last: "",
+    isBusy: false,
+    page: state.picture,
+  };
   const status = make("p", { class: "reading", "aria-live": "polite" });
   const picture = makeNumber("test picture", asked.picture, (value) => {
     asked.picture = value;
@@ -66,18 +97,43 @@ function makeLivePanel(run) {
   });
   const number = picture.querySelector("input");
   if (run.pictures) number.max = run.pictures - 1;
-  const shows = makeSelect("on the picture", [["attention", "attention"], ["lens", "lens"]], view.shows, (value) => {
-    view.shows = value;
-    update();
-  });
+  const shows = makeSelect(
+    "on the picture",
+    [
+      ["attention", "attention"],
+      ["lens", "lens"],
+    ],
+    view.shows,
+    (value) => {
+      view.shows = value;
+      update();
+    },
+  );
   const pad = run.drawn ? makePad(run.drawn, (pixels) => takePixels(pixels)) : null;
-  const kind = pad ? makeSelect("picture", [["test", "of the test split"], ["drawn", "drawn"]], "test", (value) => {
-    asked.isDrawn = value === "drawn";
-    if (asked.isDrawn && !asked.pixels) takePixels(pad.read());
-    update();
-  }) : null;
+  const kind = pad
+    ? makeSelect(
+        "picture",
+        [
+          ["test", "of the test split"],
+          ["drawn", "drawn"],
+        ],
+        "test",
+        (value) => {
+          asked.isDrawn = value === "drawn";
+          if (asked.isDrawn && !asked.pixels) takePixels(pad.read());
+          update();
+        },
+      )
+    : null;
   const body = make("div", {});
-  const element = make("div", {}, make("div", { class: "controls" }, kind && kind.box, picture, shows.box), pad && pad.element, status, body);
+  const element = make(
+    "div",
+    {},
+    make("div", { class: "controls" }, kind && kind.box, picture, shows.box),
+    pad && pad.element,
+    status,
+    body,
+  );
 
   function takePixels(pixels) {
     asked.pixels = pixels.map((share) => run.black + share * (1 - run.black));
@@ -94,7 +150,9 @@ function makeLivePanel(run) {
       picture: asked.isDrawn ? asked.pixels : asked.picture,
       ...(isPatched ? {} : { ablation: asked.way, heads }),
       edges: asked.edges,
-      ...(patched.length || blocks.length ? { patch: { picture: asked.source, heads: patched, blocks } } : {}),
+      ...(patched.length || blocks.length
+        ? { patch: { picture: asked.source, heads: patched, blocks } }
+        : {}),
     };
   }
   async function ask() {
@@ -141,24 +199,32 @@ function makeLivePanel(run) {
 
 // Whether a run has new checkpoints or measures, again and again while the page is looked at.
 function followRuns({ runs, hasTable }, host) {
-  const notice = make("button", { type: "button", class: "news", onclick: () => location.reload() });
+  const notice = make("button", {
+    type: "button",
+    class: "news",
+    onclick: () => location.reload(),
+  });
   const look = async () => {
     const changes = [];
     for (const run of document.hidden ? [] : runs) {
       const news = await askServer(`/api/news?run=${run.run}`);
-      if (news.checkpoints !== run.checkpoints.length) changes.push(`new checkpoints of ${run.name}, to step ${formatStep(news.lastStep)}`);
+      if (news.checkpoints !== run.checkpoints.length)
+        changes.push(`new checkpoints of ${run.name}, to step ${formatStep(news.lastStep)}`);
       else if (news.measured !== run.measured) changes.push(`new measures of ${run.name}`);
     }
     notice.textContent = `${changes.join("; ")}: reload`;
     notice.hidden = !changes.length;
     setTimeout(follow, NEWS);
   };
-  const follow = () => look().catch(() => {
-    notice.textContent = "the server has ended";
-    notice.hidden = false;
-  });
+  const follow = () =>
+    look().catch(() => {
+      notice.textContent = "the server has ended";
+      notice.hidden = false;
+    });
   notice.hidden = true;
-  const home = hasTable ? make("a", { href: `/?token=${encodeURIComponent(TOKEN)}` }, "all runs") : null;
+  const home = hasTable
+    ? make("a", { href: `/?token=${encodeURIComponent(TOKEN)}` }, "all runs")
+    : null;
   host.before(make("div", { class: "top" }, home, notice));
   setTimeout(follow, NEWS);
 }

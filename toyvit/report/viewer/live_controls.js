@@ -21,24 +21,59 @@ function makeInterventions(looks, asked, onChange) {
     onChange();
   };
   const press = (set, key, text, label) => {
-    const button = make("button", { type: "button", "aria-label": label, onclick: () => toggle(set, key) }, text);
+    const button = make(
+      "button",
+      { type: "button", "aria-label": label, onclick: () => toggle(set, key) },
+      text,
+    );
     buttons.push([button, set, key]);
     return button;
   };
   const rows = Array.from({ length: looks.layers }, (_, layer) => {
-    const heads = Array.from({ length: looks.heads }, (_, head) => press(asked.heads, `${layer},${head}`, `head ${head}`, `change ${callHead(layer, head)}`));
-    const block = press(asked.blocks, layer, "block's output", `take the output of block ${layer} from the other picture`);
-    return make("div", { class: "multiples-row" }, make("span", { class: "header" }, `layer ${layer}`), heads, block);
+    const heads = Array.from({ length: looks.heads }, (_, head) =>
+      press(asked.heads, `${layer},${head}`, `head ${head}`, `change ${callHead(layer, head)}`),
+    );
+    const block = press(
+      asked.blocks,
+      layer,
+      "block's output",
+      `take the output of block ${layer} from the other picture`,
+    );
+    return make(
+      "div",
+      { class: "multiples-row" },
+      make("span", { class: "header" }, `layer ${layer}`),
+      heads,
+      block,
+    );
   });
   const edges = makeEdges(looks, asked, onChange);
-  const reset = make("button", { type: "button", onclick: () => {
-    asked.heads.clear();
-    asked.blocks.clear();
-    asked.edges = [];
-    onChange();
-  } }, "change nothing");
-  const words = make("p", { class: "hint" }, "Press heads to change what they write; a block's output is taken from the other picture.");
-  const element = make("div", { class: "interventions" }, make("div", { class: "controls" }, way.box, source, reset), words, make("div", { class: "multiples" }, rows), edges.element);
+  const reset = make(
+    "button",
+    {
+      type: "button",
+      onclick: () => {
+        asked.heads.clear();
+        asked.blocks.clear();
+        asked.edges = [];
+        onChange();
+      },
+    },
+    "change nothing",
+  );
+  const words = make(
+    "p",
+    { class: "hint" },
+    "Press heads to change what they write; a block's output is taken from the other picture.",
+  );
+  const element = make(
+    "div",
+    { class: "interventions" },
+    make("div", { class: "controls" }, way.box, source, reset),
+    words,
+    make("div", { class: "multiples" }, rows),
+    edges.element,
+  );
 
   function update() {
     for (const [button, set, key] of buttons) button.setAttribute("aria-pressed", set.has(key));
@@ -49,16 +84,30 @@ function makeInterventions(looks, asked, onChange) {
 
 // Which query may not look at which key: the token and the head that the page has chosen.
 function makeEdges(looks, asked, onChange) {
-  const tokens = Array.from({ length: looks.tokens }, (_, token) => [token, nameToken(looks, token)]);
+  const tokens = Array.from({ length: looks.tokens }, (_, token) => [
+    token,
+    nameToken(looks, token),
+  ]);
   const key = makeSelect("may not look at", tokens, 0, () => 0);
   const words = make("span", {});
-  const here = () => [Math.min(state.layer, looks.layers - 1), Math.min(state.head, looks.heads - 1), Math.min(state.token, looks.tokens - 1)];
-  const forbid = make("button", { type: "button", onclick: () => {
-    const edge = [...here(), Number(key.select.value)];
-    if (asked.edges.some((other) => String(other) === String(edge))) return;
-    asked.edges.push(edge);
-    onChange();
-  } }, "forbid");
+  const here = () => [
+    Math.min(state.layer, looks.layers - 1),
+    Math.min(state.head, looks.heads - 1),
+    Math.min(state.token, looks.tokens - 1),
+  ];
+  const forbid = make(
+    "button",
+    {
+      type: "button",
+      onclick: () => {
+        const edge = [...here(), Number(key.select.value)];
+        if (asked.edges.some((other) => String(other) === String(edge))) return;
+        asked.edges.push(edge);
+        onChange();
+      },
+    },
+    "forbid",
+  );
   const list = make("ul", { class: "edges" });
 
   function update() {
@@ -66,15 +115,32 @@ function makeEdges(looks, asked, onChange) {
     words.textContent = `${callHead(layer, head)}: ${nameToken(looks, query)}`;
     const items = asked.edges.map((edge) => {
       const [edgeLayer, edgeHead, from, to] = edge;
-      const drop = make("button", { type: "button", "aria-label": "allow again", onclick: () => {
-        asked.edges.splice(asked.edges.indexOf(edge), 1);
-        onChange();
-      } }, "✕");
-      return make("li", {}, `${callHead(edgeLayer, edgeHead)}: ${nameToken(looks, from)} may not look at ${nameToken(looks, to)} `, drop);
+      const drop = make(
+        "button",
+        {
+          type: "button",
+          "aria-label": "allow again",
+          onclick: () => {
+            asked.edges.splice(asked.edges.indexOf(edge), 1);
+            onChange();
+          },
+        },
+        "✕",
+      );
+      return make(
+        "li",
+        {},
+        `${callHead(edgeLayer, edgeHead)}: ${nameToken(looks, from)} may not look at `,
+        `${nameToken(looks, to)} `,
+        drop,
+      );
     });
     list.replaceChildren(...items);
   }
-  return { element: make("div", {}, make("div", { class: "controls" }, words, key.box, forbid), list), update };
+  return {
+    element: make("div", {}, make("div", { class: "controls" }, words, key.box, forbid), list),
+    update,
+  };
 }
 
 function makeNumber(label, value, onChange) {

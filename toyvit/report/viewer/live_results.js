@@ -9,13 +9,32 @@ function makeResults(looks, view) {
   const passes = CHANGED.map((title) => {
     const ground = makeTokenGrid(looks, `The picture, ${title}`, { onPick });
     const multiples = makeMultiples(looks);
-    const element = make("div", { class: "viewer" }, make("h3", {}, title), ground.canvas, make("h4", {}, "All heads, the same token"), multiples.element);
+    const element = make(
+      "div",
+      { class: "viewer" },
+      make("h3", {}, title),
+      ground.canvas,
+      make("h4", {}, "All heads, the same token"),
+      multiples.element,
+    );
     return { element, ground, multiples };
   });
   const chances = make("ul", { class: "both" });
   const layers = make("ol", { class: "readout" });
-  const answers = make("div", { class: "answers" }, make("h4", {}, "Answers"), chances, make("h4", {}, "The answer, layer by layer (lens)"), layers);
-  const element = make("div", { class: "results" }, passes.map((pass) => pass.element), answers);
+  const answers = make(
+    "div",
+    { class: "answers" },
+    make("h4", {}, "Answers"),
+    chances,
+    make("h4", {}, "The answer, layer by layer (lens)"),
+    layers,
+  );
+  const element = make(
+    "div",
+    { class: "results" },
+    passes.map((pass) => pass.element),
+    answers,
+  );
 
   function draw(answer) {
     passes.forEach((pass, at) => {
@@ -30,23 +49,43 @@ function makeResults(looks, view) {
 
 function drawPass(looks, { ground }, at, answer, view) {
   const token = Math.min(state.token, looks.tokens - 1);
-  const [layer, head] = [Math.min(state.layer, looks.layers - 1), Math.min(state.head, looks.heads - 1)];
+  const [layer, head] = [
+    Math.min(state.layer, looks.layers - 1),
+    Math.min(state.head, looks.heads - 1),
+  ];
   const opened = openHead(looks, at, 0, layer, head);
   const frames = frameMarks(looks, 0);
   if (view.shows === "attention" || !looks.classes) {
-    ground.draw({ picture: 0, opacity: 0.55, selected: token, frames, fill: (other) => shadeShare(opened.share(...pickPair(state.way, token, other))) });
+    ground.draw({
+      picture: 0,
+      opacity: 0.55,
+      selected: token,
+      frames,
+      fill: (other) => shadeShare(opened.share(...pickPair(state.way, token, other))),
+    });
     return;
   }
   const right = answer.picture === null ? [] : looks.answers.right[0];
   const read = (other) => readLens(looks, at, Math.min(state.lens, looks.layers), other);
-  const isRight = (other) => read(other).label === (right.length === 1 ? right[0] : right[other - looks.prefix.length]);
+  const isRight = (other) =>
+    read(other).label === (right.length === 1 ? right[0] : right[other - looks.prefix.length]);
   ground.draw({
     picture: 0,
     opacity: 0.35,
     selected: token,
     frames,
-    fill: (other) => shadeAnswer(answer.picture === null ? "class" : "right", read(other).label, read(other).chance, isRight(other)),
-    write: (other) => [looks.answers.emoji[read(other).label] || looks.answers.names[read(other).label], nameColour("black"), 10 + 8 * read(other).chance],
+    fill: (other) =>
+      shadeAnswer(
+        answer.picture === null ? "class" : "right",
+        read(other).label,
+        read(other).chance,
+        isRight(other),
+      ),
+    write: (other) => [
+      looks.answers.emoji[read(other).label] || looks.answers.names[read(other).label],
+      nameColour("black"),
+      10 + 8 * read(other).chance,
+    ],
   });
 }
 
@@ -59,7 +98,9 @@ function readLens(looks, at, layer, token) {
 function readChances(looks, part) {
   if (!part.chances) return null;
   if (!Array.isArray(part.chances[0])) return part.chances;
-  return part.chances[Math.max(0, Math.min(state.token - looks.prefix.length, part.chances.length - 1))];
+  return part.chances[
+    Math.max(0, Math.min(state.token - looks.prefix.length, part.chances.length - 1))
+  ];
 }
 
 // A share to a tenth of a percent.
@@ -69,10 +110,19 @@ function formatPercent(share) {
 
 function listChanges(looks, answer) {
   const [before, after] = [answer.before, answer.after].map((part) => readChances(looks, part));
-  if (!before) return [make("li", {}, `loss ${formatNumber(answer.before.loss)}, changed ${formatNumber(answer.after.loss)}`)];
+  if (!before)
+    return [
+      make(
+        "li",
+        {},
+        `loss ${formatNumber(answer.before.loss)}, changed ${formatNumber(answer.after.loss)}`,
+      ),
+    ];
   const labels = before.map((_, label) => label);
   if (labels.length > MOST_CLASSES) {
-    labels.sort((one, other) => Math.max(before[other], after[other]) - Math.max(before[one], after[one]));
+    labels.sort(
+      (one, other) => Math.max(before[other], after[other]) - Math.max(before[one], after[one]),
+    );
     labels.length = MOST_CLASSES;
   }
   return labels.map((label) => {
@@ -81,13 +131,24 @@ function listChanges(looks, answer) {
       fill.style.width = `${100 * chances[label]}%`;
       return make("span", { class: "track" }, fill);
     });
-    const numbers = make("span", { class: "number" }, `${formatPercent(before[label])} → ${formatPercent(after[label])}`);
-    return make("li", {}, make("span", { class: "name" }, nameClass(looks.answers, label)), make("span", { class: "tracks" }, tracks), numbers);
+    const numbers = make(
+      "span",
+      { class: "number" },
+      `${formatPercent(before[label])} → ${formatPercent(after[label])}`,
+    );
+    return make(
+      "li",
+      {},
+      make("span", { class: "name" }, nameClass(looks.answers, label)),
+      make("span", { class: "tracks" }, tracks),
+      numbers,
+    );
   });
 }
 
 function listLayers(looks) {
-  if (!looks.classes || looks.classes.shape[3] === looks.tokens) return [make("li", {}, "Every patch has an answer of its own, or answers are no classes.")];
+  if (!looks.classes || looks.classes.shape[3] === looks.tokens)
+    return [make("li", {}, "Every patch has an answer of its own, or answers are no classes.")];
   return Array.from({ length: looks.layers + 1 }, (_, layer) => {
     const words = CHANGED.map((_, at) => {
       const { label, chance } = readLens(looks, at, layer, looks.tokens);
@@ -106,6 +167,10 @@ function tellChange(looks, answer) {
     const best = chances.indexOf(Math.max(...chances));
     return `${nameClass(looks.answers, best)} with ${formatShare(chances[best])}`;
   });
-  const right = answer.picture !== null && looks.answers && looks.answers.right[0].length === 1 ? ` Right is ${nameClass(looks.answers, looks.answers.right[0][0])}.` : "";
-  return `${picture}, step ${formatStep(answer.step)}: the model answers ${words[0]}; changed, ${words[1]}.${right}`;
+  const right =
+    answer.picture !== null && looks.answers && looks.answers.right[0].length === 1
+      ? ` Right is ${nameClass(looks.answers, looks.answers.right[0][0])}.`
+      : "";
+  const place = `${picture}, step ${formatStep(answer.step)}`;
+  return `${place}: the model answers ${words[0]}; changed, ${words[1]}.${right}`;
 }
