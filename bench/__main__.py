@@ -22,6 +22,7 @@ from bench import (
     dsprites,
     growth,
     lightning,
+    live,
     loops,
     measuring,
     starting,
@@ -52,6 +53,7 @@ SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {
     "commands": commands.results,
     "table": table.results,
     "viewer": viewer.results,
+    "live": live.results,
 }
 PACKAGES = ("torch", "timm", "pytorch-lightning", "numpy", "safetensors")
 

@@ -27,6 +27,7 @@ CHECKED = (
     "toyvit.analyses",
     "toyvit.dynamics.checkpoints",
     "toyvit.replications.superposition",
+    "toyvit.report.live.interventions",
     "toyvit.stats",
 )
 install_import_hook(list(CHECKED), "beartype.beartype")

@@ -184,7 +184,7 @@ def list_minimal_words():
         "sweep": ["digits"],
         "replay": ["run", "--between", "1", "2"],
     }
-    takes_run = ("measure", "circuit", "lens", "report", "verify", "follow")
+    takes_run = ("measure", "circuit", "lens", "report", "view", "verify", "follow")
     return [[name, *needed.get(name, ["run"] * (name in takes_run))] for name in COMMANDS]
 
 

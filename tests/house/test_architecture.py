@@ -36,6 +36,8 @@ ONLY = {
     "matplotlib": {"report"},
     "tensorboard": {"report", "runs"},
     "torchvision": {"torchvision_guard"},
+    "starlette": {"report"},
+    "uvicorn": {"report"},
     "pickle": set(),
     "dill": set(),
     "cloudpickle": set(),

@@ -94,7 +94,7 @@ def test_a_flush_is_of_what_is_there_at_that_moment(tmp_path):
 
 
 def test_every_command_that_writes_is_killed_and_every_reader_gets_hostile_files():
-    serving = {"follow"}
+    serving = {"follow", "view"}
     showing = {"ls", "verify", "analyses", "sites"}
     assert {words[0] for words in fault_commands.WRITING.values()} == set(
         COMMANDS

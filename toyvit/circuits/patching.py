@@ -7,6 +7,7 @@ thing that changes: what comes before is read from a trace.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -130,6 +131,19 @@ def connect_objects(
     }
 
 
+def forbid_edges(
+    pattern: Float[Tensor, "image head query key"], cut: Bool[Tensor, "_ head query key"]
+) -> Float[Tensor, "image head query key"]:
+    """A pattern without some connections, what is left of each query's scaled to sum to 1.
+
+    >>> forbid_edges(torch.full((1, 1, 1, 4), 0.25), torch.tensor([[[[True, True, False, False]]]]))
+    tensor([[[[0.0000, 0.0000, 0.5000, 0.5000]]]])
+    """
+    left = pattern.masked_fill(cut, 0)
+    rescaled = left / left.sum(-1, keepdim=True).clamp(min=1e-30)
+    return torch.where(cut.any(-1, keepdim=True), rescaled, pattern)
+
+
 @pin_torch()
 def run_attention_knockout(
     model: ViT,
@@ -171,11 +185,7 @@ def run_attention_knockout(
     is_cut_head[slice(None) if heads is None else list(heads)] = True
     cut = edges[:, None] & is_cut_head
 
-    def block(pattern: Tensor) -> Tensor:
-        left = pattern.masked_fill(cut, 0)
-        rescaled = left / left.sum(-1, keepdim=True).clamp(min=1e-30)
-        return torch.where(cut.any(-1, keepdim=True), rescaled, pattern)
-
+    block = partial(forbid_edges, cut=cut)
     tap = editing({f"blocks.{layer}.attn.pattern": block for layer in layers})
     return run_from(model, residual[site], min(layers), tap)
 

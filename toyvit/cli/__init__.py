@@ -6,8 +6,17 @@ No module here imports torch or numpy; commands import what they need when they 
 
 from itertools import chain
 
-from toyvit.cli import datasets, experiments, inspection, listing, measurement, single_runs, viewing
+from toyvit.cli import (
+    datasets,
+    experiments,
+    inspection,
+    listing,
+    live,
+    measurement,
+    single_runs,
+    viewing,
+)
 
-FAMILIES = (single_runs, experiments, measurement, viewing, listing, inspection, datasets)
+FAMILIES = (single_runs, experiments, measurement, viewing, live, listing, inspection, datasets)
 DECLARED = [family.COMMANDS for family in FAMILIES]
 COMMANDS = {command.name: command for command in chain(*DECLARED)}

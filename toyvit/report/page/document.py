@@ -67,16 +67,19 @@ def render_page(
     return build_document(data, store.texts, ", ".join(run.name for run in runs))
 
 
-def build_document(data: Plain, arrays: Sequence[str], title: str) -> str:
-    """The page as text."""
-    script = read_script()
-    style = "\n".join(read_part(name) for name in STYLES)
-    policy = (
-        f"default-src 'none'; script-src '{hash_source(script)}'; "
-        f"style-src '{hash_source(style)}'; base-uri 'none'; form-action 'none'"
-    )
+def build_document(
+    data: Plain,
+    arrays: Sequence[str],
+    title: str,
+    scripts: Sequence[str] = SCRIPTS,
+    styles: Sequence[str] = STYLES,
+    connects: str = "'none'",
+) -> str:
+    """The page as text, of these modules and styles; `connects` is what its script may ask."""
+    script = read_script(scripts)
+    style = read_style(styles)
     parts = {
-        "POLICY": policy,
+        "POLICY": build_policy(script, style, connects),
         "TITLE": escape(title),
         "STYLE": style,
         "DATA": format_json(data),
@@ -91,9 +94,23 @@ def build_document(data: Plain, arrays: Sequence[str], title: str) -> str:
     return "".join(parts[piece] if at % 2 else piece for at, piece in enumerate(pieces))
 
 
-def read_script() -> str:
-    """The vendored library, then the lab's own modules in one scope of their own."""
-    own = "\n".join(read_part(name) for name in SCRIPTS)
+def build_policy(script: str, style: str, connects: str = "'none'") -> str:
+    """The content-security policy of a page: its own script and style, and nothing else."""
+    return (
+        f"default-src 'none'; script-src '{hash_source(script)}'; "
+        f"style-src '{hash_source(style)}'; base-uri 'none'; form-action 'none'; "
+        f"connect-src {connects}"
+    )
+
+
+def read_style(styles: Sequence[str] = STYLES) -> str:
+    """The page's style."""
+    return "\n".join(read_part(name) for name in styles)
+
+
+def read_script(scripts: Sequence[str] = SCRIPTS) -> str:
+    """The vendored library, then modules of the lab's own in one scope."""
+    own = "\n".join(read_part(name) for name in scripts)
     return f'{read_part(VENDORED)}\n(() => {{\n"use strict";\n{own}\n}})();\n'
 
 

@@ -7,7 +7,7 @@ of its scores, which a clamped one is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -93,31 +93,36 @@ def collect_looks(run: Run, store: ArrayStore, room: float, report: Callable[[st
     plan = choose_plan(run, room) if run.entries else None
     if plan is None:
         return None
-    config = run.config.model
     batch = run.batch("test", plan.pictures)
-    allowed = allowed_keys(config)
     looks = dict(look_at_all(run, plan, batch, report))
     if not looks:
         return None
-    names = next(iter(looks.values())).keys()
+    described = describe_looks(run, batch, list(looks.values()), plan.precision, store)
+    return {"steps": list(looks), "all": len(run.steps), **described}
+
+
+def describe_looks(
+    run: Run, batch: Batch, looks: Sequence[Look], precision: Precision, store: ArrayStore
+) -> dict[str, Plain]:
+    """Looks at the pictures of a batch, stacked, with what is needed to draw them."""
+    config = run.config.model
+    allowed = allowed_keys(config).numpy().astype(np.uint8)
     says: dict[str, Plain] = {}
-    for name in names:
-        says[name] = store.add(np.stack([look[name] for look in looks.values()]))
+    for name in looks[0]:
+        says[name] = store.add(np.stack([look[name] for look in looks]))
     rows, columns = config.grid
 
     return {
-        "steps": list(looks),
-        "all": len(run.steps),
         "pictures": store.add(draw_pictures(batch.images)),
         "tokens": config.n_tokens,
         "prefix": name_prefix(run),
         "grid": [rows, columns],
         "layers": config.n_layers,
         "heads": config.n_heads,
-        "allowed": store.add(allowed.numpy().astype(np.uint8)),
-        "unit": plan.precision.unit,
-        "most": plan.precision.most,
-        "digits": 3 if plan.precision is FINE else 1,
+        "allowed": store.add(allowed),
+        "unit": precision.unit,
+        "most": precision.most,
+        "digits": 3 if precision is FINE else 1,
         "readout": config.readout,
         "marks": mark_retrieval(run, batch),
         "answers": describe_answers(run, batch, store),

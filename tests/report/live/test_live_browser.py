@@ -1,0 +1,235 @@
+"""The live view in a browser: what is pressed and drawn is what the weights answer."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.report.page.conftest import ARGUMENTS, PICTURES, find_browser
+from toyvit.circuits.patching import run_attention_knockout
+from toyvit.model.forward import ablate_heads, run_model, trace
+from toyvit.report.live.serving import serve
+from toyvit.runs.handle import Run
+
+pytestmark = pytest.mark.page
+STEP, PICTURE = 6, 3
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+@pytest.fixture(scope="module")  # closed before the tests of the page open theirs
+def chromium() -> Iterator[object]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    with serve(folder, "127.0.0.1", 0) as (_, address):
+        yield address
+
+
+def speaks(message) -> bool:
+    """Whether a page itself said it: without its policy a browser asks for a picture by itself."""
+    return not message.location["url"].endswith("/favicon.ico")
+
+
+@pytest.fixture
+def visit(chromium, address):
+    """Opens a page of the server; at the end no page may have said anything."""
+    contexts, problems = [], []
+
+    def open_page(query: str = "", link: str = "", at: str = "", **options: object) -> object:
+        contexts.append(chromium.new_context(**options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: problems.append(message.text) if speaks(message) else 0)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        path = f"/page?{query}&" if query else "/?"
+        page.goto((at or address).replace("/?", path) + link)
+        page.wait_for_selector("body[data-state=ready]")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def wait_for(page, words: str) -> None:
+    page.locator(f"#live .reading:has-text('{words}')").wait_for(timeout=10_000)
+
+
+def is_shown(page, before: torch.Tensor, after: torch.Tensor) -> bool:
+    """Whether the answers are these logits, in percent to a tenth, as it is and changed."""
+    texts = page.locator("#live .both .number").all_inner_texts()
+    shown = [re.findall(r"([\d.]+) %", text) for text in texts]
+    shares = zip(*[100 * logits.softmax(-1) for logits in (before, after)], strict=True)
+    pairs = zip(shown, shares, strict=True)
+    return all(
+        float(text) == pytest.approx(share.item(), abs=0.11)
+        for texts, both in pairs
+        for text, share in zip(texts, both, strict=True)
+    )
+
+
+def open_digits(visit, **options: object):
+    page = visit("run=more/digits", f"#step={STEP}&picture={PICTURE}&layer=1&head=0", **options)
+    wait_for(page, f"Test picture {PICTURE}, step {STEP}")
+    return page
+
+
+def press(page, name: str) -> None:
+    page.locator("#live").get_by_role("button", name=name, exact=True).click()
+
+
+def test_what_is_pressed_is_what_the_model_answers(visit, digits):
+    """Heads, an edge and a block, one after the other and back."""
+    page = open_digits(visit)
+    images = digits.batch("test", 8).images
+    model = digits.model(STEP)
+    values = trace(model, images)
+    plain = run_model(model, images)[PICTURE]
+    assert is_shown(page, plain, plain)
+
+    with page.expect_response("**/api/look"):
+        press(page, "change layer 0, head 1")
+    cut = ablate_heads(model, [(0, 1)], values)[PICTURE]
+    page.wait_for_timeout(200)
+    assert is_shown(page, plain, cut) and not torch.allclose(plain, cut)
+    assert page.locator("#live [aria-pressed=true]").first.inner_text() == "head 1"
+
+    with page.expect_response("**/api/look"):
+        press(page, "change nothing")
+    with page.expect_response("**/api/look"):
+        press(page, "take the output of block 1 from the other picture")
+    page.wait_for_timeout(200)
+    assert is_shown(page, plain, run_model(model, images)[1])
+    with page.expect_response("**/api/look"):
+        press(page, "change nothing")
+
+    edges = torch.zeros(1, *[model.config.n_tokens] * 2, dtype=torch.bool)
+    edges[0, 0, 0] = True
+    with page.expect_response("**/api/look"):
+        press(page, "forbid")
+    page.wait_for_timeout(200)
+    assert "layer 1, head 0: CLS may not look at CLS" in page.locator("#live .edges").inner_text()
+    knocked = run_attention_knockout(model, values, edges, [1], [0])[PICTURE]
+    assert is_shown(page, plain, knocked)
+    page.locator("#live").get_by_label("allow again").click()
+    page.locator("#live .edges li").wait_for(state="detached")
+
+
+def test_a_digit_is_drawn(visit):
+    """With the pointer; what the model sees and answers changes with every stroke."""
+    page = open_digits(visit)
+    page.locator("#live").get_by_label("picture", exact=True).select_option("drawn")
+    wait_for(page, f"The drawn picture, step {STEP}")
+    page.wait_for_timeout(300)
+    empty = page.locator("#live canvas[role=application]").first.screenshot()
+    pad = page.locator("#live .pad")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    with page.expect_response("**/api/look"):
+        page.mouse.move(box["x"] + 60, box["y"] + 40)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 160, box["y"] + 40, steps=4)
+        page.mouse.move(box["x"] + 90, box["y"] + 190, steps=4)
+        page.mouse.up()
+    page.wait_for_timeout(500)
+    assert page.locator("#live canvas[role=application]").first.screenshot() != empty
+    assert page.locator("#live .both li").count() == 10
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.locator("#live").screenshot(path=PICTURES / "live.png")
+
+
+@pytest.mark.parametrize("is_dark_on_light", [False, True])
+def test_a_file_is_read_in_the_browser(visit, digits, tmp_path, is_dark_on_light):
+    """A test picture as a file, white on black or the other way, has that picture's answer."""
+    image = digits.batch("test", PICTURE + 1).images[PICTURE]
+    grey = ((image[0] + 1) / 2 * 255).round().to(torch.uint8)
+    Image.fromarray((255 - grey if is_dark_on_light else grey).numpy()).save(tmp_path / "3.png")
+    page = open_digits(visit)
+    page.locator("#live").get_by_label("picture", exact=True).select_option("drawn")
+    wait_for(page, "The drawn picture")
+    page.locator("#picture-file").set_input_files(tmp_path / "3.png")
+    page.wait_for_timeout(500)
+    logits = run_model(digits.model(STEP), image[None])[0]
+    assert is_shown(page, logits, logits)
+
+
+def test_it_follows_the_slider_and_the_colours(visit):
+    """Any checkpoint; when the page is drawn anew the section is there again, once."""
+    page = open_digits(visit)
+    page.focus("#step")
+    page.keyboard.press("Home")
+    wait_for(page, f"Test picture {PICTURE}, step 0")
+    page.locator("#live").get_by_label("on the picture").select_option("lens")
+    page.emulate_media(color_scheme="dark")
+    wait_for(page, f"Test picture {PICTURE}, step 0")
+    assert page.locator("#live").count() == 1
+
+
+def test_runs_are_filtered_and_seen_side_by_side(visit):
+    page = visit()
+    assert page.locator("tbody tr").count() == 4
+    page.fill("#filter", "digits finished")
+    assert page.locator("tbody tr").count() == 1
+    page.get_by_label("compare more/digits").check()
+    page.fill("#filter", "")
+    assert page.get_by_role("button", name="side by side").is_disabled()
+    page.get_by_label("compare chain").check()
+    page.get_by_role("button", name="last step").click()
+    page.get_by_role("button", name="side by side").click()
+    page.wait_for_selector("#live .results")
+    assert page.locator("h1").inner_text() == "digits"
+    page.locator("#live").get_by_label("run", exact=True).select_option("1")
+    wait_for(page, "Test picture 0")
+    page.get_by_role("link", name="all runs").click()
+    page.wait_for_selector("tbody tr")
+    page.get_by_role("link", name="hidden").click()
+    page.wait_for_selector("#live .results")
+    assert "loss" in page.locator("#live .both").inner_text()
+
+
+def test_new_checkpoints_are_said(visit, folder, tmp_path):
+    """And the page that is loaded again has them."""
+    run = Run(shutil.copytree(folder / "chain", tmp_path / "chain"))
+    with serve(run.path, "127.0.0.1", 0) as (_, address):
+        page = visit(at=address)
+        page.wait_for_selector("#live .results")
+        scores = {"loss": 1.0, "accuracy": 0.5}
+        run.folder.write_checkpoint(9, 9, run.weights(STEP), scores)
+        page.get_by_role("button", name=re.compile("new checkpoints.*9: reload")).click()
+        page.wait_for_selector("#live .results")
+        page.focus("#step")
+        page.keyboard.press("End")
+        page.locator("#live [data-step='9']").wait_for()
+        page.close()
+
+
+@pytest.mark.parametrize("query", ["", "run=more/digits"])
+def test_it_is_accessible_and_fits_a_phone(visit, query):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = visit(query, bypass_csp=True, **PHONE)
+    if query:
+        page.wait_for_selector("#live .results")
+    script = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(script) <= 0
+    faults = [
+        f"{fault['id']}: {fault['nodes'][0]['html'][:120]}"
+        for fault in Axe().run(page).response["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert faults == []
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"live-phone{len(query)}.png", full_page=True)
