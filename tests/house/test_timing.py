@@ -43,8 +43,10 @@ def test_every_command_is_started_afresh_on_runs_that_are_listed(monkeypatch, ca
         typed.append(words)
         if "train" in words:
             RunFolder(words[-1] / words[words.index("--name") + 1]).create(RUN)
-        if "ls" in words and words[-1] not in listed:
-            listed[words[-1]] = main(["ls", str(words[-1])])
+        if "ls" in words:
+            folder = words[words.index("ls") + 1]
+            if folder not in listed:
+                listed[folder] = main(["ls", str(folder)])
 
     def train_short(folder, *words):
         typed.append(("train", *words))
@@ -58,7 +60,7 @@ def test_every_command_is_started_afresh_on_runs_that_are_listed(monkeypatch, ca
     )
     rows = list(starting.results(2))
     assert SUBJECTS["starting"] is starting.results
-    assert [row.bar for row in rows] == [50, 100, 200, 1000, 600, 3300]
+    assert [row.bar for row in rows] == [50, 100, 200, 1000, 2000, 600, 3300]
     assert {row.barred for row in rows} == {"ours"} and {len(row.ours) for row in rows} == {2}
     assert [row.name.removesuffix(" (CPU time)") for row in rows] == [
         *starting.LIGHT,
