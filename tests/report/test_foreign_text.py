@@ -26,6 +26,7 @@ from toyvit.replications.page import write_page
 from toyvit.replications.record import Record, read_record, write_record
 from toyvit.report import FIGURES, tensorboard
 from toyvit.report.matplotlib_renderer import render, render_png
+from toyvit.report.page.document import read_script
 from toyvit.report.panels import Axis, Block, Caption, Curve, CurvePanel, FigureData
 from toyvit.runs.handle import Run
 
@@ -92,7 +93,7 @@ def test_no_foreign_text_reaches_a_sink_as_it_is(trained, tmp_path, capsys, quic
     path = Path(shutil.copytree(trained, tmp_path / f"_{name.replace('/', '')}"))
     plant_names(Run(path), name)
     before = {part.name for part in tmp_path.iterdir()}
-    words = ["report", str(path), "--format", "svg"]
+    words = ["report", str(path), "--format", "svg", "--all"]
     for line in (["ls", str(tmp_path)], ["verify", str(path)], words):
         assert main(line) == 0, capsys.readouterr().err
     assert main(["measure", str(path / "nowhere")]) == 2
@@ -103,6 +104,9 @@ def test_no_foreign_text_reaches_a_sink_as_it_is(trained, tmp_path, capsys, quic
 
     page = Run(path)._repr_html_()
     assert is_plain(page) and "<script" not in page
+    own = read_script()
+    for line in (path / "figures" / "page.html").read_text().replace(own, "").splitlines():
+        assert is_plain(line) and not line.startswith("final accuracy")
     for file in path.glob("figures/*.svg"):
         assert is_plain(file.read_text())
         ElementTree.parse(file)
@@ -185,7 +189,7 @@ def test_the_card_of_an_export_quotes_what_it_names(trained):
     assert "<script" in text and "<script" not in outside and "](" not in outside
 
 
-PRINTERS = {"__main__.py", "cli/output.py", "data/cards.py", "dynamics/calibration.py"}
+PRINTERS = {"cli/output.py", "data/cards.py", "dynamics/calibration.py"}
 
 
 def test_every_command_prints_in_one_place():

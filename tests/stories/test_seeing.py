@@ -256,7 +256,7 @@ def test_other_splits_are_shown_beside_the_test_pictures(runs, tmp_path, capsys,
     RunFolder(tmp_path / "run").truncate(20)
     words = ["measure", str(tmp_path / "run"), "--analyses", "performance", "--images", "48"]
     assert main([*words, "--split", "train"]) == 0
-    assert main(["report", str(tmp_path / "run")]) == 2
+    assert main(["report", str(tmp_path / "run"), "--no-page"]) == 2
     assert "train only" in capsys.readouterr().err
     assert main(words) == 0
     frame = load_table(tmp_path / "run")
@@ -305,7 +305,7 @@ def test_report_of_a_run_with_one_analysis_draws_what_it_can(
 ):
     shutil.copytree(unmeasured, tmp_path / "run")
     measure(tmp_path / "run", analyses=[analysis], images=32, progress=False)
-    assert main(["report", str(tmp_path / "run")]) == 0
+    assert main(["report", str(tmp_path / "run"), "--all"]) == 0
     assert "attention.png" in capsys.readouterr().out
 
 

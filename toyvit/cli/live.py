@@ -24,7 +24,7 @@ def add_view_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--host",
         default=HERE,
-        help="let others in, unencrypted, who have the address (default: this machine alone)",
+        help="let others in, unencrypted, who have the address (default: 127.0.0.1)",
     )
 
 

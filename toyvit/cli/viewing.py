@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def add_report_arguments(parser: Parser) -> None:
     """RUN [RUN ...], --beside RUN, --format KIND, --all, --no-page, --to DIR."""
     runs = parser.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="a run folder; others share its page"
+        "run", type=Path, nargs="+", metavar="RUN", help="a run folder; others share its page"
     )
     complete(runs, offer_runs)
     beside = parser.add_argument(
@@ -54,7 +54,7 @@ def report(options: argparse.Namespace) -> int:
     from toyvit.runs.handle import Run
 
     choose(options.format, KINDS, "kind of figure")
-    run, *others = map(Run, options.runs)
+    run, *others = map(Run, options.run)
     if not options.to:
         check_writable(run.path, f"`toyvit report {run.path} --to DIR` draws elsewhere")
     second = options.beside or (others[0] if others else None)

@@ -75,9 +75,13 @@ def test_another_host_is_served_where_it_was_asked_for():
 def test_a_page_is_sent_with_the_policy_that_it_says(client, path):
     response = client.get(in_address(path))
     policy = response.headers["content-security-policy"]
-    said = re.search('Content-Security-Policy" content="([^"]+)"', response.text)[1]
-    assert policy == f"{said}; frame-ancestors 'none'"
-    assert "connect-src 'self'" in said and "unsafe" not in said and "default-src 'none'" in said
+    answered = re.search('Content-Security-Policy" content="([^"]+)"', response.text)[1]
+    assert policy == f"{answered}; frame-ancestors 'none'"
+    assert (
+        "connect-src 'self'" in answered
+        and "unsafe" not in answered
+        and "default-src 'none'" in answered
+    )
     assert response.headers["referrer-policy"] == "no-referrer"
     assert response.headers["cache-control"] == "no-store" and "set-cookie" not in response.headers
     assert TOKEN not in response.text

@@ -10,8 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from toyvit.config.whole_files import write_atomically
+from toyvit.errors import escape_text
 from toyvit.report.page.contents import BUDGET, describe_page
-from toyvit.report.page.packing import ArrayStore, format_json
+from toyvit.report.page.packing import ArrayStore, escape_texts, format_json
 from toyvit.report.panels import FigureData
 from toyvit.report.plain import Plain
 from toyvit.runs.handle import Run
@@ -80,9 +81,9 @@ def build_document(
     style = read_style(styles)
     parts = {
         "POLICY": build_policy(script, style, connects),
-        "TITLE": escape(title),
+        "TITLE": escape(escape_text(title)),
         "STYLE": style,
-        "DATA": format_json(data),
+        "DATA": format_json(escape_texts(data)),
         "ARRAYS": "\n".join(
             f'<script type="application/octet-stream" id="array-{place}">{text}</script>'
             for place, text in enumerate(arrays)

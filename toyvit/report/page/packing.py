@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from toyvit.errors import escape_lines
 from toyvit.report.plain import Plain
 
 # What the page's script reads, by numpy's name: little-endian, as typed arrays are.
@@ -33,6 +34,21 @@ class ArrayStore:
     def size(self) -> int:
         """Bytes in the page."""
         return sum(map(len, self.texts))
+
+
+def escape_texts(value: Plain) -> Plain:
+    """The same with texts as they can be shown anywhere, see `errors.escape_text`.
+
+    >>> escape_texts({"name": [chr(7), 1.5]})
+    {'name': ['\\\\x07', 1.5]}
+    """
+    if isinstance(value, str):
+        return escape_lines(value)
+    if isinstance(value, dict):
+        return {escape_lines(key): escape_texts(part) for key, part in value.items()}
+    if isinstance(value, list) and not all(isinstance(part, float) for part in value):
+        return [escape_texts(part) for part in value]
+    return value
 
 
 def format_json(value: Plain) -> str:

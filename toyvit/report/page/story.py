@@ -98,12 +98,13 @@ def tell_cause(run: Run) -> str:
         )
     worst = rows.sort_values("value").head(MOST_NAMES)
     step = int(worst["step"].iloc[0])
-    whole = run.curve("performance", "accuracy").loc[step]
+    whole = run.curve("performance", "accuracy").get(step)
+    known = "" if whole is None else f" of {whole:.3f}"
     places = zip(worst["layer"], worst["head"], worst["value"], strict=True)
     left = [f"{value:.3f} without {call_head(layer, head)}" for layer, head, value in places]
     return (
         f"Heads are cut one at a time (their output set to zero): at step {step:,} the "
-        f"{name_score(run)} of {whole:.3f} falls to {', '.join(left)}."
+        f"{name_score(run)}{known} falls to {', '.join(left)}."
     )
 
 
