@@ -4,12 +4,13 @@ asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.report.browser import ARGUMENTS, find_browser
 from toyvit.config import RunConfig
 from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
@@ -63,3 +64,13 @@ class SmallRuns(dict[str, Run]):
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> SmallRuns:
     return SmallRuns(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=list(ARGUMENTS))
+        yield browser
+        browser.close()

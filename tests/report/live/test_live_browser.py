@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.report.page.conftest import ARGUMENTS, PICTURES, find_browser
+from tests.report.browser import PICTURES
 from toyvit.circuits.patching import run_attention_knockout
 from toyvit.model.forward import ablate_heads, run_model, trace
 from toyvit.report.live.serving import serve
@@ -20,16 +20,6 @@ from toyvit.runs.handle import Run
 pytestmark = pytest.mark.page
 STEP, PICTURE = 6, 3
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-
-
-@pytest.fixture(scope="module")  # closed before the tests of the page open theirs
-def chromium() -> Iterator[object]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=list(ARGUMENTS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +34,12 @@ def speaks(message) -> bool:
 
 
 @pytest.fixture
-def visit(chromium, address):
+def visit(browser, address):
     """Opens a page of the server; at the end no page may have said anything."""
     contexts, problems = [], []
 
     def open_page(query: str = "", link: str = "", at: str = "", **options: object) -> object:
-        contexts.append(chromium.new_context(**options))
+        contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
         page.on("console", lambda message: problems.append(message.text) if speaks(message) else 0)
         page.on("pageerror", lambda error: problems.append(str(error)))

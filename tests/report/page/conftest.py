@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,39 +12,6 @@ from tests.report.page.opened import Opened
 from toyvit.report import compute_figures
 from toyvit.report.page.document import write_page
 from toyvit.runs.handle import Run
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-# Nothing that a fresh browser would look up by itself.
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
-PICTURES = Path(__file__).parents[3] / "build" / "page"  # kept for review
-
-
-def find_browser() -> str:
-    """The browser's program: `CHROMIUM`, or what the system has."""
-    paths = [os.environ.get("CHROMIUM"), *map(shutil.which, NAMES)]
-    path = next((path for path in paths if path), None)
-    if path is None:
-        raise pytest.UsageError(
-            "these tests need Chromium: install your system's package, or set CHROMIUM to a program"
-        )
-    return path
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[object]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=list(ARGUMENTS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

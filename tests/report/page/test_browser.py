@@ -9,7 +9,7 @@ from itertools import cycle
 import pytest
 import torch
 
-from tests.report.page.conftest import PICTURES
+from tests.report.browser import PICTURES
 from toyvit.model.forward import trace
 from toyvit.report.heads import collect_scores
 from toyvit.report.page.contents import describe_page
