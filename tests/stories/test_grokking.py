@@ -1,4 +1,4 @@
-"""A small sweep of modular additions: its figure and its notebook."""
+"""A small sweep of modular additions: its figure."""
 
 from __future__ import annotations
 
@@ -64,9 +64,3 @@ def test_traces_of_the_sampler_are_drawn(runs):
     (panel,) = grokking.draw_traces(estimate).panels()
     chains = [list(curve.y) for curve in panel.curves]
     assert chains == [pytest.approx(trace.tolist()) for trace in estimate.traces]
-
-
-@pytest.mark.slow
-def test_the_notebook_of_grokking_runs_on_a_small_sweep(runs, pictures_of, monkeypatch):
-    monkeypatch.setenv("TOYVIT_SWEEP", str(runs))
-    assert pictures_of("05_grokking") == 3

@@ -1,4 +1,4 @@
-"""Figures, TensorBoard files and notebooks of small runs: what they show, and that showing it twice
+"""Figures and TensorBoard files of small runs: what they show, and that showing it twice
 changes nothing.
 """
 
@@ -455,38 +455,6 @@ def test_curves_are_written_while_a_run_trains(tmp_path):
     shown = EventAccumulator(str(path / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     assert [event.step for event in shown.Scalars("Training/loss")] == list(range(1, 21))
     assert len(asked) == 3
-
-
-# Fewer pictures and pairs, and no workers: what is put in place of what stands there.
-SMALLER = {
-    "01_phase_transition": {'"test", 512': '"test", 64'},
-    "02_mnist_circuits": {},
-    "03_induction_circuit": {
-        '"test", 512': '"test", 64',
-        ", 128)": ", 16)",
-        ", 64)": ", 8)",
-        "progress=False": "images=64, progress=False",
-        "jobs=2": "jobs=1",
-    },
-    "04_mnist_full_circuit": {
-        "1500": "400",
-        "2000": "400",
-        "n_pairs = 64": "n_pairs = 16",
-        "progress=False": "images=64, progress=False",
-    },
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("notebook", SMALLER)
-def test_notebooks_run_on_a_small_run(runs, pictures_of, tmp_path, monkeypatch, notebook):
-    """On a copy: two of them measure more of the run."""
-    name = "digits" if "mnist" in notebook else "induction"
-    path = Path(shutil.copytree(runs[name], tmp_path / name))
-    RunFolder(path).truncate(30)
-    monkeypatch.setenv("TOYVIT_RUN", str(path))
-    monkeypatch.setenv("TOYVIT_BIDIRECTIONAL", str(path))
-    assert pictures_of(notebook, SMALLER[notebook]) >= 4
 
 
 @pytest.mark.slow

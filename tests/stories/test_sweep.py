@@ -85,15 +85,6 @@ def test_the_runs_of_a_plan_come_back_open_and_in_its_order(tmp_path):
     pd.testing.assert_frame_equal(frame, gather_table(list(plan)))
 
 
-@pytest.mark.slow
-def test_the_notebook_of_seeds_runs_on_a_small_sweep(pictures_of, tmp_path, monkeypatch):
-    words = ["sweep", "induction-smoke", "--runs", str(tmp_path), "--name", "seeds", *SMALL]
-    words += ["--train.steps", "60", "--analyses", "performance,induction", "--images", "32"]
-    assert main([*words, "--seeds", "0,1", "--jobs", "1"]) == 0
-    monkeypatch.setenv("TOYVIT_SWEEP", str(tmp_path / "seeds"))
-    assert pictures_of("06_seeds_and_transitions") == 1
-
-
 # Steps that are measured of a run of four; what the table and the command say of it.
 PARTS = {
     "all": (None, 4, None),
