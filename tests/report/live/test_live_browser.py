@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,19 @@ def wait_for(page, words: str) -> None:
     page.locator(f"#live .reading:has-text('{words}')").wait_for(timeout=10_000)
 
 
+def wait_until(page, check: Callable[[], bool], seconds: float = 20) -> bool:
+    """Whether something comes true in so much time: a busy machine takes its own."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not check():
+        page.wait_for_timeout(50)
+    return check()
+
+
+def comes_true(page, before: torch.Tensor, after: torch.Tensor) -> bool:
+    """Whether the answers become these logits, see `is_shown`."""
+    return wait_until(page, lambda: is_shown(page, before, after))
+
+
 def is_shown(page, before: torch.Tensor, after: torch.Tensor) -> bool:
     """Whether the answers are these logits, in percent to a tenth, as it is and changed."""
     texts = page.locator("#live .both .number").all_inner_texts()
@@ -93,16 +107,14 @@ def test_what_is_pressed_is_what_the_model_answers(visit, digits):
     with page.expect_response("**/api/look"):
         press(page, "change layer 0, head 1")
     cut = ablate_heads(model, [(0, 1)], values)[PICTURE]
-    page.wait_for_timeout(200)
-    assert is_shown(page, plain, cut) and not torch.allclose(plain, cut)
+    assert comes_true(page, plain, cut) and not torch.allclose(plain, cut)
     assert page.locator("#live [aria-pressed=true]").first.inner_text() == "head 1"
 
     with page.expect_response("**/api/look"):
         press(page, "change nothing")
     with page.expect_response("**/api/look"):
         press(page, "take the output of block 1 from the other picture")
-    page.wait_for_timeout(200)
-    assert is_shown(page, plain, run_model(model, images)[1])
+    assert comes_true(page, plain, run_model(model, images)[1])
     with page.expect_response("**/api/look"):
         press(page, "change nothing")
 
@@ -110,10 +122,9 @@ def test_what_is_pressed_is_what_the_model_answers(visit, digits):
     edges[0, 0, 0] = True
     with page.expect_response("**/api/look"):
         press(page, "forbid")
-    page.wait_for_timeout(200)
-    assert "layer 1, head 0: CLS may not look at CLS" in page.locator("#live .edges").inner_text()
     knocked = run_attention_knockout(model, values, edges, [1], [0])[PICTURE]
-    assert is_shown(page, plain, knocked)
+    assert comes_true(page, plain, knocked)
+    assert "layer 1, head 0: CLS may not look at CLS" in page.locator("#live .edges").inner_text()
     page.locator("#live").get_by_label("allow again").click()
     page.locator("#live .edges li").wait_for(state="detached")
 
@@ -134,8 +145,8 @@ def test_a_digit_is_drawn(visit):
         page.mouse.move(box["x"] + 160, box["y"] + 40, steps=4)
         page.mouse.move(box["x"] + 90, box["y"] + 190, steps=4)
         page.mouse.up()
-    page.wait_for_timeout(500)
-    assert page.locator("#live canvas[role=application]").first.screenshot() != empty
+    canvas = page.locator("#live canvas[role=application]").first
+    assert wait_until(page, lambda: canvas.screenshot() != empty)
     assert page.locator("#live .both li").count() == 10
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.locator("#live").screenshot(path=PICTURES / "live.png")
@@ -151,9 +162,8 @@ def test_a_file_is_read_in_the_browser(visit, digits, tmp_path, is_dark_on_light
     page.locator("#live").get_by_label("picture", exact=True).select_option("drawn")
     wait_for(page, "The drawn picture")
     page.locator("#picture-file").set_input_files(tmp_path / "3.png")
-    page.wait_for_timeout(500)
     logits = run_model(digits.model(STEP), image[None])[0]
-    assert is_shown(page, logits, logits)
+    assert comes_true(page, logits, logits)
 
 
 def test_it_follows_the_slider_and_the_colours(visit):
