@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,7 +25,7 @@ from toyvit.errors import BadInput
 from toyvit.model import ViT
 from toyvit.runs.cells import Cell, Row
 from toyvit.runs.handle import Run
-from toyvit.runs.measured import MeasureReport, Request, note_request
+from toyvit.runs.measured import MeasureReport, Request, list_steps, note_request
 from toyvit.runs.table import build_rows
 from toyvit.runs.table_writer import MeasureTable
 from toyvit.runs.workers import map_shares
@@ -240,12 +241,8 @@ class RunMeasurer:
 
     def select_steps_of(self, cells: Set[Cell]) -> dict[str, list[int]]:
         """The steps asked for of some cells, by analysis."""
-        steps: dict[str, list[int]] = {}
-        for step in self.selected_steps:
-            for cell in self.list_cells(step):
-                if cell in cells:
-                    steps.setdefault(cell.analysis, []).append(step)
-        return dict(sorted(steps.items()))
+        asked = chain.from_iterable(map(self.list_cells, self.selected_steps))
+        return list_steps(asked, cells)
 
 
 def _compute(

@@ -87,11 +87,15 @@ def format_head_types(run: Run) -> str:
 
 def _tell_since(name: str, key: Head, names: Names, scores: Scores) -> str:
     """One name of a head with its score, its null, and the first step since which it has had it."""
-    places = [other for other in names if other[1:] == key[1:]]
-    without = [step for step, *_ in places if name not in names[(step, *key[1:])]]
-    since = next(step for step, *_ in places if step > max(without, default=-1))
     score, null = scores[key][name]
-    return f"{name} {score:.2f} ({null:.2f}) since step {since}"
+    return f"{name} {score:.2f} ({null:.2f}) since step {find_since(name, key[1:], names)}"
+
+
+def find_since(name: str, head: tuple[int, int], names: Names) -> int:
+    """The first step since which a head (layer, head) has always had a name."""
+    steps = [step for step, *place in names if tuple(place) == head]
+    without = [step for step in steps if name not in names[(step, *head)]]
+    return min(step for step in steps if step > max(without, default=-1))
 
 
 HEADS_CAPTION = Caption(

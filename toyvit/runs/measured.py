@@ -14,7 +14,7 @@ import os
 import sqlite3
 import struct
 import sys
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -187,12 +187,12 @@ def find_measured(
         skipped={},
         unfit=note["unfit"],
         clamps=folder.read_config().train.clamps,
-        diverged=_list_steps(cells, diverged),
-        not_local=_list_steps(cells, remote - diverged),
+        diverged=list_steps(cells, diverged),
+        not_local=list_steps(cells, remote - diverged),
     )
 
 
-def _list_steps(cells: Sequence[Cell], among: Set[Cell]) -> dict[str, list[int]]:
+def list_steps(cells: Iterable[Cell], among: Set[Cell]) -> dict[str, list[int]]:
     """Steps of those cells that are among others, by analysis."""
     steps: dict[str, list[int]] = {}
     for cell in cells:

@@ -194,6 +194,23 @@ def test_every_control_can_be_used(open_page, glyphs_page):
     assert page.page.locator(shot).count() == 1
 
 
+def test_all_figures_are_printed_on_light_paper(open_page, glyphs_page):
+    """Drawn at once, in dark too; afterwards they are closed again."""
+    page = open_page(glyphs_page, **DARK)
+    printed, after = page.ask(
+        """() => {
+          const drawn = () => document.querySelectorAll('#figures figure').length;
+          window.dispatchEvent(new Event('beforeprint'));
+          const printed = drawn();
+          window.dispatchEvent(new Event('afterprint'));
+          return [printed, drawn()];
+        }"""
+    )
+    assert printed > 8 and after == 0
+    page.page.emulate_media(media="print", color_scheme="dark")
+    assert len(page.page.pdf()) > 100_000
+
+
 def test_two_runs_share_the_slider(open_page, glyphs_page, runs):
     page = open_page(glyphs_page, link="#step=10&beside=1")
     assert page.page.locator("#attention .viewer h3").all_inner_texts() == ["glyphs", "digits"]

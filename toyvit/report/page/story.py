@@ -6,7 +6,7 @@ from toyvit.config.run import list_differences
 from toyvit.dynamics.transitions import find_window
 from toyvit.errors import BadInput
 from toyvit.report.curves import name_score, schedule_events
-from toyvit.report.heads import Names, collect_scores, name_all_heads
+from toyvit.report.heads import collect_scores, find_since, name_all_heads
 from toyvit.report.plain import Plain
 from toyvit.report.rows import list_analyses
 from toyvit.report.style import call_head
@@ -80,13 +80,6 @@ def tell_heads(run: Run) -> str:
     )
 
 
-def find_since(kind: str, head: tuple[int, int], names: Names) -> int:
-    """The first step since which a head has always had a name."""
-    steps = [step for step, *place in names if tuple(place) == head]
-    without = [step for step in steps if kind not in names[(step, *head)]]
-    return min(step for step in steps if step > max(without, default=-1))
-
-
 def tell_cause(run: Run) -> str:
     """What is left without each head, one at a time."""
     rows = select_last(run, "head_ablation", "accuracy")
@@ -104,7 +97,7 @@ def tell_cause(run: Run) -> str:
     left = [f"{value:.3f} without {call_head(layer, head)}" for layer, head, value in places]
     return (
         f"Heads are cut one at a time (their output set to zero): at step {step:,} the "
-        f"{name_score(run)}{known} falls to {', '.join(left)}."
+        f"{name_score(run)}{known} becomes {', '.join(left)}."
     )
 
 

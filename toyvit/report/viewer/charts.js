@@ -108,7 +108,7 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
     line.style.transform = `translateX(${left}px)`;
   }
   if (onStep) listenForSteps(plot, host, data[0], onStep);
-  host.setAttribute("role", "img");
+  host.setAttribute("role", onStep ? "group" : "img"); // arrows go from step to step
   host.setAttribute("aria-label", describeChart(panel));
   return { figure, plot, update: placeLine };
 }

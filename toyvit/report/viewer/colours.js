@@ -71,10 +71,10 @@ const RAMPS = {
 const LEVELS = 256;
 const tables = new Map();
 
+const paper = { isUsed: false }; // while it is printed
+
 function isDark() {
-  return (
-    window.matchMedia("(prefers-color-scheme: dark)").matches && !window.matchMedia("print").matches
-  );
+  return !paper.isUsed && window.matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
 function nameColour(name) {

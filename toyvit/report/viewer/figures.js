@@ -1,5 +1,13 @@
 // All figures of a report, drawn when they are opened, and what is not measured yet.
 
+const drawers = []; // of figures that are closed
+
+// Everything that is closed, opened and drawn at once: a printer does not wait.
+function openAll() {
+  for (const draw of drawers) draw();
+  for (const details of document.querySelectorAll("details")) details.open = true;
+}
+
 function makeFigures(run) {
   const updates = [];
   const items = run.figures.map((figure) => {
@@ -16,13 +24,15 @@ function makeFigures(run) {
       { id: `figure-${figure.name}` },
       make("summary", {}, figure.title),
     );
-    details.addEventListener("toggle", () => {
-      if (!details.open || details.children.length > 1) return;
+    const draw = () => {
+      if (details.children.length > 1) return;
       const drawn = makeFigure(figure, { onStep: (step) => change({ step }) });
       details.append(drawn.element);
       updates.push(drawn.update);
       drawn.update();
-    });
+    };
+    details.addEventListener("toggle", () => details.open && draw());
+    drawers.push(draw);
     return details;
   });
   return {

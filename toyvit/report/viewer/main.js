@@ -28,12 +28,18 @@ async function main() {
     const steps = listSteps(page);
     change({ step: steps[findNearest(steps, event.detail.step)] });
   });
+  // Paper is light: what is drawn dark is drawn again, and after printing as it was.
   window.addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("details")) details.open = true;
+    paper.isUsed = true;
+    build(host, page, steps);
+    openAll();
   });
-  for (const query of ["(prefers-color-scheme: dark)", "print"]) {
-    window.matchMedia(query).addEventListener("change", () => build(host, page, steps));
-  }
+  window.addEventListener("afterprint", () => {
+    paper.isUsed = false;
+    build(host, page, steps);
+  });
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  dark.addEventListener("change", () => paper.isUsed || build(host, page, steps));
 }
 
 async function unpackCurves(run) {
@@ -102,6 +108,7 @@ function buildFirst(host, page, steps) {
 }
 
 function build(host, page, steps) {
+  drawers.length = 0;
   buildFirst(host, page, steps);
   const makers = [
     makeCurves,
