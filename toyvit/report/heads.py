@@ -105,8 +105,8 @@ HEADS_CAPTION = Caption(
         "the head is not called by."
     ),
     otherwise=(
-        "all curves lie at the nulls, 0, below the dotted margin; the untrained network looks "
-        "everywhere alike, which is the type uniform."
+        "all curves lie at the nulls, 0, below the dotted margin, but for `uniform`: the untrained "
+        "network looks everywhere alike."
     ),
 )
 

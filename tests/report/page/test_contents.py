@@ -18,7 +18,7 @@ from toyvit.__main__ import main
 from toyvit.model.forward import trace
 from toyvit.model.options import allowed_keys
 from toyvit.report.page import looks
-from toyvit.report.page.contents import describe_page
+from toyvit.report.page.contents import collect_head_types, describe_page
 from toyvit.report.page.document import (
     SCRIPTS,
     build_document,
@@ -27,7 +27,7 @@ from toyvit.report.page.document import (
     write_page,
 )
 from toyvit.report.page.looks import COARSE, FINE, PLANS, Plan, choose_plan, look_at_all
-from toyvit.report.page.measured_curves import thin_steps
+from toyvit.report.page.measured_curves import collect_curves, thin_steps
 from toyvit.report.page.packing import KINDS, ArrayStore, format_json
 from toyvit.runs.handle import Run
 
@@ -145,6 +145,25 @@ def test_the_budget_holds(runs, tmp_path):
         for chosen in (many[:1], many):
             page = write_page(chosen, tmp_path / "page.html", budget=budget)
             assert page.stat().st_size <= budget
+
+
+@pytest.mark.parametrize("name", ["glyphs", "chain"])
+def test_curves_and_heads_take_what_they_are_given(runs, name):
+    """Fewer steps for less room, the first and the last always; no more bytes than that."""
+    run = runs[name]
+    for collect in (collect_curves, collect_head_types):
+        store = ArrayStore()
+        whole = collect(run, store, 1e9)
+        reference = whole.get("values", whole.get("scores"))
+        most = store.count_bytes(unpack(store, reference))
+        numbers = []
+        for share in (1, 0.8, 0.55, 0.1):
+            store = ArrayStore()
+            shown = collect(run, store, share * most)["steps"]
+            numbers.append(len(shown))
+            assert shown[0] == run.steps[0] and shown[-1] == run.last_step
+            assert len(shown) == 2 or store.size <= share * most
+        assert whole["steps"] == run.steps and numbers == [4, 3, 2, 2]
 
 
 def test_a_run_without_measures_has_a_page(tmp_path, capsys):

@@ -21,7 +21,7 @@ from toyvit.report.circuits import draw_saved_circuits
 from toyvit.report.curves import name_score, schedule_events
 from toyvit.report.heads import Names, collect_scores, name_all_heads
 from toyvit.report.page.looks import collect_looks
-from toyvit.report.page.measured_curves import collect_curves
+from toyvit.report.page.measured_curves import collect_curves, thin_steps
 from toyvit.report.page.packing import ArrayStore, format_json
 from toyvit.report.page.story import tell_difference, tell_story
 from toyvit.report.panels import FigureData
@@ -33,7 +33,10 @@ from toyvit.runs.handle import Run
 logger = logging.getLogger(__name__)
 
 BUDGET = 12_000_000  # bytes of a page
-MOST_FIGURES = 0.3  # of the budget that figures may take
+# Shares of a run's part of the budget; looks have the rest.
+OF_FIGURES = 0.3
+OF_CURVES = 0.3
+OF_HEADS = 0.1
 DIGITS = 4  # of numbers in figures: enough to be drawn
 Part = Callable[[Run], Plain]
 
@@ -82,9 +85,9 @@ def describe_page(
     attempts = [Attempts() for _ in runs]
     plain: list[dict[str, Plain]] = []
     for run, tries in zip(runs, attempts, strict=True):
-        part = describe_run(run, tries, store, runs[0])
+        part = describe_run(run, tries, store, runs[0], budget / len(runs))
         own = [*figures.get(run.path, ()), *tries.list_circuits(run)]
-        part["figures"] = pack_figures(own, budget / len(runs) * MOST_FIGURES)
+        part["figures"] = pack_figures(own, budget / len(runs) * OF_FIGURES)
         plain.append(part)
 
     room = (budget - sum(len(format_json(part)) for part in plain) - store.size) / len(runs)
@@ -95,15 +98,17 @@ def describe_page(
     return {"budget": budget, "runs": list(plain)}
 
 
-def describe_run(run: Run, tries: Attempts, store: ArrayStore, first: Run) -> dict[str, Plain]:
+def describe_run(
+    run: Run, tries: Attempts, store: ArrayStore, first: Run, budget: float
+) -> dict[str, Plain]:
     """One run without figures and looks; `first` is the page's subject."""
     parts: dict[str, Part] = {
         "verdicts": list_verdicts,
         "story": tell_measured,
-        "curves": lambda run: collect_curves(run, store),
+        "curves": lambda run: collect_curves(run, store, budget * OF_CURVES),
         "baselines": lambda run: dict(run.baselines) if run.is_measured else {},
         "changes": list_changes,
-        "headTypes": lambda run: collect_head_types(run, store),
+        "headTypes": lambda run: collect_head_types(run, store, budget * OF_HEADS),
         "unmeasured": list_unmeasured,
         "score": lambda run: name_score(run) if run.is_measured else "accuracy",
         "what": describe_model,
@@ -179,8 +184,11 @@ def list_changes(run: Run) -> Plain:
     }
 
 
-def collect_head_types(run: Run, store: ArrayStore) -> Plain:
-    """Scores and nulls (step head type) of every type, and the names of each head at each step."""
+def collect_head_types(run: Run, store: ArrayStore, room: float) -> Plain:
+    """Scores and nulls (step head type) of every type, and the names of each head at each step.
+
+    At as many steps as fit into so many bytes of the page, two at least.
+    """
     if not run.is_measured or "heads" not in list_measured(run):
         return None
     scores = collect_scores(run)
@@ -194,12 +202,13 @@ def collect_head_types(run: Run, store: ArrayStore) -> Plain:
         for kind, pair in values.items():
             table[:, *row, types.index(kind)] = pair
 
+    shown = thin_steps(len(steps), int(room / store.count_bytes(table[:, :1])))
     return {
-        "steps": list(steps),
+        "steps": [steps[at] for at in shown],
         "heads": [list(head) for head in heads],
         "types": list(types),
-        "names": [_list_names(names, step, heads) for step in steps],
-        "scores": store.add(table),
+        "names": [_list_names(names, steps[at], heads) for at in shown],
+        "scores": store.add(table[:, shown]),
     }
 
 

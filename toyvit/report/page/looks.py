@@ -25,13 +25,12 @@ from toyvit.model.forward import trace
 from toyvit.model.options import allowed_keys, count_outputs
 from toyvit.report.emoji import find_emoji
 from toyvit.report.page.measured_curves import thin_steps
-from toyvit.report.page.packing import ArrayStore
+from toyvit.report.page.packing import TEXT, ArrayStore
 from toyvit.report.pictures import find_black, picture_of
 from toyvit.report.plain import Plain
 from toyvit.runs.handle import Run
 
 SITES = ("blocks.*.attn.pattern", "blocks.*.attn.attn_scores", *RESIDUALS)
-TEXT = 4 / 3  # bytes of text for a byte in base 64
 Look = dict[str, NDArray[np.generic]]
 CLOSE = 1e-3  # a pattern this near to the softmax of its scores is that
 
@@ -67,11 +66,18 @@ def choose_plan(run: Run, room: float) -> Plan | None:
     """The most that fits into so many bytes of the page; None where no checkpoint does."""
     steps = np.array(run.steps)
     for pictures, precision, fewest in PLANS:
-        most = int(room / (pictures * count_bytes(run, precision) * TEXT))
+        left = room / TEXT / pictures - count_pixels(run)
+        most = int(left / count_bytes(run, precision))
         if most >= min(fewest, len(steps)):
             chosen = steps[thin_steps(len(steps), most)] if most > 1 else steps[-1:]
             return Plan(pictures, tuple(chosen.tolist()), precision)
     return None
+
+
+def count_pixels(run: Run) -> int:
+    """Bytes of one picture itself."""
+    height, width = run.config.model.stated("image_size")
+    return int(height * width * run.config.model.stated("n_channels"))
 
 
 def count_bytes(run: Run, precision: Precision) -> int:

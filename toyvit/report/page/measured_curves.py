@@ -12,14 +12,13 @@ from toyvit.report.plain import Plain
 from toyvit.report.tags import OWN, select_curves
 from toyvit.runs.handle import Run
 
-MOST_NUMBERS = 1_500_000  # of the curves of a run: 6 MB before they are packed
 
-
-def collect_curves(run: Run, store: ArrayStore) -> Plain:
+def collect_curves(run: Run, store: ArrayStore, room: float) -> Plain:
     """Every quantity that is a curve, on most pictures of each split; None without measures.
 
-    `values` (curve step) has NaN where nothing was measured; `groups` say which rows are of which
-    quantity, and where on its axes they lie.
+    At as many steps as fit into so many bytes of the page, two at least. `values` (curve step) has
+    NaN where nothing was measured; `groups` say which rows are of which quantity, and where on its
+    axes they lie.
     """
     if not run.is_measured or run.table.empty:
         return None
@@ -34,7 +33,7 @@ def collect_curves(run: Run, store: ArrayStore) -> Plain:
     steps = np.unique(rows["step"])
     values = np.full((len(places), len(steps)), np.nan, np.float32)
     values[rank[codes], np.searchsorted(steps, rows["step"])] = rows["value"]
-    shown = thin_steps(len(steps), MOST_NUMBERS // max(1, len(places)))
+    shown = thin_steps(len(steps), int(room / store.count_bytes(values[:, :1])))
     shown_steps: list[Plain] = [int(step) for step in steps[shown]]
     return {
         "steps": shown_steps,

@@ -17,6 +17,9 @@ from toyvit.report.plain import Plain
 KINDS = {"float32": "<f4", "uint16": "<u2", "uint8": "u1"}
 
 
+TEXT = 4 / 3  # bytes of text for a byte in base 64
+
+
 @dataclass
 class ArrayStore:
     """The arrays of a page, in the order in which they were added."""
@@ -29,6 +32,11 @@ class ArrayStore:
         self.texts.append(base64.b64encode(zlib.compress(raw, 6)).decode())
         shape: list[Plain] = list(values.shape)
         return {"array": len(self.texts) - 1, "kind": values.dtype.name, "shape": shape}
+
+    @staticmethod
+    def count_bytes(values: NDArray[np.generic]) -> float:
+        """The most that an array takes in the page: where nothing in it repeats."""
+        return values.nbytes * TEXT
 
     @property
     def size(self) -> int:
