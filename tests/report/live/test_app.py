@@ -131,6 +131,7 @@ BODIES = {
     "too many": ({"edges": [[0, 0, 0, 0]] * 10_001}, "at most 10000"),
     "a patch of nothing": ({"patch": 1}, "patch must be an object"),
     "a patch without a picture": ({"patch": {"heads": [[0, 0]]}}, "needs the picture"),
+    "a patch of no head": ({"patch": {"heads": []}}, "needs the picture"),
     "another part": ({"patch": {"block": [0]}}, "did you mean 'blocks'"),
     "another block": ({"patch": {"picture": 1, "blocks": [2]}}, "got 2"),
     "both": ({"heads": [[0, 0]], "patch": {"picture": 1, "heads": [[0, 0]]}}, "both"),

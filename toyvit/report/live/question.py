@@ -55,7 +55,7 @@ def read_question(plain: dict[str, object], config: ModelConfig) -> Question:
     edges = _read_places("edges", plain.get("edges"), sizes)
     patched = _read_places("patch.heads", parts.get("heads"), sizes[:2])
     blocks = _read_places("patch.blocks", parts.get("blocks"), sizes[:1])
-    if (patched or blocks) and "picture" not in parts:
+    if parts and "picture" not in parts:
         raise BadInput("patch needs the picture that is patched from")
     if both := sorted(set(heads) & set(patched)):
         layer, head = both[0]
