@@ -65,7 +65,7 @@ def test_its_own_page_is_answered(client, host):
 
 
 def test_another_host_is_served_where_it_was_asked_for():
-    assert "lab.example:8000" in list_hosts("lab.example", 8000)
+    assert "lab.example:8000" in list_hosts("Lab.Example", 8000)
     assert "[::1]:8000" in list_hosts("::1", 8000)
     assert "localhost" in list_hosts("127.0.0.1", 80)
     assert list_hosts("0.0.0.0", 8000) is None

@@ -44,7 +44,7 @@ def list_hosts(host: str, port: int) -> frozenset[str] | None:
     """
     if host in EVERYWHERE:
         return None
-    names = {*LOCAL, f"[{host}]" if ":" in host else host}
+    names = {*LOCAL, f"[{host}]" if ":" in host else host.lower()}
     plain = names if port == 80 else set()  # which browsers leave out
     return frozenset({f"{name}:{port}" for name in names} | plain)
 
