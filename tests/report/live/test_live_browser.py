@@ -216,6 +216,22 @@ def test_new_checkpoints_are_said(visit, folder, tmp_path):
         page.close()
 
 
+def test_a_run_that_cannot_be_read_any_more_is_said(browser, folder, tmp_path):
+    """What is wrong, not that the server has ended; and it is asked again."""
+    path = shutil.copytree(folder / "chain", tmp_path / "chain")
+    manifest = path / "manifest.jsonl"
+    whole = manifest.read_text()
+    with serve(path, "127.0.0.1", 0) as (_, address):
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_selector("body[data-state=ready]")
+        manifest.write_text("{}\n" + whole)
+        page.get_by_role("button", name=re.compile("manifest.jsonl")).wait_for()
+        manifest.write_text(whole)
+        page.locator(".news[hidden]").wait_for(state="attached")
+        page.close()
+
+
 @pytest.mark.parametrize("query", ["", "run=more/digits"])
 def test_it_is_accessible_and_fits_a_phone(visit, query):
     from axe_playwright_python.sync_playwright import Axe

@@ -217,9 +217,11 @@ function followRuns({ runs, hasTable }, host) {
     setTimeout(follow, NEWS);
   };
   const follow = () =>
-    look().catch(() => {
-      notice.textContent = "the server has ended";
+    look().catch((error) => {
+      const hasEnded = error instanceof TypeError; // as `fetch` says it; else it was refused
+      notice.textContent = hasEnded ? "the server has ended" : error.message;
       notice.hidden = false;
+      if (!hasEnded) setTimeout(follow, NEWS);
     });
   notice.hidden = true;
   const home = hasTable
