@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.report.conftest import SmallRuns
+from tests.report.conftest import CONFIGS, SmallRuns
 from tests.report.page.opened import Opened
+from toyvit.data.task import resolve_config
+from toyvit.model import ViT
 from toyvit.report import compute_figures
 from toyvit.report.page.document import write_page
+from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
 
 
@@ -41,6 +45,27 @@ def glyphs_page(runs: SmallRuns, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="session")
 def glyphs(runs: SmallRuns) -> Run:
     return runs["glyphs"]
+
+
+@pytest.fixture(scope="session")
+def prefixed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An untrained run with CLS and six registers before four by four patches, not measured."""
+    config = CONFIGS["digits"]()
+    resolved = resolve_config(replace(config, model=replace(config.model, n_registers=6)))
+    folder = RunFolder(tmp_path_factory.mktemp("prefixed") / "prefixed")
+    folder.create(resolved)
+    weights = ViT(resolved.model).state_dict()
+    folder.write_checkpoint(20, 0, weights, {"loss": 1.0, "accuracy": 0.25})
+    return Run(folder.path)
+
+
+@pytest.fixture(scope="session")
+def mixed_page(
+    runs: SmallRuns, prefixed: Run, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Runs unlike each other: answers that are pixels, classes patch by patch, and one class."""
+    file = tmp_path_factory.mktemp("mixed") / "page.html"
+    return write_page([runs["hidden"], runs["chain"], prefixed], file)
 
 
 @pytest.fixture(scope="session")

@@ -220,6 +220,26 @@ def test_two_runs_share_the_slider(open_page, glyphs_page, runs):
     )
 
 
+def test_every_token_has_a_place_in_the_small_maps(open_page, mixed_page, prefixed):
+    """CLS and six registers above patches in four columns: two rows, one pixel each."""
+    token = 3
+    page = open_page(mixed_page, link=f"#run=2&token={token}")
+    canvas = page.page.locator("#attention .multiples canvas").first
+    opacity = canvas.evaluate(
+        """(canvas) => {
+          const { width, height } = canvas;
+          const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+          return Array.from({ length: width * height }, (_, pixel) => data[4 * pixel + 3]);
+        }"""
+    )
+    images = prefixed.batch("test", 1).images
+    pattern = trace(prefixed.model(20), images, "blocks.0.attn.pattern")["blocks.0.attn.pattern"]
+    shares = pattern[0, 0, token].tolist()
+    assert len(opacity) == 24 and opacity[7] == 0  # nothing after the seventh
+    for pixel, share in zip(opacity[:7] + opacity[8:], shares, strict=True):
+        assert pixel == pytest.approx(255 * 0.85 * share**0.5, abs=1.5)
+
+
 @pytest.mark.parametrize("options", [{}, DARK], ids=["light", "dark"])
 def test_it_is_accessible(open_page, glyphs_page, options):
     """axe-core finds no serious fault."""

@@ -255,6 +255,7 @@ function makeMatrix(looks, name, onQuery) {
 function makeMultiples(looks) {
   const [rows, columns] = looks.grid;
   const n = looks.prefix.length;
+  const above = Math.ceil(n / columns); // rows of the tokens before the patches
   const canvases = [];
   const lines = [];
   for (let layer = 0; layer < looks.layers; layer++) {
@@ -266,7 +267,7 @@ function makeMultiples(looks) {
     for (let head = 0; head < looks.heads; head++) {
       const canvas = make("canvas", { class: "multiple", "aria-hidden": "true" });
       canvas.width = columns;
-      canvas.height = rows + (n ? 1 : 0);
+      canvas.height = above + rows;
       canvas.style.aspectRatio = `${canvas.width} / ${canvas.height}`;
       const button = make(
         "button",
@@ -288,7 +289,7 @@ function makeMultiples(looks) {
       const opened = openHead(looks, at, picture, layer, head);
       const image = context.createImageData(canvas.width, canvas.height);
       for (let other = 0; other < looks.tokens; other++) {
-        const place = other < n ? Math.min(other, columns - 1) : other - n + (n ? columns : 0);
+        const place = other < n ? other : other - n + above * columns;
         image.data.set(shadeShare(opened.share(...pickPair(state.way, token, other))), 4 * place);
       }
       context.putImageData(image, 0, 0);
