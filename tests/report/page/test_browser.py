@@ -240,6 +240,15 @@ def test_every_token_has_a_place_in_the_small_maps(open_page, mixed_page, prefix
         assert pixel == pytest.approx(255 * 0.85 * share**0.5, abs=1.5)
 
 
+def test_arrows_begin_at_the_last_token_where_there_are_fewer(open_page, mixed_page):
+    page = open_page(mixed_page, link="#run=2&beside=1&token=22")
+    page.page.locator("#attention canvas[role=application]").nth(1).focus()
+    page.page.keyboard.press("ArrowLeft")
+    page.settle()
+    words = page.page.locator("#attention .reading:nth-of-type(1)").all_inner_texts()
+    assert "patch in row 4, column 3" in words[1]
+
+
 @pytest.mark.parametrize("options", [{}, DARK], ids=["light", "dark"])
 def test_it_is_accessible(open_page, glyphs_page, options):
     """axe-core finds no serious fault."""

@@ -76,7 +76,7 @@ function makeTokenGrid(looks, label, { onPoint = null, onPick = null, side = SID
       if (token !== null) onPick(token);
     });
     canvas.addEventListener("keydown", (event) => {
-      const token = moveToken(looks, state.token, event.key);
+      const token = moveToken(looks, Math.min(state.token, looks.tokens - 1), event.key);
       if (token === null) return;
       event.preventDefault();
       onPick(token);
