@@ -249,6 +249,18 @@ def test_arrows_begin_at_the_last_token_where_there_are_fewer(open_page, mixed_p
     assert "patch in row 4, column 3" in words[1]
 
 
+def test_a_finger_that_leaves_the_picture_points_at_nothing(open_page, mixed_page):
+    page = open_page(mixed_page, link="#run=2&token=2")
+    before = page.text("#attention .reading")
+    canvas = page.page.locator("#attention canvas[role=application]").first
+    box = canvas.bounding_box()
+    for x, y in ((-20, 5), (5, -20)):
+        place = {"clientX": box["x"] + x, "clientY": box["y"] + y}
+        canvas.dispatch_event("pointermove", place)
+        page.settle()
+        assert page.text("#attention .reading") == before
+
+
 @pytest.mark.parametrize("options", [{}, DARK], ids=["light", "dark"])
 def test_it_is_accessible(open_page, glyphs_page, options):
     """axe-core finds no serious fault."""

@@ -54,6 +54,7 @@ function makeTokenGrid(looks, label, { onPoint = null, onPick = null, side = SID
     const box = canvas.getBoundingClientRect();
     const x = ((event.clientX - box.left) * side) / box.width;
     const y = ((event.clientY - box.top) * height) / box.height;
+    if (x < 0 || y < 0) return null; // a finger may leave what it touched
     if (y < strip) {
       const token = Math.floor(x / prefixWidth);
       return token < looks.prefix.length ? token : null;
