@@ -261,6 +261,22 @@ def test_a_finger_that_leaves_the_picture_points_at_nothing(open_page, mixed_pag
         assert page.text("#attention .reading") == before
 
 
+@pytest.mark.parametrize("link", ["#beside=1", "#beside=9&run=7&step=3&curve=none"])
+def test_a_link_of_another_page_leads_to_what_there_is(open_page, large_page, link):
+    page = open_page(large_page, link=link)
+    assert page.page.locator("#attention .viewer").count() == 1
+
+
+def test_a_link_to_another_curve_is_taken_only_if_it_is_there(open_page, glyphs_page):
+    page = open_page(glyphs_page)
+    measure = page.page.get_by_label("measure", exact=True)
+    for curve, shown in (("performance|loss|test", "loss"), ("none", "loss")):
+        page.ask(f"location.hash = '#curve={curve}'")
+        page.settle()
+        assert page.text("#curves h4") == f"performance: {shown}"
+        assert measure.input_value() == f"performance|{shown}|test"
+
+
 @pytest.mark.parametrize("options", [{}, DARK], ids=["light", "dark"])
 def test_it_is_accessible(open_page, glyphs_page, options):
     """axe-core finds no serious fault."""

@@ -220,6 +220,7 @@ function makeCurves(page) {
   return {
     element: section,
     update() {
+      if (!keys.includes(state.curve)) state.curve = drawn; // a link may name any
       if (drawn !== state.curve) {
         quantity.select.value = state.curve;
         draw();

@@ -11,6 +11,7 @@ async function main() {
   const link = location.hash; // before it is written over
   state.step = firstStep(page, steps);
   recall(link);
+  limitState(page.runs, steps);
   buildFirst(host, page, steps); // what happened is on the screen before the rest is unpacked
   await new Promise((resolve) => setTimeout(resolve));
   await Promise.all(page.runs.map(unpackLooks));
