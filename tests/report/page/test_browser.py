@@ -277,6 +277,30 @@ def test_a_link_to_another_curve_is_taken_only_if_it_is_there(open_page, glyphs_
         assert measure.input_value() == f"performance|{shown}|test"
 
 
+def test_a_page_that_is_built_anew_leaves_nothing_running(open_page, glyphs_page):
+    """When colours change: neither the timer of the player nor what charts listen with."""
+    page = open_page(glyphs_page, link="#step=0")
+    page.ask(
+        """() => {
+          const begin = setInterval, end = clearInterval;
+          window.running = new Set();
+          window.setInterval = (job, time) => {
+            const timer = begin(job, 1e6);
+            running.add(timer);
+            return timer;
+          };
+          window.clearInterval = (timer) => (running.delete(timer), end(timer));
+          window.charts = [...document.querySelectorAll(".uplot")];
+        }"""
+    )
+    page.page.click("#play")
+    assert page.ask("running.size") == 1 and page.ask("charts.length") > 1
+    page.page.emulate_media(color_scheme="dark")
+    page.wait_until("document.getElementById('play').textContent.includes('play')")
+    assert page.ask("running.size") == 0
+    assert page.ask("charts.every((chart) => chart.parentElement === null)")
+
+
 @pytest.mark.parametrize("options", [{}, DARK], ids=["light", "dark"])
 def test_it_is_accessible(open_page, glyphs_page, options):
     """axe-core finds no serious fault."""

@@ -13,6 +13,11 @@ const NO_VALUES = "\u00a0"; // so that nothing moves when there are some
 const MOST_VALUES = 6;
 const TWICE = 220; // milliseconds in which a second click makes a double click
 const THRESHOLD = 10; // steps to which the axis `steps` is linear
+const plots = new Set(); // that are drawn: uPlot remembers each until it is destroyed
+
+function forgetCharts() {
+  for (const plot of plots) plot.destroy();
+}
 
 function scaleOptions(axis, values) {
   const ends = values.filter((value) => Number.isFinite(value));
@@ -84,6 +89,7 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
       drawClear: [(plot) => drawUnder(plot, panel)],
       draw: [(plot) => drawOver(plot, panel), () => placeLine()],
       setCursor: [(plot) => (readout.textContent = readValues(plot, panel.x, drawn))],
+      destroy: [(plot) => plots.delete(plot)],
     },
   };
   if (!options.scales.y.range)
@@ -91,6 +97,7 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
   const line = make("div", { class: "now" });
   let plot = null;
   plot = new uPlot(options, data, host);
+  plots.add(plot);
   fillLegend(legend, panel);
   new ResizeObserver(() => {
     const width = Math.floor(host.clientWidth);

@@ -1,6 +1,7 @@
 // The page: its sections in order, one slider for all of them.
 
 const FRAME = 160; // milliseconds between checkpoints when it plays
+let playing = 0; // the timer, which outlives a page that is built anew
 
 async function main() {
   const host = document.getElementById("page");
@@ -101,6 +102,9 @@ function chooseView(run) {
 
 function buildFirst(host, page, steps) {
   watchers.clear();
+  clearInterval(playing);
+  playing = 0;
+  forgetCharts();
   const headline = makeHeadline(page.runs[0], page);
   const slider = makeStepBar(page, steps);
   host.replaceChildren(make("main", {}, headline.element), slider.element);
@@ -126,21 +130,20 @@ function build(host, page, steps) {
 }
 
 function makeStepBar(page, steps) {
-  let timer = 0;
   const range = makeRange("step", Math.max(0, steps.length - 1), 0, (at) =>
     change({ step: steps[at] }),
   );
   const play = make("button", { type: "button", id: "play", onclick: toggle }, "▶ play");
   function stop() {
-    clearInterval(timer);
-    timer = 0;
+    clearInterval(playing);
+    playing = 0;
     play.textContent = "▶ play";
   }
   function toggle() {
-    if (timer) return stop();
+    if (playing) return stop();
     if (findNearest(steps, state.step) === steps.length - 1) change({ step: steps[0] });
     play.textContent = "❚❚ pause";
-    timer = setInterval(() => {
+    playing = setInterval(() => {
       const at = findNearest(steps, state.step);
       if (at + 1 >= steps.length) stop();
       else change({ step: steps[at + 1] });
