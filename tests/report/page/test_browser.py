@@ -301,6 +301,13 @@ def test_a_page_that_is_built_anew_leaves_nothing_running(open_page, glyphs_page
     assert page.ask("charts.every((chart) => chart.parentElement === null)")
 
 
+def test_patch_by_patch_the_lens_says_whose_answer_is_right(open_page, mixed_page):
+    each, one = "the patch's own right answer", "Only the read-out is asked"
+    for run, words, others in ((1, each, one), (2, one, each)):
+        text = open_page(mixed_page, link=f"#run={run}").text("#lens .viewer")
+        assert words in text and others not in text
+
+
 @pytest.mark.parametrize("options", [{}, DARK], ids=["light", "dark"])
 def test_it_is_accessible(open_page, glyphs_page, options):
     """axe-core finds no serious fault."""

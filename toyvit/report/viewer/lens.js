@@ -63,7 +63,8 @@ function makeLens(run) {
     const size = answers.names.length;
     const even = `Chance, one class of ${size}: ${formatShare(1 / size)}.`;
     words.textContent = `${place}: ${nameToken(looks, token)} would answer ${answer}. ${even}`;
-    key.textContent = KEYS[view.colour];
+    const isEach = view.colour === "right" && width === looks.tokens;
+    key.textContent = KEYS[isEach ? "each" : view.colour];
     fillReadout(at, picture);
     fillDecided(decided, run);
   }
@@ -93,6 +94,7 @@ const KEYS = {
   right:
     "Green: what the picture's right answer is; grey: another class. Only the read-out is asked; " +
     "what other patches would say is no mistake. The stronger, the likelier.",
+  each: "Green: the patch's own right answer; grey: another class. The stronger, the likelier.",
   class: "A colour a class, six in turn; the stronger, the likelier.",
   confidence: "Dark to yellow: the probability of the likeliest class, 0 to 1.",
 };
