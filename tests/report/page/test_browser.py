@@ -308,6 +308,21 @@ def test_patch_by_patch_the_lens_says_whose_answer_is_right(open_page, mixed_pag
         assert words in text and others not in text
 
 
+def test_runs_unlike_each_other_are_told_apart(open_page, mixed_page, runs):
+    """Scores with their names, none on the other's axis; a section says that it has nothing."""
+    page = open_page(mixed_page, link="#step=20&beside=1")
+    scores = [runs[name].curve("performance", "accuracy")[20] for name in ("hidden", "chain")]
+    assert page.text(".now-score") == f"R^2 {scores[0]:.3f} / accuracy {scores[1]:.3f}"
+    assert page.page.locator("#headline .legend li").all_inner_texts()[0] == "hidden"
+    assert "chain" not in page.text("#headline .legend")
+    page.page.get_by_label("compare with").select_option("2")
+    page.settle()
+    assert page.text(".now-score") == f"R^2 {scores[0]:.3f} / accuracy –"
+    page.page.get_by_label("compare with").select_option("-1")
+    page.settle()
+    assert page.text("#lens .missing").startswith("The lens shows classes")
+
+
 @pytest.mark.parametrize("options", [{}, DARK], ids=["light", "dark"])
 def test_it_is_accessible(open_page, glyphs_page, options):
     """axe-core finds no serious fault."""

@@ -97,7 +97,7 @@ function makeTransitionChart(page) {
   const colours = CYCLE;
   const curves = page.runs.flatMap((other, place) => {
     const found = findRow(other, "performance", "accuracy", {});
-    if (!found) return [];
+    if (!found || other.score !== run.score) return [];
     const colour = colours[place % colours.length];
     return [buildCurve(other, found, { label: other.name, colour })];
   });

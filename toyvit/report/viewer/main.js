@@ -176,8 +176,11 @@ function makeStepBar(page, steps) {
     range.words.textContent = formatStep(state.step);
     const shown = [page.runs[0], ...(state.beside > 0 ? [page.runs[state.beside]] : [])];
     const values = shown.map((run) => lookUpValue(run, "performance", "accuracy", {}, state.step));
-    const numbers = values.filter(Boolean).map((value) => value.value.toFixed(3));
-    scores.textContent = numbers.length ? `${page.runs[0].score} ${numbers.join(" / ")}` : "";
+    const words = values.map((value, at) => {
+      const isNamed = !at || shown[at].score !== shown[0].score;
+      return `${isNamed ? `${shown[at].score} ` : ""}${value ? value.value.toFixed(3) : "–"}`;
+    });
+    scores.textContent = values.some(Boolean) ? words.join(" / ") : "";
   }
   return { element, update };
 }
@@ -199,7 +202,7 @@ function makeViewers(page, { id, title, lead, fits, makeViewer, makeControls = n
     holder,
   );
   const viewers = new Map();
-  let shown = "";
+  let shown = null;
 
   function update() {
     const places = [state.run, state.beside].filter(
@@ -210,7 +213,11 @@ function makeViewers(page, { id, title, lead, fits, makeViewer, makeControls = n
       places.forEach(
         (place) => viewers.has(place) || viewers.set(place, makeViewer(page.runs[place])),
       );
-      holder.replaceChildren(...places.map((place) => viewers.get(place).element));
+      const elements = places.map((place) => viewers.get(place).element);
+      const words = missing(page.runs[state.run]);
+      holder.replaceChildren(
+        ...(elements.length ? elements : [make("p", { class: "missing" }, ...words)]),
+      );
     }
     if (controls) controls.update();
     places.forEach((place) => viewers.get(place).update());
