@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import toyvit
 from tests.notebooks.conftest import NOTEBOOKS, read
 from toyvit.errors import BadInput
 from toyvit.train import fit
@@ -149,6 +150,19 @@ def test_small_runs_are_not_prepared_where_the_full_one_is(tiny, tmp_path, monke
     full.parent.mkdir()
     os.symlink(tiny["induction"], full)
     assert opening._choose_folder(need) == full and len(calls) == 1
+
+
+@pytest.mark.parametrize("lacks", ["nothing", "steps", "analyses"])
+def test_small_runs_are_ready_when_all_is_measured(tiny, tmp_path, lacks):
+    """At every checkpoint; and a run is drawn beside another only when it is measured."""
+    need = replace(NEEDS["digits"], analyses=("performance", "norms"))
+    path = shutil.copytree(tiny["digits"] / "seed-0", tmp_path / "digits")
+    assert opening.find_beside(toyvit.Run(path), "digits") is None
+    analyses = [*need.analyses][: 1 if lacks == "analyses" else 2]
+    steps = [0, 1] if lacks == "steps" else None
+    toyvit.measure(path, images=8, analyses=analyses, steps=steps, progress=False)
+    assert opening._is_ready(need, [path]) == (lacks == "nothing")
+    assert opening.find_beside(toyvit.Run(path), "digits") is not None
 
 
 RIGHT = {"word": "k", "place": (1, 0), "step": 380, "share": 0.21}

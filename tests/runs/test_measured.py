@@ -186,6 +186,23 @@ def test_a_sampler_that_diverged_is_named(folder):
     assert find(folder, REQUEST, None) == report
 
 
+def test_what_was_not_sampled_near_by_is_named(folder):
+    """In two cells; one of them diverged too, and is named as that alone."""
+    edit(
+        folder,
+        "insert into places (quantity, axes) values ('local', '{}')",
+        "insert into numbers select cells.id, max(places.id), 0.0 from cells, places"
+        " group by cells.id order by cells.id desc limit 2",
+        "insert into places (quantity, axes) values ('diverged', '{}')",
+        "insert into numbers select max(cells.id), max(places.id), 1.0 from cells, places",
+        restamp=True,
+    )
+    report = measure(folder, **OPTIONS)
+    assert [len(steps) for steps in report.diverged.values()] == [1]
+    assert [len(steps) for steps in report.not_local.values()] == [1]
+    assert find(folder, REQUEST, None) == report
+
+
 @pytest.mark.parametrize("what", ["source", "installed", "variables"])
 def test_what_the_lab_is_made_of_is_part_of_the_request(what, tmp_path, monkeypatch):
     before = REQUEST.hash()

@@ -121,10 +121,7 @@ def edit_table(place):
     """A number of the table, with a digest that fits."""
     table = place / "all/sweep.csv"
     table.write_text(table.read_text().replace("finished", "diverged", 1))
-    record = json.loads((place / "all/sweep.json").read_text())
-    record.pop("check")
-    record["table"] = hash_file(table)
-    (place / "all/sweep.json").write_text(format_line(record))
+    write_fact(place, "table", hash_file(table))
 
 
 def swap_tables(place):
@@ -145,10 +142,11 @@ def measure_on_more(place):
         measure(place / f"all/seed-{seed}", analyses=["performance"], images=8, progress=False)
 
 
-def lead_out(place):
+def write_fact(place, name, value):
+    """In the record of the table, with a digest that fits."""
     record = json.loads((place / "all/sweep.json").read_text())
     record.pop("check")
-    record["runs"] = ["../other/seed-1"]
+    record[name] = value
     (place / "all/sweep.json").write_text(format_line(record))
 
 
@@ -157,7 +155,14 @@ MEANINGS = {
     "of another sweep": (swap_tables, "sweep.csv cannot be compared with its runs"),
     "of another sweep, alike": (swap_alike, "sweep.csv is not what its runs say now"),
     "measured since": (measure_on_more, "sweep.csv is not what its runs say now"),
-    "runs elsewhere": (lead_out, "sweep.json names runs that are not in its folder"),
+    "runs beside it": (
+        lambda place: write_fact(place, "runs", ["../other/seed-1"]),
+        "sweep.json names runs that are not in its folder",
+    ),
+    "runs elsewhere": (
+        lambda place: write_fact(place, "runs", [str(place / "other/seed-1")]),
+        "sweep.json names runs that are not in its folder",
+    ),
     "no table": (lambda place: (place / "all/sweep.csv").unlink(), "sweep.csv is missing"),
     "a run without a config": (
         lambda place: (place / "all/seed-0/config.json").unlink(),
@@ -183,6 +188,19 @@ def test_a_check_that_is_switched_off_finds_nothing(place, capsys, monkeypatch):
     monkeypatch.setattr(sweep_tables, "_compare_with_runs", lambda *arguments: None)
     edit_table(place)
     assert verify(capsys, place / "all")[0] == 0
+
+
+def test_a_table_is_compared_by_the_version_that_wrote_it(place, capsys):
+    edit_table(place)
+    write_fact(place, "version", "0.0")
+    assert verify(capsys, place / "all")[0] == 0
+
+
+def test_a_table_is_compared_where_runs_elsewhere_are_bad(place, capsys):
+    edit_table(place)
+    (place / "other/seed-1/config.json").write_text("{")
+    code, out, _ = verify(capsys, place)
+    assert code == 2 and "all/sweep.csv is not what its runs say now" in out
 
 
 def test_a_table_of_an_earlier_version_is_taken_as_it_is_and_it_is_said(place, capsys, caplog):

@@ -44,6 +44,7 @@ STRANGERS = {
     "a host that begins alike": (in_address("/"), {"host": "localhost:8000.evil.example"}),
     "no host": (in_address("/"), {"host": ""}),
     "another origin": ("/api/news", {"origin": "http://evil.example"}),
+    "an origin that begins alike": ("/api/news", {"origin": "http://127.0.0.1:80001"}),
     "an origin without a name": ("/api/news", {"origin": "null"}),
     "another scheme": ("/api/news", {"origin": "https://127.0.0.1:8000"}),
 }
@@ -119,6 +120,7 @@ BODIES = {
     "too few pixels": ({"picture": [0.0] * 63}, "64 pixels, got 63"),
     "no pixels": ({"picture": [None] * 64}, "pixels of picture"),
     "pixels without end": ({"picture": [10**400] * 64}, "pixels of picture"),
+    "pixels too bright": ({"picture": [10_001] * 64}, "up to 10,000"),
     "true pixels": ({"picture": [True] * 64}, "pixels of picture"),
     "another ablation": ({"ablation": "zeros"}, "did you mean 'zero'"),
     "a list of ablations": ({"ablation": []}, "ablation must be a text"),
@@ -333,6 +335,11 @@ def test_a_page_is_built_once_for_what_its_files_are(client, folder, tmp_path, m
     measured = live.get("/api/news").json()["measured"]
     toyvit.measure(run.path, images=4, analyses=["performance"], progress=False)
     assert live.get("/api/news").json()["measured"] != measured
+
+    texts = [live.get(in_address("/")).text]
+    run.folder.figures.mkdir(exist_ok=True)
+    (run.folder.figures / "circuit.json").write_text("{}")
+    assert live.get(in_address("/")).text and len(builds) == 4
 
 
 def test_the_table_lists_every_run(client, folder, tmp_path):

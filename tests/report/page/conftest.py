@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.report.conftest import CONFIGS, SmallRuns
@@ -49,10 +50,15 @@ def glyphs(runs: SmallRuns) -> Run:
 
 @pytest.fixture(scope="session")
 def prefixed(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """An untrained run with CLS and six registers before four by four patches, not measured."""
+    """An untrained run with CLS and six registers before two by four patches, not measured."""
+    path = tmp_path_factory.mktemp("prefixed")
+    images = np.random.default_rng(0).integers(0, 255, (40, 8, 16), dtype=np.uint8)
+    np.savez(path / "own.npz", images=images, labels=np.arange(40) % 4)
     config = CONFIGS["digits"]()
-    resolved = resolve_config(replace(config, model=replace(config.model, n_registers=6)))
-    folder = RunFolder(tmp_path_factory.mktemp("prefixed") / "prefixed")
+    task = replace(config.task, npz=str(path / "own.npz"), world="")
+    model = replace(config.model, patch_size=4, n_registers=6)
+    resolved = resolve_config(replace(config, model=model, task=task))
+    folder = RunFolder(path / "prefixed")
     folder.create(resolved)
     weights = ViT(resolved.model).state_dict()
     folder.write_checkpoint(20, 0, weights, {"loss": 1.0, "accuracy": 0.25})

@@ -235,18 +235,31 @@ def test_every_token_has_a_place_in_the_small_maps(open_page, mixed_page, prefix
     images = prefixed.batch("test", 1).images
     pattern = trace(prefixed.model(20), images, "blocks.0.attn.pattern")["blocks.0.attn.pattern"]
     shares = pattern[0, 0, token].tolist()
-    assert len(opacity) == 24 and opacity[7] == 0  # nothing after the seventh
+    assert len(opacity) == 16 and opacity[7] == 0  # nothing after the seventh
     for pixel, share in zip(opacity[:7] + opacity[8:], shares, strict=True):
         assert pixel == pytest.approx(255 * 0.85 * share**0.5, abs=1.5)
 
 
 def test_arrows_begin_at_the_last_token_where_there_are_fewer(open_page, mixed_page):
-    page = open_page(mixed_page, link="#run=2&beside=1&token=22")
+    page = open_page(mixed_page, link="#run=1&beside=2&token=15")
     page.page.locator("#attention canvas[role=application]").nth(1).focus()
-    page.page.keyboard.press("ArrowLeft")
-    page.settle()
-    words = page.page.locator("#attention .reading:nth-of-type(1)").all_inner_texts()
-    assert "patch in row 4, column 3" in words[1]
+    for key, place in (("Left", (2, 3)), ("Up", (1, 3)), ("Down", (2, 3)), ("Down", (2, 3))):
+        page.page.keyboard.press(f"Arrow{key}")
+        page.settle()
+        words = page.page.locator("#attention .reading:nth-of-type(1)").all_inner_texts()
+        assert "patch in row {}, column {} attends".format(*place) in words[1]
+
+
+def test_a_patch_is_framed_where_it_lies(open_page, mixed_page):
+    """The last of two rows and four columns, below the strip of CLS and registers."""
+    page = open_page(mixed_page, link="#run=2&token=14")
+    colours = page.page.locator("#attention canvas[role=application]").evaluate(
+        """(canvas) => {
+          const { data } = canvas.getContext("2d").getImageData(250, 157, 10, 1);
+          return [1, 6].map((x) => [...data.slice(4 * x, 4 * x + 3)]);
+        }"""
+    )
+    assert colours[0] != [0xD5, 0x5E, 0x00] == colours[1]  # the patch begins at 255
 
 
 def test_a_finger_that_leaves_the_picture_points_at_nothing(open_page, mixed_page):
