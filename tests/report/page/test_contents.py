@@ -138,6 +138,13 @@ def test_lines_of_the_viewer_are_short():
     assert {file.name for file in own} >= {*SCRIPTS, "page.css", "page.html"}
 
 
+def test_every_name_of_the_viewer_is_used():
+    text = "\n".join(file.read_text() for file in sorted(VIEWER.glob("*.js")))
+    names = re.findall(r"^(?:(?:async )?function|const|let) (\w+)", text, re.M)
+    assert len(names) > 100
+    assert [name for name in names if len(re.findall(rf"\b{name}\b", text)) < 2] == []
+
+
 def test_the_budget_holds(runs, tmp_path):
     """Of one run and of five, and what is left out is said."""
     many = [runs[name] for name in ("glyphs", "digits", "hidden", "chain", "sums")]

@@ -25,7 +25,6 @@ const ON_DARK = {
   white: "#000000",
 };
 const CYCLE = ["blue", "orange", "green", "pink", "sky", "yellow"];
-const DASHES = [[], [7, 4], [2, 3], [8, 3, 2, 3]];
 // Places along matplotlib's viridis, magma, RdBu and grey maps, from low to high.
 const RAMPS = {
   sequential: [
