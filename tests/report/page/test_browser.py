@@ -290,6 +290,15 @@ def test_a_link_to_another_curve_is_taken_only_if_it_is_there(open_page, glyphs_
         assert measure.input_value() == f"performance|{shown}|test"
 
 
+def test_what_was_chosen_of_a_curve_is_forgotten_with_it(open_page, glyphs_page):
+    page = open_page(glyphs_page, link="#curve=head_ablation|accuracy|test")
+    page.page.locator("#curves .filters").get_by_label("layer").select_option("1")
+    assert page.page.locator("#curves .legend li").count()
+    page.ask("location.hash = '#curve=performance|loss|test'")
+    page.settle()
+    assert "glyphs" in page.text("#curves .legend")
+
+
 def test_a_page_that_is_built_anew_leaves_nothing_running(open_page, glyphs_page):
     """When colours change: neither the timer of the player nor what charts listen with."""
     page = open_page(glyphs_page, link="#step=0")

@@ -117,10 +117,9 @@ function makeCurves(page) {
     state.curve = keys.find((key) => key === "performance|accuracy|test") || keys[0];
   let drawn = null;
 
-  const quantity = makeSelect("measure", quantities, state.curve, (value) => {
-    view.filters = {};
-    change({ curve: value });
-  });
+  const quantity = makeSelect("measure", quantities, state.curve, (value) =>
+    change({ curve: value }),
+  );
   const steps = makeSelect(
     "steps",
     [
@@ -223,6 +222,7 @@ function makeCurves(page) {
       if (!keys.includes(state.curve)) state.curve = drawn; // a link may name any
       if (drawn !== state.curve) {
         quantity.select.value = state.curve;
+        view.filters = {};
         draw();
       } else chart.update();
     },
