@@ -75,6 +75,8 @@ def test_every_notebook_and_exercise_is_listed():
     assert opened == {"00_tour": []} | {name: [need] for name, need in READS.items()}
     for name in READS:
         need = NEEDS[READS[name]]
+        row = next(line for line in index.splitlines() if f"({name}.ipynb)" in line)
+        assert row.endswith(f"| `{need.command}` | `{need.variable}` |")
         assert need.command in read(name).cells[0].source
         assert need.variable in read(name).cells[0].source
 

@@ -138,6 +138,13 @@ def test_lines_of_the_viewer_are_short():
     assert {file.name for file in own} >= {*SCRIPTS, "page.css", "page.html"}
 
 
+def test_controls_are_called_as_the_page_about_them_says():
+    text = (Path(__file__).parents[3] / "docs/page.md").read_text()
+    main = (VIEWER / "main.js").read_text()
+    (name,) = re.findall(r"side by side under one slider \(`(.+?)`\)", text)
+    assert f'makeSelect("{name}"' in main
+
+
 def test_every_name_of_the_viewer_is_used():
     text = "\n".join(file.read_text() for file in sorted(VIEWER.glob("*.js")))
     names = re.findall(r"^(?:(?:async )?function|const|let) (\w+)", text, re.M)
