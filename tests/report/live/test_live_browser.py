@@ -152,6 +152,31 @@ def test_a_digit_is_drawn(visit):
     page.locator("#live").screenshot(path=PICTURES / "live.png")
 
 
+def test_a_small_drawing_in_a_corner_is_brought_to_size(visit):
+    """What is asked of the model fills the picture from its first row and column to its last."""
+    page = open_digits(visit)
+    page.locator("#live").get_by_label("picture", exact=True).select_option("drawn")
+    wait_for(page, f"The drawn picture, step {STEP}")
+    asked = []
+    page.on("request", lambda request: asked.append(request.post_data_json))
+    pad = page.locator("#live .pad")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 60, box["y"] + 60, steps=3)
+    page.mouse.up()
+
+    def fills() -> bool:
+        pictures = [question["picture"] for question in asked if question]
+        if not pictures:
+            return False
+        ink = torch.tensor(pictures[-1]).view(8, 8) > 0
+        return bool(ink.any(0)[[0, -1]].all() and ink.any(1)[[0, -1]].all())
+
+    assert wait_until(page, fills, 10)
+
+
 @pytest.mark.parametrize("is_dark_on_light", [False, True])
 def test_a_file_is_read_in_the_browser(visit, digits, tmp_path, is_dark_on_light):
     """A test picture as a file, white on black or the other way, has that picture's answer."""

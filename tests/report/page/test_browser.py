@@ -9,6 +9,7 @@ from itertools import cycle
 import pytest
 import torch
 
+import toyvit
 from tests.report.browser import PICTURES
 from toyvit.model.forward import trace
 from toyvit.report.heads import collect_scores
@@ -91,6 +92,16 @@ def test_answers_are_the_models(open_page, glyphs_page, glyphs):
     assert f"after block 1: {best}, " in last
     right = int(batch.target[1])
     assert ("✓" in last) == (right == best)
+
+
+def test_settled_answers_are_those_of_the_table(open_page, glyphs_page, glyphs):
+    """The mean over classes, layer by layer."""
+    rows = toyvit.load_table(glyphs, analyses=["lens"])
+    rows = rows[(rows["quantity"] == "decided") & (rows["step"] == glyphs.last_step)]
+    shares = rows[rows["images"] == rows["images"].max()].groupby("layer")["value"].mean()
+    shown = open_page(glyphs_page).page.locator("#lens .decided .number").all_inner_texts()
+    values = [float(text.removesuffix(" %")) / 100 for text in shown]
+    assert values == pytest.approx(list(shares), abs=0.006) and max(shares) > 0.5
 
 
 def test_the_slider_moves_everything(open_page, glyphs_page, glyphs):
