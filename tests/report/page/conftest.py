@@ -66,9 +66,7 @@ def prefixed(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="session")
-def mixed_page(
-    runs: SmallRuns, prefixed: Run, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def mixed_page(runs: SmallRuns, prefixed: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs unlike each other: answers that are pixels, classes patch by patch, and one class."""
     file = tmp_path_factory.mktemp("mixed") / "page.html"
     return write_page([runs["hidden"], runs["chain"], prefixed], file)

@@ -350,7 +350,7 @@ def test_runs_unlike_each_other_are_told_apart(open_page, mixed_page, runs):
     assert "chain" not in page.text("#headline .legend")
     page.page.get_by_label("compare with").select_option("2")
     page.settle()
-    assert page.text(".now-score") == f"R^2 {scores[0]:.3f} / accuracy –"
+    assert page.text(".now-score") == f"R^2 {scores[0]:.3f} / accuracy \u2013"
     page.page.get_by_label("compare with").select_option("-1")
     page.settle()
     assert page.text("#lens .missing").startswith("The lens shows classes")
