@@ -73,6 +73,8 @@ def test_attention_is_the_models(open_page, glyphs_page, glyphs, way):
     top = shares.topk(3).indices
     shown = re.findall(r"\(([\d.e-]+) %, score (-?[\d.]+)\)", page.text("#attention .reading"))
     assert len(shown) == 3
+    even = f"Spread evenly: 1/{token + 1}, "  # the mask is causal
+    assert (even in page.text("#attention .reading")) == (way == "from")
     for (share, score), other in zip(shown, top.tolist(), strict=True):
         pair = (token, other) if way == "from" else (other, token)
         assert float(share) / 100 == pytest.approx(patterns[pair].item(), rel=0.05, abs=0.005)
