@@ -13,12 +13,12 @@ from hypothesis import given, strategies as st
 
 from tests.report.planted import PERFORMANCE, plant
 from toyvit.__main__ import main
-from toyvit.cli.run_table import is_same
 from toyvit.data.task import resolve_config
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
+from toyvit.runs.run_table import is_same
 
 SCORES = {"a": 0.1, "b": 0.9, "c": 0.5}
 
@@ -104,8 +104,8 @@ def test_several_folders_are_listed(place, capsys):
         (["--where", "model.n_layer=2"], "did you mean 'model.n_layers'?"),
         (["--columns", "induction.mas"], "did you mean 'induction.mass'?"),
         (["--sort", "acuracy"], "did you mean 'accuracy'?"),
-        (["--where", "accuracy"], "--where is FIELD=VALUE, got 'accuracy'"),
-        (["--where", "=2"], "--where is FIELD=VALUE"),
+        (["--where", "accuracy"], "where is FIELD=VALUE, got 'accuracy'"),
+        (["--where", "=2"], "where is FIELD=VALUE"),
         (["--status", "done"], "status"),
         (["--format", "xml"], "format"),
     ],

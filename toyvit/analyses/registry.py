@@ -29,6 +29,18 @@ def list_analyses() -> dict[str, Analysis]:
     return merge_extensions(ANALYSES, "analyses")
 
 
+def list_quantities() -> list[str]:
+    """All that can be measured, each `analysis.quantity`, in the order of the analyses.
+
+    >>> "induction.mass" in list_quantities()
+    True
+    """
+    names: list[str] = []
+    for analysis in list_analyses().values():
+        names += [f"{analysis.name}.{quantity}" for quantity in analysis.quantities]
+    return names
+
+
 def name_version(analysis: Analysis) -> int | str:
     """What tells an analysis from itself before an edit, as cells keep it.
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.output import show, show_text
-from toyvit.cli.run_table import (
+from toyvit.errors import BadInput, choose, escape_text
+from toyvit.runs.run_table import (
+    STATUSES,
     RunRecord,
-    check_columns,
+    Selection,
+    Value,
     compare_records,
-    fits,
-    format_rows,
+    format_value,
     read_record,
-    sort_records,
+    select_records,
 )
-from toyvit.errors import BadInput, choose
 
 KINDS = ("text", "csv", "json")
-STATUSES = ("running", "finished", "diverged", "stopped")
 
 
 def add_ls_arguments(parser: Parser) -> None:
@@ -50,41 +53,45 @@ def add_ls_arguments(parser: Parser) -> None:
 def list_runs(options: argparse.Namespace) -> int:
     """Print the runs below some folders, a line each; a damaged one is named, and the code is 2."""
     choose(options.format, KINDS, "format")
-    if options.status is not None:
-        choose(options.status, STATUSES, "status")
-    for condition in options.where:
-        if not all(condition.partition("=")):
-            raise BadInput(f"--where is FIELD=VALUE, got {condition!r}: --where model.n_layers=2")
+    selection = Selection(
+        columns=tuple(options.columns.split(",")) if options.columns else (),
+        conditions=tuple(options.where),
+        status=options.status,
+        sort=options.sort,
+        is_downward=options.reverse,
+    )
+    damaged: list[BadInput] = []
+    records = read_records(options.folders, damaged.append)
+    chosen = select_records(
+        records, selection, list_quantities, lambda record, error: damaged.append(error)
+    )
+    for error in damaged:  # it hides no other run
+        show(f"toyvit: {error}", error=True)
+    show_records(chosen, selection.columns, options)
+    return 2 if damaged else 0
 
-    records, code = read_records(options.folders)
-    columns = options.columns.split(",") if options.columns else []
-    asked = [condition.partition("=")[0] for condition in options.where]
-    check_columns([*columns, *asked, *filter(None, [options.sort])], records)
-    chosen = [record for record in records if options.status in (None, record.own["status"])]
-    for condition in options.where:
-        chosen = [record for record in chosen if fits(record, condition)]
-    if options.sort:
-        chosen = sort_records(chosen, options.sort, downward=options.reverse)
-    show_records(chosen, columns, options)
-    return code
+
+def list_quantities() -> list[str]:
+    """All that can be measured, as columns; what declares it is read when it is asked for."""
+    from toyvit.analyses import registry
+
+    return registry.list_quantities()
 
 
-def read_records(folders: Sequence[Path]) -> tuple[list[RunRecord], int]:
-    """All runs that can be read, and the exit code: 2 where one cannot."""
+def read_records(folders: Sequence[Path], report: Callable[[BadInput], None]) -> list[RunRecord]:
+    """All runs that can be read; of the others it is reported what is damaged."""
     from toyvit.runs.finding import find_runs
 
     records = []
-    code = 0
     for place in folders:
         if not place.is_dir():
             raise BadInput(f"{place} is not a folder")
         for folder in find_runs(place):
             try:
                 records.append(read_record(folder))
-            except BadInput as error:  # it hides no other run
-                show(f"toyvit: {error}", error=True)
-                code = 2
-    return records, code
+            except BadInput as error:
+                report(error)
+    return records
 
 
 def show_records(
@@ -109,6 +116,26 @@ def describe_run(record: RunRecord) -> str:
     progress = f"{own['checkpoints']} checkpoints to step {own['step']} of {own['steps']}"
     scores = f"loss {own['loss']:.3f}  accuracy {own['accuracy']:.3f}" if own["checkpoints"] else ""
     return f"{own['path']:36} {own['recipe']:18} {own['status']:9} {progress}  {scores}"
+
+
+def format_rows(header: Sequence[str], rows: Sequence[Sequence[Value]], kind: str) -> str:
+    """A table as aligned text, as CSV, or as JSON (a list of objects)."""
+    if kind == "json":
+        return json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=1)
+    texts = [list(map(format_value, row)) for row in rows]
+    if kind == "csv":
+        file = io.StringIO()
+        csv.writer(file, lineterminator="\n").writerows([header, *texts])
+        return file.getvalue().removesuffix("\n")
+
+    cells = [list(header), *texts]
+    shown = [list(map(escape_text, row)) for row in cells]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    lines = []
+    for row in shown:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
 
 
 COMMANDS = (

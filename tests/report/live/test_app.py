@@ -342,24 +342,6 @@ def test_a_page_is_built_once_for_what_its_files_are(client, folder, tmp_path, m
     assert live.get(in_address("/")).text and len(builds) == 4
 
 
-def test_the_table_lists_every_run(client, folder, tmp_path):
-    """One that is damaged is named with what is wrong."""
-    text = client.get(in_address("/")).text
-    rows = json.loads(re.search('id="data">(.*?)</script>', text)[1])["rows"]
-    assert [row["name"] for row in rows] == ["chain", "hidden", "matched", "more/digits"]
-    assert {row["status"] for row in rows} == {"finished"} and rows[3]["lastStep"] == 6
-    assert 0 <= rows[3]["accuracy"] <= 1 and rows[3]["recipe"] == "digits"
-
-    shutil.copytree(folder / "chain", tmp_path / "runs/chain")
-    (tmp_path / "runs/bad").mkdir()
-    (tmp_path / "runs/bad/config.json").write_text("{")
-    live = TestClient(build_app(tmp_path / "runs", TOKEN, None), BASE, headers={HEADER: TOKEN})
-    text = live.get(in_address("/")).text
-    rows = json.loads(re.search('id="data">(.*?)</script>', text)[1])["rows"]
-    assert "damaged" in rows[0]["problem"] and rows[1]["status"] == "finished"
-    assert "damaged" in read_refusal(live.get(in_address("/page?run=bad")))
-
-
 def test_a_damaged_checkpoint_is_refused(folder, tmp_path):
     shutil.copytree(folder / "chain", tmp_path / "chain")
     file = tmp_path / "chain/checkpoints/step_00000006.safetensors"
@@ -383,6 +365,7 @@ def test_a_spoiled_file_is_a_page_or_a_refusal(digits, tmp_path, name, seed):
     live = TestClient(build_app(tmp_path / "runs", TOKEN, None), BASE, headers={HEADER: TOKEN})
     question = QUESTION | {"run": 0, "heads": [[0, 0]]}
     responses = [live.get(in_address(path)) for path in PAGES]
+    responses += [live.get("/api/runs?columns=heads.score"), live.get("/api/compare?run=0&run=0")]
     responses += [live.get("/api/news"), live.post("/api/look", json=question)]
     assert responses[0].status_code == 200
     for response in responses:
@@ -400,4 +383,5 @@ def test_nothing_is_written(folder, tmp_path):
     for body, _ in BODIES.values():
         live.post("/api/look", content=body if isinstance(body, bytes) else json.dumps(body))
     live.get("/api/news?run=more/digits")
+    assert live.get("/api/runs?columns=performance.accuracy").json()["rows"]
     assert list_files(tmp_path) == before

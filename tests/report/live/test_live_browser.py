@@ -203,19 +203,23 @@ def test_it_follows_the_slider_and_the_colours(visit):
     assert page.locator("#live").count() == 1
 
 
+def read_rows(page) -> list[list[str]]:
+    """The table of runs without its first column of boxes."""
+    rows = page.locator(".runs").first.locator("tbody tr").all()
+    return [row.locator("td").all_inner_texts()[1:] for row in rows]
+
+
 def test_runs_are_filtered_and_seen_side_by_side(visit):
     page = visit()
     assert page.locator("tbody tr").count() == 4
     page.fill("#filter", "digits finished")
     assert page.locator("tbody tr").count() == 1
-    page.get_by_label("compare more/digits").check()
+    page.get_by_label("choose more/digits").check()
     page.fill("#filter", "")
     assert page.get_by_role("button", name="side by side").is_disabled()
-    page.get_by_label("compare chain").check()
-    page.get_by_role("button", name="last step").click()
+    page.get_by_label("choose chain").check()
     page.get_by_role("button", name="side by side").click()
     page.wait_for_selector("#live .results")
-    assert page.locator("h1").inner_text() == "digits"
     page.locator("#live").get_by_label("run", exact=True).select_option("1")
     wait_for(page, "Test picture 0")
     page.get_by_role("link", name="all runs").click()
@@ -223,6 +227,80 @@ def test_runs_are_filtered_and_seen_side_by_side(visit):
     page.get_by_role("link", name="hidden").click()
     page.wait_for_selector("#live .results")
     assert "loss" in page.locator("#live .both").inner_text()
+
+
+def find_presser(page, way: str) -> Callable[[str, str], None]:
+    """Presses what has a role and a name with the mouse, a finger, or the enter key."""
+
+    def press(role: str, name: str) -> None:
+        element = page.get_by_role(role, name=name, exact=True)
+        if way == "keyboard":
+            element.focus()
+            page.keyboard.press("Space" if role == "checkbox" else "Enter")
+        elif way == "touch":
+            element.tap()
+        else:
+            element.click()
+
+    return press
+
+
+@pytest.mark.parametrize("way", ["mouse", "touch", "keyboard"])
+def test_the_table_takes_columns_conditions_and_an_order(visit, digits, way):
+    """Of configurations and of measures; a link leads back to all of it."""
+    page = visit(**(PHONE if way == "touch" else {}))
+    press = find_presser(page, way)
+    for name in ("model.n_layers", "heads.score"):
+        page.get_by_label("column", exact=True).fill(name)
+        with page.expect_response("**/api/runs**"):
+            press("button", "add column")
+    page.get_by_label("only runs with").fill("model.n_heads")
+    page.get_by_label("=", exact=True).fill("2")
+    with page.expect_response("**/api/runs**"):
+        press("button", "add condition")
+    for name in ("steps", "recipe"):
+        with page.expect_response("**/api/runs**"):
+            press("button", f"remove column {name}")
+    for _ in range(2):
+        with page.expect_response("**/api/runs**"):
+            press("button", "sort by run")
+    page.locator("th[aria-sort=descending]").wait_for()
+    focused = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert focused == "sort by run"  # though the table was drawn anew
+    for name in ("chain", "more/digits"):
+        press("checkbox", f"choose {name}")
+    press("button", "compare")
+    page.locator("#comparison th:has-text('model.n_classes')").wait_for()
+
+    rows = read_rows(page)
+    assert [row[0] for row in rows] == ["more/digits", "hidden", "chain"]
+    assert [row[4] for row in rows] == ["2", "2", "2"]
+    score = digits.curve("heads", "score").iloc[-1]
+    assert float(rows[0][5]) == pytest.approx(score, rel=1e-5) and rows[2][5] == "–"
+    compared = page.locator("#comparison tr:has-text('accuracy')").first.inner_text()
+
+    again = visit(link="#" + page.url.partition("#")[2])
+    again.locator("#comparison th:has-text('model.n_classes')").wait_for()
+    assert read_rows(again) == rows and page.url.split("#")[1] == again.url.split("#")[1]
+    assert again.locator("#comparison tr:has-text('accuracy')").first.inner_text() == compared
+    if way == "mouse":
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        again.screenshot(path=PICTURES / "runs.png", full_page=True)
+
+
+def test_a_column_that_there_is_not_is_said(visit):
+    """With the nearest; the table stays, and the next question is answered."""
+    page = visit(link="#columns=status&filter=hidden")
+    rows = read_rows(page)
+    page.get_by_label("column", exact=True).fill("acuracy")
+    # A refusal is a failed request to the browser, which says so in its console by itself.
+    page.route("**/api/runs**", lambda route: route.fulfill(response=route.fetch(), status=200))
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").filter(has_text="did you mean 'accuracy'?").wait_for()
+    assert read_rows(page) == rows and len(rows) == 1
+    page.get_by_label("status", exact=True).select_option("running")
+    page.locator("text=0 of 4 runs").wait_for()
+    assert page.get_by_role("alert").is_hidden()
 
 
 def test_new_checkpoints_are_said(visit, folder, tmp_path):

@@ -21,6 +21,7 @@ from toyvit.config.foreign_files import parse_object
 from toyvit.errors import BadInput, escape_text
 from toyvit.report.live.answers import Answers
 from toyvit.report.live.documents import Document, Documents
+from toyvit.report.live.run_rows import RunRows
 from toyvit.report.live.security import Gate, refuse
 from toyvit.report.live.shelf import RunShelf
 from toyvit.report.plain import Plain
@@ -40,7 +41,8 @@ class Views:
     def __init__(self, shelf: RunShelf) -> None:
         self.shelf = shelf
         self.answers = Answers(shelf)
-        self.documents = Documents(shelf)
+        self.rows = RunRows(shelf)
+        self.documents = Documents(shelf, self.rows)
         self.worker = ThreadPoolExecutor(1)  # what torch is set to belongs to the process
 
     def build(self) -> Starlette:
@@ -49,6 +51,8 @@ class Views:
         routes = [
             Route("/", self.show_first),
             Route("/page", self.show_page),
+            Route("/api/runs", self.list_runs),
+            Route("/api/compare", self.compare_runs),
             Route("/api/news", self.tell_news),
             Route("/api/look", self.look, methods=["POST"]),
         ]
@@ -64,6 +68,14 @@ class Views:
         """The page of the runs that are named."""
         names = request.query_params.getlist("run")
         return await answer(self.compute(partial(self.documents.show_page, names)), build_html)
+
+    async def list_runs(self, request: Request) -> Response:
+        """The runs that are asked for, as rows of the columns that are."""
+        return await answer(run_in_threadpool(self.rows.select, request.query_params))
+
+    async def compare_runs(self, request: Request) -> Response:
+        """Some runs side by side."""
+        return await answer(run_in_threadpool(self.rows.compare, request.query_params))
 
     async def tell_news(self, request: Request) -> Response:
         """How far a run is."""

@@ -9,6 +9,7 @@ from functools import lru_cache
 from toyvit.errors import BadInput, DataMissing
 from toyvit.report import compute_figures
 from toyvit.report.live.answers import MEAN_OF
+from toyvit.report.live.run_rows import RunRows
 from toyvit.report.live.shelf import RunShelf, State, read_state
 from toyvit.report.page.contents import BUDGET, describe_page
 from toyvit.report.page.document import (
@@ -47,8 +48,9 @@ class Document:
 class Documents:
     """Pages of runs, each built once for what its files are."""
 
-    def __init__(self, shelf: RunShelf) -> None:
+    def __init__(self, shelf: RunShelf, rows: RunRows) -> None:
         self.shelf = shelf
+        self.rows = rows
         self._build = lru_cache(MOST_PAGES)(self._build_page)
 
     def show_page(self, names: list[str]) -> Document:
@@ -75,8 +77,8 @@ class Documents:
         return build_live(whole, store.texts, title, LIVE, LIVE_STYLES)
 
     def show_table(self) -> Document:
-        """The table of all runs."""
-        return build_live({"rows": self.shelf.list_rows()}, [], "Runs", TABLE, LIVE_STYLES)
+        """The page that shows the table of all runs; its rows it asks for."""
+        return build_live(self.rows.describe(), [], "Runs", TABLE, LIVE_STYLES)
 
 
 def build_live(

@@ -49,20 +49,6 @@ class RunShelf:
         folder = self.folders[place]
         return Run(RunFolder(folder.path))
 
-    def list_rows(self) -> Plain:
-        """A row a run: what `toyvit ls` says, or what is wrong with it."""
-        return [self.describe(place) for place in range(len(self.names))]
-
-    def describe(self, place: int) -> dict[str, Plain]:
-        """Recipe, status, progress and last validation score of a run."""
-        row: dict[str, Plain] = {"run": place, "name": self.names[place]}
-        try:
-            return (
-                row | self.tell_news(place) | {"recipe": self.folders[place].read_config().recipe}
-            )
-        except (BadInput, OSError) as error:
-            return row | {"problem": str(error)}
-
     def tell_news(self, place: int) -> dict[str, Plain]:
         """How far a run is now, and what its table's file is like; cheap."""
         folder = self.folders[place]

@@ -1,23 +1,23 @@
-"""Runs as records of columns: what `ls` filters, sorts and prints. Measures are read if asked."""
+"""Runs as records of columns: what is filtered, sorted and compared, by `toyvit ls` and in the
+browser of `toyvit view`. Measures are read if asked for.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from toyvit.config.run import flatten
-from toyvit.errors import BadInput, escape_text, suggest_nearest
+from toyvit.errors import BadInput, choose, suggest_nearest
 
 if TYPE_CHECKING:
     from toyvit.config import RunConfig
     from toyvit.runs.folder import RunFolder
 
 Value = str | int | float | bool | None | list["Value"]
+STATUSES = ("running", "finished", "diverged", "stopped")
 OWN = ("path", "recipe", "status", "checkpoints", "step", "steps", "loss", "accuracy")
 
 
@@ -48,6 +48,28 @@ class RunRecord:
         return self.measures[column]
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which runs of a table, in which order, with which columns beside their path.
+
+    columns     of `RunRecord.get`
+    conditions  each `FIELD=VALUE`, or one of several values: `model.n_layers=1,2`
+    status      of `STATUSES`; None for all
+    sort        a column, upward, or downward
+    """
+
+    columns: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    status: str | None = None
+    sort: str | None = None
+    is_downward: bool = False
+
+    def list_columns(self) -> list[str]:
+        """Every column that is shown, asked for a value, or sorted by."""
+        asked = [condition.partition("=")[0] for condition in self.conditions]
+        return [*self.columns, *asked, *([] if self.sort is None else [self.sort])]
+
+
 def read_record(folder: RunFolder) -> RunRecord:
     """A run as its files say now; BadInput where they are damaged."""
     config = folder.read_config()
@@ -76,23 +98,66 @@ def read_measure(folder: RunFolder, column: str) -> Value:
     return float(values.iloc[-1]) if len(values) else None
 
 
-def check_columns(columns: Iterable[str], records: Sequence[RunRecord]) -> None:
+def select_records(
+    records: Sequence[RunRecord],
+    selection: Selection,
+    list_quantities: Callable[[], list[str]],
+    report: Callable[[RunRecord, BadInput], None],
+) -> list[RunRecord]:
+    """The records that a selection chooses, in its order.
+
+    `list_quantities` names all that can be measured, `analysis.quantity`; it is called where a
+    column is none of the runs' own. BadInput for a column that there is not, for a condition that
+    is none, and for a status that no run can have. A run whose measures are asked for and damaged
+    is reported and left out.
+    """
+    if selection.status is not None:
+        choose(selection.status, STATUSES, "status")
+    for condition in selection.conditions:
+        if not all(condition.partition("=")):
+            raise BadInput(f"where is FIELD=VALUE, got {condition!r}: where model.n_layers=2")
+    columns = selection.list_columns()
+    check_columns(columns, records, list_quantities)
+
+    chosen = [record for record in records if selection.status in (None, record.own["status"])]
+    chosen = [record for record in chosen if has_columns(record, columns, report)]
+    for condition in selection.conditions:
+        chosen = [record for record in chosen if fits(record, condition)]
+    if selection.sort is None:
+        return chosen
+    return sort_records(chosen, selection.sort, downward=selection.is_downward)
+
+
+def has_columns(
+    record: RunRecord, columns: Iterable[str], report: Callable[[RunRecord, BadInput], None]
+) -> bool:
+    """Whether a run's columns can be read; what is damaged is reported."""
+    try:
+        for column in columns:
+            record.get(column)
+    except BadInput as error:
+        report(record, error)
+        return False
+    return True
+
+
+def check_columns(
+    columns: Iterable[str],
+    records: Sequence[RunRecord],
+    list_quantities: Callable[[], list[str]],
+) -> None:
     """BadInput for a column that no run has and that is no analysis's quantity."""
     asked = [column for column in columns if column not in OWN]
-    known = set(OWN).union(*(record.fields for record in records if asked))
+    known = list_fields(records) if asked else []
     for column in asked:
-        if column in known:
-            continue
-        from toyvit.analyses.registry import list_analyses
+        if column not in known and column not in list_quantities():
+            names = [*OWN, *known, *list_quantities()]
+            raise BadInput(f"no column {column!r}{suggest_nearest(column, names)}")
 
-        analysis, _, quantity = column.partition(".")
-        analyses = list_analyses()
-        if analysis in analyses and quantity in analyses[analysis].quantities:
-            continue
-        measures: list[str] = []
-        for row in analyses.values():
-            measures += [f"{row.name}.{name}" for name in row.quantities]
-        raise BadInput(f"no column {column!r}{suggest_nearest(column, [*known, *measures])}")
+
+def list_fields(records: Iterable[RunRecord]) -> list[str]:
+    """The fields that the configs of some runs have, by name."""
+    return sorted(set().union(*(record.fields for record in records)))
 
 
 def fits(record: RunRecord, condition: str) -> bool:
@@ -140,26 +205,6 @@ def format_value(value: Value) -> str:
     return "none" if value is None else str(value)
 
 
-def format_rows(header: Sequence[str], rows: Sequence[Sequence[Value]], kind: str) -> str:
-    """A table as aligned text, as CSV, or as JSON (a list of objects)."""
-    if kind == "json":
-        return json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=1)
-    texts = [list(map(format_value, row)) for row in rows]
-    if kind == "csv":
-        file = io.StringIO()
-        csv.writer(file, lineterminator="\n").writerows([header, *texts])
-        return file.getvalue().removesuffix("\n")
-
-    cells = [list(header), *texts]
-    shown = [list(map(escape_text, row)) for row in cells]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    lines = []
-    for row in shown:
-        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
-
-
 def compare_records(records: Sequence[RunRecord], columns: Sequence[str] = ()) -> list[list[Value]]:
     """Rows (what, value of each run): scores, other columns, the fields of configs that differ."""
     rows: list[list[Value]] = [
@@ -167,8 +212,7 @@ def compare_records(records: Sequence[RunRecord], columns: Sequence[str] = ()) -
         for name in ("status", "step", "loss", "accuracy", *columns)
     ]
     rows.append(["accuracy over training", *(draw_line(record.folder) for record in records)])
-    names = sorted(set().union(*(record.fields for record in records)))
-    for name in names:
+    for name in list_fields(records):
         values = [record.fields.get(name) for record in records]
         if any(value != values[0] for value in values):
             rows.append([name, *values])
