@@ -276,7 +276,7 @@ def test_the_table_takes_columns_conditions_and_an_order(visit, digits, way):
     assert [row[0] for row in rows] == ["more/digits", "hidden", "chain"]
     assert [row[4] for row in rows] == ["2", "2", "2"]
     score = digits.curve("heads", "score").iloc[-1]
-    assert float(rows[0][5]) == pytest.approx(score, rel=1e-5) and rows[2][5] == "–"
+    assert float(rows[0][5]) == pytest.approx(score, rel=1e-5) and rows[2][5] == "\N{EN DASH}"
     compared = page.locator("#comparison tr:has-text('accuracy')").first.inner_text()
 
     again = visit(link="#" + page.url.partition("#")[2])

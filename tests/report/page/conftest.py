@@ -11,6 +11,7 @@ import pytest
 
 from tests.report.conftest import CONFIGS, SmallRuns
 from tests.report.page.opened import Opened
+from tests.report.planted import plant, shrink, train, write_arrays
 from toyvit.data.task import resolve_config
 from toyvit.model import ViT
 from toyvit.report import compute_figures
@@ -63,6 +64,22 @@ def prefixed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     weights = ViT(resolved.model).state_dict()
     folder.write_checkpoint(20, 0, weights, {"loss": 1.0, "accuracy": 0.25})
     return Run(folder.path)
+
+
+@pytest.fixture(scope="session")
+def heads_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two layers of four heads, whose scores are planted: 0.1, 0.2, 0.4 to 0.6, 0.8 and 0.9."""
+    folder = tmp_path_factory.mktemp("heads")
+    config = shrink(write_arrays(folder / "own.npz"))
+    model = replace(config.model, n_layers=2, n_heads=4)
+    run = train(folder / "run", replace(config, model=model))
+    values = (0.1, 0.2, 0.4, 0.5, 0.55, 0.6, 0.8, 0.9)
+    rows = [
+        ("corner", {"layer": place // 4, "head": place % 4}, value)
+        for place, value in enumerate(values)
+    ]
+    plant(run, {"attention": rows})
+    return write_page([run], folder / "page.html")
 
 
 @pytest.fixture(scope="session")

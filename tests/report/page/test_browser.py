@@ -303,9 +303,85 @@ def test_a_link_to_another_curve_is_taken_only_if_it_is_there(open_page, glyphs_
         assert measure.input_value() == f"performance|{shown}|test"
 
 
+COUNT_COLOURS = """() => {
+  const drawn = document.querySelector("#curves canvas");
+  const { width, height } = drawn;
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(drawn, 0, 0);
+  const { data } = context.getImageData(0, 0, width, height);
+  const counts = {};
+  for (let at = 0; at < data.length; at += 4) {
+    const key = data.slice(at, at + 4).join();
+    counts[key] = (counts[key] || 0) + 1;
+  }
+  return Object.keys(counts).filter((key) => counts[key] > 40);
+}"""
+
+
+def list_colours(page) -> set[tuple[int, ...]]:
+    """The colours that much of a chart of curves has now."""
+    keys = [tuple(map(int, key.split(","))) for key in page.ask(COUNT_COLOURS)]
+    return {key[:3] for key in keys if key[3] == 255}
+
+
+BLUE, ORANGE, GREEN, PINK = (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167)
+
+
+def test_many_heads_are_told_apart(open_page, heads_page):
+    """The outstanding ones in colour, named; the one that is pointed at alone, by any means."""
+    page = open_page(heads_page, link="#curve=attention|corner|test")
+    legend = page.page.locator("#curves .legend button")
+    shown = ["layer 0, head 0", "layer 0, head 1", "layer 1, head 2", "layer 1, head 3"]
+    assert legend.all_inner_texts() == shown
+    assert "4 more in grey" in page.text("#curves .legend li:last-child")
+    page.settle()
+    assert list_colours(page) >= {BLUE, ORANGE, GREEN, PINK}
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.page.locator("#curves").screenshot(path=PICTURES / "heads.png")
+
+    legend.nth(2).click()
+    legend.nth(2).blur()
+    page.page.mouse.move(0, 0)
+    page.settle()
+    assert legend.nth(2).get_attribute("aria-pressed") == "true"
+    colours = list_colours(page)
+    assert GREEN in colours and not {BLUE, PINK} & colours
+    legend.nth(2).click()
+    legend.nth(2).blur()
+
+    page.page.locator("#curves .chart").focus()
+    page.page.keyboard.press("ArrowDown")
+    page.settle()
+    assert page.text("#curves .values") == "training step 4: layer 1, head 3 0.9"
+    page.page.keyboard.press("ArrowDown")
+    page.settle()
+    assert page.text("#curves .values") == "training step 4: layer 1, head 2 0.8"
+    over = page.page.locator("#curves .u-over")
+    over.scroll_into_view_if_needed()
+    box = over.bounding_box()
+    over.hover(position={"x": box["width"] - 2, "y": box["height"] - 12})
+    page.settle()
+    assert page.text("#curves .values") == "training step 4: layer 0, head 0 0.1"
+    colours = list_colours(page)
+    assert BLUE in colours and not {GREEN, PINK} & colours
+
+
+def test_heads_are_chosen_by_layer_or_one_by_one(open_page, heads_page):
+    page = open_page(heads_page, link="#curve=attention|corner|test")
+    heads = page.page.locator("#curves .filters").get_by_label("heads")
+    legend = page.page.locator("#curves .legend li")
+    heads.select_option(label="all of layer 1")
+    assert legend.all_inner_texts() == [f"layer 1, head {head}" for head in range(4)]
+    heads.select_option(label="layer 0, head 2")
+    assert legend.all_inner_texts() == ["layer 0, head 2"]
+    heads.select_option(label="all")
+    assert legend.count() == 5
+
+
 def test_what_was_chosen_of_a_curve_is_forgotten_with_it(open_page, glyphs_page):
     page = open_page(glyphs_page, link="#curve=head_ablation|accuracy|test")
-    page.page.locator("#curves .filters").get_by_label("layer").select_option("1")
+    page.page.locator("#curves .filters").get_by_label("heads").select_option("1")
     assert page.page.locator("#curves .legend li").count()
     page.ask("location.hash = '#curve=performance|loss|test'")
     page.settle()

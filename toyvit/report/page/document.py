@@ -26,6 +26,7 @@ SCRIPTS = (
     "elements.js",
     "colours.js",
     "state.js",
+    "lines.js",
     "charts.js",
     "panels.js",
     "headline.js",

@@ -63,7 +63,8 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
   const drawn = panel.curves.filter((curve) => curve.x.length);
   const tables = drawn.map((curve) => [curve.x, curve.y]);
   const data = tables.length ? uPlot.join(tables) : [[0], []];
-  const series = drawn.map((curve) => describeSeries(curve));
+  const pointing = makePointing(drawn);
+  const series = drawn.map((curve, place) => describeSeries(curve, place, pointing));
   const ink = nameColour("black");
   const grid = { stroke: isDark() ? "#3a3a3a" : "#e4e4e4", width: 1 };
   const axis = {
@@ -80,6 +81,7 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
   const options = {
     width: 600,
     height,
+    padding: [null, measureNames(drawn), null, null],
     series: [{}, ...series],
     scales: { x: scaleOptions(panel.x, xEnds), y: scaleOptions(panel.y, all) },
     axes: [xAxis, yAxis],
@@ -87,8 +89,17 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
     cursor: { drag: { x: true, y: false }, points: { show: series.length <= 40 } },
     hooks: {
       drawClear: [(plot) => drawUnder(plot, panel)],
-      draw: [(plot) => drawOver(plot, panel), () => placeLine()],
-      setCursor: [(plot) => (readout.textContent = readValues(plot, panel.x, drawn))],
+      draw: [
+        (plot) => drawOver(plot, panel),
+        (plot) => writeNames(plot, drawn, pointing),
+        () => placeLine(),
+      ],
+      setCursor: [
+        (plot) => {
+          pointAt(plot, pointing, findLine(plot, pointing));
+          readout.textContent = readValues(plot, panel.x, drawn, plot.cursor.idx, pointing);
+        },
+      ],
       destroy: [(plot) => plots.delete(plot)],
     },
   };
@@ -98,7 +109,7 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
   let plot = null;
   plot = new uPlot(options, data, host);
   plots.add(plot);
-  fillLegend(legend, panel);
+  fillLegend(legend, panel, plot, drawn, pointing);
   new ResizeObserver(() => {
     const width = Math.floor(host.clientWidth);
     if (width > 40 && width !== plot.width) plot.setSize({ width, height });
@@ -115,18 +126,21 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
     line.style.transform = `translateX(${left}px)`;
   }
   if (onStep) listenForSteps(plot, host, data[0], onStep);
+  if (onStep && pointing.isUsed)
+    listenForLines(plot, host, pointing, (at) => {
+      readout.textContent = readValues(plot, panel.x, drawn, at, pointing);
+    });
   host.setAttribute("role", onStep ? "group" : "img"); // arrows go from step to step
   host.setAttribute("aria-label", describeChart(panel));
   return { figure, plot, update: placeLine };
 }
 
-// What the curves are at the place pointed at, of a few of them.
-function readValues(plot, axis, curves) {
-  const at = plot.cursor.idx;
+// What the curves are at a place, of a few of those that are not grey.
+function readValues(plot, axis, curves, at, pointing) {
   if (at === null || at === undefined) return NO_VALUES;
   const values = curves.flatMap((curve, place) => {
     const value = plot.data[place + 1][at];
-    const name = curve.label || curve.end_label;
+    const name = pointing.isShown(place) && nameCurve(curve);
     return value === null || value === undefined || !name ? [] : [`${name} ${formatNumber(value)}`];
   });
   const more = values.length > MOST_VALUES ? `, and ${values.length - MOST_VALUES} more` : "";
@@ -134,8 +148,8 @@ function readValues(plot, axis, curves) {
   return `${where}: ${values.slice(0, MOST_VALUES).join(", ")}${more}`;
 }
 
-function describeSeries(curve) {
-  const colour = nameColour(curve.colour);
+function describeSeries(curve, place, pointing) {
+  const colour = () => pointing.colour(place);
   const isLine = curve.style !== "none";
   return {
     label: curve.label,
@@ -260,12 +274,22 @@ function drawOver(plot, panel) {
 }
 
 // Names at the right edge, from the lowest upward, none on another; downward again at the top.
-function writeApart(context, named, x, height, top) {
+function writeApart(context, named, x, height, top, align = "right") {
   const places = [];
   let above = Infinity;
   for (const [, y] of named) places.push((above = Math.min(y, above - height)));
   const below = places.length ? Math.max(0, top - places[places.length - 1]) : 0;
-  named.forEach(([name], at) => writeOver(context, name, x, places[at] + below, "right"));
+  named.forEach(([name, , colour], at) => {
+    const y = places[at] + below;
+    if (colour) markName(context, colour, x - 0.75 * height, y);
+    writeOver(context, name, x, y, align);
+  });
+}
+
+function markName(context, colour, x, y) {
+  const size = 7 * (window.devicePixelRatio || 1);
+  context.fillStyle = colour;
+  context.fillRect(x, y - size, size, size);
 }
 
 function strokeLine(context, x, y, toX, toY) {
@@ -285,11 +309,16 @@ function writeOver(context, text, x, y, align) {
   context.fillText(text, x, y);
 }
 
-function fillLegend(legend, panel) {
-  const items = panel.curves
-    .map((curve) => [curve, curve.label || curve.end_label])
-    .filter(([, label]) => label)
-    .map(([curve, label]) => make("li", {}, makeSwatch(curve), label));
+function fillLegend(legend, panel, plot, curves, pointing) {
+  const items = curves.flatMap((curve, place) => {
+    const name = nameCurve(curve);
+    if (!name || curve.isContext) return [];
+    const inner = [makeSwatch(curve), name];
+    const item = pointing.isUsed ? [makeChoice(inner, plot, place, pointing)] : inner;
+    return [make("li", {}, ...item)];
+  });
+  const grey = curves.filter((curve) => curve.isContext).length;
+  if (grey) items.push(make("li", {}, `${grey} more in grey: point at one`));
   for (const span of panel.spans || []) {
     if (span.label)
       items.push(
@@ -303,6 +332,32 @@ function fillLegend(legend, panel) {
   }
   legend.replaceChildren(...items);
   legend.hidden = !items.length;
+}
+
+// A name in the legend: pointed at it shows its line alone, pressed it keeps it so.
+function makeChoice(inner, plot, place, pointing) {
+  const press = () => {
+    if (!pointing.chosen.delete(place)) pointing.chosen.add(place);
+    button.setAttribute("aria-pressed", String(pointing.chosen.has(place)));
+    drawLinesAgain(plot, pointing);
+  };
+  const enter = () => pointAt(plot, pointing, place);
+  const leave = () => pointAt(plot, pointing, -1);
+  const button = make(
+    "button",
+    {
+      type: "button",
+      class: "line",
+      "aria-pressed": "false",
+      onclick: press,
+      onfocus: enter,
+      onblur: leave,
+      onmouseenter: enter,
+      onmouseleave: leave,
+    },
+    ...inner,
+  );
+  return button;
 }
 
 function makeSwatch(curve) {
@@ -353,4 +408,17 @@ function listenForSteps(plot, host, steps, onStep) {
     const at = findNearest(steps, state.step) + moves[event.key];
     if (at >= 0 && at < steps.length) onStep(steps[at]);
   });
+}
+
+// The arrows up and down go from line to line while the chart has the focus.
+function listenForLines(plot, host, pointing, onLine) {
+  host.addEventListener("keydown", (event) => {
+    const moves = { ArrowUp: true, ArrowDown: false };
+    if (!(event.key in moves)) return;
+    event.preventDefault();
+    const at = findNearest(plot.data[0], state.step);
+    pointAt(plot, pointing, findNext(plot, pointing, at, moves[event.key]));
+    onLine(at);
+  });
+  host.addEventListener("blur", () => pointAt(plot, pointing, -1));
 }

@@ -1,6 +1,7 @@
 // Any measured curve, with its chance level and baselines as lines.
 
-const MOST_LINES = 24;
+const MOST_LINES = 160;
+const MOST_DASHES = 4; // lines of several runs that are told apart by their dashes
 
 // Rows of the matrix of curves: those of a quantity whose axes lie where `where` says.
 function findRows(run, analysis, quantity, where, split = "test") {
@@ -69,6 +70,13 @@ function namePlace(axes) {
   for (const [name, value] of Object.entries(parts))
     if (value !== null) words.push(`${name.replaceAll("_", " ")} ${value}`);
   return words.join(", ");
+}
+
+// The same for the end of a line: L1 H3.
+function abbreviatePlace(axes) {
+  const letters = { layer: "L", head: "H" };
+  const parts = Object.entries(axes).filter(([, value]) => value !== null);
+  return parts.map(([name, value]) => `${letters[name] || ""}${value}`).join(" ");
 }
 
 function listQuantities(run) {
@@ -168,13 +176,7 @@ function makeCurves(page) {
     const curves =
       page.runs.length > 1
         ? compareRuns(page, lines, analysis, name, split, view.isBand)
-        : lines.map((line, at) =>
-            buildCurve(run, line, {
-              label: namePlace(line.axes) || name,
-              colour: CYCLE[at % CYCLE.length],
-              style: pickDash(at),
-            }),
-          );
+        : drawLines(run, lines, name);
     const chances = listChances(run, analysis, name, view.filters, split);
     const unit = group.unit ? ` (${group.unit})` : "";
     const panel = {
@@ -212,8 +214,12 @@ function makeCurves(page) {
         : "";
     const computes = group.computes ? `${analysis} computes ${group.computes}. ` : "";
     const nothing = group.null ? `Where there is nothing to find: ${group.null}. ` : "";
+    const many = curves.some((curve) => curve.isContext)
+      ? "In colour: the lines that go farthest from the middle of all. Point at any to see it " +
+        "alone, or choose one of the heads above. "
+      : "";
     const how = "Drag to zoom, double click to see all.";
-    about.textContent = `${more}${computes}${nothing}${ignored}${how}`;
+    about.textContent = `${more}${computes}${nothing}${ignored}${many}${how}`;
   }
   draw();
   return {
@@ -229,26 +235,75 @@ function makeCurves(page) {
   };
 }
 
+// A line a place; where there are many, the outstanding ones in colour.
+function drawLines(run, lines, name) {
+  const curves = lines.map(({ axes, row, group }) =>
+    buildCurve(
+      run,
+      { row, group },
+      {
+        label: namePlace(axes) || name,
+        end_label: lines.length > 1 ? abbreviatePlace(axes) : "",
+        name_alone: abbreviatePlace(axes),
+      },
+    ),
+  );
+  return dressCurves(curves, pickOutstanding(curves));
+}
+
 // Whether runs are seeds of one setting, so that their median and range mean something.
 function isSetting(runs) {
   return runs.length > 1 && runs.every((run) => run.setting === runs[0].setting);
 }
 
 function pickDash(place) {
-  return ["solid", "dashed", "dotted", "dashdot"][Math.floor(place / CYCLE.length) % 4];
+  return ["solid", "dashed", "dotted", "dashdot"][place % 4];
 }
 
+// A choice for each axis of a quantity; one of layer and head together, where it has both.
 function fillFilters(host, group, view, draw) {
-  const selects = group.axes.map((axis, at) => {
-    const values = [...new Set(group.places.map((place) => String(place[at])))];
-    const options = [["", "all"], ...values.map((value) => [value, value])];
-    return makeSelect(axis.replaceAll("_", " "), options, view.filters[axis] ?? "", (value) => {
-      if (value === "") delete view.filters[axis];
-      else view.filters[axis] = value;
+  const axes = group.axes.map((axis, at) => [axis, group.places.map((place) => place[at])]);
+  const isOfHeads = group.axes.includes("layer") && group.axes.includes("head");
+  const rest = axes.filter(([axis]) => !(isOfHeads && ["layer", "head"].includes(axis)));
+  const selects = rest.map(([axis, values]) => {
+    const texts = [...new Set(values.map(String))];
+    const options = texts.map((text) => [text, text === "null" ? "none" : text]);
+    return makeFilter(axis.replaceAll("_", " "), options, view.filters[axis] ?? "", (value) => {
+      setFilter(view.filters, axis, value);
       draw();
-    }).box;
+    });
   });
+  if (isOfHeads) selects.unshift(makeHeadFilter(new Map(axes), view, draw));
   host.replaceChildren(...selects);
+}
+
+function makeFilter(label, options, value, onChange) {
+  return makeSelect(label, [["", "all"], ...options], value, onChange).box;
+}
+
+function setFilter(filters, axis, value) {
+  if (value === "" || value === undefined) delete filters[axis];
+  else filters[axis] = value;
+}
+
+// All heads, those of a layer, or one.
+function makeHeadFilter(axes, view, draw) {
+  const heads = axes.get("head");
+  const places = axes.get("layer").map((layer, at) => `${layer} ${heads[at]}`);
+  const options = [...new Set(places)].map((place) => {
+    const [layer, head] = place.split(" ");
+    return [place, head === "null" ? `layer ${layer}, no one head` : callHead(layer, head)];
+  });
+  const layers = [...new Set(axes.get("layer").map(String))].filter((layer) => layer !== "null");
+  const whole = layers.map((layer) => [layer, `all of layer ${layer}`]);
+  const { layer, head } = view.filters;
+  const chosen = [layer, head].filter((part) => part !== undefined).join(" ");
+  return makeFilter("heads", [...whole, ...options], chosen, (value) => {
+    const [layer, head] = value.split(" ");
+    setFilter(view.filters, "layer", layer);
+    setFilter(view.filters, "head", head);
+    draw();
+  });
 }
 
 // What the mask alone gives a score: measured beside it, drawn grey.
@@ -274,26 +329,33 @@ function listChances(run, analysis, name, where, split) {
   });
 }
 
-// A colour a run and a dash a place; or, of all runs, the median and the range.
+// A colour a run and a dash a place, of many places the outstanding ones; or, of all runs, the
+// median and the range.
 function compareRuns(page, lines, analysis, name, split, isBand) {
-  return lines.flatMap((line, at) => {
+  const most = isBand ? MOST_COLOURED : MOST_DASHES;
+  const own = lines.map((line) => buildCurve(page.runs[0], line, {}));
+  const isNamed = lines.length > 1;
+  const outstanding = pickOutstanding(own, most);
+  const curves = lines.flatMap((line, at) => {
+    const rank = outstanding.indexOf(at);
+    const isContext = rank < 0;
+    const place = namePlace(line.axes);
     const curves = page.runs.flatMap((run, place) => {
       const row = findRow(run, analysis, name, line.axes, split);
       const label = [run.name, namePlace(line.axes)].filter(Boolean).join(": ");
-      return row
-        ? [
-            buildCurve(run, row, {
-              label,
-              colour: CYCLE[place % CYCLE.length],
-              style: pickDash(at * CYCLE.length),
-            }),
-          ]
-        : [];
+      const look = { colour: CYCLE[place % CYCLE.length], style: pickDash(isContext ? 0 : rank) };
+      const short = abbreviatePlace(line.axes);
+      const names = { label, end_label: isNamed && !isContext ? short : "", name_alone: short };
+      return row ? [buildCurve(run, row, { ...names, ...look, isContext })] : [];
     });
-    return isBand && curves.length > 1
-      ? [spanCurves(curves, namePlace(line.axes) || name, CYCLE[at % CYCLE.length])]
-      : curves;
+    if (!isBand || curves.length < 2) return curves;
+    const colour = CYCLE[(isContext ? at : rank) % CYCLE.length];
+    const { end_label, name_alone } = curves[0];
+    return [{ ...spanCurves(curves, place || name, colour), isContext, end_label, name_alone }];
   });
+  return curves
+    .map((curve) => (curve.isContext ? { ...curve, width: 1, band: null } : curve))
+    .sort((one, other) => other.isContext - one.isContext);
 }
 
 function spanCurves(curves, label, colour) {
