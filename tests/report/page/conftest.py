@@ -13,11 +13,14 @@ from tests.report.conftest import CONFIGS, SmallRuns
 from tests.report.page.opened import Opened
 from tests.report.planted import plant, shrink, train, write_arrays
 from toyvit.data.task import resolve_config
+from toyvit.measuring import measure
 from toyvit.model import ViT
+from toyvit.recipes import RECIPES
 from toyvit.report import compute_figures
 from toyvit.report.page.document import write_page
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
+from toyvit.train import fit
 
 
 @pytest.fixture
@@ -64,6 +67,19 @@ def prefixed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     weights = ViT(resolved.model).state_dict()
     folder.write_checkpoint(20, 0, weights, {"loss": 1.0, "accuracy": 0.25})
     return Run(folder.path)
+
+
+@pytest.fixture(scope="session")
+def masks(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Glyphs on a canvas, the class of every patch; ten steps of training."""
+    config = RECIPES["objects"]()
+    training = replace(config.train, steps=10, warmup=2, batch_size=16, checkpoints=(0, 10))
+    model = replace(config.model, n_heads=1, d_model=16, d_mlp=0)
+    task = replace(config.task, source="glyphs", size=24)
+    path = tmp_path_factory.mktemp("masks") / "masks"
+    fit(replace(config, train=training, model=model, task=task), path, progress=False)
+    measure(path, images=24, analyses=["segmentation"], progress=False)
+    return Run(path)
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,16 @@ import torch
 
 import toyvit
 from tests.report.browser import PICTURES
+from toyvit.instruments.lenses import (
+    RESIDUALS,
+    apply_logit_lens,
+    intersection_over_union,
+    stack_residuals,
+)
 from toyvit.model.forward import trace
 from toyvit.report.heads import collect_scores
 from toyvit.report.page.contents import describe_page
-from toyvit.report.page.document import build_document
+from toyvit.report.page.document import build_document, write_page
 from toyvit.report.page.packing import ArrayStore
 
 pytestmark = pytest.mark.page
@@ -104,6 +110,31 @@ def test_settled_answers_are_those_of_the_table(open_page, glyphs_page, glyphs):
     shown = open_page(glyphs_page).page.locator("#lens .decided .number").all_inner_texts()
     values = [float(text.removesuffix(" %")) / 100 for text in shown]
     assert values == pytest.approx(list(shares), abs=0.006) and max(shares) > 0.5
+
+
+def test_the_lens_stands_beside_the_true_mask(open_page, masks, tmp_path):
+    """Their overlap in the picture, that of places alone, and what was measured of many."""
+    page = open_page(write_page([masks], tmp_path / "page.html"), link="#step=10&picture=2&lens=1")
+    batch = masks.batch("test", 3)
+    n = masks.config.model.stated("n_classes")
+    model = masks.model(10)
+    streams = stack_residuals(model, trace(model, batch.images, RESIDUALS))
+    answers = apply_logit_lens(model, streams)[1, 2:].argmax(-1)
+    commonest = masks.batch("test", 256).target.mode(0).values[None]
+    expected = [
+        intersection_over_union(answers, batch.target[2:], n),
+        intersection_over_union(commonest, batch.target[2:], n),
+        masks.curve("segmentation", "iou", layer=1).iloc[-1],
+        masks.curve("segmentation", "iou_of_position").iloc[-1],
+    ]
+    words = page.text("#lens .segmentation .reading")
+    numbers = [f"{float(value):.4g}" for value in expected]
+    assert f"in this picture, after block 0: {numbers[0]}; chance" in words
+    assert f"shows most often: {numbers[1]}." in words
+    assert f"at step 10: {numbers[2]}, chance {numbers[3]}." in words
+    assert page.text("#lens .segmentation li") == "no object"
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.page.locator("#lens").screenshot(path=PICTURES / "segmentation.png")
 
 
 def test_the_slider_moves_everything(open_page, glyphs_page, glyphs):

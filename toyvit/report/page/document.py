@@ -33,6 +33,7 @@ SCRIPTS = (
     "curves.js",
     "tokens.js",
     "attention.js",
+    "segmentation.js",
     "lens.js",
     "head_types.js",
     "figures.js",

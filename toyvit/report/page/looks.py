@@ -32,6 +32,7 @@ from toyvit.runs.handle import Run
 
 SITES = ("blocks.*.attn.pattern", "blocks.*.attn.attn_scores", *RESIDUALS)
 Look = dict[str, NDArray[np.generic]]
+MEANT = 256  # test pictures that say what a place shows most often
 CLOSE = 1e-3  # a pattern this near to the softmax of its scores is that
 
 
@@ -104,7 +105,8 @@ def collect_looks(run: Run, store: ArrayStore, room: float, report: Callable[[st
     if not looks:
         return None
     described = describe_looks(run, batch, list(looks.values()), plan.precision, store)
-    return {"steps": list(looks), "all": len(run.steps), **described}
+    masks = describe_masks(run, batch)
+    return {"steps": list(looks), "all": len(run.steps), "masks": masks, **described}
 
 
 def describe_looks(
@@ -253,3 +255,15 @@ def describe_answers(run: Run, batch: Batch, store: ArrayStore) -> Plain:
         "symbols": symbols,
         "right": right,
     }
+
+
+def describe_masks(run: Run, batch: Batch) -> Plain:
+    """The commonest class of each patch in test pictures: all that who knows places can say.
+
+    None where the answers are not what every patch shows.
+    """
+    if batch.objects is None or batch.target.ndim != 2:
+        return None
+    target = run.batch("test", MEANT).target
+    labels: list[Plain] = target.mode(0).values.tolist()
+    return {"commonest": labels}

@@ -10,6 +10,7 @@ function makeLens(run) {
   const readout = make("ol", { class: "readout" });
   const decided = make("div", { class: "decided" });
   const key = make("p", { class: "hint" });
+  const maps = looks.masks ? makeSegmentation(run) : null;
   const symbols = answers.symbols ? paintSymbols(answers.symbols) : null;
   const element = make(
     "div",
@@ -19,7 +20,14 @@ function makeLens(run) {
       "div",
       { class: "views" },
       ground.canvas,
-      make("div", {}, make("h4", {}, "The answer itself, layer by layer"), readout, decided, key),
+      make(
+        "div",
+        {},
+        make("h4", {}, maps ? "Segmentation" : "The answer itself, layer by layer"),
+        maps ? maps.element : readout,
+        decided,
+        key,
+      ),
     ),
     words,
   );
@@ -65,6 +73,11 @@ function makeLens(run) {
     words.textContent = `${place}: ${nameToken(looks, token)} would answer ${answer}. ${even}`;
     const isEach = view.colour === "right" && width === looks.tokens;
     key.textContent = KEYS[isEach ? "each" : view.colour];
+    if (maps) {
+      const patches = right.map((_, patch) => label(patch + looks.prefix.length));
+      maps.update(patches, right, layer);
+      return;
+    }
     fillReadout(at, picture);
     fillDecided(decided, run);
   }
