@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from toyvit.config.run import replace_seed
+from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.report import tensorboard
 from toyvit.report.panels import Block, ColourScale, PicturePanel
 from toyvit.report.tags import HEADLINES, build_tag, iterate_curves
@@ -91,4 +94,31 @@ def test_the_tab_of_hyperparameters_has_the_config_and_the_last_scores(runs):
     experiment = HParamsPluginData.FromString(contents["_hparams_/experiment"])
     metrics = {metric.name.tag for metric in experiment.experiment.metric_infos}
     assert {f"{PERFORMANCE}/accuracy", f"{PERFORMANCE}/loss"} <= metrics
-    assert metrics <= set(board.Tags()["scalars"]), "each is a curve"
+    curves = {name for name in metrics if not name.startswith("onsets/")}
+    assert curves <= set(board.Tags()["scalars"]), "each is a curve"
+
+
+def test_the_tab_of_hyperparameters_has_onsets_and_what_differs(runs, tmp_path, monkeypatch):
+    """The onset is a value that can be compared; without a transition its column stays, empty."""
+    run = runs["digits"]
+    jump = pd.Series([0.1] * 20 + [0.5] + [0.9] * 20, index=range(0, 410, 10), dtype=float)
+    curves = {"performance/accuracy": jump, "performance/loss": jump * 0 + 1}
+    monkeypatch.setattr(tensorboard, "watch_curves", lambda run: curves)
+    monkeypatch.setattr(tensorboard, "schedule_events", lambda run: [])
+    differing = tensorboard.list_differing([run.config, replace_seed(run.config, 1)])
+    assert differing == {"seeds.init", "seeds.data"}
+    tensorboard.write(run, tmp_path, differing=differing)
+
+    board = EventAccumulator(str(tmp_path)).Reload()
+    (onset,) = board.Scalars("onsets/performance accuracy")
+    assert onset.value == onset.step == detect_in_curve(jump, []).onset
+    assert "onsets/performance loss" not in board.Tags()["scalars"]
+    contents = board.PluginTagToContent("hparams")
+    experiment = HParamsPluginData.FromString(contents["_hparams_/experiment"]).experiment
+    metrics = [metric.name.tag for metric in experiment.metric_infos]
+    assert metrics[:2] == [f"{PERFORMANCE}/accuracy", "onsets/performance accuracy"]
+    assert "onsets/performance loss" in metrics
+    marked = {field.name for field in experiment.hparam_infos if field.differs}
+    assert marked == differing
+    settings = HParamsPluginData.FromString(contents["_hparams_/session_start_info"])
+    assert settings.session_start_info.hparams["model.bias"].string_value == "True"

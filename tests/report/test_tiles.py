@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from PIL import ImageFont
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
@@ -12,7 +15,7 @@ from toyvit.report.attention import draw_attention
 from toyvit.report.learning import draw_learning
 from toyvit.report.matplotlib_colours import resolve_scale
 from toyvit.report.picture_attention import draw_cls_attention
-from toyvit.report.tiles import GREY, render_panel, render_tiles
+from toyvit.report.tiles import GAP, GREY, LETTERS, NARROWEST, render_panel, render_tiles, wrap_line
 from toyvit.runs.events import EVENTS, Events, mask_sum
 
 
@@ -38,6 +41,19 @@ def test_a_tile_has_the_colours_of_its_values(runs):
 def test_pictures_are_laid_under_attention(runs):
     pixels = render_tiles(draw_cls_attention(runs["digits"], steps=[20]))
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and len(np.unique(pixels)) > 20
+
+
+def test_words_are_no_wider_than_tensorboard_shows(runs):
+    """A picture is not shrunk for its words: it is as wide as its maps, and higher."""
+    figure = draw_attention(runs["glyphs"], steps=[20])
+    short = render_tiles(replace(figure, title="short"))
+    long = render_tiles(replace(figure, title="word " * 100))
+    assert long.shape[1] <= max(short.shape[1], NARROWEST + 2 * GAP)
+    assert long.shape[0] > short.shape[0]
+    font = ImageFont.load_default(LETTERS)
+    line = "attention (share), mean of 128 pictures, logarithmic: 0.0063 to 1"
+    lines = wrap_line(line, 150, font)
+    assert " ".join(lines) == line and max(map(font.getlength, lines)) <= 150
 
 
 def test_curves_have_no_tile(runs):

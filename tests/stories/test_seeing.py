@@ -359,7 +359,7 @@ def test_tensorboard_holds_curves_and_measures_once(runs, name, monkeypatch):
     )
     assert b"n_layers" in again.Tensors("config/text_summary")[0].tensor_proto.string_val[0]
     assert (
-        b"runs side by side"
+        b"phase transition"
         in again.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     )
 
@@ -420,7 +420,7 @@ def test_the_page_of_charts_has_one_line_a_run_in_each(runs, no_pictures):
     import re
 
     tags = read(runs["induction"]).Tags()["scalars"]
-    for chart, pattern in LAYOUT["runs side by side"].items():
+    for chart, pattern in LAYOUT["phase transition, a line a run"].items():
         drawn = [tag for tag in tags if re.search(pattern, tag)]
         assert len(drawn) == 1, f"one line a run in {chart}"
     heads = {"induction/mass/layer 1, head 0", "induction/previous_cell/layer 0, head 0"}

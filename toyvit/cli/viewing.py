@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,11 +125,12 @@ def open_tensorboard(options: argparse.Namespace) -> int:
     folders = find_runs(options.folder)
     if not folders:
         raise BadInput(f"{options.folder} holds no run")
+    differing = find_differing(folders)
     bar = tqdm(folders, desc="writing TensorBoard files", unit="run", disable=None)
     for folder in bar:
         to = options.to and options.to / folder.path.relative_to(options.folder)
         try:
-            write_events(folder, to, options.histograms)
+            write_events(folder, to, options.histograms, differing)
         except BadInput as error:  # it hides no other run
             with bar.external_write_mode(sys.stderr):
                 show(f"toyvit: {error}", error=True)
@@ -137,7 +139,20 @@ def open_tensorboard(options: argparse.Namespace) -> int:
     return subprocess.call([sys.executable, "-m", "tensorboard.main", *words])
 
 
-def write_events(folder: RunFolder, to: Path | None, histograms: bool = False) -> None:
+def find_differing(folders: Sequence[RunFolder]) -> set[str]:
+    """The fields of the configs that differ between runs; a damaged run has none."""
+    from toyvit.report.tensorboard import list_differing
+
+    configs = []
+    for folder in folders:
+        with suppress(BadInput):  # it is named when its files are written
+            configs.append(folder.read_config())
+    return list_differing(configs)
+
+
+def write_events(
+    folder: RunFolder, to: Path | None, histograms: bool = False, differing: Collection[str] = ()
+) -> None:
     """The TensorBoard files of one run, there or elsewhere; BadInput where they cannot be."""
     from toyvit.report.tensorboard import write
     from toyvit.runs.handle import Run
@@ -146,7 +161,7 @@ def write_events(folder: RunFolder, to: Path | None, histograms: bool = False) -
     if not to:
         hint = "what it has in TensorBoard is shown as it is; `--to DIR` writes all of it elsewhere"
         check_writable(run.path, hint)
-    write(run, to, histograms=histograms)
+    write(run, to, histograms=histograms, differing=differing)
 
 
 COMMANDS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import histogram, hparams, image
 
-from toyvit.config import learning_rate
+from toyvit.config import RunConfig, learning_rate
 from toyvit.config.whole_files import write_atomically
 from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.errors import BadInput, escape_text
@@ -45,18 +46,25 @@ from toyvit.surroundings import pin_torch
 logger = logging.getLogger(__name__)
 
 Pixels = NDArray[np.floating | np.uint8]
-Settings = dict[str, bool | int | float | str]
+Settings = dict[str, int | float | str]
 HISTOGRAMS = 40  # checkpoints that have them
 BINS = 64
 RESTORED = 16  # pictures whose hidden patches are shown
 
 
 @pin_torch()
-def write(run: Run | Path | str, to: Path | None = None, *, histograms: bool = False) -> Path:
+def write(
+    run: Run | Path | str,
+    to: Path | None = None,
+    *,
+    histograms: bool = False,
+    differing: Collection[str] = (),
+) -> Path:
     """Write the run's `tensorboard/`, or the folder `to`, anew; the folder.
 
     Curves and measures on one step axis, the layout, the config, pictures with captions, and
-    `histograms` of the weights where they are asked for. Whole or not at all. Where a follower is
+    `histograms` of the weights where they are asked for. Fields of the config that are `differing`
+    between runs come first in the tab of hyperparameters. Whole or not at all. Where a follower is
     at work on a run in training it is left to it.
     """
     run = Run.open(run)
@@ -65,7 +73,7 @@ def write(run: Run | Path | str, to: Path | None = None, *, histograms: bool = F
         if is_free:
             content = BytesIO()
             events = Events(content)
-            write_all(events, run)
+            write_all(events, run, differing)
             if histograms:
                 write_histograms(events, run)
             replace_events(folder, content.getvalue())
@@ -84,16 +92,16 @@ def replace_events(folder: Path, content: bytes) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_all(events: Events, run: Run) -> None:
+def write_all(events: Events, run: Run, differing: Collection[str] = ()) -> None:
     """Everything there is to see of a run."""
     curves = collect_curves(run)  # first, since it reads the whole table of measures
     events.write_head(run.config, describe_verdicts(run))
     for step, values in sorted(curves.items()):
         events.add_summary(build_scalars(values), step)
-    for step, tag, value in list_events(run):
+    for step, tag, value in [*list_events(run), *list_onsets(run)]:
         events.add_summary(build_scalars({tag: value}), step)
     _write_pictures(events, run)
-    for part in describe_settings(run, curves):
+    for part in describe_settings(run, curves, differing):
         events.add_summary(part)
 
 
@@ -129,23 +137,49 @@ def collect_curves(run: Run) -> Curves:
     return curves
 
 
-def describe_settings(run: Run, curves: Curves) -> tuple[Summary, ...]:
+def describe_settings(
+    run: Run, curves: Curves, differing: Collection[str] = ()
+) -> tuple[Summary, ...]:
     """The config, field by field, the last scores and the onsets of transitions: a row of the tab
-    of hyperparameters.
+    of hyperparameters. Its first columns are fields that are `differing`.
     """
     settings = flatten_config(asdict(run.config))
-    scores: dict[str, float] = {}
-    for _, values in sorted(curves.items()):
-        scores |= {tag: value for tag, value in values.items() if is_score(tag)}
-    return hparams(settings, scores | find_onsets(run))
+    tags = {tag for values in curves.values() for tag in values if is_score(tag)}
+    onsets = [name_onset(name) for name in watch_curves(run)] if run.is_measured else []
+    shown = dict.fromkeys([*sorted(tags)[:1], *onsets[:1], *sorted(tags), *onsets], 0.0)
+    experiment, *rest = hparams(settings, shown)
+    return mark_differing(experiment, differing), *rest
 
 
-def find_onsets(run: Run) -> dict[str, float]:
-    """The step at which each curve that changes abruptly begins to."""
+def mark_differing(experiment: Summary, differing: Collection[str]) -> Summary:
+    """What declares the columns of the tab of hyperparameters, these before the others."""
+    metadata = experiment.value[0].metadata.plugin_data
+    plugin_data = HParamsPluginData.FromString(metadata.content)
+    for field in plugin_data.experiment.hparam_infos:
+        field.differs = field.name in differing
+    metadata.content = plugin_data.SerializeToString()
+    return experiment
+
+
+def list_differing(configs: Sequence[RunConfig]) -> set[str]:
+    """The fields that are not the same in all of some configs."""
+    plain = [flatten_config(asdict(config)) for config in configs]
+    names = set().union(*plain)
+    return {name for name in names if any(row.get(name) != plain[0].get(name) for row in plain)}
+
+
+def list_onsets(run: Run) -> Iterator[tuple[int, str, float]]:
+    """(step, tag, value) of the onset of each curve that changes abruptly: there, the step."""
     at = schedule_events(run)
     watched = watch_curves(run) if run.is_measured else {}
-    changes = {name: detect_in_curve(values, at) for name, values in watched.items()}
-    return {f"onset of {name}": change.onset for name, change in changes.items() if change}
+    for name, values in watched.items():
+        if change := detect_in_curve(values, at):
+            yield int(change.onset), name_onset(name), float(change.onset)
+
+
+def name_onset(curve: str) -> str:
+    """The tag of a curve's onset: a group of its own, after those of the measures."""
+    return f"onsets/{escape_part(curve.replace('/', ' '))}"
 
 
 def is_score(tag: str) -> bool:
@@ -154,13 +188,16 @@ def is_score(tag: str) -> bool:
 
 
 def flatten_config(config: Mapping[str, object], before: str = "") -> Settings:
-    """`model.n_layers` and the like, numbers as they are and the rest as text."""
+    """`model.n_layers` and the like, numbers as they are and the rest as text: TensorBoard shows
+    true as 1.0000.
+    """
     settings: Settings = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
             settings |= flatten_config(value, f"{before}{escape_text(name)}.")
         elif name != "checkpoints":
-            plain = value if isinstance(value, bool | int | float) else escape_text(str(value))
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            plain = value if is_number else escape_text(str(value))
             settings[f"{before}{escape_text(name)}"] = plain
     return settings
 

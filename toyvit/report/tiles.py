@@ -23,10 +23,12 @@ from toyvit.report.panels import (
 from toyvit.report.style import COLOURS
 
 Pixels = NDArray[np.uint8]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 INCH = 90  # pixels of a panel's inch
 LETTERS = 13  # their height in pixels
 LINE = 18
 GAP = 6
+NARROWEST = 330  # pixels that words have: as wide as TensorBoard shows pictures
 GREY = (190, 190, 190)  # where the mask forbids attention
 
 
@@ -34,13 +36,16 @@ def render_tiles(figure: FigureData) -> Pixels:
     """A figure as pixels (row column colour); ValueError for one that has other panels."""
     font = ImageFont.load_default(LETTERS)
     blocks = [_render_block(block, font) for block in figure.blocks]
-    across = max(1, figure.across)
-    rows = [blocks[first : first + across] for first in range(0, len(blocks), across)]
+    n = max(1, figure.across)
+    rows = [blocks[first : first + n] for first in range(0, len(blocks), n)]
     scale = figure.scale or figure.blocks[0].scale
-    words = [*figure.title.split("\n"), *([describe_scale(scale)] if scale else [])]
-    longest = max(round(font.getlength(line)) for line in words)
     sizes = list(map(_measure_row, rows))
-    width = max(longest, *(across for across, _ in sizes)) + 2 * GAP
+    across = max(NARROWEST, *(across for across, _ in sizes))
+    words: list[str] = []
+    for line in [*figure.title.split("\n"), *([describe_scale(scale)] if scale else [])]:
+        words += wrap_line(line, across, font)
+    longest = max(round(font.getlength(line)) for line in words)
+    width = max(longest, across) + 2 * GAP
     height = LINE * len(words) + sum(down for _, down in sizes)
 
     canvas = Image.new("RGB", (width, height + 2 * GAP), "white")
@@ -57,6 +62,22 @@ def render_tiles(figure: FigureData) -> Pixels:
     return np.asarray(canvas)
 
 
+def wrap_line(line: str, width: float, font: Font) -> list[str]:
+    """A line as several, each no wider than so many pixels where its words allow it.
+
+    >>> wrap_line("a line of words", 50, ImageFont.load_default(LETTERS))
+    ['a line of', 'words']
+    """
+    lines = [""]
+    for word in line.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
 def _measure_row(blocks: list[Image.Image]) -> tuple[int, int]:
     """Width and height of blocks side by side, with a gap after each and below."""
     width = sum(block.width + GAP for block in blocks)
@@ -70,7 +91,7 @@ def describe_scale(scale: ColourScale) -> str:
     return f"{label}: {scale.low:.2g} to {scale.high:.2g}{marks}"
 
 
-def _render_block(block: Block, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Image.Image:
+def _render_block(block: Block, font: Font) -> Image.Image:
     """A block's grid with its title, and headers above and beside it."""
     width, height = (round(inches * INCH) for inches in block.cell)
     columns = max(len(row) for row in block.panels)

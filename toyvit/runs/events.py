@@ -42,7 +42,7 @@ STRONGEST = "Strongest head"
 TRAINING = "Training"
 # Charts of the custom-scalars page, one line a run each: regular expressions of tags.
 LAYOUT = {
-    "runs side by side": {
+    "phase transition, a line a run": {
         "accuracy on test pictures": f"^{PERFORMANCE}/accuracy$",
         "loss on test pictures": f"^{PERFORMANCE}/loss$",
         "induction mass, strongest head": f"^{STRONGEST}/induction mass$",
