@@ -11,7 +11,6 @@ import toyvit
 from course.needs import NEEDS, Need
 from toyvit.config.run import replace_seed
 from toyvit.errors import BadInput, choose
-from toyvit.sweeping import train_plan
 
 RUNS = "TOYVIT_RUNS"  # of the environment: the folder of all runs, if it is not the repository's
 
@@ -113,6 +112,8 @@ def prepare(need: Need, folder: Path) -> Path:
             f" the full one is made by `{need.command}`",
             flush=True,
         )
+        from toyvit.sweeping import train_plan  # slow to import
+
         train_plan(plan, analyses=list(need.analyses), images=need.images)
     return folder
 

@@ -14,6 +14,7 @@ import torch
 
 import toyvit
 from tests.notebooks.conftest import NOTEBOOKS, read
+from toyvit import sweeping
 from toyvit.errors import BadInput
 from toyvit.train import fit
 
@@ -145,7 +146,7 @@ def test_small_runs_are_not_prepared_where_the_full_one_is(tiny, tmp_path, monke
     monkeypatch.setenv("TOYVIT_RUNS", str(tmp_path))
     monkeypatch.delenv(need.variable, raising=False)
     calls = []
-    monkeypatch.setattr(opening, "train_plan", lambda plan, **options: calls.append(list(plan)))
+    monkeypatch.setattr(sweeping, "train_plan", lambda plan, **options: calls.append(list(plan)))
     opening.prepare(need, tmp_path / "prepared" / "induction")
     assert calls == [[tmp_path / "prepared" / "induction"]]
     full = tmp_path / need.full
