@@ -290,6 +290,7 @@ ATTENTION = Analysis(
     cost=5,
     source="Raghu 2021 (distance), Abnar & Zuidema 2020 (rollout); offsets, families: this lab's",
     truth="planted patterns: one-hot, identity, a fixed shift",
-    null="attention that is even under the mask, measured beside each as `..._chance`; sink 0",
+    null="what attention spread evenly over all tokens that the mask allows gives, measured "
+    "beside each as `..._chance`; sink 0",
     version=2,
 )

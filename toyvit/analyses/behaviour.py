@@ -48,7 +48,8 @@ PERFORMANCE = Analysis(
     cost=0.1,
     source="cross-entropy and accuracy; baselines stand beside them",
     truth="logits that answer right: accuracy 1; uniform logits: loss ln(classes)",
-    null="the task's baselines",
+    null="no better than the baselines, predictors that know less: the commonest answer, a "
+    "probe of raw pixels and the like",
 )
 
 
@@ -103,7 +104,7 @@ BY_FACTOR = Analysis(
     cost=0.1,
     source="Michaud 2023, section 4: which groups of samples are learned when",
     truth="a model that is right for one value: 1 there, 0 elsewhere",
-    null="the mean over values is the score of all pictures",
+    null="every value near the score of all pictures, which is the mean over values",
 )
 
 
@@ -151,7 +152,7 @@ STRATEGIES = Analysis(
     cost=23,
     source="Edelman 2024",
     truth="a model that says what a strategy says: 0",
-    null="the strategies' distances from each other",
+    null="as far from each strategy as the strategies are from each other",
 )
 
 
@@ -264,5 +265,5 @@ IN_CONTEXT = Analysis(
     cost=5,
     source="Olsson 2022 (by position, sign turned); by context is this lab's",
     truth="predictors that know the world; a model that looks only at the query: 0",
-    null="a model that says the same everywhere: 0",
+    null="0, as of a model that says the same at every place",
 )

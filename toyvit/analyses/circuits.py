@@ -83,7 +83,7 @@ ATTRIBUTION = Analysis(
     cost=7,
     source="Elhage 2021; Gandelsman 2024 (spatial)",
     truth="the parts sum to the logits",
-    null="step 0",
+    null="what the parts add at step 0, before training",
 )
 
 
@@ -154,7 +154,7 @@ ATTENTION_KNOCKOUT = Analysis(
     cost=80,
     source="attention knock-out, Geva 2023",
     truth="all edges into CLS blocked: a constant answer",
-    null="blocking a group that nobody reads: 0",
+    null="0: the loss does not rise when tokens are blocked that nobody reads",
     version=2,
 )
 
@@ -190,7 +190,7 @@ PATCHING = Analysis(
     cost=300,
     source="Meng 2022; Heimersheim & Nanda 2024",
     truth="all that is read patched: 1",
-    null="tokens that nobody reads: 0",
+    null="0, as at tokens that nobody reads",
 )
 
 
@@ -238,5 +238,5 @@ EDGES = Analysis(
     cost=200,
     source="EAP-IG, Hanna 2024",
     truth="a linear model: exact",
-    null="edges whose sender says the same: 0",
+    null="0, as on an edge whose sender writes the same for both pictures of a pair",
 )

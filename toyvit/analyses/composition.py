@@ -187,6 +187,8 @@ COMPOSITION = Analysis(
     cost=3,
     source="Elhage 2021",
     truth="identity OV: copying 1; rank-one heads: an absolute cosine",
-    null="random heads: copying 0, composition 1/sqrt(d), given as a z-score",
+    null="random heads of the same size: copying 0, composition 1/sqrt(d) with d the width; "
+    "z-scores say by how many standard deviations of random heads a value lies above "
+    "theirs",
     version=3,
 )

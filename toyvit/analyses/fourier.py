@@ -245,7 +245,7 @@ FOURIER = Analysis(
     source="Nanda 2023, sections 4 and 5; which frequencies are key (2 % and above chance) is this "
     "lab's rule",
     truth="hand-built trigonometric logits: restricted loss unchanged, excluded ln p, share 1",
-    null="random logits and embeddings: no key frequency in 95 % for p from 5 to 113, then share 0 "
-    "and excluded loss unchanged; Gini near 0",
+    null="random logits and embeddings: in 95 % of them no key frequency for p from 5 to 113, "
+    "then share 0 and excluded loss unchanged; Gini near 0",
     version=2,
 )

@@ -141,6 +141,7 @@ GEOMETRY = Analysis(
     source="Roy & Vetterli 2007 (effective rank), Agrawal 2022 (alpha-ReQ), "
     "Song 2012 and Raghu 2021 (unbiased CKA)",
     truth="n equal directions: rank n; exact power laws; a layer and its rotation: CKA 1",
-    null="white noise: alpha 0.26 at 1,000 samples of 64 features, CKA 0",
+    null="white noise (features that have nothing to do with each other): alpha 0.26 at 1,000 "
+    "samples of 64 features, CKA 0",
     version=2,
 )

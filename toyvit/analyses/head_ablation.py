@@ -130,5 +130,5 @@ HEAD_ABLATION = Analysis(
     cost=20,
     source="ablation by zero and by mean",
     truth="a head with W_O = 0: no change, to rounding",
-    null="the other heads of the same layer",
+    null="no more is lost than without another head of the same layer",
 )

@@ -237,8 +237,9 @@ HEADS = Analysis(
     cost=10,
     source="families named by Elhage 2021, Olsson 2022 and Prisma; scores and nulls: this lab's",
     truth="a planted pattern gets its own name and no other",
-    null="measured beside each score: places or content ids shuffled, patterns averaged over "
-    "images, random heads",
+    null="the null measured beside each score: the same score where what it is about was "
+    "shuffled (places, content ids), averaged away (patterns over images), or of random "
+    "heads",
     version=2,
 )
 

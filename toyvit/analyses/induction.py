@@ -250,7 +250,7 @@ INDUCTION = Analysis(
     cost=3,
     source="Olsson 2022 (prefix matching), Singh 2024 (strength)",
     truth="planted patterns: 1",
-    null="attention that is even under the mask, measured beside each as `..._chance`; prefix "
-    "matching 0",
+    null="what attention spread evenly over all tokens that the mask allows gives, measured "
+    "beside each as `..._chance`; prefix matching 0",
     version=2,
 )

@@ -132,7 +132,8 @@ GRADIENT_NOISE = Analysis(
     source="McCandlish 2018, simple noise scale (eq. 2.9, appendix A.1); meant for the "
     "training pictures",
     truth="a loss whose samples' gradients have a known mean and covariance",
-    null="samples that agree: noise and scale 0; gradients without a mean: not valid",
+    null="where all samples want the same step: noise and scale 0; where their gradients are "
+    "noise around 0: not valid",
     version=2,
 )
 
@@ -180,5 +181,5 @@ HESSIAN = Analysis(
     cost=4600,
     source="Lanczos on Hessian-vector products; meant for the training pictures",
     truth="a quadratic loss with known eigenvalues",
-    null="a linear loss: 0",
+    null="0, as of a loss that is linear in the weights",
 )

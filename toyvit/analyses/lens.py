@@ -114,7 +114,8 @@ LENS = Analysis(
     cost=10,
     source="nostalgebraist 2020",
     truth="the last layer is the model's answer",
-    null="a lens on the mean of all pictures, which knows positions only; step 0",
+    null="what the lens finds in the mean of all pictures, which knows positions only; and step "
+    "0, before training",
 )
 
 
@@ -154,5 +155,5 @@ SEGMENTATION = Analysis(
     cost=11,
     source="the logit lens at every patch against the masks of a canvas",
     truth="a lens that says what each patch shows: 1",
-    null="the commonest label of each place",
+    null="what it gets who calls each place by its commonest label, measured beside it",
 )

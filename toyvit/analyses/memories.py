@@ -129,5 +129,6 @@ MEMORIES = Analysis(
     cost=5,
     source="Geva 2021",
     truth="a planted key-value pair: its class, agreement and correlation 1",
-    null="shuffled classes: agreement_chance, correlation 0; step 0",
+    null="shuffled classes: agreement as in agreement_chance, correlation 0; and step 0, before "
+    "training",
 )

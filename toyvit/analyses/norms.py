@@ -61,5 +61,5 @@ NORMS = Analysis(
     cost=1,
     source="Euclidean norms",
     truth="scaling a weight scales its norm",
-    null="step 0",
+    null="the sizes at step 0, before training",
 )

@@ -83,6 +83,7 @@ OBJECT_ATTENTION = Analysis(
     cost=60,
     source="after Lepori & Tartaglini 2024",
     truth="planted patterns: the share of their group is 1",
-    null="attention that is even under the mask, measured beside each as `share_chance`",
+    null="what attention spread evenly over all tokens that the mask allows gives, measured "
+    "beside each as `share_chance`",
     version=2,
 )

@@ -97,5 +97,6 @@ PROBES = Analysis(
     cost=8,
     source="Alain & Bengio 2016",
     truth="a planted linear feature: 1",
-    null="shuffled labels: chance; raw pixels; the untrained network (step 0)",
+    null="what a probe of the same kind finds with shuffled labels (chance), in raw pixels, and "
+    "in the untrained network (step 0)",
 )

@@ -24,7 +24,9 @@ from toyvit.stats import (
 from toyvit.surroundings import pin_torch
 
 DRAWS = 100  # the mean of one is within 2 % or so
-RANDOM = "as many random directions, centred as the measured ones are, beside each"
+RANDOM = (
+    "what as many random directions give, centred as the measured ones are, measured beside each"
+)
 
 
 @lru_cache(64)

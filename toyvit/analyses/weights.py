@@ -184,7 +184,8 @@ WEIGHTS = Analysis(
     cost=7,
     source="Elhage 2021 (QK and OV circuits, virtual heads)",
     truth="planted singular values; two heads that undo each other: virtual copying 1",
-    null="random heads: copying 0, spread 1 in z-scores, nearly all directions in use",
+    null="random heads of the same size: copying 0 on average, give or take 1 as a z-score (in "
+    "standard deviations of random heads), nearly all directions in use",
 )
 
 
@@ -214,7 +215,7 @@ LABEL_COPYING = Analysis(
     cost=1,
     source="Olsson 2022",
     truth="a head that writes each label's own logit: 1",
-    null="1 / labels, measured beside it",
+    null="one over the number of labels, measured beside it",
 )
 
 
@@ -254,7 +255,7 @@ SCORE_PARTS = Analysis(
     cost=6,
     source="after Elhage 2021: terms of the first layer's scores",
     truth="a head that reads positions only: position_position 1; the four sum to the scores",
-    null="positions or pixels without weight: their parts are 0",
+    null="0: positions or pixels without weight have no part in the scores",
 )
 
 
@@ -319,5 +320,5 @@ SCORES = Analysis(
     cost=3,
     source="statistics of `attention` before the softmax",
     truth="planted scores; the softmax of centred scores is the pattern",
-    null="uniform attention: 0",
+    null="0, as where attention is spread evenly",
 )
