@@ -196,10 +196,19 @@ def flatten_config(config: Mapping[str, object], before: str = "") -> Settings:
         if isinstance(value, Mapping):
             settings |= flatten_config(value, f"{before}{escape_text(name)}.")
         elif name != "checkpoints":
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            plain = value if is_number else escape_text(str(value))
-            settings[f"{before}{escape_text(name)}"] = plain
+            settings[f"{before}{escape_text(name)}"] = to_setting(value)
     return settings
+
+
+def to_setting(value: object) -> int | float | str:
+    """A number as it is, everything else as text.
+
+    >>> to_setting(2), to_setting(True), to_setting(None)
+    (2, 'True', 'None')
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    return escape_text(str(value))
 
 
 def describe_verdicts(run: Run) -> str:

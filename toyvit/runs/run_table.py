@@ -65,7 +65,11 @@ class Selection:
     is_downward: bool = False
 
     def list_columns(self) -> list[str]:
-        """Every column that is shown, asked for a value, or sorted by."""
+        """Every column that is shown, asked for a value, or sorted by.
+
+        >>> Selection(columns=("step",), conditions=("recipe=digits",), sort="loss").list_columns()
+        ['step', 'recipe', 'loss']
+        """
         asked = [condition.partition("=")[0] for condition in self.conditions]
         return [*self.columns, *asked, *([] if self.sort is None else [self.sort])]
 
@@ -199,7 +203,11 @@ def sort_records(
 
 
 def format_value(value: Value) -> str:
-    """As it stands in a table."""
+    """As it stands in a table.
+
+    >>> format_value(0.123456789), format_value(None), format_value(500)
+    ('0.123457', 'none', '500')
+    """
     if isinstance(value, float):
         return f"{value:.6g}"
     return "none" if value is None else str(value)

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,14 @@ from tests.report.planted import shrink, train, write_arrays
 from toyvit.__main__ import main
 from toyvit.model.forward import trace
 from toyvit.model.options import allowed_keys
+from toyvit.report.live.documents import LIVE, TABLE
 from toyvit.report.page import looks
 from toyvit.report.page.contents import collect_head_types, describe_page
 from toyvit.report.page.document import (
     SCRIPTS,
     build_document,
     hash_source,
+    read_part,
     read_script,
     write_page,
 )
@@ -145,9 +148,19 @@ def test_controls_are_called_as_the_page_about_them_says():
     assert f'makeSelect("{name}"' in main
 
 
+DECLARED = r"^(?:(?:async )?function|const|let) (\w+)"
+
+
+@pytest.mark.parametrize("scripts", [LIVE, TABLE], ids=["page", "table"])
+def test_no_name_of_a_page_is_declared_twice(scripts):
+    """Its modules share one scope: a second constant is an error, a second function wins."""
+    names = Counter(re.findall(DECLARED, "\n".join(map(read_part, scripts)), re.M))
+    assert len(names) > 10 and [name for name, n in names.items() if n > 1] == []
+
+
 def test_every_name_of_the_viewer_is_used():
     text = "\n".join(file.read_text() for file in sorted(VIEWER.glob("*.js")))
-    names = re.findall(r"^(?:(?:async )?function|const|let) (\w+)", text, re.M)
+    names = re.findall(DECLARED, text, re.M)
     assert len(names) > 100
     assert [name for name in names if len(re.findall(rf"\b{name}\b", text)) < 2] == []
 

@@ -6,7 +6,7 @@ const OUTSTANDING = 4; // of more lines than these
 const NEAR = 24; // pixels within which a line is pointed at
 const FEW = 3; // so many lines are told apart without pointing
 const ROOM = 110; // pixels for names at the right edge, at most
-const SMALL = "11px system-ui, sans-serif";
+const LABEL_FONT = "11px system-ui, sans-serif";
 
 // The places of the curves that go farthest from the middle of all, at any step.
 function pickOutstanding(curves, all = MOST_COLOURED) {
@@ -113,7 +113,7 @@ function findNext(plot, pointing, at, isUp) {
 // Room for the names at the right edge.
 function measureNames(curves) {
   const { context } = makeCanvas(1, 1);
-  context.font = SMALL;
+  context.font = LABEL_FONT;
   const widths = curves.map((curve) => context.measureText(curve.end_label || "").width);
   const most = Math.max(0, ...widths);
   return most ? Math.min(ROOM, Math.ceil(most) + 18) : null;

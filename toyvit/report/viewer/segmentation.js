@@ -28,8 +28,8 @@ function makeSegmentation(run) {
   );
 
   function update(labels, right, layer) {
-    drawMap(truth, right, looks);
-    drawMap(answer, labels, looks);
+    drawLabels(truth, right, looks);
+    drawLabels(answer, labels, looks);
     const own = formatNumber(measureOverlap(labels, right, names.length));
     const chance = formatNumber(measureOverlap(looks.masks.commonest, right, names.length));
     const whole = lookUpValue(run, "segmentation", "iou", { layer }, state.step);
@@ -61,7 +61,7 @@ function colourLabel(label, n) {
   return nameColour(`sequential ${(label - 1) / (n - 2)}`);
 }
 
-function drawMap({ context }, labels, looks) {
+function drawLabels({ context }, labels, looks) {
   const [rows, columns] = looks.grid;
   const [width, height] = [MAP_SIZE / columns, MAP_SIZE / rows];
   context.clearRect(0, 0, MAP_SIZE, MAP_SIZE);
