@@ -94,6 +94,17 @@ def match_to_sample() -> RunConfig:
     )
 
 
+def match_to_sample_even() -> RunConfig:
+    """The same at even odds, which is not learned from chance, by a curriculum."""
+    run = match_to_sample()
+    return replace(
+        run,
+        recipe="match-to-sample-even",
+        task=RelationsConfig(ask="match", rows=3, columns=2, alike=0.5),
+        train=replace(run.train, steps=2400, curriculum=("alike=0.8", "alike=0.5@1440")),
+    )
+
+
 def pointers() -> RunConfig:
     """Pointer-value retrieval: a plateau at the bag of values (0.32), then a transition.
 
@@ -134,6 +145,7 @@ RECIPES = (
     same_different_mlp,
     odd_one_out,
     match_to_sample,
+    match_to_sample_even,
     pointers,
     pointers_2hop,
 )
