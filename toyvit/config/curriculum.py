@@ -81,9 +81,9 @@ def plan_stages(task: TaskConfig, curriculum: Sequence[str]) -> dict[int, TaskCo
         stages[start] = _set_options(task, values, start)
 
     for option, value in values.items():
-        last = format_value(value)
-        own = format_value(getattr(task, option))
-        if last != own:
+        if value != getattr(task, option):
+            last = format_value(value)
+            own = format_value(getattr(task, option))
             raise BadInput(
                 f"train.curriculum ends with {option} {last}, but the task has {own}, which is "
                 f"what is tested: say --task.{option} {last}, or end with {option}={own}@STEP"

@@ -42,7 +42,7 @@ class RelationsConfig(TaskConfig):
 
     @property
     def schedulable(self) -> tuple[str, ...]:
-        return ("alike", "noise")
+        return ("ask", "alike", "noise")
 
     def _check_match(self) -> None:
         """BadInput where the three pairs of `match` have too little room or too few shapes."""
