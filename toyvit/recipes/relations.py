@@ -94,6 +94,10 @@ def match_to_sample() -> RunConfig:
     )
 
 
+# Plain pictures with odds that give something away, then the task.
+EVEN = ("alike=0.8", "noise=0.0", "alike=0.5@1800", "noise=0.3@1800")
+
+
 def match_to_sample_even() -> RunConfig:
     """The same at even odds, which is not learned from chance, by a curriculum."""
     run = match_to_sample()
@@ -101,7 +105,7 @@ def match_to_sample_even() -> RunConfig:
         run,
         recipe="match-to-sample-even",
         task=RelationsConfig(ask="match", rows=3, columns=2, alike=0.5),
-        train=replace(run.train, steps=2400, curriculum=("alike=0.8", "alike=0.5@1440")),
+        train=replace(run.train, steps=3000, curriculum=EVEN),
     )
 
 

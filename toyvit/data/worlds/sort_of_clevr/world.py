@@ -33,7 +33,6 @@ WIDTH = 64
 SIDE = 9  # pixels of an object's box
 COLUMNS = WIDTH - SIDE + 1  # of corners: an even number, so that none is in the middle
 BEYOND = 2 * WIDTH**2 + 1  # squared pixels: farther apart than any two objects
-ABSENT = -1  # the shape and the place of a colour that no object has
 RADIUS = 4.3  # pixels, of a circle
 COLOURS = ("red", "green", "blue", "orange", "grey", "yellow")
 RGB = np.array(
@@ -112,8 +111,8 @@ class SortOfClevrWorld(World):
     half shows the colour asked about; of the four bars below, the first is white if the question is
     relational, and one of the others for the first, second or third of its kind.
 
-    Factors: `shape` and `place` (the corner's row * 56 + column) of each colour, both -1 where no
-    object has it, `colour` asked
+    Factors: `there` (1: an object has it), `shape` and `place` (the corner's row * 56 + column) of
+    each colour, `colour` asked
     about, `question` (0 to 2 alone, 3 to 5 relational), `noise_key`. Some combinations (colour,
     question) may be held out: no other split asks them, `held_out` asks nothing else; each colour
     and each question loses as many, to within one.
@@ -133,6 +132,7 @@ class SortOfClevrWorld(World):
         n_held = len(self.combinations[True])
         self.sizes = dict.fromkeys(add_held_out(splits, config.held_out, n_held))
         self.factors = {
+            "there": 2,
             "shape": 2,
             "place": self.corners[0] * self.corners[1],
             "colour": len(COLOURS),
@@ -179,28 +179,33 @@ class SortOfClevrWorld(World):
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         keys = make_sample_keys(seed, self.check_split(split), indices)
         colour, question = self._draw_questions(keys, split)
-        place = self._draw_places(keys, colour)
-        shape = draw_integers(keys, "shape", len(COLOURS), 2)
+        there, place = self._draw_places(keys, colour)
         return {
-            "shape": np.where(place == ABSENT, ABSENT, shape),
+            "there": there,
+            "shape": draw_integers(keys, "shape", len(COLOURS), 2),
             "place": place,
             "colour": colour,
             "question": question,
             "noise_key": make_noise_keys(keys),
         }
 
-    def _draw_places(self, keys: Keys, asked: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where the object of each colour is (image colour)."""
+    def _draw_places(
+        self, keys: Keys, asked: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which colours objects have, and where they are (image colour); 0 where there is none."""
         n = self.config.n_objects
         places = place_apart(keys, n, self.corners, SIDE, mark_untied if n > 2 else None)
         if n == len(COLOURS):
-            return places
+            return np.ones_like(places), places
 
         rank = draw_order(keys, "present", len(COLOURS))
         np.put_along_axis(rank, asked[:, None], -1, 1)  # the one asked about is there
-        by_colour = np.full(rank.shape, ABSENT)
-        np.put_along_axis(by_colour, rank.argsort(1)[:, :n], places, 1)
-        return by_colour
+        colours = rank.argsort(1)[:, :n]
+        there = np.zeros_like(rank)
+        np.put_along_axis(there, colours, 1, 1)
+        by_colour = np.zeros_like(rank)
+        np.put_along_axis(by_colour, colours, places, 1)
+        return there, by_colour
 
     def render(self, factors: Factors) -> Tensor:
         n = len(factors["colour"])
@@ -216,7 +221,7 @@ class SortOfClevrWorld(World):
     @staticmethod
     def _paint_objects(images: NDArray[np.float32], factors: Factors) -> None:
         n = len(images)
-        inside = draw_shapes()[factors["shape"]] & (factors["place"] != ABSENT)[:, :, None]
+        inside = draw_shapes()[factors["shape"]] & (factors["there"] == 1)[:, :, None]
         first = images[0].size * np.arange(n)[:, None, None]
         where = (first + list_box_pixels(factors["place"], COLUMNS, SIDE, WIDTH))[inside]
         colour = np.repeat(np.tile(np.arange(len(COLOURS)), n), inside.sum(2).ravel())
@@ -240,7 +245,7 @@ class SortOfClevrWorld(World):
         """
         images = np.arange(len(factors["colour"]))
         distance = measure_distances(factors["place"])[images, factors["colour"]]
-        is_absent = factors["place"] == ABSENT
+        is_absent = factors["there"] == 0
         farthest = np.where(is_absent, -1, distance).argmax(1)
         distance[is_absent] = BEYOND
         distance[images, factors["colour"]] = BEYOND
@@ -260,7 +265,7 @@ class SortOfClevrWorld(World):
             2 + (row >= self.corners[0] // 2),
             shape[images, related["closest"]],
             shape[images, related["farthest"]],
-            3 + (shape == own[:, None]).sum(1),
+            3 + ((shape == own[:, None]) & (factors["there"] == 1)).sum(1),
         ]
         return np.stack(answers, 1)
 
@@ -271,7 +276,7 @@ class SortOfClevrWorld(World):
     def probe_factors(self, factors: Factors) -> Factors:
         answers = self.list_answers(factors)
         row, column = np.divmod(factors["place"], COLUMNS)
-        is_there = factors["place"] != ABSENT
+        is_there = factors["there"] == 1
 
         return {
             "colour": factors["colour"],
@@ -281,7 +286,7 @@ class SortOfClevrWorld(World):
             "closest": answers[:, 3],
             "farthest": answers[:, 4],
             "same_shape": answers[:, 5] - 3,
-            "squares": (factors["shape"] == 0).sum(1),
+            "squares": ((factors["shape"] == 0) & is_there).sum(1),
             "on_left": ((column < COLUMNS // 2) & is_there).sum(1),
             "on_top": ((row < self.corners[0] // 2) & is_there).sum(1),
         }
