@@ -118,7 +118,7 @@ def question(made: Task, batch: Batch) -> dict[str, float]:
             else product("sc", repeat=6)  # any of them, there or not
         )
         answers = Counter(
-            {1: world[-2], 2: world[-1], 5: world[:n].count(world[0])}.get(number, world[number % n])
+            {1: world[-2], 2: world[-1], 5: world[:n].count(world[0])}.get(number, world[0])
             for world in worlds
         )
         shares = [count / answers.total() for count in answers.values()]

@@ -94,8 +94,8 @@ def match_to_sample() -> RunConfig:
     )
 
 
-# Plain pictures with odds that give something away, then the task.
-EVEN = ("alike=0.8", "noise=0.0", "alike=0.5@1800", "noise=0.3@1800")
+# Clean pictures, and odds that give something away; then the task.
+EVEN = ("alike=0.8", "noise=0.0", "alike=0.5@2400", "noise=0.3@2400")
 
 
 def match_to_sample_even() -> RunConfig:
@@ -105,7 +105,7 @@ def match_to_sample_even() -> RunConfig:
         run,
         recipe="match-to-sample-even",
         task=RelationsConfig(ask="match", rows=3, columns=2, alike=0.5),
-        train=replace(run.train, steps=3000, curriculum=EVEN),
+        train=replace(run.train, steps=4000, curriculum=EVEN),
     )
 
 
