@@ -7,15 +7,18 @@ pictures of its task as it stands in the config, which is the task that the curr
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toyvit.config.field_types import format_value
 from toyvit.config.fields import read_field_types
 from toyvit.config.tasks import TaskConfig
 from toyvit.errors import BadField, BadInput, choose
+
+if TYPE_CHECKING:
+    from toyvit.config.run import RunConfig
 
 SPELLING = "OPTION=VALUE@STEP, or OPTION=VALUE from step 0 on; several stand between commas"
 PATTERN = re.compile(r"(?P<option>\w+)=(?P<value>[^=@,\s]+)(@(?P<start>\d+))?")
@@ -75,7 +78,7 @@ def plan_stages(task: TaskConfig, curriculum: Sequence[str]) -> dict[int, TaskCo
     {0: 0.8, 1440: 0.5}
     """
     stages = {0: task}
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for start, changes in groupby(read_changes(curriculum), lambda change: change.start):
         values |= {change.option: _read_value(task, change) for change in changes}
         stages[start] = _set_options(task, values, start)
@@ -91,16 +94,37 @@ def plan_stages(task: TaskConfig, curriculum: Sequence[str]) -> dict[int, TaskCo
     return stages
 
 
-def spell_curriculum(task: TaskConfig, curriculum: Sequence[str]) -> tuple[str, ...]:
-    """The curriculum with its values as the lab writes them, so that equal runs are equal.
+def settle_curriculum(
+    run: RunConfig, describe: Callable[[TaskConfig], Mapping[str, object]]
+) -> tuple[str, ...]:
+    """A run's curriculum with its values as the lab writes them, so that equal runs are equal.
 
-    BadInput as `plan_stages`.
+    BadInput as `plan_stages`; where training would not reach a change; and where what `describe`
+    says of the task would be another from there on.
     """
-    plan_stages(task, curriculum)
-    spelt = []
-    for change in read_changes(curriculum):
-        spelt.append(str(replace(change, value=format_value(_read_value(task, change)))))
-    return tuple(spelt)
+    curriculum = run.train.curriculum
+    if not curriculum:
+        return ()
+
+    own = describe(run.task)
+    for start, stage in plan_stages(run.task, curriculum).items():
+        if start >= run.train.steps:
+            raise BadInput(
+                f"train.curriculum changes the task at step {start}, "
+                f"but training ends at step {run.train.steps}"
+            )
+        other = describe(stage)
+        for name, value in own.items():
+            if other.get(name) != value:
+                raise BadInput(
+                    f"train.curriculum: from step {start} on the task would have {name} "
+                    f"{other.get(name)}, but it has {value}, which cannot change while training"
+                )
+    return tuple(_spell(run.task, change) for change in read_changes(curriculum))
+
+
+def _spell(task: TaskConfig, change: TaskChange) -> str:
+    return str(replace(change, value=format_value(_read_value(task, change))))
 
 
 def _read_value(task: TaskConfig, change: TaskChange) -> object:
@@ -116,7 +140,7 @@ def _read_value(task: TaskConfig, change: TaskChange) -> object:
         ) from None
 
 
-def _set_options(task: TaskConfig, values: dict[str, Any], start: int) -> TaskConfig:
+def _set_options(task: TaskConfig, values: Mapping[str, Any], start: int) -> TaskConfig:
     try:
         return replace(task, **values)
     except BadField as error:

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.config import ModelConfig, RunConfig, TaskConfig, plan_stages
-from toyvit.config.curriculum import spell_curriculum
+from toyvit.config import ModelConfig, RunConfig, TaskConfig
+from toyvit.config.curriculum import settle_curriculum
 from toyvit.config.tasks import MissingTaskConfig
 from toyvit.data import worlds
 from toyvit.data.memo import Answer, Memo
@@ -210,8 +210,7 @@ def resolve_config(run: RunConfig) -> RunConfig:
             f"model.patch_size is not given, and the task {run.task.name} does not fix it"
         )
     _check_readout(task, model.readout)
-    _check_stages(run, task)
-    curriculum = spell_curriculum(run.task, run.train.curriculum)
+    curriculum = settle_curriculum(run, _describe_kind)
     train = replace(run.train, curriculum=curriculum)
     return replace(run, model=model, task=run.task.bind_files(), train=train)
 
@@ -250,31 +249,9 @@ def _check_readout(task: Task, readout: str) -> None:
         )
 
 
-def _check_stages(run: RunConfig, task: Task) -> None:
-    """BadInput where training would not reach a change of the task.
-
-    Or would show pictures of another kind from there on.
-    """
-    own = _describe_kind(task)
-    for start, stage in plan_stages(run.task, run.train.curriculum).items():
-        if start >= run.train.steps:
-            raise BadInput(
-                f"train.curriculum changes the task at step {start}, "
-                f"but training ends at step {run.train.steps}"
-            )
-        if stage == run.task:
-            continue
-        other = _describe_kind(build_task(stage))
-        for name, value in own.items():
-            if other.get(name) != value:
-                raise BadInput(
-                    f"train.curriculum: from step {start} on the task would have {name} "
-                    f"{other.get(name)}, but it has {value}, which cannot change while training"
-                )
-
-
-def _describe_kind(task: Task) -> dict[str, Any]:
+def _describe_kind(config: TaskConfig) -> dict[str, object]:
     """What no curriculum may change."""
+    task = build_task(config)
     return _list_decided(task) | {"answers": task.output_kind, "splits": list(task.world.sizes)}
 
 

@@ -5,7 +5,6 @@ About it alone, or among the others.
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +24,14 @@ from toyvit.data.random import (
 from toyvit.data.task import Batch, Task, ask_target, flip_answer, score_class_baselines
 from toyvit.data.world import Factors, World, add_held_out
 from toyvit.data.worlds.sort_of_clevr.config import SortOfClevrConfig
+from toyvit.data.worlds.sort_of_clevr.questions import (
+    ANSWERS,
+    N_PLAIN,
+    QUESTIONS,
+    predict_from_bag,
+    score_expected,
+    tabulate_question,
+)
 
 # Pixels that objects lie on; the height by the side of a patch, of which the last row is the
 # question's.
@@ -38,47 +45,6 @@ COLOURS = ("red", "green", "blue", "orange", "grey", "yellow")
 RGB = np.array(
     [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0.6, 0], [0.5, 0.5, 0.5], [1, 1, 0]], np.float32
 )
-QUESTIONS = (
-    "shape",
-    "left",
-    "top",
-    "shape of the closest",
-    "shape of the farthest",
-    "number of its shape",
-)
-N_PLAIN = 3  # questions about the object alone come first, then the relational ones
-ABOUT_SHAPE = [0, 3, 4]  # of the questions: those whose answer is square or circle
-ANSWERS = ("square", "circle", "yes", "no", "1", "2", "3", "4", "5", "6")
-
-
-def tabulate_question(n_objects: int) -> NDArray[np.float64]:
-    """The probability of each answer (question answer) to one who sees only the question.
-
-    Shapes are fair coins, left and top halves mirror images, and of the n - 1 other objects
-    Binomial(n - 1, 1/2) share the shape.
-    """
-    table = np.zeros((len(QUESTIONS), len(ANSWERS)))
-    table[ABOUT_SHAPE, :2] = 1 / 2
-    table[1:3, 2:4] = 1 / 2
-    ways = [math.comb(n_objects - 1, others) for others in range(n_objects)]
-    table[5, 4 : 4 + n_objects] = np.array(ways) / 2 ** (n_objects - 1)
-    return table
-
-
-def tabulate_bag(n_objects: int) -> NDArray[np.float64]:
-    """The same (question number answer) to one who also knows a number of the objects.
-
-    How many of them are squares (or on the left, or at the top), but not which: any of them may be
-    the one that is asked about, or its closest, or its farthest.
-    """
-    table = np.zeros((len(QUESTIONS), n_objects + 1, len(ANSWERS)))
-    for number in range(n_objects + 1):
-        shares = (number / n_objects, 1 - number / n_objects)
-        table[ABOUT_SHAPE, number, :2] = shares
-        table[1:3, number, 2:4] = shares
-        table[5, number, 3 + number] += shares[0]
-        table[5, number, 3 + n_objects - number] += shares[1]
-    return table
 
 
 def draw_shapes() -> NDArray[np.bool_]:
@@ -318,24 +284,3 @@ def build_sort_of_clevr(config: SortOfClevrConfig) -> Task:
         if config.n_objects == len(COLOURS)
         else {},
     )
-
-
-def predict_from_bag(batch: Batch, n_objects: int) -> Tensor:
-    """The prediction (image answer) of one who sees the question and all objects.
-
-    It does not know which of them is asked about: see `tabulate_bag`.
-    """
-    names = ("squares", "on_left", "on_top", "squares", "squares", "squares")  # by question
-    counts = torch.stack([batch.factors[name] for name in names], 1)
-    question = batch.factors["question"]
-    table = torch.from_numpy(tabulate_bag(n_objects))
-    return table[question, counts[torch.arange(len(question)), question]]
-
-
-def score_expected(name: str, shares: Tensor) -> dict[str, float]:
-    """Accuracy and loss of a prediction (image answer), where answers come as often as it says."""
-    entropy = -torch.xlogy(shares, shares).sum(1)
-    return {
-        f"accuracy.{name}": shares.amax(1).mean().item(),
-        f"loss.{name}": entropy.mean().item(),
-    }
