@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.laws.worlds import CONFIGS, MADE
+from toyvit.clamps.weight_clamps import check_clamps
 from toyvit.config import (
     ModelConfig,
     RelationsConfig,
@@ -150,6 +151,15 @@ def test_what_cannot_be_is_refused_in_one_line(config, curriculum, words):
     with pytest.raises(BadInput) as caught:
         resolve_config(run_of(config, *curriculum))
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_clamp_that_needs_a_match_is_refused_where_one_stage_has_none():
+    recipe = RECIPES["fewshot"]()
+    curriculum = ("p_bursty=0.5", "p_bursty=1@6")
+    train = replace(recipe.train, clamps=("1.0:match",), curriculum=curriculum)
+    check_clamps(resolve_config(replace(recipe, train=replace(train, curriculum=()))))
+    with pytest.raises(BadInput, match="needs a matching label in every training picture"):
+        check_clamps(resolve_config(replace(recipe, train=train)))
 
 
 def test_options_that_go_together_alone_may_change_together():

@@ -12,8 +12,11 @@ from toyvit.__main__ import main
 from toyvit.errors import BadInput
 from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
+from toyvit.report.curves import mark_rate_changes
 from toyvit.report.summary import summarize
 from toyvit.runs.folder import RunFolder
+from toyvit.runs.handle import Run
+from toyvit.sweeping import gather_table
 from toyvit.train import fit, replay
 
 CURRICULUM = ("alike=0.9", "alike=0.7@6", "alike=0.5@12")
@@ -69,6 +72,12 @@ def test_the_run_says_its_curriculum_and_another_is_refused(whole, tmp_path, cap
 
     measure(path, analyses=["performance"], steps=[14], images=16, progress=False)
     assert "measures are of the task that it ends with" in summarize(path)
+    labels = [mark.label for mark in mark_rate_changes(Run(path), 14)]
+    assert labels.count("the task changes") == 1 and len(labels) >= 2
+
+    plain = fit(small((), steps=14), tmp_path / "plain", progress=False)
+    measure(plain.path, analyses=["performance"], steps=[14], images=16, progress=False)
+    assert list(gather_table([path, plain.path])["train.curriculum"]) == [[*CURRICULUM], None]
     words = ["train", "match-to-sample-even", "--runs", str(tmp_path), "--name", "late"]
     assert main([*words, "--train.steps", "100"]) == 2
     error = capsys.readouterr().err
