@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from toyvit.analyses import select_analyses
 from toyvit.clamps.weight_clamps import check_clamps
-from toyvit.config import RunConfig, find_rate_changes, list_differences, plan_checkpoints
+from toyvit.config import RunConfig, find_events, list_differences, plan_checkpoints
 from toyvit.config.extensions import Extension, install, list_extensions
+from toyvit.config.run import flatten
 from toyvit.data.task import build_task, resolve_config
 from toyvit.dynamics.transitions import detect_in_curve, find_first_step
 from toyvit.errors import BadInput, Diverged
@@ -252,7 +253,8 @@ def _list_varied(configs: Sequence[RunConfig]) -> list[str]:
 
 
 def _summarize_run(run: Run, varied: Sequence[str]) -> dict[str, Any]:
-    fields = {name: _get_field(run.config, name) for name in varied}
+    config = flatten(run.config.to_json())
+    fields = {name: config.get(name) for name in varied}
     row = {"run": run.name, "seed": run.config.seeds.init, **fields, "status": run.status}
     if row["status"] != "finished":
         return row
@@ -261,7 +263,7 @@ def _summarize_run(run: Run, varied: Sequence[str]) -> dict[str, Any]:
     if len(accuracy):
         row["measured_step"] = int(accuracy.index[-1])
         row["accuracy"] = accuracy.get(run.last_step, nan)
-        change = detect_in_curve(accuracy, find_rate_changes(run.config.train))
+        change = detect_in_curve(accuracy, find_events(run.config.train))
         if change:
             row |= {"onset": change.onset, "end": change.end, "width": change.width}
 
@@ -297,10 +299,3 @@ def halve_best_baseline(baselines: Mapping[str, float]) -> float | None:
     """
     losses = [value for name, value in baselines.items() if name.startswith("loss.")]
     return min(losses) / 2 if losses else None
-
-
-def _get_field(config: RunConfig, name: str) -> Any:
-    value: Any = config.to_json()
-    for part in name.split("."):
-        value = value[part]
-    return value

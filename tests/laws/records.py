@@ -90,7 +90,7 @@ def others(record: Any, item: Field[Any]) -> list[Any]:
 
 def _list_tuples(kind: Several) -> list[Any]:
     if kind.parts[0] == Scalar(str):
-        return [("0.0:previous", "1:copy@3")]
+        return [("0.0:previous", "1:copy@3"), ("alike=0.8", "alike=0.5@3")]
     return [(0, 10, 100)] if kind.endless else [(12, 20), (28, 28)]
 
 

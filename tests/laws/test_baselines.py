@@ -107,17 +107,18 @@ def mean(made: Task, batch: Batch) -> dict[str, float]:
 def question(made: Task, batch: Batch) -> dict[str, float]:
     """Every question stands for all that may be in the picture.
 
-    Six shapes, and whether the object is left and high.
+    All shapes, and whether the object is left and high.
     """
+    n = made.config.n_objects
     right, nats = [], []
     for number in batch.factors["question"].tolist():
         worlds = (
-            product("sc", "sc", "sc", "sc", "sc", "sc", "lr", "tb")
+            product(*["sc"] * n, "lr", "tb")
             if number in (1, 2, 5)
-            else product("sc", repeat=6)
+            else product("sc", repeat=6)  # any of them, there or not
         )
         answers = Counter(
-            {1: world[-2], 2: world[-1], 5: world[:6].count(world[0])}.get(number, world[number])
+            {1: world[-2], 2: world[-1], 5: world[:n].count(world[0])}.get(number, world[0])
             for world in worlds
         )
         shares = [count / answers.total() for count in answers.values()]
@@ -128,19 +129,20 @@ def question(made: Task, batch: Batch) -> dict[str, float]:
 
 def bag_of_objects(made: Task, batch: Batch) -> dict[str, float]:
     """Each of the objects in turn is the one that answers."""
+    n = made.config.n_objects
     right, nats = [], []
     columns = zip(
         *(batch.factors[name].tolist() for name in ("question", "squares", "on_left", "on_top")),
         strict=True,
     )
     for number, squares, on_left, on_top in columns:
-        shapes = "s" * squares + "c" * (6 - squares)
+        shapes = "s" * squares + "c" * (n - squares)
         answers = {
-            1: "y" * on_left + "n" * (6 - on_left),
-            2: "y" * on_top + "n" * (6 - on_top),
+            1: "y" * on_left + "n" * (n - on_left),
+            2: "y" * on_top + "n" * (n - on_top),
             5: [shapes.count(shape) for shape in shapes],
         }.get(number, shapes)
-        shares = [count / 6 for count in Counter(answers).values()]
+        shares = [count / n for count in Counter(answers).values()]
         right.append(max(shares))
         nats.append(-sum(share * math.log(share) for share in shares))
     return {"accuracy.bag_of_objects": np.mean(right), "loss.bag_of_objects": np.mean(nats)}

@@ -14,7 +14,6 @@ import pytest
 import torch
 from sklearn.linear_model import RidgeClassifier
 
-from tests.laws.models import mark_slow
 from toyvit.config import CountingConfig, ObjectsConfig, SortOfClevrConfig
 from toyvit.data.placement import find_overlaps, place_apart
 from toyvit.data.random import make_sample_keys
@@ -36,64 +35,78 @@ def canvas(source, **options):
 # Sort-of-CLEVR
 
 
-def seen(image):
-    """What is in a picture without noise: of each colour its shape, middle and number of pixels.
+def seen(image, cell=8):
+    """What is in a picture without noise: of each colour there its shape, middle, number of pixels.
 
     And the colour and question asked.
     """
-    found = []
-    for rgb in world.RGB.tolist():
+    height = world.HEIGHTS[cell]
+    found = {}
+    for colour, rgb in enumerate(world.RGB.tolist()):
         lit = [
             (row, column)
-            for row in range(world.HEIGHT)
+            for row in range(height)
             for column in range(world.WIDTH)
             if image[:, row, column].tolist() == rgb
         ]
+        if not lit:
+            continue
         rows, columns = [row for row, _ in lit], [column for _, column in lit]
         corner = (min(rows), min(columns))
         middle = (min(rows) + max(rows)) / 2, (min(columns) + max(columns)) / 2
-        found.append(("square" if corner in lit else "circle", middle, len(lit)))
-    asked = world.RGB.tolist().index(image[:, 58, 60].tolist())
-    bars = [image[:, 62, 57 + 2 * bar].tolist() for bar in range(4)]
+        found[colour] = ("square" if corner in lit else "circle", middle, len(lit))
+    asked = world.RGB.tolist().index(image[:, height + cell // 4, -cell // 2].tolist())
+    places = [-cell + cell // 8 + cell // 4 * bar for bar in range(4)]
+    bars = [image[:, height + 3 * cell // 4, place].tolist() for place in places]
     white = [bar == [1, 1, 1] for bar in bars]
     assert white[1:].count(True) == 1 and all(bar in ([0, 0, 0], [1, 1, 1]) for bar in bars)
-    assert image[:, 56:, :56].max() == 0
+    assert image[:, height:, :-cell].max() == 0
     return found, asked, 3 * white[0] + white[1:].index(True)
 
 
-def answer(found, asked, question):
+def answer(found, asked, question, height=56):
     shape, (row, column), _ = found[asked]
-    others = [each for place, each in enumerate(found) if place != asked]
+    others = [each for colour, each in found.items() if colour != asked]
     far = [math.hypot(row - other[1][0], column - other[1][1]) for other in others]
     assert far.count(min(far)) == far.count(max(far)) == 1
     return (
         shape,
         "yes" if column < (world.WIDTH - 1) / 2 else "no",
-        "yes" if row < (world.HEIGHT - 1) / 2 else "no",
+        "yes" if row < (height - 1) / 2 else "no",
         others[far.index(min(far))][0],
         others[far.index(max(far))][0],
         str(1 + [other[0] for other in others].count(shape)),
     )[question]
 
 
-@pytest.mark.parametrize("ask", mark_slow(["both", "relational", "non-relational"], ["both"]))
-def test_sort_of_clevr_is_answered_from_the_picture(ask):
-    made = build_task(SortOfClevrConfig(ask=ask))
+@pytest.mark.parametrize(
+    ("ask", "n_objects", "cell"),
+    [
+        ("both", 6, 8),
+        pytest.param("relational", 6, 8, marks=pytest.mark.slow),
+        pytest.param("non-relational", 6, 8, marks=pytest.mark.slow),
+        ("both", 2, 16),
+        ("relational", 4, 16),
+    ],
+)
+def test_sort_of_clevr_is_answered_from_the_picture(ask, n_objects, cell):
+    made = build_task(SortOfClevrConfig(ask=ask, n_objects=n_objects, cell=cell))
+    height = world.HEIGHTS[cell]
     batch = made.draw_batch(4, "train", range(40))
     questions = zip(batch.images, batch.target, batch.factors["question"], strict=True)
     for place, (image, target, question) in enumerate(questions):
-        found, asked, read = seen(image.numpy())
-        assert read == question and answer(found, asked, read) == world.ANSWERS[target]
-        assert all(
-            n == {"square": 81, "circle": 61}[shape] for shape, _, n in found
-        )  # nothing is covered
-        assert batch.factors["squares"][place] == [shape for shape, _, _ in found].count("square")
+        found, asked, read = seen(image.numpy(), cell)
+        assert read == question and answer(found, asked, read, height) == world.ANSWERS[target]
+        shapes = [shape for shape, _, _ in found.values()]
+        sizes = [n for _, _, n in found.values()]
+        assert sizes == [{"square": 81, "circle": 61}[shape] for shape in shapes]  # none is covered
+        assert len(found) == n_objects and batch.factors["squares"][place] == shapes.count("square")
         for name, axis, half in (
-            ("on_top", 0, (world.HEIGHT - 1) / 2),
+            ("on_top", 0, (height - 1) / 2),
             ("on_left", 1, (world.WIDTH - 1) / 2),
         ):
             assert batch.factors[name][place] == [
-                middle[axis] < half for _, middle, _ in found
+                middle[axis] < half for _, middle, _ in found.values()
             ].count(True)
     kinds = set(batch.factors["relational"].tolist())
     assert kinds == {"both": {0, 1}, "relational": {1}, "non-relational": {0}}[ask]
@@ -131,7 +144,7 @@ def test_questions_that_are_held_out_are_asked_nowhere_else(ask, share):
 def test_objects_lie_apart_and_no_distance_is_tied():
     factors = build_task(SortOfClevrConfig()).world.sample(0, "train", np.arange(400))
     for places in factors["place"].tolist():
-        corners = [divmod(place, world.CORNERS[1]) for place in places]
+        corners = [divmod(place, world.COLUMNS) for place in places]
         assert all(
             abs(a - c) >= world.SIDE or abs(b - d) >= world.SIDE
             for (a, b), (c, d) in combinations(corners, 2)
@@ -166,8 +179,9 @@ def test_what_the_question_alone_tells():
     factors = made.world.sample(1, "train", np.arange(12_000))
     _, target = made.ask(factors, torch.empty(0))  # pictures are not looked at
     questions = made.probe_factors(factors)["question"]
-    assert np.allclose(world.KNOWING.sum(1), 1)
-    for question, known in enumerate(world.KNOWING):
+    table = world.tabulate_question(6)
+    assert np.allclose(table.sum(1), 1)
+    for question, known in enumerate(table):
         answers = target[questions == question]
         assert np.allclose(np.bincount(answers, minlength=10) / len(answers), known, atol=0.035)
 

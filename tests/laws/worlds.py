@@ -63,6 +63,7 @@ CONFIGS: dict[str, TaskConfig] = {
     "counting compare": CountingConfig(most=4, ask="compare", distractors=5),
     "sort-of-clevr relational": SortOfClevrConfig(ask="relational", noise=0.1),
     "sort-of-clevr held out": SortOfClevrConfig(held_out=0.25),
+    "sort-of-clevr 2 objects": SortOfClevrConfig(n_objects=2, cell=16),
     "objects held out": ObjectsConfig(source="glyphs", size=32, held_out=0.3),
     "objects count": ObjectsConfig(size=40, most=2, ask="count", noise=0),
     "objects glyphs": ObjectsConfig(source="glyphs", size=24),

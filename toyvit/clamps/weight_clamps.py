@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from toyvit.clamps.patterns import CLAMPS, NEED_PAIRS, PATTERNS, active_clamps
-from toyvit.config import Clamp, RunConfig
+from toyvit.config import Clamp, RunConfig, plan_stages
 from toyvit.data.task import Retrieval, build_task
 from toyvit.errors import BadInput, choose
 from toyvit.model import ViT
@@ -48,7 +49,8 @@ def check_clamps(run: RunConfig) -> None:
                 f" but training ends at step {run.train.steps}"
             )
         if clamp.what in PATTERNS:
-            _check_pattern(run, clamp)
+            for task in plan_stages(run.task, run.train.curriculum).values():
+                _check_pattern(replace(run, task=task), clamp)
 
 
 def _check_index(clamp: Clamp, what: str, number: int, n: int) -> None:

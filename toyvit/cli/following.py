@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from toyvit.config import find_rate_changes
+from toyvit.config import find_events
 from toyvit.runs.events import (
     EVENTS,
     Curves,
@@ -79,7 +79,7 @@ class Follower:
 
             verdicts = describe_verdicts(Run(self.folder))
         else:
-            verdicts = format_verdicts({}, find_rate_changes(config.train))
+            verdicts = format_verdicts({}, find_events(config.train))
         self.events.write_head(config, verdicts)
 
     def write_new(self) -> None:

@@ -7,12 +7,15 @@ The record of a task's options stands beside the code of the task; all of them a
 from typing import TYPE_CHECKING
 
 from toyvit.config.clamps import Clamp
+from toyvit.config.curriculum import plan_stages
 from toyvit.config.model import ModelConfig
 from toyvit.config.run import PATHS, RunConfig, Seeds, TrainConfig, list_differences, replace_seed
 from toyvit.config.schedule import (
     DECAYS,
     N_KEPT_STATES,
+    find_events,
     find_rate_changes,
+    find_task_changes,
     learning_rate,
     plan_checkpoints,
     plan_states,
@@ -30,10 +33,13 @@ __all__ = [
     "Seeds",
     "TaskConfig",
     "TrainConfig",
+    "find_events",
     "find_rate_changes",
+    "find_task_changes",
     "learning_rate",
     "list_differences",
     "plan_checkpoints",
+    "plan_stages",
     "plan_states",
     "replace_seed",
 ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from toyvit.config.clamps import Clamp
+from toyvit.config.curriculum import read_changes
 from toyvit.config.extensions import Origin
 from toyvit.config.fields import Checked, build_record, number
 from toyvit.config.foreign_files import JsonObject
@@ -36,6 +37,8 @@ class TrainConfig(Checked):
     path          how logits are computed, a key of `PATHS`; None: `read`, but `full` where a clamp
                   holds a pattern
     clamps        heads that are held while training, `0.3:previous@500`: see `CLAMPS`
+    curriculum    what training shows before it shows the task, `alike=0.8`, `alike=0.5@1440`: see
+                  `plan_stages`
     """
 
     steps: int = number(2000, least=1)
@@ -54,14 +57,21 @@ class TrainConfig(Checked):
     threads: int = number(1, least=1)
     accelerator: str = "auto"
     clamps: tuple[str, ...] = ()
+    curriculum: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # In one spelling, so that equal runs are equal.
+        self._spell("clamps", lambda texts: map(Clamp.parse, texts))
+        self._spell("curriculum", read_changes)
+
+    def _spell(self, name: str, read: Callable[[tuple[str, ...]], Iterable[object]]) -> None:
+        """A field of texts as the lab writes them; BadField for one that cannot be read."""
         try:
-            spelt = tuple(str(Clamp.parse(text)) for text in self.clamps)
+            spelt = tuple(str(part) for part in read(getattr(self, name)))
         except BadInput as error:
-            raise BadField("TrainConfig", "clamps", f"cannot be read: {error}") from None
-        object.__setattr__(self, "clamps", spelt)  # in one spelling, so that equal runs are equal
+            raise BadField("TrainConfig", name, f"cannot be read: {error}") from None
+        object.__setattr__(self, name, spelt)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +106,13 @@ class RunConfig:
     seeds: Seeds = Seeds()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; `from_json` gives an equal record back."""
+        """Plain JSON; `from_json` gives an equal record back.
+
+        Without a curriculum as it was before there were any.
+        """
         plain = asdict(self) | {"task": self.task.to_json()}
+        if not self.train.curriculum:
+            del plain["train"]["curriculum"]
         return json.loads(json.dumps(plain, default=str))
 
     @staticmethod

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
+from toyvit.config.curriculum import read_changes
 from toyvit.config.run import TrainConfig
 from toyvit.errors import BadInput
 
@@ -48,6 +49,24 @@ def find_rate_changes(config: TrainConfig) -> tuple[int, ...]:
         if abs(slopes[step - 1] - slopes[step - 2]) > SHARP
     ]
     return tuple(step for step in sharp if step - 1 not in sharp)  # a jump has two bends
+
+
+def find_task_changes(config: TrainConfig) -> tuple[int, ...]:
+    """The steps at which the curriculum changes what training shows.
+
+    >>> find_task_changes(TrainConfig(curriculum=("alike=0.8", "alike=0.5@1440")))
+    (1440,)
+    """
+    starts = {change.start for change in read_changes(config.curriculum)}
+    return tuple(sorted(starts - {0}))
+
+
+def find_events(config: TrainConfig) -> tuple[int, ...]:
+    """The steps at which the training itself changes: its rate, abruptly, or its task.
+
+    A change of a measure that begins near one may be that event's own.
+    """
+    return tuple(sorted({*find_rate_changes(config), *find_task_changes(config)}))
 
 
 def plan_checkpoints(config: TrainConfig) -> tuple[int, ...]:

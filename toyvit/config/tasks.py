@@ -25,6 +25,14 @@ class TaskConfig(Checked):
         return self.name
 
     @property
+    def schedulable(self) -> tuple[str, ...]:
+        """The options that `train.curriculum` may change while training.
+
+        None that changes the size of pictures, the classes, or what is held out.
+        """
+        return ()
+
+    @property
     def reads_files(self) -> bool:
         """Whether its pictures come from files that are not installed with the lab."""
         from toyvit.data import worlds

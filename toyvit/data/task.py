@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toyvit.config import ModelConfig, RunConfig, TaskConfig
+from toyvit.config.curriculum import settle_curriculum
 from toyvit.config.tasks import MissingTaskConfig
 from toyvit.data import worlds
 from toyvit.data.memo import Answer, Memo
@@ -192,7 +193,8 @@ def resolve_config(run: RunConfig) -> RunConfig:
     """The run with what its task decides about the model filled in.
 
     That is the picture's size, channels, patches where cells fix them, and classes. BadInput where
-    the model says otherwise, or cannot answer what the task asks.
+    the model says otherwise, or cannot answer what the task asks, and where the task cannot change
+    as the curriculum says.
     """
     task = build_task(run.task)
     decided = _list_decided(task)
@@ -208,7 +210,9 @@ def resolve_config(run: RunConfig) -> RunConfig:
             f"model.patch_size is not given, and the task {run.task.name} does not fix it"
         )
     _check_readout(task, model.readout)
-    return replace(run, model=model, task=run.task.bind_files())
+    curriculum = settle_curriculum(run, _describe_kind)
+    train = replace(run.train, curriculum=curriculum)
+    return replace(run, model=model, task=run.task.bind_files(), train=train)
 
 
 def _list_decided(task: Task) -> dict[str, Any]:
@@ -243,6 +247,12 @@ def _check_readout(task: Task, readout: str) -> None:
             f"the task {task.config.name} asks for one for each {task.output_kind}: "
             f"allowed are {', '.join(allowed)}"
         )
+
+
+def _describe_kind(config: TaskConfig) -> dict[str, object]:
+    """What no curriculum may change."""
+    task = build_task(config)
+    return _list_decided(task) | {"answers": task.output_kind, "splits": list(task.world.sizes)}
 
 
 def ask_target(target: Callable[[Factors], NDArray[np.int64]]) -> Ask:

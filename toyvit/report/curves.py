@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from toyvit.config import find_rate_changes
+from toyvit.config import find_events, find_task_changes
 from toyvit.report.panels import Axis, Block, Curve, Dash, Level, LevelKind, Mark, Panel
 from toyvit.report.style import DASHES
 from toyvit.runs.handle import Run
@@ -81,15 +81,22 @@ def baseline_levels(run: Run, quantity: str, *, named: bool = True) -> tuple[Lev
 
 
 def schedule_events(run: Run) -> tuple[int, ...]:
-    """The steps at which a run's learning rate changes abruptly."""
-    return find_rate_changes(run.config.train)
+    """The steps at which a run's learning rate changes abruptly, or what training shows."""
+    return find_events(run.config.train)
 
 
 def mark_rate_changes(run: Run, last: float) -> tuple[Mark, ...]:
-    """Where the learning rate changes abruptly, up to the last step shown; the first is named."""
-    steps = [step for step in schedule_events(run) if step <= last]
-    names = ["the learning rate bends or jumps", *[""] * len(steps)]
-    return tuple(Mark(place=step, label=name) for step, name in zip(steps, names, strict=False))
+    """Where the learning rate changes abruptly, or the task, up to the last step shown.
+
+    The first of either is named.
+    """
+    of_task = find_task_changes(run.config.train)
+    marks: list[Mark] = []
+    for step in schedule_events(run):
+        name = "the task changes" if step in of_task else "the learning rate bends or jumps"
+        is_named = any(mark.label == name for mark in marks)
+        marks.append(Mark(place=step, label="" if is_named else name))
+    return tuple(mark for mark in marks if mark.place <= last)
 
 
 def name_score(run: Run) -> str:

@@ -60,6 +60,9 @@ def list_facts(run: Run, beside: Run | Path | str | None = None) -> list[Line]:
     lines = describe_progress(run)
     if clamps := run.config.train.clamps:
         lines.append(("clamps, in training and in these measures", ", ".join(clamps)))
+    if curriculum := run.config.train.curriculum:
+        text = f"{', '.join(curriculum)}; measures are of the task that it ends with"
+        lines.append(("curriculum, in training alone", text))
     lines += summarize_induction(run) if transition else summarize_classification(run)
     if beside:
         lines += _accuracy_beside(Run.open(beside))

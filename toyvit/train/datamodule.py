@@ -6,6 +6,7 @@ So a run goes on anywhere.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 import numpy as np
 import pytorch_lightning as pl
@@ -14,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from toyvit.clamps.patterns import needs_retrieval
-from toyvit.config import RunConfig
-from toyvit.data.task import Task
+from toyvit.config import RunConfig, plan_stages
+from toyvit.data.task import Task, build_task
 from toyvit.errors import BadInput
 
 # Pictures drawn at once: enough to share what a draw costs whatever its size, few enough to stay
@@ -27,34 +28,48 @@ class BatchStream(IterableDataset[tuple[Tensor, ...]]):
     """Training batches from step `first` on; batch s holds samples (s - 1) B to s B - 1.
 
     A batch is (pictures, targets), and where a clamp has to know the match, also the cells that
-    `Retrieval` names.
+    `Retrieval` names. Under a curriculum batch s is of the task that a model meets after s - 1
+    updates.
     """
 
     def __init__(self, task: Task, config: RunConfig, first: int = 1) -> None:
         self.task = task
         self.config = config
         self.first = first
+        stages = plan_stages(config.task, config.train.curriculum)
+        self.stages = {
+            start: task if stage == config.task else build_task(stage)
+            for start, stage in stages.items()
+        }
         self.n_together = max(1, AHEAD // config.train.batch_size)  # batches of one draw
 
     def draw_batches(self, steps: range) -> Iterator[tuple[Tensor, ...]]:
-        """The batches of consecutive steps, drawn at once."""
+        """The batches of consecutive steps, those of one task drawn at once."""
         size = self.config.train.batch_size
-        parts = self._draw_samples(np.arange((steps.start - 1) * size, (steps.stop - 1) * size))
-        return zip(*(part.split(size) for part in parts), strict=True)
+        for start, group in groupby(steps, self._find_stage):
+            n = len(list(group))
+            first = max(steps.start, start + 1)
+            indices = np.arange((first - 1) * size, (first - 1 + n) * size)
+            parts = self._draw_samples(self.stages[start], indices)
+            yield from zip(*(part.split(size) for part in parts), strict=True)
 
-    def _draw_samples(self, indices: NDArray[np.int64]) -> tuple[Tensor, ...]:
+    def _find_stage(self, step: int) -> int:
+        """The step at which the stage began whose pictures the update to `step` sees."""
+        return max(start for start in self.stages if start < step)
+
+    def _draw_samples(self, task: Task, indices: NDArray[np.int64]) -> tuple[Tensor, ...]:
         seed = self.config.seeds.data
         if not needs_retrieval(self.config.train.clamps):
-            return self.task.training_batch(seed, "train", indices)
+            return task.training_batch(seed, "train", indices)
 
-        factors = self.task.world.sample(seed, "train", indices)
-        retrieval = self.task.retrieval(factors) if self.task.retrieval else None
+        factors = task.world.sample(seed, "train", indices)
+        retrieval = task.retrieval(factors) if task.retrieval else None
         if retrieval is None:
             raise BadInput(
                 "the clamp 'match' needs a matching label in every training picture: some have none"
             )
         cells = (retrieval.query, retrieval.target, retrieval.candidates)
-        return (*self.task.render_with_targets(factors), *cells)
+        return (*task.render_with_targets(factors), *cells)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         end = self.config.train.steps + 1

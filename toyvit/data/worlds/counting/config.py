@@ -36,6 +36,10 @@ class CountingConfig(TaskConfig):
                 "squares: at most 16 in all"
             )
 
+    @property
+    def schedulable(self) -> tuple[str, ...]:
+        return ("distractors", "noise")
+
 
 ENTRY = WorldEntry(
     summary="discs on the left and on the right",

@@ -25,6 +25,10 @@ class DspritesConfig(TaskConfig):
     noise: float = number(0.0, least=0, most=10)
 
     @property
+    def schedulable(self) -> tuple[str, ...]:
+        return ("noise",) if self.ask == "all" else ("ask", "factor", "noise")
+
+    @property
     def compared(self) -> str:
         """The factor in which two sprites are compared."""
         return {"larger": "scale", "left": "x"}.get(self.ask, self.factor)

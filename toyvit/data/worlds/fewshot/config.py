@@ -68,6 +68,10 @@ class FewshotConfig(TaskConfig):
             )
 
     @property
+    def schedulable(self) -> tuple[str, ...]:
+        return ("burstiness", "p_bursty", "zipf", "noise")
+
+    @property
     def copies(self) -> int:
         """Copies of a class where they are laid out: if bursty, `in_context`, `in_weights`."""
         return max(1, self.burstiness)

@@ -31,6 +31,10 @@ class InductionConfig(TaskConfig):
             )
 
     @property
+    def schedulable(self) -> tuple[str, ...]:
+        return ("noise",)
+
+    @property
     def n_pairs(self) -> int:
         return (self.rows * self.columns - 1) // 2
 

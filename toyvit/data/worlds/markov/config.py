@@ -35,6 +35,10 @@ class MarkovConfig(TaskConfig):
             )
 
     @property
+    def schedulable(self) -> tuple[str, ...]:
+        return ("noise",)
+
+    @property
     def n_cells(self) -> int:
         return self.rows * self.columns
 

@@ -37,6 +37,10 @@ class ObjectsConfig(TaskConfig):
                 f"got {self.size}"
             )
 
+    @property
+    def schedulable(self) -> tuple[str, ...]:
+        return ("most", "noise")
+
 
 ENTRY = WorldEntry(
     summary="one to three shapes, glyphs or digits at any place, with their masks",

@@ -55,6 +55,10 @@ class PointersConfig(TaskConfig):
             )
 
     @property
+    def schedulable(self) -> tuple[str, ...]:
+        return ("noise",)
+
+    @property
     def n_blocks(self) -> int:
         """Cells after the pointer."""
         return self.rows * self.columns - 1

@@ -40,6 +40,10 @@ class RelationsConfig(TaskConfig):
         if self.ask == "match":
             self._check_match()
 
+    @property
+    def schedulable(self) -> tuple[str, ...]:
+        return ("ask", "alike", "noise")
+
     def _check_match(self) -> None:
         """BadInput where the three pairs of `match` have too little room or too few shapes."""
         upper = self.rows // 2

@@ -37,6 +37,10 @@ class RepeatsConfig(TaskConfig):
             )
 
     @property
+    def schedulable(self) -> tuple[str, ...]:
+        return ("least", "most", "noise")
+
+    @property
     def n_cells(self) -> int:
         return self.rows * self.columns
 

@@ -24,63 +24,27 @@ from toyvit.data.random import (
 from toyvit.data.task import Batch, Task, ask_target, flip_answer, score_class_baselines
 from toyvit.data.world import Factors, World, add_held_out
 from toyvit.data.worlds.sort_of_clevr.config import SortOfClevrConfig
+from toyvit.data.worlds.sort_of_clevr.questions import (
+    ANSWERS,
+    N_PLAIN,
+    QUESTIONS,
+    predict_from_bag,
+    score_expected,
+    tabulate_question,
+)
 
-CELL = 8  # pixels a side of a patch; the last patch is the question
-# Pixels that objects lie on.
-HEIGHT = 56
+# Pixels that objects lie on; the height by the side of a patch, of which the last row is the
+# question's.
+HEIGHTS = {8: 56, 16: 64}
 WIDTH = 64
 SIDE = 9  # pixels of an object's box
-# An even number of each: no object is in the middle, and each half as likely.
-CORNERS = (HEIGHT - SIDE + 1, WIDTH - SIDE + 1)
+COLUMNS = WIDTH - SIDE + 1  # of corners: an even number, so that none is in the middle
+BEYOND = 2 * WIDTH**2 + 1  # squared pixels: farther apart than any two objects
 RADIUS = 4.3  # pixels, of a circle
 COLOURS = ("red", "green", "blue", "orange", "grey", "yellow")
 RGB = np.array(
     [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0.6, 0], [0.5, 0.5, 0.5], [1, 1, 0]], np.float32
 )
-QUESTIONS = (
-    "shape",
-    "left",
-    "top",
-    "shape of the closest",
-    "shape of the farthest",
-    "number of its shape",
-)
-N_PLAIN = 3  # questions about the object alone come first, then the relational ones
-ABOUT_SHAPE = [0, 3, 4]  # of the questions: those whose answer is square or circle
-ANSWERS = ("square", "circle", "yes", "no", "1", "2", "3", "4", "5", "6")
-
-
-def _tabulate_question() -> NDArray[np.float64]:
-    """The probability of each answer (question answer) to one who sees only the question.
-
-    Shapes are fair coins, left and top halves mirror images, and of the five other objects
-    Binomial(5, 1/2) share the shape.
-    """
-    table = np.zeros((len(QUESTIONS), len(ANSWERS)))
-    table[ABOUT_SHAPE, :2] = 1 / 2
-    table[1:3, 2:4] = 1 / 2
-    table[5, 4:] = np.array([1, 5, 10, 10, 5, 1]) / 32
-    return table
-
-
-def _tabulate_bag() -> NDArray[np.float64]:
-    """The same (question number answer) to one who also knows a number of the objects.
-
-    How many of the six are squares (or on the left, or at the top), but not which: any of them may
-    be the one that is asked about, or its closest, or its farthest.
-    """
-    table = np.zeros((len(QUESTIONS), 7, len(ANSWERS)))
-    for number in range(7):
-        shares = (number / 6, 1 - number / 6)
-        table[ABOUT_SHAPE, number, :2] = shares
-        table[1:3, number, 2:4] = shares
-        table[5, number, 3 + number] += shares[0]
-        table[5, number, 9 - number] += shares[1]
-    return table
-
-
-KNOWING = _tabulate_question()
-BAG = _tabulate_bag()
 
 
 def draw_shapes() -> NDArray[np.bool_]:
@@ -92,7 +56,7 @@ def draw_shapes() -> NDArray[np.bool_]:
 
 def measure_distances(places: NDArray[np.int64]) -> NDArray[np.int64]:
     """Squared distance in pixels between the middles of two objects (image object object)."""
-    row, column = np.divmod(places, CORNERS[1])
+    row, column = np.divmod(places, COLUMNS)
     return (row[:, :, None] - row[:, None]) ** 2 + (column[:, :, None] - column[:, None]) ** 2
 
 
@@ -107,31 +71,36 @@ def mark_untied(places: NDArray[np.int64]) -> NDArray[np.bool_]:
 class SortOfClevrWorld(World):
     """64 x 64 pixels, red green blue, 0 to 1, on black: six objects and, below, a question.
 
-    There is one object of each colour. They are squares or circles of 9 pixels and do not overlap;
-    each has one closest and one farthest object. The last patch is the question: its upper half
-    shows the colour asked about; of the four bars below, the first is white if the question is
+    With patches of 16 pixels there are 80 lines. There is one object of each colour, or of some
+    colours, the one asked about among them. They are squares or circles of 9 pixels and do not
+    overlap; each has one closest and one farthest object. The last patch is the question: its upper
+    half shows the colour asked about; of the four bars below, the first is white if the question is
     relational, and one of the others for the first, second or third of its kind.
 
-    Factors: `shape` and `place` (the corner's row * 56 + column) of each colour, `colour` asked
+    Factors: `there` (1: an object has it), `shape` and `place` (the corner's row * 56 + column) of
+    each colour, `colour` asked
     about, `question` (0 to 2 alone, 3 to 5 relational), `noise_key`. Some combinations (colour,
     question) may be held out: no other split asks them, `held_out` asks nothing else; each colour
     and each question loses as many, to within one.
     """
 
     name = "sort-of-clevr"
-    image_size = (HEIGHT + CELL, WIDTH)
     n_channels = 3
-    patch_size = CELL
 
     def __init__(self, config: SortOfClevrConfig) -> None:
         self.config = config
+        self.patch_size = config.cell
+        height = HEIGHTS[config.cell]
+        self.image_size = (height + config.cell, WIDTH)
+        self.corners = (height - SIDE + 1, COLUMNS)  # an even number of each, see `COLUMNS`
 
         splits = ("train", "validation", "test")
         n_held = len(self.combinations[True])
         self.sizes = dict.fromkeys(add_held_out(splits, config.held_out, n_held))
         self.factors = {
+            "there": 2,
             "shape": 2,
-            "place": CORNERS[0] * CORNERS[1],
+            "place": self.corners[0] * self.corners[1],
             "colour": len(COLOURS),
             "question": len(QUESTIONS),
             "noise_key": 2**63 - 1,
@@ -176,13 +145,33 @@ class SortOfClevrWorld(World):
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         keys = make_sample_keys(seed, self.check_split(split), indices)
         colour, question = self._draw_questions(keys, split)
+        there, place = self._draw_places(keys, colour)
         return {
+            "there": there,
             "shape": draw_integers(keys, "shape", len(COLOURS), 2),
-            "place": place_apart(keys, len(COLOURS), CORNERS, SIDE, mark_untied),
+            "place": place,
             "colour": colour,
             "question": question,
             "noise_key": make_noise_keys(keys),
         }
+
+    def _draw_places(
+        self, keys: Keys, asked: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which colours objects have, and where they are (image colour); 0 where there is none."""
+        n = self.config.n_objects
+        places = place_apart(keys, n, self.corners, SIDE, mark_untied if n > 2 else None)
+        if n == len(COLOURS):
+            return np.ones_like(places), places
+
+        rank = draw_order(keys, "present", len(COLOURS))
+        np.put_along_axis(rank, asked[:, None], -1, 1)  # the one asked about is there
+        colours = rank.argsort(1)[:, :n]
+        there = np.zeros_like(rank)
+        np.put_along_axis(there, colours, 1, 1)
+        by_colour = np.zeros_like(rank)
+        np.put_along_axis(by_colour, colours, places, 1)
+        return there, by_colour
 
     def render(self, factors: Factors) -> Tensor:
         n = len(factors["colour"])
@@ -198,19 +187,20 @@ class SortOfClevrWorld(World):
     @staticmethod
     def _paint_objects(images: NDArray[np.float32], factors: Factors) -> None:
         n = len(images)
-        inside = draw_shapes()[factors["shape"]]
+        inside = draw_shapes()[factors["shape"]] & (factors["there"] == 1)[:, :, None]
         first = images[0].size * np.arange(n)[:, None, None]
-        where = (first + list_box_pixels(factors["place"], CORNERS[1], SIDE, WIDTH))[inside]
+        where = (first + list_box_pixels(factors["place"], COLUMNS, SIDE, WIDTH))[inside]
         colour = np.repeat(np.tile(np.arange(len(COLOURS)), n), inside.sum(2).ravel())
         for channel in range(3):
             images.reshape(-1)[where + channel * images[0, 0].size] = RGB[colour, channel]
 
-    @staticmethod
-    def _paint_question(images: NDArray[np.float32], factors: Factors) -> None:
+    def _paint_question(self, images: NDArray[np.float32], factors: Factors) -> None:
         n = len(images)
+        side = self.config.cell
+        half = side // 2
         kind, which = np.divmod(factors["question"], N_PLAIN)
-        images[:, :, -CELL : -CELL // 2, -CELL:] = RGB[factors["colour"]][:, :, None, None]
-        bars = images[:, :, -CELL // 2 :, -CELL:].reshape(n, 3, CELL // 2, 4, 2)
+        images[:, :, -side:-half, -side:] = RGB[factors["colour"]][:, :, None, None]
+        bars = images[:, :, -half:, -side:].reshape(n, 3, half, 4, side // 4)
         bars[:, :, :, 0] = kind[:, None, None, None]
         bars[np.arange(n), :, :, 1 + which] = 1
 
@@ -221,8 +211,10 @@ class SortOfClevrWorld(World):
         """
         images = np.arange(len(factors["colour"]))
         distance = measure_distances(factors["place"])[images, factors["colour"]]
-        farthest = distance.argmax(1)
-        distance[images, factors["colour"]] = HEIGHT**2 + WIDTH**2
+        is_absent = factors["there"] == 0
+        farthest = np.where(is_absent, -1, distance).argmax(1)
+        distance[is_absent] = BEYOND
+        distance[images, factors["colour"]] = BEYOND
         return {"closest": distance.argmin(1), "farthest": farthest}
 
     def list_answers(self, factors: Factors) -> NDArray[np.int64]:
@@ -231,15 +223,15 @@ class SortOfClevrWorld(World):
         shape = factors["shape"]
         own = shape[images, factors["colour"]]
         related = self.relations(factors)
-        row, column = np.divmod(factors["place"][images, factors["colour"]], CORNERS[1])
+        row, column = np.divmod(factors["place"][images, factors["colour"]], COLUMNS)
 
         answers = [
             own,
-            2 + (column >= CORNERS[1] // 2),
-            2 + (row >= CORNERS[0] // 2),
+            2 + (column >= COLUMNS // 2),
+            2 + (row >= self.corners[0] // 2),
             shape[images, related["closest"]],
             shape[images, related["farthest"]],
-            3 + (shape == own[:, None]).sum(1),
+            3 + ((shape == own[:, None]) & (factors["there"] == 1)).sum(1),
         ]
         return np.stack(answers, 1)
 
@@ -249,7 +241,8 @@ class SortOfClevrWorld(World):
 
     def probe_factors(self, factors: Factors) -> Factors:
         answers = self.list_answers(factors)
-        row, column = np.divmod(factors["place"], CORNERS[1])
+        row, column = np.divmod(factors["place"], COLUMNS)
+        is_there = factors["there"] == 1
 
         return {
             "colour": factors["colour"],
@@ -259,9 +252,9 @@ class SortOfClevrWorld(World):
             "closest": answers[:, 3],
             "farthest": answers[:, 4],
             "same_shape": answers[:, 5] - 3,
-            "squares": (factors["shape"] == 0).sum(1),
-            "on_left": (column < CORNERS[1] // 2).sum(1),
-            "on_top": (row < CORNERS[0] // 2).sum(1),
+            "squares": ((factors["shape"] == 0) & is_there).sum(1),
+            "on_left": ((column < COLUMNS // 2) & is_there).sum(1),
+            "on_top": ((row < self.corners[0] // 2) & is_there).sum(1),
         }
 
 
@@ -270,11 +263,12 @@ def build_sort_of_clevr(config: SortOfClevrConfig) -> Task:
     world = SortOfClevrWorld(config)
 
     def baselines(batch: Batch) -> dict[str, float]:
-        by_question = torch.from_numpy(KNOWING)[batch.factors["question"]]
+        table = torch.from_numpy(tabulate_question(config.n_objects))
+        by_question = table[batch.factors["question"]]
         return {
             **score_class_baselines(batch.target),
             **score_expected("question", by_question),
-            **score_expected("bag_of_objects", predict_from_bag(batch)),
+            **score_expected("bag_of_objects", predict_from_bag(batch, config.n_objects)),
         }
 
     return Task(
@@ -285,25 +279,8 @@ def build_sort_of_clevr(config: SortOfClevrConfig) -> Task:
         ask=ask_target(world.answers),
         probe_factors=world.probe_factors,
         baselines=baselines,
-        counterfactuals={"colour": flip_answer(world, "colour", world.answers)},
+        # Where some colours are not there, another may have no answer.
+        counterfactuals={"colour": flip_answer(world, "colour", world.answers)}
+        if config.n_objects == len(COLOURS)
+        else {},
     )
-
-
-def predict_from_bag(batch: Batch) -> Tensor:
-    """The prediction (image answer) of one who sees the question and all objects: see `BAG`.
-
-    It does not know which of them is asked about.
-    """
-    names = ("squares", "on_left", "on_top", "squares", "squares", "squares")  # by question
-    counts = torch.stack([batch.factors[name] for name in names], 1)
-    question = batch.factors["question"]
-    return torch.from_numpy(BAG)[question, counts[torch.arange(len(question)), question]]
-
-
-def score_expected(name: str, shares: Tensor) -> dict[str, float]:
-    """Accuracy and loss of a prediction (image answer), where answers come as often as it says."""
-    entropy = -torch.xlogy(shares, shares).sum(1)
-    return {
-        f"accuracy.{name}": shares.amax(1).mean().item(),
-        f"loss.{name}": entropy.mean().item(),
-    }
