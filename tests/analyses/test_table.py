@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from itertools import cycle, islice, product
 
 import numpy as np
@@ -12,11 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.analyses.planted import MODELS, OPTIONS, SLOW_ON, model_for, traced
+from tests.analyses.planted import MODELS, OPTIONS, SLOW_ON, iterate_less, model_for, traced
 from tests.laws.worlds import CONFIGS, MADE
-from toyvit.analyses import ANALYSES, landscape, llc, places
+from toyvit.analyses import ANALYSES, places
 from toyvit.analyses.analysis import Analysis, Quantity, split_key
-from toyvit.analyses.curvature import sample_spectrum
 from toyvit.data.task import Batch
 from toyvit.model import ViT
 from toyvit.model.forward import trace
@@ -35,10 +33,7 @@ every_model = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    """What is drawn or iterated is subject to the same laws when it is done fewer times."""
-    monkeypatch.setattr(llc, "DEFAULT", replace(llc.DEFAULT, draws=4, burn_in=0))
-    monkeypatch.setattr(llc, "sample_spectrum", partial(sample_spectrum, iterations=4))
-    monkeypatch.setattr(landscape, "TOLERANCE", 0.5)
+    iterate_less(monkeypatch)
     monkeypatch.setattr(places, "SHUFFLES", 10)
 
 
