@@ -34,7 +34,7 @@ from toyvit.recipes import find_recipe
 SECONDS = 60.0  # a command that takes longer is without end
 SMALL = ("--train.steps=2", "--train.batch_size=4", "--train.n_validation=4")
 # Commands that serve until they are stopped.
-ENDLESS = {"tensorboard", "follow"}
+ENDLESS = {"tensorboard", "follow", "view"}
 CODES = {0, 1, 2, 3, 4}
 NUMBERS = ("0", "1", "2", "3", "-1", "1.5", "1e3", "99999999999999999999", "nan", "inf")
 STRANGE = ("", " ", "--", "-", "-x", "x", "none", "last", "a,b", ",", "0,1", "0..1", "1..0")

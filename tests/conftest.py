@@ -1,3 +1,4 @@
+import gc
 import os
 from pathlib import Path
 
@@ -30,6 +31,7 @@ CHECKED = (
     "toyvit.report.live.interventions",
     "toyvit.stats",
 )
+gc.disable()  # until the tests are collected, of which nothing is garbage
 install_import_hook(list(CHECKED), "beartype.beartype")
 
 CASES_IN_CORE = 3
@@ -61,6 +63,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "set TOYVIT_DATA to the folder of the real data: MNIST/raw, omniglot-py and dsprites"
         )
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: it is not searched for garbage again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import cycle
 
+import pytest
 import torch
 from torch import Tensor
 
 from tests.laws.worlds import CONFIGS, MADE
+from toyvit.analyses import landscape, llc
+from toyvit.analyses.curvature import sample_spectrum
 from toyvit.config import ModelConfig
 from toyvit.data.task import Batch
 from toyvit.model import ViT
@@ -109,6 +113,13 @@ FEW = [
     ("objects", "registers only, local"),
 ]
 MODELS = [*pair_models(), *FEW]
+
+
+def iterate_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn or iterated is subject to the same laws when it is done fewer times."""
+    monkeypatch.setattr(llc, "DEFAULT", replace(llc.DEFAULT, draws=4, burn_in=0))
+    monkeypatch.setattr(llc, "sample_spectrum", partial(sample_spectrum, iterations=4))
+    monkeypatch.setattr(landscape, "TOLERANCE", 0.5)
 
 
 def traced(model: ViT, batch: Batch) -> dict[str, Tensor]:

@@ -124,7 +124,7 @@ def test_reduced_rank_regression(inputs, outputs, hidden, rank):
         product = weights["b"] @ weights["a"]
         return ((product @ xx * product).sum() - 2 * (product * xy.T).sum() + yy) / 2
 
-    settings = LlcConfig(step_size=3e-4, localisation=1.0, draws=1000, burn_in=500, chains=20)
+    settings = LlcConfig(step_size=3e-4, localisation=1.0, draws=500, burn_in=250, chains=20)
     fitted = fit(loss, {"a": a, "b": b})
     found, exact = (
         sample_chains(loss, fitted, n, settings),

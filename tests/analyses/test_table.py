@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.analyses.planted import MODELS, OPTIONS, SLOW_ON, model_for, traced
+from tests.analyses.planted import MODELS, OPTIONS, SLOW_ON, iterate_less, model_for, traced
 from tests.laws.worlds import CONFIGS, MADE
-from toyvit.analyses import ANALYSES, llc, places
+from toyvit.analyses import ANALYSES, places
 from toyvit.analyses.analysis import Analysis, Quantity, split_key
 from toyvit.data.task import Batch
 from toyvit.model import ViT
@@ -33,8 +33,7 @@ every_model = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    """What is drawn at random is subject to the same laws when it is drawn fewer times."""
-    monkeypatch.setattr(llc, "DEFAULT", replace(llc.DEFAULT, draws=4, burn_in=2))
+    iterate_less(monkeypatch)
     monkeypatch.setattr(places, "SHUFFLES", 10)
 
 

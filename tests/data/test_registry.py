@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -200,44 +198,6 @@ def test_a_world_that_is_not_named_is_nowhere(tmp_path, monkeypatch):
     assert "two-dots" not in worlds.list_task_configs()
     with pytest.raises(BadInput, match="unknown data set"):
         worlds.find("two-dots")
-
-
-@pytest.mark.slow
-def test_the_laws_hold_a_new_world_too(tmp_path):
-    """In a copy of the project, with the folder and its name and nothing else: its laws run."""
-    being_written = shutil.ignore_patterns("*.pyc.*")
-    for folder in ("toyvit", "tests"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=being_written)
-    (tmp_path / ".pytest_cache").symlink_to(ROOT / ".pytest_cache")  # the stand-ins for data
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    write_world(tmp_path / "toyvit/data/worlds")
-    registry = tmp_path / "toyvit/data/worlds/__init__.py"
-    text = registry.read_text()
-    assert text.count('    "counting",\n') == 1
-    registry.write_text(text.replace('    "counting",\n', '    "counting",\n    "two-dots",\n'))
-
-    words = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-rN",
-        "-k",
-        "two-dots",
-        "-p",
-        "no:cacheprovider",
-    ]
-    done = subprocess.run(
-        [*words, "tests/laws/test_worlds.py", "tests/data/test_registry.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    # Every law that is parametrised over tasks or their three splits, and what it declares.
-    assert int(done.stdout.splitlines()[-1].split()[0]) >= 12
 
 
 def test_a_record_of_options_says_whose_pictures_it_shows():

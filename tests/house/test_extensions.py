@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.test_registry import write_world
 from tests.stories.warm import Warm
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ def name_places(site):
 
 
 def run(words, cwd, site=None):
-    """A fresh interpreter; its workers are too."""
+    """A fresh interpreter."""
     return subprocess.run(
         [sys.executable, *words], cwd=cwd, env=name_places(site), capture_output=True, text=True
     )
@@ -97,15 +98,6 @@ print(db.execute("select distinct version from cells order by analysis").fetchal
 
 
 @pytest.mark.slow
-def test_a_sweep_of_it_runs_in_workers(installed, tmp_path):
-    words = "sweep stripes --seeds 0..1 --jobs 2 --images 16 --analyses orientation_tuning"
-    short = "--train.steps 3 --train.checkpoints 0,3 --train.n_validation 8"
-    done = run(["-m", "toyvit", *f"{words} {short}".split()], tmp_path, installed)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("finished") == 2
-
-
-@pytest.mark.slow
 def test_edited_code_is_measured_anew(installed, trained, tmp_path):
     edited = tmp_path / "site"
     shutil.copytree(installed, edited)
@@ -140,12 +132,39 @@ def test_its_figure_is_drawn_and_without_its_world_what_was_measured_is(installe
     assert "learning.png" in without.stdout
 
 
+def add_world(project):
+    """Put the project there, with one world's folder and its name more and nothing else."""
+    being_written = shutil.ignore_patterns("*.pyc.*")
+    for folder in ("toyvit", "tests"):
+        shutil.copytree(ROOT / folder, project / folder, ignore=being_written)
+    (project / ".pytest_cache").symlink_to(ROOT / ".pytest_cache")  # the stand-ins for data
+    shutil.copy(ROOT / "pyproject.toml", project)
+    write_world(project / "toyvit/data/worlds")
+
+    registry = project / "toyvit/data/worlds/__init__.py"
+    text = registry.read_text()
+    assert text.count('    "counting",\n') == 1
+    registry.write_text(text.replace('    "counting",\n', '    "counting",\n    "two-dots",\n'))
+
+
 @pytest.mark.slow
-def test_the_laws_of_worlds_hold_for_it(installed):
-    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/laws/test_worlds.py"]
-    done = run([*words, "-k", "stripes"], ROOT, installed)
-    assert done.returncode == 0, done.stdout
-    assert int(done.stdout.split(" passed")[0].split()[-1]) >= 8
+def test_the_laws_of_worlds_hold_for_it_and_for_a_new_folder(installed, tmp_path):
+    """Every law that is parametrised over tasks or their three splits, and what one declares."""
+    add_world(tmp_path)
+    files = ["tests/laws/test_worlds.py", "tests/data/test_registry.py"]
+    chosen = ["-k", "stripes or two-dots", "-p", "no:cacheprovider"]
+    places = os.pathsep.join([str(tmp_path), str(installed)])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rp", *chosen, *files],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": places},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = [line for line in done.stdout.splitlines() if line.startswith("PASSED ")]
+    assert sum("two-dots" in line for line in passed) >= 12
+    assert sum("[stripes" in line for line in passed) >= 8
 
 
 NOTEBOOK = """
@@ -200,15 +219,22 @@ if __name__ == "__main__":
     toyvit.fit(sides(), "runs/sides", progress=False)
     report = toyvit.measure("runs/sides", jobs=2, images=8, analyses=["mean_logit"], progress=False)
     print(report.computed, list(toyvit.Run("runs/sides").curve("mean_logit", "mean").index))
+
+    from toyvit.__main__ import main
+    words = "sweep stripes --seeds 0..1 --jobs 2 --images 16 --analyses orientation_tuning"
+    short = "--train.steps 3 --train.checkpoints 0,3 --train.n_validation 8"
+    assert main([*words.split(), *short.split()]) == 0
 """
 
 
 @pytest.mark.slow
-def test_a_script_registers_a_world_an_analysis_and_a_recipe(tmp_path):
+def test_a_script_registers_a_world_an_analysis_and_a_recipe(installed, tmp_path):
+    """Measured and swept in fresh interpreters, as what the package brings is."""
     (tmp_path / "script.py").write_text(NOTEBOOK)
-    done = run(["script.py"], tmp_path)
+    done = run(["script.py"], tmp_path, installed)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "3 [0, 2, 4]"
+    assert "3 [0, 2, 4]" in done.stdout.splitlines()
+    assert done.stdout.count("finished") == 2
     missing = toyvit("measure runs/sides", tmp_path)
     assert missing.returncode == 2 and "toyvit.register" in missing.stderr
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 import toyvit
-from tests.analyses.planted import model_for
+from tests.analyses.planted import iterate_less, model_for
 from tests.laws.models import mark_slow
 from tests.stories.processes import train_here
-from toyvit.analyses import ANALYSES, llc
+from toyvit.analyses import ANALYSES
 from toyvit.instruments import key_value, weight_circuits
 from toyvit.instruments.lenses import fit_lens
 from toyvit.measuring import measure
@@ -42,8 +42,7 @@ CALLERS = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode, "fl
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    """What is drawn at random is subject to the same law when it is drawn fewer times."""
-    monkeypatch.setattr(llc, "DEFAULT", replace(llc.DEFAULT, draws=4, burn_in=2))
+    iterate_less(monkeypatch)
 
 
 @pytest.fixture(scope="module")

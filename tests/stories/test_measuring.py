@@ -7,6 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from tests.analyses.planted import iterate_less
 from tests.stories.processes import finish, kill, toyvit, train, train_here, wait_for
 from toyvit.__main__ import main
 from toyvit.analyses import ANALYSES, behaviour
@@ -95,6 +96,7 @@ def test_checkpoints_at_which_a_sampler_diverged_are_named_and_have_no_number(
         "--split",
         "train",
     ]
+    iterate_less(monkeypatch)
     monkeypatch.setattr(
         "toyvit.analyses.llc.DEFAULT",
         LlcConfig(step_size=1e-9, localisation=1e6, draws=4, burn_in=2),

@@ -1,12 +1,14 @@
 """A process with the lab imported that forks: the command line started without its imports.
 
 They take seconds. A bare one has imported only what others have written, which takes most of them:
-its forks find out by themselves what the lab's modules import.
+its forks find out by themselves what the lab's modules import. One of them imports them all, and
+is the server for commands that start with the lab.
 
-`python -m tests.stories.warm SOCKET [bare]` serves one test process: to {"words": ..., "cwd": ...,
+`python -m tests.stories.warm SOCKET` serves one test process: to {"words": ..., "cwd": ...,
 "environ": ...} and three files it answers with the pid of a `python -m toyvit WORDS`, or of a
 `python -c CODE` where the words are these, in a session of its own, to {"wait": pid} with its
-return code, null while it runs. When the socket is closed it kills what still runs, and ends.
+return code, null while it runs, to {"lab": true} and a socket with the pid of the server with the
+lab, which listens there. When its socket is closed a server kills what still runs, and ends.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -95,20 +97,37 @@ def channel(bare: bool) -> socket.socket:
     It ends with this process.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    words = [sys.executable, "-m", "tests.stories.warm", str(theirs.fileno()), *["bare"] * bare]
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    server = subprocess.Popen(
-        words, cwd=ROOT, pass_fds=[theirs.fileno()], start_new_session=True, **quiet
-    )
+    wait = start_server(theirs) if bare else fork_server(theirs)
     theirs.close()
     ours.settimeout(600)
 
     def end() -> None:
         ours.close()
-        server.wait()
+        wait()
 
     atexit.register(end)
     return ours
+
+
+def start_server(theirs: socket.socket) -> Callable[[], object]:
+    """A bare server at that end of a socket, in an interpreter of its own; what waits for it."""
+    words = [sys.executable, "-m", "tests.stories.warm", str(theirs.fileno())]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    server = subprocess.Popen(
+        words, cwd=ROOT, pass_fds=[theirs.fileno()], start_new_session=True, **quiet
+    )
+    return server.wait
+
+
+def fork_server(theirs: socket.socket) -> Callable[[], object]:
+    """A fork of the bare one that imports the lab; what waits for it."""
+    pid = ask(True, {"lab": True}, theirs.fileno())
+
+    def wait() -> None:
+        while ask(True, {"wait": pid}) is None:
+            time.sleep(0.005)
+
+    return wait
 
 
 def ask(bare: bool, message: dict[str, Any], *files: int) -> Any:
@@ -137,6 +156,14 @@ def serve(ours: socket.socket) -> None:
             continue
 
         pid = os.fork()
+        if not pid and "lab" in message:
+            os.setsid()
+            running.clear()
+            ours.send(json.dumps(os.getpid()).encode())
+            ours.close()
+            ours = socket.socket(fileno=files[0])
+            load_lab()
+            continue
         if not pid:
             become(message, files)
             ours.send(json.dumps(os.getpid()).encode())
@@ -186,10 +213,7 @@ def load_others() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[2:] == ["bare"]:
-        load_others()
-    else:
-        load_lab()
+    load_others()
     serve(socket.socket(fileno=int(sys.argv[1])))
     if sys.argv[1] == "-c":
         exec(sys.argv[2], {"__name__": "__main__"})
