@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.stats import binom
 from tqdm import tqdm
 
-from toyvit.config import PATHS, find_rate_changes, plan_checkpoints, replace_seed
+from toyvit.config import PATHS, plan_checkpoints, replace_seed
 from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.recipes import RECIPES
 from toyvit.train import fit
@@ -30,7 +30,7 @@ def find_onset(seed: int, path: str, folder: Path) -> float:
     run = replace(run, train=replace(run.train, path=path))
     entries = fit(run, folder, progress=False).read_manifest()
     accuracy = pd.Series({entry.step: entry.accuracy for entry in entries})
-    change = detect_in_curve(accuracy, find_rate_changes(run.train))
+    change = detect_in_curve(accuracy, run.train)
     return change.onset if change else float("nan")
 
 

@@ -65,10 +65,17 @@ from toyvit.dynamics.edge_lifetimes import (
     date_edges as date_edges,
     pivot_edge_scores as pivot_edge_scores,
 )
-from toyvit.dynamics.transitions import (
+from toyvit.dynamics.judgement import (
     Transition as Transition,
-    detect as detect,
+    judge_transition as judge_transition,
+)
+from toyvit.dynamics.order import (
     order_events as order_events,
+)
+from toyvit.dynamics.transitions import (
+    AbruptChange as AbruptChange,
+    detect as detect,
+    judge_curve as judge_curve,
 )
 from toyvit.errors import (
     BadInput as BadInput,

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from toyvit.analyses import select_analyses
 from toyvit.clamps.weight_clamps import check_clamps
-from toyvit.config import RunConfig, find_events, list_differences, plan_checkpoints
+from toyvit.config import RunConfig, list_differences, plan_checkpoints
 from toyvit.config.extensions import Extension, install, list_extensions
 from toyvit.config.run import flatten
 from toyvit.data.task import build_task, resolve_config
@@ -263,7 +263,7 @@ def _summarize_run(run: Run, varied: Sequence[str]) -> dict[str, Any]:
     if len(accuracy):
         row["measured_step"] = int(accuracy.index[-1])
         row["accuracy"] = accuracy.get(run.last_step, nan)
-        change = detect_in_curve(accuracy, find_events(run.config.train))
+        change = detect_in_curve(accuracy, run.config.train)
         if change:
             row |= {"onset": change.onset, "end": change.end, "width": change.width}
 

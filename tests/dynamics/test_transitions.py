@@ -1,28 +1,21 @@
-"""The detector of transitions: planted truths, nulls, laws, refusals, several curves and seeds.
-
-And its rates of error.
-"""
+"""The detector of abrupt changes: planted truths, nulls, laws, refusals."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
-from scipy.stats import binom
 
-from toyvit.config import DECAYS, TrainConfig, find_rate_changes
-from toyvit.dynamics import calibration
-from toyvit.dynamics.calibration import CLOCKS, NULLS, calibrate, draw_correlated
+from toyvit.config import DECAYS, TrainConfig, find_rate_changes, learning_rate, sum_rates
+from toyvit.dynamics.drawn_curves import CLOCKS, draw_correlated, rise
 from toyvit.dynamics.transitions import (
     detect,
-    detect_jointly,
     find_first_step,
     find_window,
-    order_events,
+    judge_curve,
     relative_width,
-    score_curve,
 )
 from toyvit.errors import BadInput
-from toyvit.report.summary import describe_transition
+from toyvit.report.summary import describe_changes
 
 STEPS = np.arange(0.0, 2001, 20)
 
@@ -33,31 +26,15 @@ def sigmoid(onset=1000.0, end=1200.0, steps=STEPS, noise=0.01, seed=0):
     return 0.1 + 0.8 * rise + noise * draw_correlated(len(steps), 0, np.random.default_rng(seed))
 
 
-def seeds(lags, n=5, noise=0.01):
-    """Runs with an onset each and measures that follow it by given numbers of steps."""
-    onsets = 700 + 100 * np.arange(n)
-
-    runs = []
-    for onset in onsets:
-        starts = {name: onset + lag for name, lag in lags.items()}
-        runs.append({name: rise(start, noise) for name, start in starts.items()})
-    return runs
-
-
-def rise(onset, noise=0.01):
-    """A rise that takes 160 steps, of a seed of its own."""
-    return pd.Series(sigmoid(onset, onset + 160, noise=noise, seed=onset), STEPS)
-
-
 @pytest.mark.parametrize("steps", CLOCKS)
 @pytest.mark.parametrize(
     ("onset", "end", "noise"),
-    [(500, 560, 0.03), (800, 1000, 0.03), (1000, 1250, 0.03), (1000, 1400, 0.01), (1000, 1500, 0)],
+    [(500, 560, 0.03), (800, 1000, 0.03), (1000, 1250, 0.03), (1000, 1200, 0.05), (1200, 1500, 0)],
 )
-def test_a_planted_transition_is_found_where_it_is(steps, onset, end, noise):
+def test_a_planted_change_is_found_where_it_is(steps, onset, end, noise):
     change = detect(steps, sigmoid(onset, end, steps, noise))
     assert change is not None
-    assert 0.97 <= change.confidence <= 0.999
+    assert 0.9 <= change.confidence <= 1
     spacing = np.diff(steps)[np.searchsorted(steps, 1000) - 1]
     tolerance = 2 * spacing + 4 * noise * (end - onset)
     assert abs(change.onset - onset) <= tolerance
@@ -82,7 +59,7 @@ def test_the_plateau_may_climb_before_the_change():
     values = np.random.default_rng(0).binomial(512, share) / 512
     change = detect(STEPS, values)
     assert change is not None
-    assert abs(change.onset - 1000) <= 20
+    assert abs(change.onset - 1000) <= 30
     assert change.size == pytest.approx(0.84, abs=0.03)
 
 
@@ -118,7 +95,7 @@ def test_units_of_the_values_do_not_matter(law, seed):
     factor, constant = {"add": (1, 100), "scale": (1e3, 0), "flip": (-1, 0)}[law]
     change = detect(STEPS, values)
     other = detect(STEPS, factor * values + constant)
-    assert (other.onset, other.end) == (change.onset, change.end)
+    assert (other.onset, other.end) == pytest.approx((change.onset, change.end))
     assert other.size == pytest.approx(factor * change.size)
     assert other.confidence == pytest.approx(change.confidence, abs=1e-6)
 
@@ -136,20 +113,31 @@ def test_more_noise_never_more_evidence():
     scores = []
     for noise in (0.01, 0.05, 0.2, 1):
         curves = [sigmoid(noise=noise, seed=seed) for seed in range(5)]
-        scores.append(np.median([score_curve(STEPS, curve) for curve in curves]))
+        scores.append(np.median([judge_curve(STEPS, curve).score for curve in curves]))
     assert scores == sorted(scores, reverse=True)
 
 
-@pytest.mark.parametrize("event", [980, 1000])
-@pytest.mark.parametrize("direction", [-1, 1])
-def test_a_jump_of_the_learning_rate_is_no_transition(event, direction):
-    """A relaxation that starts at the event, as a loss does when the rate drops."""
-    noise = 0.01 * draw_correlated(len(STEPS), 0.3, np.random.default_rng(0))
-    after = -np.expm1(-np.maximum(0, STEPS - event) / 40)
-    values = direction * (0.1 * np.exp(-STEPS / 200) + after + noise)
-    assert detect(STEPS, values) is not None
-    assert detect(STEPS, values, events=[event]) is None
-    assert detect(STEPS, values, events=[100, 1900]) == detect(STEPS, values)
+@pytest.mark.parametrize("at", [500, 1200])
+@pytest.mark.parametrize("speed", [0.1, 10.0])
+def test_a_kink_of_the_schedule_is_none_in_the_time_of_its_rates(at, speed):
+    """A smooth curve of the sum of rates, which jump at a step."""
+    time = np.where(at > STEPS, STEPS, at + (STEPS - at) * speed)
+    noise = 0.003 * draw_correlated(len(STEPS), 0.3, np.random.default_rng(0))
+    values = -np.expm1(-np.maximum(time - at, 0) / at) + noise
+    assert detect(STEPS, values, time) is None
+
+    later = values + 3 * rise(time, time[-35], 0.02)
+    change = detect(STEPS, later, time)
+    assert change is not None
+    assert abs(change.onset - STEPS[-35]) <= 0.05 * STEPS[-35]
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+def test_time_is_the_sum_of_learning_rates(decay):
+    train = TrainConfig(steps=300, decay=decay, warmup=20, learning_rate=3e-3)
+    rates = [learning_rate(train, step) / 3e-3 for step in range(1, 301)]
+    assert sum_rates(train, range(301)) == pytest.approx([0, *np.cumsum(rates)])
+    assert sum_rates(train, [300, 900]) == sum_rates(train, [300, 300])
 
 
 @pytest.mark.parametrize("decay", DECAYS)
@@ -168,19 +156,56 @@ def test_the_rate_changes_where_it_jumps(monkeypatch, share, steps):
     assert find_rate_changes(TrainConfig(steps=1000, warmup=10, decay="jump")) == steps
 
 
-def test_a_change_as_the_rate_changes_is_said_to_be_one():
-    at = (100, 500)
-    near = pd.Series(sigmoid(510, 550, noise=0), STEPS)
-    scheduled = "a change at 520, as the learning rate changes at 500: not called a transition"
-    assert describe_transition(near, at) == scheduled
-    assert describe_transition(near).startswith("step 520 to 560")
-    assert describe_transition(near, [100]) == describe_transition(near)
+def test_what_is_said_of_a_curve():
+    rise = pd.Series(sigmoid(990, 1050, noise=0), STEPS)
+    assert describe_changes(rise).startswith("step 990 to 1050, by +0.80, confidence 0.9")
+    twice = rise + pd.Series(sigmoid(400, 430, noise=0), STEPS)
+    assert describe_changes(twice).count("; then step") == 1
 
-    far = pd.Series(sigmoid(990, 1050, noise=0), STEPS)
-    assert describe_transition(far, at).startswith("step 1000 to 1060, by +0.")
     noise = pd.Series(np.random.default_rng(0).normal(size=len(STEPS)), STEPS)
-    assert describe_transition(noise, at) == describe_transition(noise) == "none found"
-    assert describe_transition(near[:20], at).startswith("no verdict: 20 checkpoints")
+    assert describe_changes(noise) == "none found"
+    late = pd.Series(sigmoid(1900, 1960, noise=0), STEPS)
+    assert describe_changes(late).endswith("is not over when the run ends")
+    back = rise - pd.Series(sigmoid(1400, 1450, noise=0), STEPS)
+    assert describe_changes(back).endswith("does not last")
+    assert describe_changes(rise[:20]).startswith("no verdict: 20 checkpoints")
+
+
+@pytest.mark.parametrize("way", [-1, 1])
+def test_several_changes_are_found_in_order(way):
+    values = way * sum(sigmoid(at, 1.1 * at, seed=at) for at in (300, 700, 1400))
+    changes = judge_curve(STEPS, values).changes
+    assert [change.onset for change in changes] == pytest.approx([300, 700, 1400], rel=0.03)
+    assert [change.size for change in changes] == pytest.approx([0.8 * way] * 3, abs=0.05)
+    assert all(change.confidence >= 0.9 for change in changes)
+
+
+def test_crashes_and_a_relapse_hide_no_change():
+    values = sigmoid(600, 660)
+    values[60:63] = 0.1
+    values[70:75] = 0.3
+    values[45:50] = 0.15
+    (change,) = judge_curve(STEPS, values).changes
+    assert change.onset == pytest.approx(600, abs=20)
+
+
+def test_what_returns_is_no_change():
+    there_and_back = sigmoid(600, 660) - sigmoid(1000, 1060, seed=1)
+    assert judge_curve(STEPS, there_and_back).changes == ()
+    spiky = np.exp(-STEPS / 400) + 0.01 * draw_correlated(len(STEPS), 0, np.random.default_rng(0))
+    spiky[[30, 50, 70]] += [1, 2, 0.5]
+    assert judge_curve(STEPS, spiky).changes == ()
+
+
+@pytest.mark.parametrize("width", [1.0, 1.2, 1.5, 2.0])
+def test_a_slow_rise_is_none_without_noise(width):
+    assert detect(STEPS, rise(STEPS, 500, width)) is None
+
+
+def test_noise_that_grows_is_told_from_a_change():
+    noise = draw_correlated(len(STEPS), 0.5, np.random.default_rng(3)) * 10 ** (STEPS / 2000)
+    assert detect(STEPS, noise) is None
+    assert detect(STEPS, 0.01 * noise + sigmoid(400, 440)) is not None
 
 
 def test_refusals_are_one_line():
@@ -201,63 +226,10 @@ def test_refusals_are_one_line():
         assert "\n" not in str(caught.value)
 
 
-def test_seeds_with_a_transition_are_told_from_controls():
-    verdict = detect_jointly(seeds({"accuracy": 0, "mass": 20}))
-    assert all(verdict.transitions)
-    assert verdict.confidence > 0.999
-    assert 700 <= verdict.low <= 900 <= verdict.high <= 1140
-
-    falls = [np.exp(-STEPS / (100 + 50 * n)) for n in range(5)]
-    nothing = detect_jointly([{"accuracy": pd.Series(fall, STEPS)} for fall in falls])
-    assert not any(nothing.transitions)
-    assert nothing.confidence == 0
-    assert np.isnan(nothing.low)
-
-
-def test_a_joint_verdict_on_copies_is_the_verdict_on_one():
-    values = pd.Series(sigmoid(noise=0.1), STEPS)
-    alone = detect(STEPS, values)
-    (both,) = detect_jointly([{"a": values, "b": -3 * values}]).transitions
-    assert (both.onset, both.end) == (alone.onset, alone.end)
-    assert both.confidence == pytest.approx(alone.confidence)
-
-
-def test_a_joint_verdict_needs_common_steps():
-    run = {"a": pd.Series(sigmoid(), STEPS), "b": pd.Series(sigmoid(), STEPS + 1)}
-    with pytest.raises(BadInput, match="same steps"):
-        detect_jointly([run])
-
-
-def test_the_order_of_planted_events_is_found():
-    """Onsets of the seeds are 400 steps apart, lags 100: only comparison within seeds can tell."""
-    order = order_events(seeds({"late": 200, "early": 0, "middle": 100}))
-    assert list(order.index) == ["early", "middle", "late"]
-    assert (order["runs"] == 5).all()
-    assert order["first"].tolist() == [1, 0, 0]
-    assert order["lag"].to_numpy() == pytest.approx([0, 100, 200], abs=20)
-    assert (order["low"] <= order["lag"]).all()
-    assert (order["lag"] <= order["high"]).all()
-    assert order["low"].iloc[1] > 0
-
-
-def test_measures_that_move_together_share_the_first_place():
-    order = order_events(seeds({"a": 0, "b": 0}, noise=0))
-    assert order["first"].tolist() == [1, 1]
-    assert order["high"].tolist() == [0, 0]
-
-
-def test_an_order_leaves_out_seeds_without_a_transition_and_needs_two():
-    runs = seeds({"a": 0, "b": 100}, n=3)
-    runs[0]["b"] = pd.Series(np.exp(-STEPS / 300), STEPS)
-    assert (order_events(runs)["runs"] == 2).all()
-    with pytest.raises(BadInput, match="there are 1"):
-        order_events(runs[:2])
-
-
 def test_window_and_relative_width():
-    rise = pd.Series([0.1, 0.1, 0.3, 0.95, 1.0], [0, 10, 20, 30, 40])
-    assert find_window(rise, 0.1) == (20, 30)
-    assert find_window(rise, 0.95) is None
+    curve = pd.Series([0.1, 0.1, 0.3, 0.95, 1.0], [0, 10, 20, 30, 40])
+    assert find_window(curve, 0.1) == (20, 30)
+    assert find_window(curve, 0.95) is None
     assert relative_width((20, 30)) == 0.5
     assert relative_width((0, 30)) == float("inf")
 
@@ -273,60 +245,15 @@ def test_the_first_step_at_which_a_condition_holds():
     assert isinstance(find_first_step(curve < 1), int)
 
 
-@pytest.fixture(scope="module")
-def rates():
-    """20 curves a row, on a stream of seeds of its own: 140 nulls, 320 planted."""
-    return calibrate(20, stream=2)
-
-
-@pytest.mark.slow
-def test_false_positives_stay_at_five_percent(rates):
-    """More than `limit` would be seen once in a thousand if the rate were 5 %."""
-    nulls = rates[rates["width"].isna()]
-    counts = (nulls["found"] * nulls["curves"]).round()
-    assert len(nulls) == len(NULLS)
-    assert (counts <= binom.isf(1e-3, 20, 0.05)).all()
-    assert counts.sum() <= binom.isf(1e-3, 140, 0.05)
-
-
-@pytest.mark.slow
-def test_power_and_onset_error(rates):
-    """Bounds looser than the whole table: narrow changes in little noise are found, and where."""
-    clear = rates[(rates["width"] <= 0.25) & (rates["noise"] <= 0.03)]
-    assert len(clear) == 6
-    assert (clear["found"] >= 0.8).all()
-    assert (clear["onset_error"] < 0.06).all()
-    power = rates.groupby("noise")["found"].mean()
-    assert power.is_monotonic_decreasing
-
-
-@pytest.mark.parametrize("draw", NULLS)
-def test_curves_are_functions_of_the_seed(draw):
-    first, again, other = (draw(STEPS, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert first.shape == STEPS.shape
-    assert (first == again).all()
-    assert (first != other).any()
-
-
-def test_planted_curves_go_ten_percent_of_the_way_at_their_onset():
-    steps = np.arange(0.0, 2001)
-    values, onset = calibration.plant_transition(steps, np.random.default_rng(0), 0.1, 0)
-    before, after = np.interp([onset / 1.3, onset * 1.5], steps, values)
-    way = (np.interp(onset, steps, values) - before) / (after - before)
-    assert way == pytest.approx(0.1, abs=0.03)
-
-
 @pytest.mark.parametrize("last", [2, 3, 4, 5, 8, 15])
 def test_a_jump_near_the_end_has_its_own_onset_or_is_unfinished(last):
-    """Truth: the jump itself, however few checkpoints follow.
-
-    One in the last two is not called a transition.
-    """
+    """Truth: the jump itself. Before three checkpoints follow it nothing is said."""
     steps = np.arange(0, 2001, 20)
     noise = np.random.default_rng(last).normal(0, 0.01, len(steps))
     change = detect(steps, (steps >= steps[-last]) + noise)
-    if last < 3:
+    if last < 4:
         assert change is None
     else:
-        assert change.onset == change.end == steps[-last]
+        assert change is not None
+        assert steps[-last] - 20 <= change.onset <= change.end <= steps[-last]
         assert change.size == pytest.approx(1, abs=0.05)

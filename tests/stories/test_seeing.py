@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -20,6 +19,7 @@ from tests.runs.stamping import edit
 from toyvit.__main__ import main
 from toyvit.cli.following import follow
 from toyvit.data.task import build_task
+from toyvit.dynamics.transitions import judge_series
 from toyvit.errors import BadInput
 from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
@@ -377,10 +377,11 @@ def warmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("onset", [25, 40])
-def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(
-    warmed, tmp_path, capsys, few_figures, onset
-):
-    """Warm-up ends at step 25; accuracies in the table are replaced by a step at 25, and at 40."""
+def test_a_jump_is_told_wherever_the_warm_up_ends(warmed, tmp_path, capsys, few_figures, onset):
+    """Warm-up ends at step 25; accuracies in the table are replaced by a step at 25, and at 40.
+
+    Time is the sum of rates, so that only a bend would be the schedule's.
+    """
     path = Path(shutil.copytree(warmed, tmp_path / "seeds" / "seed-0"))
     of_cells = "cell in (select id from cells where analysis = 'performance' and step {} {})"
     planted = [
@@ -388,9 +389,10 @@ def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(
         for value, side in ((0.1, "<"), (0.9, ">="))
     ]
     edit(RunFolder(path), *planted, restamp=True)
-    printed = f"step {onset} to {onset}, by +0.80"
-    if onset == 25:
-        printed = "a change at 25, as the learning rate changes at 25: not called a transition"
+    run = Run(path)
+    (change,) = judge_series(run.curve("performance", "accuracy"), run.config.train).changes
+    assert onset - 1 <= change.onset <= change.end <= onset
+    printed = f"step {change.onset:.0f} to {change.end:.0f}, by +0.80"
     board = read(path)
     shown = board.Tensors("transitions/text_summary")[0].tensor_proto.string_val[0].decode()
     marked = {
@@ -399,18 +401,16 @@ def test_a_rise_at_the_end_of_the_warm_up_is_named_as_the_schedules(
         if tag.startswith("events/")
     }
     assert marked["events/learning_rate"] == [25]
-    assert marked.get("events/performance/accuracy", []) == ([] if onset == 25 else [onset])
+    ends = sorted({round(change.onset), round(change.end)})
+    assert marked["events/performance/accuracy"] == ends
     assert printed in shown and "step 25" in shown.split("the learning rate changes abruptly at")[1]
     assert main(["report", str(path)]) == 0
     assert printed in capsys.readouterr().out
-    assert gather_table([path]).get("onset", pd.Series([None]))[0] == (
-        None if onset == 25 else onset
-    )
-    everything, *aligned = draw_sweep_bands(open_settings([path])).panels()
-    assert len(everything.curves) == 2 and len(aligned) == (onset != 25), "a seed and the median"
-    for panel in aligned:
-        assert [len(curve.x) for curve in panel.curves] == [51]
-        assert panel.curves[0].x[0] == -onset
+    assert gather_table([path])["onset"][0] == change.onset
+    everything, aligned = draw_sweep_bands(open_settings([path])).panels()
+    assert len(everything.curves) == 2, "a seed and the median"
+    assert [len(curve.x) for curve in aligned.curves] == [51]
+    assert aligned.curves[0].x[0] == -change.onset
     for panel in draw_phase_transition(Run(path)).panels():
         assert isinstance(panel, CurvePanel) and [mark.place for mark in panel.marks] == [25]
 

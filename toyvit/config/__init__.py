@@ -19,6 +19,7 @@ from toyvit.config.schedule import (
     learning_rate,
     plan_checkpoints,
     plan_states,
+    sum_rates,
 )
 from toyvit.config.tasks import TaskConfig
 from toyvit.data import worlds
@@ -42,6 +43,7 @@ __all__ = [
     "plan_stages",
     "plan_states",
     "replace_seed",
+    "sum_rates",
 ]
 
 

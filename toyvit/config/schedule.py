@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterable
+from itertools import accumulate, pairwise
 
 from toyvit.config.curriculum import read_changes
 from toyvit.config.run import TrainConfig
@@ -30,6 +30,20 @@ def learning_rate(config: TrainConfig, step: int) -> float:
         return config.learning_rate * step / config.warmup
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
     return config.learning_rate * DECAYS[config.decay](done)
+
+
+def sum_rates(config: TrainConfig, steps: Iterable[float]) -> list[float]:
+    """The sum of the learning rates up to each step, in steps at the full rate.
+
+    The time that a training has had, whatever its schedule. The last step's where one is later.
+
+    >>> sum_rates(TrainConfig(warmup=4), [0, 4, 5, 10])
+    [0, 2.5, 3.5, 8.5]
+    """
+    last = config.steps
+    rates = (learning_rate(config, step) / config.learning_rate for step in range(1, last + 1))
+    sums = list(accumulate(rates, initial=0))
+    return [sums[min(int(step), last)] for step in steps]
 
 
 def find_rate_changes(config: TrainConfig) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from toyvit.analyses import fourier, geometry
 from toyvit.analyses.analysis import Tagged
 from toyvit.data.task import Batch, OperandTable, accuracy, loss
-from toyvit.dynamics.transitions import bootstrap_medians
+from toyvit.dynamics.order import median_interval
 from toyvit.errors import BadInput
 from toyvit.instruments.lenses import stack_residuals
 from toyvit.model import ViT
@@ -243,8 +243,7 @@ def order_by_reaching(
 
     steps = pd.DataFrame([run.apply(find_reached, share=share) for run in runs])
     lags = steps.sub(steps[reference], axis=0)
-    draws = bootstrap_medians(lags.to_numpy())
-    low, high = np.percentile(draws, (2.5, 97.5), axis=0)
+    low, high = zip(*(median_interval(lags[name]) for name in lags), strict=True)
 
     columns = {
         "runs": len(lags),

@@ -1,183 +1,179 @@
 """Where a curve changes abruptly after a plateau: onset, end, size and confidence, or nowhere.
 
-Time is the logarithm of the step, so abrupt means short against the time that came before. A curve
-is fitted by slow S curves, and by a slow and a fast one (see `fitting`). The statistic is the log
-likelihood ratio n ln(RSS smooth / RSS transition), n the number of independent checkpoints,
-n_all (1 - r)/(1 + r) with r the lag-1 correlation of the residuals. No published statistic exists;
-the rates of error of this one are measured: `python -m toyvit.dynamics.calibration`.
+A change is abrupt where a curve moves more within a window than beside it (`contrast`), stays, and
+takes at most 0.6 of the training that came before. One curve changes abruptly or not; whether a
+model has a transition is asked of several seeds and two curves (`judgement`). How often the
+detector is wrong is measured: `python -m toyvit.dynamics.calibration`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from toyvit.dynamics.fitting import AFTER, Array, Change, Clock, check_curve, find_strongest
+from toyvit.config import TrainConfig, find_task_changes, sum_rates
+from toyvit.dynamics.assessment import LEAST_SCORE, assess_curve, find_unfinished
+from toyvit.dynamics.contrast import Candidate, Clock, check_curve
+from toyvit.dynamics.fitting import Fit
 from toyvit.errors import BadInput
 
 Curves = Mapping[str, pd.Series]  # the measures of a run, by name, over steps
 
 LEAST_RISE = 0.1
-ERROR_RATE = 0.03  # aimed at, so that what is measured stays under 0.05
-
-# Share of null curves of the hardest family that score at least so much: 10,000 of
-# calibration.stairs, stream CHOOSE.
-NULL_SCORES = (0.95, 2.91, 4.57, 6.24, 9.11, 11.71, 14.62, 20.05, 25.14)
-NULL_RATES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+# Chance of a planted change by the score of the strongest (`calibration.fit_chances`, 300 curves a
+# family, stream CHOOSE).
+SCORES = (0.0, 0.9, 1.2, 1.75, 2.25, 2.75, 3.5, 4.5, 6.0)
+CHANCES = (0.004, 0.034, 0.1, 0.45, 0.7, 0.88, 0.95, 0.98, 0.99)
 
 
 @dataclass(frozen=True)
-class Transition:
-    """One abrupt change.
+class AbruptChange:
+    """One abrupt change of one curve.
 
-    onset, end   steps: the first checkpoints past 10 % and 90 % of the way from the plateau's level
-                 to the level after
-    size         level after minus plateau, in units of the values; negative where the curve falls
-    confidence   0.97 to 0.999: share of null curves of the hardest family (noise in steps) that
-                 look less like a transition. It is one minus a p-value, not the probability that
-                 there is a transition
+    onset, end   steps: 10 % and 90 % of the way from the level before to the level after
+    size         level after minus level before, in units of the values; negative where it falls
+    confidence   0 to 1: how often a curve of this score holds a planted change, in the stated
+                 mixture of families, half of which have one (`calibration`)
+    score        contrast of the change in standard deviations of the noise nearby
+    length       (end - onset) / onset in time, the sum of learning rates
     """
 
     onset: float
     end: float
     size: float
     confidence: float
+    score: float
+    length: float
 
     @property
     def width(self) -> float:
-        """(end - onset) / onset: 0 where it takes one checkpoint; rarely above 0.6."""
+        """(end - onset) / onset in steps."""
         return relative_width((self.onset, self.end))
 
 
 @dataclass(frozen=True)
-class Joint:
-    """Verdicts on several runs.
+class Verdict:
+    """What is said of one curve.
 
-    transitions  one a run, or None
-    low, high    steps: 95 % bootstrap interval of the median onset over runs; too narrow with as
-                 few as five
-    confidence   0 to 1: the probability that as many null runs give fewer transitions, at 3 % false
-                 positives each
+    changes   the abrupt changes, in order of onset
+    refused   of the strong ones that are none: why, and the step where each is
+    chance    0 to 1: how often a curve that scores like this one holds a planted change, in the
+              stated mixture of families, half of which have one (`calibration`)
+    score     of the strongest change that stays and is abrupt, however weak; 0 where none does
     """
 
-    transitions: tuple[Transition | None, ...]
-    low: float
-    high: float
-    confidence: float
+    changes: tuple[AbruptChange, ...]
+    refused: tuple[tuple[str, float], ...]
+    chance: float
+    score: float
+
+    @property
+    def largest(self) -> AbruptChange | None:
+        """The change of the largest size."""
+        return max(self.changes, key=lambda change: abs(change.size), default=None)
 
 
-def detect(steps: ArrayLike, values: ArrayLike, events: Iterable[float] = ()) -> Transition | None:
-    """The largest abrupt change of one curve; None where the curve is smooth or only noise.
+def judge_curve(steps: ArrayLike, values: ArrayLike, time: ArrayLike | None = None) -> Verdict:
+    """All abrupt changes of one curve, rising or falling, and why others are none.
 
-    Rising or falling. `events` are steps at which the learning rate jumps or bends
-    (`config.find_rate_changes`): a change whose onset is no further from one than its own length
-    and a checkpoint counts as the schedule's (None), and one that ends in the last two checkpoints
-    as unfinished (None). BadInput for fewer than 40 checkpoints, or values that are not finite.
+    `time` is the sum of learning rates at each step, in steps at the full rate
+    (`config.sum_rates`); without it the rate is taken as constant. BadInput for fewer than 40
+    checkpoints, or values that are not finite.
 
     >>> steps = np.arange(0, 2001, 20)
-    >>> rise = 1 / (1 + np.exp(-(steps - 1000) / 30))
-    >>> transition = detect(steps, rise)
-    >>> transition.onset, transition.end
-    (940.0, 1080.0)
+    >>> def rise(at):
+    ...     return 1 / (1 + np.exp(-(steps - at) / 15))
+    >>> [round(change.onset) for change in judge_curve(steps, rise(500) + rise(1200)).changes]
+    [467, 1167]
+    >>> judge_curve(steps, rise(1980)).refused
+    (('unfinished', 1960.0),)
+    """
+    clock, curve = check_curve(steps, values, time)
+    return _judge(clock.steps.tobytes(), clock.time.tobytes(), curve.tobytes())
+
+
+def detect(
+    steps: ArrayLike, values: ArrayLike, time: ArrayLike | None = None
+) -> AbruptChange | None:
+    """The largest abrupt change of one curve; None where the curve is smooth or only noise.
+
+    As `judge_curve`.
+
+    >>> steps = np.arange(0, 2001, 20)
+    >>> change = detect(steps, 1 / (1 + np.exp(-(steps - 1000) / 30)))
+    >>> round(change.onset), round(change.end)
+    (934, 1066)
     >>> detect(steps, np.exp(-steps / 300)) is None
     True
     """
-    clock, curve = check_curve(steps, values)
-    change = _find_in_one(clock.steps.tobytes(), curve.tobytes())
-    return _judge_change(clock, change, events)
+    return judge_curve(steps, values, time).largest
 
 
-@lru_cache(64)
-def _find_in_one(steps: bytes, values: bytes) -> Change:
-    """`find_strongest` in one curve: a report asks for the same ones again and again."""
-    clock, curve = check_curve(np.frombuffer(steps), np.frombuffer(values))
-    return find_strongest(clock, [curve])
+def detect_in_curve(values: pd.Series, train: TrainConfig | None = None) -> AbruptChange | None:
+    """The largest abrupt change of a curve over steps (its index).
 
-
-def detect_in_curve(values: pd.Series, events: Iterable[float] = ()) -> Transition | None:
-    """The transition of a curve over steps (its index).
-
-    None where there is none, or where it may not be judged.
+    Time is the sum of the learning rates of `train`. None where there is none, or where it may not
+    be judged.
     """
     try:
-        return detect(values.index, values, events)
+        return judge_series(values, train).largest
     except BadInput:
         return None
 
 
-def detect_jointly(runs: Sequence[Curves], events: Iterable[float] = ()) -> Joint:
-    """One transition a run, shared by all its measures; `runs` are seeds, each with its measures.
+def judge_series(values: pd.Series, train: TrainConfig | None = None) -> Verdict:
+    """`judge_curve` of a curve over steps (its index), under the learning rates of `train`.
 
-    Within a run the measures' statistics are averaged at a common onset and width. Averaged, not
-    added: measures of the same images are no independent evidence. The size is the mean over
-    measures of the share of the range, without sign.
+    A change that begins where the curriculum changes the task is the task's, and none.
     """
-    from scipy.stats import binom  # slow to import, and seldom asked for
+    if train is None:
+        return judge_curve(values.index, values)
+    verdict = judge_curve(values.index, values, sum_rates(train, values.index))
+    spacing = float(np.diff(values.index.to_numpy(float)).max())
 
-    transitions = tuple(_detect_in_run(run, events) for run in runs)
-    onsets = np.array([[change.onset] for change in transitions if change])
-    confidence = float(binom.cdf(len(onsets) - 1, len(transitions), ERROR_RATE))
-    if not len(onsets):
-        return Joint(transitions, np.nan, np.nan, confidence)
-    low, high = np.percentile(bootstrap_medians(onsets), (2.5, 97.5))
-    return Joint(transitions, float(low), float(high), confidence)
-
-
-def order_events(runs: Sequence[Curves], events: Iterable[float] = ()) -> pd.DataFrame:
-    """Which measure moves first: a row a measure, in order of onset.
-
-    Made from the runs (seeds) in which every measure has a transition.
-
-    onset       median over runs of the step of the 10 % point
-    lag         median over runs of the steps by which it comes after the first row's, in the same
-                run
-    low, high   95 % bootstrap interval of the lag over runs (2,000 draws); 0 in the first row
-    first       share of draws in which no measure has a smaller median lag; ties count. 1 for all
-                where all move together
-    """
-    onsets = _collect_onsets(runs, events)
-    centred = onsets.sub(onsets.mean(axis=1), axis=0).median().sort_values(kind="stable")
-    lags = onsets[centred.index].sub(onsets[centred.index[0]], axis=0)
-
-    draws = bootstrap_medians(lags.to_numpy())
-    low, high = np.percentile(draws, (2.5, 97.5), axis=0)
-    first = (draws == draws.min(axis=1, keepdims=True)).mean(axis=0)
-
-    columns = {"runs": len(lags), "onset": onsets.median(), "lag": lags.median()}
-    frame = pd.DataFrame(columns, lags.columns).assign(low=low, high=high, first=first)
-    return frame.rename_axis("measure")
+    changes = []
+    refused = list(verdict.refused)
+    events = find_task_changes(train)
+    for change in verdict.changes:
+        reach = change.end - change.onset + spacing
+        if any(abs(event - change.onset) <= reach for event in events):
+            refused.append(("task", change.onset))
+        else:
+            changes.append(change)
+    return replace(verdict, changes=tuple(changes), refused=tuple(refused))
 
 
-def _collect_onsets(runs: Sequence[Curves], events: Iterable[float]) -> pd.DataFrame:
-    """Onsets (run by measure) of the runs in which every measure has a transition."""
-    rows = []
-    for run in runs:
-        changes = {name: detect(curve.index, curve, events) for name, curve in run.items()}
-        if all(changes.values()):
-            rows.append({name: change.onset for name, change in changes.items() if change})
+@lru_cache(256)
+def _judge(steps: bytes, time: bytes, values: bytes) -> Verdict:
+    """A report asks for the verdict on the same curves again and again."""
+    clock, curve = check_curve(*(np.frombuffer(text) for text in (steps, values, time)))
+    lasting, refused = assess_curve(clock, curve)
+    changes = tuple(_build_change(clock, candidate, fit) for candidate, fit in lasting)
+    strongest = max((change.score for change in changes), default=0.0)
+    if strongest < LEAST_SCORE:
+        changes = ()
 
-    onsets = pd.DataFrame(rows)
-    if len(onsets) < 2:
-        needed = "2 runs in which every measure has a transition"
-        raise BadInput(f"an order needs {needed}, but there are {len(onsets)}")
-    if onsets.isna().any(axis=None):
-        names = ", ".join(map(str, onsets))
-        raise BadInput(f"every run must have the same measures, but not all have {names}")
-    return onsets
+    reasons = [(reason, float(clock.steps[place])) for reason, place in refused]
+    if not changes and not reasons:
+        reasons = [("unfinished", step) for step in find_unfinished(clock, curve)]
+    return Verdict(changes, tuple(reasons), give_chance(strongest), strongest)
 
 
-def score_curve(steps: ArrayLike, values: ArrayLike) -> float:
-    """The statistic behind `detect`.
+def give_chance(score: float) -> float:
+    """How often a curve of this score holds a planted change: see `Verdict`."""
+    return float(np.interp(score, SCORES, CHANCES))
 
-    0 or less where a smooth curve fits as well as a transition; no upper bound.
-    """
-    clock, curve = check_curve(steps, values)
-    return find_strongest(clock, [curve]).statistic
+
+def _build_change(clock: Clock, candidate: Candidate, fit: Fit) -> AbruptChange:
+    onset, end = np.interp([fit.onset, fit.end], clock.time, clock.steps).tolist()
+    length = (fit.end - fit.onset) / fit.onset
+    chance = give_chance(candidate.score)
+    return AbruptChange(onset, end, fit.size, chance, candidate.score, length)
 
 
 def find_first_step(condition: pd.Series) -> int | None:
@@ -210,31 +206,3 @@ def find_window(values: pd.Series, ceiling: float) -> tuple[int, int] | None:
 def relative_width(rise: tuple[float, float]) -> float:
     """(step90 - step10) / step10; a rise from step 0 has none (infinite)."""
     return (rise[1] - rise[0]) / rise[0] if rise[0] else float("inf")
-
-
-def _detect_in_run(run: Curves, events: Iterable[float]) -> Transition | None:
-    checked = [check_curve(curve.index, curve) for curve in run.values()]
-    if len({clock.steps.tobytes() for clock, _ in checked}) != 1:
-        names = ", ".join(run)
-        raise BadInput(f"measures {names} must be over the same steps to be judged jointly")
-    clock = checked[0][0]
-    change = find_strongest(clock, [curve for _, curve in checked])
-    return _judge_change(clock, change, events)
-
-
-def _judge_change(clock: Clock, change: Change, events: Iterable[float]) -> Transition | None:
-    """The strongest change, if it is a transition."""
-    statistic, onset, end, size = change
-    rate = float(np.exp(np.interp(statistic, NULL_SCORES, np.log(NULL_RATES))))
-    length = end - clock.steps[clock.steps < onset][-1]
-    is_scheduled = any(abs(event - onset) <= length for event in events)
-    is_unfinished = (clock.steps >= end).sum() < AFTER
-    if rate > ERROR_RATE or is_scheduled or is_unfinished:
-        return None
-    return Transition(onset, end, size, 1 - rate)
-
-
-def bootstrap_medians(rows: Array) -> Array:
-    """Medians over rows drawn with replacement, 2,000 times: (draw, column)."""
-    picks = np.random.default_rng(0).integers(0, len(rows), (2000, len(rows)))
-    return np.asarray(np.median(rows[picks], axis=1))

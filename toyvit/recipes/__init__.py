@@ -24,6 +24,17 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     recipe.__name__.replace("_", "-"): recipe for recipe in _ORDERED
 }
 
+# What a transition is judged by beside the loss: a measure, named before the recipe is run.
+ORDER_PARAMETERS: dict[str, tuple[str, str]] = {
+    "induction": ("induction", "mass"),
+    "induction-control": ("induction", "mass"),
+    "induction-heads": ("induction", "mass"),
+    "induction-smoke": ("induction", "mass"),
+    "induction-bidirectional": ("induction", "mass"),
+    "fewshot": ("induction", "mass"),
+    "two-pairs": ("induction", "mass"),
+}
+
 
 def list_recipes() -> dict[str, Callable[[], RunConfig]]:
     """Every recipe by its name: the lab's own, then those from outside."""

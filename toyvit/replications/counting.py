@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toyvit.config import RunConfig, find_rate_changes
+from toyvit.config import RunConfig
 from toyvit.dynamics.transitions import detect_in_curve
 from toyvit.recipes.arithmetic import counting
 from toyvit.replications.lab import to_points, train_and_measure
@@ -18,7 +18,7 @@ def run_seed(seed: int, folder: Path, recipe: RunConfig | None = None) -> Outcom
     trained = run.curve("performance", "accuracy", split="test")
     apart = run.curve("performance", "accuracy", split="held_out")
 
-    change = detect_in_curve(trained, find_rate_changes(config.train))
+    change = detect_in_curve(trained, config.train)
     numbers = {
         "seen": float(trained.iloc[-1]),
         "held_out": float(apart.iloc[-1]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toyvit.config import RunConfig, find_rate_changes
+from toyvit.config import RunConfig
 from toyvit.dynamics.transitions import detect_in_curve, find_window, relative_width
 from toyvit.recipes.induction import induction, induction_control
 from toyvit.replications.lab import to_points, train_and_measure
@@ -27,8 +27,8 @@ def run_seed(
 
     bag = two.baselines["accuracy.bag_of_labels"]
     rise = find_window(right, bag)
-    change = detect_in_curve(right, find_rate_changes(two.config.train))
-    change_alone = detect_in_curve(alone, find_rate_changes(single.config.train))
+    change = detect_in_curve(right, two.config.train)
+    change_alone = detect_in_curve(alone, single.config.train)
     numbers = {
         "bag": bag,
         "onset": float(rise[0]) if rise else None,

@@ -21,9 +21,7 @@ def run_seed(seed: int, folder: Path, recipe: RunConfig | None = None) -> Outcom
         runs[name] = train_and_measure(variant, seed, path, ["performance"])
 
     right = {name: run.curve("performance", "accuracy") for name, run in runs.items()}
-    # The change comes near the end of the warm-up; one layer, with the same schedule, is the
-    # control.
-    change = detect_in_curve(right["two layers"])
+    change = detect_in_curve(right["two layers"], config.train)
     bag = runs["two layers"].baselines["accuracy.bag_of_glyphs"]
     numbers = {
         "one_layer": float(right["one layer"].iloc[-1]),

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from toyvit.dynamics.transitions import (
-    detect,
-    detect_in_curve,
-    find_window,
-    order_events,
-    relative_width,
-)
+from toyvit.config import TrainConfig
+from toyvit.dynamics.judgement import Seed, Transition, judge_transition
+from toyvit.dynamics.order import order_events
+from toyvit.dynamics.transitions import find_window, judge_series, relative_width
 from toyvit.errors import BadInput, escape_text
-from toyvit.report.curves import name_score, schedule_events
+from toyvit.recipes import ORDER_PARAMETERS
+from toyvit.report.curves import name_score
 from toyvit.report.factors import LEAST_PROBED
 from toyvit.report.heads import format_head_types
 from toyvit.report.rows import count_pictures
@@ -33,6 +31,14 @@ WATCHED = (
     ("induction", "previous_cell"),
 )
 CEILING = "accuracy.bag_of_labels"
+REASONS = {
+    "returns": "does not last",
+    "spike": "is a spike",
+    "no shape": "has no shape of its own",
+    "unfinished": "is not over when the run ends",
+    "slow": "is slow against the training before it",
+    "task": "comes as the curriculum changes the task",
+}
 
 
 def summarize(run: Run | Path | str, beside: Run | Path | str | None = None) -> str:
@@ -127,7 +133,7 @@ def summarize_induction(run: Run) -> list[Line]:
 
     return [
         *_describe_rise(accuracy, ceiling),
-        ("transition in accuracy", describe_transition(accuracy, schedule_events(run))),
+        ("abrupt change in accuracy", describe_changes(accuracy, run.config.train)),
         ("bag-of-labels ceiling", f"{ceiling:.3f}"),
         (name_last(run, "accuracy", accuracy.index[-1]), f"{accuracy.iloc[-1]:.3f}"),
         (
@@ -191,8 +197,8 @@ def _final_scores(run: Run) -> list[Line]:
     ]
     if final["split"].eq("test").any():
         accuracy = run.curve("performance", "accuracy")
-        verdict = describe_transition(accuracy, schedule_events(run))
-        lines.append((f"transition in {word}", verdict))
+        verdict = describe_changes(accuracy, run.config.train)
+        lines.append((f"abrupt change in {word}", verdict))
     return lines
 
 
@@ -215,19 +221,49 @@ def _probe_lines(run: Run) -> list[Line]:
 
 
 def summarize_events(runs: Sequence[Run | Path | str]) -> str:
-    """What moves first, in each folder with two or more runs whose curves all have a transition."""
+    """Of each folder of seeds: whether they have a transition, and what moves first in them.
+
+    The first where the recipe names an order parameter, the second in six seeds or more whose
+    curves all change abruptly.
+    """
     parts = []
     for folder, seeds in open_settings(runs).items():
-        at = schedule_events(seeds[0]) if seeds else ()
-        moved = [curves for curves in map(watch_curves, seeds) if _all_move(curves, at)]
-        if len(moved) > 1:
-            text = order_events(moved, at).to_string(float_format=lambda value: f"{value:.2f}")
+        name = escape_text(folder.name)
+        if verdict := judge_seeds(seeds):
+            parts.append(f"a transition in {name}? {verdict}")
+        order = _order_seeds(seeds)
+        if order is not None:
+            n_moved = order["runs"].iloc[0]
+            text = order.to_string(float_format=lambda value: f"{value:.2f}", na_rep="-")
             parts.append(
-                f"order of events in {escape_text(folder.name)}, {len(moved)} of {len(seeds)} runs "
-                f"(lag in steps, 95 % interval):\n{text}"
+                f"order of events in {name}, {n_moved} of {len(seeds)} runs "
+                f"(lag in steps; the intervals hold at once in 95 %):\n{text}"
             )
 
     return "\n".join(parts)
+
+
+def judge_seeds(seeds: Sequence[Run]) -> Transition | None:
+    """Whether runs of several seeds have a transition; None without an order parameter."""
+    if not seeds or seeds[0].config.recipe not in ORDER_PARAMETERS:
+        return None
+    analysis, quantity = ORDER_PARAMETERS[seeds[0].config.recipe]
+    curves = []
+    for run in seeds:
+        seed = Seed(run.curve("performance", "loss"), run.curve(analysis, quantity))
+        if len(seed.loss) and seed.loss.index.equals(seed.order.index):
+            curves.append(seed)
+    return judge_transition(curves, seeds[0].config.train) if curves else None
+
+
+def _order_seeds(seeds: Sequence[Run]) -> pd.DataFrame | None:
+    """The order of events, or None where too few seeds have all of them."""
+    if not seeds:
+        return None
+    try:
+        return order_events([watch_curves(run) for run in seeds], seeds[0].config.train)
+    except BadInput:
+        return None
 
 
 def watch_curves(run: Run) -> dict[str, pd.Series]:
@@ -238,30 +274,21 @@ def watch_curves(run: Run) -> dict[str, pd.Series]:
     return {name: values for name, values in curves.items() if len(values)}
 
 
-def _all_move(curves: dict[str, pd.Series], at: Sequence[float]) -> bool:
-    return bool(curves) and all(detect_in_curve(values, at) for values in curves.values())
-
-
-def describe_transition(values: pd.Series, at: Sequence[float] = ()) -> str:
-    """What the detector says of a curve; `at` are the steps at which the learning rate changes."""
+def describe_changes(values: pd.Series, train: TrainConfig | None = None) -> str:
+    """What the detector says of a curve of a run that was trained so."""
     try:
-        change = detect(values.index, values, at)
-        anywhere = detect(values.index, values)
+        verdict = judge_series(values, train)
     except BadInput as error:
         return f"no verdict: {error}"
-    if change:
-        return (
-            f"step {change.onset:.0f} to {change.end:.0f}, by {change.size:+.2f}, "
-            f"confidence {change.confidence:.3f}"
-        )
-    if anywhere is None:
-        return "none found"
-    nearest = min(at, key=lambda step: abs(step - anywhere.onset))
-
-    return (
-        f"a change at {anywhere.onset:.0f}, as the learning rate changes at {nearest:.0f}: "
-        "not called a transition"
-    )
+    texts = [
+        f"step {change.onset:.0f} to {change.end:.0f}, by {change.size:+.2f}, "
+        f"confidence {change.confidence:.3f}"
+        for change in verdict.changes
+    ]
+    if texts:
+        return "; then ".join(texts)
+    reasons = [f"the change at step {step:.0f} {REASONS[why]}" for why, step in verdict.refused]
+    return ": ".join(["none found", *reasons[:1]])
 
 
 def select_last(run: Run, analysis: str, quantity: str) -> pd.DataFrame:

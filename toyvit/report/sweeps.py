@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from toyvit.dynamics.transitions import Transition, detect_in_curve
+from toyvit.dynamics.transitions import AbruptChange, detect_in_curve
 from toyvit.report.curves import (
     STEPS,
     baseline_levels,
     build_curve,
     name_loss,
     name_score,
-    schedule_events,
     score_axis,
     stack_panels,
 )
@@ -82,7 +81,7 @@ def _loss_panel(first: Run | None, curves: list[Curve]) -> CurvePanel:
 SWEEP_CAPTION = Caption(
     see=(
         "How far seeds of one setting differ, and which settings learn sooner. The detector finds "
-        "no transition in any run, so none is aligned."
+        "no abrupt change in any run, so none is aligned."
     ),
     otherwise="all lines lie at the dotted baselines, or among each other.",
 )
@@ -98,14 +97,14 @@ ALIGNED_CAPTION = Caption(
 def draw_sweep_bands(settings: Settings) -> FigureData:
     """Accuracy of many runs, a colour a folder of seeds: against step, and aligned at their onset.
 
-    The right panel has the runs with a transition; it is left out where no run has one.
+    The right panel has the runs that change abruptly; it is left out where none does.
     """
     curves, aligned = _collect_bands(settings)
     n_runs = sum(map(len, settings.values()))
     first = _find_first(settings)
     panels = [_band_panel(first, curves, "training step", "all runs, median in bold")]
     if aligned:
-        title = f"{len(aligned)} of {n_runs} runs with a transition, aligned"
+        title = f"{len(aligned)} of {n_runs} runs change abruptly, aligned"
         label = "steps after each run's own onset"
         panels.append(_band_panel(first, aligned, label, title))
     size = (4.6 if aligned else 7.5, 3.4)
@@ -126,10 +125,9 @@ def _collect_bands(settings: Settings) -> tuple[list[Curve], list[Curve]]:
     colours = SETTINGS * len(settings)
     for (folder, runs), colour in zip(settings.items(), colours, strict=False):
         values = [run.curve("performance", "accuracy") for run in runs]
-        at = schedule_events(runs[0]) if runs else ()
-        for seed in values:
+        for run, seed in zip(runs, values, strict=True):
             curves.append(build_curve(seed, colour=colour, width=0.6, opacity=0.6))
-            if change := detect_in_curve(seed, at):
+            if change := detect_in_curve(seed, run.config.train):
                 aligned.append(_align(seed, change, colour))
 
         if values:
@@ -143,7 +141,7 @@ def _find_first(settings: Settings) -> Run | None:
     return next((runs[0] for runs in settings.values() if runs), None)
 
 
-def _align(values: pd.Series, change: Transition, colour: str) -> Curve:
+def _align(values: pd.Series, change: AbruptChange, colour: str) -> Curve:
     return Curve(
         x=(values.index - change.onset).to_numpy(float),
         y=values.to_numpy(float),

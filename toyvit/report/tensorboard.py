@@ -24,7 +24,7 @@ from toyvit.report.panels import Block, Caption, PicturePanel
 from toyvit.report.picture_attention import draw_cls_attention
 from toyvit.report.pictures import select_steps
 from toyvit.report.reconstruction import draw_reconstruction
-from toyvit.report.summary import describe_transition, watch_curves
+from toyvit.report.summary import describe_changes, watch_curves
 from toyvit.report.tags import iterate_curves
 from toyvit.report.tiles import render_tiles
 from toyvit.runs.events import (
@@ -170,11 +170,10 @@ def list_differing(configs: Sequence[RunConfig]) -> set[str]:
 
 def list_onsets(run: Run) -> Iterator[tuple[int, str, float]]:
     """(step, tag, value) of the onset of each curve that changes abruptly: there, the step."""
-    at = schedule_events(run)
     watched = watch_curves(run) if run.is_measured else {}
     for name, values in watched.items():
-        if change := detect_in_curve(values, at):
-            yield int(change.onset), name_onset(name), float(change.onset)
+        if change := detect_in_curve(values, run.config.train):
+            yield round(change.onset), name_onset(name), float(change.onset)
 
 
 def name_onset(curve: str) -> str:
@@ -215,8 +214,9 @@ def describe_verdicts(run: Run) -> str:
     """What the detector says of the main curves, and where the schedule changes, as a table."""
     at = schedule_events(run)
     watched = watch_curves(run) if run.is_measured else {}
-    transitions = {name: describe_transition(values, at) for name, values in watched.items()}
-    return format_verdicts(transitions, at)
+    train = run.config.train
+    changes = {name: describe_changes(values, train) for name, values in watched.items()}
+    return format_verdicts(changes, at)
 
 
 def list_events(run: Run) -> Iterator[tuple[int, str, float]]:
@@ -224,9 +224,10 @@ def list_events(run: Run) -> Iterator[tuple[int, str, float]]:
     at = schedule_events(run)
     watched = watch_curves(run) if run.is_measured else {}
     for name, values in watched.items():
-        if change := detect_in_curve(values, at):
-            for step in sorted({change.onset, change.end}):
-                yield int(step), f"events/{name}", values[step]
+        if change := detect_in_curve(values, run.config.train):
+            for step in sorted({round(change.onset), round(change.end)}):
+                height = np.interp(step, values.index, values)
+                yield step, f"events/{name}", float(height)
     for step in at:
         yield step, "events/learning_rate", learning_rate(run.config.train, step)
 

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from toyvit.config import learning_rate
 from toyvit.dynamics.checkpoints import compare_checkpoints, measure_updates
-from toyvit.dynamics.transitions import Transition, detect_in_curve
+from toyvit.dynamics.transitions import AbruptChange, detect_in_curve
 from toyvit.errors import DataMissing
 from toyvit.report.curves import (
     STEPS,
     build_curve,
     build_levels,
     mark_rate_changes,
-    schedule_events,
 )
 from toyvit.report.panels import (
     Axis,
@@ -54,7 +53,7 @@ UPDATES_CAPTION = Caption(
     see=(
         "Above: a part whose curve rises is being rebuilt. Below: blocks along the diagonal "
         "are stretches in which a layer stays the same; a border between blocks is a change "
-        "of what it represents. Shaded or between white lines: the transition in accuracy."
+        "of what it represents. Shaded or between white lines: the abrupt change in accuracy."
     ),
     otherwise=(
         "the parts move side by side below the dotted line, where every weight moves by the "
@@ -71,7 +70,7 @@ def draw_updates(run: Run, beside: Run | None = None) -> FigureData:
     one, is shaded. Gradient noise and curvature follow where they were measured, on training
     pictures if they were.
     """
-    change = detect_in_curve(run.curve("performance", "accuracy"), schedule_events(run))
+    change = detect_in_curve(run.curve("performance", "accuracy"), run.config.train)
     panels = [_updates_panel(run, change)]
     for name, label in AROUND.items():
         values = select_measured(run, *name)
@@ -98,7 +97,7 @@ def draw_updates(run: Run, beside: Run | None = None) -> FigureData:
     )
 
 
-def _updates_panel(run: Run, change: Transition | None) -> CurvePanel:
+def _updates_panel(run: Run, change: AbruptChange | None) -> CurvePanel:
     """A colour a block, dashed for MLPs; for scale, all weights moved by the learning rate."""
     steps = select_even(run.steps, STRETCHES)
     moved = sum_by_part(measure_updates(run, steps))
@@ -154,7 +153,7 @@ def _rate_curve(run: Run, steps: list[int]) -> Curve:
 
 
 def _landscape_panel(
-    run: Run, values: pd.Series, analysis: str, label: str, change: Transition | None
+    run: Run, values: pd.Series, analysis: str, label: str, change: AbruptChange | None
 ) -> CurvePanel:
     curve = Curve(x=values.index.to_numpy(float), y=values.to_numpy(float), marker="dot", width=1.0)
     first = {f"at step {values.index[0]}": float(values.iloc[0])}
@@ -170,13 +169,13 @@ def _landscape_panel(
     )
 
 
-def _shade(change: Transition | None) -> tuple[Span, ...]:
+def _shade(change: AbruptChange | None) -> tuple[Span, ...]:
     if change is None:
         return ()
-    return (Span(start=change.onset, end=change.end, label="transition in accuracy"),)
+    return (Span(start=change.onset, end=change.end, label="abrupt change in accuracy"),)
 
 
-def _compare_layers(run: Run, change: Transition | None) -> Block:
+def _compare_layers(run: Run, change: AbruptChange | None) -> Block:
     """A row a group of tokens, a map a layer: checkpoint by checkpoint."""
     steps = select_even(run.steps, COMPARED)
     batch = run.batch("test", IMAGES)
@@ -194,7 +193,7 @@ def _compare_layers(run: Run, change: Transition | None) -> Block:
 
 
 def _similarity_panel(
-    steps: list[int], matrix: Tensor, change: Transition | None, title: str
+    steps: list[int], matrix: Tensor, change: AbruptChange | None, title: str
 ) -> MapPanel:
     """One layer, from 0 to 1; no value where the layer does not vary over pictures."""
     return MapPanel(

@@ -164,22 +164,22 @@ def hash_setting(run: Run) -> str:
 
 
 def list_changes(run: Run) -> Plain:
-    """What the page shades: the rise of the score, and each transition that the detector calls."""
+    """What the page shades: the rise of the score, and each abrupt change that is detected."""
     if not run.is_measured:
-        return {"rise": None, "transitions": [], "schedule": []}
+        return {"rise": None, "abrupt": [], "schedule": []}
     at = schedule_events(run)
-    transitions: list[Plain] = []
+    abrupt: list[Plain] = []
     watched = watch_curves(run)
     for name, values in watched.items():
-        if change := detect_in_curve(values, at):
-            transitions.append({"curve": name, "start": change.onset, "end": change.end})
+        if change := detect_in_curve(values, run.config.train):
+            abrupt.append({"curve": name, "start": change.onset, "end": change.end})
     accuracy = watched.get("performance/accuracy")
     rise = None
     if accuracy is not None and CEILING in run.baselines:
         rise = find_window(accuracy, run.baselines[CEILING])
     return {
         "rise": None if rise is None else [float(end) for end in rise],
-        "transitions": transitions,
+        "abrupt": abrupt,
         "schedule": [float(step) for step in at],
     }
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from toyvit.config.run import list_differences
 from toyvit.dynamics.transitions import find_window
 from toyvit.errors import BadInput
-from toyvit.report.curves import name_score, schedule_events
+from toyvit.report.curves import name_score
 from toyvit.report.heads import collect_scores, find_since, name_all_heads
 from toyvit.report.plain import Plain
 from toyvit.report.rows import list_analyses
 from toyvit.report.style import call_head
-from toyvit.report.summary import CEILING, describe_transition, select_last
+from toyvit.report.summary import CEILING, describe_changes, select_last
 from toyvit.runs.handle import Run
 
 MOST_NAMES = 4  # that are told; the tables have all
@@ -37,8 +37,8 @@ def tell_when(run: Run) -> str:
         return ""
     score = name_score(run)
     first = f"{score.capitalize()} went from {accuracy.iloc[0]:.3f} to {accuracy.iloc[-1]:.3f}."
-    verdict = describe_transition(accuracy, schedule_events(run))
-    says = f"The detector of abrupt changes, which fits the whole curve, says: {verdict}."
+    verdict = describe_changes(accuracy, run.config.train)
+    says = f"The detector of abrupt changes, which judges the whole curve, says: {verdict}."
     rise = find_window(accuracy, run.baselines[CEILING]) if CEILING in run.baselines else None
     if rise is None:
         return f"{first} {says}"
@@ -130,7 +130,7 @@ def tell_difference(run: Run, first: Run) -> str:
         accuracy = run.curve("performance", "accuracy")
     except BadInput:
         return f"{text} It is not measured."
-    verdict = describe_transition(accuracy, schedule_events(run))
+    verdict = describe_changes(accuracy, run.config.train)
     return (
         f"{text} Its {name_score(run)} ends at {accuracy.iloc[-1]:.3f}; abrupt change: {verdict}."
     )

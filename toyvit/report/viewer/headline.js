@@ -156,7 +156,7 @@ function listBaselines(run, quantity) {
 }
 
 function listSpans(run) {
-  const changes = run.changes || { rise: null, transitions: [] };
+  const changes = run.changes || { rise: null, abrupt: [] };
   if (changes.rise) {
     const [start, end] = changes.rise;
     return [
@@ -168,12 +168,12 @@ function listSpans(run) {
       },
     ];
   }
-  const own = changes.transitions.filter((one) => one.curve === "performance/accuracy");
+  const own = changes.abrupt.filter((one) => one.curve === "performance/accuracy");
   return own.map(({ start, end }) => ({
     start,
     end,
     colour: "yellow",
-    label: "transition, as detected",
+    label: "abrupt change, as detected",
   }));
 }
 

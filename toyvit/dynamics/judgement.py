@@ -1,0 +1,134 @@
+"""Whether a model has a transition: loss and order parameter change together, seed after seed.
+
+One curve changes abruptly or not (`transitions`). A transition is more: the loss and the measure
+that the recipe names before it is run (`recipes.ORDER_PARAMETERS`) change abruptly within half a
+width of each other, in at least 8 of 10 seeds, and the verdict on a seed does not depend on where
+its run ends: cut at 1.1, 1.5 and 2 onsets it is the same, or the change is not yet over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from toyvit.config import TrainConfig
+from toyvit.dynamics.assessment import SETTLED
+from toyvit.dynamics.order import median_interval
+from toyvit.dynamics.transitions import AbruptChange, detect_in_curve, judge_series
+from toyvit.errors import BadInput
+
+ANSWERS = {"transition": "yes", "none": "no", "undecided": "undecided"}
+LEAST_SEEDS = 10
+LEAST_TOGETHER = 0.8
+CUTS = (1.1, 1.5, 2.0)  # onsets
+SAME = 0.2  # of the onset
+
+
+class Seed(NamedTuple):
+    """Two curves of one run over the same steps."""
+
+    loss: pd.Series
+    order: pd.Series
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What ten or more seeds say together.
+
+    verdict      "transition", "none" or "undecided" (fewer than ten seeds)
+    n_seeds      how many were judged
+    together     seeds in which loss and order parameter change abruptly within half a width
+    stable       of these, those whose verdict is the same wherever the run ends
+    onset        median step of the 10 % point of the order parameter over them, NaN without any
+    low, high    its interval in 95 % (`median_interval`); NaN for fewer than six
+    width        median of (end - onset) / onset
+    """
+
+    verdict: str
+    n_seeds: int
+    together: int
+    stable: int
+    onset: float
+    low: float
+    high: float
+    width: float
+
+    def __str__(self) -> str:
+        where = f"; onset {self.onset:,.0f} ({self.low:,.0f} to {self.high:,.0f})"
+        width = f", width {self.width:.2f} of it"
+        return (
+            f"{ANSWERS[self.verdict]}: {self.together} of {self.n_seeds} seeds change together, "
+            f"{self.stable} of them wherever the run ends"
+        ) + (where + width if self.together else "")
+
+
+def judge_transition(seeds: Sequence[Seed], train: TrainConfig | None = None) -> Transition:
+    """Whether the seeds have a transition; `train` gives the learning rates they were trained at.
+
+    BadInput without seeds, or where one has its curves over different steps.
+    """
+    if not seeds:
+        raise BadInput("a transition is asked of seeds, and there are none")
+    if not all(seed.loss.index.equals(seed.order.index) for seed in seeds):
+        raise BadInput("loss and order parameter of a seed must be over the same steps")
+
+    pairs = [(seed, match_changes(seed, train)) for seed in seeds]
+    matched = [(seed, change) for seed, change in pairs if change]
+    stable = sum(is_stable(seed, change, train) for seed, change in matched)
+    onsets = [change.onset for _, change in matched]
+    low, high = median_interval(onsets)
+
+    verdict = "undecided"
+    if len(seeds) >= LEAST_SEEDS:
+        verdict = "transition" if stable >= LEAST_TOGETHER * len(seeds) else "none"
+    return Transition(
+        verdict=verdict,
+        n_seeds=len(seeds),
+        together=len(matched),
+        stable=stable,
+        onset=float(np.median(onsets)) if onsets else float("nan"),
+        low=low,
+        high=high,
+        width=float(np.median([change.width for _, change in matched])) if matched else np.nan,
+    )
+
+
+def match_changes(seed: Seed, train: TrainConfig | None = None) -> AbruptChange | None:
+    """The largest change of the order parameter, if the loss changes within half a width of it."""
+    change = detect_in_curve(seed.order, train)
+    if change is None:
+        return None
+    try:
+        others = judge_series(seed.loss, train).changes
+    except BadInput:
+        return None
+
+    spacing = float(np.diff(seed.loss.index.to_numpy(float)).max())
+    for other in others:
+        lengths = max(change.end - change.onset, other.end - other.onset)
+        if abs(_middle(change) - _middle(other)) <= max(lengths / 2, spacing):
+            return change
+    return None
+
+
+def is_stable(seed: Seed, change: AbruptChange, train: TrainConfig | None = None) -> bool:
+    """Whether a run that ends earlier says the same of the change, or that it is not yet over."""
+    needed = change.end * (change.end / change.onset) ** SETTLED
+    for cut in CUTS:
+        end = cut * change.onset
+        if end > seed.order.index[-1]:
+            continue
+        shorter = Seed(seed.loss.loc[:end], seed.order.loc[:end])
+        other = match_changes(shorter, train)
+        is_same = other is not None and abs(other.onset - change.onset) <= SAME * change.onset
+        if not is_same and (other is not None or end > 1.1 * needed):
+            return False
+    return True
+
+
+def _middle(change: AbruptChange) -> float:
+    return (change.onset + change.end) / 2
