@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -24,7 +23,7 @@ from toyvit.data.task import build_task
 from toyvit.errors import BadInput
 from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
-from toyvit.report import FIGURES, draw, matplotlib_renderer, tensorboard, updates
+from toyvit.report import FIGURES, draw, tensorboard, updates
 from toyvit.report.heads import collect_scores, format_head_types, name_all_heads
 from toyvit.report.learning import draw_phase_transition
 from toyvit.report.panels import CurvePanel
@@ -86,16 +85,6 @@ def read(path: Path) -> EventAccumulator:
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorBoard files without pictures, which take most of the time."""
     monkeypatch.setattr(tensorboard, "draw_pictures", lambda run: ())
-
-
-@pytest.fixture
-def as_placed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Panels stay where they are put: to make place for their words takes 40 % of a drawing."""
-
-    def begin(layout: str, **options: object) -> Figure:
-        return Figure(**options)
-
-    monkeypatch.setattr(matplotlib_renderer, "Figure", begin)
 
 
 @pytest.fixture
