@@ -65,7 +65,7 @@ def test_killed_five_times_at_random(tmp_path, dropout):
     train_here(whole, *words)
     instants = [*sorted(random.Random(int(10 * dropout)).sample(range(1, 190), 4)), 200]
     for at in instants:
-        process = train(killed, *words)
+        process = train(killed, *words, followed=at == instants[0])
         wait_for(lambda at=at: n_lines(killed / "metrics.jsonl") >= at, process)
         kill(process)
     assert finish(train(killed, *words))[0] == 0

@@ -33,7 +33,7 @@ def whole(tmp_path_factory):
 def test_a_signal_saves_and_stops(whole, tmp_path, number, code):
     path = tmp_path / "run"
     metrics = path / "metrics.jsonl"
-    process = train(path, *STEPS)
+    process = train(path, *STEPS, followed=True)
     wait_for(lambda: n_lines(metrics) >= 20, process)
     process.send_signal(number)
     ended_with, error = finish(process)
