@@ -1,6 +1,7 @@
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when it is imported: tests run side by side
 
@@ -47,6 +48,22 @@ settings.register_profile(
     "cases", database=ReadOnlyDatabase(cases), deadline=None, phases=kept_alone
 )
 settings.load_profile("test")
+
+
+@pytest.fixture
+def as_placed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Panels of figures stay where they are put, for tests that do not look at them.
+
+    To make place for their words takes 40 % of a drawing.
+    """
+    from matplotlib.figure import Figure
+
+    from toyvit.report import matplotlib_renderer
+
+    def begin(layout: str, **options: Any) -> Figure:
+        return Figure(**options)
+
+    monkeypatch.setattr(matplotlib_renderer, "Figure", begin)
 
 
 def of_real_data(config: pytest.Config) -> bool:

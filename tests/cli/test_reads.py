@@ -94,7 +94,7 @@ def test_a_command_reads_a_run_once(run, reads, name):
 
 
 @pytest.mark.slow
-def test_finding_a_circuit_reads_a_run_once(run, reads):
+def test_finding_a_circuit_reads_a_run_once(run, reads, as_placed):
     words = "circuit runs/run --pairs 8 --null 0 --method acdc --threshold 0 --metric kl"
     assert main(words.split()) == 0
     assert reads == once("runs/run")
@@ -128,7 +128,7 @@ def test_measuring_several_runs_reads_each_once(run, original, reads):
 
 
 @pytest.mark.slow
-def test_a_report_reads_both_runs_once(run, original, reads, tables, monkeypatch):
+def test_a_report_reads_both_runs_once(run, original, reads, tables, monkeypatch, as_placed):
     """The second run, which stands beside it, is the one of the last report where none is named."""
     other = shutil.copytree(original, run.parent / "other")
     assert main(["report", "runs/run", "--beside", str(other)]) == 0
@@ -146,7 +146,7 @@ def test_a_report_reads_both_runs_once(run, original, reads, tables, monkeypatch
 
 
 @pytest.mark.slow
-def test_tensorboard_reads_each_run_once(run, original, reads, tables, monkeypatch):
+def test_tensorboard_reads_each_run_once(run, original, reads, tables, monkeypatch, as_placed):
     shutil.copytree(original, run.parent / "more" / "other")
     monkeypatch.setattr(subprocess, "call", lambda words: 0)
     assert main(["tensorboard", "runs"]) == 0
@@ -155,7 +155,7 @@ def test_tensorboard_reads_each_run_once(run, original, reads, tables, monkeypat
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_done_reads_each_run_once(tmp_path, monkeypatch, reads, tables):
+def test_a_sweep_that_is_done_reads_each_run_once(tmp_path, monkeypatch, reads, tables, as_placed):
     monkeypatch.chdir(tmp_path)
     words = ["sweep", "induction-smoke", *SMALL, "--train.steps", "4", "--images", "16"]
     words += ["--seeds", "0,1", "--jobs", "1", "--analyses", "performance"]

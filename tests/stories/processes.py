@@ -21,10 +21,16 @@ def toyvit(*words: object) -> Warm:
     return Warm(*map(str, words))
 
 
-def train(path: Path, *words: object, recipe: str = "induction-smoke") -> Warm:
-    """A training process of a small run in the folder `path`."""
+def train(
+    path: Path, *words: object, recipe: str = "induction-smoke", followed: bool = False
+) -> Warm:
+    """A training process of a small run in the folder `path`.
+
+    One that is followed starts an interpreter for TensorBoard, which takes seconds.
+    """
     place = ["--runs", path.parent, "--name", path.name]
-    return toyvit("train", recipe, *place, *SMALL, *words, "--resume")
+    following = () if followed else ("--unfollowed",)
+    return toyvit("train", recipe, *place, *SMALL, *words, "--resume", *following)
 
 
 def train_here(path: Path, *words: object, recipe: str = "induction-smoke") -> Path:

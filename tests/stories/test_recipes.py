@@ -53,9 +53,9 @@ def test_a_factor_is_said_as_a_number(tmp_path):
 
 @pytest.mark.slow
 def test_digits_are_read(tmp_path):
-    """In half of the steps."""
-    config = apply_overrides(RECIPES["digits"](), ["--train.steps", "500"])
+    """In a third of the steps."""
+    config = apply_overrides(RECIPES["digits"](), ["--train.steps", "350"])
     run = train_and_measure(config, tmp_path / "run", 300, ["performance", "probes"])
-    assert run.curve("performance", "accuracy")[500] > 0.9
+    assert run.curve("performance", "accuracy")[350] > 0.9
     untrained, trained = run.curve("probes", "accuracy", group="cls", layer=2)
     assert trained > 0.85 > untrained

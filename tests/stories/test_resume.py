@@ -20,7 +20,7 @@ from toyvit.train.states import read_state
 BITS = ("checkpoints/*.safetensors", "manifest.jsonl", "metrics.jsonl", "config.json")
 
 
-def small(dropout=0.0, steps=40):
+def small(dropout=0.0, steps=20):
     config = RECIPES["induction-smoke"]()
     training = replace(config.train, steps=steps, batch_size=8, n_validation=16)
     return replace(config, train=training, model=replace(config.model, dropout=dropout))
@@ -65,7 +65,7 @@ def test_killed_five_times_at_random(tmp_path, dropout):
     train_here(whole, *words)
     instants = [*sorted(random.Random(int(10 * dropout)).sample(range(1, 190), 4)), 200]
     for at in instants:
-        process = train(killed, *words)
+        process = train(killed, *words, followed=at == instants[0])
         wait_for(lambda at=at: n_lines(killed / "metrics.jsonl") >= at, process)
         kill(process)
     assert finish(train(killed, *words))[0] == 0
@@ -78,7 +78,7 @@ def whole(tmp_path_factory):
     return fit(small(), tmp_path_factory.mktemp("whole") / "run", progress=False).path
 
 
-@pytest.fixture(scope="module", params=[1, 17, 39])
+@pytest.fixture(scope="module", params=[1, 9, 19])
 def broken(request, tmp_path_factory):
     """A run that was stopped at one of three steps."""
     path = tmp_path_factory.mktemp("broken") / "run"
@@ -100,13 +100,13 @@ def test_what_a_kill_leaves_behind_does_no_harm(whole, broken, tmp_path, leftove
 
 def leave_behind(folder, leftover):
     if leftover == "checkpoint":  # written, but its line was not
-        (folder.checkpoints / "step_00000040.safetensors").write_bytes(b"half")
+        (folder.checkpoints / "step_00000020.safetensors").write_bytes(b"half")
     elif leftover == "part":
-        (folder.checkpoints / "step_00000040.safetensors.part").write_bytes(b"half")
+        (folder.checkpoints / "step_00000020.safetensors.part").write_bytes(b"half")
     elif leftover == "manifest":
-        folder.manifest.write_bytes(folder.manifest.read_bytes() + b'{"step": 40, "sam')
+        folder.manifest.write_bytes(folder.manifest.read_bytes() + b'{"step": 20, "sam')
     elif leftover == "metrics":
-        folder.metrics.write_bytes(folder.metrics.read_bytes() + b'{"step": 40')
+        folder.metrics.write_bytes(folder.metrics.read_bytes() + b'{"step": 20')
     elif folder.previous_state.exists():  # cut off: the one before is used
         folder.state.write_bytes(folder.state.read_bytes()[:100])
 
@@ -118,7 +118,7 @@ def test_no_state_can_be_read(whole, tmp_path, caplog):
     It says so.
     """
     folder = RunFolder(shutil.copytree(whole, tmp_path / "run"))
-    folder.truncate(20)
+    folder.truncate(10)
     folder.state.write_bytes(b"damaged")
     folder.previous_state.write_bytes(b"damaged too")
     for file in folder.states.iterdir():
@@ -131,7 +131,7 @@ def test_no_state_can_be_read(whole, tmp_path, caplog):
 def test_a_state_that_is_a_program_is_not_run(whole, tmp_path):
     """state.pt is read with weights only: a pickle that would write a file does not."""
     folder = RunFolder(shutil.copytree(whole, tmp_path / "run"))
-    folder.truncate(20)
+    folder.truncate(10)
 
     class Evil:
         def __reduce__(self):

@@ -64,7 +64,7 @@ class Runs(dict[str, Path]):
             shutil.copytree(self["induction"], path)
         else:
             recipes = {"induction": "induction-smoke", "digits": "digits", "filled": "reconstruct"}
-            small(recipes[name], path, steps=20 if name == "filled" else 60)
+            small(recipes[name], path, steps=20 if name == "filled" else 40)
         self[name] = path
         return path
 
@@ -123,7 +123,7 @@ def test_a_run_gets_its_figures_as_files(runs, name, figures):
 
 
 @pytest.mark.slow
-def test_figures_are_drawn_as_vectors_on_request(runs, tmp_path, monkeypatch):
+def test_figures_are_drawn_as_vectors_on_request(runs, tmp_path, monkeypatch, as_placed):
     """A picture of curves and one of maps."""
     few = {name: FIGURES[name] for name in ("learning", "attention")}
     monkeypatch.setattr("toyvit.report.FIGURES", few)
@@ -217,7 +217,7 @@ def test_checkpoints_of_a_figure_are_evenly_spaced():
 
 
 @pytest.mark.slow
-def test_the_run_beside_is_remembered(runs, tmp_path, capsys, few_figures):
+def test_the_run_beside_is_remembered(runs, tmp_path, capsys, few_figures, as_placed):
     for name in ("induction", "induction-control"):
         shutil.copytree(runs[name], tmp_path / name)
     words = ["report", str(tmp_path / "induction")]
@@ -301,7 +301,7 @@ def unmeasured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "analysis", ["performance", "attention", "induction", "probes", "head_ablation", "norms"]
 )
 def test_report_of_a_run_with_one_analysis_draws_what_it_can(
-    unmeasured, tmp_path, capsys, no_pictures, analysis
+    unmeasured, tmp_path, capsys, no_pictures, as_placed, analysis
 ):
     shutil.copytree(unmeasured, tmp_path / "run")
     measure(tmp_path / "run", analyses=[analysis], images=32, progress=False)
@@ -352,7 +352,7 @@ def test_tensorboard_holds_curves_and_measures_once(runs, name, monkeypatch):
     measured = load_table(runs[name]).query("analysis == 'performance' and quantity == 'accuracy'")
     shown = {event.step: event.value for event in again.Scalars("Performance/accuracy")}
     assert shown == pytest.approx(dict(zip(measured["step"], measured["value"], strict=True)))
-    assert len(again.Scalars("Training/loss")) == 60
+    assert len(again.Scalars("Training/loss")) == 40
     assert len(again.Images("attention patterns")) >= 4
     assert (
         b"no verdict: " in again.Tensors("transitions/text_summary")[0].tensor_proto.string_val[0]
@@ -494,7 +494,7 @@ def test_every_head_gets_a_line_with_its_names(runs, tmp_path):
 
 
 @pytest.mark.slow
-def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path):
+def test_figures_of_pairs_where_test_pictures_have_no_match(tmp_path, as_placed):
     """Few shots without bursts: `in_context`, where queries have a match, has induction."""
     run = RECIPES["fewshot"]()
     run = replace(run, task=replace(run.task, n_classes=32, p_bursty=0.0))

@@ -19,13 +19,21 @@ from toyvit.__main__ import main
 BITS = ("checkpoints/*", "manifest.jsonl", "metrics.jsonl")
 
 
+STEPS = ["--train.steps", 150]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run left alone."""
+    return train_here(tmp_path_factory.mktemp("whole") / "run", *STEPS)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_stops(tmp_path, number, code):
+def test_a_signal_saves_and_stops(whole, tmp_path, number, code):
     path = tmp_path / "run"
     metrics = path / "metrics.jsonl"
-    words = ["--train.steps", 300]
-    process = train(path, *words)
+    process = train(path, *STEPS, followed=True)
     wait_for(lambda: n_lines(metrics) >= 20, process)
     process.send_signal(number)
     ended_with, error = finish(process)
@@ -36,8 +44,7 @@ def test_a_signal_saves_and_stops(tmp_path, number, code):
 
     stopped_at = int(error.split("at step ")[1].split(";")[0])
     assert n_lines(metrics) == stopped_at, "nothing of what was done is lost"
-    assert finish(train(path, *words))[0] == 0
-    whole = train_here(tmp_path / "whole", *words)
+    assert finish(train(path, *STEPS))[0] == 0
     assert contents(path, *BITS) == contents(whole, *BITS)
 
 

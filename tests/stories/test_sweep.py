@@ -7,8 +7,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pandas as pd
 import pytest
 
 from tests.stories.processes import SMALL, finish, kill, toyvit, wait_for
+from tests.stories.warm import Warm
 from toyvit import sweeping
 from toyvit.__main__ import main
 from toyvit.cli.overrides import expand_variants
@@ -26,7 +25,7 @@ from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run, load_table
 from toyvit.sweeping import gather_table, halve_best_baseline, train_plan
 
-SHORT = [*SMALL, "--train.steps", "50", "--analyses", "performance", "--images", "32"]
+SHORT = [*SMALL, "--train.steps", "30", "--analyses", "performance", "--images", "32"]
 
 
 def sweep(folder: Path, *words: object) -> list[str]:
@@ -68,6 +67,18 @@ def test_every_seed_of_every_setting_is_trained_measured_and_gathered(tmp_path, 
     pd.testing.assert_frame_equal(read(folder), frame)
 
 
+# A process whose workers are forks trains runs that are there, in the order of its words.
+IN_WORKERS = """
+import sys
+from toyvit.runs.handle import Run
+from toyvit.sweeping import train_plan
+runs = map(Run, sys.argv[3:])
+plan = {run.path: run.config for run in runs}
+for run in train_plan(plan, jobs=2, analyses=["performance"], images=8):
+    print(run.path)
+"""
+
+
 @pytest.mark.slow
 def test_the_runs_of_a_plan_come_back_open_and_in_its_order(tmp_path):
     """From this process and from others; the table is made of them or of their paths."""
@@ -79,7 +90,10 @@ def test_the_runs_of_a_plan_come_back_open_and_in_its_order(tmp_path):
     runs = train_plan(plan, **options)
     assert [run.path for run in runs] == list(plan)
     assert [run.steps for run in runs] == [[0, 1, 2]] * 2
-    assert [run.path for run in train_plan(plan, jobs=2, **options)] == list(plan)
+    in_workers = Warm("-c", IN_WORKERS, *map(str, plan))
+    printed, _ = in_workers.communicate()
+    assert in_workers.returncode == 0
+    assert printed.splitlines() == list(map(str, plan))
     frame = gather_table(runs)
     assert frame["seed"].tolist() == [2, 0]
     pd.testing.assert_frame_equal(frame, gather_table(list(plan)))
@@ -204,7 +218,7 @@ def test_killed_and_restarted_at_random(tmp_path):
     killed = tmp_path / "killed"
     assert main(sweep(whole, "--seeds", "0..5", "--jobs", 1)) == 0
     words = sweep(killed, "--seeds", "0..5", "--jobs", 2)
-    for goal in sorted(random.Random(0).sample(range(20, 240), 5)):
+    for goal in sorted(random.Random(0).sample(range(12, 145), 5)):
         process = toyvit(*words)
         wait_for(lambda goal=goal: len(list(killed.glob("**/*.safetensors"))) >= goal, process)
         os.killpg(process.pid, signal.SIGKILL)
@@ -239,20 +253,24 @@ def test_a_dask_cluster_that_loses_a_worker(tmp_path):
         assert note_times(done) == written
     finally:
         for process in reversed(processes):
-            process.kill()
-            process.wait()
+            kill(process)
     alone = tmp_path / "alone"
     assert main(sweep(alone, "--seeds", "0..3", "--jobs", 1)) == 0
     pd.testing.assert_frame_equal(read(folder), read(alone))
 
 
-def start_dask(folder: Path, kind: str, *words: str) -> subprocess.Popen:
-    """A quiet scheduler or worker on this machine, which meet in a file of the folder."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+DASK = """
+import runpy, sys
+del sys.argv[:3]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def start_dask(folder: Path, kind: str, *words: str) -> Warm:
+    """A scheduler or worker on this machine, which meet in a file of the folder."""
     local = ["--host", "127.0.0.1", "--no-dashboard"]
     place = ["--scheduler-file", str(folder / "scheduler.json")]
-    command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *local, *place, *words]
-    return subprocess.Popen(command, **quiet)
+    return Warm("-c", DASK, f"distributed.cli.dask_{kind}", *local, *place, *words, cwd=folder)
 
 
 def is_finished(path: Path) -> bool:
