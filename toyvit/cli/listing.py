@@ -67,8 +67,17 @@ def list_runs(options: argparse.Namespace) -> int:
     )
     for error in damaged:  # it hides no other run
         show(f"toyvit: {error}", error=True)
-    show_records(chosen, selection.columns, options)
+    if not chosen and not damaged and options.format == "text":
+        show(tell_none(options.folders, len(records)), error=True)
+    else:
+        show_records(chosen, selection.columns, options)
     return 2 if damaged else 0
+
+
+def tell_none(folders: Sequence[Path], count: int) -> str:
+    """Why nothing is listed, of `count` runs."""
+    where = ", ".join(map(str, folders))
+    return f"none of the {count} runs in {where} matches" if count else f"no run in {where}"
 
 
 def list_quantities() -> list[str]:

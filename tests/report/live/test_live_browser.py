@@ -103,11 +103,15 @@ def test_what_is_pressed_is_what_the_model_answers(visit, digits):
     values = trace(model, images)
     plain = run_model(model, images)[PICTURE]
     assert is_shown(page, plain, plain)
+    reading = page.locator("#live .reading")
+    assert "changed" not in reading.inner_text()  # for nothing is
+    assert re.search(r"answers \d with .* Right is \d\.$", reading.inner_text())  # no keycaps
 
     with page.expect_response("**/api/look"):
         press(page, "change layer 0, head 1")
     cut = ablate_heads(model, [(0, 1)], values)[PICTURE]
     assert comes_true(page, plain, cut) and not torch.allclose(plain, cut)
+    assert re.search(r"answers \d with [^;]*; changed, \d with", reading.inner_text())
     assert page.locator("#live [aria-pressed=true]").first.inner_text() == "head 1"
 
     with page.expect_response("**/api/look"):
