@@ -24,11 +24,20 @@ from toyvit.runs.run_table import (
 )
 
 KINDS = ("text", "csv", "json")
+SCORES = """Loss and accuracy are those of the last checkpoint on validation pictures;
+of test pictures, once measured: --columns performance.loss,performance.accuracy"""
 
 
 def add_ls_arguments(parser: Parser) -> None:
     """[FOLDER ...], --where FIELD=VALUE, --status, --sort, --columns, --compare, --format."""
-    parser.add_argument("folders", type=Path, nargs="*", default=[Path("runs")], metavar="FOLDER")
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="*",
+        default=[Path("runs")],
+        metavar="FOLDER",
+        help="a run, or a folder of runs (default: runs)",
+    )
     parser.add_argument(
         "--where",
         action="append",
@@ -153,5 +162,6 @@ COMMANDS = (
         help="list runs: filtered, sorted, with any column, or compared",
         add_arguments=add_ls_arguments,
         run=list_runs,
+        write_epilog=lambda: SCORES,
     ),
 )
