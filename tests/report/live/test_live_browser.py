@@ -339,6 +339,13 @@ def test_a_run_that_cannot_be_read_any_more_is_said(browser, folder, tmp_path):
         page.close()
 
 
+def test_every_head_can_be_pressed_where_it_is_narrow(visit):
+    page = open_digits(visit, viewport={"width": 280, "height": 800})
+    for button in page.locator("#live .interventions button").all():
+        box = button.bounding_box()
+        assert box is None or box["x"] + box["width"] <= 280
+
+
 @pytest.mark.parametrize("query", ["", "run=more/digits"])
 def test_it_is_accessible_and_fits_a_phone(visit, query):
     from axe_playwright_python.sync_playwright import Axe
