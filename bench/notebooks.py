@@ -1,7 +1,8 @@
 """`python -m bench.notebooks [NAME ...]`: run notebooks, print seconds and kB, and store them.
 
-They run where they lie, so on the runs that are there or on small ones, which are prepared before
-the clock starts. Stored without widgets: a page takes megabytes, and a sentence stands for it.
+A name is `00_tour`, or its number `00`. They run where they lie, so on the runs that are there or
+on small ones, which are prepared before the clock starts. Stored without widgets: a page takes
+megabytes, and a sentence stands for it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image
+
+from toyvit.errors import BadInput, choose
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -59,13 +62,20 @@ def make_modest(notebook: NotebookNode) -> None:
                 output["data"]["image/png"] = shrink_picture(output["data"]["image/png"])
 
 
+def find_notebooks(names: Sequence[str]) -> list[Path]:
+    """The files that are meant: by name or number, `00_tour` or `00`; all where none is named.
+
+    BadInput for a name that is none.
+    """
+    files = {file.stem: file for file in sorted(FOLDER.glob("*.ipynb"))}
+    numbers = {stem.partition("_")[0]: stem for stem in files}
+    return [files[numbers.get(name) or choose(name, files, "notebook")] for name in names or files]
+
+
 def main(names: Sequence[str]) -> int:
     """Run and store notebooks (default: all), each twice where it first has to prepare a run."""
-    files = sorted(FOLDER.glob("*.ipynb"))
     misses = 0
-    for file in files:
-        if names and file.stem not in names:
-            continue
+    for file in find_notebooks(names):
         notebook = nbformat.read(file, 4)
         execute(notebook)
         seconds = execute(notebook)
@@ -78,4 +88,7 @@ def main(names: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except BadInput as error:
+        sys.exit(f"bench.notebooks: {error}")

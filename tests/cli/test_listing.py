@@ -116,6 +116,15 @@ def test_what_there_is_not_is_said(place, capsys, words, problem):
     assert problem in error and error.count("\n") == 1
 
 
+def test_where_nothing_is_listed_it_is_told_why(place, tmp_path, capsys):
+    assert main(["ls", str(place), "--where", "accuracy=0.123"]) == 0
+    assert capsys.readouterr() == ("", f"none of the 3 runs in {place} matches\n")
+    assert main(["ls", str(tmp_path)]) == 0
+    assert capsys.readouterr() == ("", f"no run in {tmp_path}\n")
+    assert main(["ls", str(tmp_path), "--format", "json"]) == 0
+    assert capsys.readouterr() == ("[]\n", "")
+
+
 @given(number=st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False))
 def test_a_number_is_what_its_text_says(number):
     assert is_same(number, str(number)) and is_same(number, f" {number} ".strip())

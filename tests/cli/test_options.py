@@ -161,3 +161,22 @@ def test_recipes_side_by_side_get_every_option_every_signal_and_the_first_failur
         assert child.signals == [signal.SIGTERM]
     assert len(children) == 2
     assert followed == [[tmp_path / "digits", tmp_path / "induction"]] and killed == [True]
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["train", "induction", "--n_layers", "3"], "--model.n_layers"),
+        (["train", "induction", "--layers=3"], "--model.n_layers"),
+        (["train", "induction", "digits", "--batch-size", "3"], "--train.batch_size"),
+        (["train", "induction", "--noise", "3"], "--task.noise"),
+        (["train", "induction", "--lr", "3"], "--train.learning_rate"),
+        (["train", "induction", "--train.lr", "3"], "--train.learning_rate"),
+        (["train", "induction", "--nam", "3"], "--name"),
+        (["sweep", "induction", "--steps", "3"], "--train.steps"),
+        (["measure", "runs/x", "--setps", "3"], "--steps"),
+    ],
+)
+def test_a_field_typed_without_its_part_is_named(capsys, words, meant):
+    assert main(words) == 2
+    assert capsys.readouterr().err.endswith(f"; did you mean {meant!r}?\n")

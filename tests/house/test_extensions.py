@@ -106,8 +106,9 @@ def test_edited_code_is_measured_anew(installed, trained, tmp_path):
         file.read_text().replace("logits[distance == far]", "2 * logits[distance == far]")
     )
     words = "measure runs/stripes --images 32 --analyses performance,orientation_tuning"
-    assert "measured 4 cells, found 4 done" in toyvit(words, trained, edited).stdout
-    assert "measured 0 cells, found 8 done" in toyvit(words, trained, edited).stdout
+    measured = "measured {} analyses of checkpoints, {} were there"
+    assert measured.format(4, 4) in toyvit(words, trained, edited).stdout
+    assert measured.format(0, 8) in toyvit(words, trained, edited).stdout
 
 
 @pytest.mark.slow

@@ -188,4 +188,4 @@ def test_a_command_has_not_imported_what_it_did_not_need(runs, case):
     lines = run(runs, *words, after=report)
     assert lines[-1] == "imported"
     if case == "measure of nothing":
-        assert lines[-2] == "run: measured 0 cells, found 4 done"
+        assert lines[-2] == "run: measured 0 analyses of checkpoints, 4 were there"

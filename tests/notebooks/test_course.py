@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import toyvit
+from bench.notebooks import find_notebooks
 from tests.notebooks.conftest import NOTEBOOKS, read
 from toyvit import sweeping
 from toyvit.errors import BadInput
@@ -188,3 +189,11 @@ def test_answers_are_taken_in_the_forms_that_they_have():
     agree = exercises.agree
     assert agree(" K", "k") and agree([1.0, 0.0], (1, 0)) and agree(torch.tensor(0.5), 0.51, 0.02)
     assert not agree((1.5, 0), (1, 0)) and not agree(0.5, 0.53, 0.02) and not agree("1", (1,))
+
+
+def test_notebooks_to_run_are_named_by_name_or_number():
+    names = [file.stem for file in find_notebooks(["03", "00_tour"])]
+    assert names == ["03_induction_circuit", "00_tour"]
+    assert len(find_notebooks([])) == len(list(NOTEBOOKS.glob("*.ipynb")))
+    with pytest.raises(BadInput, match="unknown notebook 'tour'"):
+        find_notebooks(["tour"])

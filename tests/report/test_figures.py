@@ -41,6 +41,9 @@ EXPECTED = {
 CASES = [(run, figure) for run, figures in EXPECTED.items() for figure in sorted(figures)]
 
 
+END_LABEL = 18  # characters that the page has room for behind a curve
+
+
 def list_units(figure: FigureData) -> list[str]:
     """Labels of all axes and colour bars."""
     labels = []
@@ -101,6 +104,7 @@ def test_a_figure_says_what_it_shows_and_is_drawn_as_it_is(runs, name, figure):
         if isinstance(panel, CurvePanel):
             assert panel.curves and any(len(curve.x) for curve in panel.curves)
             assert all(len(curve.x) == len(curve.y) for curve in panel.curves)
+            assert all(len(curve.end_label) <= END_LABEL for curve in panel.curves)
 
     for block in data.blocks:
         assert min(block.margin) >= 0 < min(block.cell)

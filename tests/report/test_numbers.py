@@ -564,7 +564,7 @@ def test_of_many_values_the_first_the_middle_and_the_last_learned_are_named():
     named = name_values(pd.Series({0: 0.5, 1: 0.1, 2: 0.9, 3: 0.4, 4: 0.6}))
     assert {value: name for value, (_, name) in named.items()} == {
         1: "value 1, last",
-        0: "value 0, in the middle",
+        0: "value 0, middle",
         2: "value 2, first",
     }
     few = name_values(pd.Series({0: 0.5, 1: 0.1, 2: 0.9, 3: 0.4}))

@@ -247,10 +247,30 @@ def test_a_name_with_an_angle_bracket_is_no_markup(copy, tmp_path):
 
 @pytest.mark.parametrize("kind", [str, Path])
 def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path, run, kind):
-    with pytest.raises(BadInput, match=r"is not a run folder: it has no config.json$"):
+    with pytest.raises(BadInput, match=r"is not a run folder: there is no such folder$"):
         Run(kind(tmp_path / "nothing" / "here"))
+    with pytest.raises(BadInput, match=r"is not a run folder: it has no config.json$"):
+        Run(kind(tmp_path))
     with pytest.raises(BadInput, match=r"did you mean 'clamped'"):
         Run(kind(run.path.parent / "clampde"))
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("deep", "there is no such folder; did you mean 'runs/deep'?"),
+        ("runs", "it has no config.json; it holds 1, such as runs/deep"),
+        ("runs/depe", "there is no such folder; did you mean 'deep'?"),
+    ],
+)
+def test_a_name_or_the_folder_of_runs_is_led_to_the_run(tmp_path, monkeypatch, path, hint):
+    monkeypatch.chdir(tmp_path)
+    config = Path("runs/deep/config.json")
+    config.parent.mkdir(parents=True)
+    config.touch()
+    with pytest.raises(BadInput) as refusal:
+        Run(path)
+    assert str(refusal.value) == f"{path} is not a run folder: {hint}"
 
 
 @pytest.mark.parametrize("file", ["config.json", "manifest.jsonl"])

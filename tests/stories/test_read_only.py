@@ -113,7 +113,7 @@ def test_what_only_looks_works(run, place, capsys):
         assert len(load_table(run)) == 6
         assert Run(run).status == "finished" and len(list(Run(run))) == 3
     assert ask("measure", run, *PERFORMANCE) == 0
-    assert "measured 0 cells, found 3 done" in capsys.readouterr().out
+    assert "measured 0 analyses of checkpoints, 3 were there" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def list_sites(options: argparse.Namespace) -> int:
 
     config = find_recipe(options.recipe)()
     for name, site in list_model_sites(config.model).items():
-        show(f"{name:28} {site.axes:24} {site.meaning}")
+        show(f"{name:28} {site.axes:26} {site.meaning}")
     return 0
 
 

@@ -24,11 +24,20 @@ from toyvit.runs.run_table import (
 )
 
 KINDS = ("text", "csv", "json")
+SCORES = """Loss and accuracy are those of the last checkpoint on validation pictures;
+of test pictures, once measured: --columns performance.loss,performance.accuracy"""
 
 
 def add_ls_arguments(parser: Parser) -> None:
     """[FOLDER ...], --where FIELD=VALUE, --status, --sort, --columns, --compare, --format."""
-    parser.add_argument("folders", type=Path, nargs="*", default=[Path("runs")], metavar="FOLDER")
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="*",
+        default=[Path("runs")],
+        metavar="FOLDER",
+        help="a run, or a folder of runs (default: runs)",
+    )
     parser.add_argument(
         "--where",
         action="append",
@@ -67,8 +76,17 @@ def list_runs(options: argparse.Namespace) -> int:
     )
     for error in damaged:  # it hides no other run
         show(f"toyvit: {error}", error=True)
-    show_records(chosen, selection.columns, options)
+    if not chosen and not damaged and options.format == "text":
+        show(tell_none(options.folders, len(records)), error=True)
+    else:
+        show_records(chosen, selection.columns, options)
     return 2 if damaged else 0
+
+
+def tell_none(folders: Sequence[Path], count: int) -> str:
+    """Why nothing is listed, of `count` runs."""
+    where = ", ".join(map(str, folders))
+    return f"none of the {count} runs in {where} matches" if count else f"no run in {where}"
 
 
 def list_quantities() -> list[str]:
@@ -144,5 +162,6 @@ COMMANDS = (
         help="list runs: filtered, sorted, with any column, or compared",
         add_arguments=add_ls_arguments,
         run=list_runs,
+        write_epilog=lambda: SCORES,
     ),
 )

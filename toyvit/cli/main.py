@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.refuse_unknown(unknown)
             parser.print_help()
             return 0
-        options.parser.refuse_unknown(unknown)
+        options.parser.refuse_unknown(unknown, list_settable(options) if unknown else ())
         options.words = fields
         how = options.command.how_to_go_on
         code = run_command(options)
@@ -61,6 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         signum = getattr(stop, "signum", signal.SIGINT)
         return fail(f"stopped by {signal.Signals(signum).name}", 128 + signum)
+
+
+def list_settable(options: argparse.Namespace) -> list[str]:
+    """The options that set fields of the recipe typed; none where the command takes no recipe's."""
+    recipe = getattr(options, "recipe", None) or next(iter(getattr(options, "recipes", [])), None)
+    if recipe is None or not options.command.takes_fields:
+        return []
+    from toyvit.cli.overrides import list_fields
+    from toyvit.recipes import find_recipe
+
+    return list_fields(find_recipe(recipe)())
 
 
 def run_command(options: argparse.Namespace) -> int:

@@ -54,7 +54,8 @@ def measure(options: argparse.Namespace) -> int:
     for path in options.run:
         report = find_done(path, options) or measure_run(path, options)
         print_measure_report(report)
-        show(f"{path}: measured {report.computed} cells, found {report.done} done")
+        measured = f"measured {report.computed} analyses of checkpoints, {report.done} were there"
+        show(f"{path}: {measured}")
     return 0
 
 

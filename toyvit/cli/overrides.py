@@ -8,10 +8,11 @@ from dataclasses import replace
 from itertools import chain, product
 from typing import Any
 
+from toyvit.cli.command import suggest_option
 from toyvit.config import RunConfig, TaskConfig
 from toyvit.config.field_types import FieldType, OneOf, Several, format_value
 from toyvit.config.fields import read_field_types
-from toyvit.errors import BadField, BadInput, suggest_nearest
+from toyvit.errors import BadField, BadInput
 
 PARTS = ("model", "task", "train", "seeds")
 
@@ -23,6 +24,11 @@ def apply_overrides(run: RunConfig, words: Sequence[str]) -> RunConfig:
     """
     records = {part: getattr(run, part) for part in PARTS}
     return replace(run, **_change_records(records, words))
+
+
+def list_fields(run: RunConfig) -> list[str]:
+    """Every option that sets a field of a run, such as `--model.n_layers`."""
+    return list(_read_options({part: getattr(run, part) for part in PARTS}))
 
 
 def apply_task_overrides(config: TaskConfig, words: Sequence[str]) -> TaskConfig:
@@ -68,7 +74,7 @@ def _change_records(records: Mapping[str, Any], words: Sequence[str]) -> dict[st
 
     for option, text in _split_pairs(words):
         if option not in types:
-            raise BadInput(f"unknown argument {option!r}{suggest_nearest(option, types)}")
+            raise BadInput(f"unknown argument {option!r}{suggest_option(option, types)}")
         part, _, name = option.removeprefix("--").partition(".")
         if not text and (text is None or getattr(records[part], name) != ""):
             raise BadInput(f"{option} needs a value" + ("" if text is None else ", got ''"))

@@ -106,7 +106,14 @@ def list_page_runs(runs: Sequence[Run]) -> list[Run]:
 
 def add_tensorboard_arguments(parser: Parser) -> None:
     """[FOLDER], --port, --histograms, --to DIR."""
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("runs"))
+    parser.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("runs"),
+        metavar="FOLDER",
+        help="a folder of runs (default: runs)",
+    )
     parser.add_argument(
         "--port", type=int, default=6006, help="on this machine only (default: 6006)"
     )

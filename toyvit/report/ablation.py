@@ -92,7 +92,7 @@ def _panel(
             name,
             colour=colour,
             style=dash,
-            end_label=name if (layer, head) == worst else "",
+            end_label=f"without head {head}" if (layer, head) == worst else "",
         )
         curves.append(curve)
 

@@ -93,8 +93,8 @@ def name_values(means: pd.Series) -> dict[str, tuple[str, str]]:
         pairs = zip(means.index, CYCLE, strict=False)
         return {value: (colour, f"value {value}") for value, colour in pairs}
     order = means.sort_values(kind="stable").index
-    picked = {"last": order[0], "in the middle": order[len(order) // 2], "first": order[-1]}
-    colours = {"last": "orange", "in the middle": "sky", "first": "green"}
+    picked = {"last": order[0], "middle": order[len(order) // 2], "first": order[-1]}
+    colours = {"last": "orange", "middle": "sky", "first": "green"}
     return {value: (colours[rank], f"value {value}, {rank}") for rank, value in picked.items()}
 
 

@@ -105,7 +105,7 @@ HEADS_CAPTION = Caption(
         "the head is not called by."
     ),
     otherwise=(
-        "all curves lie at the nulls, 0, below the dotted margin, but for `uniform`: the untrained "
+        "all curves lie at the nulls, 0, below the dotted margin, but for uniform: the untrained "
         "network looks everywhere alike."
     ),
 )

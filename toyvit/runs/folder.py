@@ -91,12 +91,20 @@ class RunFolder:
         BadInput too where something in it is a link: a run does not reach out of its folder.
         """
         if not self.config_file.is_file():
-            neighbours = self.path.parent.glob("*/config.json")
-            names = [path.parent.name for path in neighbours] if self.path.parent.is_dir() else []
-            hint = suggest_nearest(self.path.name, names)
-            raise BadInput(f"{self.path} is not a run folder: it has no config.json{hint}")
+            problem = "it has no config.json" if self.path.exists() else "there is no such folder"
+            raise BadInput(f"{self.path} is not a run folder: {problem}{self.suggest_run()}")
         self.refuse_links()
         return self
+
+    def suggest_run(self) -> str:
+        """A hint at a run in this folder, of this name below `runs`, or of a near name beside."""
+        inside = sorted(path.parent for path in self.path.glob("*/config.json"))
+        if inside:
+            return f"; it holds {len(inside)}, such as {inside[0]}"
+        if (Path("runs") / self.path / "config.json").is_file():
+            return f"; did you mean {str(Path('runs') / self.path)!r}?"
+        neighbours = self.path.parent.glob("*/config.json") if self.path.parent.is_dir() else []
+        return suggest_nearest(self.path.name, [path.parent.name for path in neighbours])
 
     def refuse_links(self) -> None:
         """BadInput where the folder holds a link: what is written must stay inside."""

@@ -103,11 +103,15 @@ def test_what_is_pressed_is_what_the_model_answers(visit, digits):
     values = trace(model, images)
     plain = run_model(model, images)[PICTURE]
     assert is_shown(page, plain, plain)
+    reading = page.locator("#live .reading")
+    assert "changed" not in reading.inner_text()  # for nothing is
+    assert re.search(r"answers \d with .* Right is \d\.$", reading.inner_text())  # no keycaps
 
     with page.expect_response("**/api/look"):
         press(page, "change layer 0, head 1")
     cut = ablate_heads(model, [(0, 1)], values)[PICTURE]
     assert comes_true(page, plain, cut) and not torch.allclose(plain, cut)
+    assert re.search(r"answers \d with [^;]*; changed, \d with", reading.inner_text())
     assert page.locator("#live [aria-pressed=true]").first.inner_text() == "head 1"
 
     with page.expect_response("**/api/look"):
@@ -333,6 +337,13 @@ def test_a_run_that_cannot_be_read_any_more_is_said(browser, folder, tmp_path):
         manifest.write_text(whole)
         page.locator(".news[hidden]").wait_for(state="attached")
         page.close()
+
+
+def test_every_head_can_be_pressed_where_it_is_narrow(visit):
+    page = open_digits(visit, viewport={"width": 280, "height": 800})
+    for button in page.locator("#live .interventions button").all():
+        box = button.bounding_box()
+        assert box is None or box["x"] + box["width"] <= 280
 
 
 @pytest.mark.parametrize("query", ["", "run=more/digits"])

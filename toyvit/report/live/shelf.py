@@ -25,7 +25,7 @@ class RunShelf:
         is_run = (path / "config.json").is_file()
         self.folders = [RunFolder(path)] if is_run else find_runs(path)
         if not self.folders:
-            raise BadInput(f"{path} holds no run")
+            raise BadInput(f"{path} holds no run{RunFolder(path).suggest_run()}")
         top = path.parent if is_run else path
         self.names = [folder.path.relative_to(top).as_posix() for folder in self.folders]
         self.is_single = is_run

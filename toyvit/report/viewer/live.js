@@ -156,7 +156,8 @@ function makeLivePanel(run) {
     };
   }
   async function ask() {
-    const question = JSON.stringify(buildQuestion());
+    const built = buildQuestion();
+    const question = JSON.stringify(built);
     if (now.isBusy || question === now.last) return;
     now.isBusy = true;
     now.last = question;
@@ -164,6 +165,7 @@ function makeLivePanel(run) {
       const answer = await askServer("/api/look", { method: "POST", body: question });
       Object.assign(now.looks, await unpackAnswer(answer));
       now.answer = answer;
+      now.isChanged = Boolean(built.patch || built.edges.length || built.heads?.length);
       status.textContent = "";
     } catch (error) {
       now.answer = null;
@@ -191,7 +193,7 @@ function makeLivePanel(run) {
     }
     now.interventions.update();
     now.results.draw(now.answer);
-    status.textContent = tellChange(now.looks, now.answer);
+    status.textContent = tellChange(now.looks, now.answer, now.isChanged);
     element.dataset.step = now.answer.step;
   }
   return { element, update };

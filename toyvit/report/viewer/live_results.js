@@ -158,8 +158,8 @@ function listLayers(looks) {
   });
 }
 
-// The answer in a sentence.
-function tellChange(looks, answer) {
+// The answer in a sentence, and the one under a change where there is one.
+function tellChange(looks, answer, isChanged) {
   const picture = answer.picture === null ? "The drawn picture" : `Test picture ${answer.picture}`;
   const words = [answer.before, answer.after].map((part) => {
     const chances = readChances(looks, part);
@@ -172,5 +172,6 @@ function tellChange(looks, answer) {
       ? ` Right is ${nameClass(looks.answers, looks.answers.right[0][0])}.`
       : "";
   const place = `${picture}, step ${formatStep(answer.step)}`;
-  return `${place}: the model answers ${words[0]}; changed, ${words[1]}.${right}`;
+  const changed = isChanged ? `; changed, ${words[1]}` : "";
+  return `${place}: the model answers ${words[0]}${changed}.${right}`;
 }

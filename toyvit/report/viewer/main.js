@@ -304,7 +304,7 @@ function makeAbout(page) {
     return make("li", {}, `${run.name} (${run.path}): ${seen}; ${measured}.`);
   });
   const budget = formatNumber(page.budget / 1e6);
-  const size = `Chosen to stay under ${budget} MB. The page is one file and loads nothing.`;
+  const size = `The page is one file and loads nothing. What is on it was chosen to keep it under ${budget} MB.`;
   return make(
     "footer",
     {},

@@ -190,10 +190,10 @@ function makePictureChoice(looks) {
   };
 }
 
-// What a class is called, with its emoji where it has one.
+// What a class is called, with its emoji where it has one that is more than the name on a keycap.
 function nameClass(answers, label) {
-  const emoji = answers.emoji[label];
-  return emoji ? `${emoji} ${answers.names[label]}` : answers.names[label];
+  const [emoji, name] = [answers.emoji[label], answers.names[label]];
+  return emoji && !emoji.startsWith(name) ? `${emoji} ${name}` : name;
 }
 
 // What the model answers to the picture, in words.
