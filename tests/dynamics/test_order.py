@@ -115,8 +115,11 @@ def test_three_of_ten_without_a_change_are_too_many():
     assert judge_transition(mixed).verdict == "none"
 
 
-def test_nine_seeds_decide_nothing():
-    assert judge_transition(draw_seeds(10, 0)[:9]).verdict == "undecided"
+def test_few_seeds_decide_nothing():
+    undecided = judge_transition(draw_seeds(10, 0)[:5])
+    assert undecided.verdict == "undecided"
+    assert str(undecided).startswith("undecided: 5 of 5 seeds")
+    assert "nan" not in str(undecided), "under six there is no interval"
     with pytest.raises(BadInput, match="there are none"):
         judge_transition([])
     with pytest.raises(BadInput, match="same steps"):

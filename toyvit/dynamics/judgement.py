@@ -58,7 +58,8 @@ class Transition:
     width: float
 
     def __str__(self) -> str:
-        where = f"; onset {self.onset:,.0f} ({self.low:,.0f} to {self.high:,.0f})"
+        bounds = f" ({self.low:,.0f} to {self.high:,.0f})" if np.isfinite(self.low) else ""
+        where = f"; onset {self.onset:,.0f}{bounds}"
         width = f", width {self.width:.2f} of it"
         return (
             f"{ANSWERS[self.verdict]}: {self.together} of {self.n_seeds} seeds change together, "
