@@ -20,7 +20,7 @@ from toyvit.config.extensions import Origin
 from toyvit.config.foreign_files import JsonObject, hash_file, read_file, read_object
 from toyvit.config.whole_files import is_part
 from toyvit.data import worlds
-from toyvit.errors import BadInput, name_file, suggest_nearest
+from toyvit.errors import BadInput, name_file
 from toyvit.runs.disk import (
     flush_to_disk,
     format_line,
@@ -28,6 +28,7 @@ from toyvit.runs.disk import (
     read_lines,
     write_atomically,
 )
+from toyvit.runs.hints import suggest_run
 from toyvit.runs.lock import is_taken, take_lock
 from toyvit.runs.manifest import (
     ManifestEntry,
@@ -92,19 +93,9 @@ class RunFolder:
         """
         if not self.config_file.is_file():
             problem = "it has no config.json" if self.path.exists() else "there is no such folder"
-            raise BadInput(f"{self.path} is not a run folder: {problem}{self.suggest_run()}")
+            raise BadInput(f"{self.path} is not a run folder: {problem}{suggest_run(self.path)}")
         self.refuse_links()
         return self
-
-    def suggest_run(self) -> str:
-        """A hint at a run in this folder, of this name below `runs`, or of a near name beside."""
-        inside = sorted(path.parent for path in self.path.glob("*/config.json"))
-        if inside:
-            return f"; it holds {len(inside)}, such as {inside[0]}"
-        if (Path("runs") / self.path / "config.json").is_file():
-            return f"; did you mean {str(Path('runs') / self.path)!r}?"
-        neighbours = self.path.parent.glob("*/config.json") if self.path.parent.is_dir() else []
-        return suggest_nearest(self.path.name, [path.parent.name for path in neighbours])
 
     def refuse_links(self) -> None:
         """BadInput where the folder holds a link: what is written must stay inside."""

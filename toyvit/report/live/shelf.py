@@ -10,6 +10,7 @@ from toyvit.report.plain import Plain
 from toyvit.runs.finding import find_runs
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
+from toyvit.runs.hints import suggest_run
 
 MOST_RUNS = 16  # that are open at once
 State = tuple[tuple[int, int] | None, ...]
@@ -25,7 +26,7 @@ class RunShelf:
         is_run = (path / "config.json").is_file()
         self.folders = [RunFolder(path)] if is_run else find_runs(path)
         if not self.folders:
-            raise BadInput(f"{path} holds no run{RunFolder(path).suggest_run()}")
+            raise BadInput(f"{path} holds no run{suggest_run(path)}")
         top = path.parent if is_run else path
         self.names = [folder.path.relative_to(top).as_posix() for folder in self.folders]
         self.is_single = is_run
