@@ -179,12 +179,12 @@ def _score_windows(clock: Clock, levels: Array, span: float) -> tuple[Array, Arr
     first, last = clock.windows.T
     sizes = levels[last] - levels[first]
     beside = _measure_flanks(clock, levels)
-    contrast = np.abs(sizes) - SHARE * (np.abs(sizes) + beside)
+    surplus = np.abs(sizes) - SHARE * (np.abs(sizes) + beside)
 
     scores = np.full(len(sizes), -np.inf)
-    stand = np.flatnonzero((contrast > 0) & (np.abs(sizes) > LEAST_SIZE * span))
+    stand = np.flatnonzero((surplus > 0) & (np.abs(sizes) > LEAST_SIZE * span))
     noise = np.hypot(_measure_noise(clock.windows[stand], levels), FLOOR * span)
-    scores[stand] = contrast[stand] / noise
+    scores[stand] = surplus[stand] / noise
     return scores, sizes
 
 
