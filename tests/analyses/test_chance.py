@@ -26,7 +26,7 @@ OF_PATTERNS = ("attention", "object_attention", "induction")
 CASES = [(name, PREFIXES[place % len(PREFIXES)]) for place, name in enumerate(CONFIGS)] + list(
     product(("induction 1x7", "markov", "objects glyphs"), PREFIXES)
 )
-ROUNDING = 1e-6
+ROUNDING = 2e-6
 
 
 def plant_scores_of_0(name, options):

@@ -204,7 +204,7 @@ def test_an_old_name_of_an_analysis_works_with_a_notice(tmp_path, capsys):
     words = ["--images", "8", "--steps", "last", "--analyses", "flow,knock_outs"]
     assert main(["measure", str(path), *words]) == 0
     out, err = capsys.readouterr()
-    assert "measured 2 cells" in out
+    assert "measured 2 analyses of checkpoints" in out
     assert "toyvit: analysis 'flow' is called 'attention_knockout' now\n" in err
     assert "toyvit: analysis 'knock_outs' is called 'head_ablation' now\n" in err
 

@@ -58,7 +58,8 @@ def test_the_help_states_the_default(command, action):
     if action.dest == "jobs" and match[1] == "one a processor":
         assert action.default == os.cpu_count()
     elif action.default is not None:
-        assert match[1].replace(",", "") == str(action.default)
+        values = action.default if isinstance(action.default, list) else [action.default]
+        assert match[1].replace(",", "") == " ".join(map(str, values))
     else:
         assert not match[1][0].isdigit() or (command, action.dest) in LIMITS
 

@@ -108,7 +108,7 @@ for signum, places in {places!r}.items():
 """
 FIRST = 6  # of the lines: within the `try`; before it is Python's own start, and its traceback
 LINES = 250  # more than there are
-SLOWLY = pytest.param(["ls", "."], marks=pytest.mark.slow)
+SLOWLY = pytest.param(["ls", ".", "--format", "csv"], marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("words", [["--version"], SLOWLY], ids=" ".join)
@@ -202,7 +202,7 @@ def run_shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 SHELL = {
     "$T ls nowhere 2>&-": (2, ""),
-    "$T ls . >&-": (0, ""),
+    "$T ls . >&-": (0, "no run in ."),
     "$T ls nowhere <&- >&- 2>&-": (2, ""),
     "$T data >/dev/full": (2, "toyvit: the output: No space left on device; "),
     "$T --help >/dev/full": (2, "toyvit: the output: No space left on device; "),

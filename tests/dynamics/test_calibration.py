@@ -1,6 +1,7 @@
 """The families of curves that the detector is tried on, and its rates on a few of each."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import binom
 
@@ -15,6 +16,7 @@ from toyvit.dynamics.calibration import (
 )
 from toyvit.dynamics.nulls import NULLS
 from toyvit.dynamics.planted import PLANTS, WIDTHS, plant_change
+from toyvit.dynamics.transitions import CHANCES, SCORES, give_chance
 
 N = 12
 
@@ -69,9 +71,24 @@ def test_power_count_and_onset(verdicts):
 
 
 @pytest.mark.slow
-def test_stated_chances_are_ordered_and_the_threshold_is_the_chosen_one(verdicts):
+def test_stated_chances_are_ordered(verdicts):
     table = measure_reliability(verdicts)
     assert table["stated"].is_monotonic_increasing
     assert table["true"].iloc[0] < 0.1
     assert table["true"].iloc[-1] > 0.9
-    assert choose_threshold(verdicts) <= LEAST_SCORE
+
+
+def test_the_threshold_keeps_every_null_under_its_rate():
+    """Of two nulls of 100 curves one has six that score 2.2, one four that score 9."""
+    scores = {"a": [2.2] * 6 + [0.0] * 94, "b": [9.0] * 4 + [0.0] * 96}
+    rows = [(name, 0, score) for name, values in scores.items() for score in values]
+    frame = pd.DataFrame([*rows, ("planted", 1, 1.0)], columns=["family", "planted", "score"])
+    assert choose_threshold(frame) == 2.5
+    assert choose_threshold(frame[frame["family"] != "a"]) == 1.0
+
+
+def test_stated_chances_rise_with_the_score():
+    assert list(SCORES) == sorted(SCORES)
+    assert list(CHANCES) == sorted(CHANCES)
+    assert give_chance(0) < 0.05
+    assert give_chance(LEAST_SCORE) > 0.85

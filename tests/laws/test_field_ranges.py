@@ -32,6 +32,9 @@ FEWEST = {
     "FewshotConfig.n_labels": 2,
     # An odd one, and others that are alike.
     "n_objects": 3,
+    # One that is asked about itself.
+    "SortOfClevrConfig.n_objects": 1,
+    "cell": 8,
     # Three cells of 8 pixels.
     "size": 24,
 }
@@ -44,10 +47,13 @@ POSITIVE = {
 WHOLE = {"p_bursty", "hidden"}
 PARTIAL = {"dropout", "beta1", "beta2", "held_out", "train_share", "alike"}
 # What a bound from above stands for: a side of the counting picture has 16 cells, and more than
-# three objects, or two hops, no world draws; a seed has 32 bits, an operand's byte 256 values.
+# three objects (six with a colour each), or two hops, no world draws; a seed has 32 bits, an
+# operand's byte 256 values.
 MOST = {
     "CountingConfig.most": 16,
     "ObjectsConfig.most": 3,
+    "SortOfClevrConfig.n_objects": 6,
+    "SortOfClevrConfig.cell": 16,
     "hops": 2,
     "modulus": 255,
     **dict.fromkeys(("init", "data", "measure"), 2**32 - 1),
@@ -62,6 +68,7 @@ LARGEST = {
     **dict.fromkeys(("MarkovConfig.rows", "MarkovConfig.columns"), 64),
     **dict.fromkeys(("n_items", "n_labels", "n_glyphs", "n_shapes"), 256),
     **dict.fromkeys(("n_values", "n_objects", "n_pairs", "burstiness", "size"), 64),
+    **{"SortOfClevrConfig.n_objects": 6, "SortOfClevrConfig.cell": 16},
     **{"FewshotConfig.n_classes": 1024, "n_textures": 16, "distractors": 15},
     **{"noise": 10.0, "zipf": 8.0, "held_out": 0.9, "train_share": 0.99, "alike": 0.99},
     **{"dropout": 0.99, "beta1": 0.9999, "beta2": 0.999999},

@@ -37,20 +37,20 @@ LONGER = 30  # checkpoints: by so many a curve is continued to see what is unfin
 
 def assess_curve(
     clock: Clock, values: Array
-) -> tuple[list[tuple[Candidate, Fit]], list[tuple[str, int]]]:
+) -> tuple[list[tuple[Candidate, Fit]], list[tuple[str, float]]]:
     """The changes that last and are abrupt, however weak, with their fits, in order of time.
 
-    And of the strong ones that are none: why, and the checkpoint at which each begins.
+    And of the strong ones that are none: why, and the step at which each begins.
     """
     views = build_views(values)
-    refused: list[tuple[str, int]] = []
+    refused: list[tuple[str, float]] = []
     lasting: list[Candidate] = []
     for candidate in find_candidates(clock, views, NEXT_SCORE):
         reason = _find_return(clock, values, views, candidate, lasting)
         if not reason:
             lasting.append(candidate)
         elif candidate.score >= LEAST_SCORE:
-            refused.append((reason, candidate.first))
+            refused.append((reason, float(clock.steps[candidate.first])))
 
     fitted: list[tuple[Candidate, Fit]] = []
     for place, candidate in enumerate(lasting):
@@ -62,7 +62,7 @@ def assess_curve(
         if not reason:
             fitted.append((candidate, fit))
         elif candidate.score >= LEAST_SCORE:
-            refused.append((reason, candidate.first))
+            refused.append((reason, find_step(clock, fit.onset)))
     return fitted, refused
 
 
@@ -84,7 +84,7 @@ def find_unfinished(clock: Clock, values: Array) -> Iterator[float]:
     fitted, _ = assess_curve(longer, np.append(values, level + rest))
     for candidate, fit in fitted:
         if candidate.score >= LEAST_SCORE and fit.onset < clock.time[-1]:
-            yield float(clock.steps[min(candidate.first, len(values) - 1)])
+            yield find_step(clock, fit.onset)
 
 
 def _find_return(
@@ -137,6 +137,11 @@ def _find_fault(clock: Clock, candidate: Candidate, fit: Fit) -> str:
     if _is_unfinished(clock, fit):
         return "unfinished"
     return "slow" if fit.end - fit.onset > WIDEST * fit.onset else ""
+
+
+def find_step(clock: Clock, time: float) -> float:
+    """The step at which so much time has passed."""
+    return float(np.interp(time, clock.time, clock.steps))
 
 
 def _is_unfinished(clock: Clock, fit: Fit) -> bool:

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from toyvit.config import TrainConfig, find_task_changes, sum_rates
-from toyvit.dynamics.assessment import LEAST_SCORE, assess_curve, find_unfinished
+from toyvit.dynamics.assessment import LEAST_SCORE, assess_curve, find_step, find_unfinished
 from toyvit.dynamics.contrast import Candidate, Clock, check_curve
 from toyvit.dynamics.fitting import Fit
 from toyvit.errors import BadInput
@@ -90,8 +90,8 @@ def judge_curve(steps: ArrayLike, values: ArrayLike, time: ArrayLike | None = No
     ...     return 1 / (1 + np.exp(-(steps - at) / 15))
     >>> [round(change.onset) for change in judge_curve(steps, rise(500) + rise(1200)).changes]
     [467, 1167]
-    >>> judge_curve(steps, rise(1980)).refused
-    (('unfinished', 1960.0),)
+    >>> [(why, round(step)) for why, step in judge_curve(steps, rise(1980)).refused]
+    [('unfinished', 1941)]
     """
     clock, curve = check_curve(steps, values, time)
     return _judge(clock.steps.tobytes(), clock.time.tobytes(), curve.tobytes())
@@ -158,10 +158,9 @@ def _judge(steps: bytes, time: bytes, values: bytes) -> Verdict:
     if strongest < LEAST_SCORE:
         changes = ()
 
-    reasons = [(reason, float(clock.steps[place])) for reason, place in refused]
-    if not changes and not reasons:
-        reasons = [("unfinished", step) for step in find_unfinished(clock, curve)]
-    return Verdict(changes, tuple(reasons), give_chance(strongest), strongest)
+    if not changes and not refused:
+        refused = [("unfinished", step) for step in find_unfinished(clock, curve)]
+    return Verdict(changes, tuple(refused), give_chance(strongest), strongest)
 
 
 def give_chance(score: float) -> float:
@@ -170,7 +169,8 @@ def give_chance(score: float) -> float:
 
 
 def _build_change(clock: Clock, candidate: Candidate, fit: Fit) -> AbruptChange:
-    onset, end = np.interp([fit.onset, fit.end], clock.time, clock.steps).tolist()
+    onset = find_step(clock, fit.onset)
+    end = find_step(clock, fit.end)
     length = (fit.end - fit.onset) / fit.onset
     chance = give_chance(candidate.score)
     return AbruptChange(onset, end, fit.size, chance, candidate.score, length)

@@ -304,7 +304,8 @@ function makeAbout(page) {
     return make("li", {}, `${run.name} (${run.path}): ${seen}; ${measured}.`);
   });
   const budget = formatNumber(page.budget / 1e6);
-  const size = `The page is one file and loads nothing. What is on it was chosen to keep it under ${budget} MB.`;
+  const chosen = `What is on it was chosen to keep it under ${budget} MB.`;
+  const size = `The page is one file and loads nothing. ${chosen}`;
   return make(
     "footer",
     {},

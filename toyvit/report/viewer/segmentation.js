@@ -38,7 +38,7 @@ function makeSegmentation(run) {
       `Overlap in this picture, ${callLayer(layer)}: ${own}; chance, who calls each place what ` +
         `it shows most often: ${chance}. `,
       whole
-        ? `All measured pictures at step ${formatStep(whole.step)}: ${formatNumber(whole.value)}, ` +
+        ? `All measured pictures, step ${formatStep(whole.step)}: ${formatNumber(whole.value)}, ` +
             `chance ${formatNumber(position && position.value)}. `
         : "Over many pictures it is not measured: ",
       ...(whole ? [] : [makeCommand(`toyvit measure ${run.path} --analyses segmentation`), " "]),
