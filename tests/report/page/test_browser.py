@@ -131,7 +131,7 @@ def test_the_lens_stands_beside_the_true_mask(open_page, masks, tmp_path):
     numbers = [f"{float(value):.4g}" for value in expected]
     assert f"in this picture, after block 0: {numbers[0]}; chance" in words
     assert f"shows most often: {numbers[1]}." in words
-    assert f"at step 10: {numbers[2]}, chance {numbers[3]}." in words
+    assert f"step 10: {numbers[2]}, chance {numbers[3]}." in words
     assert page.text("#lens .segmentation li") == "no object"
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.page.locator("#lens").screenshot(path=PICTURES / "segmentation.png")
