@@ -4,10 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from toyvit.analyses.registry import ANALYSES
+from toyvit.data.task import build_task, resolve_config
 from toyvit.dynamics.drawn_curves import draw_correlated, rise
 from toyvit.dynamics.judgement import Seed, judge_transition
 from toyvit.dynamics.order import median_interval, order_events
 from toyvit.errors import BadInput
+from toyvit.model import ViT
+from toyvit.recipes import ORDER_PARAMETERS, RECIPES
 
 STEPS = np.arange(0.0, 2001, 20)
 
@@ -113,6 +117,33 @@ def test_three_of_ten_without_a_change_are_too_many():
     assert judge_transition(mixed).verdict == "transition"
     mixed[2] = Seed(smooth, smooth)
     assert judge_transition(mixed).verdict == "none"
+
+
+def test_a_verdict_that_depends_on_the_end_is_not_stable():
+    """The rise is there in the whole run; cut at twice its onset it has just been left again."""
+    steps = np.arange(0, 2001, 10)
+    away = rise(steps, 720, 0.05) - rise(steps, 860, 0.05)
+    noise = 0.01 * draw_correlated(len(steps), 0, np.random.default_rng(0))
+    order = pd.Series(rise(steps, 400, 0.3) - away + noise, steps)
+    verdict = judge_transition([Seed(3 - 2 * order, order)] * 10)
+    assert (verdict.together, verdict.stable, verdict.verdict) == (10, 0, "none")
+
+
+def test_a_cut_that_leaves_too_few_checkpoints_tells_nothing():
+    """Twice the onset is checkpoint 35 of 101."""
+    early = [Seed(3 - 2 * grow(350), grow(350))] * 10
+    verdict = judge_transition(early)
+    assert (verdict.together, verdict.stable, verdict.verdict) == (10, 10, "transition")
+
+
+@pytest.mark.parametrize("name", ORDER_PARAMETERS)
+def test_an_order_parameter_is_measured_of_its_recipe(name):
+    analysis, quantity = ORDER_PARAMETERS[name]
+    config = resolve_config(RECIPES[name]())
+    model = ViT(config.model)
+    batch = build_task(config.task).draw_batch(0, "test", range(8))
+    assert quantity in ANALYSES[analysis].quantities
+    assert not ANALYSES[analysis].list_missing(model, batch)
 
 
 def test_few_seeds_decide_nothing():

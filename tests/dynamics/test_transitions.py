@@ -6,12 +6,16 @@ import pytest
 from scipy.special import expit
 
 from toyvit.config import DECAYS, TrainConfig, find_rate_changes, learning_rate, sum_rates
+from toyvit.dynamics.calibration import draw_family
+from toyvit.dynamics.contrast import LEAST_SIZE, SHARE, _measure_flanks, build_clock
 from toyvit.dynamics.drawn_curves import CLOCKS, draw_correlated, rise
+from toyvit.dynamics.fitting import _rise_early, _rise_late
 from toyvit.dynamics.transitions import (
     detect,
     find_first_step,
     find_window,
     judge_curve,
+    judge_series,
     relative_width,
 )
 from toyvit.errors import BadInput
@@ -200,6 +204,57 @@ def test_what_returns_is_no_change():
 @pytest.mark.parametrize("width", [1.0, 1.2, 1.5, 2.0])
 def test_a_slow_rise_is_none_without_noise(width):
     assert detect(STEPS, rise(STEPS, 500, width)) is None
+
+
+@pytest.mark.parametrize(
+    ("width", "most"), [(1 / 4, 0.92), (1 / 2, 0.70), (1.0, 0.52), (1.5, 0.47), (2.0, 0.45)]
+)
+def test_the_share_of_a_window_is_as_stated(width, most):
+    """Without noise, in the densest schedule: what the window's statistic rests on."""
+    steps = np.unique(np.geomspace(1, 4000, 1500))
+    clock = build_clock(steps.tobytes(), steps.tobytes())
+    first, last = clock.windows.T
+    z = np.log(steps / 400) / np.log1p(width)
+    shapes = [
+        rise(steps, 400, width),
+        expit(np.log(81) * (z - 0.5)),
+        _rise_early(z),
+        _rise_late(z),
+    ]
+
+    shares = []
+    for values in shapes:
+        inside = np.abs(values[last] - values[first])
+        is_large = inside > LEAST_SIZE
+        whole = inside + _measure_flanks(clock, values)
+        shares.append((inside[is_large] / whole[is_large]).max())
+    assert most - 0.03 < max(shares) < most
+    assert (max(shares) < SHARE) == (width >= 1)
+
+
+def test_what_the_run_cuts_off_is_said_to_be_unfinished():
+    verdicts = [judge_curve(*draw_family("cut_off", 3, seed)[:2]) for seed in range(8)]
+    reasons = [[why for why, _ in verdict.refused] for verdict in verdicts]
+    assert not any(verdict.changes for verdict in verdicts)
+    assert sum("unfinished" in whys for whys in reasons) >= 7
+
+
+def test_smooth_curves_and_noise_are_not_said_to_be_unfinished():
+    families = ("power_law", "noise", "slow_s", "waves")
+    curves = [draw_family(family, 3, seed)[:2] for family in families for seed in range(4)]
+    assert not any(judge_curve(*curve).refused for curve in curves)
+
+
+def test_a_change_where_the_curriculum_changes_the_task_is_the_tasks():
+    values = pd.Series(sigmoid(1000, 1100), STEPS.astype(int))
+    train = TrainConfig(steps=2000, curriculum=("alike=0.8", "alike=0.5@1000"))
+    verdict = judge_series(values, train)
+    assert verdict.changes == ()
+    assert [why for why, _ in verdict.refused] == ["task"]
+    assert describe_changes(values, train).endswith("comes as the curriculum changes the task")
+    assert judge_series(values, TrainConfig(steps=2000, warmup=0)).changes
+    elsewhere = TrainConfig(steps=2000, curriculum=("alike=0.8", "alike=0.5@400"))
+    assert judge_series(values, elsewhere).changes
 
 
 def test_noise_that_grows_is_told_from_a_change():

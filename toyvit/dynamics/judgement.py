@@ -17,6 +17,7 @@ import pandas as pd
 
 from toyvit.config import TrainConfig
 from toyvit.dynamics.assessment import SETTLED
+from toyvit.dynamics.contrast import LEAST_POINTS
 from toyvit.dynamics.order import median_interval
 from toyvit.dynamics.transitions import AbruptChange, detect_in_curve, judge_series
 from toyvit.errors import BadInput
@@ -26,6 +27,7 @@ LEAST_SEEDS = 10
 LEAST_TOGETHER = 0.8
 CUTS = (1.1, 1.5, 2.0)  # onsets
 SAME = 0.2  # of the onset
+MARGIN = 1.1  # the window in which a change is seen is a little longer than the change
 
 
 class Seed(NamedTuple):
@@ -117,16 +119,19 @@ def match_changes(seed: Seed, train: TrainConfig | None = None) -> AbruptChange 
 
 
 def is_stable(seed: Seed, change: AbruptChange, train: TrainConfig | None = None) -> bool:
-    """Whether a run that ends earlier says the same of the change, or that it is not yet over."""
+    """Whether a run that ends earlier says the same of the change, or that it is not yet over.
+
+    A cut that leaves too few checkpoints for a verdict tells nothing.
+    """
     needed = change.end * (change.end / change.onset) ** SETTLED
     for cut in CUTS:
         end = cut * change.onset
-        if end > seed.order.index[-1]:
-            continue
         shorter = Seed(seed.loss.loc[:end], seed.order.loc[:end])
+        if end > seed.order.index[-1] or len(shorter.order) < LEAST_POINTS:
+            continue
         other = match_changes(shorter, train)
         is_same = other is not None and abs(other.onset - change.onset) <= SAME * change.onset
-        if not is_same and (other is not None or end > 1.1 * needed):
+        if not is_same and (other is not None or end > MARGIN * needed):
             return False
     return True
 

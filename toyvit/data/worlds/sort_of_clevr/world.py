@@ -78,10 +78,9 @@ class SortOfClevrWorld(World):
     relational, and one of the others for the first, second or third of its kind.
 
     Factors: `there` (1: an object has it), `shape` and `place` (the corner's row * 56 + column) of
-    each colour, `colour` asked
-    about, `question` (0 to 2 alone, 3 to 5 relational), `noise_key`. Some combinations (colour,
-    question) may be held out: no other split asks them, `held_out` asks nothing else; each colour
-    and each question loses as many, to within one.
+    each colour, `colour` asked about, `question` (0 to 2 alone, 3 to 5 relational), `noise_key`.
+    Some combinations (colour, question) may be held out: no other split asks them, `held_out` asks
+    nothing else; each colour and each question loses as many, to within one.
     """
 
     name = "sort-of-clevr"
