@@ -13,6 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from toyvit.cli.output import align_rows
+
 Times = dict[str, list[float]]
 
 
@@ -111,10 +113,4 @@ def format_cells(result: Result) -> tuple[str, ...]:
 
 def format_table(results: list[Result]) -> str:
     """All results, aligned."""
-    rows = [HEADER, *map(format_cells, results)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    return align_rows([HEADER, *map(format_cells, results)])

@@ -98,7 +98,7 @@ _PAIRS = Need(
     fits=asks_for_labels,
     config=RECIPES["induction-smoke"],
     analyses=("performance", "induction", "attention", "composition", "head_ablation", "lens"),
-    least=40,  # fewer, and the detector of transitions refuses
+    least=40,  # fewer, and the detector of abrupt changes refuses
     seconds=20,
 )
 NEEDS = {

@@ -63,7 +63,7 @@ def test_the_plateau_may_climb_before_the_change():
     values = np.random.default_rng(0).binomial(512, share) / 512
     change = detect(STEPS, values)
     assert change is not None
-    assert abs(change.onset - 1000) <= 30
+    assert abs(change.onset - 1000) <= 20
     assert change.size == pytest.approx(0.84, abs=0.03)
 
 

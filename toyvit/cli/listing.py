@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from toyvit.cli.command import Command, Parser
-from toyvit.cli.output import show, show_text
+from toyvit.cli.output import align_rows, show, show_text
 from toyvit.errors import BadInput, choose, escape_text
 from toyvit.runs.run_table import (
     STATUSES,
@@ -146,14 +146,7 @@ def format_rows(header: Sequence[str], rows: Sequence[Sequence[Value]], kind: st
         csv.writer(file, lineterminator="\n").writerows([header, *texts])
         return file.getvalue().removesuffix("\n")
 
-    cells = [list(header), *texts]
-    shown = [list(map(escape_text, row)) for row in cells]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    lines = []
-    for row in shown:
-        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+    return align_rows([list(map(escape_text, row)) for row in (header, *texts)])
 
 
 COMMANDS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 
 from toyvit.errors import escape_lines, escape_text
 
@@ -35,3 +36,19 @@ class EscapingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The message's lines."""
         return escape_lines(super().format(record))
+
+
+def align_rows(rows: Sequence[Sequence[str]]) -> str:
+    """A table as lines whose columns begin below each other.
+
+    >>> print(align_rows([("run", "step"), ("a", "500"), ("longer", "")]))
+    run     step
+    a       500
+    longer
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

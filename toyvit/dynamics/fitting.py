@@ -17,6 +17,7 @@ from toyvit.dynamics.contrast import AFTER, BEFORE, FLANK, Array, Candidate, Clo
 REACH = 1.5  # times the window's length, that are fitted on each side
 LOW = -np.log(0.9)
 HIGH = -np.log(0.1)
+SKEWED = 1.25  # times less a skewed shape has to leave than the logistic, or noise chooses it
 OUTLIER = 0.1  # of the change: residuals beyond it count by their size, not by its square
 
 
@@ -61,6 +62,7 @@ def fit_change(
 
     best = None
     for shape in SHAPES:
+        bias = 1.0 if shape is SHAPES[0] else SKEWED
         for start in starts:
             fit = least_squares(
                 lambda p, shape=shape: _leave(p, shape, time, y) / unit,
@@ -69,8 +71,8 @@ def fit_change(
                 f_scale=OUTLIER,
                 max_nfev=40,
             )
-            if best is None or fit.cost < best[0]:
-                best = (fit.cost, fit.x, shape)
+            if best is None or bias * fit.cost < best[0]:
+                best = (bias * fit.cost, fit.x, shape)
 
     assert best is not None, "there are shapes"
     onset, length = np.exp(best[1])
