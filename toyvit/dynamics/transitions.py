@@ -91,7 +91,7 @@ def judge_curve(steps: ArrayLike, values: ArrayLike, time: ArrayLike | None = No
     >>> [round(change.onset) for change in judge_curve(steps, rise(500) + rise(1200)).changes]
     [467, 1167]
     >>> [(why, round(step)) for why, step in judge_curve(steps, rise(1980)).refused]
-    [('unfinished', 1941)]
+    [('unfinished', 1949)]
     """
     clock, curve = check_curve(steps, values, time)
     return _judge(clock.steps.tobytes(), clock.time.tobytes(), curve.tobytes())
