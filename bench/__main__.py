@@ -83,7 +83,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m bench",
         description="Time the lab against peers and floors, one thread, interleaved.",
     )
-    parser.add_argument("--only", metavar="NAME", help=", ".join(SUBJECTS))
+    parser.add_argument(
+        "--only", metavar="NAMES", help=f"subjects between commas: {', '.join(SUBJECTS)}"
+    )
     parser.add_argument(
         "--repeats", type=int, metavar="N", help="rounds (default: each subject's own number)"
     )
@@ -96,8 +98,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
 
     arguments = parser.parse_args(argv)
-    if arguments.only is not None:
-        choose(arguments.only, SUBJECTS, "subject")
+    arguments.subjects = list(SUBJECTS) if arguments.only is None else arguments.only.split(",")
+    for name in arguments.subjects:
+        choose(name, SUBJECTS, "subject")
     if arguments.repeats is not None and arguments.repeats < 2:
         raise BadInput(f"--repeats must be at least 2, got {arguments.repeats}")
     return arguments
@@ -114,19 +117,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
-    results: list[Result] = []
-    subjects = {}
-    for name in [arguments.only] if arguments.only else list(SUBJECTS):
-        of_subject = list(SUBJECTS[name](arguments.repeats))
-        results += of_subject
-        subjects[name] = [result.to_json() for result in of_subject]
-
-    print(format_table(results))
-    plain = describe_machine() | {"subjects": subjects}
+    plain = describe_machine()
+    subjects: dict[str, list[dict[str, Any]]] = {}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(plain, indent=1) + "\n")
+    for name in arguments.subjects:
+        results = list(run_subject(name, arguments.repeats))
+        subjects[name] = [result.to_json() for result in results]
+        if results:
+            print(format_table(results), flush=True)
+        arguments.out.write_text(json.dumps(plain | {"subjects": subjects}, indent=1) + "\n")
     print(f"every repeat: {arguments.out}")
     return 0
+
+
+def run_subject(name: str, repeats: int | None) -> Iterator[Result]:
+    """The results of a subject, as far as what it needs is here; what is not is said."""
+    try:
+        yield from SUBJECTS[name](repeats)
+    except BadInput as error:
+        print(f"no more rows of {name}: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

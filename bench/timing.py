@@ -32,9 +32,9 @@ def interleave(
     With `turning` every other round runs backwards.
     """
     times: Times = {job: [] for job in jobs}
-    for turn in tqdm(
-        range(-warm, rounds), desc=name, unit="round", leave=False, dynamic_ncols=True
-    ):
+    turns = range(-warm, rounds)
+    bar = tqdm(turns, desc=name, unit="round", leave=False, dynamic_ncols=True, disable=None)
+    for turn in bar:
         for job, call in list(jobs.items())[:: -1 if turning and turn % 2 else 1]:
             start = clock()
             for _ in range(calls):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from bench import starting
+from bench import __main__ as command, starting
 from bench.__main__ import SUBJECTS
 from bench.growth import describe_growth
 from bench.starting import read_children_clock, start
 from bench.timing import Result, format_cells
 from toyvit.cli.main import main
+from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder
 
@@ -103,3 +106,22 @@ def test_what_is_done_once_hides_in_the_fit_and_less_so_between_the_largest():
     times = {str(n): [100 + float(n**2)] * 2 for n in (1, 10, 100)}
     of_all, of_largest = describe_growth("images", times)
     assert of_all.reached and of_largest.reached is False
+
+
+def test_a_subject_whose_data_are_not_here_ends_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+    result = Result(name="row", ours=[1.0, 1.1], peer=[2.0, 2.1], peer_name="peer")
+
+    def break_off(repeats):
+        yield result
+        raise BadInput("MNIST is not here")
+
+    subjects = {"first": break_off, "second": lambda repeats: iter([result])}
+    monkeypatch.setattr(command, "SUBJECTS", subjects)
+    out = tmp_path / "bench.json"
+    assert command.main(["--only", "first,second", "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "no more rows of first: MNIST is not here\n"
+    assert printed.out.count("row") == 2
+    assert list(json.loads(out.read_text())["subjects"]) == ["first", "second"]
+    assert command.main(["--only", "frist", "--out", str(out)]) == 2
+    assert "did you mean 'first'" in capsys.readouterr().err

@@ -15,8 +15,9 @@ from tests.stories.processes import kill, toyvit, wait_for
 from toyvit.__main__ import main
 from toyvit.errors import BadInput
 from toyvit.replications import REPLICATIONS, rank_one
+from toyvit.replications.claim import list_claims
 from toyvit.replications.loop import replicate
-from toyvit.replications.page import explain_verdict, format_page, write_page
+from toyvit.replications.page import explain_verdict, format_page, format_verdict, write_page
 from toyvit.replications.record import (
     MOST_POINTS,
     Check,
@@ -26,12 +27,11 @@ from toyvit.replications.record import (
     build_grid,
     build_lines,
     build_path,
-    judge_seed,
     load_records,
     read_record,
-    summarize_verdict,
     write_record,
 )
+from toyvit.replications.verdict import AGREES, DIFFERS, NOT_RUN, judge_result
 from toyvit.runs.disk import format_line
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -49,28 +49,30 @@ COIN = Replication(
     compared="Heads.",
     run=coin,
     checks=(
-        Check("heads", "heads", "1", "text", 1, 2, must=True),
+        Check("heads", "heads", "1", "text", 1, 2),
         Check("heads", "fewer heads", "1", "text", 0, 1),
     ),
     minutes=0.1,
 )
 
 
-def test_a_seed_is_judged_by_rules_that_stand_before_it(tmp_path):
-    records = replicate([COIN], [0, 1, 2], tmp_path, progress=False)
-    assert [judge_seed(COIN, record) for record in records] == ["not reached", "agrees", "differs"]
-    each = "agrees in 1 of 3 seeds, differs in 1 of 3 seeds, not reached in 1 of 3 seeds"
-    assert summarize_verdict(COIN, records) == each
-    assert summarize_verdict(COIN, records[1:2]) == "agrees"
-    assert summarize_verdict(COIN, []) == "not run"
-
-    assert explain_verdict(COIN, records[1:2]) == "All numbers are within their bounds."
-    assert explain_verdict(COIN, records) == (
-        "heads: 0, where 1 to 2 agrees (seed 0); fewer heads: 2, where 0 to 1 agrees (seed 2)."
-    )
+def test_a_result_is_judged_by_margins_that_stand_before_it(tmp_path):
+    records = replicate([COIN], list(range(1, 6)), tmp_path, progress=False)
+    heads = replace(COIN, checks=COIN.checks[:1])
+    assert judge_result(COIN.checks, records[:0]) == NOT_RUN
+    many = [replace(record, numbers={"heads": 1.0}) for record in records]
+    assert judge_result(COIN.checks, many) == AGREES
+    assert explain_verdict(COIN, many) == "All numbers lie within their margins."
+    assert explain_verdict(heads, records) == "heads: 3 (1 to 5), margin 1 to 2, undecided."
     never = replace(COIN, checks=(Check("never", "never", "1", "text", 0, 1),))
-    assert judge_seed(never, records[0]) == "differs"
-    assert "never: never" in explain_verdict(never, records)
+    assert judge_result(never.checks, records) == DIFFERS
+    assert explain_verdict(never, records) == (
+        "never: never (never to never), margin 0 to 1, differs."
+    )
+    assert format_verdict(heads, many).splitlines() == [
+        "coin: agrees, 5 seeds",
+        "  heads: 1 (1 to 1), margin 1 to 2: agrees",
+    ]
 
 
 def test_a_finished_seed_is_not_done_again_and_one_of_another_version_is(tmp_path):
@@ -196,7 +198,9 @@ def test_bad_words_on_the_command_line(tmp_path, capsys):
     assert main(["replicate", "rank-one", "--seeds", "zero"]) == 2
     assert "--seeds takes" in capsys.readouterr().err
     assert main(["replicate", "--list"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(REPLICATIONS)
+    words = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [word[0] for word in words if word[0] != "--claim"] == list(REPLICATIONS)
+    assert [word[1] for word in words if word[0] == "--claim"] == list_claims()
 
 
 def test_what_misses_its_data_is_refused_by_name_or_left_out_of_all(tmp_path, caplog):
@@ -237,8 +241,8 @@ def test_the_page_is_made_of_the_records_alone(tmp_path):
     folder, docs = tmp_path / "runs", tmp_path / "docs"
     replicate([COIN], [1, 2], folder, progress=False)
     page = write_page([COIN], folder, docs).read_text()
-    assert "agrees in 1 of 2 seeds, differs in 1 of 2 seeds" in page
-    assert "| `*` heads | 1 | text | 1 to 2 | 1.5 (1 to 2) |" in page
+    assert "| [A coin](#coin) | Nobody 2000 | undecided | 2 |" in page
+    assert "| heads | 1 | text | 1 to 2 | 1.5 (1 to 2) | undecided |" in page
     assert (docs / "replications/coin.png").stat().st_size > 5000
     assert write_page([COIN], tmp_path / "empty", docs).read_text() == page
     replicate([COIN], [0], folder, progress=False)

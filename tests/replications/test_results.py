@@ -21,11 +21,8 @@ from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.replications import (
     REPLICATIONS,
-    addition,
-    counting,
     double_descent,
     fewshot,
-    induction,
     llc,
     markov,
     omnigrok,
@@ -51,14 +48,7 @@ def describe_panel(panel):
 
 # Numbers that a curve ends with: the panel, and the name of its curve.
 ENDS = {
-    "counting": {"seen": (0, "pairs that were trained"), "held_out": (0, "pairs kept apart")},
     "fewshot": {"accuracy": (1, "accuracy"), "strength": (1, "induction strength, layer 1")},
-    "induction": {
-        "accuracy": (0, "two layers"),
-        "one_layer": (0, "one layer"),
-        "mass": (1, "induction, layer 1"),
-        "previous_cell": (1, "previous cell, layer 0"),
-    },
     "markov": {
         "end": (0, "two layers"),
         "one_layer": (0, "one layer"),
@@ -71,7 +61,6 @@ ENDS = {
 # Numbers that a panel draws across.
 LEVELS = {
     "fewshot": {"bag": "bag of labels"},
-    "induction": {"bag": "bag of labels"},
     "markov": {"bayes": "bayes"},
     "repeats": {"bag": "bag of glyphs"},
 }
@@ -108,11 +97,6 @@ TINY = {
     "repeats": lambda path: repeats.run_seed(0, path, short("repeats")),
     "modular-addition": lambda path: sums.run_seed(0, path, steps=40, looks=1),
     "omnigrok": lambda path: omnigrok.run_seed(0, path, steps=20),
-    "induction": lambda path: induction.run_seed(
-        0, path, short("induction-smoke"), short("induction-control", rows=4, columns=4)
-    ),
-    "addition": lambda path: addition.run_seed(0, path, short("addition", modulus=11)),
-    "counting": lambda path: counting.run_seed(0, path, short("counting")),
     "quanta": lambda path: quanta.run_seed(0, path, steps=20),
     "double-descent": lambda path: double_descent.run_seed(0, path, steps=20, sizes=(3, 10, 30)),
 }

@@ -112,10 +112,6 @@ STATED = {
         r"the rate is (\S+) and": fewshot.RECIPE.train.learning_rate,
         r"the batch (\S+)\.": fewshot.RECIPE.train.batch_size,
     },
-    "addition": {
-        r"p = (\S+) in": RECIPES["addition"]().task.modulus,
-        r"(\S+) steps;": RECIPES["addition"]().train.steps,
-    },
     "repeats": {
         r"period of (\S+) to": RECIPES["repeats"]().task.least,
         r"period of 8 to (\S+) that": RECIPES["repeats"]().task.most,
@@ -147,8 +143,7 @@ LAST = {
     "superposition": 1 / superposition.DENSITIES[-1],
     "fewshot": fewshot.RECIPE.train.steps * fewshot.RECIPE.train.batch_size,
     "markov": RECIPES["markov"]().train.steps * RECIPES["markov"]().train.batch_size,
-    **{name: RECIPES[name]().train.steps for name in ("addition", "repeats", "induction")},
-    "counting": RECIPES["counting"]().train.steps,
+    "repeats": RECIPES["repeats"]().train.steps,
 }
 
 

@@ -121,13 +121,22 @@ def plan_sweep(options: argparse.Namespace, folder: Path) -> dict[Path, RunConfi
 
 
 def add_replicate_arguments(parser: Parser) -> None:
-    """NAME ..., --list, --seeds, --runs, --page."""
+    """NAME ..., --list, --seeds, --claim, --runs, --page."""
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="which (default: all; --list names them)"
     )
     parser.add_argument("--list", action="store_true", help="list them and stop")
-    parser.add_argument("--seeds", default="0", metavar="SEEDS", help="0..4, or 0,3,7 (default: 0)")
-    add_runs_folder(parser, "records go into DIR/replications")
+    parser.add_argument("--seeds", metavar="SEEDS", help="0..4, or 0,3,7 (default: 0)")
+    parser.add_argument(
+        "--claim",
+        nargs="+",
+        metavar="CLAIM",
+        help=(
+            "confirm what the lab states of its recipes, on seeds that follow from the claim's "
+            "record (all, a name, or a file of your own)"
+        ),
+    )
+    add_runs_folder(parser, "records go into DIR/replications, or DIR/claims")
     parser.add_argument(
         "--page", type=Path, metavar="DIR", help="also write DIR/replications.md and its pictures"
     )
@@ -135,27 +144,34 @@ def add_replicate_arguments(parser: Parser) -> None:
 
 def _list_replications() -> int:
     from toyvit.replications import REPLICATIONS
+    from toyvit.replications.claim import find_claim, list_claims
 
     for name, entry in REPLICATIONS.items():
         minutes = f"about {entry.minutes:g} CPU minutes"
         show(f"{name:18} {entry.title} ({entry.source}; {minutes})")
+    for name in list_claims():
+        claim = find_claim(name).claim
+        minutes = f"{claim.seeds} seeds of about {claim.minutes:g} CPU minutes"
+        show(f"--claim {name:10} {claim.title} ({minutes})")
     return 0
 
 
 def replicate(options: argparse.Namespace) -> int:
-    """Run published results again and print the verdict on each."""
+    """Run published results, or the lab's own claims, again and print the verdict on each."""
+    if options.list:
+        return _list_replications()
+    if options.claim:
+        return _confirm_claims(options)
+
     from toyvit.replications import REPLICATIONS
     from toyvit.replications.loop import replicate as run_again
     from toyvit.replications.page import format_verdict, write_page
     from toyvit.replications.record import load_records
 
-    if options.list:
-        return _list_replications()
-
     names = options.names or list(REPLICATIONS)
     entries = [REPLICATIONS[choose(name, REPLICATIONS, "replication")] for name in names]
     folder = options.runs / "replications"
-    seeds = read_seeds(options.seeds)
+    seeds = read_seeds("0" if options.seeds is None else options.seeds)
     run_again(entries, seeds, folder, leave_out=not options.names)
 
     for entry in entries:
@@ -164,6 +180,38 @@ def replicate(options: argparse.Namespace) -> int:
             show_text(format_verdict(entry, records))
     if options.page:
         show(f"page: {write_page(REPLICATIONS.values(), folder, options.page)}")
+    return 0
+
+
+def _confirm_claims(options: argparse.Namespace) -> int:
+    """Run the seeds that confirm claims, and print the verdict on each."""
+    from functools import partial
+
+    from toyvit.replications.claim import find_claim, list_claims
+    from toyvit.replications.claims import build_replication, check_fresh, format_ledger
+    from toyvit.replications.loop import replicate as run_again
+    from toyvit.replications.page import CLAIMS, format_verdict, write_page
+    from toyvit.replications.record import load_records
+
+    if options.names:
+        raise BadInput(f"--claim stands for itself: {options.names[0]} cannot be given too")
+    if options.seeds is not None:
+        raise BadInput("--claim takes its seeds from the record: --seeds cannot be given too")
+    is_all = options.claim == ["all"]
+    claims = [find_claim(name) for name in (list_claims() if is_all else options.claim)]
+    for filed in claims:
+        check_fresh(filed, options.runs)
+
+    folder = options.runs / CLAIMS.name
+    for filed in claims:
+        entry = build_replication(filed)
+        run_again([entry], filed.list_seeds(), folder)
+        show_text(format_verdict(entry, load_records(folder, entry), CLAIMS))
+    if options.page:
+        own = [find_claim(name) for name in list_claims()]
+        foot = partial(format_ledger, own)
+        page = write_page(map(build_replication, own), folder, options.page, CLAIMS, foot)
+        show(f"page: {page}")
     return 0
 
 

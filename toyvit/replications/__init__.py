@@ -8,11 +8,8 @@ say otherwise. Nothing is tuned for a seed.
 from __future__ import annotations
 
 from toyvit.replications import (
-    addition,
-    counting,
     double_descent,
     fewshot,
-    induction,
     llc,
     markov,
     omnigrok,
@@ -35,9 +32,6 @@ REPLICATIONS: dict[str, Replication] = {
         repeats,
         sums,
         omnigrok,
-        induction,
-        addition,
-        counting,
         quanta,
         double_descent,
     )

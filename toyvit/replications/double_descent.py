@@ -151,7 +151,6 @@ ROW = Replication(
             PLOT,
             1.02,
             inf,
-            must=True,
         ),
         Check(
             "fall",
@@ -160,7 +159,6 @@ ROW = Replication(
             PLOT,
             1.02,
             inf,
-            must=True,
         ),
         Check(
             "features_gain",

@@ -91,7 +91,6 @@ ROW = Replication(
             ONE_RUN,
             0.06,
             0.1,
-            must=True,
         ),
         Check(
             "one_layer",

@@ -110,9 +110,7 @@ ROW = Replication(
     checks=(
         Check("training_at_2000", "training accuracy at step 2,000", "1.00", ONE_RUN, 0.98, 1),
         Check("test_at_8000", "test accuracy at step 8,000", "0.17 to 0.20", ONE_RUN, 0.1, 0.3),
-        Check(
-            "test_at_end", "test accuracy at step 100,000", "0.89", ONE_RUN, 0.84, 0.94, must=True
-        ),
+        Check("test_at_end", "test accuracy at step 100,000", "0.89", ONE_RUN, 0.84, 0.94),
     ),
     minutes=6.2,
 )

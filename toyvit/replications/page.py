@@ -5,8 +5,9 @@ Published figure, ours over seeds, the picture, the verdict and why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from math import inf
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite, isnan
 from pathlib import Path
 from statistics import median
 
@@ -16,41 +17,99 @@ from toyvit.replications.record import (
     Check,
     Record,
     Replication,
-    judge_seed,
     load_records,
-    summarize_verdict,
     write_record,
+)
+from toyvit.replications.verdict import (
+    AGREES,
+    DIFFERS,
+    NOT_RUN,
+    UNDECIDED,
+    Finding,
+    judge_checks,
+    judge_result,
+    summarize_checks,
 )
 from toyvit.report.matplotlib_renderer import save_figure
 from toyvit.report.panels import FigureData
 from toyvit.report.replicated import draw_replication
 
-HEAD = """# Published results, run again
+PUBLISHED = """# Published results, run again
 
 Written by `toyvit replicate --page docs` from the records in `docs/replications/`; nothing here is
 written by hand. One seed of each: `make replicate`. Five, and this page: `SEEDS=5 PAGE=docs make
 replicate`. Both go on where they were stopped.
 
-The bounds within which a number agrees stand in the code beside the published figure. Trial runs
-came before the bounds of superposition, rank-one, fewshot and quanta; those of the coefficient in
+The margin within which a number agrees stands in the code beside the published figure. Trial runs
+came before the margins of superposition, rank-one, fewshot and quanta; those of the coefficient in
 modular-addition, and its settings, followed a calibration on seed 2, and the sizes of
-double-descent and its check of features a first version. No setting is tuned for a seed. A seed
-*agrees* where all its numbers do, is *not reached* where a number marked `*` does not, and else
-*differs*. Ours is the median over seeds (over those that reach it, where some do not), with the
-range in brackets. Where a published figure stands is said beside it: in the source's text, read off
-its plots, from one run of its public code (one seed, no figure of the paper), or from this lab's
-earlier runs: induction, addition and counting compare the lab with itself.
+double-descent and its check of features a first version. No setting is tuned for a seed.
+
+A number *agrees* where the 90 % interval of its median over seeds lies within its margin, a result
+where all its numbers do. It *differs* where a number lies outside by a sign test corrected for how
+many there are (Holm). Else the seeds leave it *undecided*. Ours is the median over seeds and that
+interval. Where a published figure stands is said beside it: in the source's text, read off its
+plots, or from one run of its public code (one seed, no figure of the paper). What the lab states of
+its own recipes stands in [Claims](claims.md).
+"""
+CLAIMED = """# Claims
+
+What the lab states of its own recipes, explored on some seeds and confirmed on others. Written by
+`toyvit replicate --claim all --page docs` from the records in `docs/claims/`; nothing here is
+written by hand.
+
+A claim is a small record in `toyvit/replications/claims/`: a recipe, numbers of it, and the margin
+of each. It is committed before the seeds that confirm it are run, and they follow from the record's
+SHA-256: who changes a margin afterwards gets other seeds. A number is *confirmed* where the 90 %
+interval of its median over those seeds lies within its margin, *refuted* where the median lies
+outside by a sign test corrected for how many numbers there are (Holm), else *undecided*. Confirmed
+is the median and that interval.
 """
 
 
-def write_page(replications: Iterable[Replication], folder: Path, docs: Path) -> Path:
+@dataclass(frozen=True)
+class Page:
+    """One of the two pages that are written of records."""
+
+    name: str  # of its file and of the folder of its records
+    head: str
+    command: str
+    columns: tuple[str, str, str, str]  # over what was stated, where, its margin, and what we have
+    words: Mapping[str, str]  # what it calls the verdicts
+
+
+REPLICATED = Page(
+    name="replications",
+    head=PUBLISHED,
+    command="toyvit replicate",
+    columns=("published", "where that stands", "agrees", "ours"),
+    words={verdict: verdict for verdict in (AGREES, DIFFERS, UNDECIDED, NOT_RUN)},
+)
+CLAIMS = Page(
+    name="claims",
+    head=CLAIMED,
+    command="toyvit replicate --claim",
+    columns=("explored", "stated in", "margin", "confirmed"),
+    words={AGREES: "confirmed", DIFFERS: "refuted", UNDECIDED: "undecided", NOT_RUN: NOT_RUN},
+)
+
+
+def write_page(
+    replications: Iterable[Replication],
+    folder: Path,
+    docs: Path,
+    page: Page = REPLICATED,
+    foot: Callable[[Path], str] | None = None,
+) -> Path:
     """Write `docs/replications.md`, with its pictures and records in `docs/replications/`.
 
     Records come from `folder`, and, for seeds that it does not have, from `docs/replications/`.
+    The page of claims has other names, and a `foot` that is written of the folder of records.
     """
-    place = docs / "replications"
+    place = docs / page.name
+    file = docs / f"{page.name}.md"
     remove_leftovers(place)
-    remove_leftovers(docs, "replications.md")
+    remove_leftovers(docs, file.name)
     listed = list(replications)
     records: dict[str, list[Record]] = {}
     for replication in listed:
@@ -62,9 +121,9 @@ def write_page(replications: Iterable[Replication], folder: Path, docs: Path) ->
             save_figure(_draw(replication, seeds), place / f"{replication.name}.png", dpi=110)
 
     docs.mkdir(parents=True, exist_ok=True)
-    page = docs / "replications.md"
-    write_atomically(page, format_page(listed, records).encode())
-    return page
+    text = format_page(listed, records, page)
+    write_atomically(file, (text + f"\n{foot(place)}" if foot else text).encode())
+    return file
 
 
 def _draw(replication: Replication, seeds: Sequence[Record]) -> FigureData:
@@ -85,36 +144,37 @@ def merge_records(replication: Replication, *folders: Path) -> list[Record]:
     return [by_seed[seed] for seed in sorted(by_seed)]
 
 
-def format_page(replications: Sequence[Replication], records: dict[str, list[Record]]) -> str:
+def format_page(
+    replications: Sequence[Replication], records: dict[str, list[Record]], page: Page = REPLICATED
+) -> str:
     """The page as markdown: a function of the table and the records by name."""
     head = "| result | source | verdict | seeds | CPU minutes a seed |\n|---|---|---|---|---|"
-    rows = [_format_row(replication, records[replication.name]) for replication in replications]
-    sections = [
-        _format_section(replication, records[replication.name]) for replication in replications
-    ]
-    parts = [HEAD, "\n".join([head, *rows]), *sections]
+    pairs = [(replication, records[replication.name]) for replication in replications]
+    rows = [_format_row(replication, seeds, page) for replication, seeds in pairs]
+    sections = [_format_section(replication, seeds, page) for replication, seeds in pairs]
+    parts = [page.head, "\n".join([head, *rows]), *sections]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
-def _format_row(replication: Replication, seeds: Sequence[Record]) -> str:
+def _format_row(replication: Replication, seeds: Sequence[Record], page: Page) -> str:
     measured = [record.minutes for record in seeds if record.minutes is not None]
     cells = [
         f"[{replication.title}](#{replication.name})",
         replication.source,
-        summarize_verdict(replication, seeds),
+        page.words[judge_result(replication.checks, seeds)],
         f"{len(seeds)}",
         f"{median(measured):.2g}" if measured else f"about {replication.minutes:g}",
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _format_section(replication: Replication, seeds: Sequence[Record]) -> str:
+def _format_section(replication: Replication, seeds: Sequence[Record], page: Page) -> str:
     lines = [
         f'<a id="{replication.name}"></a>',
         "",
         f"## {replication.title}",
         "",
-        f"{replication.source} (`toyvit replicate {replication.name}`)",
+        f"{replication.source} (`{page.command} {replication.name}`)",
         "",
         replication.compared,
         "",
@@ -122,80 +182,84 @@ def _format_section(replication: Replication, seeds: Sequence[Record]) -> str:
     if not seeds:
         return "\n".join([*lines, "Not run."])
 
-    lines += ["| what | published | where that stands | agrees | ours |", "|---|---|---|---|---|"]
-    lines += [_format_check(check, seeds) for check in replication.checks]
-    verdict = summarize_verdict(replication, seeds).capitalize()
+    lines += [f"| what | {' | '.join(page.columns)} |  |", "|---|---|---|---|---|---|"]
+    verdicts = judge_checks(replication.checks, seeds)
+    findings = summarize_checks(replication.checks, seeds)
+    for check, finding, verdict in zip(replication.checks, findings, verdicts, strict=True):
+        lines.append(_format_check(check, finding, page.words[verdict]))
     lines += [
         "",
-        f"![{replication.title}](replications/{replication.name}.png)",
+        f"![{replication.title}]({page.name}/{replication.name}.png)",
         "",
-        f"**{verdict}.** {explain_verdict(replication, seeds)}",
+        f"**{page.words[judge_result(replication.checks, seeds)].capitalize()}.** "
+        f"{explain_verdict(replication, seeds)}",
     ]
     if replication.remark:
         lines += ["", replication.remark]
     return "\n".join(lines)
 
 
-def _format_check(check: Check, seeds: Sequence[Record]) -> str:
-    star = "`*` " if check.must else ""
-    values = [record.numbers.get(check.number) for record in seeds]
-
+def _format_check(check: Check, finding: Finding, verdict: str) -> str:
     cells = [
-        f"{star}{check.meaning}",
+        check.meaning,
         check.published,
         check.origin,
-        _format_bounds(check),
-        _format_values(values),
+        format_margin(check),
+        format_finding(finding),
+        verdict,
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _format_bounds(check: Check) -> str:
+def format_margin(check: Check) -> str:
+    """Where a number agrees: `0.1 to 0.2`, `0.98 or more`, `0`."""
     low = _format_number(check.low)
+    high = _format_number(check.high)
     if check.high == inf:
         return f"{low} or more"
-    return low if check.low == check.high else f"{low} to {_format_number(check.high)}"
+    if check.low == -inf:
+        return f"{high} or less"
+    return low if check.low == check.high else f"{low} to {high}"
 
 
-def _format_values(values: Sequence[float | None]) -> str:
-    """Median and range of those that there are, and how many seeds never came to it."""
-    there = [value for value in values if value is not None]
-    if not there:
-        return "never"
-
-    text = _format_number(median(there))
-    if len(there) > 1:
-        text += f" ({_format_number(min(there))} to {_format_number(max(there))})"
-    n_never = len(values) - len(there)
-    if n_never:
-        text += f"; never in {n_never} of {len(values)} seeds"
-    return text
+def format_finding(finding: Finding) -> str:
+    """The median over seeds and its interval; `never` where it mostly does not happen."""
+    text = _format_number(finding.median)
+    has_interval = not isnan(finding.low)
+    bounds = f" ({_format_number(finding.low)} to {_format_number(finding.high)})"
+    return text + bounds if has_interval else text
 
 
 def _format_number(value: float) -> str:
+    if isnan(value):
+        return "none"
+    if not isfinite(value):
+        return "never"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def explain_verdict(replication: Replication, seeds: Sequence[Record]) -> str:
-    """Which numbers are out of bounds, in which seeds; that none is, where all agree."""
-    failures = []
-    for check in replication.checks:
-        values = {record.seed: record.numbers.get(check.number) for record in seeds}
-        outside = {seed: value for seed, value in values.items() if not check.agrees(value)}
-
-        if outside:
-            which = f"seed{'s' * (len(outside) > 1)} {', '.join(map(str, outside))}"
-            ours = _format_values(list(outside.values()))
-            bounds = _format_bounds(check)
-            failures.append(f"{check.meaning}: {ours}, where {bounds} agrees ({which})")
-    return "; ".join(failures) + "." if failures else "All numbers are within their bounds."
+    """Which numbers lie elsewhere, or not surely within; that all agree, where they do."""
+    verdicts = judge_checks(replication.checks, seeds)
+    findings = summarize_checks(replication.checks, seeds)
+    reasons = []
+    for check, finding, verdict in zip(replication.checks, findings, verdicts, strict=True):
+        if verdict != AGREES:
+            ours = format_finding(finding)
+            reasons.append(f"{check.meaning}: {ours}, margin {format_margin(check)}, {verdict}")
+    return "; ".join(reasons) + "." if reasons else "All numbers lie within their margins."
 
 
-def format_verdict(replication: Replication, seeds: Sequence[Record]) -> str:
-    """One line a seed for the terminal."""
-    lines = []
-    for record in seeds:
-        verdict = judge_seed(replication, record)
-        reasons = explain_verdict(replication, [record])
-        lines.append(f"{replication.name}, seed {record.seed}: {verdict}; {reasons}")
+def format_verdict(
+    replication: Replication, seeds: Sequence[Record], page: Page = REPLICATED
+) -> str:
+    """The verdict and a line a number, for the terminal."""
+    verdict = page.words[judge_result(replication.checks, seeds)]
+    lines = [f"{replication.name}: {verdict}, {len(seeds)} seed{'s' * (len(seeds) != 1)}"]
+    verdicts = judge_checks(replication.checks, seeds)
+    findings = summarize_checks(replication.checks, seeds)
+    for check, finding, word in zip(replication.checks, findings, verdicts, strict=True):
+        ours = format_finding(finding)
+        margin = format_margin(check)
+        lines.append(f"  {check.meaning}: {ours}, margin {margin}: {page.words[word]}")
     return "\n".join(lines)

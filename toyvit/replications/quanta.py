@@ -149,7 +149,6 @@ ROW = Replication(
             PLOT,
             0.8,
             1,
-            must=True,
         ),
         Check("width", "width of a task's drop, median over tasks learned", "abrupt", PLOT, 0, 2),
         Check("whole_width", "width of the mean loss", "smooth", PLOT, 5, inf),

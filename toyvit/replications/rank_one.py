@@ -86,7 +86,6 @@ ROW = Replication(
             PLOT,
             50,
             1000,
-            must=True,
         ),
         Check(
             "width",

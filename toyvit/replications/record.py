@@ -1,13 +1,11 @@
-"""What a replication is, what one seed of it came to, and the verdict on it.
-
-By the bounds in its row.
-"""
+"""What a replication is, and what one seed of it came to, in a file."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +22,13 @@ TEXT = "text"
 PLOT = "read off a plot"
 ONE_RUN = "one run of the public code, one seed"  # no figure of the paper
 LAB = "this lab's recipe, earlier runs"
-VERDICTS = ("agrees", "differs", "not reached")
 
 
 @dataclass(frozen=True)
 class Check:
-    """A number beside the published one: it agrees from `low` to `high`.
+    """A number beside the published one, and the margin from `low` to `high` in which it agrees.
 
-    With `must`, failing means that the result was not reached.
+    `limits` are values that the number cannot pass, such as 0 and 1 of an accuracy.
     """
 
     number: str  # its key among the numbers of an outcome
@@ -40,10 +37,7 @@ class Check:
     origin: str  # where that stands: text, or read off a plot
     low: float
     high: float
-    must: bool = False
-
-    def agrees(self, value: float | None) -> bool:
-        return value is not None and self.low <= value <= self.high
+    limits: tuple[float, float] = (-inf, inf)
 
 
 @dataclass(frozen=True)
@@ -74,6 +68,7 @@ class Replication:
     remark: str = ""  # what is known about why the numbers differ
     version: int = 1
     ready: Callable[[], None] = lambda: None  # BadInput where something that it needs is not here
+    seeds: tuple[int, ...] | None = None  # those that count; None: any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,34 +238,21 @@ def _is_number(value: object) -> bool:
 
 
 def load_records(folder: Path, replication: Replication) -> list[Record]:
-    """The finished seeds of a replication, in order; those of another version do not count."""
-    prefix = f"{replication.name}-"
-    paths = [
-        path for path in folder.glob(f"{prefix}*.json") if path.stem.removeprefix(prefix).isdigit()
-    ]
-    current = [
-        record for record in map(read_record, paths) if record.version == replication.version
-    ]
-    return sorted(current, key=lambda record: record.seed)
+    """The finished seeds of a replication, in order.
+
+    Those of another version, and seeds that do not count, are left out.
+    """
+    records = []
+    for seed in list_record_seeds(folder, replication.name):
+        record = read_record(build_path(folder, replication.name, seed))
+        counts = replication.seeds is None or seed in replication.seeds
+        if counts and record.version == replication.version:
+            records.append(record)
+    return records
 
 
-def judge_seed(replication: Replication, record: Record) -> str:
-    """`agrees`, `differs`, or `not reached` where something that must happen did not."""
-    failed = [
-        check for check in replication.checks if not check.agrees(record.numbers.get(check.number))
-    ]
-    if any(check.must for check in failed):
-        return "not reached"
-    return "differs" if failed else "agrees"
-
-
-def summarize_verdict(replication: Replication, records: Sequence[Record]) -> str:
-    """The verdict of all seeds: one word where they are of one mind, else how many are of each."""
-    verdicts = [judge_seed(replication, record) for record in records]
-    if not verdicts:
-        return "not run"
-    if len(set(verdicts)) == 1:
-        return verdicts[0]
-    counts = {verdict: verdicts.count(verdict) for verdict in VERDICTS if verdict in verdicts}
-    parts = (f"{verdict} in {n} of {len(verdicts)} seeds" for verdict, n in counts.items())
-    return ", ".join(parts)
+def list_record_seeds(folder: Path, name: str) -> list[int]:
+    """The seeds of which a folder has records of a name, in order."""
+    prefix = f"{name}-"
+    stems = [path.stem.removeprefix(prefix) for path in folder.glob(f"{prefix}*.json")]
+    return sorted(int(stem) for stem in stems if stem.isdigit())

@@ -51,9 +51,7 @@ ROW = Replication(
     ),
     run=run_seed,
     checks=(
-        Check(
-            "two_layers", "two layers, at the end", "induction heads form", TEXT, 0.95, 1, must=True
-        ),
+        Check("two_layers", "two layers, at the end", "induction heads form", TEXT, 0.95, 1),
         Check(
             "one_layer",
             "one layer, at the end (position alone gives some of it)",
