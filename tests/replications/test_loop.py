@@ -17,6 +17,7 @@ from toyvit.errors import BadInput
 from toyvit.replications import REPLICATIONS, rank_one
 from toyvit.replications.claim import list_claims
 from toyvit.replications.loop import replicate
+from toyvit.replications.margins import AGREES, DIFFERS, NOT_RUN, judge_result
 from toyvit.replications.page import explain_verdict, format_page, format_verdict, write_page
 from toyvit.replications.record import (
     MOST_POINTS,
@@ -31,7 +32,6 @@ from toyvit.replications.record import (
     read_record,
     write_record,
 )
-from toyvit.replications.verdict import AGREES, DIFFERS, NOT_RUN, judge_result
 from toyvit.runs.disk import format_line
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from toyvit.errors import BadInput
+from toyvit.measuring import measure
 from toyvit.replications.claim import Filed, Statement
 from toyvit.replications.lab import to_points, train_and_measure
 from toyvit.replications.page import CLAIMS
@@ -64,7 +65,7 @@ def run_seed(filed: Filed, seed: int, folder: Path) -> Outcome:
         for split in sorted({split for part in statements for split in part.list_splits()}):
             asked = [part for part in statements if split in part.list_splits()]
             analyses = sorted({part.measure.partition(".")[0] for part in asked})
-            run = train_and_measure(config, seed, folder, analyses, [split], steps=steps)
+            measure(run, analyses=analyses, steps=steps, split=split)
 
     numbers = {}
     for statement in filed.statements:

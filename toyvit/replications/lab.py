@@ -22,17 +22,15 @@ def train_and_measure(
     *,
     images: int = 512,
     every: int = 1,
-    steps: Sequence[int] | None = None,
 ) -> Run:
-    """The run of one seed, trained, and measured at some steps or every so many of its checkpoints.
+    """The run of one seed, trained, and measured at every so many of its checkpoints.
 
-    In the second case always at the last one too. What is done is not done again.
+    The last checkpoint is always measured. What is done is not done again.
     """
     run = Run(fit(replace_seed(config, seed), path, resume=True))
-    if steps is None:
-        steps = [*run.steps[:-1:every], run.last_step]
+    steps = [*run.steps[:-1:every], run.last_step]
     for split in splits:
-        measure(run, analyses=list(analyses), steps=list(steps), split=split, images=images)
+        measure(run, analyses=list(analyses), steps=steps, split=split, images=images)
     return run
 
 

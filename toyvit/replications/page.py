@@ -13,14 +13,7 @@ from statistics import median
 
 from toyvit.config.whole_files import remove_leftovers, write_atomically
 from toyvit.errors import BadInput
-from toyvit.replications.record import (
-    Check,
-    Record,
-    Replication,
-    load_records,
-    write_record,
-)
-from toyvit.replications.verdict import (
+from toyvit.replications.margins import (
     AGREES,
     DIFFERS,
     NOT_RUN,
@@ -29,6 +22,13 @@ from toyvit.replications.verdict import (
     judge_checks,
     judge_result,
     summarize_checks,
+)
+from toyvit.replications.record import (
+    Check,
+    Record,
+    Replication,
+    load_records,
+    write_record,
 )
 from toyvit.report.matplotlib_renderer import save_figure
 from toyvit.report.panels import FigureData

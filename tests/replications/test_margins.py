@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from toyvit.replications.record import Check, Record
-from toyvit.replications.verdict import (
+from toyvit.replications.margins import (
     AGREES,
     DIFFERS,
     NOT_RUN,
@@ -19,6 +18,7 @@ from toyvit.replications.verdict import (
     judge_result,
     summarize_number,
 )
+from toyvit.replications.record import Check, Record
 
 
 def check(low=0.4, high=0.6, **more):
