@@ -87,13 +87,13 @@ def _split_by_steps(
 def _build_panels(statements: Sequence[Statement], run: Run) -> list[Panel]:
     """A panel a measure, with the curves of its rows."""
     panels = []
-    for measure in dict.fromkeys(statement.measure for statement in statements):
-        asked = [statement for statement in statements if statement.measure == measure]
+    for name in dict.fromkeys(statement.measure for statement in statements):
+        asked = [statement for statement in statements if statement.measure == name]
         curves = {
             " ".join(statement.where) or "test": to_points(statement.read_curve(run))
             for statement in asked
         }
-        title = measure.replace(".", ", ").replace("_", " ")
+        title = name.replace(".", ", ").replace("_", " ")
         panels.append(build_lines(title, "step", title, curves))
     return panels
 
