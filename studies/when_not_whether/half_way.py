@@ -33,6 +33,8 @@ class Subject:
 
     recipe: str
     plateau: float  # accuracy of the baseline that it waits at
+    n_inits: int = 24  # first weights in its cross
+    n_streams: int = 8  # data streams
 
     @property
     def level(self) -> float:

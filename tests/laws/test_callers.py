@@ -24,7 +24,13 @@ from toyvit.recipes import RECIPES
 from toyvit.runs.handle import Run
 from toyvit.train.replay import replay
 
-WORLDS = ("induction", "markov", "objects", "addition")  # each analysis is measured on the first
+WORLDS = (
+    "induction",
+    "markov",
+    "hidden-states",
+    "objects",
+    "addition",
+)  # each analysis is measured on the first
 FAST = [name for name, analysis in ANALYSES.items() if analysis.cost < 100]
 
 

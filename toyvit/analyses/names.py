@@ -33,6 +33,7 @@ ENTRIES = (
         "head_ablation", "head_ablation", "loss and accuracy without a head, and without several"
     ),
     Entry("probes", "probes", "how well a linear read-out finds each factor, layer by layer"),
+    Entry("beliefs", "beliefs", "how well each layer holds what can be believed of a hidden state"),
     Entry("norms", "norms", "sizes of the weights and of the residual stream"),
     Entry("object_attention", "object_attention", "what the patches of an object look at"),
     Entry("lens", "lens", "what each layer would already answer (logit lens)"),

@@ -79,6 +79,8 @@ class Batch:
     objects: Int[Tensor, "image patch"] | None = None  # which object each patch shows, 0 for none
     retrieval: Retrieval | None = None
     strategies: dict[str, Float[Tensor, "image *patch label"]] | None = None
+    # What an observer of the patches so far would believe of the state of a hidden process.
+    beliefs: Float[Tensor, "image patch state"] | None = None
     counterfactuals: dict[str, Counterfactual] | None = None  # by what is changed
     operand_table: OperandTable | None = None
     _memo: Memo = field(default_factory=Memo, init=False, repr=False, compare=False)
@@ -128,6 +130,7 @@ class Task:
     output_kind: str = "image"  # one answer an `image`, or a `patch`, or its `pixels`
     retrieval: Callable[[Factors], Retrieval | None] | None = None
     strategies: Callable[[Factors], dict[str, Tensor]] | None = None
+    beliefs: Callable[[Factors], Tensor] | None = None
     class_names: tuple[str, ...] | None = None  # of the classes; their numbers where there are none
     # Pictures of the classes (label height width), where they have some.
     class_images: Callable[[], Tensor] | None = None
@@ -160,6 +163,7 @@ class Task:
             objects=self.world.objects(factors),
             retrieval=self.retrieval(factors) if self.retrieval else None,
             strategies=self.strategies(factors) if self.strategies else None,
+            beliefs=self.beliefs(factors) if self.beliefs else None,
             counterfactuals=others or None,
             operand_table=self.operand_table() if self.operand_table else None,
         )

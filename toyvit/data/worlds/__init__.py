@@ -33,6 +33,7 @@ NAMES = (
     "glyphs",
     "markov",
     "repeats",
+    "hidden-states",
     "addition",
     "fewshot",
     "omniglot",
