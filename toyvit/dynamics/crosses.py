@@ -7,6 +7,7 @@ noise: what neither factor explains alone is their interaction.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import nan
 from typing import NamedTuple
 
 import numpy as np
@@ -62,12 +63,15 @@ def split_variance(outcomes: ArrayLike, coverage: float = 0.95, seed: int = 0) -
     n_rows, n_columns = table.shape
     degrees = np.array([n_rows - 1, n_columns - 1, (n_rows - 1) * (n_columns - 1)])
     sums = _sum_squares(table)
+    if not sums.any():
+        nothing = Share(nan, nan, nan)
+        return Cross(nothing, nothing, nothing)
     point = _solve_components(sums[None] / degrees, table.shape)[0]
 
     chi_squares = np.random.default_rng(seed).chisquare(degrees, (DRAWS, len(degrees)))
     drawn = _solve_components(sums / chi_squares, table.shape)
     outside = (1 - coverage) / 2
-    low, high = np.nanquantile(drawn, (outside, 1 - outside), axis=0)
+    low, high = np.quantile(drawn, (outside, 1 - outside), axis=0)
     shares = [Share(*map(float, bounds)) for bounds in zip(point, low, high, strict=True)]
     return Cross(*shares)
 
@@ -94,5 +98,5 @@ def _solve_components(
     rows, columns, rest = mean_squares.T
     components = np.stack([(rows - rest) / shape[1], (columns - rest) / shape[0], rest], -1)
     components = components.clip(min=0)
-    total = components.sum(-1, keepdims=True)
-    return components / np.where(total > 0, total, np.nan)
+    shares: NDArray[np.float64] = components / components.sum(-1, keepdims=True)
+    return shares
