@@ -21,6 +21,7 @@ from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.replications import (
     REPLICATIONS,
+    belief_geometry,
     double_descent,
     fewshot,
     llc,
@@ -48,6 +49,10 @@ def describe_panel(panel):
 
 # Numbers that a curve ends with: the panel, and the name of its curve.
 ENDS = {
+    "belief-geometry": {
+        "mess3_final": (0, "layer 2"),
+        "rrxor_together": (1, "all together"),
+    },
     "fewshot": {"accuracy": (1, "accuracy"), "strength": (1, "induction strength, layer 1")},
     "markov": {
         "end": (0, "two layers"),
@@ -85,6 +90,9 @@ def short(name, steps=15, **task):
 
 
 TINY = {
+    "belief-geometry": lambda path: belief_geometry.run_seed(
+        0, path, short("mess3"), short("mess3", process="rrxor")
+    ),
     "markov": lambda path: markov.run_seed(
         0, path, short("markov", rows=4, columns=4), short("markov-control", rows=4, columns=4)
     ),

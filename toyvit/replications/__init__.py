@@ -8,6 +8,7 @@ say otherwise. Nothing is tuned for a seed.
 from __future__ import annotations
 
 from toyvit.replications import (
+    belief_geometry,
     double_descent,
     fewshot,
     llc,
@@ -34,5 +35,6 @@ REPLICATIONS: dict[str, Replication] = {
         omnigrok,
         quanta,
         double_descent,
+        belief_geometry,
     )
 }
