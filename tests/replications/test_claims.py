@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,9 @@ from toyvit.replications.claims import (
     describe_seeds,
     format_ledger,
 )
-from toyvit.replications.page import CLAIMS, format_page
-from toyvit.replications.record import load_records
+from toyvit.replications.page import CLAIMS, draw_numbers, format_page
+from toyvit.replications.record import Record, load_records
+from toyvit.report.replicated import draw_margins
 from toyvit.runs.folder import RunFolder
 from toyvit.train import fit
 
@@ -150,3 +152,28 @@ def test_the_page_of_claims_is_what_the_generator_writes():
     records = {entry.name: load_records(place, entry) for entry in entries}
     page = format_page(entries, records, CLAIMS) + "\n" + format_ledger(claims, place)
     assert (DOCS / "claims.md").read_text() == page
+
+
+def test_the_picture_of_a_claim_shows_every_seed_over_its_margin():
+    figure = draw_margins(
+        [("accuracy", [0.9, 0.7, 0.8], (0.75, math.inf)), ("loss", [1.0], (0, 2))], "Digits"
+    )
+    accuracy, loss = figure.panels()
+    assert accuracy.curves[0].x.tolist() == [0.7, 0.8, 0.9]
+    assert accuracy.curves[0].y.tolist() == [1, 2, 3]
+    assert (accuracy.spans[0].start, accuracy.spans[0].end) == (0.75, accuracy.x.high)
+    assert accuracy.x.low < 0.7 and accuracy.x.high > 0.9
+    assert (loss.spans[0].start, loss.spans[0].end) == (0, 2)
+    assert [panel.x.label for panel in figure.panels()] == ["accuracy", "loss"]
+
+
+def test_a_number_that_never_came_is_left_out_of_the_picture():
+    entry = build_replication(parse_claim(encode(), "short"))
+    records = [
+        Record(
+            name="short", version=1, seed=seed, minutes=0, numbers={"accuracy": value}, panels=[]
+        )
+        for seed, value in enumerate((0.5, None))
+    ]
+    (panel,) = draw_numbers(entry, records).panels()
+    assert panel.curves[0].x.tolist() == [0.5]

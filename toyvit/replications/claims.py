@@ -9,14 +9,12 @@ from pathlib import Path
 from toyvit.errors import BadInput
 from toyvit.measuring import measure
 from toyvit.replications.claim import Filed, Statement
-from toyvit.replications.lab import to_points, train_and_measure
+from toyvit.replications.lab import train_and_measure
 from toyvit.replications.page import CLAIMS
 from toyvit.replications.record import (
     Check,
     Outcome,
-    Panel,
     Replication,
-    build_lines,
     list_record_seeds,
 )
 from toyvit.replications.takes import AT_LAST, take_number
@@ -71,7 +69,7 @@ def run_seed(filed: Filed, seed: int, folder: Path) -> Outcome:
     for statement in filed.statements:
         curve = statement.read_curve(run)
         numbers[statement.text] = take_number(curve, statement.take, config.train)
-    return Outcome(numbers, _build_panels(filed.statements, run))
+    return Outcome(numbers, [])
 
 
 def _split_by_steps(
@@ -82,20 +80,6 @@ def _split_by_steps(
     whole = [statement for statement in statements if statement.take not in AT_LAST]
     pairs = [(whole, run.steps), (late, [run.last_step])]
     return [pair for pair in pairs if pair[0]]
-
-
-def _build_panels(statements: Sequence[Statement], run: Run) -> list[Panel]:
-    """A panel a measure, with the curves of its rows."""
-    panels = []
-    for name in dict.fromkeys(statement.measure for statement in statements):
-        asked = [statement for statement in statements if statement.measure == name]
-        curves = {
-            " ".join(statement.where) or "test": to_points(statement.read_curve(run))
-            for statement in asked
-        }
-        title = name.replace(".", ", ").replace("_", " ")
-        panels.append(build_lines(title, "step", title, curves))
-    return panels
 
 
 def describe_seeds(seeds: Sequence[int]) -> str:

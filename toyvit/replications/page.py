@@ -32,7 +32,7 @@ from toyvit.replications.record import (
 )
 from toyvit.report.matplotlib_renderer import save_figure
 from toyvit.report.panels import FigureData
-from toyvit.report.replicated import draw_replication
+from toyvit.report.replicated import draw_margins, draw_replication
 
 PUBLISHED = """# Published results, run again
 
@@ -67,6 +67,27 @@ is the median and that interval.
 """
 
 
+def draw_curves(replication: Replication, seeds: Sequence[Record]) -> FigureData:
+    """The figure of all seeds; BadInput where their panels are not what this version draws."""
+    try:
+        return draw_replication([record.panels for record in seeds], replication.title)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        why = f"{type(error).__name__}: {error}"
+        message = f"the records of {replication.name} hold panels that cannot be drawn ({why})"
+        raise BadInput(message) from None
+
+
+def draw_numbers(replication: Replication, seeds: Sequence[Record]) -> FigureData:
+    """Every number of all seeds over its margin, where it ever came to something."""
+    numbers = []
+    for check in replication.checks:
+        values = [record.numbers.get(check.number) for record in seeds]
+        there = [value for value in values if value is not None]
+        if there:
+            numbers.append((check.meaning, there, (check.low, check.high)))
+    return draw_margins(numbers, replication.title)
+
+
 @dataclass(frozen=True)
 class Page:
     """One of the two pages that are written of records."""
@@ -76,6 +97,7 @@ class Page:
     command: str
     columns: tuple[str, str, str, str]  # over what was stated, where, its margin, and what we have
     words: Mapping[str, str]  # what it calls the verdicts
+    draw: Callable[[Replication, Sequence[Record]], FigureData]
 
 
 REPLICATED = Page(
@@ -84,6 +106,7 @@ REPLICATED = Page(
     command="toyvit replicate",
     columns=("published", "where that stands", "agrees", "ours"),
     words={verdict: verdict for verdict in (AGREES, DIFFERS, UNDECIDED, NOT_RUN)},
+    draw=draw_curves,
 )
 CLAIMS = Page(
     name="claims",
@@ -91,6 +114,7 @@ CLAIMS = Page(
     command="toyvit replicate --claim",
     columns=("explored", "stated in", "margin", "confirmed"),
     words={AGREES: "confirmed", DIFFERS: "refuted", UNDECIDED: "undecided", NOT_RUN: NOT_RUN},
+    draw=draw_numbers,
 )
 
 
@@ -118,22 +142,13 @@ def write_page(
         for record in seeds:
             write_record(place, record)
         if seeds:
-            save_figure(_draw(replication, seeds), place / f"{replication.name}.png", dpi=110)
+            figure = page.draw(replication, seeds)
+            save_figure(figure, place / f"{replication.name}.png", dpi=110)
 
     docs.mkdir(parents=True, exist_ok=True)
     text = format_page(listed, records, page)
     write_atomically(file, (text + f"\n{foot(place)}" if foot else text).encode())
     return file
-
-
-def _draw(replication: Replication, seeds: Sequence[Record]) -> FigureData:
-    """The figure of all seeds; BadInput where their panels are not what this version draws."""
-    try:
-        return draw_replication([record.panels for record in seeds], replication.title)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        why = f"{type(error).__name__}: {error}"
-        message = f"the records of {replication.name} hold panels that cannot be drawn ({why})"
-        raise BadInput(message) from None
 
 
 def merge_records(replication: Replication, *folders: Path) -> list[Record]:

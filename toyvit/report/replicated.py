@@ -20,6 +20,7 @@ from toyvit.report.panels import (
     Marker,
     Panel,
     Scale,
+    Span,
 )
 from toyvit.report.style import CYCLE
 
@@ -34,6 +35,52 @@ REPLICATION_CAPTION = Caption(
     see="Thin lines are seeds, bold ones their median; dotted: the source, or chance.",
     otherwise="curves of different colours lie on each other, or at the dotted lines.",
 )
+
+
+CLAIM_CAPTION = Caption(
+    see=(
+        "Dots are the seeds that followed from the record, one above the other; shaded: the margin "
+        "that was committed before they were run."
+    ),
+    otherwise="dots lie outside what is shaded, or on both sides of its end.",
+)
+PER_ROW = 2
+
+
+def draw_margins(
+    numbers: Sequence[tuple[str, Sequence[float], tuple[float, float]]], title: str
+) -> FigureData:
+    """Of each number its name, the values of the seeds, and the margin in which it is to lie."""
+    panels = [_margin_panel(*number) for number in numbers]
+    rows = [tuple(panels[start : start + PER_ROW]) for start in range(0, len(panels), PER_ROW)]
+    if len(rows) > 1 and len(rows[-1]) < PER_ROW:
+        rows[-1] = (*rows[-1], None)
+
+    return FigureData(
+        name="claim",
+        title=title,
+        caption=CLAIM_CAPTION,
+        blocks=(Block(panels=tuple(rows), share_x=False, cell=(5.0, 1.7), margin=(0.6, 0.3)),),
+    )
+
+
+def _margin_panel(name: str, values: Sequence[float], margin: tuple[float, float]) -> CurvePanel:
+    """The seeds as dots over the margin; a bound that there is not lies beyond the picture."""
+    inside = [bound for bound in margin if np.isfinite(bound)]
+    least = min([*values, *inside])
+    most = max([*values, *inside])
+    room = 0.1 * (most - least) or 0.1 * abs(most) or 0.1
+    low = least - room
+    high = most + room
+    count = np.arange(1.0, len(values) + 1)
+    dots = Curve(x=np.array(sorted(values)), y=count, style="none", marker="dot")
+
+    return CurvePanel(
+        x=Axis(label=name, low=low, high=high),
+        y=Axis(label="seeds", low=0, high=len(values) + 1, ticks=()),
+        curves=(dots,),
+        spans=(Span(start=max(margin[0], low), end=min(margin[1], high)),),
+    )
 
 
 def draw_replication(seeds: Sequence[Sequence[Stored]], title: str = "") -> FigureData:
