@@ -170,11 +170,8 @@ def test_the_picture_of_a_claim_shows_every_seed_over_its_margin():
 
 def test_a_number_that_never_came_is_left_out_of_the_picture():
     entry = build_replication(parse_claim(encode(), "short"))
-    records = [
-        Record(
-            name="short", version=1, seed=seed, minutes=0, numbers={"accuracy": value}, panels=[]
-        )
-        for seed, value in enumerate((0.5, None))
-    ]
-    (panel,) = draw_numbers(entry, records).panels()
+    numbers = {"accuracy": 0.5}
+    first = Record(name="short", version=1, seed=0, minutes=0, numbers=numbers, panels=[])
+    never = replace(first, seed=1, numbers={"accuracy": None})
+    (panel,) = draw_numbers(entry, [first, never]).panels()
     assert panel.curves[0].x.tolist() == [0.5]

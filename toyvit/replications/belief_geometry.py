@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from toyvit.config import RunConfig
+from toyvit.data.worlds.hidden_states.config import HiddenStatesConfig
 from toyvit.recipes.sequences import mess3
 from toyvit.replications.lab import to_points, train_and_measure
 from toyvit.replications.record import TEXT, Check, Outcome, Panel, Replication, build_lines
@@ -20,7 +21,7 @@ def build_rrxor() -> RunConfig:
     config = mess3()
     return replace(
         config,
-        task=replace(config.task, process="rrxor"),
+        task=HiddenStatesConfig(process="rrxor"),
         model=replace(config.model, n_layers=3),
         train=replace(config.train, steps=4000),
     )

@@ -51,10 +51,10 @@ def draw_margins(
     numbers: Sequence[tuple[str, Sequence[float], tuple[float, float]]], title: str
 ) -> FigureData:
     """Of each number its name, the values of the seeds, and the margin in which it is to lie."""
-    panels = [_margin_panel(*number) for number in numbers]
+    panels: list[Panel | None] = [_margin_panel(*number) for number in numbers]
+    if len(panels) > PER_ROW:
+        panels += [None] * (-len(panels) % PER_ROW)
     rows = [tuple(panels[start : start + PER_ROW]) for start in range(0, len(panels), PER_ROW)]
-    if len(rows) > 1 and len(rows[-1]) < PER_ROW:
-        rows[-1] = (*rows[-1], None)
 
     return FigureData(
         name="claim",
