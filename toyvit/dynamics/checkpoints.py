@@ -153,8 +153,8 @@ def measure_progress(run: Run | Path | str) -> pd.DataFrame:
     gini                of the embedding
 
     Key frequencies are those of the finished network: of the checkpoint with the lowest loss on
-    pairs not trained on, not of the last, for full-batch training has spikes. Of an open run they are
-    computed once for the checkpoints that it has. BadInput for a run of another task.
+    pairs not trained on, not of the last, for full-batch training has spikes. Of an open run they
+    are computed once for the checkpoints that it has. BadInput for a run of another task.
     """
     run = Run.open(run)
     operand_table = run.task.eval_batch("test", 1, 0).operand_table

@@ -152,8 +152,8 @@ def compute_figures(
     """Every figure that a run has the measures for as data, headlines first (or these alone).
 
     `beside` is a second run to compare with. Figures that need pictures which are not here are left
-    out, and those of checkpoints that are damaged, with a line for each reason. BadInput for a folder that is no
-    run and a run without measures.
+    out, and those of checkpoints that are damaged, with a line for each reason. BadInput for a
+    folder that is no run and a run without measures.
     """
     run = Run.open(run)
     other = None if beside is None else Run.open(beside)
