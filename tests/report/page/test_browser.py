@@ -421,7 +421,9 @@ def test_lines_to_compare_with_are_named_below_the_chart(open_page, glyphs_page,
     words = [f"{name.replace('_', ' ')} {names[name]:.3g}" for name in order]
     page = open_page(glyphs_page)
     for section in ("#headline", "#curves"):
-        assert f"from the top: {', '.join(words)}" in page.text(f"{section} .legend")
+        keys = page.text(f"{section} .legend")
+        assert f"from the top: {', '.join(words)}" in keys
+        assert "the learning rate bends or jumps" in keys
 
 
 def open_figure(page, name: str):

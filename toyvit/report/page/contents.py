@@ -86,7 +86,7 @@ def describe_page(
     attempts = [Attempts() for _ in runs]
     plain: list[dict[str, Plain]] = []
     for run, tries in zip(runs, attempts, strict=True):
-        part = describe_run(run, tries, store, runs[0], budget / len(runs))
+        part = describe_run(run, tries, store, runs, budget / len(runs))
         own = [*figures.get(run.path, ()), *tries.list_circuits(run)]
         part["figures"] = pack_figures(run, own, budget / len(runs) * OF_FIGURES, tries.report)
         plain.append(part)
@@ -100,12 +100,13 @@ def describe_page(
 
 
 def describe_run(
-    run: Run, tries: Attempts, store: ArrayStore, first: Run, budget: float
+    run: Run, tries: Attempts, store: ArrayStore, runs: Sequence[Run], budget: float
 ) -> dict[str, Plain]:
-    """One run without figures and looks; `first` is the page's subject."""
+    """One run without figures and looks; the first of `runs` is the page's subject."""
+    first, *others = runs
     parts: dict[str, Part] = {
         "verdicts": list_verdicts,
-        "story": tell_measured,
+        "story": lambda run: tell_measured(run, others if run is first else ()),
         "curves": lambda run: collect_curves(run, store, budget * OF_CURVES),
         "baselines": lambda run: dict(run.baselines) if run.is_measured else {},
         "changes": list_changes,
@@ -131,9 +132,9 @@ def list_verdicts(run: Run) -> Plain:
     return [list(line) for line in list_facts(run)] if run.is_measured else []
 
 
-def tell_measured(run: Run) -> Plain:
+def tell_measured(run: Run, others: Sequence[Run]) -> Plain:
     """What happened, in words; nothing where nothing was measured."""
-    return tell_story(run) if run.is_measured else []
+    return tell_story(run, others) if run.is_measured else []
 
 
 def describe_model(run: Run) -> str:

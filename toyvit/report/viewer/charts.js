@@ -81,7 +81,7 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
   const options = {
     width: 600,
     height,
-    padding: [null, measureNames(drawn), null, null],
+    padding: [null, (plot) => measureNames(plot, drawn), null, null],
     series: [{}, ...series],
     scales: { x: scaleOptions(panel.x, xEnds), y: scaleOptions(panel.y, all) },
     axes: [xAxis, yAxis],
@@ -250,7 +250,6 @@ function drawOver(plot, panel) {
     context.setLineDash((DASH_STYLES[mark.style] || []).map((length) => length * density));
     strokeLine(context, x, box.top, x, box.top + box.height);
     context.setLineDash([]);
-    if (mark.label) writeOver(context, mark.label, x + 4 * density, box.top + 12 * density);
   }
   for (const word of panel.words || []) {
     writeOver(

@@ -8,7 +8,7 @@ function fillLegend(legend, panel, plot, curves, pointing) {
     const item = pointing.isUsed ? [makeChoice(inner, plot, place, pointing)] : inner;
     return [make("li", {}, ...item)];
   });
-  items.push(...listLevelKeys(panel.levels || []));
+  items.push(...listLevelKeys(panel.levels || []), ...listMarkKeys(panel.marks || []));
   const grey = curves.filter((curve) => curve.isContext).length;
   if (grey) items.push(make("li", {}, `${grey} more in grey: point at one`));
   for (const span of panel.spans || []) {
@@ -36,6 +36,12 @@ function listLevelKeys(levels) {
     const order = alike.length > 1 ? "from the top: " : "";
     return make("li", {}, makeSwatch({ colour: "grey", style }), order + texts.join(", "));
   });
+}
+
+// Upright lines: what happened there.
+function listMarkKeys(marks) {
+  const named = marks.filter((mark) => mark.label);
+  return named.map((mark) => make("li", {}, makeSwatch(mark), mark.label));
 }
 
 // A name in the legend: pointed at it shows its line alone, pressed it keeps it so.

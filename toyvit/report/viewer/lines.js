@@ -6,6 +6,8 @@ const OUTSTANDING = 4; // of more lines than these
 const NEAR = 24; // pixels within which a line is pointed at
 const FEW = 3; // so many lines are told apart without pointing
 const ROOM = 128; // pixels for names at the right edge, at most
+const EDGE = 18; // pixels where there are none: half of the last step
+const NARROW = 330; // pixels of a chart that has no room for them
 const SPOT = 18; // of them before a name
 const LABEL_FONT = "11px system-ui, sans-serif";
 
@@ -111,18 +113,20 @@ function findNext(plot, pointing, at, isUp) {
   return order[Math.max(0, Math.min(order.length - 1, now + (isUp ? 1 : -1)))];
 }
 
-// Room for the names at the right edge.
-function measureNames(curves) {
+// Room for the names at the right edge; none where a chart is narrow: the list below has them.
+function measureNames(plot, curves) {
+  if (plot.width < NARROW) return EDGE;
   const { context } = makeCanvas(1, 1);
   context.font = LABEL_FONT;
   const widths = curves.map((curve) => context.measureText(curve.end_label || "").width);
   const most = Math.max(0, ...widths);
-  return most ? Math.min(ROOM, Math.ceil(most) + SPOT) : null;
+  return most ? Math.min(ROOM, Math.ceil(most) + SPOT) : EDGE;
 }
 
 // Names where the lines end, each behind a spot of its line's colour, none on another.
 function writeNames(plot, curves, pointing) {
   const { ctx: context, bbox: box } = plot;
+  if (plot.width < NARROW) return;
   const density = window.devicePixelRatio || 1;
   context.font = `${11 * density}px system-ui, sans-serif`;
   const named = curves.flatMap((curve, place) => {

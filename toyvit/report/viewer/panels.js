@@ -66,7 +66,7 @@ function makeBlock(block, within) {
   const widest = kinds.has("MapPanel") ? "max-content" : `${Math.round(block.cell[0] * INCH)}px`;
   const cell = kinds.has("CurvePanel")
     ? `minmax(min(100%, 260px), 1fr)`
-    : `minmax(70px, ${widest})`;
+    : `minmax(${kinds.has("MapPanel") ? 100 : 70}px, ${widest})`;
   grid.style.gridTemplateColumns = `${hasHeaders ? "max-content " : ""}repeat(${columns}, ${cell})`;
   if (block.column_headers.length) {
     if (hasHeaders) grid.append(make("span"));
