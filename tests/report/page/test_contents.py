@@ -31,9 +31,9 @@ from toyvit.report.page.document import (
     read_script,
     write_page,
 )
-from toyvit.report.page.following import draw_others
 from toyvit.report.page.looks import COARSE, FINE, PLANS, Plan, choose_plan, look_at_all
 from toyvit.report.page.measured_curves import collect_curves, thin_steps
+from toyvit.report.page.other_steps import draw_others
 from toyvit.report.page.packing import KINDS, ArrayStore, format_json
 from toyvit.report.plain import to_plain
 from toyvit.runs.handle import Run

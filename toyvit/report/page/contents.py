@@ -20,9 +20,9 @@ from toyvit.model import ViT
 from toyvit.report.circuits import draw_saved_circuits
 from toyvit.report.curves import name_score, schedule_events
 from toyvit.report.heads import Names, collect_scores, name_all_heads
-from toyvit.report.page.following import DIGITS, draw_others
 from toyvit.report.page.looks import collect_looks
 from toyvit.report.page.measured_curves import collect_curves, thin_steps
+from toyvit.report.page.other_steps import DIGITS, draw_others
 from toyvit.report.page.packing import ArrayStore, format_json
 from toyvit.report.page.story import tell_difference, tell_story
 from toyvit.report.panels import FigureData
