@@ -1,6 +1,8 @@
-"""The live view under load: requests without an error, memory that stays, an intervention's time.
+"""The live view under load: requests without an error, memory that stays, an intervention's time,
+and the first visit to a folder of 1,000 runs.
 
-A process of its own serves an untrained run of the default recipe with its checkpoints.
+A process of its own serves an untrained run of the default recipe with its checkpoints, and another
+copies of it that have no weights.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from bench.starting import copy_runs
 from bench.timing import Result
 from toyvit.config import plan_checkpoints
 from toyvit.data.task import resolve_config
@@ -33,6 +36,10 @@ AT_ONCE = 8
 FIRST = 200  # requests after which memory is to stay
 GROWTH_BAR = 1.05
 LOOK_BAR = 300.0  # milliseconds
+TABLE_BAR = 2_000.0  # milliseconds
+RUNS = 1_000
+LISTED = "columns=recipe,status,step,steps,accuracy"
+FILTERED = f"{LISTED}&where=model.n_layers=2&status=stopped&sort=accuracy"
 PICTURES = 200
 
 
@@ -78,6 +85,48 @@ def ask(address: str, question: dict[str, object] | None) -> tuple[int, float]:
     return response.status, 1e3 * (time.perf_counter() - begun)
 
 
+def visit(address: str) -> tuple[float, float]:
+    """Milliseconds until the table of runs and its rows are there, and until rows are filtered."""
+    parts = urlsplit(address)
+    connection = HTTPConnection(parts.netloc, timeout=60)
+    headers = {"X-ToyViT-Token": parts.query.removeprefix("token=")}
+
+    def get(path: str) -> bytes:
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().read()
+
+    begun = time.perf_counter()
+    get(f"{parts.path}?{parts.query}")
+    rows = json.loads(get(f"/api/runs?{LISTED}"))["rows"]
+    listed = time.perf_counter()
+    chosen = json.loads(get(f"/api/runs?{FILTERED}"))["rows"]
+    connection.close()
+    assert len(rows) == len(chosen) == RUNS
+    return 1e3 * (listed - begun), 1e3 * (time.perf_counter() - listed)
+
+
+def time_table(rounds: int) -> Iterator[Result]:
+    """The first visit to 1,000 runs, right after the start, and a filter of them."""
+    first = []
+    filtered = []
+    with tempfile.TemporaryDirectory() as place:
+        make_run(Path(place) / "whole")
+        many = copy_runs(Path(place) / "whole", Path(place) / "many", RUNS)
+        for _ in range(rounds):
+            with serve(many) as (_, address):
+                listed, chosen = visit(address)
+            first.append(listed)
+            filtered.append(chosen)
+    yield Result(
+        name=f"{RUNS:,} runs, first visit, over HTTP",
+        ours=first,
+        peer=filtered,
+        peer_name="filtering them",
+        bar=TABLE_BAR,
+        barred="median",
+    )
+
+
 def draw_question(steps: list[int], rng: random.Random) -> dict[str, object]:
     """Any picture at any checkpoint with a head ablated, an edge forbidden and a block patched."""
     patch = {"picture": rng.randrange(PICTURES), "blocks": [rng.randrange(2)]}
@@ -99,6 +148,7 @@ def read_memory(pid: int) -> float:
 
 
 def results(repeats: int | None) -> Iterator[Result]:
+    yield from time_table(min(repeats or 5, 5))
     rng = random.Random(0)
     rounds = repeats or 100
     with tempfile.TemporaryDirectory() as place:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import toyvit
 from toyvit.analyses import fourier
 from toyvit.dynamics.checkpoints import measure_progress
@@ -11,7 +9,6 @@ from toyvit.dynamics.transitions import find_first_step
 from toyvit.runs.handle import Run
 
 Place = tuple[int, int]  # layer, head
-measure_once = lru_cache(8)(measure_progress)  # of a run that is open
 
 
 def find_half_right(run: Run) -> int | None:
@@ -100,13 +97,13 @@ def find_strongest_edge(run: Run) -> str:
 
 def find_grokked(*runs: Run) -> int | None:
     """The first step at which the first run has 0.9 of the sums that it was not trained on."""
-    return find_first_step(measure_once(runs[0])["test_accuracy"] > 0.9)
+    return find_first_step(measure_progress(runs[0])["test_accuracy"] > 0.9)
 
 
 def count_key_frequencies(*runs: Run) -> int:
     """Frequencies with 2 % of the logits' variance or more, in the first run where it is best."""
     run = runs[0]
-    best = int(measure_once(run)["test_loss"].idxmin())
+    best = int(measure_progress(run)["test_loss"].idxmin())
     images = run.batch("test", 1).operand_table.images
     logits = toyvit.run_model(run.model(best), images).double()
     return int(fourier.find_key_frequencies(logits).sum())

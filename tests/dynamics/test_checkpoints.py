@@ -176,7 +176,7 @@ def test_progress_uses_the_frequencies_of_the_best_checkpoint(addition, monkeypa
         return {"logits": logits, "embed": torch.randn(49, 3, 4)}
 
     monkeypatch.setattr(checkpoints, "trace", answer)
-    progress = checkpoints.measure_progress(addition)
+    progress = checkpoints.measure_progress(addition.path)
     assert progress["test_loss"].idxmin() == 5
     assert torch.equal(chosen(7, [1, 3]), torch.tensor([True, False, True]))
     assert progress["key_share"].to_numpy() == pytest.approx([0, 0.5, 1, 0], abs=1e-9)
@@ -195,6 +195,21 @@ def test_progress_of_a_run(addition):
     batch = addition.batch("train", 999)
     right = addition.bare_model(20)(batch.images).argmax(1) == batch.target
     assert progress["train_accuracy"][20] == pytest.approx(right.double().mean().item())
+
+
+def test_progress_of_an_open_run_is_computed_once(addition, monkeypatch):
+    """For the checkpoints that it has; what a reader does to the frame stays with the reader."""
+    run = Run(addition.path)
+    first = checkpoints.measure_progress(run)
+    traced = []
+    own = checkpoints.trace
+    monkeypatch.setattr(checkpoints, "trace", lambda *asked: traced.append(1) or own(*asked))
+    expected = first.copy()
+    first["test_loss"] = 0.0
+    pd.testing.assert_frame_equal(checkpoints.measure_progress(run), expected)
+    assert not traced
+    del run.entries[20]
+    assert list(checkpoints.measure_progress(run).index) == [0, 1, 5] and len(traced) == 3
 
 
 def test_progress_of_another_task_is_refused(tmp_path):

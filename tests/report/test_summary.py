@@ -118,7 +118,7 @@ def test_checkpoints_that_are_gone_were_not_measured(run, capsys):
 @pytest.fixture
 def quick(monkeypatch):
     """One figure of curves, one of pictures."""
-    few = {name: FIGURES[name] for name in ("learning", "cls_attention")}
+    few = {name: FIGURES[name] for name in ("learning", "cls_attention", "attention")}
     monkeypatch.setattr("toyvit.report.FIGURES", few)
 
 
@@ -136,7 +136,7 @@ def garble(file: Path) -> None:
 
 @pytest.mark.parametrize("harm", [lose, replace, garble])
 def test_without_the_pictures_the_rest_is_drawn(tmp_path, capsys, quick, caplog, harm):
-    """A line for each figure that is left out, and one for TensorBoard."""
+    """A line for the figures that are left out, one for the page and one for TensorBoard."""
     file = write_arrays(tmp_path / "own.npz")
     run = train(tmp_path / "run", shrink(file))
     plant(run, {"performance": PERFORMANCE})
@@ -147,7 +147,11 @@ def test_without_the_pictures_the_rest_is_drawn(tmp_path, capsys, quick, caplog,
     written = sorted(path.name for path in (run.path / "figures").iterdir())
     assert written == ["learning.png", "page.html"]
     lines = [record.getMessage() for record in caplog.records[-3:]]
-    starts = ("not drawn: cls_attention: ", "not on the page: ", "no pictures for TensorBoard")
+    starts = (
+        "not drawn: 2 figures (cls_attention, attention): ",
+        "not on the page: ",
+        "no pictures for TensorBoard",
+    )
     for line, start in zip(lines, starts, strict=True):
         assert line.startswith(start) and str(file) in line and "\n" not in line
 
@@ -188,7 +192,7 @@ def test_the_smallest_data_set_is_reported(tmp_path, capsys, caplog):
     assert "probe of" not in printed and "nan" not in printed and "inf " not in printed
     drawn = {path.stem for path in (run.path / "figures").iterdir()}
     assert {"learning", "updates", "lens", "attention"} <= drawn and "probes" not in drawn
-    assert "not drawn: probes: 2 test pictures are too few" in caplog.text
+    assert "not drawn: 1 figure (probes): 2 test pictures are too few" in caplog.text
     assert "without its maps of layers: 2 test pictures are too few" in caplog.text
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -26,8 +27,14 @@ from toyvit.instruments.lenses import stack_residuals
 from toyvit.model import ViT
 from toyvit.model.forward import run_model, trace
 from toyvit.runs.handle import Run
+from toyvit.runs.manifest import ManifestEntry
 from toyvit.stats import centre_gram, cka
 from toyvit.surroundings import pin_torch
+
+# Of runs that are open: the checkpoints that there were, and their progress measures.
+_PROGRESS: WeakKeyDictionary[Run, tuple[tuple[ManifestEntry, ...], pd.DataFrame]] = (
+    WeakKeyDictionary()
+)
 
 
 def measure_updates(run: Run | Path | str, steps: Sequence[int] | None = None) -> pd.DataFrame:
@@ -146,15 +153,22 @@ def measure_progress(run: Run | Path | str) -> pd.DataFrame:
     gini                of the embedding
 
     Key frequencies are those of the finished network: of the checkpoint with the lowest loss on
-    pairs not trained on, not of the last, for full-batch training has spikes. BadInput for a run of
-    another task.
+    pairs not trained on, not of the last, for full-batch training has spikes. Of an open run they
+    are computed once for the checkpoints that it has. BadInput for a run of another task.
     """
     run = Run.open(run)
     operand_table = run.task.eval_batch("test", 1, 0).operand_table
     if operand_table is None:
         task = f"its task is {run.config.task.name}, not addition"
         raise BadInput(f"{run.path} has no progress measures: {task}")
+    entries = tuple(run.entries.values())
+    if run not in _PROGRESS or _PROGRESS[run][0] != entries:
+        _PROGRESS[run] = entries, _measure_all(run, operand_table)
+    return _PROGRESS[run][1].copy()
 
+
+def _measure_all(run: Run, operand_table: OperandTable) -> pd.DataFrame:
+    """The progress measures of every checkpoint."""
     model = ViT(run.config.model)
     tables: dict[int, Tensor] = {}
     ginis: dict[int, float] = {}

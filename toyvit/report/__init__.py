@@ -152,19 +152,23 @@ def compute_figures(
     """Every figure that a run has the measures for as data, headlines first (or these alone).
 
     `beside` is a second run to compare with. Figures that need pictures which are not here are left
-    out, and those of checkpoints that are damaged, a line each. BadInput for a folder that is no
-    run and a run without measures.
+    out, and those of checkpoints that are damaged, with a line for each reason. BadInput for a
+    folder that is no run and a run without measures.
     """
     run = Run.open(run)
     other = None if beside is None else Run.open(beside)
     figures = []
+    undrawn: dict[str, list[str]] = {}
     for row, is_headline in select_figures(run):
         if headlines_only and not is_headline:
             continue
         try:
             figures.append(ComputedFigure(row.name, row.draw(run, other), is_headline))
         except BadInput as error:  # what was measured is drawn without the pictures
-            logger.warning("not drawn: %s: %s", row.name, error)
+            undrawn.setdefault(str(error), []).append(row.name)
+    for reason, names in undrawn.items():
+        number = "1 figure" if len(names) == 1 else f"{len(names)} figures"
+        logger.warning("not drawn: %s (%s): %s", number, ", ".join(names), reason)
     return figures
 
 

@@ -57,6 +57,7 @@ def draw_attention(
         name="attention",
         title=f"{run.name}: where every head looks, on average",
         caption=ATTENTION_CAPTION,
+        steps=tuple(steps),
         blocks=(
             Block(
                 panels=lay_out(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -34,6 +36,7 @@ PORTS = {
     "": ("pink", "into an MLP or the logits"),
 }
 BINS = 20  # of the histogram of random circuits
+LONGEST = 12  # digits of a step that a record may say
 
 
 GRAPH_CAPTION = Caption(
@@ -87,8 +90,15 @@ def draw_saved_circuits(run: Run) -> FigureData | None:
         name="circuits",
         title=f"{run.name}: edges of {number} ({methods})",
         caption=SAVED_CAPTION,
+        steps=_list_steps(circuits),
         blocks=(_graph_block(panel),),
     )
+
+
+def _list_steps(circuits: Sequence[Circuit]) -> tuple[int, ...]:
+    """The steps that records say, where that is a number."""
+    texts = map(_find_step, circuits)
+    return tuple(sorted({int(text) for text in texts if text.isdecimal() and len(text) <= LONGEST}))
 
 
 def _graph_block(panel: GraphPanel) -> Block:
@@ -131,8 +141,12 @@ def draw_circuit_report(report: CircuitReport, config: ModelConfig) -> FigureDat
 
 def _describe_search(circuit: Circuit) -> str:
     """How a circuit was searched for, and in which checkpoint."""
-    where = circuit.checkpoint.split(",")[0].rpartition(" at ")[2]
-    return f"{circuit.method} changed, at step {where}"
+    return f"{circuit.method} changed, at step {_find_step(circuit)}"
+
+
+def _find_step(circuit: Circuit) -> str:
+    """The step that a circuit's record says that it is of."""
+    return circuit.checkpoint.split(",")[0].rpartition(" at ")[2]
 
 
 def build_null_panel(report: CircuitReport) -> CurvePanel:

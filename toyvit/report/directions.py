@@ -23,6 +23,9 @@ from toyvit.report.rows import FigureRow
 from toyvit.runs.handle import Run
 
 N_SHOWN = 2  # directions of each circuit
+OF_A_DIRECTION = ColourScale(
+    kind="diverging", low=-1, high=1, label="weight of a pixel (share of\nthe picture's largest)"
+)
 
 
 DIRECTIONS_CAPTION = Caption(
@@ -34,22 +37,24 @@ DIRECTIONS_CAPTION = Caption(
 )
 
 
-def draw_directions(run: Run, beside: Run | None = None) -> FigureData:
-    """Each head of layer 0 at the last checkpoint: the largest directions of its QK circuit, query
-    and key, and of its OV.
+def draw_directions(run: Run, beside: Run | None = None, step: int | None = None) -> FigureData:
+    """Each head of layer 0 at one checkpoint (default: the last): the largest directions of its QK
+    circuit, query and key, and of its OV.
 
     A patch goes along a direction by the sum over its pixels of pixel times picture (blue positive,
     red negative; each picture has a scale of its own). The sign of a pair is arbitrary: a query and
     a key attract where both go the same way.
     """
-    model = run.bare_model()
+    at = run.check_step(step)
+    model = run.bare_model(at)
     columns = list_columns(model)
     heads = range(run.config.model.n_heads)
 
     return FigureData(
         name="directions",
-        title=f"{run.name}, step {run.last_step:,}: what layer 0 looks for in a patch",
+        title=f"{run.name}, step {at:,}: what layer 0 looks for in a patch",
         caption=DIRECTIONS_CAPTION,
+        steps=(at,),
         blocks=(
             Block(
                 panels=lay_out(
@@ -58,6 +63,7 @@ def draw_directions(run: Run, beside: Run | None = None) -> FigureData:
                 row_headers=tuple(f"head {head}" for head in heads),
                 cell=(1.25, 1.45),
                 margin=(0.6, 0.1),
+                scale=OF_A_DIRECTION,
             ),
         ),
     )
@@ -94,4 +100,9 @@ def _direction_panel(
     )
 
 
-DIRECTIONS = FigureRow(name="directions", draw=draw_directions, needs=frozenset({"weights"}))
+DIRECTIONS = FigureRow(
+    name="directions",
+    draw=draw_directions,
+    needs=frozenset({"weights"}),
+    at_step=lambda run, step: draw_directions(run, step=step),
+)

@@ -124,12 +124,16 @@ PATCHING_CAPTION = Caption(
 )
 
 
-def draw_patching(run: Run, beside: Run | None = None) -> FigureData:
-    """What patching one head's output at one token brings back, at the last measured step."""
+def draw_patching(run: Run, beside: Run | None = None, step: int | None = None) -> FigureData:
+    """What patching one head's output at one token brings back, at the measured step nearest to
+    `step` (default: the last).
+    """
     rows = select_rows(run, "patching", "patched_head")
-    rows = rows[rows["step"] == rows["step"].max()]
+    goal = rows["step"].max() if step is None else step
+    at = min(map(int, rows["step"].unique()), key=lambda measured: abs(measured - goal))
+    top = max(1.0, float(rows["value"].abs().max()))  # the same at all steps
+    rows = rows[rows["step"] == at]
     config = run.config.model
-    top = max(1.0, float(rows["value"].abs().max()))
     scale = scale_both_ways(top, "logit difference moved\n(share)")
     panels = lay_out(
         rows["direction"].unique(),
@@ -140,8 +144,9 @@ def draw_patching(run: Run, beside: Run | None = None) -> FigureData:
 
     return FigureData(
         name="patching",
-        title=f"{run.name}, step {rows['step'].max():,}: one head's output at one token patched",
+        title=f"{run.name}, step {at:,}: one head's output at one token patched",
         caption=PATCHING_CAPTION,
+        steps=(at,),
         blocks=(Block(panels=panels, share_y=True, cell=size, margin=(1.2, 0.3), scale=scale),),
     )
 
@@ -166,7 +171,12 @@ def _patching_panel(
     )
 
 
-PATCHING = FigureRow(name="patching", draw=draw_patching, needs=frozenset({"patching"}))
+PATCHING = FigureRow(
+    name="patching",
+    draw=draw_patching,
+    needs=frozenset({"patching"}),
+    at_step=lambda run, step: draw_patching(run, step=step),
+)
 
 
 ATTRIBUTION_CAPTION = Caption(

@@ -48,16 +48,18 @@ def draw_lens(
     orange where not.
     """
     config = run.config.model
+    at = run.check_step(step)
     batch = run.batch("test", images)
-    answers = read_answers(run, step, batch)
+    answers = read_answers(run, at, batch)
     names = [_name_row(target, place) for place, target in enumerate(batch.target)]
     size = max(2.2, 0.4 * config.grid[1])
     height = size * config.grid[0] / config.grid[1]
 
     return FigureData(
         name="lens",
-        title=f"{run.name}, step {run.check_step(step):,}: what each patch would answer",
+        title=f"{run.name}, step {at:,}: what each patch would answer",
         caption=LENS_CAPTION,
+        steps=(at,),
         blocks=(
             Block(
                 panels=lay_out(
@@ -153,7 +155,12 @@ def _draw_symbol(
     return inlay, frame
 
 
-LENS = FigureRow(name="lens", draw=draw_lens, needs=frozenset({"lens"}))
+LENS = FigureRow(
+    name="lens",
+    draw=draw_lens,
+    needs=frozenset({"lens"}),
+    at_step=lambda run, step: draw_lens(run, step=step),
+)
 
 
 ANSWER_MAPS_CAPTION = Caption(
@@ -181,6 +188,7 @@ def draw_answer_maps(
         name="answer_maps",
         title=f"{run.name}: from which patches the answer comes",
         caption=ANSWER_MAPS_CAPTION,
+        steps=tuple(steps),
         blocks=(
             Block(
                 panels=tuple(rows),

@@ -274,6 +274,7 @@ class FigureData:
     blocks: tuple[Block, ...]
     across: int = 1  # blocks side by side
     scale: ColourScale | None = None  # a colour bar for all blocks
+    steps: tuple[int, ...] = ()  # the checkpoints that it is of, where it is not of all measured
 
     def panels(self) -> list[Panel]:
         """All panels, block by block, row by row."""

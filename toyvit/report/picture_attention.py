@@ -53,6 +53,7 @@ def draw_query_attention(
         name="query_attention",
         title=f"{run.name}: where the query of one picture looks",
         caption=QUERY_ATTENTION_CAPTION,
+        steps=tuple(steps),
         blocks=(
             Block(
                 panels=lay_out(
@@ -148,6 +149,7 @@ def draw_token_attention(
         name="token_attention",
         title=f"{run.name}, step {at:,}: where {name_token(run, token)} looks",
         caption=TOKEN_ATTENTION_CAPTION,
+        steps=(at,),
         blocks=(
             Block(
                 panels=lay_out(
@@ -230,6 +232,7 @@ def draw_cls_attention(
         name="cls_attention",
         title=f"{run.name}: where CLS looks",
         caption=CLS_ATTENTION_CAPTION,
+        steps=tuple(steps),
         blocks=blocks,
         across=min(2, len(steps)),
         scale=scale,

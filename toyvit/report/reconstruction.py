@@ -39,6 +39,7 @@ def draw_reconstruction(
         name="reconstruction",
         title=f"{run.name}: hidden patches, restored",
         caption=RECONSTRUCTION_CAPTION,
+        steps=tuple(steps),
         blocks=(Block(panels=panels, row_headers=tuple(rows), cell=(1.1, 1.1), margin=(0.6, 0.1)),),
     )
 

@@ -28,6 +28,7 @@ class FigureRow:
     needs: frozenset[str] = frozenset()
     lacks: frozenset[str] = frozenset()
     fits: Callable[[ModelConfig], bool] = lambda config: True
+    at_step: Callable[[Run, int], FigureData] | None = None  # of another checkpoint, if of one
     is_headline: bool = False  # a report ends with the first four; the rest is its appendix
 
     @property

@@ -160,8 +160,16 @@ def check_columns(
 
 
 def list_fields(records: Iterable[RunRecord]) -> list[str]:
-    """The fields that the configs of some runs have, by name."""
-    return sorted(set().union(*(record.fields for record in records)))
+    """The fields that the configs of some runs have, by name.
+
+    Of runs whose configs have the same parts but for the seeds one is looked at: of a thousand runs
+    most are such, and parts that are read alike are one record.
+    """
+    unlike = {}
+    for record in records:
+        config = record.config
+        unlike[id(config.task), id(config.model), id(config.train)] = record
+    return sorted(set().union(*(record.fields for record in unlike.values())))
 
 
 def fits(record: RunRecord, condition: str) -> bool:

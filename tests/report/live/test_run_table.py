@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from threading import Event, Timer
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ import toyvit
 from tests.report.live.asking import BASE, TOKEN, read_refusal
 from tests.report.live.test_app import in_address
 from toyvit.__main__ import main
+from toyvit.report.live import run_rows
 from toyvit.report.live.app import build_app
 from toyvit.report.live.security import HEADER
 from toyvit.runs.handle import Run
@@ -132,3 +134,24 @@ def test_the_table_is_read_again_where_a_run_has_changed(folder, tmp_path):
     run.folder.write_checkpoint(9, 9, run.weights(6), {"loss": 1.0, "accuracy": 0.5})
     step, accuracy = list_table(live, columns=columns)["rows"][0]["texts"]
     assert step == "9" and float(accuracy) >= 0
+
+
+def test_runs_are_read_once_and_before_anybody_asks(folder, monkeypatch):
+    """By the time that the address is open they are there; who comes sooner waits for them."""
+    own = run_rows.read_record
+    names: list[str] = []
+    is_begun = Event()
+    may_read = Event()
+
+    def read(run):
+        is_begun.set()
+        may_read.wait(5)
+        names.append(run.path.name)
+        return own(run)
+
+    monkeypatch.setattr(run_rows, "read_record", read)
+    live = TestClient(build_app(folder, TOKEN, None), BASE, headers={HEADER: TOKEN})
+    assert is_begun.wait(5)
+    Timer(0.05, may_read.set).start()
+    assert len(list_table(live)["rows"]) == 4
+    assert sorted(names) == ["chain", "digits", "hidden", "matched"]

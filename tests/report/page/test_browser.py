@@ -410,6 +410,77 @@ def test_heads_are_chosen_by_layer_or_one_by_one(open_page, heads_page):
     assert legend.count() == 5
 
 
+def test_lines_to_compare_with_are_named_below_the_chart(open_page, glyphs_page, glyphs):
+    """From the top, each with its value; no name lies on a curve."""
+    names = {
+        name.removeprefix("accuracy."): value
+        for name, value in glyphs.baselines.items()
+        if name.startswith("accuracy.")
+    }
+    order = sorted(names, key=lambda name: -names[name])
+    words = [f"{name.replace('_', ' ')} {names[name]:.3g}" for name in order]
+    page = open_page(glyphs_page)
+    for section in ("#headline", "#curves"):
+        keys = page.text(f"{section} .legend")
+        assert f"from the top: {', '.join(words)}" in keys
+        assert "the learning rate bends or jumps" in keys
+
+
+def open_figure(page, name: str):
+    """A figure that was closed."""
+    page.page.locator(f"#figure-{name} summary").click()
+    page.settle()
+    return page.page.locator(f"#figure-{name}")
+
+
+def test_maps_say_what_their_rows_and_strips_are(open_page, glyphs_page):
+    """Kinds of tokens, and of which checkpoints a map is, with a line at the slider's step."""
+    page = open_page(glyphs_page, link="#step=0")
+    patterns = open_figure(page, "attention")
+    keys = patterns.locator(".block .legend li").all_inner_texts()
+    assert keys == ["strips:", "patches, row by row", "labels", "the query"]
+    updates = open_figure(page, "updates")
+    assert "training step across, 0 to 20; training step up, 0 to 20" in (
+        updates.locator(".map canvas").first.get_attribute("aria-label")
+    )
+    line = updates.locator(".map .now").first
+    places = []
+    for step in (0, 20):
+        page.ask(f"location.hash = '#step={step}'")
+        page.settle()
+        box, whole = line.bounding_box(), updates.locator(".map").first.bounding_box()
+        places.append((box["x"] - whole["x"]) / whole["width"])
+    assert places[0] < 0.5 and places[1] > 0.75
+
+
+def test_figures_of_some_steps_say_which_and_mark_the_nearest(open_page, glyphs_page):
+    page = open_page(glyphs_page, link="#step=0")
+    figure = open_figure(page, "attention")
+    assert figure.locator(".of-steps").inner_text().startswith("Steps 0, 10, 20: the nearest")
+    marked = figure.locator("[aria-current=step]")
+    assert marked.all_inner_texts() == ["step 0"]
+    figure.get_by_role("button", name="step 10").click()
+    page.settle()
+    assert page.step() == 10 and marked.all_inner_texts() == ["step 10"]
+
+
+def test_figures_of_one_step_follow_the_slider(open_page, glyphs_page, glyphs):
+    """Each is drawn at the checkpoint that the page has nearest to it."""
+    page = open_page(glyphs_page, link="#step=20")
+    for name in ("lens", "directions"):
+        figure = open_figure(page, name)
+        for step in glyphs.steps:
+            page.ask(f"location.hash = '#step={step}'")
+            page.settle()
+            assert f"step {step}:" in figure.locator("summary").inner_text()
+            words = figure.locator(".of-steps").inner_text()
+            assert words == f"Step {step}: of 0, 5, 10, 20 the nearest to the slider."
+    titles = figure.locator(".panel h4").all_inner_texts()
+    page.ask("location.hash = '#step=0'")
+    page.settle()
+    assert figure.locator(".panel h4").all_inner_texts() != titles
+
+
 def test_what_was_chosen_of_a_curve_is_forgotten_with_it(open_page, glyphs_page):
     page = open_page(glyphs_page, link="#curve=head_ablation|accuracy|test")
     page.page.locator("#curves .filters").get_by_label("heads").select_option("1")

@@ -18,6 +18,8 @@ from tests.report.planted import shrink, train, write_arrays
 from toyvit.__main__ import main
 from toyvit.model.forward import trace
 from toyvit.model.options import allowed_keys
+from toyvit.report import FIGURES
+from toyvit.report.lens_figures import draw_lens
 from toyvit.report.live.documents import LIVE, TABLE
 from toyvit.report.page import looks
 from toyvit.report.page.contents import collect_head_types, describe_page
@@ -31,7 +33,9 @@ from toyvit.report.page.document import (
 )
 from toyvit.report.page.looks import COARSE, FINE, PLANS, Plan, choose_plan, look_at_all
 from toyvit.report.page.measured_curves import collect_curves, thin_steps
+from toyvit.report.page.other_steps import draw_others
 from toyvit.report.page.packing import KINDS, ArrayStore, format_json
+from toyvit.report.plain import to_plain
 from toyvit.runs.handle import Run
 
 VIEWER = Path(looks.__file__).parents[1] / "viewer"
@@ -168,7 +172,7 @@ def test_every_name_of_the_viewer_is_used():
 def test_the_budget_holds(runs, tmp_path):
     """Of one run and of five, and what is left out is said."""
     many = [runs[name] for name in ("glyphs", "digits", "hidden", "chain", "sums")]
-    for budget in (400_000, 1_000_000, 12_000_000):
+    for budget in (450_000, 1_000_000, 12_000_000):
         for chosen in (many[:1], many):
             page = write_page(chosen, tmp_path / "page.html", budget=budget)
             assert page.stat().st_size <= budget
@@ -191,6 +195,20 @@ def test_curves_and_heads_take_what_they_are_given(runs, name):
             assert shown[0] == run.steps[0] and shown[-1] == run.last_step
             assert len(shown) == 2 or store.size <= share * most
         assert whole["steps"] == run.steps and numbers == [4, 3, 2, 2]
+
+
+@pytest.mark.slow
+def test_figures_of_one_step_are_there_at_others_as_far_as_they_fit(runs):
+    """Evenly over training, each as it is drawn there; none where there is no room."""
+    run = runs["glyphs"]
+    figure = draw_lens(run)
+    size = len(format_json(to_plain(figure, 4)))
+    others = draw_others(run, figure, 9 * size, print)
+    assert [other["steps"] for other in others] == [[0], [5], [10]]
+    assert others[1] == to_plain(draw_lens(run, step=5), 4)
+    assert [other["steps"] for other in draw_others(run, figure, 1.5 * size, print)] == [[0]]
+    assert draw_others(run, figure, 0.5 * size, print) == []
+    assert draw_others(run, FIGURES["learning"].draw(run, None), 9 * size, print) == []
 
 
 def test_a_run_without_measures_has_a_page(tmp_path, capsys):
@@ -238,3 +256,6 @@ def test_several_runs_on_one_page(runs, capsys, tmp_path):
     text = (to / "page.html").read_text()
     data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
     assert [Run(run["path"]).name for run in data["runs"]] == ["digits", "hidden"]
+    nothing = [dict(run["story"])["What if nothing had happened?"] for run in data["runs"]]
+    assert nothing[0].endswith(" To compare with: no abrupt change is found in hidden.")
+    assert "To compare with" not in nothing[1]

@@ -32,7 +32,10 @@ MOST_BYTES = 2_000_000  # of what is sent with a request
 
 def build_app(path: Path, token: str, hosts: Collection[str] | None) -> Gate:
     """The application that serves the run or the runs at a path; BadInput where there is none."""
-    return Gate(Views(RunShelf(path)).build(), token, hosts)
+    views = Views(RunShelf(path))
+    if not views.shelf.is_single:
+        views.rows.read_ahead()
+    return Gate(views.build(), token, hosts)
 
 
 class Views:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from threading import Lock, Thread
 
 from starlette.datastructures import QueryParams
 
@@ -36,6 +38,7 @@ class RunRows:
     def __init__(self, shelf: RunShelf) -> None:
         self.shelf = shelf
         self._records: dict[int, tuple[State, RunRecord]] = {}
+        self._turn = Lock()
 
     def describe(self) -> Plain:
         """What can be asked of the table: statuses, columns of the runs' own, fields, measures."""
@@ -81,15 +84,27 @@ class RunRows:
         ]
         return {"names": [self.shelf.names[place] for place in places], "rows": rows}
 
+    def read_ahead(self) -> None:
+        """Begin to read all runs, before somebody opens the address."""
+        Thread(target=self._read_quietly, daemon=True).start()
+
+    def _read_quietly(self) -> None:
+        with suppress(Exception):  # it is told to who asks
+            self.read_all()
+
     def read_all(self) -> tuple[dict[int, RunRecord], list[Plain]]:
-        """Every run that can be read, by its number; of the others what is wrong."""
+        """Every run that can be read, by its number; of the others what is wrong.
+
+        Who asks while they are being read waits for that, instead of reading them too.
+        """
         records: dict[int, RunRecord] = {}
         problems: list[Plain] = []
-        for place in range(len(self.shelf.names)):
-            try:
-                records[place] = self.read(place)
-            except (BadInput, OSError) as error:  # it hides no other run
-                problems.append(self.name_problem(place, error))
+        with self._turn:
+            for place in range(len(self.shelf.names)):
+                try:
+                    records[place] = self.read(place)
+                except (BadInput, OSError) as error:  # it hides no other run
+                    problems.append(self.name_problem(place, error))
         return records, problems
 
     def name_problem(self, place: int, error: Exception) -> Plain:

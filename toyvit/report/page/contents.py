@@ -22,6 +22,7 @@ from toyvit.report.curves import name_score, schedule_events
 from toyvit.report.heads import Names, collect_scores, name_all_heads
 from toyvit.report.page.looks import collect_looks
 from toyvit.report.page.measured_curves import collect_curves, thin_steps
+from toyvit.report.page.other_steps import DIGITS, draw_others
 from toyvit.report.page.packing import ArrayStore, format_json
 from toyvit.report.page.story import tell_difference, tell_story
 from toyvit.report.panels import FigureData
@@ -37,7 +38,7 @@ BUDGET = 12_000_000  # bytes of a page
 OF_FIGURES = 0.3
 OF_CURVES = 0.3
 OF_HEADS = 0.1
-DIGITS = 4  # of numbers in figures: enough to be drawn
+OF_OTHERS = 1 / 3  # of what figures have: figures of one checkpoint at others
 Part = Callable[[Run], Plain]
 
 
@@ -85,9 +86,9 @@ def describe_page(
     attempts = [Attempts() for _ in runs]
     plain: list[dict[str, Plain]] = []
     for run, tries in zip(runs, attempts, strict=True):
-        part = describe_run(run, tries, store, runs[0], budget / len(runs))
+        part = describe_run(run, tries, store, runs, budget / len(runs))
         own = [*figures.get(run.path, ()), *tries.list_circuits(run)]
-        part["figures"] = pack_figures(own, budget / len(runs) * OF_FIGURES)
+        part["figures"] = pack_figures(run, own, budget / len(runs) * OF_FIGURES, tries.report)
         plain.append(part)
 
     room = (budget - sum(len(format_json(part)) for part in plain) - store.size) / len(runs)
@@ -99,12 +100,13 @@ def describe_page(
 
 
 def describe_run(
-    run: Run, tries: Attempts, store: ArrayStore, first: Run, budget: float
+    run: Run, tries: Attempts, store: ArrayStore, runs: Sequence[Run], budget: float
 ) -> dict[str, Plain]:
-    """One run without figures and looks; `first` is the page's subject."""
+    """One run without figures and looks; the first of `runs` is the page's subject."""
+    first, *others = runs
     parts: dict[str, Part] = {
         "verdicts": list_verdicts,
-        "story": tell_measured,
+        "story": lambda run: tell_measured(run, others if run is first else ()),
         "curves": lambda run: collect_curves(run, store, budget * OF_CURVES),
         "baselines": lambda run: dict(run.baselines) if run.is_measured else {},
         "changes": list_changes,
@@ -130,9 +132,9 @@ def list_verdicts(run: Run) -> Plain:
     return [list(line) for line in list_facts(run)] if run.is_measured else []
 
 
-def tell_measured(run: Run) -> Plain:
+def tell_measured(run: Run, others: Sequence[Run]) -> Plain:
     """What happened, in words; nothing where nothing was measured."""
-    return tell_story(run) if run.is_measured else []
+    return tell_story(run, others) if run.is_measured else []
 
 
 def describe_model(run: Run) -> str:
@@ -229,8 +231,13 @@ def list_unmeasured(run: Run) -> Plain:
     }
 
 
-def pack_figures(figures: Sequence[FigureData], most: float) -> Plain:
-    """Figures as plain data, the largest left out (by name alone) until all fit."""
+def pack_figures(
+    run: Run, figures: Sequence[FigureData], most: float, report: Callable[[str], None]
+) -> Plain:
+    """Figures as plain data, the largest left out (by name alone) until all fit.
+
+    Those of one checkpoint stand there at `others` too, as far as there is room.
+    """
     plain = {figure.name: to_plain(figure, DIGITS) for figure in figures}
     sizes = {name: len(format_json(data)) for name, data in plain.items()}
     for name in sorted(sizes, key=lambda name: -sizes[name]):
@@ -238,4 +245,12 @@ def pack_figures(figures: Sequence[FigureData], most: float) -> Plain:
             break
         plain[name] = {"kind": "TooLarge", "name": name}
         sizes[name] = 0
+
+    room = min(most - sum(sizes.values()), most * OF_OTHERS)
+    for figure in figures:
+        described = plain[figure.name]
+        others = draw_others(run, figure, room, report) if sizes[figure.name] else []
+        if others and isinstance(described, dict):
+            described["others"] = others
+            room -= len(format_json(others))
     return list(plain.values())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from toyvit.config.run import list_differences
-from toyvit.dynamics.transitions import find_window
+from toyvit.dynamics.transitions import detect_in_curve, find_window
 from toyvit.errors import BadInput
 from toyvit.report.curves import name_score
 from toyvit.report.heads import collect_scores, find_since, name_all_heads
@@ -16,13 +18,16 @@ from toyvit.runs.handle import Run
 MOST_NAMES = 4  # that are told; the tables have all
 
 
-def tell_story(run: Run) -> list[Plain]:
-    """(question, answer): when it changed, which heads, what rests on them, and if nothing had."""
+def tell_story(run: Run, others: Sequence[Run] = ()) -> list[Plain]:
+    """(question, answer): when it changed, which heads, what rests on them, and if nothing had.
+
+    `others` are those on the same page.
+    """
     answers = {
         "When did it change?": tell_when(run),
         "Which heads?": tell_heads(run),
         "Is it more than a pattern of attention?": tell_cause(run),
-        "What if nothing had happened?": tell_nothing(run),
+        "What if nothing had happened?": tell_nothing(run, others),
     }
     return [[question, answer] for question, answer in answers.items() if answer]
 
@@ -101,8 +106,8 @@ def tell_cause(run: Run) -> str:
     )
 
 
-def tell_nothing(run: Run) -> str:
-    """What the page would show of a run that learned nothing."""
+def tell_nothing(run: Run, others: Sequence[Run] = ()) -> str:
+    """What the page would show of a run that learned nothing, and which of the others is one."""
     known = {
         name.removeprefix("accuracy.").replace("_", " "): value
         for name, value in run.baselines.items()
@@ -115,8 +120,21 @@ def tell_nothing(run: Run) -> str:
     return (
         f"{score} would stay at or below what predictors that know less reach (dotted lines; the "
         f"best is {best}, {value:.3f}), nothing would be shaded, heads would keep the names that "
-        "they have at step 0, and cutting one would cost nothing."
+        f"they have at step 0, and cutting one would cost nothing.{_name_unchanged(others)}"
     )
+
+
+def _name_unchanged(others: Sequence[Run]) -> str:
+    """Those runs in whose score no abrupt change is found, in a sentence."""
+    names = []
+    for run in others:
+        try:
+            accuracy = run.curve("performance", "accuracy")
+        except BadInput:
+            continue
+        if len(accuracy) and detect_in_curve(accuracy, run.config.train) is None:
+            names.append(run.name)
+    return f" To compare with: no abrupt change is found in {', '.join(names)}." if names else ""
 
 
 def tell_difference(run: Run, first: Run) -> str:

@@ -81,7 +81,7 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
   const options = {
     width: 600,
     height,
-    padding: [null, measureNames(drawn), null, null],
+    padding: [null, (plot) => measureNames(plot, drawn), null, null],
     series: [{}, ...series],
     scales: { x: scaleOptions(panel.x, xEnds), y: scaleOptions(panel.y, all) },
     axes: [xAxis, yAxis],
@@ -237,29 +237,19 @@ function drawOver(plot, panel) {
   context.rect(box.left, box.top, box.width, box.height);
   context.clip();
   context.font = `${11 * density}px system-ui, sans-serif`;
-  const named = [];
-  for (const level of [...(panel.levels || [])].sort((one, other) => one.value - other.value)) {
+  for (const level of panel.levels || []) {
     const y = plot.valToPos(level.value, "y", true);
     context.strokeStyle = nameColour("grey");
     context.setLineDash((DASH_STYLES[level.style] || []).map((length) => length * density));
     strokeLine(context, box.left, y, box.left + box.width, y);
     context.setLineDash([]);
-    if (level.name) named.push([level.name, y - 3 * density]);
   }
-  writeApart(
-    context,
-    named,
-    box.left + box.width - 4 * density,
-    12 * density,
-    box.top + 10 * density,
-  );
   for (const mark of panel.marks || []) {
     const x = plot.valToPos(mark.place, "x", true);
     context.strokeStyle = nameColour(mark.colour);
     context.setLineDash((DASH_STYLES[mark.style] || []).map((length) => length * density));
     strokeLine(context, x, box.top, x, box.top + box.height);
     context.setLineDash([]);
-    if (mark.label) writeOver(context, mark.label, x + 4 * density, box.top + 12 * density, "left");
   }
   for (const word of panel.words || []) {
     writeOver(
@@ -267,29 +257,9 @@ function drawOver(plot, panel) {
       word.text,
       plot.valToPos(word.x, "x", true),
       plot.valToPos(word.y, "y", true),
-      "left",
     );
   }
   context.restore();
-}
-
-// Names at the right edge, from the lowest upward, none on another; downward again at the top.
-function writeApart(context, named, x, height, top, align = "right") {
-  const places = [];
-  let above = Infinity;
-  for (const [, y] of named) places.push((above = Math.min(y, above - height)));
-  const below = places.length ? Math.max(0, top - places[places.length - 1]) : 0;
-  named.forEach(([name, , colour], at) => {
-    const y = places[at] + below;
-    if (colour) markName(context, colour, x - 0.75 * height, y);
-    writeOver(context, name, x, y, align);
-  });
-}
-
-function markName(context, colour, x, y) {
-  const size = 7 * (window.devicePixelRatio || 1);
-  context.fillStyle = colour;
-  context.fillRect(x, y - size, size, size);
 }
 
 function strokeLine(context, x, y, toX, toY) {
@@ -300,85 +270,13 @@ function strokeLine(context, x, y, toX, toY) {
   context.stroke();
 }
 
-function writeOver(context, text, x, y, align) {
-  context.textAlign = align;
+function writeOver(context, text, x, y) {
+  context.textAlign = "left";
   context.lineWidth = 3 * (window.devicePixelRatio || 1);
   context.strokeStyle = isDark() ? "#161616" : "#ffffff";
   context.strokeText(text, x, y);
   context.fillStyle = nameColour("black");
   context.fillText(text, x, y);
-}
-
-function fillLegend(legend, panel, plot, curves, pointing) {
-  const items = curves.flatMap((curve, place) => {
-    const name = nameCurve(curve);
-    if (!name || curve.isContext) return [];
-    const inner = [makeSwatch(curve), name];
-    const item = pointing.isUsed ? [makeChoice(inner, plot, place, pointing)] : inner;
-    return [make("li", {}, ...item)];
-  });
-  const grey = curves.filter((curve) => curve.isContext).length;
-  if (grey) items.push(make("li", {}, `${grey} more in grey: point at one`));
-  for (const span of panel.spans || []) {
-    if (span.label)
-      items.push(
-        make(
-          "li",
-          {},
-          makeSwatch({ colour: span.colour, style: "solid", isSpan: true }),
-          span.label,
-        ),
-      );
-  }
-  legend.replaceChildren(...items);
-  legend.hidden = !items.length;
-}
-
-// A name in the legend: pointed at it shows its line alone, pressed it keeps it so.
-function makeChoice(inner, plot, place, pointing) {
-  const press = () => {
-    if (!pointing.chosen.delete(place)) pointing.chosen.add(place);
-    button.setAttribute("aria-pressed", String(pointing.chosen.has(place)));
-    drawLinesAgain(plot, pointing);
-  };
-  const enter = () => pointAt(plot, pointing, place);
-  const leave = () => pointAt(plot, pointing, -1);
-  const button = make(
-    "button",
-    {
-      type: "button",
-      class: "line",
-      "aria-pressed": "false",
-      onclick: press,
-      onfocus: enter,
-      onblur: leave,
-      onmouseenter: enter,
-      onmouseleave: leave,
-    },
-    ...inner,
-  );
-  return button;
-}
-
-function makeSwatch(curve) {
-  const { canvas, context } = makeCanvas(24, 10, { class: "swatch", "aria-hidden": "true" });
-  context.strokeStyle = nameColour(curve.colour);
-  context.fillStyle = PALETTE[curve.colour] || nameColour(curve.colour);
-  if (curve.isSpan) {
-    context.globalAlpha = 0.4;
-    context.fillRect(0, 0, 24, 10);
-  } else if (curve.style === "none") {
-    context.arc(12, 5, 3, 0, 7);
-    context.fill();
-  } else {
-    context.lineWidth = 2;
-    context.setLineDash(DASH_STYLES[curve.style]);
-    context.beginPath();
-    context.moveTo(0, 5);
-    context.lineTo(24, 5);
-    context.stroke();
-  }
-  return canvas;
 }
 
 function describeChart(panel) {

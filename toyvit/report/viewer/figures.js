@@ -19,14 +19,11 @@ function makeFigures(run) {
         makeCommand(`toyvit report ${run.path} --all`),
         " draws it into a file.",
       );
-    const details = make(
-      "details",
-      { id: `figure-${figure.name}` },
-      make("summary", {}, figure.title),
-    );
+    const title = make("summary", {}, figure.title);
+    const details = make("details", { id: `figure-${figure.name}` }, title);
     const draw = () => {
       if (details.children.length > 1) return;
-      const drawn = makeFigure(figure, { onStep: (step) => change({ step }) });
+      const drawn = makeFollowing(figure, title);
       details.append(drawn.element);
       updates.push(drawn.update);
       drawn.update();
@@ -39,6 +36,29 @@ function makeFigures(run) {
     element: make("div", { class: "figures" }, make("h3", {}, run.name), items, makeMissing(run)),
     update: () => updates.forEach((update) => update()),
   };
+}
+
+// A figure, or where it is of one checkpoint and there are more of them, the nearest to the slider.
+function makeFollowing(figure, title) {
+  const versions = figure.others ? sortByStep([figure, ...figure.others]) : [figure];
+  const drawn = new Map();
+  const element = make("div");
+  let shown = null;
+  function update() {
+    const steps = versions.map((version) => version.steps[0]);
+    const version = figure.others ? versions[findNearest(steps, state.step)] : figure;
+    if (!drawn.has(version)) {
+      const whole = { ...version, others: versions.filter((other) => other !== version) };
+      drawn.set(version, makeFigure(whole, { onStep: (step) => change({ step }) }));
+    }
+    if (shown !== version) {
+      element.replaceChildren(drawn.get(version).element);
+      title.textContent = version.title;
+      shown = version;
+    }
+    drawn.get(version).update();
+  }
+  return { element, update };
 }
 
 function makeMissing(run) {

@@ -5,7 +5,10 @@ const MOST_COLOURED = 6;
 const OUTSTANDING = 4; // of more lines than these
 const NEAR = 24; // pixels within which a line is pointed at
 const FEW = 3; // so many lines are told apart without pointing
-const ROOM = 110; // pixels for names at the right edge, at most
+const ROOM = 128; // pixels for names at the right edge, at most
+const EDGE = 18; // pixels where there are none: half of the last step
+const NARROW = 330; // pixels of a chart that has no room for them
+const SPOT = 18; // of them before a name
 const LABEL_FONT = "11px system-ui, sans-serif";
 
 // The places of the curves that go farthest from the middle of all, at any step.
@@ -110,19 +113,22 @@ function findNext(plot, pointing, at, isUp) {
   return order[Math.max(0, Math.min(order.length - 1, now + (isUp ? 1 : -1)))];
 }
 
-// Room for the names at the right edge.
-function measureNames(curves) {
+// Room for the names at the right edge; none where a chart is narrow: the list below has them.
+function measureNames(plot, curves) {
+  if (plot.width < NARROW) return EDGE;
   const { context } = makeCanvas(1, 1);
   context.font = LABEL_FONT;
   const widths = curves.map((curve) => context.measureText(curve.end_label || "").width);
   const most = Math.max(0, ...widths);
-  return most ? Math.min(ROOM, Math.ceil(most) + 18) : null;
+  return most ? Math.min(ROOM, Math.ceil(most) + SPOT) : EDGE;
 }
 
 // Names where the lines end, each behind a spot of its line's colour, none on another.
 function writeNames(plot, curves, pointing) {
   const { ctx: context, bbox: box } = plot;
+  if (plot.width < NARROW) return;
   const density = window.devicePixelRatio || 1;
+  context.font = `${11 * density}px system-ui, sans-serif`;
   const named = curves.flatMap((curve, place) => {
     const name = curve.end_label || (pointing.isAlone(place) ? curve.name_alone : "");
     const last = curve.x.findLastIndex(
@@ -131,10 +137,36 @@ function writeNames(plot, curves, pointing) {
     if (!name || !pointing.isShown(place) || last < 0) return [];
     const y = plot.valToPos(curve.y[last], "y", true);
     const isOut = y < box.top - 1 || y > box.top + box.height + 1;
-    return isOut ? [] : [[name, y + 4 * density, nameColour(curve.colour)]];
+    const text = shorten(context, name, (ROOM - SPOT) * density);
+    return isOut ? [] : [[text, y + 4 * density, nameColour(curve.colour)]];
   });
   named.sort((one, other) => other[1] - one[1]);
-  context.font = `${11 * density}px system-ui, sans-serif`;
   const x = box.left + box.width + 14 * density;
-  writeApart(context, named, x, 12 * density, box.top + 8 * density, "left");
+  writeApart(context, named, x, 12 * density, box.top + 8 * density);
+}
+
+// As much of a name as there is room for: the list below has all of it.
+function shorten(context, name, room) {
+  let text = name;
+  while (text && context.measureText(text).width > room) text = `${text.slice(0, -2)}…`;
+  return text;
+}
+
+// Names at the right edge, from the lowest upward, none on another; downward again at the top.
+function writeApart(context, named, x, height, top) {
+  const places = [];
+  let above = Infinity;
+  for (const [, y] of named) places.push((above = Math.min(y, above - height)));
+  const below = places.length ? Math.max(0, top - places[places.length - 1]) : 0;
+  named.forEach(([name, , colour], at) => {
+    const y = places[at] + below;
+    markName(context, colour, x - 0.75 * height, y);
+    writeOver(context, name, x, y);
+  });
+}
+
+function markName(context, colour, x, y) {
+  const size = 7 * (window.devicePixelRatio || 1);
+  context.fillStyle = colour;
+  context.fillRect(x, y - size, size, size);
 }

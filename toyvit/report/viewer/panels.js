@@ -4,7 +4,9 @@ const INCH = 72; // CSS pixels of a panel's inch
 
 function makeFigure(figure, { onStep = null } = {}) {
   const updates = [];
-  const blocks = figure.blocks.map((block) => makeBlock(block, updates, onStep));
+  const within = { updates, onStep, steps: figure.steps, marked: 0 };
+  const blocks = figure.blocks.map((block) => makeBlock(block, within));
+  const steps = tellSteps(figure, within.marked);
   const bar = figure.scale ? makeBar(figure.scale) : null;
   const caption = make(
     "figcaption",
@@ -16,6 +18,7 @@ function makeFigure(figure, { onStep = null } = {}) {
     "figure",
     { class: "figure" },
     make("h3", {}, figure.title),
+    steps ? make("p", { class: "axes of-steps" }, steps) : null,
     make("div", { class: "blocks" }, blocks),
     bar,
     caption,
@@ -23,36 +26,71 @@ function makeFigure(figure, { onStep = null } = {}) {
   return { element, update: () => updates.forEach((update) => update()) };
 }
 
-function makeBlock(block, updates, onStep) {
+// Which checkpoints a figure is of, where it is not of all.
+function tellSteps(figure, marked) {
+  const { steps, others = [] } = figure;
+  if (!steps.length) return "";
+  if (others.length) {
+    const all = sortByStep([figure, ...others]).map((other) => formatStep(other.steps[0]));
+    return `Step ${formatStep(steps[0])}: of ${all.join(", ")} the nearest to the slider.`;
+  }
+  const all = `${steps.length > 1 ? "Steps" : "Step"} ${steps.map(formatStep).join(", ")}`;
+  return marked > 1
+    ? `${all}: the nearest to the slider is marked; press one to go there.`
+    : `${all}: the slider does not move this figure.`;
+}
+
+function sortByStep(figures) {
+  return [...figures].sort((one, other) => one.steps[0] - other.steps[0]);
+}
+
+// What stands above or beside panels; where that is a step, it leads there and is marked when near.
+function makeHeader(tag, attributes, text, within) {
+  const step = within.steps.find((one) => text.split(":")[0] === `step ${formatStep(one)}`);
+  if (step === undefined || !within.onStep) return make(tag, attributes, text);
+  const go = () => within.onStep(step);
+  const button = make("button", { type: "button", class: "plain", onclick: go }, text);
+  within.marked += 1;
+  within.updates.push(() => {
+    const isNear = within.steps[findNearest(within.steps, state.step)] === step;
+    button.setAttribute("aria-current", isNear ? "step" : "false");
+  });
+  return make(tag, attributes, button);
+}
+
+function makeBlock(block, within) {
   const columns = Math.max(...block.panels.map((row) => row.length));
   const grid = make("div", { class: "grid" });
   const hasHeaders = block.row_headers.length > 0;
-  const isWide = block.panels.flat().some((panel) => panel && panel.kind === "CurvePanel");
-  const cell = isWide
+  const kinds = new Set(block.panels.flat().map((panel) => panel && panel.kind));
+  const widest = kinds.has("MapPanel") ? "max-content" : `${Math.round(block.cell[0] * INCH)}px`;
+  const cell = kinds.has("CurvePanel")
     ? `minmax(min(100%, 260px), 1fr)`
-    : `minmax(70px, ${Math.round(block.cell[0] * INCH)}px)`;
+    : `minmax(${kinds.has("MapPanel") ? 100 : 70}px, ${widest})`;
   grid.style.gridTemplateColumns = `${hasHeaders ? "max-content " : ""}repeat(${columns}, ${cell})`;
   if (block.column_headers.length) {
     if (hasHeaders) grid.append(make("span"));
-    block.column_headers.forEach((name) => grid.append(make("span", { class: "header" }, name)));
+    block.column_headers.forEach((name) =>
+      grid.append(makeHeader("span", { class: "header" }, name, within)),
+    );
   }
   block.panels.forEach((row, place) => {
-    if (hasHeaders) grid.append(make("span", { class: "header" }, block.row_headers[place] || ""));
-    row.forEach((panel) =>
-      grid.append(panel ? makePanel(panel, block, updates, onStep) : make("span")),
-    );
+    const name = block.row_headers[place] || "";
+    if (hasHeaders) grid.append(makeHeader("span", { class: "header" }, name, within));
+    row.forEach((panel) => grid.append(panel ? makePanel(panel, block, within) : make("span")));
   });
   const bar = block.scale ? makeBar(block.scale) : null;
   return make(
     "div",
     { class: "block" },
-    block.title ? make("h4", {}, block.title) : null,
+    block.title ? makeHeader("h4", {}, block.title, within) : null,
     grid,
+    listGroupKeys(block),
     bar,
   );
 }
 
-function makePanel(panel, block, updates, onStep) {
+function makePanel(panel, block, { updates, onStep }) {
   if (panel.kind === "CurvePanel") {
     const isOverSteps = panel.x.label.startsWith("training step");
     const height = Math.max(150, Math.round(block.cell[1] * INCH));
@@ -60,7 +98,7 @@ function makePanel(panel, block, updates, onStep) {
     updates.push(chart.update);
     return chart.figure;
   }
-  if (panel.kind === "MapPanel") return drawMap(panel, block);
+  if (panel.kind === "MapPanel") return drawMap(panel, block, updates);
   if (panel.kind === "PicturePanel") return drawPicture(panel, block);
   if (panel.kind === "GraphPanel") return drawGraph(panel);
   return make("p", {}, `This page cannot draw a ${panel.kind}.`);
@@ -89,58 +127,6 @@ function paint(values, scale, opacity = 1) {
   }
   context.putImageData(image, 0, 0);
   return canvas;
-}
-
-function drawMap(panel, block) {
-  const rows = panel.values.length;
-  const columns = panel.values[0].length;
-  const width = Math.round(block.cell[0] * INCH);
-  const height = panel.square
-    ? Math.round((width * rows) / columns)
-    : Math.round(block.cell[1] * INCH);
-  const { canvas, context } = makeCanvas(width, height, {
-    role: "img",
-    "aria-label": describeMap(panel),
-  });
-  context.imageSmoothingEnabled = false;
-  const values = panel.rows === null ? panel.values : [...panel.values].reverse();
-  context.drawImage(paint(values, panel.scale), 0, 0, width, height);
-  drawGroups(context, panel, width, height, rows, columns);
-  const axes = make(
-    "p",
-    { class: "axes" },
-    `across: ${panel.x.label}; ${panel.rows === null ? "down" : "up"}: ${panel.y.label}`.replaceAll(
-      "\n",
-      " ",
-    ),
-  );
-  const bar = panel.has_bar ? makeBar(panel.scale) : null;
-  return make(
-    "div",
-    { class: "panel" },
-    panel.title ? make("h4", {}, panel.title) : null,
-    canvas,
-    axes,
-    bar,
-  );
-}
-
-function describeMap(panel) {
-  return `${panel.title || "map"}: ${panel.y.label} down, ${panel.x.label} across`.replaceAll(
-    "\n",
-    " ",
-  );
-}
-
-// Strips along the upper and the left edge: which tokens are of which kind.
-function drawGroups(context, panel, width, height, rows, columns) {
-  for (const group of panel.groups) {
-    context.fillStyle = nameColour(group.colour);
-    for (const token of group.tokens) {
-      context.fillRect((token * width) / columns, 0, width / columns, 3);
-      context.fillRect(0, (token * height) / rows, 3, height / rows);
-    }
-  }
 }
 
 function drawPicture(panel, block) {
