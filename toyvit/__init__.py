@@ -24,6 +24,7 @@ PUBLIC = {
     "toyvit.circuits.edges": ("acdc", "eap"),
     "toyvit.circuits.evaluate": ("CircuitEvaluator", "draw_random_circuits"),
     "toyvit.circuits.graph": ("build_graph", "cache_nodes", "patch_path", "run_edges"),
+    "toyvit.circuits.matching": ("compare_circuits", "match_heads"),
     "toyvit.circuits.pairs": ("PatchingPairs", "class_pairs", "counterfactual_pairs"),
     "toyvit.circuits.patching": (
         "connect_tokens",

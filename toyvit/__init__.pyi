@@ -26,6 +26,10 @@ from toyvit.circuits.graph import (
     patch_path as patch_path,
     run_edges as run_edges,
 )
+from toyvit.circuits.matching import (
+    compare_circuits as compare_circuits,
+    match_heads as match_heads,
+)
 from toyvit.circuits.pairs import (
     PatchingPairs as PatchingPairs,
     class_pairs as class_pairs,
