@@ -48,8 +48,8 @@ class PatchingPairs:
         >>> import torch
         >>> images = torch.zeros(2, 6, 1, 8, 8)
         >>> pairs = PatchingPairs(images[0], images[1], torch.zeros(6).long(), torch.ones(6).long())
-        >>> [len(part.clean) for part in pairs.split(2)], [len(part.clean) for part in pairs.split(9)]
-        ([2, 2], [3, 3])
+        >>> [len(part.clean) for n in (2, 9) for part in pairs.split(n)]
+        [2, 2, 3, 3]
         """
         n = min(n, len(self.clean) // 2)
         if n < 1:
