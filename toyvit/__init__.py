@@ -36,7 +36,12 @@ PUBLIC = {
     "toyvit.config.extensions": ("register",),
     "toyvit.data.task": ("Batch", "Retrieval", "Task", "accuracy", "build_task"),
     "toyvit.data.worlds": ("WorldEntry",),
-    "toyvit.dynamics.edge_lifetimes": ("compare_steps", "date_edges", "pivot_edge_scores"),
+    "toyvit.dynamics.edge_lifetimes": (
+        "compare_steps",
+        "compute_edge_shares",
+        "date_edges",
+        "pivot_edge_scores",
+    ),
     "toyvit.dynamics.order": ("order_events",),
     "toyvit.dynamics.judgement": ("Transition", "judge_transition"),
     "toyvit.dynamics.transitions": ("AbruptChange", "detect", "judge_curve"),
