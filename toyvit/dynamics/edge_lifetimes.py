@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from toyvit.errors import BadInput
 
@@ -91,6 +90,8 @@ def has_errors(rows: pd.DataFrame) -> bool:
 
 def _limit(degrees: pd.Series, n: int) -> pd.Series:
     """Standard errors that the largest of n scores exceeds by chance at LEVEL, either way."""
+    from scipy.special import stdtrit  # slow to import
+
     return pd.Series(stdtrit(degrees, 1 - LEVEL / (2 * n)), degrees.index)
 
 
