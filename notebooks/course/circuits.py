@@ -215,9 +215,7 @@ def pair_digits(
     return toyvit.class_pairs(run.batch("test", 1500), answer, foil).split(n)
 
 
-def draw_sizes(
-    model: ViT, pairs: PatchingPairs, tested: PatchingPairs, scores: Tensor
-) -> Figure:
+def draw_sizes(model: ViT, pairs: PatchingPairs, tested: PatchingPairs, scores: Tensor) -> Figure:
     """Faithfulness against the number of edges: by EAP-IG, by ACDC, and of random circuits.
 
     On pairs that were not searched on.
