@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from toyvit.circuits.edges import ABLATIONS
 from toyvit.circuits.evaluate import PairScores
@@ -100,10 +99,13 @@ def load_circuit(path: Path | str) -> Circuit:
     return circuit
 
 
-def _read_scores(record: Any) -> PairScores | None:
+def _read_scores(record: object) -> PairScores | None:
     """Scores of a record; TypeError where they are no numbers, or not those."""
     if record is None:
         return None
+    if not isinstance(record, dict):
+        raise TypeError(f"the scores are {record!r}")
+
     scores = PairScores(**record)
     for name, value in asdict(scores).items():
         if isinstance(value, bool) or not isinstance(value, int | float):
