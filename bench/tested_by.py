@@ -99,6 +99,7 @@ TESTED_BY: dict[str, tuple[str, ...]] = {
     ),
     "instruments/__init__.py": ("tests/house/test_architecture.py",),
     "circuits/graph.py": ("tests/circuits/test_graph.py", *CIRCUITS),
+    "circuits/matching.py": ("tests/circuits/test_matching.py",),
     "circuits/pairs.py": ("tests/circuits/test_patching.py", *CIRCUITS),
     "circuits/patching.py": ("tests/circuits/test_patching.py", *CIRCUITS),
     "circuits/*.py": CIRCUITS,

@@ -24,6 +24,7 @@ PUBLIC = {
     "toyvit.circuits.edges": ("acdc", "eap"),
     "toyvit.circuits.evaluate": ("CircuitEvaluator", "draw_random_circuits"),
     "toyvit.circuits.graph": ("build_graph", "cache_nodes", "patch_path", "run_edges"),
+    "toyvit.circuits.matching": ("compare_circuits", "match_heads"),
     "toyvit.circuits.pairs": ("PatchingPairs", "class_pairs", "counterfactual_pairs"),
     "toyvit.circuits.patching": (
         "connect_tokens",
@@ -35,7 +36,12 @@ PUBLIC = {
     "toyvit.config.extensions": ("register",),
     "toyvit.data.task": ("Batch", "Retrieval", "Task", "accuracy", "build_task"),
     "toyvit.data.worlds": ("WorldEntry",),
-    "toyvit.dynamics.edge_lifetimes": ("compare_steps", "date_edges", "pivot_edge_scores"),
+    "toyvit.dynamics.edge_lifetimes": (
+        "compare_steps",
+        "compute_edge_shares",
+        "date_edges",
+        "pivot_edge_scores",
+    ),
     "toyvit.dynamics.order": ("order_events",),
     "toyvit.dynamics.judgement": ("Transition", "judge_transition"),
     "toyvit.dynamics.transitions": ("AbruptChange", "detect", "judge_curve"),

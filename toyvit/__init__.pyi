@@ -26,6 +26,10 @@ from toyvit.circuits.graph import (
     patch_path as patch_path,
     run_edges as run_edges,
 )
+from toyvit.circuits.matching import (
+    compare_circuits as compare_circuits,
+    match_heads as match_heads,
+)
 from toyvit.circuits.pairs import (
     PatchingPairs as PatchingPairs,
     class_pairs as class_pairs,
@@ -62,6 +66,7 @@ from toyvit.data.worlds import (
 )
 from toyvit.dynamics.edge_lifetimes import (
     compare_steps as compare_steps,
+    compute_edge_shares as compute_edge_shares,
     date_edges as date_edges,
     pivot_edge_scores as pivot_edge_scores,
 )

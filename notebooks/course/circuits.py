@@ -65,43 +65,63 @@ def compute_difference(logits: Tensor, pairs: PatchingPairs) -> float:
 
 
 def judge_circuit(
-    evaluator: toyvit.CircuitEvaluator, edge_mask: Tensor, n_random: int
+    model: ViT,
+    searched: PatchingPairs,
+    tested: PatchingPairs,
+    edge_mask: Tensor,
+    n_random: int,
+    ablation: str = "corrupt",
 ) -> dict[str, float]:
-    """Faithfulness of a circuit, of the rest without it, and of random circuits of its size."""
-    drawn = toyvit.draw_random_circuits(evaluator.model, int(edge_mask.sum()), n_random)
-    null = torch.tensor([evaluator.faithfulness(other) for other in drawn])
+    """Faithfulness of a circuit, of the rest without it, and of random circuits of its size.
+
+    On pairs that it was not searched on; `on its own` is faithfulness on those that it was.
+    """
+    own, test = (
+        toyvit.CircuitEvaluator(model=model, pairs=pairs, ablation=ablation)
+        for pairs in (searched, tested)
+    )
+    drawn = toyvit.draw_random_circuits(model, int(edge_mask.sum()), n_random)
+    null = torch.tensor([test.faithfulness(other) for other in drawn])
     return {
         "edges": int(edge_mask.sum()),
-        "faithfulness": evaluator.faithfulness(edge_mask),
-        "without it": evaluator.completeness(edge_mask),
+        "faithfulness": test.faithfulness(edge_mask),
+        "on its own": own.faithfulness(edge_mask),
+        "without it": test.completeness(edge_mask),
         "random, median": null.median().item(),
         "random, 95 %": null.quantile(0.95).item(),
     }
 
 
 def compare_searches(model: ViT, batch: Batch, n_random: int = 40) -> pd.DataFrame:
-    """The smallest circuit by EAP-IG and the one by ACDC, for each change, and their nulls."""
+    """The smallest circuit by EAP-IG and the one by ACDC, for each change, and their nulls.
+
+    Searched on different pairs: each is tested on those that the other was searched on.
+    """
     graph = toyvit.build_graph(model.config)
     rows = {}
     for change in batch.counterfactuals:
-        pairs = toyvit.counterfactual_pairs(batch, change, N_PAIRS)
-        evaluator = toyvit.CircuitEvaluator(model=model, pairs=pairs)
-        smallest = toyvit.find_smallest(evaluator, toyvit.eap(model, pairs, points=5))
-        circuits = {"EAP-IG": smallest, "ACDC": toyvit.acdc(model, pairs, 0.01)}
-        for method, edge_mask in circuits.items():
+        first, second = toyvit.counterfactual_pairs(batch, change).split(N_PAIRS)
+        evaluator = toyvit.CircuitEvaluator(model=model, pairs=first)
+        smallest = toyvit.find_smallest(evaluator, toyvit.eap(model, first, points=5))
+        searches = {
+            "EAP-IG": (first, second, smallest),
+            "ACDC": (second, first, toyvit.acdc(model, second, 0.01)),
+        }
+        for method, (searched, tested, edge_mask) in searches.items():
             names = {"which": ", ".join(graph.name_edges(edge_mask))}
-            rows[change, method] = names | judge_circuit(evaluator, edge_mask, n_random)
+            verdict = judge_circuit(model, searched, tested, edge_mask, n_random)
+            rows[change, method] = names | verdict
     return pd.DataFrame(rows).T.rename_axis(["change", "method"]).infer_objects().round(2)
 
 
 def compare_thresholds(model: ViT, batch: Batch) -> pd.DataFrame:
-    """Edges that ACDC leaves and their faithfulness, by change and threshold in nats."""
+    """Edges that ACDC leaves and their faithfulness on other pairs, by change and nats."""
     rows = []
     for change in batch.counterfactuals:
-        pairs = toyvit.counterfactual_pairs(batch, change, 64)
-        evaluator = toyvit.CircuitEvaluator(model=model, pairs=pairs)
+        searched, tested = toyvit.counterfactual_pairs(batch, change).split(64)
+        evaluator = toyvit.CircuitEvaluator(model=model, pairs=tested)
         for threshold in (0.0001, 0.001, 0.01, 0.1, 1.0):
-            edge_mask = toyvit.acdc(model, pairs, threshold)
+            edge_mask = toyvit.acdc(model, searched, threshold)
             faithfulness = evaluator.faithfulness(edge_mask)
             rows.append((change, threshold, int(edge_mask.sum()), faithfulness))
     frame = pd.DataFrame(rows, columns=["change", "nats", "edges", "faithfulness"])
@@ -185,20 +205,22 @@ def draw_mean_patterns(model: ViT, batch: Batch) -> Figure:
     return figure
 
 
-def pair_digits(run: Run, answer: int, foil: int, n: int = 64) -> PatchingPairs:
-    """At most n test pictures of one digit, each with one of another."""
-    pairs = toyvit.class_pairs(run.batch("test", 1500), answer, foil)
-    return PatchingPairs(
-        clean=pairs.clean[:n],
-        corrupt=pairs.corrupt[:n],
-        answer=pairs.answer[:n],
-        foil=pairs.foil[:n],
-    )
+def pair_digits(
+    run: Run, answer: int, foil: int, n: int = 64
+) -> tuple[PatchingPairs, PatchingPairs]:
+    """Test pictures of one digit, each with one of another: pairs to search on, and to test on.
+
+    At most n of each, half and half where there are fewer.
+    """
+    return toyvit.class_pairs(run.batch("test", 1500), answer, foil).split(n)
 
 
-def draw_sizes(model: ViT, pairs: PatchingPairs, scores: Tensor) -> Figure:
-    """Faithfulness against the number of edges: by EAP-IG, by ACDC, and of random circuits."""
-    evaluator = toyvit.CircuitEvaluator(model=model, pairs=pairs)
+def draw_sizes(model: ViT, pairs: PatchingPairs, tested: PatchingPairs, scores: Tensor) -> Figure:
+    """Faithfulness against the number of edges: by EAP-IG, by ACDC, and of random circuits.
+
+    On pairs that were not searched on.
+    """
+    evaluator = toyvit.CircuitEvaluator(model=model, pairs=tested)
     most = len(toyvit.build_graph(model.config).edges)
     sizes = [n for n in (2, 5, 10, 15, 20, 30, 40, 50, 60, 75, 90) if n < most] + [most]
     figure, panel = plt.subplots(figsize=(7, 3.6), layout="constrained")

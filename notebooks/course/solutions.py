@@ -90,7 +90,8 @@ def find_strongest_edge(run: Run) -> str:
     from course.circuits import pair_digits
 
     model = run.model()
-    scores = toyvit.eap(model, pair_digits(run, 4, 9), points=5).abs()
+    pairs, _ = pair_digits(run, 4, 9)
+    scores = toyvit.eap(model, pairs, points=5).abs()
     (edge,) = toyvit.build_graph(model.config).name_edges((scores == scores.max()).float())
     return edge
 

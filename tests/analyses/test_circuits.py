@@ -11,8 +11,9 @@ from tests.analyses.planted import OPTIONS, model_for, one_hot, traced, uniform
 from tests.laws.models import BASE
 from toyvit.analyses import ANALYSES, circuits, lens, object_attention
 from toyvit.analyses.analysis import Tagged
+from toyvit.circuits.edges import eap
 from toyvit.circuits.graph import build_graph
-from toyvit.circuits.pairs import counterfactual_pairs
+from toyvit.circuits.pairs import METRICS, PatchingPairs, counterfactual_pairs
 from toyvit.circuits.patching import (
     connect_objects,
     connect_tokens,
@@ -222,3 +223,32 @@ def test_patching_and_edges_see_only_what_a_counterfactual_changes():
     assert torch.allclose(
         out, scores[Tagged("corrupt", change="query")] - clean, rtol=0.2, atol=0.02
     )
+
+
+def test_errors_of_edges_are_those_of_the_mean_over_pairs(monkeypatch):
+    """Truth: scores of each pair alone, and clean minus corrupt pair by pair."""
+    monkeypatch.setattr(circuits, "N_PAIRS", 6)
+    model, batch = model_for("induction 4x4", cls_token=False, mask="causal")
+    scores = circuits.measure_edges(model, batch, {})
+    pairs = counterfactual_pairs(batch, "query", 6)
+    n = len(pairs.clean)
+    assert scores[Tagged("pairs", change="query")] == n
+
+    alone = []
+    effects = []
+    for place in range(n):
+        pair = PatchingPairs(
+            pairs.clean[[place]], pairs.corrupt[[place]], pairs.answer[[place]], pairs.foil[[place]]
+        )
+        alone.append(eap(model, pair, points=5))
+        clean = run_model(model, pair.clean)
+        corrupt = run_model(model, pair.corrupt)
+        change = METRICS["logit_difference"](clean, pair, clean)
+        effects.append(change - METRICS["logit_difference"](corrupt, pair, corrupt))
+    errors = torch.stack(alone).std(0) / n**0.5
+    graph = build_graph(model.config)
+    for edge, error in zip(graph.edges, errors[graph.allowed], strict=True):
+        measured = scores[Tagged("edge_error", change="query", edge=edge)]
+        assert torch.allclose(measured, error, rtol=1e-3, atol=1e-6), edge
+    error = torch.cat(effects).std() / n**0.5
+    assert torch.allclose(scores[Tagged("effect_error", change="query")], error, rtol=1e-4)

@@ -254,6 +254,46 @@ def test_a_circuit_comes_back_from_its_file_and_fits_its_own_architecture_only(t
         back.edge_mask(build(CASES["attention only"]))
 
 
+def test_what_a_circuit_was_searched_and_tested_on_comes_back_with_it(tmp_path):
+    """Halves without a pair in common; scores that are no numbers are refused."""
+    model = build(BASE)
+    searched, tested = pairs_for(BASE, 7).split(5)
+    assert len(searched.clean) == len(tested.clean) == 3
+    whole = pairs_for(BASE, 7)
+    assert torch.equal(torch.cat([searched.foil, tested.foil]), whole.foil[:6])
+    assert torch.equal(torch.cat([searched.corrupt, tested.corrupt]), whole.corrupt[:6])
+    with pytest.raises(BadInput, match="two or more are needed, got 1"):
+        pairs_for(BASE, 1).split(5)
+
+    edge_mask = select_strongest(model, eap(model, searched), 15)
+    scores = [
+        CircuitEvaluator(model=model, pairs=part).judge(edge_mask) for part in (searched, tested)
+    ]
+    assert scores[0].faithfulness != scores[1].faithfulness
+    evaluator = CircuitEvaluator(model=model, pairs=tested)
+    assert scores[1].completeness == evaluator.completeness(edge_mask)
+    assert (scores[1].effect, scores[1].error) == evaluator.total_effect
+    circuit = Circuit(
+        edges=build_graph(BASE).name_edges(edge_mask),
+        metric="kl",
+        ablation="mean",
+        method="eap",
+        checkpoint="x at 3",
+        architecture=hash_architecture(BASE),
+        searched=scores[0],
+        tested=scores[1],
+    )
+    circuit.save(tmp_path / "circuit.json")
+    assert load_circuit(tmp_path / "circuit.json") == circuit
+
+    plain = json.loads((tmp_path / "circuit.json").read_text())
+    plain.pop("check")
+    for spoiled in ("good", {"n_pairs": 3}, plain["tested"] | {"faithfulness": "0.9"}):
+        (tmp_path / "bad.json").write_text(json.dumps(plain | {"tested": spoiled}))
+        with pytest.raises(BadInput, match="holds no circuit"):
+            load_circuit(tmp_path / "bad.json")
+
+
 def test_a_record_of_the_first_version_is_read(tmp_path):
     """Its fields were called base and found."""
     path = tmp_path / "circuit.json"

@@ -17,6 +17,7 @@ from tests.analyses.planted import iterate_less, model_for
 from tests.laws.models import mark_slow
 from tests.stories.processes import train_here
 from toyvit.analyses import ANALYSES
+from toyvit.circuits.edges import eap_with_errors
 from toyvit.instruments import key_value, weight_circuits
 from toyvit.instruments.lenses import fit_lens
 from toyvit.measuring import measure
@@ -103,6 +104,8 @@ FUNCTIONS: dict[str, Call] = {
         model, [(0, 0)], trace_of(model, batch)
     ),
     "eap": lambda model, batch: toyvit.eap(model, pairs_of(batch), points=2),
+    "eap_with_errors": lambda model, batch: eap_with_errors(model, pairs_of(batch), points=2),
+    "match_heads": lambda model, batch: match_with_another(model, batch),
     "acdc": lambda model, batch: toyvit.acdc(model, pairs_of(batch), 1.0),
     "cache_nodes": lambda model, batch: toyvit.cache_nodes(model, batch.images),
     "run_edges": lambda model, batch: run_every_second_edge(model, batch),
@@ -165,6 +168,10 @@ def run_every_second_edge(model, batch):
     edge_mask = toyvit.build_graph(model.config).allowed.float()
     edge_mask[::2] = 0
     return toyvit.run_edges(model, nodes, edge_mask, other)
+
+
+def match_with_another(model, batch):
+    return toyvit.match_heads(model, toyvit.ViT(model.config, seed=3), batch.images).likeness
 
 
 def evaluate_circuits(model, batch):

@@ -17,7 +17,7 @@ import torch
 from tests.report.test_figures import CASES
 from toyvit.config import learning_rate
 from toyvit.dynamics.checkpoints import compare_checkpoints, measure_progress
-from toyvit.dynamics.edge_lifetimes import date_edges
+from toyvit.dynamics.edge_lifetimes import compute_edge_shares, date_edges
 from toyvit.instruments.attribution import SITES, attribute_patches
 from toyvit.instruments.lenses import RESIDUALS, apply_logit_lens, stack_residuals
 from toyvit.instruments.weight_circuits import (
@@ -296,7 +296,7 @@ def check_edges(run: Run, data: FigureData) -> None:
         named = [line.label for line in lines if line.label in scores]
         sizes = scores.abs().max()
         assert sizes[named].min() >= sizes.drop(named).max()
-        births = date_edges(scores)["birth"]
+        births = date_edges(compute_edge_shares(run.table, change))["birth"]
         circles = [list_points(curve) for curve in panel.curves if curve.marker]
         born = [edge for edge in named if edge in births]
         assert circles == [[(births[edge], scores.loc[births[edge], edge])] for edge in born]

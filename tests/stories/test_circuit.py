@@ -73,14 +73,17 @@ def test_a_circuit_is_found_saved_and_runs_again(runs, capsys, name, words):
     model = trajectory.bare_model(int(circuit.checkpoint.split(" at ")[1].split(",")[0]))
     classes = (4, 9) if name == "digits" else None
     change = words[1] if name != "digits" else None
-    evaluator = CircuitEvaluator(
-        model=model,
-        pairs=select_pairs(Run(path), change, classes, 12),
-        metric=circuit.metric,
-        ablation=circuit.ablation,
-    )
-    printed = next(line for line in out.splitlines() if line.startswith("faithfulness")).split()[1]
-    assert f"{evaluator.faithfulness(circuit.edge_mask(model)):.3f}" == printed
+    parts = select_pairs(Run(path), change, classes, 24).split(12)
+    scores = [
+        CircuitEvaluator(
+            model=model, pairs=pairs, metric=circuit.metric, ablation=circuit.ablation
+        ).judge(circuit.edge_mask(model))
+        for pairs in parts
+    ]
+    assert [circuit.searched, circuit.tested] == scores and scores[0] != scores[1]
+    line = next(line for line in out.splitlines() if line.startswith("faithfulness"))
+    own, test = (score.faithfulness for score in scores)
+    assert f" {test:.3f}; {own:.3f} on the {scores[0].n_pairs} pairs it was" in line
     assert all(edge in out for edge in circuit.edges)
 
 

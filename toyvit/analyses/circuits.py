@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from toyvit.analyses.analysis import (
@@ -18,7 +18,7 @@ from toyvit.analyses.analysis import (
     Quantity,
     Tagged,
 )
-from toyvit.circuits.edges import eap
+from toyvit.circuits.edges import eap_with_errors
 from toyvit.circuits.graph import build_graph
 from toyvit.circuits.pairs import METRICS, PatchingPairs, counterfactual_pairs
 from toyvit.circuits.patching import (
@@ -194,10 +194,12 @@ PATCHING = Analysis(
 )
 
 
-def compute_logit_difference(model: ViT, images: Tensor, pairs: PatchingPairs) -> Tensor:
-    """The logit of the answer less that of the foil, mean over pairs."""
+def compute_logit_difference(
+    model: ViT, images: Tensor, pairs: PatchingPairs
+) -> Float[Tensor, " pair"]:
+    """The logit of the answer less that of the foil, pair by pair."""
     logits = run_model(model, images)
-    return METRICS["logit_difference"](logits, pairs, logits).mean()
+    return METRICS["logit_difference"](logits, pairs, logits)
 
 
 @pin_torch()
@@ -207,20 +209,27 @@ def measure_edges(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Meas
     The points begin at the clean pictures and end before the corrupt ones, see `eap`. In logits.
     `edge_score` is about what the logit difference changes by when the edge alone carries the
     corrupt pictures; `clean` and `corrupt` are the differences themselves, so that a score can be
-    read as a share of what there is to explain.
+    read as a share of what there is to explain. `edge_error` and `effect_error` are the standard
+    errors, over the pairs, of the scores and of clean minus corrupt; `pairs` is their number.
     """
     graph = build_graph(model.config)
     places = graph.allowed.nonzero().tolist()
     measures: Measures = {}
     for change in batch.changeable:
         pairs = counterfactual_pairs(batch, change, N_PAIRS)
-        scores = eap(model, pairs, points=5)
+        scores, errors = eap_with_errors(model, pairs, points=5)
         for place, edge in zip(places, graph.edges, strict=True):
             measures[Tagged("edge_score", change=change, edge=edge)] = scores[tuple(place)]
+        for place, edge in zip(places, graph.edges, strict=True):
+            measures[Tagged("edge_error", change=change, edge=edge)] = errors[tuple(place)]
 
-        for name, images in (("clean", pairs.clean), ("corrupt", pairs.corrupt)):
-            difference = compute_logit_difference(model, images, pairs)
-            measures[Tagged(name, change=change)] = difference
+        clean = compute_logit_difference(model, pairs.clean, pairs)
+        corrupt = compute_logit_difference(model, pairs.corrupt, pairs)
+        n_pairs = len(pairs.clean)
+        measures[Tagged("clean", change=change)] = clean.mean()
+        measures[Tagged("corrupt", change=change)] = corrupt.mean()
+        measures[Tagged("effect_error", change=change)] = (clean - corrupt).std() / n_pairs**0.5
+        measures[Tagged("pairs", change=change)] = torch.tensor(n_pairs)
     return measures
 
 
@@ -232,6 +241,9 @@ EDGES = Analysis(
         "edge_score": Quantity(unit="logits"),
         "clean": Quantity(unit="logits"),
         "corrupt": Quantity(unit="logits"),
+        "edge_error": Quantity(unit="logits", may_be_nan=True),
+        "effect_error": Quantity(unit="logits", may_be_nan=True),
+        "pairs": Quantity(unit="pairs"),
     },
     needs=(COUNTERFACTUALS,),
     slow=True,
@@ -239,4 +251,5 @@ EDGES = Analysis(
     source="EAP-IG, Hanna 2024",
     truth="a linear model: exact",
     null="0, as on an edge whose sender writes the same for both pictures of a pair",
+    version=2,
 )

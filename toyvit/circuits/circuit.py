@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from toyvit.circuits.edges import ABLATIONS
+from toyvit.circuits.evaluate import PairScores
 from toyvit.circuits.graph import EdgeMask, build_graph
 from toyvit.circuits.pairs import METRICS
 from toyvit.config import ModelConfig
@@ -36,7 +37,8 @@ class Circuit:
 
     `metric` and `ablation` are what it was selected by, `method` how, such as "eap-ig, 8 edges";
     `checkpoint` is the run, the step and the checkpoint's SHA-256, `architecture` the hash of the
-    model's shape.
+    model's shape. `searched` is how good it is on the pairs that it was selected on, `tested` on
+    others; None where that was not measured, as in records of before.
 
     >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
     >>> circuit = Circuit(edges=("input->logits",), metric="kl", ablation="zero", method="by hand",
@@ -51,6 +53,8 @@ class Circuit:
     method: str
     checkpoint: str
     architecture: str
+    searched: PairScores | None = None
+    tested: PairScores | None = None
 
     def save(self, path: Path | str) -> None:
         """Write it as JSON, which `load_circuit` reads."""
@@ -80,6 +84,8 @@ def load_circuit(path: Path | str) -> Circuit:
         record = read_checked(Path(path))
         fields = {RENAMED.get(name, name): value for name, value in record.items()}
         edges = fields.pop("edges")
+        for name in ("searched", "tested"):
+            fields[name] = _read_scores(fields.get(name))
         circuit = Circuit(edges=tuple(edges), **fields)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadInput(f"{path} holds no circuit: {error}") from error
@@ -91,3 +97,17 @@ def load_circuit(path: Path | str) -> Circuit:
     if checkpoint := parse_checkpoint(str(circuit.checkpoint)):
         check_home(Path(path), *checkpoint)
     return circuit
+
+
+def _read_scores(record: object) -> PairScores | None:
+    """Scores of a record; TypeError where they are no numbers, or not those."""
+    if record is None:
+        return None
+    if not isinstance(record, dict):
+        raise TypeError(f"the scores are {record!r}")
+
+    scores = PairScores(**record)
+    for name, value in asdict(scores).items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{name} is {value!r}, not a number")
+    return scores

@@ -65,6 +65,38 @@ def eap(
     >>> eap(ViT(config), pairs, points=5).shape
     torch.Size([7, 3])
     """
+    scores, _ = _sum_scores(model, pairs, metric, points, end)
+    return scores
+
+
+@pin_torch()
+def eap_with_errors(
+    model: ViT,
+    pairs: PatchingPairs,
+    metric: str = "logit_difference",
+    points: int = 1,
+    end: str = "clean",
+) -> tuple[Scores, Scores]:
+    """The scores of `eap`, and the standard error of each over pairs, in units of the metric.
+
+    NaN for one pair, which has none; 0 where there is no edge.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> images = torch.randn(2, 6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> pairs = PatchingPairs(images[0], images[1], torch.zeros(6).long(), torch.ones(6).long())
+    >>> scores, errors = eap_with_errors(ViT(config), pairs)
+    >>> torch.equal(scores, eap(ViT(config), pairs)), errors.shape
+    (True, torch.Size([7, 3]))
+    """
+    scores, by_pair = _sum_scores(model, pairs, metric, points, end)
+    return scores, by_pair.std(0) / len(by_pair) ** 0.5
+
+
+def _sum_scores(
+    model: ViT, pairs: PatchingPairs, metric: str, points: int, end: str
+) -> tuple[Scores, Float[Tensor, "pair receiver sender"]]:
+    """The scores, and those of each pair alone."""
     choose(metric, METRICS, "metric")
     if points < 1:
         raise BadInput(f"gradients are taken at 1 point or more, got {points}")
@@ -83,6 +115,7 @@ def eap(
 
     graph = build_graph(model.config)
     scores = torch.zeros(len(graph.receivers), len(graph.senders))
+    by_pair = torch.zeros(len(pairs.clean), *scores.shape)
     for point in range(points):
         share = (point + ENDS[end]) / points
         images = pairs.clean + share * (pairs.corrupt - pairs.clean)
@@ -90,8 +123,10 @@ def eap(
         total = METRICS[metric](here["logits"], pairs, reference).sum()
         for receivers, gradient in differentiate_reads(model, here, total):
             n = graph.before[receivers.start]
-            scores[receivers, :n] += contract(gradient, change[:n])
-    return scores / (points * len(pairs.clean))
+            products = contract(gradient, change[:n])
+            scores[receivers, :n] += products.sum(0)
+            by_pair[:, receivers, :n] += products
+    return scores / (points * len(pairs.clean)), by_pair / points
 
 
 @pin_torch()

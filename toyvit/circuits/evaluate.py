@@ -21,6 +21,23 @@ from toyvit.surroundings import pin_torch
 
 
 @dataclass(frozen=True, kw_only=True)
+class PairScores:
+    """How good a circuit is on some pairs: faithfulness and completeness, and what they share out.
+
+    `empty` and `full` are the metric with all edges cut and with none, `effect` their difference
+    and `error` its standard error over the pairs, in the metric's units.
+    """
+
+    n_pairs: int
+    empty: float
+    full: float
+    effect: float
+    error: float
+    faithfulness: float
+    completeness: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class CircuitEvaluator:
     """Scores circuits of one model on one set of pairs, all edges outside the circuit ablated.
 
@@ -81,6 +98,20 @@ class CircuitEvaluator:
             without = self._score_pass(circuit.cut(receiver, sender)).mean()
             lost[receiver, sender] = (score - without) / (whole - nothing)
         return lost
+
+    def judge(self, edge_mask: EdgeMask) -> PairScores:
+        """All that is said of a circuit on these pairs."""
+        empty, full = self.empty_and_full
+        effect, error = self.total_effect
+        return PairScores(
+            n_pairs=len(self.pairs.clean),
+            empty=empty,
+            full=full,
+            effect=effect,
+            error=error,
+            faithfulness=self.faithfulness(edge_mask),
+            completeness=self.completeness(edge_mask),
+        )
 
     @cached_property
     def total_effect(self) -> tuple[float, float]:

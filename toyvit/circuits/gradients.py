@@ -107,14 +107,12 @@ def _take_back(norm: Norm, stream: Tensor, gradients: Gradients) -> Gradients:
     return torch.stack(parts)
 
 
-def contract(gradients: Gradients, changes: Outputs) -> Float[Tensor, "receiver sender"]:
-    """Sums over images, tokens and width of every product of the two.
+def contract(gradients: Gradients, changes: Outputs) -> Float[Tensor, "image receiver sender"]:
+    """Sums over tokens and width of every product of the two, image by image.
 
-    Image by image: matrices as long as all images together take four times as long.
+    Matrices as long as all images together take four times as long.
 
-    >>> contract(torch.ones(2, 6, 5, 4), torch.ones(3, 6, 5, 4))
-    tensor([[120., 120., 120.],
-            [120., 120., 120.]])
+    >>> contract(torch.ones(2, 6, 5, 4), torch.ones(3, 6, 5, 4)).shape
+    torch.Size([6, 2, 3])
     """
-    by_image = torch.bmm(gradients.flatten(2).transpose(0, 1), changes.flatten(2).permute(1, 2, 0))
-    return by_image.sum(0)
+    return torch.bmm(gradients.flatten(2).transpose(0, 1), changes.flatten(2).permute(1, 2, 0))

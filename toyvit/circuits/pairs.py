@@ -40,6 +40,30 @@ class PatchingPairs:
         """Corrupt pictures as the clean ones and the other way round."""
         return PatchingPairs(self.corrupt, self.clean, self.foil, self.answer)
 
+    def split(self, n: int) -> tuple[PatchingPairs, PatchingPairs]:
+        """The first n pairs to search a circuit on, and as many others to test it on.
+
+        Half and half where there are fewer than 2 n; BadInput for less than two pairs.
+
+        >>> import torch
+        >>> images = torch.zeros(2, 6, 1, 8, 8)
+        >>> pairs = PatchingPairs(images[0], images[1], torch.zeros(6).long(), torch.ones(6).long())
+        >>> [len(part.clean) for n in (2, 9) for part in pairs.split(n)]
+        [2, 2, 3, 3]
+        """
+        n = min(n, len(self.clean) // 2)
+        if n < 1:
+            raise BadInput(
+                "a circuit is tested on other pairs than it is searched on: two or more are needed,"
+                f" got {len(self.clean)}"
+            )
+        return self._select(slice(n)), self._select(slice(n, 2 * n))
+
+    def _select(self, rows: slice) -> PatchingPairs:
+        return PatchingPairs(
+            self.clean[rows], self.corrupt[rows], self.answer[rows], self.foil[rows]
+        )
+
 
 @pin_torch()
 def counterfactual_pairs(

@@ -137,11 +137,12 @@ def find_circuit(
     """A circuit of one checkpoint (default: the last), with its verdict against chance.
 
     By `eap` or `eap-ig` the smallest that reaches the faithfulness `faithful` (default 0.9); by
-    `acdc` what is left at a `threshold` in nats (default 0.01). Pairs are counterfactual ones, of
-    `change`, or of two classes; `n_null` random circuits of the size are the null. `end` is which
-    end of the way from clean to corrupt is a point of EAP-IG, see `eap`. BadInput for settings
-    that cannot be, and where there is nothing to explain: a total effect within two standard errors
-    of 0.
+    `acdc` what is left at a `threshold` in nats (default 0.01). It is searched on `n_pairs` pairs
+    and tested on as many others, half and half where there are fewer: counterfactual ones, of
+    `change`, or of two classes. `n_null` random circuits of the size, on the pairs of the test, are
+    the null. `end` is which end of the way from clean to corrupt is a point of EAP-IG, see `eap`.
+    BadInput for settings that cannot be, and where there is nothing to explain: a total effect
+    within two standard errors of 0, on either half.
     """
     choose(method, METHODS, "method")
     choose(metric, METRICS, "metric")
@@ -154,13 +155,18 @@ def find_circuit(
     run = Run.open(run)
     at = run.check_unclamped(step)
     model = run.bare_model(at)
-    pairs = select_pairs(run, change, classes, n_pairs)
+    _check_request(change, classes, n_pairs)
+    pairs, others = select_pairs(run, change, classes, 2 * n_pairs).split(n_pairs)
     evaluator = CircuitEvaluator(model=model, pairs=pairs, metric=metric, ablation=ablation)
+    test = CircuitEvaluator(model=model, pairs=others, metric=metric, ablation=ablation)
     _check_effect(evaluator)
+    _check_effect(test)
 
     scores = eap(model, pairs, metric, points=EAP_IG_POINTS, end=end)
     edge_mask = _search(evaluator, scores, method, limit)
-    null, n_same = _draw_null(evaluator, edge_mask, n_null)
+    searched = evaluator.judge(edge_mask)
+    tested = test.judge(edge_mask)
+    null, n_same = _draw_null(test, edge_mask, n_null)
     what = _name_question(run, change, classes)
     circuit = Circuit(
         edges=build_graph(model.config).name_edges(edge_mask),
@@ -169,6 +175,8 @@ def find_circuit(
         method=f"{_describe_method(method, limit, end)}, {what}",
         checkpoint=f"{run.name} at {at}, {run.entries[at].sha256[:12]}",
         architecture=hash_architecture(model.config),
+        searched=searched,
+        tested=tested,
     )
     name = f"circuit-{what}-{method}-{limit:g}-{metric}-{ablation}-{len(pairs.clean)}-pairs-{at}"
     return CircuitReport(
@@ -176,12 +184,9 @@ def find_circuit(
         edge_mask=edge_mask,
         scores=scores,
         n_edges=len(build_graph(model.config).edges),
-        n_pairs=len(pairs.clean),
         n_requested=n_pairs,
-        empty_and_full=evaluator.empty_and_full,
-        total_effect=evaluator.total_effect,
-        faithfulness=evaluator.faithfulness(edge_mask),
-        completeness=evaluator.completeness(edge_mask),
+        searched=searched,
+        tested=tested,
         null=null,
         n_same=n_same,
         name=name if end == "clean" else f"{name}-{end}-end",

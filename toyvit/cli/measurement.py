@@ -177,7 +177,12 @@ def add_circuit_arguments(parser: Parser) -> None:
     )
     add_circuit_methods(parser)
     add_circuit_scores(parser)
-    parser.add_argument("--pairs", type=int, default=64, help="pairs of pictures (default: 64)")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=64,
+        help="pairs of pictures to search on, and as many others to test on (default: 64)",
+    )
     parser.add_argument(
         "--null",
         type=int,

@@ -130,7 +130,8 @@ def draw_circuit_report(report: CircuitReport, config: ModelConfig) -> FigureDat
     return FigureData(
         name="circuit",
         title=(
-            f"{circuit.method}, {where}: {size}, faithfulness {report.faithfulness:.2f}\n"
+            f"{circuit.method}, {where}: {size}, faithfulness {report.tested.faithfulness:.2f}"
+            f" ({report.searched.faithfulness:.2f} on the pairs it was searched on)\n"
             f"{circuit.metric.replace('_', ' ')}, cut edges carry: {circuit.ablation}"
         ),
         caption=CIRCUIT_CAPTION,
@@ -152,7 +153,7 @@ def _find_step(circuit: Circuit) -> str:
 def build_null_panel(report: CircuitReport) -> CurvePanel:
     """A histogram of the faithfulness of random circuits, and the circuit's own."""
     null = report.null.numpy().astype(float)
-    ends = (min(0.0, null.min()), max(1.0, null.max(), report.faithfulness))
+    ends = (min(0.0, null.min()), max(1.0, null.max(), report.tested.faithfulness))
     counts, edges = np.histogram(null, BINS, ends)
     outline = Curve(
         x=np.repeat(edges, 2),
@@ -162,8 +163,8 @@ def build_null_panel(report: CircuitReport) -> CurvePanel:
     )
 
     own = Mark(
-        place=report.faithfulness,
-        label=f"this circuit, {report.faithfulness:.2f}",
+        place=report.tested.faithfulness,
+        label=f"this circuit, {report.tested.faithfulness:.2f}",
         colour="blue",
         style="solid",
     )

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from toyvit.dynamics.edge_lifetimes import ALIVE, date_edges, pivot_edge_scores
+from toyvit.dynamics.edge_lifetimes import (
+    compute_edge_shares,
+    date_edges,
+    has_errors,
+    pivot_edge_scores,
+)
 from toyvit.report.curves import EARLY_STEPS, STEPS, build_curve
 from toyvit.report.panels import (
     Axis,
@@ -45,9 +50,9 @@ def select_rows(run: Run, analysis: str, quantity: str | None = None) -> pd.Data
 
 EDGES_CAPTION = Caption(
     see=(
-        "When the edges of a circuit are born (circles: the first of two checkpoints in a row with "
-        f"{ALIVE:.0%} of the run's largest score), against the loss. Pale: weaker edges. "
-        f"Dashed: all edges at once. {NODES}"
+        "When the edges of a circuit are born (circles: the first of three checkpoints in a row at "
+        "which its share of all edges at once, clear of 0 itself, is more than chance), against "
+        f"the loss. Pale: weaker edges. Dashed: all edges at once. {NODES}"
     ),
     otherwise="all edges stay at 0.",
 )
@@ -84,7 +89,9 @@ def draw_edges(run: Run, beside: Run | None = None) -> FigureData:
 def _edges_panel(run: Run, rows: pd.DataFrame, change: str) -> CurvePanel:
     """The strongest edges, a circle at each birth; all others pale; all edges at once dashed."""
     scores = pivot_edge_scores(rows, change)
-    births = date_edges(scores)
+    births = pd.DataFrame()
+    if has_errors(rows):
+        births = date_edges(compute_edge_shares(rows, change))
     order = scores.abs().max().sort_values(ascending=False, kind="stable").index
     strongest = order[:STRONGEST]
     curves = [
