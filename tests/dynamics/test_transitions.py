@@ -162,7 +162,9 @@ def test_the_rate_changes_where_it_jumps(monkeypatch, share, steps):
 
 def test_what_is_said_of_a_curve():
     rise = pd.Series(sigmoid(990, 1050, noise=0), STEPS)
-    assert describe_changes(rise).startswith("step 990 to 1050, by +0.80, confidence 0.9")
+    assert describe_changes(rise).startswith(
+        "step 990 to 1050, 10 % to 90 % of a change of +0.80, confidence 0.9"
+    )
     twice = rise + pd.Series(sigmoid(400, 430, noise=0), STEPS)
     assert describe_changes(twice).count("; then step") == 1
 

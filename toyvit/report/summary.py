@@ -281,8 +281,8 @@ def describe_changes(values: pd.Series, train: TrainConfig | None = None) -> str
     except BadInput as error:
         return f"no verdict: {error}"
     texts = [
-        f"step {change.onset:.0f} to {change.end:.0f}, by {change.size:+.2f}, "
-        f"confidence {change.confidence:.3f}"
+        f"step {change.onset:.0f} to {change.end:.0f}, 10 % to 90 % of a change of "
+        f"{change.size:+.2f}, confidence {change.confidence:.3f} that it is abrupt"
         for change in verdict.changes
     ]
     if texts:

@@ -259,3 +259,12 @@ def test_several_runs_on_one_page(runs, capsys, tmp_path):
     nothing = [dict(run["story"])["What if nothing had happened?"] for run in data["runs"]]
     assert nothing[0].endswith(" To compare with: no abrupt change is found in hidden.")
     assert "To compare with" not in nothing[1]
+
+
+def test_a_page_says_where_a_run_lies_as_seen_from_here(runs, monkeypatch):
+    """Not the folders above, which name a machine and a user."""
+    run = runs["digits"]
+    monkeypatch.chdir(run.path.parent)
+    data = describe_page([run], {}, ArrayStore(), 1_000_000)
+    assert data["runs"][0]["path"] == run.path.name
+    assert str(run.path.parent) not in json.dumps(data)

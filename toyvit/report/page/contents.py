@@ -24,7 +24,7 @@ from toyvit.report.page.looks import collect_looks
 from toyvit.report.page.measured_curves import collect_curves, thin_steps
 from toyvit.report.page.other_steps import DIGITS, draw_others
 from toyvit.report.page.packing import ArrayStore, format_json
-from toyvit.report.page.story import tell_difference, tell_story
+from toyvit.report.page.story import name_path, tell_difference, tell_story
 from toyvit.report.panels import FigureData
 from toyvit.report.plain import Plain, to_plain
 from toyvit.report.rows import list_analyses as list_measured
@@ -119,7 +119,7 @@ def describe_run(
     }
     return {
         "name": run.name,
-        "path": str(run.path),
+        "path": name_path(run),
         "status": run.status,
         "setting": hash_setting(run),
         "lastStep": max(run.steps, default=0),

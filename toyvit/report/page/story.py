@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from toyvit.config.run import list_differences
 from toyvit.dynamics.transitions import detect_in_curve, find_window
 from toyvit.errors import BadInput
 from toyvit.report.curves import name_score
-from toyvit.report.heads import collect_scores, find_since, name_all_heads
+from toyvit.report.heads import MARGIN, collect_scores, find_since, name_all_heads
 from toyvit.report.plain import Plain
 from toyvit.report.rows import list_analyses
 from toyvit.report.style import call_head
@@ -56,7 +57,10 @@ def tell_when(run: Run) -> str:
 
 
 def tell_heads(run: Run) -> str:
-    """What heads are called at the last measured step, the names that came last first."""
+    """What heads are called at the last measured step, in the order in which the names came.
+
+    Where there are many, those that came last.
+    """
     if "heads" not in list_analyses(run):
         return ""
     names = name_all_heads(run)
@@ -70,18 +74,21 @@ def tell_heads(run: Run) -> str:
             since = find_since(kind, (layer, head), names)
             score, null = scores[(step, layer, head)][kind]
             word = kind.replace("_", " ")
-            text = f"{call_head(layer, head)}: {word}, {score:.2f} ({null:.2f})"
+            text = (
+                f"{call_head(layer, head)}: {word} since step {since:,}, {score:.2f} ({null:.2f})"
+            )
             parts.append((since, text))
     if not parts:
         return f"At step {last:,} no head stands clear of the nulls of any type."
 
-    parts.sort(key=lambda part: -part[0])
-    told = [f"{text} since step {since:,}" for since, text in parts[:MOST_NAMES]]
+    parts.sort(key=lambda part: part[0])
+    told = [text for _, text in parts[-MOST_NAMES:]]
     more = len(parts) - MOST_NAMES
-    rest = f"; {more} more in the table of heads" if more > 0 else ""
+    rest = f"; {more} earlier names in the table of heads" if more > 0 else ""
     return (
-        f"The names that came last come first, with the score at step {last:,} and in brackets the "
-        f"largest score where there is nothing to find: {'; '.join(told)}{rest}."
+        f"{'; '.join(told)}{rest}. After each name its score at step {last:,} and, in brackets, "
+        f"the largest null: what is seen where there is nothing. A name needs {MARGIN} more than "
+        "that, so it comes after the score has begun to rise."
     )
 
 
@@ -92,7 +99,7 @@ def tell_cause(run: Run) -> str:
     if not len(rows):
         return (
             "Not measured: a pattern shows where a head reads from, not that the answer rests on it"
-            f" (`toyvit measure {run.path} --analyses head_ablation`)."
+            f" (`toyvit measure {name_path(run)} --analyses head_ablation`)."
         )
     worst = rows.sort_values("value").head(MOST_NAMES)
     step = int(worst["step"].iloc[0])
@@ -104,6 +111,11 @@ def tell_cause(run: Run) -> str:
         f"Heads are cut one at a time (their output set to zero): at step {step:,} the "
         f"{name_score(run)}{known} becomes {', '.join(left)}."
     )
+
+
+def name_path(run: Run) -> str:
+    """Where a run lies, seen from this folder: a page may be mailed, and says no more than that."""
+    return os.path.relpath(run.path)
 
 
 def tell_nothing(run: Run, others: Sequence[Run] = ()) -> str:
@@ -119,8 +131,8 @@ def tell_nothing(run: Run, others: Sequence[Run] = ()) -> str:
     score = name_score(run).capitalize()
     return (
         f"{score} would stay at or below what predictors that know less reach (dotted lines; the "
-        f"best is {best}, {value:.3f}), nothing would be shaded, heads would keep the names that "
-        f"they have at step 0, and cutting one would cost nothing.{_name_unchanged(others)}"
+        f"best is {best}, {value:.3f}), nothing would be shaded, no head would get a name while it "
+        f"rises, and cutting one could cost no more than that.{_name_unchanged(others)}"
     )
 
 
