@@ -1,0 +1,211 @@
+"""The hidden Markov model beside the detector: `python -m toyvit.dynamics.rival [curves a family]`.
+
+Both judge the same curves, those of `calibration`. The rival is of many seeds, so that curves of a
+family over one schedule of checkpoints are taken for ten seeds of one training, each turned so that
+it rises. It is read in three ways, the last the kindest:
+
+any    a state is left for good
+two    there are two states, before and after, and the first is left for good
+jump   a state is left for good by a jump of z-scores so large that of the curves without a change
+       no more are called, in the mean over families, than the detector calls; the threshold is
+       taken from the very curves that it is tried on
+
+With `--runs FOLDER` both judge the seeds of a sweep instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from toyvit.dynamics.calibration import REPORT, draw_family
+from toyvit.dynamics.drawn_curves import CLOCKS, Array
+from toyvit.dynamics.hidden_states import TrainingMap, fit_states
+from toyvit.dynamics.judgement import read_seed
+from toyvit.dynamics.nulls import NULLS
+from toyvit.dynamics.planted import PLANTS
+from toyvit.dynamics.transitions import Curves, detect, detect_in_curve
+from toyvit.errors import BadInput
+from toyvit.runs.finding import find_runs
+from toyvit.runs.handle import Run
+
+SEEDS = 10  # of a training
+WAYS = ["detector", "any", "two", "jump"]
+EDGE = 5  # checkpoints by whose median a curve is turned
+
+
+def compare_families(n: int, stream: int, families: Iterable[str] = ()) -> pd.DataFrame:
+    """What both say of n curves of each family (default: all), a row a curve.
+
+    n is rounded up to whole trainings of SEEDS seeds, as many for each schedule of checkpoints.
+
+    planted         how many changes were planted
+    n_states        of the training that the curve is a seed of
+    jump            largest that leaves a state for good, z-scores; 0 where none does
+    step            of that jump, NaN without one
+    detected        the detector's onset, NaN where it finds none
+    step_error      |step - planted onset| / planted onset of the nearest, and its sign
+    detected_error  the same of the detector's onset
+    """
+    names = list(families) or [*NULLS, *PLANTS]
+    groups = -(-n // (SEEDS * len(CLOCKS)))
+    work = list(product(names, [stream], range(groups * len(CLOCKS))))
+    parallel = Parallel(n_jobs=-1 if len(work) > len(CLOCKS) else 1, return_as="generator")
+    tables = parallel(delayed(_compare_group)(*arguments) for arguments in work)
+    return pd.concat(tqdm(tables, "trainings", len(work), disable=None), ignore_index=True)
+
+
+def _compare_group(family: str, stream: int, group: int) -> pd.DataFrame:
+    """SEEDS curves of one schedule of checkpoints."""
+    n_clocks = len(CLOCKS)
+    first = group % n_clocks + SEEDS * n_clocks * (group // n_clocks)
+    drawn = [draw_family(family, stream, first + n_clocks * place) for place in range(SEEDS)]
+    seeds = [{"value": pd.Series(_turn(values), steps)} for steps, values, _ in drawn]
+    table = date_jumps(fit_states(seeds)).assign(family=family)
+
+    changes = [detect(steps, values) for steps, values, _ in drawn]
+    table["detected"] = [change.onset if change else np.nan for change in changes]
+    table["planted"] = [len(onsets) for *_, onsets in drawn]
+    for name in ("step", "detected"):
+        pairs = zip(table[name], drawn, strict=True)
+        table[f"{name}_error"] = [_measure_error(step, onsets) for step, (*_, onsets) in pairs]
+    return table
+
+
+def date_jumps(states: TrainingMap) -> pd.DataFrame:
+    """Of each seed the largest jump that leaves a state for good, and its step; a row a seed."""
+    moves = states.list_moves()
+    lasting = moves[moves["lasts"]].sort_values("jump", ascending=False)
+    largest = lasting.drop_duplicates("seed").set_index("seed")[["jump", "step"]]
+    table = largest.reindex(range(len(states.paths))).astype(float)
+    return table.fillna({"jump": 0.0}).assign(n_states=states.n_states)
+
+
+def _turn(values: Array) -> Array:
+    """A curve that ends no lower than it begins."""
+    rises = np.median(values[-EDGE:]) >= np.median(values[:EDGE])
+    return values if rises else -values
+
+
+def _measure_error(step: float, onsets: Sequence[float]) -> float:
+    """Relative distance from the nearest planted onset, with its sign; NaN without either."""
+    if not onsets or np.isnan(step):
+        return float("nan")
+    nearest = min(onsets, key=lambda onset: abs(step - onset))
+    return (step - nearest) / nearest
+
+
+def choose_jump(frame: pd.DataFrame) -> float:
+    """The least jump at which the rival calls no more nulls than the detector does.
+
+    Both as means over families.
+    """
+    nulls = frame[frame["planted"] == 0]
+    rate = _average(nulls, nulls["detected"].notna())
+    for jump in np.sort(nulls["jump"].unique()):
+        if _average(nulls, nulls["jump"] > jump) <= rate:
+            return float(jump)
+    return float("inf")
+
+
+def _average(frame: pd.DataFrame, is_called: pd.Series) -> float:
+    """Share of curves called, the mean over families."""
+    return float(is_called.groupby(frame["family"]).mean().mean())
+
+
+def measure_comparison(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rates of both by family, a row each; of a null they are rates of false positives.
+
+    detector, any, two, jump   share of curves called (see the module)
+    n_states                   median over trainings
+    detector_20, rival_20      of those called (by `any`), the share within 20 % of the onset
+    detector_off, rival_off    and the median of how much later they are than it, a share of it
+    """
+    threshold = choose_jump(frame)
+    lasts = frame["jump"] > 0
+    called = frame.assign(
+        detector=frame["detected"].notna(),
+        any=lasts,
+        two=lasts & (frame["n_states"] == 2),
+        jump=frame["jump"] > threshold,
+    )
+
+    rows = []
+    for family, curves in called.groupby("family", sort=False):
+        row = {"family": family, **curves[WAYS].mean().to_dict()}
+        row["n_states"] = curves["n_states"].median()
+        if curves["planted"].iloc[0]:
+            for name, column in (("detector", "detected_error"), ("rival", "step_error")):
+                errors = curves[column].dropna()
+                row[f"{name}_20"] = float((errors.abs() < 0.2).mean())
+                row[f"{name}_off"] = float(errors.median())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def compare_runs(runs: Sequence[Run]) -> tuple[TrainingMap, pd.DataFrame]:
+    """The map of runs of several seeds, and a row a run: its states in order, and both onsets.
+
+    From the loss, the accuracy and the order parameter of the recipe; BadInput where a run lacks
+    one of them.
+
+    order           states that the run visits
+    jump, step      as in `compare_families`
+    detected        the detector's onset of the order parameter
+    """
+    states = fit_states([_collect_curves(run) for run in runs])
+    table = date_jumps(states)
+    changes = [detect_in_curve(_collect_curves(run)["order"], run.config.train) for run in runs]
+    table.insert(0, "run", [run.name for run in runs])
+    table["order"] = [" ".join(map(str, order)) for order in states.list_orders()]
+    table["detected"] = [change.onset if change else np.nan for change in changes]
+    return states, table
+
+
+def _collect_curves(run: Run) -> Curves:
+    """The measures of a run by which its states are told apart."""
+    seed = read_seed(run)
+    if seed is None:
+        raise BadInput(f"{run.path} has no order parameter, or it was not measured")
+    return {
+        "loss": seed.loss,
+        "order": seed.order,
+        "accuracy": run.curve("performance", "accuracy"),
+    }
+
+
+def _print_families(n: int) -> None:
+    frame = compare_families(n, REPORT)
+    table = measure_comparison(frame)
+    for is_planted in (False, True):
+        rows = table[table["family"].isin(PLANTS) == is_planted].dropna(axis=1)
+        mean = rows[WAYS].mean().to_dict() | {"family": "mean"}
+        rows = pd.concat([rows, pd.DataFrame([mean])])
+        print(rows.round(3).to_string(index=False, na_rep=""), end="\n\n")
+    print(f"the jump that counts is more than {choose_jump(frame):.2f} standard deviations")
+
+
+def _print_runs(folder: Path) -> None:
+    states, table = compare_runs([Run(place) for place in find_runs(folder)])
+    print(states.bic.round(0).rename_axis("states").to_string(), end="\n\n")
+    print(states.centres.round(3).rename_axis("state").to_string(), end="\n\n")
+    print(table.round(2).to_string(index=False), end="\n\n")
+    print("detours:", states.list_detours() or "none")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="a hidden Markov model beside the detector")
+    parser.add_argument("curves", nargs="?", type=int, default=40, help="of each family")
+    parser.add_argument("--runs", type=Path, help="a folder of runs instead: seeds of a sweep")
+    options = parser.parse_args()
+    if options.runs:
+        _print_runs(options.runs)
+    else:
+        _print_families(options.curves)
