@@ -66,9 +66,16 @@ from toyvit.data.worlds import (
 )
 from toyvit.dynamics.edge_lifetimes import (
     compare_steps as compare_steps,
-    compute_edge_shares as compute_edge_shares,
     date_edges as date_edges,
     pivot_edge_scores as pivot_edge_scores,
+)
+from toyvit.dynamics.finite_size import (
+    Sharpening as Sharpening,
+    compare_sizes as compare_sizes,
+)
+from toyvit.dynamics.hidden_states import (
+    TrainingMap as TrainingMap,
+    fit_states as fit_states,
 )
 from toyvit.dynamics.judgement import (
     Transition as Transition,
