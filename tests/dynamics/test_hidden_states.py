@@ -60,6 +60,8 @@ def test_a_state_that_some_seeds_pass_is_a_detour():
     orders = states.list_orders()
     assert [len(order) for order in orders] == [3 if seed in (1, 4, 6) else 2 for seed in range(8)]
     assert orders[0] == (0, 2)
+    stretches = fit_states(seeds, most=4, restarts=1)
+    assert states.bic[4] < stretches.bic[4] - 1, "other starts find a likelier fourth state"
 
     last = states.list_moves().drop_duplicates("seed", keep="last")
     assert (np.abs(last["step"] - STEPS[places]) <= 20).all()

@@ -99,7 +99,7 @@ def compare_scores(n: int, widths: tuple[float, ...] = WIDTHS) -> pd.DataFrame:
 def summarize_scores(frame: pd.DataFrame) -> pd.DataFrame:
     """By width of the margin: median of the ratio, 5 and 95 %, and the shares called."""
     groups = frame.groupby("width")
-    quantiles = groups["ratio"].quantile([0.5, 0.05, 0.95]).unstack()
+    quantiles = groups["ratio"].quantile(np.array([0.5, 0.05, 0.95])).unstack()
     table = quantiles.set_axis(["ratio", "low", "high"], axis=1)
     return table.join(groups[["accuracy", "loss"]].mean())
 
