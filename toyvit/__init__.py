@@ -42,7 +42,6 @@ PUBLIC = {
         "date_edges",
         "pivot_edge_scores",
     ),
-    "toyvit.dynamics.edge_lifetimes": ("compare_steps", "date_edges", "pivot_edge_scores"),
     "toyvit.dynamics.finite_size": ("Sharpening", "compare_sizes"),
     "toyvit.dynamics.hidden_states": ("TrainingMap", "fit_states"),
     "toyvit.dynamics.order": ("order_events",),

@@ -66,6 +66,7 @@ from toyvit.data.worlds import (
 )
 from toyvit.dynamics.edge_lifetimes import (
     compare_steps as compare_steps,
+    compute_edge_shares as compute_edge_shares,
     date_edges as date_edges,
     pivot_edge_scores as pivot_edge_scores,
 )
