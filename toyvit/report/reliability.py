@@ -44,7 +44,7 @@ def draw_reliability(table: pd.DataFrame) -> FigureData:
 
     return FigureData(
         name="reliability",
-        title=f"the detector's stated chances, {n_curves:,} curves, weighed so that half hold a change",
+        title=f"the detector's stated chances, {n_curves:,} curves, weighed so that half change",
         caption=RELIABILITY_CAPTION,
         blocks=(Block(panels=(panels,), share_x=True, cell=(4.4, 3.4), margin=(0.6, 0.4)),),
     )
