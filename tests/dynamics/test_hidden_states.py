@@ -1,6 +1,7 @@
 """Hidden states of many seeds: planted states, detours and noise; and the rival's own measures."""
 
 import builtins
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -168,6 +169,19 @@ def test_the_rivals_threshold_calls_one_null_in_twenty():
     assert table.loc["p", ["detector", "any", "two", "jump"]].tolist() == [0.5, 1, 1, 0.5]
     assert table.loc["b", ["detector", "any", "two", "jump"]].tolist() == [0, 1, 1, 0]
     assert table.loc["p", "rival_20"] == 1
+
+
+def test_runs_are_judged_by_both(monkeypatch):
+    places, seeds = draw_seeds(n=4)
+    runs = [SimpleNamespace(name=f"seed-{n}", config=SimpleNamespace(train=None)) for n in range(4)]
+    curves = {run.name: seed for run, seed in zip(runs, seeds, strict=True)}
+    monkeypatch.setattr(rival, "_collect_curves", lambda run: curves[run.name])
+    states, table = rival.compare_runs(runs)
+    assert states.list_orders() == [(0, 1)] * 4
+    assert table["run"].tolist() == [run.name for run in runs]
+    assert table["order"].tolist() == ["0 1"] * 4
+    assert (np.abs(table["detected"] - STEPS[places]) <= 40).all()
+    assert table["step"].tolist() == STEPS[places].tolist()
 
 
 @pytest.mark.slow
