@@ -42,7 +42,7 @@ PUBLIC = {
         "date_edges",
         "pivot_edge_scores",
     ),
-    "toyvit.dynamics.finite_size": ("Sharpening", "compare_sizes"),
+    "toyvit.dynamics.sharpening": ("Sharpening", "compare_sizes"),
     "toyvit.dynamics.hidden_states": ("TrainingMap", "fit_states"),
     "toyvit.dynamics.order": ("order_events",),
     "toyvit.dynamics.judgement": ("Transition", "judge_transition"),

@@ -70,10 +70,6 @@ from toyvit.dynamics.edge_lifetimes import (
     date_edges as date_edges,
     pivot_edge_scores as pivot_edge_scores,
 )
-from toyvit.dynamics.finite_size import (
-    Sharpening as Sharpening,
-    compare_sizes as compare_sizes,
-)
 from toyvit.dynamics.hidden_states import (
     TrainingMap as TrainingMap,
     fit_states as fit_states,
@@ -84,6 +80,10 @@ from toyvit.dynamics.judgement import (
 )
 from toyvit.dynamics.order import (
     order_events as order_events,
+)
+from toyvit.dynamics.sharpening import (
+    Sharpening as Sharpening,
+    compare_sizes as compare_sizes,
 )
 from toyvit.dynamics.transitions import (
     AbruptChange as AbruptChange,

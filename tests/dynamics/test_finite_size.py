@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from toyvit.dynamics.drawn_curves import draw_correlated, rise
-from toyvit.dynamics.finite_size import compare_sizes, read_size
+from toyvit.dynamics.finite_size import read_size
+from toyvit.dynamics.sharpening import compare_sizes
 from toyvit.dynamics.transitions import detect
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
