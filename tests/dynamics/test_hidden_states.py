@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from toyvit.dynamics import rival
+from toyvit.dynamics import rival, rival_runs
 from toyvit.dynamics.hidden_states import fit_states
 from toyvit.errors import BadInput
 
@@ -175,8 +175,8 @@ def test_runs_are_judged_by_both(monkeypatch):
     places, seeds = draw_seeds(n=4)
     runs = [SimpleNamespace(name=f"seed-{n}", config=SimpleNamespace(train=None)) for n in range(4)]
     curves = {run.name: seed for run, seed in zip(runs, seeds, strict=True)}
-    monkeypatch.setattr(rival, "_collect_curves", lambda run: curves[run.name])
-    states, table = rival.compare_runs(runs)
+    monkeypatch.setattr(rival_runs, "_collect_curves", lambda run: curves[run.name])
+    states, table = rival_runs.compare_runs(runs)
     assert states.list_orders() == [(0, 1)] * 4
     assert table["run"].tolist() == [run.name for run in runs]
     assert table["order"].tolist() == ["0 1"] * 4

@@ -10,15 +10,14 @@ jump   a state is left for good by a jump of z-scores so large that 5 % of the c
        change are called, in the mean over families; the threshold is taken from the very curves
        that it is tried on
 
-With `--runs FOLDER` both judge the seeds of a sweep instead.
+Both judge the seeds of a sweep in `rival_runs`.
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,13 +27,9 @@ from tqdm import tqdm
 from toyvit.dynamics.calibration import RATE, REPORT, draw_family
 from toyvit.dynamics.drawn_curves import CLOCKS, Array
 from toyvit.dynamics.hidden_states import TrainingMap, fit_states
-from toyvit.dynamics.judgement import read_seed
 from toyvit.dynamics.nulls import NULLS
 from toyvit.dynamics.planted import PLANTS
-from toyvit.dynamics.transitions import Curves, detect, detect_in_curve
-from toyvit.errors import BadInput
-from toyvit.runs.finding import find_runs
-from toyvit.runs.handle import Run
+from toyvit.dynamics.transitions import detect
 
 SEEDS = 10  # of a training
 WAYS = ["detector", "any", "two", "jump"]
@@ -142,37 +137,6 @@ def measure_comparison(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def compare_runs(runs: Sequence[Run]) -> tuple[TrainingMap, pd.DataFrame]:
-    """The map of runs of several seeds, and a row a run: its states in order, and both onsets.
-
-    From the loss, the accuracy and the order parameter of the recipe; BadInput where a run lacks
-    one of them.
-
-    order           states that the run visits
-    jump, step      as in `compare_families`
-    detected        the detector's onset of the order parameter
-    """
-    states = fit_states([_collect_curves(run) for run in runs])
-    table = date_jumps(states)
-    changes = [detect_in_curve(_collect_curves(run)["order"], run.config.train) for run in runs]
-    table.insert(0, "run", [run.name for run in runs])
-    table["order"] = [" ".join(map(str, order)) for order in states.list_orders()]
-    table["detected"] = [change.onset if change else np.nan for change in changes]
-    return states, table
-
-
-def _collect_curves(run: Run) -> Curves:
-    """The measures of a run by which its states are told apart."""
-    seed = read_seed(run)
-    if seed is None:
-        raise BadInput(f"{run.path} has no order parameter, or it was not measured")
-    return {
-        "loss": seed.loss,
-        "order": seed.order,
-        "accuracy": run.curve("performance", "accuracy"),
-    }
-
-
 def _print_families(n: int) -> None:
     frame = compare_families(n, REPORT)
     table = measure_comparison(frame)
@@ -184,20 +148,5 @@ def _print_families(n: int) -> None:
     print(f"the jump that counts is more than {choose_jump(frame):.2f} standard deviations")
 
 
-def _print_runs(folder: Path) -> None:
-    states, table = compare_runs([Run(place) for place in find_runs(folder)])
-    print(states.bic.round(0).rename_axis("states").to_string(), end="\n\n")
-    print(states.centres.round(3).rename_axis("state").to_string(), end="\n\n")
-    print(table.round(2).to_string(index=False), end="\n\n")
-    print("detours:", states.list_detours() or "none")
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="a hidden Markov model beside the detector")
-    parser.add_argument("curves", nargs="?", type=int, default=40, help="of each family")
-    parser.add_argument("--runs", type=Path, help="a folder of runs instead: seeds of a sweep")
-    options = parser.parse_args()
-    if options.runs:
-        _print_runs(options.runs)
-    else:
-        _print_families(options.curves)
+    _print_families(int(sys.argv[1]) if sys.argv[1:] else 40)
