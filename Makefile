@@ -25,7 +25,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet -c constraints.txt torch
-	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[dev,bench,cluster,docs]'
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[dev,bench,cluster,hmm,docs]'
 	@touch $@
 
 data: setup ## download MNIST (or unpack it from TOYVIT_DATA) and check it

@@ -42,6 +42,8 @@ PUBLIC = {
         "date_edges",
         "pivot_edge_scores",
     ),
+    "toyvit.dynamics.sharpening": ("Sharpening", "compare_sizes"),
+    "toyvit.dynamics.hidden_states": ("TrainingMap", "fit_states"),
     "toyvit.dynamics.order": ("order_events",),
     "toyvit.dynamics.judgement": ("Transition", "judge_transition"),
     "toyvit.dynamics.transitions": ("AbruptChange", "detect", "judge_curve"),

@@ -70,12 +70,20 @@ from toyvit.dynamics.edge_lifetimes import (
     date_edges as date_edges,
     pivot_edge_scores as pivot_edge_scores,
 )
+from toyvit.dynamics.hidden_states import (
+    TrainingMap as TrainingMap,
+    fit_states as fit_states,
+)
 from toyvit.dynamics.judgement import (
     Transition as Transition,
     judge_transition as judge_transition,
 )
 from toyvit.dynamics.order import (
     order_events as order_events,
+)
+from toyvit.dynamics.sharpening import (
+    Sharpening as Sharpening,
+    compare_sizes as compare_sizes,
 )
 from toyvit.dynamics.transitions import (
     AbruptChange as AbruptChange,

@@ -14,6 +14,7 @@ from toyvit.dynamics.calibration import (
     measure_rates,
     measure_reliability,
 )
+from toyvit.dynamics.drawn_curves import LAST
 from toyvit.dynamics.nulls import NULLS
 from toyvit.dynamics.planted import PLANTS, WIDTHS, plant_change
 from toyvit.dynamics.transitions import CHANCES, SCORES, give_chance
@@ -41,6 +42,18 @@ def test_planted_curves_go_ten_percent_of_the_way_at_their_onset(width):
     before, after = np.interp([onset / 1.3, onset * 1.7], steps, curve.values)
     way = (np.interp(onset, steps, curve.values) - before) / (after - before)
     assert way == pytest.approx(0.1, abs=0.03)
+
+
+def test_changes_are_planted_from_early_on_and_after_a_plateau():
+    """From 0.05 of the run, and four checkpoints: there is a plateau to see."""
+    first = []
+    for family in PLANTS:
+        for seed in range(40):
+            steps, _, onsets = draw_family(family, 2, seed)
+            assert steps[3] <= min(onsets), family
+            assert min(onsets) >= 0.05 * LAST, family
+            first.append(min(onsets))
+    assert min(first) < 0.055 * LAST
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from toyvit.recipes import ORDER_PARAMETERS, RECIPES
 STEPS = np.arange(0.0, 2001, 20)
 
 
-def grow(onset, noise=0.01):
-    """A rise that takes 160 steps, of a seed of its own."""
+def grow(onset, length=160, noise=0.01):
+    """A rise that takes so many steps, of a seed of its own."""
     rng = np.random.default_rng(int(onset))
-    values = rise(STEPS, onset, 160 / onset) + noise * draw_correlated(len(STEPS), 0, rng)
+    values = rise(STEPS, onset, length / onset) + noise * draw_correlated(len(STEPS), 0, rng)
     return pd.Series(values, STEPS.astype(int))  # as a run has them
 
 
@@ -27,7 +27,8 @@ def seeds(lags, n=8, noise=0.01):
     """Runs with an onset each and measures that follow it by given numbers of steps."""
     onsets = 600 + 60 * np.arange(n)
     return [
-        {name: grow(onset + lag, noise) for name, lag in lags.items()} for onset in onsets.tolist()
+        {name: grow(onset + lag, noise=noise) for name, lag in lags.items()}
+        for onset in onsets.tolist()
     ]
 
 
@@ -98,7 +99,10 @@ def test_a_transition_is_loss_and_order_parameter_together():
     assert (verdict.together, verdict.stable) == (10, 10)
     assert verdict.low <= 700 <= verdict.high
     assert verdict.width == pytest.approx(160 / 700, rel=0.15)
-    assert str(verdict).startswith("yes: 10 of 10 seeds change together, 10 of them wherever")
+    assert verdict.loss_width == pytest.approx(verdict.width, rel=0.1)
+    text = str(verdict)
+    assert text.startswith("yes: 10 of 10 seeds change together, 10 of them wherever")
+    assert text.endswith(f"width {verdict.width:.2f} of it, in the loss {verdict.loss_width:.2f}")
 
 
 def test_without_one_of_them_there_is_none():
@@ -108,6 +112,34 @@ def test_without_one_of_them_there_is_none():
     alone = judge_transition([Seed(smooth, seed.order) for seed in draw_seeds(10, 0)])
     assert (alone.verdict, alone.together) == ("none", 0)
     assert np.isnan(alone.onset)
+
+
+def test_the_verdict_says_which_of_the_two_changed():
+    smooth = pd.Series(np.exp(-STEPS / 300), STEPS)
+    seeds = draw_seeds(10, 0)
+    seeds[:3] = [Seed(smooth, seed.order) for seed in seeds[:3]]
+    seeds[3:5] = [Seed(seed.loss, smooth) for seed in seeds[3:5]]
+    seeds[5] = draw_seeds(10, 400)[5]
+    seeds[6] = Seed(smooth, smooth)
+    verdict = judge_transition(seeds)
+    assert (verdict.together, verdict.order_alone, verdict.loss_alone, verdict.apart) == (
+        3,
+        3,
+        2,
+        1,
+    )
+    assert str(verdict).endswith(
+        "of the others the order parameter alone in 3, the loss alone in 2, both, but apart in 1, "
+        "neither in 1"
+    )
+
+
+def test_a_wider_loss_is_measured():
+    seeds = [Seed(loss=-grow(600, 300), order=grow(650)) for _ in range(10)]
+    verdict = judge_transition(seeds)
+    assert verdict.together == 10
+    assert verdict.loss_width == pytest.approx(0.5, rel=0.15)
+    assert verdict.width == pytest.approx(160 / 650, rel=0.15)
 
 
 def test_three_of_ten_without_a_change_are_too_many():

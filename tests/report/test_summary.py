@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from tests.report.planted import CHECKPOINTS, PERFORMANCE, plant, shrink, train, write_arrays
 from toyvit.__main__ import main
+from toyvit.config import TrainConfig
+from toyvit.dynamics.latent import QUANTILES, Latent, read_scores
 from toyvit.measuring import measure
 from toyvit.report import FIGURES, recall_comparison, tensorboard
-from toyvit.report.summary import summarize
+from toyvit.report.summary import _describe_change, summarize
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
 
@@ -270,3 +275,21 @@ def test_a_lock_that_is_a_link_is_not_followed(run, tmp_path, monkeypatch):
 
 def test_planted_steps_are_those_of_the_run(run):
     assert tuple(run.steps) == CHECKPOINTS
+
+
+def test_a_change_of_accuracy_alone_is_explained():
+    """One slow margin behind both; a share of variance is not explained so."""
+    steps = np.arange(0, 2001, 20)
+    margin = Latent(onset=400, width=1.0, low=-2, high=6, spread=0.4)
+    accuracy, loss = read_scores(margin, steps.astype(float), QUANTILES)
+    curves = {"accuracy": pd.Series(accuracy, steps), "loss": pd.Series(loss, steps)}
+    planted = SimpleNamespace(
+        curve=lambda analysis, quantity: curves[quantity],
+        config=SimpleNamespace(train=TrainConfig(steps=2000, warmup=0)),
+        baselines={},
+    )
+    lines = dict(_describe_change(planted))
+    assert lines["abrupt change in accuracy"].startswith("step 4")
+    assert lines["accuracy against loss"].startswith("accuracy alone changes abruptly")
+    planted.baselines = {"accuracy.mean": 0.0}
+    assert list(dict(_describe_change(planted))) == ["abrupt change in R^2"]

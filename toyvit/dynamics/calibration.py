@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from functools import partial
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from numpy.random import default_rng
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 from tqdm import tqdm
 
 from toyvit.dynamics.assessment import LEAST_SCORE
@@ -139,17 +138,35 @@ def fit_chances(frame: pd.DataFrame) -> tuple[Array, Array]:
 
 
 def measure_reliability(frame: pd.DataFrame) -> pd.DataFrame:
-    """Stated chance against the share of curves that hold a change, a row a bin of chances."""
+    """Stated chance against the share of curves that hold a change, a row a bin of chances.
+
+    bin         of stated chances
+    curves      how many there are
+    stated      their mean stated chance
+    true        the share of them in which a change was planted
+    low, high   its 95 % interval (Wilson), for as many curves of equal weight as tell as much
+
+    Means are over the mixture: nulls and planted curves weigh the same, within each all families.
+    """
     bins = pd.cut(frame["chance"], BINS, include_lowest=True)
     weights = _weigh(frame)
-    average = partial(np.average, axis=0)
     rows = []
     for interval, curves in frame.groupby(bins, observed=True):
         weight = weights[curves.index]
-        truth = average(curves["planted"] > 0, weights=weight)
-        stated = average(curves["chance"], weights=weight)
-        rows.append({"bin": str(interval), "curves": len(curves), "stated": stated, "true": truth})
-    return pd.DataFrame(rows)
+        truth = float(np.average(curves["planted"] > 0, weights=weight))
+        row = {"bin": str(interval), "curves": len(curves), "true": truth}
+        row["stated"] = float(np.average(curves["chance"], weights=weight))
+        row["low"], row["high"] = _bound_share(truth, weight.sum() ** 2 / (weight**2).sum())
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["bin", "curves", "stated", "true", "low", "high"])
+
+
+def _bound_share(share: float, n: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of n curves."""
+    z = norm.isf(0.025)
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    reach = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return float(centre - reach), float(centre + reach)
 
 
 def _weigh(frame: pd.DataFrame) -> pd.Series:

@@ -8,9 +8,10 @@ its run ends: cut at 1.1, 1.5 and 2 onsets it is the same, or the change is not 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,10 @@ from toyvit.dynamics.contrast import LEAST_POINTS
 from toyvit.dynamics.order import median_interval
 from toyvit.dynamics.transitions import AbruptChange, detect_in_curve, judge_series
 from toyvit.errors import BadInput
+from toyvit.recipes import ORDER_PARAMETERS
+
+if TYPE_CHECKING:
+    from toyvit.runs.handle import Run
 
 ANSWERS = {"transition": "yes", "none": "no", "undecided": "undecided"}
 LEAST_SEEDS = 10
@@ -37,6 +42,13 @@ class Seed(NamedTuple):
     order: pd.Series
 
 
+class Pair(NamedTuple):
+    """An abrupt change of the order parameter, and the one of the loss that goes with it."""
+
+    order: AbruptChange
+    loss: AbruptChange
+
+
 @dataclass(frozen=True)
 class Transition:
     """What ten or more seeds say together.
@@ -48,6 +60,10 @@ class Transition:
     onset        median step of the 10 % point of the order parameter over them, NaN without any
     low, high    its interval in 95 % (`median_interval`); NaN for fewer than six
     width        median of (end - onset) / onset
+    loss_width   the same of the loss
+    order_alone  seeds in which the order parameter changes abruptly and the loss does not
+    loss_alone   the other way round
+    apart        seeds in which both do, further apart than half a width
     """
 
     verdict: str
@@ -58,15 +74,36 @@ class Transition:
     low: float
     high: float
     width: float
+    loss_width: float
+    order_alone: int
+    loss_alone: int
+    apart: int
 
     def __str__(self) -> str:
-        bounds = f" ({self.low:,.0f} to {self.high:,.0f})" if np.isfinite(self.low) else ""
-        where = f"; onset {self.onset:,.0f}{bounds}"
-        width = f", width {self.width:.2f} of it"
-        return (
+        answer = (
             f"{ANSWERS[self.verdict]}: {self.together} of {self.n_seeds} seeds change together, "
             f"{self.stable} of them wherever the run ends"
-        ) + (where + width if self.together else "")
+        )
+        return answer + self._tell_where() + self._tell_others()
+
+    def _tell_where(self) -> str:
+        if not self.together:
+            return ""
+        bounds = f" ({self.low:,.0f} to {self.high:,.0f})" if np.isfinite(self.low) else ""
+        widths = f"width {self.width:.2f} of it, in the loss {self.loss_width:.2f}"
+        return f"; onset {self.onset:,.0f}{bounds}, {widths}"
+
+    def _tell_others(self) -> str:
+        """Which of the two changed in the seeds in which they do not change together."""
+        neither = self.n_seeds - self.together - self.order_alone - self.loss_alone - self.apart
+        counts = {
+            "the order parameter alone": self.order_alone,
+            "the loss alone": self.loss_alone,
+            "both, but apart": self.apart,
+            "neither": neither,
+        }
+        texts = [f"{what} in {count}" for what, count in counts.items() if count]
+        return f"; of the others {', '.join(texts)}" if texts else ""
 
 
 def judge_transition(seeds: Sequence[Seed], train: TrainConfig | None = None) -> Transition:
@@ -79,10 +116,11 @@ def judge_transition(seeds: Sequence[Seed], train: TrainConfig | None = None) ->
     if not all(seed.loss.index.equals(seed.order.index) for seed in seeds):
         raise BadInput("loss and order parameter of a seed must be over the same steps")
 
-    pairs = [(seed, match_changes(seed, train)) for seed in seeds]
-    matched = [(seed, change) for seed, change in pairs if change]
-    stable = sum(is_stable(seed, change, train) for seed, change in matched)
-    onsets = [change.onset for _, change in matched]
+    pairs = [(seed, match_pair(seed, train)) for seed in seeds]
+    matched = [(seed, pair) for seed, pair in pairs if pair]
+    others = Counter(_tell_changes(seed, train) for seed, pair in pairs if pair is None)
+    stable = sum(is_stable(seed, pair.order, train) for seed, pair in matched)
+    onsets = [pair.order.onset for _, pair in matched]
     low, high = median_interval(onsets)
 
     verdict = "undecided"
@@ -93,15 +131,35 @@ def judge_transition(seeds: Sequence[Seed], train: TrainConfig | None = None) ->
         n_seeds=len(seeds),
         together=len(matched),
         stable=stable,
-        onset=float(np.median(onsets)) if onsets else float("nan"),
+        onset=_take_median(onsets),
         low=low,
         high=high,
-        width=float(np.median([change.width for _, change in matched])) if matched else np.nan,
+        width=_take_median([pair.order.width for _, pair in matched]),
+        loss_width=_take_median([pair.loss.width for _, pair in matched]),
+        order_alone=others[True, False],
+        loss_alone=others[False, True],
+        apart=others[True, True],
     )
 
 
-def match_changes(seed: Seed, train: TrainConfig | None = None) -> AbruptChange | None:
-    """The largest change of the order parameter, if the loss changes within half a width of it."""
+def _take_median(values: Sequence[float]) -> float:
+    return float(np.median(values)) if values else float("nan")
+
+
+def read_seed(run: Run) -> Seed | None:
+    """Loss and order parameter of a run; None without one, or where they are not of the same steps.
+
+    The order parameter is the one that the recipe names before it is run.
+    """
+    if run.config.recipe not in ORDER_PARAMETERS:
+        return None
+    analysis, quantity = ORDER_PARAMETERS[run.config.recipe]
+    seed = Seed(run.curve("performance", "loss"), run.curve(analysis, quantity))
+    return seed if len(seed.loss) and seed.loss.index.equals(seed.order.index) else None
+
+
+def match_pair(seed: Seed, train: TrainConfig | None = None) -> Pair | None:
+    """The largest change of the order parameter and the loss's within half a width of it."""
     change = detect_in_curve(seed.order, train)
     if change is None:
         return None
@@ -114,8 +172,21 @@ def match_changes(seed: Seed, train: TrainConfig | None = None) -> AbruptChange 
     for other in others:
         lengths = max(change.end - change.onset, other.end - other.onset)
         if abs(_middle(change) - _middle(other)) <= max(lengths / 2, spacing):
-            return change
+            return Pair(change, other)
     return None
+
+
+def _tell_changes(seed: Seed, train: TrainConfig | None) -> tuple[bool, bool]:
+    """Whether the order parameter changes abruptly, and whether the loss does."""
+    order = detect_in_curve(seed.order, train)
+    loss = detect_in_curve(seed.loss, train)
+    return order is not None, loss is not None
+
+
+def match_changes(seed: Seed, train: TrainConfig | None = None) -> AbruptChange | None:
+    """The largest change of the order parameter, if the loss changes within half a width of it."""
+    pair = match_pair(seed, train)
+    return pair.order if pair else None
 
 
 def is_stable(seed: Seed, change: AbruptChange, train: TrainConfig | None = None) -> bool:

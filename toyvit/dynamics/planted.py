@@ -14,6 +14,8 @@ from toyvit.dynamics.drawn_curves import LAST, Array, draw_between, draw_correla
 
 WIDTHS = (1 / 16, 1 / 8, 1 / 4)
 NOISES = (0.01, 0.03, 0.1)
+EARLIEST = 0.05  # of the run
+PLATEAU = 4  # checkpoints before any onset: fewer show none
 SPIKE = 6  # checkpoints: what lasts less is a spike, by the detector's definition
 
 
@@ -30,7 +32,7 @@ Plant = Callable[[Array, Generator], Planted]
 
 def plant_change(t: Array, rng: Generator, width: float, noise: float) -> Planted:
     """An S of height 1 with noise on a drift of up to 0.25, rising or falling."""
-    onset = draw_between(rng, 0.15 * t[-1], 0.75 * t[-1] / (1 + width))
+    onset = _draw_onset(t, rng, 0.75 / (1 + width))
     return _finish(t, rng, rise(t, onset, width), (onset,), width, noise)
 
 
@@ -42,7 +44,7 @@ def plant_steps(t: Array, rng: Generator, n: int, equal: bool) -> Planted:
     width = rng.uniform(1 / 16, 1 / 4)
     onsets = np.zeros(n)
     while not (onsets[1:] > 1.6 * onsets[:-1]).all() or not onsets[0]:
-        onsets = np.sort([draw_between(rng, 0.1 * LAST, 0.7 * LAST) for _ in range(n)])
+        onsets = np.sort([_draw_onset(t, rng, 0.7) for _ in range(n)])
     heights = np.full(n, 1 / n)
     if not equal:
         heights = 0.2 + (1 - 0.2 * n) * rng.dirichlet(np.ones(n))
@@ -56,7 +58,7 @@ def plant_crashes(t: Array, rng: Generator) -> Planted:
     None begins sooner than SPIKE checkpoints after its end, or lasts beyond 0.9 of the run.
     """
     width = rng.uniform(1 / 16, 1 / 4)
-    onset = draw_between(rng, 0.15 * t[-1], 0.5 * t[-1])
+    onset = _draw_onset(t, rng, 0.5)
     curve = rise(t, onset, width)
     first = int(np.searchsorted(t, onset * (1 + width))) + SPIKE
     last = int(np.searchsorted(t, 0.9 * t[-1]))
@@ -72,7 +74,7 @@ def plant_relapse(t: Array, rng: Generator) -> Planted:
     Not before SPIKE checkpoints after its end.
     """
     width = rng.uniform(1 / 16, 1 / 4)
-    onset = draw_between(rng, 0.1 * t[-1], 0.4 * t[-1])
+    onset = _draw_onset(t, rng, 0.4)
     end = onset * (1 + width)
     least = t[min(int(np.searchsorted(t, end)) + SPIKE, len(t) - 1)]
     leaves = max(end * rng.uniform(1.2, 1.6), least)
@@ -80,6 +82,11 @@ def plant_relapse(t: Array, rng: Generator) -> Planted:
     away = rise(t, leaves, 0.08) - rise(t, again, 0.08)
     curve = rise(t, onset, width) - rng.uniform(0.5, 1) * away
     return _finish(t, rng, curve, (onset,), width, 0.03)
+
+
+def _draw_onset(t: Array, rng: Generator, last: float) -> float:
+    """From EARLIEST to `last` of the run, after PLATEAU checkpoints at least."""
+    return draw_between(rng, max(EARLIEST * t[-1], t[PLATEAU - 1]), last * t[-1])
 
 
 def _finish(

@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from toyvit.config import TrainConfig
-from toyvit.dynamics.judgement import Seed, Transition, judge_transition
+from toyvit.dynamics.judgement import Transition, judge_transition, read_seed
+from toyvit.dynamics.latent import explain_difference
 from toyvit.dynamics.order import order_events
 from toyvit.dynamics.transitions import find_window, judge_series, relative_width
 from toyvit.errors import BadInput, escape_text
-from toyvit.recipes import ORDER_PARAMETERS
 from toyvit.report.curves import name_score
 from toyvit.report.factors import LEAST_PROBED
 from toyvit.report.heads import format_head_types
@@ -133,7 +133,7 @@ def summarize_induction(run: Run) -> list[Line]:
 
     return [
         *_describe_rise(accuracy, ceiling),
-        ("abrupt change in accuracy", describe_changes(accuracy, run.config.train)),
+        *_describe_change(run),
         ("bag-of-labels ceiling", f"{ceiling:.3f}"),
         (name_last(run, "accuracy", accuracy.index[-1]), f"{accuracy.iloc[-1]:.3f}"),
         (
@@ -196,9 +196,19 @@ def _final_scores(run: Run) -> list[Line]:
         if name.startswith("accuracy")
     ]
     if final["split"].eq("test").any():
-        accuracy = run.curve("performance", "accuracy")
-        verdict = describe_changes(accuracy, run.config.train)
-        lines.append((f"abrupt change in {word}", verdict))
+        lines += _describe_change(run)
+    return lines
+
+
+def _describe_change(run: Run) -> list[Line]:
+    """The abrupt changes of the score, and how the loss differs where one of the two has any."""
+    word = name_score(run)
+    train = run.config.train
+    score = run.curve("performance", "accuracy")
+    lines = [(f"abrupt change in {word}", describe_changes(score, train))]
+    if word == "accuracy":
+        text = explain_difference(score, run.curve("performance", "loss"), train)
+        lines += [("accuracy against loss", text)] * bool(text)
     return lines
 
 
@@ -245,14 +255,7 @@ def summarize_events(runs: Sequence[Run | Path | str]) -> str:
 
 def judge_seeds(seeds: Sequence[Run]) -> Transition | None:
     """Whether runs of several seeds have a transition; None without an order parameter."""
-    if not seeds or seeds[0].config.recipe not in ORDER_PARAMETERS:
-        return None
-    analysis, quantity = ORDER_PARAMETERS[seeds[0].config.recipe]
-    curves = []
-    for run in seeds:
-        seed = Seed(run.curve("performance", "loss"), run.curve(analysis, quantity))
-        if len(seed.loss) and seed.loss.index.equals(seed.order.index):
-            curves.append(seed)
+    curves = [seed for seed in map(read_seed, seeds) if seed]
     return judge_transition(curves, seeds[0].config.train) if curves else None
 
 
