@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 from toyvit.config.clamps import Clamp
 from toyvit.config.curriculum import read_changes
@@ -40,6 +40,8 @@ class TrainConfig(Checked):
     curriculum    what training shows before it shows the task, `alike=0.8`, `alike=0.5@1440`: see
                   `plan_stages`
     """
+
+    later: ClassVar[tuple[str, ...]] = ("curriculum",)
 
     steps: int = number(2000, least=1)
     batch_size: int = number(64, least=1)
@@ -108,11 +110,10 @@ class RunConfig:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` gives an equal record back.
 
-        Without a curriculum as it was before there were any.
+        Later fields at their defaults are left out: `Checked.later`.
         """
-        plain = asdict(self) | {"task": self.task.to_json()}
-        if not self.train.curriculum:
-            del plain["train"]["curriculum"]
+        plain = {"recipe": self.recipe, "task": self.task.to_json()}
+        plain |= {part: getattr(self, part).list_values() for part in RECORDS}
         return json.loads(json.dumps(plain, default=str))
 
     @staticmethod

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput
 from toyvit.model import options
+from toyvit.model.offsets import Rotation
 from toyvit.model.patches import cut_patches
 from toyvit.model.shapes import HeadWeights, Images, Logits, Residual
 from toyvit.model.sites import Site, check_tapped, list_sites
@@ -38,6 +39,8 @@ class Attention(nn.Module):
         self.dropout = config.dropout
         self.qkv = nn.Linear(d, 3 * d, bias=config.attention_bias)
         self.out = nn.Linear(d, d, bias=config.attention_bias)
+        self.relative = options.build_relative_bias(config)
+        self.rotation = options.build_rotation(config)
 
     def head_weights(self, qkv: Tensor | None = None) -> HeadWeights:
         """W_Q, W_K, W_V, each (H, d, h), and W_O (H, h, d).
@@ -52,7 +55,7 @@ class Attention(nn.Module):
         return HeadWeights(q, k, v, o)
 
     def project_qkv(self, x: Tensor, tap: Tap) -> list[Tensor]:
-        """q, k, v, each (B, T, H, h).
+        """q, k, v, each (B, T, H, h), as scores are made of them: turned where positions turn.
 
         An edited per-head input adds (new - x) W: exactly nothing where nothing changed.
         """
@@ -68,12 +71,19 @@ class Attention(nn.Module):
                 change = torch.einsum("bthd,hdf->bthf", read - shared, weight)
                 packed[part] = packed[part] + change
 
-        return [tap(f"attn.{name}", part) for name, part in zip("qkv", packed, strict=True)]
+        q, k, v = (tap(f"attn.{name}", part) for name, part in zip("qkv", packed, strict=True))
+        if self.rotation is not None:
+            q = tap("attn.rot_q", self.rotation(q.transpose(1, 2)).transpose(1, 2))
+            k = tap("attn.rot_k", self.rotation(k.transpose(1, 2)).transpose(1, 2))
+        return [q, k, v]
 
     def attend(self, q: Tensor, k: Tensor, mask: Tensor, tap: Tap) -> Tensor:
         """The pattern, (B, H, T, T), of queries and keys (B H, T, h)."""
         scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=1 / math.sqrt(self.d_head))
-        scores = tap("attn.attn_scores", scores.unflatten(0, (-1, self.n_heads)))
+        scores = scores.unflatten(0, (-1, self.n_heads))
+        if self.relative is not None:
+            scores = scores + tap("attn.pos_bias", self.relative())
+        scores = tap("attn.attn_scores", scores)
         pattern = tap("attn.pattern", scores.softmax(-1))
         return F.dropout(pattern, self.dropout, self.training)
 
@@ -97,17 +107,25 @@ class Attention(nn.Module):
         """What the heads write to one token, (B, d), of normed tokens (B, T, d); untapped.
 
         The query is taken back through W_K and the mixed tokens on through W_V, so that no other
-        token's key or value is formed. A bias of the keys adds the same to all scores of a query.
+        token's key or value is formed; keys that turn with their place are. A bias of the keys adds
+        the same to all scores of a query, where it does not turn.
         """
         n, _, d = x.shape
         shape = (self.n_heads, self.d_head, d)
         weight_q, weight_k, weight_v = self.qkv.weight.chunk(3)
-        bias_q, _, bias_v = (None, None, None) if self.qkv.bias is None else self.qkv.bias.chunk(3)
+        has_bias = self.qkv.bias is not None
+        bias_q, bias_k, bias_v = self.qkv.bias.chunk(3) if has_bias else (None, None, None)
 
         query = F.linear(x[:, token], weight_q, bias_q) / math.sqrt(self.d_head)
-        by_head = query.view(n, self.n_heads, self.d_head).transpose(0, 1)
-        reads = torch.bmm(by_head, weight_k.view(shape)).transpose(0, 1)
-        scores = torch.baddbmm(mask, reads, x.mT)
+        query = query.view(n, self.n_heads, self.d_head)
+        if self.rotation is None:
+            reads = torch.bmm(query.transpose(0, 1), weight_k.view(shape)).transpose(0, 1)
+            scores = torch.baddbmm(mask, reads, x.mT)
+        else:
+            keys = F.linear(x, weight_k, bias_k).unflatten(-1, (self.n_heads, -1))
+            scores = mask + self._score_turned(query, keys, token, self.rotation)
+        if self.relative is not None:
+            scores = scores + self.relative()[:, token]
         pattern = F.dropout(scores.softmax(-1), self.dropout, self.training)
 
         mixed = torch.bmm(pattern, x).transpose(0, 1)
@@ -115,6 +133,12 @@ class Attention(nn.Module):
         if bias_v is not None:
             z = z + pattern.sum(-1).repeat_interleave(self.d_head, 1) * bias_v
         return self.out(z)
+
+    def _score_turned(self, query: Tensor, keys: Tensor, token: int, rotation: Rotation) -> Tensor:
+        """Scores (B, H, T) of one token's query (B, H, h) and keys (B, T, H, h), both turned."""
+        here = slice(token, token + 1 or None)
+        query = rotation(query[:, :, None], here)
+        return (rotation(keys.transpose(1, 2)) @ query.mT)[..., 0]
 
 
 class MLP(nn.Module):
@@ -211,9 +235,12 @@ class ViT(TransformerLensViews):
         | head                   | 0.02, so that step 0 scores ln(C)  |
         | patch embedding        | patch_scale / sqrt(3 inputs)       |
         | every other matrix     | 1 / sqrt(3 inputs)                 |
+        | relative positions     | relative_scale                     |
         """
         for name, weight in self.named_parameters():
-            if name.endswith("bias"):
+            if name.endswith("relative.bias") and self.config.relative_scale:
+                weight.normal_(0, self.config.relative_scale, generator=generator)
+            elif name.endswith("bias"):
                 weight.zero_()
             elif name.endswith("gain"):
                 weight.fill_(1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from toyvit.config import ModelConfig, RunConfig
 from toyvit.errors import BadInput
-from toyvit.model.options import READ_TOKENS, count_outputs
+from toyvit.model.offsets import count_offsets
+from toyvit.model.options import OFFSET_GRIDS, READ_TOKENS, count_outputs
 from toyvit.surroundings import read_free_memory
 
 FLOAT = 4  # bytes
@@ -47,7 +48,12 @@ def estimate_memory(config: RunConfig) -> int:
 
 
 def count_weights(model: ModelConfig) -> int:
-    """Numbers in the matrices of a model with learned positions; biases and norms are left out."""
+    """Numbers in the matrices of a model with learned positions; biases and norms are left out.
+
+    Those of relative positions are counted on top.
+    """
     d = model.d_model
     of_layer = 4 * d * d + 2 * d * model.d_mlp
+    if lay_out := OFFSET_GRIDS.get(model.positions):
+        of_layer += model.n_heads * count_offsets(lay_out(model), model.n_prefix)
     return model.n_layers * of_layer + d * (model.d_patch + model.n_tokens + count_outputs(model))
