@@ -115,6 +115,8 @@ def pair_models() -> list[tuple[str, str]]:
 FEW = [
     ("addition", "CLS, causal, no norm"),
     ("addition", "one layer"),
+    ("addition", "rotary"),
+    ("markov grid", "rotary"),
     ("markov masked", "CLS, causal, no norm"),
     ("markov masked", "one layer"),
     ("objects", "registers only, local"),

@@ -9,7 +9,7 @@ from toyvit.model.options import OFFSET_GRIDS, READ_TOKENS, count_outputs
 from toyvit.surroundings import read_free_memory
 
 FLOAT = 4  # bytes
-COPIES = 4  # of each weight: itself, its gradient and the two moments of the optimiser
+MOMENTS = {"adamw": 2, "adam": 2, "sgd": 0}  # that an optimiser keeps of each weight
 # Of a token in a layer, in widths of the stream, that the backward pass keeps at the least: what
 # the norm gives, its query, key and value. A row of each head's pattern comes on top.
 ACTIVATIONS = 4
@@ -38,7 +38,8 @@ def estimate_memory(config: RunConfig) -> int:
     True
     """
     model = config.model
-    weights = COPIES * count_weights(model)
+    moments = MOMENTS[config.train.optimizer] + bool(config.train.momentum)
+    weights = (2 + moments) * count_weights(model)  # itself, its gradient, its moments
     by_token = ACTIVATIONS * model.d_model + model.d_mlp + model.n_heads * model.n_tokens
     is_read = config.train.path == "read" and model.readout in READ_TOKENS
     n_whole = model.n_layers - is_read  # blocks of which every token is formed
