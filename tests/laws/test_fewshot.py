@@ -5,9 +5,11 @@ And what a linear probe cannot find.
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections import Counter
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +87,7 @@ def test_classes_that_training_never_shows_are_shown_by_in_context_alone(name):
             assert classes.min() == config.n_classes and classes.max() == world.n_all_classes - 1
         else:
             assert classes.max() == config.n_classes - 1
-    if config.labels == "random":
+    if config.labels != "fixed":
         assert "in_weights" not in world.sizes
     else:
         factors = seen["in_weights"]
@@ -126,7 +128,9 @@ def test_how_often_a_class_is_shown(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "split"), [(name, "in_context") for name in NAMES] + [("fewshot random", "train")]
+    ("name", "split"),
+    [(name, "in_context") for name in NAMES]
+    + [("fewshot random", "train"), ("fewshot distinct", "train")],
 )
 def test_fresh_labels_say_nothing_of_their_class(name, split):
     """Uniform, and independent between two classes.
@@ -145,9 +149,21 @@ def test_fresh_labels_say_nothing_of_their_class(name, split):
     label, beside = factors["label"][:, 0], factors["label"][:, 1]
     assert abs((label == one % config.n_labels).mean() - 1 / config.n_labels) < bound
     apart = one != other
-    assert (
-        abs((label == beside)[apart].mean() - 1 / config.n_labels) < 5 * (0.25 / apart.sum()) ** 0.5
-    )
+    alike = 0 if config.labels == "distinct" else 1 / config.n_labels
+    assert abs((label == beside)[apart].mean() - alike) < 5 * (0.25 / apart.sum()) ** 0.5
+
+
+def test_two_distinct_labels_leave_one_bit_and_every_pair_of_them_is_as_likely():
+    made = MADE["fewshot distinct"]
+    for split in made.world.sizes:
+        batch = made.eval_batch(split, 3000, 0)
+        labels = batch.content[:, made.world.label_cells()] - made.world.n_all_classes
+        pairs = Counter(map(tuple, labels.tolist()))
+        assert set(pairs) == {*permutations(range(3), 2)}
+        assert all(abs(count - 500) < 5 * 500**0.5 for count in pairs.values())
+        scores = made.baselines(batch)
+        assert scores["loss.bag_of_labels"] == pytest.approx(math.log(2), abs=1e-9)
+        assert scores["accuracy.bag_of_labels"] == 0.5
 
 
 def test_pictures_that_are_not_bursty_draw_each_cell_by_itself():
@@ -312,6 +328,8 @@ def test_weights_answer_in_weights_and_not_in_context():
         ({"labels": "random", "n_classes": 5}, "take 6 classes"),
         ({"labels": "random", "p_bursty": 0.5}, "p_bursty 1"),
         ({"labels": "random", "burstiness": 0}, "burstiness at least 1"),
+        ({"labels": "distinct", "p_bursty": 0.5}, "labels distinct can be .* p_bursty 1"),
+        ({"labels": "distinct", "n_labels": 5}, "n_labels is at least 6, got 5"),
         ({"source": "mnist"}, "mnist can train 9: n_classes 64 is not from 7 to 9"),
         ({"source": "mnist", "n_classes": 7}, "leaves 3 classes"),
         ({"source": "omniglot", "n_classes": 965}, "omniglot can train 964"),

@@ -18,7 +18,8 @@ class FewshotConfig(TaskConfig):
     """Exemplar-label pairs and a query on one canvas: which label has the query's class?
 
     `source`: exemplars are `glyphs`, digits (`mnist`), or characters (`omniglot`). `labels`: class
-    c always has label c mod n_labels (`fixed`), or one that is fresh for each picture (`random`).
+    c always has label c mod n_labels (`fixed`), or one that is fresh for each picture: `random`, or
+    `distinct`, where no two classes of a picture have the same.
     """
 
     name: ClassVar[str] = "fewshot"
@@ -31,7 +32,7 @@ class FewshotConfig(TaskConfig):
     # Share of bursty pictures; in the others each cell is drawn by itself.
     p_bursty: float = number(1.0, least=0, most=1)
     zipf: float = number(0.0, least=0, most=8)  # class c is drawn in proportion to 1 / (c + 1)^zipf
-    labels: str = choice("fixed", "random")
+    labels: str = choice("fixed", "random", "distinct")
     noise: float = number(0.3, least=0, most=10)
 
     def __post_init__(self) -> None:
@@ -42,10 +43,15 @@ class FewshotConfig(TaskConfig):
                 f"at most {self.n_pairs}"
             )
 
-        if self.labels == "random" and not (self.burstiness and self.p_bursty == 1):
+        if self.labels != "fixed" and not (self.burstiness and self.p_bursty == 1):
             raise BadInput(
-                "labels random can be answered only from the context: "
+                f"labels {self.labels} can be answered only from the context: "
                 "burstiness at least 1 and p_bursty 1"
+            )
+        if self.labels == "distinct" and self.n_labels < self.n_shown:
+            raise BadInput(
+                f"labels distinct of {self.n_shown} classes in a picture: n_labels is at least "
+                f"{self.n_shown}, got {self.n_labels}"
             )
         self._check_classes()
 

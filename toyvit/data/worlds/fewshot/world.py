@@ -18,6 +18,7 @@ from toyvit.data.random import (
     Keys,
     draw_integers,
     draw_order,
+    draw_subsets,
     draw_uniforms,
     make_noise_keys,
     make_sample_keys,
@@ -141,8 +142,9 @@ class FewshotWorld(World):
             context, query = self._mix(keys, context, query)
 
         label = context % config.n_labels
-        if split == "in_context" or config.labels == "random":
-            fresh = draw_integers(keys, "label", groups[-1] + 1, config.n_labels)
+        if split == "in_context" or config.labels != "fixed":
+            draw = draw_subsets if config.labels == "distinct" else draw_integers
+            fresh = draw(keys, "label", groups[-1] + 1, config.n_labels)
             label = np.take_along_axis(fresh, slots, 1)
         return {
             "class": context,
