@@ -40,12 +40,12 @@ class Checked:
             if problem:
                 raise BadField(type(self).__name__, name, problem)
 
-    def list_values(self) -> dict[str, Any]:
+    def list_values(self) -> dict[str, object]:
         """The fields by name, later ones where they are not at their default.
 
         Records from before these, and what is hashed of them, stay as they are.
         """
-        values: dict[str, Any] = {}
+        values: dict[str, object] = {}
         for item in fields(self):
             value = getattr(self, item.name)
             if item.name not in self.later or value != item.default:

@@ -127,3 +127,14 @@ class Rotation(nn.Module):
         first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
         turned = [first * cos - second * sin, first * sin + second * cos]
         return torch.stack(turned, -1).flatten(-2)
+
+    def score(
+        self,
+        query: Float[Tensor, "image head feature"],
+        keys: Float[Tensor, "image token head feature"],
+        token: int,
+    ) -> Float[Tensor, "image head token"]:
+        """Products of one token's query and all keys, after the turn."""
+        here = slice(token, token + 1 or None)
+        turned = self(query[:, :, None], here)
+        return (self(keys.transpose(1, 2)) @ turned.mT)[..., 0]

@@ -5,6 +5,7 @@ Messages list the entries, and the laws of the model are tried on each of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -135,6 +136,18 @@ def allowed_keys(config: ModelConfig) -> AllowedKeys:
     """
     allowed = MASKS[config.mask](config)
     return _allow_all(config) if allowed is None else allowed
+
+
+def build_mask(config: ModelConfig) -> Tensor:
+    """What is added to scores: 0 where the mask allows, else minus infinity; one 0 for no mask.
+
+    >>> build_mask(ModelConfig(mask="bidirectional")).shape
+    torch.Size([1, 1, 1])
+    """
+    allowed = MASKS[config.mask](config)
+    if allowed is None:
+        return torch.zeros(1, 1, 1)
+    return torch.zeros(allowed.shape).masked_fill(~allowed, -math.inf)
 
 
 # ---- activations and read-outs ----

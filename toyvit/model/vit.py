@@ -19,7 +19,6 @@ from torch.nn import functional as F
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput
 from toyvit.model import options
-from toyvit.model.offsets import Rotation
 from toyvit.model.patches import cut_patches
 from toyvit.model.shapes import HeadWeights, Images, Logits, Residual
 from toyvit.model.sites import Site, check_tapped, list_sites
@@ -83,8 +82,7 @@ class Attention(nn.Module):
         scores = scores.unflatten(0, (-1, self.n_heads))
         if self.relative is not None:
             scores = scores + tap("attn.pos_bias", self.relative())
-        scores = tap("attn.attn_scores", scores)
-        pattern = tap("attn.pattern", scores.softmax(-1))
+        pattern = tap("attn.pattern", tap("attn.attn_scores", scores).softmax(-1))
         return F.dropout(pattern, self.dropout, self.training)
 
     def forward(self, x: Tensor, mask: Tensor, tap: Tap) -> Tensor:
@@ -106,15 +104,13 @@ class Attention(nn.Module):
     def read(self, x: Tensor, token: int, mask: Tensor) -> Tensor:
         """What the heads write to one token, (B, d), of normed tokens (B, T, d); untapped.
 
-        The query is taken back through W_K and the mixed tokens on through W_V, so that no other
-        token's key or value is formed; keys that turn with their place are. A bias of the keys adds
-        the same to all scores of a query, where it does not turn.
+        The query goes back through W_K and the mixed tokens on through W_V: no other token's value
+        is formed, nor key unless it turns. A bias of keys that do not turn changes no pattern.
         """
         n, _, d = x.shape
         shape = (self.n_heads, self.d_head, d)
         weight_q, weight_k, weight_v = self.qkv.weight.chunk(3)
-        has_bias = self.qkv.bias is not None
-        bias_q, bias_k, bias_v = self.qkv.bias.chunk(3) if has_bias else (None, None, None)
+        bias_q, bias_k, bias_v = [None] * 3 if self.qkv.bias is None else self.qkv.bias.chunk(3)
 
         query = F.linear(x[:, token], weight_q, bias_q) / math.sqrt(self.d_head)
         query = query.view(n, self.n_heads, self.d_head)
@@ -123,7 +119,7 @@ class Attention(nn.Module):
             scores = torch.baddbmm(mask, reads, x.mT)
         else:
             keys = F.linear(x, weight_k, bias_k).unflatten(-1, (self.n_heads, -1))
-            scores = mask + self._score_turned(query, keys, token, self.rotation)
+            scores = mask + self.rotation.score(query, keys, token)
         if self.relative is not None:
             scores = scores + self.relative()[:, token]
         pattern = F.dropout(scores.softmax(-1), self.dropout, self.training)
@@ -133,12 +129,6 @@ class Attention(nn.Module):
         if bias_v is not None:
             z = z + pattern.sum(-1).repeat_interleave(self.d_head, 1) * bias_v
         return self.out(z)
-
-    def _score_turned(self, query: Tensor, keys: Tensor, token: int, rotation: Rotation) -> Tensor:
-        """Scores (B, H, T) of one token's query (B, H, h) and keys (B, T, H, h), both turned."""
-        here = slice(token, token + 1 or None)
-        query = rotation(query[:, :, None], here)
-        return (rotation(keys.transpose(1, 2)) @ query.mT)[..., 0]
 
 
 class MLP(nn.Module):
@@ -221,12 +211,12 @@ class ViT(TransformerLensViews):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.ln_final = options.NORMS[config.norm](config.d_model, config.norm_epsilon)
         self.head = nn.Linear(config.d_model, options.count_outputs(config), bias=config.bias)
-        self.register_buffer("mask", _build_mask(config), persistent=False)
+        self.register_buffer("mask", options.build_mask(config), persistent=False)
         self.initialize(torch.Generator().manual_seed(seed))
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
-        """All weights normal with mean 0; biases 0, gains 1.
+        """All weights normal with mean 0; biases 0 (by offset: of `relative_scale`), gains 1.
 
         | weights                | standard deviation                 |
         |------------------------|------------------------------------|
@@ -235,7 +225,6 @@ class ViT(TransformerLensViews):
         | head                   | 0.02, so that step 0 scores ln(C)  |
         | patch embedding        | patch_scale / sqrt(3 inputs)       |
         | every other matrix     | 1 / sqrt(3 inputs)                 |
-        | relative positions     | relative_scale                     |
         """
         for name, weight in self.named_parameters():
             if name.endswith("relative.bias") and self.config.relative_scale:
@@ -344,11 +333,3 @@ class ViT(TransformerLensViews):
     def check_tap(self, tap: Tap) -> None:
         """BadInput for a tap that names a site which this model does not have."""
         check_tapped(tap, self.sites())
-
-
-def _build_mask(config: ModelConfig) -> Tensor:
-    """What is added to scores: 0 where the mask allows, else minus infinity; one 0 for no mask."""
-    allowed = options.MASKS[config.mask](config)
-    if allowed is None:
-        return torch.zeros(1, 1, 1)
-    return torch.zeros(allowed.shape).masked_fill(~allowed, -math.inf)

@@ -10,20 +10,26 @@ from toyvit.config.tasks import TaskConfig
 from toyvit.data.worlds import WorldEntry
 from toyvit.errors import BadInput
 
-MOST_CLASSES = {"glyphs": 1024, "mnist": 9, "omniglot": 964}  # that training can show
+MOST_CLASSES = {
+    "glyphs": 1024,
+    "vectors": 1024,
+    "mnist": 9,
+    "omniglot": 964,
+}  # that training can show
 
 
 @dataclass(frozen=True, kw_only=True)
 class FewshotConfig(TaskConfig):
     """Exemplar-label pairs and a query on one canvas: which label has the query's class?
 
-    `source`: exemplars are `glyphs`, digits (`mnist`), or characters (`omniglot`). `labels`: class
-    c always has label c mod n_labels (`fixed`), or one that is fresh for each picture: `random`, or
-    `distinct`, where no two classes of a picture have the same.
+    `source`: exemplars are `glyphs`, digits (`mnist`), characters (`omniglot`), or random `vectors`
+    of length about 1, a patch each, of which `noise` is the length of what an exemplar adds to its
+    class. `labels`: class c always has label c mod n_labels (`fixed`), or one that is fresh for
+    each picture: `random`, or `distinct`, where no two classes of a picture have the same.
     """
 
     name: ClassVar[str] = "fewshot"
-    source: str = choice("glyphs", "mnist", "omniglot")
+    source: str = choice("glyphs", "mnist", "omniglot", "vectors")
     n_pairs: int = number(12, least=1, most=64)
     n_classes: int = number(64, least=1, most=1024)  # classes that training shows
     n_labels: int = number(32, least=2, most=256)
@@ -90,7 +96,8 @@ class FewshotConfig(TaskConfig):
     @property
     def n_held(self) -> int:
         """Classes that training never shows."""
-        return {"glyphs": 64, "mnist": 10 - self.n_classes, "omniglot": 659}[self.source]
+        n_held = {"glyphs": 64, "vectors": 64, "mnist": 10 - self.n_classes, "omniglot": 659}
+        return n_held[self.source]
 
     @property
     def data_set(self) -> str:
@@ -99,7 +106,7 @@ class FewshotConfig(TaskConfig):
     @property
     def reads_files(self) -> bool:
         """Whether its exemplars come from files."""
-        return self.source != "glyphs"
+        return self.source in ("mnist", "omniglot")
 
 
 ENTRY = WorldEntry(
