@@ -120,6 +120,7 @@ FEW = [
     ("markov masked", "CLS, causal, no norm"),
     ("markov masked", "one layer"),
     ("objects", "registers only, local"),
+    *(("hidden-states", options) for options in OPTIONS if options != "bare, causal"),
 ]
 MODELS = [*pair_models(), *FEW]
 
