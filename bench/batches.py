@@ -18,7 +18,7 @@ from toyvit.data.task import build_task, resolve_config
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
 from toyvit.train.datamodule import BatchStream
-from toyvit.train.module import build_optimizer
+from toyvit.train.optimizers import build_optimizer
 
 BAR = 0.10
 SAMPLES = np.arange(256)

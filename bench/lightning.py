@@ -22,7 +22,7 @@ from toyvit.runs.disk import format_line
 from toyvit.runs.folder import RunFolder
 from toyvit.train import fit
 from toyvit.train.datamodule import BatchStream
-from toyvit.train.module import build_optimizer
+from toyvit.train.optimizers import build_optimizer
 from toyvit.train.states import TrainingState, save_state
 
 BAR = 1.08

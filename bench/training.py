@@ -22,7 +22,7 @@ from toyvit.config import ModelConfig, TrainConfig
 from toyvit.data.task import build_task, resolve_config
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
-from toyvit.train.module import build_optimizer
+from toyvit.train.optimizers import build_optimizer
 
 CLASSES = 10
 BARS = {

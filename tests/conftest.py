@@ -16,6 +16,7 @@ CHECKED = (
     # Not its taps: torch.compile does not see through a wrapped class made in a forward pass.
     "toyvit.model.forward",
     "toyvit.model.normalization",
+    "toyvit.model.offsets",
     "toyvit.model.options",
     "toyvit.model.patches",
     "toyvit.model.shapes",

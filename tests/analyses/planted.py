@@ -81,7 +81,14 @@ def model_for(name: str, n: int = 24, seed: int = 0, **options: object) -> tuple
 OPTIONS: dict[str, dict[str, object]] = {
     "bare, causal": {"cls_token": False, "mask": "causal"},
     "CLS and registers": {"n_registers": 2, "d_mlp": 12},
-    "registers only, local": {"cls_token": False, "n_registers": 1, "mask": "local", "norm": "rms"},
+    "registers only, local": {
+        "cls_token": False,
+        "n_registers": 1,
+        "mask": "local",
+        "norm": "rms",
+        "positions": "relative-grid",
+    },
+    "rotary": {"positions": "rotary", "attention_bias": True},
     "CLS, causal, no norm": {"mask": "causal", "norm": "none", "attention_bias": True},
     "one layer": {"n_layers": 1, "mask": "no-cls-read", "n_registers": 1},
 }
@@ -108,9 +115,12 @@ def pair_models() -> list[tuple[str, str]]:
 FEW = [
     ("addition", "CLS, causal, no norm"),
     ("addition", "one layer"),
+    ("addition", "rotary"),
+    ("markov grid", "rotary"),
     ("markov masked", "CLS, causal, no norm"),
     ("markov masked", "one layer"),
     ("objects", "registers only, local"),
+    *(("hidden-states", options) for options in OPTIONS if options != "bare, causal"),
 ]
 MODELS = [*pair_models(), *FEW]
 

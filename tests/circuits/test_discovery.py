@@ -23,6 +23,7 @@ from toyvit.circuits.evaluate import CircuitEvaluator, draw_random_circuits
 from toyvit.circuits.graph import build_graph, cache_nodes, run_edges
 from toyvit.circuits.pairs import METRICS, PatchingPairs, class_pairs, counterfactual_pairs
 from toyvit.circuits.search import find_smallest
+from toyvit.config import ModelConfig
 from toyvit.data.task import build_task
 from toyvit.errors import BadInput
 from toyvit.model.forward import trace
@@ -292,6 +293,14 @@ def test_what_a_circuit_was_searched_and_tested_on_comes_back_with_it(tmp_path):
         (tmp_path / "bad.json").write_text(json.dumps(plain | {"tested": spoiled}))
         with pytest.raises(BadInput, match="holds no circuit"):
             load_circuit(tmp_path / "bad.json")
+
+
+def test_circuits_and_configs_of_before_a_field_came_are_what_they_were():
+    """The hash that versions before relative positions gave the default model."""
+    config = ModelConfig()
+    assert hash_architecture(config) == "e6cf9a03173c6b0e"
+    assert "relative_scale" not in RECIPES["induction"]().to_json()["model"]
+    assert hash_architecture(replace(config, relative_scale=0.1)) != "e6cf9a03173c6b0e"
 
 
 def test_a_record_of_the_first_version_is_read(tmp_path):

@@ -37,10 +37,20 @@ CASES = {
     "attention biases": replace(BASE, attention_bias=True),
     "dropout": replace(BASE, dropout=0.3),
     "one layer": replace(BASE, n_layers=1, n_heads=4),
+    "rotary, attention biases": replace(BASE, positions="rotary", attention_bias=True),
     "one patch": replace(BASE, image_size=(2, 2)),
 }
 # A sort of each; laws are held for the other cases by the slow tests.
-CORE = ("norm=layer", "mask=causal", "readout=every", "registers", "bare", "one patch")
+CORE = (
+    "norm=layer",
+    "positions=relative-grid",
+    "positions=rotary",
+    "mask=causal",
+    "readout=every",
+    "registers",
+    "bare",
+    "one patch",
+)
 
 
 def mark_slow(names: Iterable[str], core: Iterable[str] = CORE) -> list[ParameterSet]:
@@ -65,11 +75,12 @@ def configs(draw: st.DrawFn) -> ModelConfig:
     needs_cls = options["readout"] == "cls" or options["mask"] == "no-cls-read"
     patch = draw(st.integers(1, 3))
     n_heads = draw(st.integers(1, 3))
+    d_head = 4 if options["positions"] == "rotary" else draw(st.integers(3, 6))
     return ModelConfig(
         **options,
         n_layers=draw(st.integers(1, 3)),
         n_heads=n_heads,
-        d_model=n_heads * draw(st.integers(3, 6)),
+        d_model=n_heads * d_head,
         d_mlp=draw(st.sampled_from([0, 10])),
         window=draw(st.integers(1, 2)),
         cls_token=needs_cls or draw(st.booleans()),

@@ -28,7 +28,8 @@ from toyvit.model.options import allowed_keys
 from toyvit.model.taps import replacing, untouched
 from toyvit.recipes import RECIPES
 from toyvit.train.datamodule import BatchStream
-from toyvit.train.module import ViTModule, build_optimizer
+from toyvit.train.module import ViTModule
+from toyvit.train.optimizers import build_optimizer
 
 
 def pair_patterns():

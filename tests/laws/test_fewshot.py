@@ -5,13 +5,17 @@ And what a linear probe cannot find.
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections import Counter
+from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 
@@ -85,7 +89,7 @@ def test_classes_that_training_never_shows_are_shown_by_in_context_alone(name):
             assert classes.min() == config.n_classes and classes.max() == world.n_all_classes - 1
         else:
             assert classes.max() == config.n_classes - 1
-    if config.labels == "random":
+    if config.labels != "fixed":
         assert "in_weights" not in world.sizes
     else:
         factors = seen["in_weights"]
@@ -126,7 +130,9 @@ def test_how_often_a_class_is_shown(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "split"), [(name, "in_context") for name in NAMES] + [("fewshot random", "train")]
+    ("name", "split"),
+    [(name, "in_context") for name in NAMES]
+    + [("fewshot random", "train"), ("fewshot distinct", "train")],
 )
 def test_fresh_labels_say_nothing_of_their_class(name, split):
     """Uniform, and independent between two classes.
@@ -145,9 +151,53 @@ def test_fresh_labels_say_nothing_of_their_class(name, split):
     label, beside = factors["label"][:, 0], factors["label"][:, 1]
     assert abs((label == one % config.n_labels).mean() - 1 / config.n_labels) < bound
     apart = one != other
-    assert (
-        abs((label == beside)[apart].mean() - 1 / config.n_labels) < 5 * (0.25 / apart.sum()) ** 0.5
-    )
+    alike = 0 if config.labels == "distinct" else 1 / config.n_labels
+    assert abs((label == beside)[apart].mean() - alike) < 5 * (0.25 / apart.sum()) ** 0.5
+
+
+def cut_cells(world, images):
+    """The numbers of each cell (image cell number)."""
+    side = world.patch_size
+    return images[:, 0].unfold(1, side, side).unfold(2, side, side).flatten(1, 2).flatten(2)
+
+
+def test_vectors_are_a_class_and_an_exemplar_s_own_part_and_labels_are_exact():
+    """Against (mu + eps eta) / sqrt(1 + eps^2) of Reddy 2024: lengths and products in the mean."""
+    config = FewshotConfig(source="vectors", n_pairs=4, n_classes=300, noise=0.5, p_bursty=0)
+    world = build_task(config).world
+    factors = world.sample(0, "train", np.arange(500))
+    cells, content = cut_cells(world, world.render(factors)), world.content(factors)
+    bank = torch.from_numpy(world.pictures).flatten(1)
+    shows_label = content >= world.n_all_classes
+    shows_class = (content >= 0) & ~shows_label
+    assert torch.equal(cells[shows_label], bank[content[shows_label]])
+    assert (cells[content < 0] == 0).all()
+
+    shown, centre = cells[shows_class], bank[content[shows_class]]
+    own = (1.25**0.5 * shown - centre) / 0.5
+    for vectors in (own, shown, bank):
+        assert vectors.square().sum(1).mean().item() == pytest.approx(1, abs=0.03)
+    n = len(own)
+    assert (own * centre).sum(1).mean().abs() < 5 / (64 * n) ** 0.5  # independent of the class
+    assert (own[1:] * own[:-1]).sum(1).mean().abs() < 5 / (64 * n) ** 0.5  # and of each other
+    products = bank @ bank.T - torch.eye(len(bank)) * bank.square().sum(1)
+    assert products.std().item() == pytest.approx(1 / 8, rel=0.05)
+
+    plain = build_task(replace(config, noise=0.0)).world
+    assert torch.equal(cut_cells(plain, plain.render(factors))[shows_class], centre)
+
+
+def test_two_distinct_labels_leave_one_bit_and_every_pair_of_them_is_as_likely():
+    made = MADE["fewshot distinct"]
+    for split in made.world.sizes:
+        batch = made.eval_batch(split, 3000, 0)
+        labels = batch.content[:, made.world.label_cells()] - made.world.n_all_classes
+        pairs = Counter(map(tuple, labels.tolist()))
+        assert set(pairs) == {*permutations(range(3), 2)}
+        assert all(abs(count - 500) < 5 * 500**0.5 for count in pairs.values())
+        scores = made.baselines(batch)
+        assert scores["loss.bag_of_labels"] == pytest.approx(math.log(2), abs=1e-9)
+        assert scores["accuracy.bag_of_labels"] == 0.5
 
 
 def test_pictures_that_are_not_bursty_draw_each_cell_by_itself():
@@ -203,7 +253,7 @@ def test_the_query_s_class_follows_zipf():
 def test_drawings_of_a_split_are_its_own_and_no_exemplar_shows_the_query_s(name):
     world, source = MADE[name].world, CONFIGS[name].source
     seen = {split: world.sample(1, split, np.arange(2000))["drawing"] for split in world.sizes}
-    if source == "glyphs":
+    if source in ("glyphs", "vectors"):
         assert all((drawing == 0).all() for drawing in seen.values())
         return
     ends = np.cumsum(DRAWINGS[source])
@@ -312,10 +362,12 @@ def test_weights_answer_in_weights_and_not_in_context():
         ({"labels": "random", "n_classes": 5}, "take 6 classes"),
         ({"labels": "random", "p_bursty": 0.5}, "p_bursty 1"),
         ({"labels": "random", "burstiness": 0}, "burstiness at least 1"),
+        ({"labels": "distinct", "p_bursty": 0.5}, "labels distinct can be .* p_bursty 1"),
+        ({"labels": "distinct", "n_labels": 5}, "n_labels is at least 6, got 5"),
         ({"source": "mnist"}, "mnist can train 9: n_classes 64 is not from 7 to 9"),
         ({"source": "mnist", "n_classes": 7}, "leaves 3 classes"),
         ({"source": "omniglot", "n_classes": 965}, "omniglot can train 964"),
-        ({"source": "letters"}, "allowed are glyphs, mnist, omniglot"),
+        ({"source": "letters"}, "allowed are glyphs, mnist, omniglot, vectors"),
         ({"labels": "fixd"}, "did you mean 'fixed'"),
     ],
 )

@@ -45,7 +45,7 @@ POSITIVE = {
 }
 # Shares that may be the whole, and shares that have to leave something.
 WHOLE = {"p_bursty", "hidden"}
-PARTIAL = {"dropout", "beta1", "beta2", "held_out", "train_share", "alike"}
+PARTIAL = {"dropout", "momentum", "beta1", "beta2", "held_out", "train_share", "alike"}
 # What a bound from above stands for: a side of the counting picture has 16 cells, and more than
 # three objects (six with a colour each), or two hops, no world draws; a seed has 32 bits, an
 # operand's byte 256 values.
@@ -71,7 +71,7 @@ LARGEST = {
     **{"SortOfClevrConfig.n_objects": 6, "SortOfClevrConfig.cell": 16},
     **{"FewshotConfig.n_classes": 1024, "n_textures": 16, "distractors": 15},
     **{"noise": 10.0, "zipf": 8.0, "held_out": 0.9, "train_share": 0.99, "alike": 0.99},
-    **{"dropout": 0.99, "beta1": 0.9999, "beta2": 0.999999},
+    **{"dropout": 0.99, "momentum": 0.9999, "beta1": 0.9999, "beta2": 0.999999},
 }
 
 

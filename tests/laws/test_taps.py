@@ -55,7 +55,16 @@ def sizes(config: ModelConfig, n_images: int) -> dict[str, int]:
 
 def provably_nil(site: str, config: ModelConfig) -> bool:
     """A single token attends to itself whatever its score."""
-    queries_and_keys = ("q_input", "k_input", "attn.q", "attn.k", "attn_scores")
+    queries_and_keys = (
+        "q_input",
+        "k_input",
+        "attn.q",
+        "attn.k",
+        "attn_scores",
+        "rot_q",
+        "rot_k",
+        "pos_bias",
+    )
     return config.n_tokens == 1 and site.endswith(queries_and_keys)
 
 

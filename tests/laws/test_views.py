@@ -71,8 +71,11 @@ def check_attention(model, cache, layer):
         parts[name] = torch.einsum("itm,hmf->ithf", read, weight) + bias
         assert torch.allclose(parts[name], here[name], **CLOSE), name
 
-    scores = torch.einsum("iqhf,ikhf->ihqk", parts["q"], parts["k"])
-    scores = scores / model.config.d_head**0.5 + model.mask
+    # Turns and biases by place have a truth of their own: tests/model/test_offsets.py.
+    query = here.get("rot_q", parts["q"])
+    key = here.get("rot_k", parts["k"])
+    scores = torch.einsum("iqhf,ikhf->ihqk", query, key) / model.config.d_head**0.5
+    scores = scores + model.mask + here.get("pos_bias", 0)
     assert torch.allclose(scores, here["attn_scores"], **CLOSE)
     z = torch.einsum("ihqk,ikhf->iqhf", scores.softmax(-1), parts["v"])
     assert torch.allclose(z, here["z"], **CLOSE)

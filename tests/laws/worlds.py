@@ -58,6 +58,12 @@ CONFIGS: dict[str, TaskConfig] = {
     "fewshot random": FewshotConfig(
         n_pairs=3, n_classes=8, n_labels=5, burstiness=1, labels="random"
     ),
+    "fewshot distinct": FewshotConfig(
+        n_pairs=2, n_classes=8, n_labels=3, burstiness=1, labels="distinct"
+    ),
+    "fewshot vectors": FewshotConfig(
+        source="vectors", n_pairs=3, n_classes=10, n_labels=4, burstiness=2, p_bursty=0.5
+    ),
     "fewshot alone": FewshotConfig(n_pairs=2, n_classes=40, burstiness=0, noise=0),
     "counting count": CountingConfig(most=6, ask="count", distractors=10),
     "counting compare": CountingConfig(most=4, ask="compare", distractors=5),

@@ -125,6 +125,14 @@ LABELS = Need(
 MLP = Need("an MLP (--model.d_mlp)", lambda config, batch: config.d_mlp > 0)
 CLS = Need("a CLS token (--model.cls_token)", lambda config, batch: config.cls_token)
 REGISTERS = Need("registers (--model.n_registers)", lambda config, batch: config.n_registers > 0)
+UNTURNED = Need(
+    "positions that turn no queries (--model.positions other than rotary)",
+    lambda config, batch: not config.is_rotary,
+)
+SEVERAL_UNTURNED = Need(
+    "two layers and positions that turn no queries (--model.positions other than rotary)",
+    lambda config, batch: config.n_layers > 1 and not config.is_rotary,
+)
 SEVERAL_LAYERS = Need("two layers (--model.n_layers)", lambda config, batch: config.n_layers > 1)
 
 

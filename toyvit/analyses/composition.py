@@ -14,7 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from toyvit.analyses.analysis import SEVERAL_LAYERS, Analysis, Measures, Quantity, share
+from toyvit.analyses.analysis import (
+    SEVERAL_LAYERS,
+    SEVERAL_UNTURNED,
+    Analysis,
+    Measures,
+    Quantity,
+    share,
+)
 from toyvit.data.task import Batch
 from toyvit.instruments.weight_circuits import fold_head_weights, product_eigenvalues
 from toyvit.model import ViT
@@ -149,7 +156,8 @@ def measure_composition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -
     """The analysis `composition`: copying (layer head), composition of every two heads.
 
     Composition has the axes (layer head to_layer to_head), NaN where the second layer does not come
-    after the first; `_z` is in standard deviations above random heads of the same shape.
+    after the first; `_z` is in standard deviations above random heads of the same shape. Rotary
+    positions turn what is compared: they have no Q and K.
     """
     heads = share(trace, fold_heads, model)
     n_layers = model.config.n_layers
@@ -160,8 +168,10 @@ def measure_composition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -
     if n_layers > 1:
         every = HeadWeights(*(torch.cat(parts) for parts in zip(*heads, strict=True)))
         comes_later = torch.ones(n_layers, n_layers).triu(1).bool()[:, None, :, None]
-        for kind, pairs in score_composition(every, every).items():
-            scores = pairs.view(n_layers, n_heads, n_layers, n_heads)
+        pairs_by_kind = score_composition(every, every)
+        kinds = ("v",) if model.config.is_rotary else ("q", "k", "v")
+        for kind in kinds:
+            scores = pairs_by_kind[kind].view(n_layers, n_heads, n_layers, n_heads)
             scores = torch.where(comes_later, scores, torch.nan)
             measures[f"{kind}_composition"] = scores
             measures[f"{kind}_composition_z"] = (scores - mean) / sd
@@ -171,16 +181,17 @@ def measure_composition(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -
 OF_TWO_HEADS = Quantity(
     "layer head to_layer to_head", least=0, most=1, may_be_nan=True, only_with=SEVERAL_LAYERS
 )
+OF_UNTURNED_HEADS = replace(OF_TWO_HEADS, only_with=SEVERAL_UNTURNED)
 COMPOSITION = Analysis(
     name="composition",
     computes="how much a head reads of what an earlier head writes",
     measure=measure_composition,
     quantities={
         "copying": Quantity("layer head", least=-1, most=1),
-        "q_composition": OF_TWO_HEADS,
-        "q_composition_z": replace(OF_TWO_HEADS, least=-inf, most=inf),
-        "k_composition": OF_TWO_HEADS,
-        "k_composition_z": replace(OF_TWO_HEADS, least=-inf, most=inf),
+        "q_composition": OF_UNTURNED_HEADS,
+        "q_composition_z": replace(OF_UNTURNED_HEADS, least=-inf, most=inf),
+        "k_composition": OF_UNTURNED_HEADS,
+        "k_composition_z": replace(OF_UNTURNED_HEADS, least=-inf, most=inf),
         "v_composition": OF_TWO_HEADS,
         "v_composition_z": replace(OF_TWO_HEADS, least=-inf, most=inf),
     },

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from toyvit.analyses.analysis import (
     SEVERAL_LAYERS,
+    UNTURNED,
     Analysis,
     Measures,
     Need,
@@ -122,6 +123,8 @@ def measure_weights(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Me
     qk_norm, ov_norm Frobenius norms of W_QK and W_OV, norms folded in
     qk_directions    how many directions they use, see `count_directions`; `ov_directions`
     virtual_copying  (layer head to_layer to_head) of two heads in a row; NaN in the wrong order
+
+    QK is left out under rotary positions, which turn what is compared.
     """
     config = model.config
     heads = share(trace, fold_heads, model)
@@ -129,25 +132,18 @@ def measure_weights(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Me
     sd = simulate_copying(config.d_model, config.d_head)
 
     measures: Measures = {"copying_z": copying / sd}
-    measures |= _measure_sizes(heads)
+    if not config.is_rotary:
+        measures |= _measure_sizes("qk", [(head.q, head.k.mT) for head in heads])
+    measures |= _measure_sizes("ov", [(head.v, head.o) for head in heads])
     if config.n_layers > 1:
         measures["virtual_copying"] = _score_rows_of_two(heads)
     return measures
 
 
-def _measure_sizes(heads: Sequence[HeadWeights]) -> Measures:
-    """Norms and numbers of directions of the QK and OV circuits of each layer's heads."""
-    circuits = {
-        "qk": [(head.q, head.k.mT) for head in heads],
-        "ov": [(head.v, head.o) for head in heads],
-    }
-
-    measures: Measures = {}
-    for name, pairs in circuits.items():
-        sizes = torch.stack([find_singular_directions(*pair).size for pair in pairs])
-        measures[f"{name}_norm"] = sizes.norm(dim=-1)
-        measures[f"{name}_directions"] = count_directions(sizes)
-    return measures
+def _measure_sizes(name: str, circuits: Sequence[tuple[Tensor, Tensor]]) -> Measures:
+    """Norms and numbers of directions of the QK or the OV circuits of each layer's heads."""
+    sizes = torch.stack([find_singular_directions(*pair).size for pair in circuits])
+    return {f"{name}_norm": sizes.norm(dim=-1), f"{name}_directions": count_directions(sizes)}
 
 
 def _score_rows_of_two(
@@ -169,8 +165,8 @@ WEIGHTS = Analysis(
     measure=measure_weights,
     quantities={
         "copying_z": Quantity("layer head", unit="standard deviations"),
-        "qk_norm": Quantity("layer head", least=0),
-        "qk_directions": Quantity("layer head", unit="directions", least=0),
+        "qk_norm": Quantity("layer head", least=0, only_with=UNTURNED),
+        "qk_directions": Quantity("layer head", unit="directions", least=0, only_with=UNTURNED),
         "ov_norm": Quantity("layer head", least=0),
         "ov_directions": Quantity("layer head", unit="directions", least=0),
         "virtual_copying": Quantity(
@@ -223,7 +219,8 @@ LABEL_COPYING = Analysis(
 def measure_score_parts(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measures:
     """The analysis `score_parts`: shares of the variance of the first layer's scores (head).
 
-    By what query and key are read for, `content_position` and so on: Cov(part, score) / Var(score)
+    By what query and key are read for, `content_position` and so on, biases by offset counted to
+    `position_position`: Cov(part, score) / Var(score)
     over the first 128 images, queries and allowed keys, rows centred; the four sum to 1, and one
     may be negative. A purely positional head: `position_position` is 1. NaN for a head whose scores
     do not vary.

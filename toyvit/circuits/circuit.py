@@ -28,7 +28,8 @@ def hash_architecture(config: ModelConfig) -> str:
     >>> hash_architecture(ModelConfig(n_layers=1)) == hash_architecture(ModelConfig(n_layers=2))
     False
     """
-    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:16]
+    plain = json.dumps(config.list_values(), sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,8 +118,13 @@ class _Change:
         for head in sorted({(receiver - start) % n_heads for receiver in changed}):
             q, k, v = (self.projected[receiver] for receiver in receivers[head::n_heads])
             scale = 1 / math.sqrt(attention.d_head)
-            pattern = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale).softmax(-1)
-            pattern = self._clamp(layer, head, rows, pattern)
+            if attention.rotation is not None:
+                q = attention.rotation(q, rows)
+                k = attention.rotation(k)
+            scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale)
+            if attention.relative is not None:
+                scores = scores + attention.relative()[head, rows]
+            pattern = self._clamp(layer, head, rows, scores.softmax(-1))
             self.write(sender + head, torch.bmm(pattern, v) @ out[head])
 
     def project(self, layer: int, receiver: int, place: int) -> None:

@@ -26,15 +26,31 @@ def choice(*allowed: str) -> Any:
 
 
 class Checked:
-    """Checks every field's type and range when a record is made."""
+    """Checks every field's type and range when a record is made.
+
+    `later` names fields that came after the first records were written.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    later: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for name, field_type, limits in _list_limited(self):
             problem = field_type.find_problem(getattr(self, name), limits)
             if problem:
                 raise BadField(type(self).__name__, name, problem)
+
+    def list_values(self) -> dict[str, object]:
+        """The fields by name, later ones where they are not at their default.
+
+        Records from before these, and what is hashed of them, stay as they are.
+        """
+        values: dict[str, object] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name not in self.later or value != item.default:
+                values[item.name] = value
+        return values
 
 
 def _list_limited(record: Checked) -> list[Limited]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from toyvit.config.fields import Checked, number
 from toyvit.errors import BadField, BadInput
@@ -18,11 +18,14 @@ class ModelConfig(Checked):
 
     d_mlp           width of the MLPs; 0: attention only
     position_scale  standard deviation of learned positions at the start
+    relative_scale  of the biases of relative positions at the start
     patch_scale     of the patch embedding at the start, times its usual standard deviation
     window          the mask `local`: patches see this far in rows and columns
     attention_bias  biases of q, k, v and the output projection
     bias            biases of the patch embedding, the MLP and the head
     """
+
+    later: ClassVar[tuple[str, ...]] = ("relative_scale",)
 
     n_layers: int = number(2, least=1)
     n_heads: int = number(1, least=1)
@@ -33,6 +36,7 @@ class ModelConfig(Checked):
     norm_epsilon: float = number(1e-5, above=0)
     positions: str = "learned"
     position_scale: float = number(0.5, least=0)
+    relative_scale: float = number(0.0, least=0)
     patch_scale: float = number(1.0, above=0)
     mask: str = "bidirectional"
     window: int = number(1, least=1)
@@ -60,6 +64,11 @@ class ModelConfig(Checked):
     @property
     def d_head(self) -> int:
         return self.d_model // self.n_heads
+
+    @property
+    def is_rotary(self) -> bool:
+        """Whether queries and keys turn with their place, so that their product is no score."""
+        return self.positions == "rotary"
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 from toyvit.config.clamps import Clamp
 from toyvit.config.curriculum import read_changes
 from toyvit.config.extensions import Origin
-from toyvit.config.fields import Checked, build_record, number
+from toyvit.config.fields import Checked, build_record, choice, number
 from toyvit.config.foreign_files import JsonObject
 from toyvit.config.model import ModelConfig
 from toyvit.config.tasks import MissingTaskConfig, TaskConfig
@@ -26,9 +26,12 @@ PATHS = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Checked):
-    """The optimiser (AdamW), its schedule, and when to keep a checkpoint.
+    """The optimiser, its schedule, and when to keep a checkpoint.
 
     steps         updates
+    optimizer     `adamw`; `adam`, which decays no weights; or `sgd`, which has no use for betas and
+                  epsilon, and adds weight_decay times the weights to their gradients
+    momentum      of `sgd`
     warmup        steps of linear warm-up
     decay         what follows the warm-up: a key of `DECAYS`
     clip          largest gradient norm
@@ -41,11 +44,15 @@ class TrainConfig(Checked):
                   `plan_stages`
     """
 
+    later: ClassVar[tuple[str, ...]] = ("optimizer", "momentum", "curriculum")
+
     steps: int = number(2000, least=1)
     batch_size: int = number(64, least=1)
     learning_rate: float = number(5e-4, above=0)
     warmup: int = number(100, least=0)
     decay: str = "constant"
+    optimizer: str = choice("adamw", "adam", "sgd")
+    momentum: float = number(0.0, least=0, most=0.9999)
     beta1: float = number(0.9, least=0, most=0.9999)
     beta2: float = number(0.99, least=0, most=0.999999)
     epsilon: float = number(1e-8, above=0)
@@ -61,9 +68,19 @@ class TrainConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_optimizer()
         # In one spelling, so that equal runs are equal.
         self._spell("clamps", lambda texts: map(Clamp.parse, texts))
         self._spell("curriculum", read_changes)
+
+    def _check_optimizer(self) -> None:
+        """BadField for what the optimiser does not have."""
+        if self.optimizer == "adam" and self.weight_decay:
+            problem = f"must be 0 with optimizer 'adam' (adamw has one), got {self.weight_decay:g}"
+            raise BadField("TrainConfig", "weight_decay", problem)
+        if self.optimizer != "sgd" and self.momentum:
+            problem = f"is of optimizer 'sgd': with {self.optimizer!r} it must be 0"
+            raise BadField("TrainConfig", "momentum", problem)
 
     def _spell(self, name: str, read: Callable[[tuple[str, ...]], Iterable[object]]) -> None:
         """A field of texts as the lab writes them; BadField for one that cannot be read."""
@@ -108,11 +125,10 @@ class RunConfig:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` gives an equal record back.
 
-        Without a curriculum as it was before there were any.
+        Later fields at their defaults are left out: `Checked.later`.
         """
-        plain = asdict(self) | {"task": self.task.to_json()}
-        if not self.train.curriculum:
-            del plain["train"]["curriculum"]
+        plain = {"recipe": self.recipe, "task": self.task.to_json()}
+        plain |= {part: getattr(self, part).list_values() for part in RECORDS}
         return json.loads(json.dumps(plain, default=str))
 
     @staticmethod

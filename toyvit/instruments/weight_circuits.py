@@ -123,11 +123,16 @@ def fold_unembedding(model: ViT) -> Float[Tensor, "model label"]:
 def qk_circuit(model: ViT, layer: int) -> Square:
     """W_Q W_K^T of each head, of rank h at most: what a query looks for, in the stream.
 
+    Relative positions come on top of what it says. BadInput for rotary ones: queries and keys are
+    compared after a turn, and no one matrix says how.
+
     >>> from toyvit.config import ModelConfig
     >>> config = ModelConfig(n_heads=4, image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
     >>> qk_circuit(ViT(config), layer=0).shape
     torch.Size([4, 64, 64])
     """
+    if model.config.is_rotary:
+        raise BadInput("rotary positions turn queries and keys: there is no one QK circuit")
     weights = fold_head_weights(model, layer)
     return weights.q @ weights.k.transpose(1, 2)
 
@@ -231,9 +236,10 @@ def split_scores(
     """The first layer's scores as the sum of four: query and key, each read by position or content.
 
     Keys are (what the query is read for, what the key is read for), of `position` and `content`.
-    Content is the patch's pixels through the patch embedding; position is all else: positions, CLS
-    and registers, biases. With a norm its scale stays what it is, for both parts. Without the mask;
-    scaled by 1 / sqrt(h), as the scores are. `stream` is what the images give the first block,
+    Content is the patch's pixels through the patch embedding; position is all else: positions (also
+    those added to scores), CLS and registers, biases. Rotary positions turn both parts alike. With
+    a norm its scale stays what it is, for both parts. Without the mask; scaled by 1 / sqrt(h), as
+    the scores are. `stream` is what the images give the first block,
     where it is there already.
 
     >>> from toyvit.config import ModelConfig
@@ -256,11 +262,20 @@ def split_scores(
         queries["position"] = queries["position"] + bias_q
         keys["position"] = keys["position"] + bias_k
 
+    if attention.rotation is not None:
+        queries = {name: attention.rotation(part) for name, part in queries.items()}
+        keys = {name: attention.rotation(part) for name, part in keys.items()}
+
     scale = model.config.d_head**0.5
-    return {
+    scores = {
         (query, key): (queries[query] @ keys[key].mT / scale).detach()
         for query, key in product(("position", "content"), repeat=2)
     }
+    if attention.relative is not None:
+        scores["position", "position"] = (
+            scores["position", "position"] + attention.relative().detach()
+        )
+    return scores
 
 
 @torch.no_grad()

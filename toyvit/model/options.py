@@ -5,6 +5,7 @@ Messages list the entries, and the laws of the model are tried on each of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -14,11 +15,12 @@ from torch.nn import functional as F
 from toyvit.config import ModelConfig
 from toyvit.errors import choose
 from toyvit.model.normalization import LayerNorm, NoNorm, Norm, RMSNorm
+from toyvit.model.offsets import RelativeBias, Rotation
 from toyvit.model.shapes import AllowedKeys
 
 NORMS: dict[str, type[Norm]] = {"layer": LayerNorm, "rms": RMSNorm, "none": NoNorm}
 
-# ---- positions: what is added to each patch, (patch model), or None ----
+# ---- positions: what is added to each patch, (patch model), or None; and what attention adds ----
 
 
 def _start_learned(config: ModelConfig) -> Tensor:
@@ -35,11 +37,43 @@ def _compute_sincos(config: ModelConfig) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], -1).flatten(1)[:, : config.d_model]
 
 
+def _add_nothing(config: ModelConfig) -> None:
+    return None
+
+
 POSITIONS: dict[str, Callable[[ModelConfig], Tensor | None]] = {
     "learned": _start_learned,
     "sincos": _compute_sincos,
-    "none": lambda config: None,
+    "relative": _add_nothing,
+    "relative-grid": _add_nothing,
+    "rotary": _add_nothing,
+    "none": _add_nothing,
 }
+
+# Of positions that are learned biases of scores: the grid on which patches stand for offsets.
+OFFSET_GRIDS: dict[str, Callable[[ModelConfig], tuple[int, int]]] = {
+    "relative": lambda config: (1, config.n_patches),
+    "relative-grid": lambda config: config.grid,
+}
+
+
+def build_relative_bias(config: ModelConfig) -> RelativeBias | None:
+    """What a layer's attention adds to scores by offset; None for other positions.
+
+    >>> build_relative_bias(ModelConfig(positions="learned")) is None
+    True
+    """
+    lay_out = OFFSET_GRIDS.get(config.positions)
+    return None if lay_out is None else RelativeBias(config, lay_out(config))
+
+
+def build_rotation(config: ModelConfig) -> Rotation | None:
+    """What turns a layer's queries and keys; None for other positions.
+
+    >>> build_rotation(ModelConfig(positions="learned")) is None
+    True
+    """
+    return Rotation(config) if config.is_rotary else None
 
 
 # ---- masks: which keys a query may attend to, (query key), or None where it may attend to all ----
@@ -102,6 +136,18 @@ def allowed_keys(config: ModelConfig) -> AllowedKeys:
     """
     allowed = MASKS[config.mask](config)
     return _allow_all(config) if allowed is None else allowed
+
+
+def build_mask(config: ModelConfig) -> Tensor:
+    """What is added to scores: 0 where the mask allows, else minus infinity; one 0 for no mask.
+
+    >>> build_mask(ModelConfig(mask="bidirectional")).shape
+    torch.Size([1, 1, 1])
+    """
+    allowed = MASKS[config.mask](config)
+    if allowed is None:
+        return torch.zeros(1, 1, 1)
+    return torch.zeros(allowed.shape).masked_fill(~allowed, -math.inf)
 
 
 # ---- activations and read-outs ----

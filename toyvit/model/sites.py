@@ -66,7 +66,15 @@ def _has_mlp_norm(config: ModelConfig) -> bool:
 
 
 def _has_positions(config: ModelConfig) -> bool:
-    return config.positions != "none"
+    return config.positions not in ("none", "rotary") and not _has_relative(config)
+
+
+def _has_relative(config: ModelConfig) -> bool:
+    return config.positions in ("relative", "relative-grid")
+
+
+def _has_rotation(config: ModelConfig) -> bool:
+    return config.is_rotary
 
 
 def _block(
@@ -97,6 +105,9 @@ IN_BLOCKS = (
     _block("attn.q", "image token head feature", "queries"),
     _block("attn.k", "image token head feature", "keys"),
     _block("attn.v", "image token head feature", "values"),
+    _block("attn.rot_q", "image token head feature", "queries, turned by place", _has_rotation),
+    _block("attn.rot_k", "image token head feature", "keys, turned by place", _has_rotation),
+    _block("attn.pos_bias", "head query key", "positions added to the scores", _has_relative),
     _block(
         "attn.attn_scores", "image head query key", "attention scores, scaled and masked (-inf)"
     ),

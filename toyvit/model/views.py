@@ -68,7 +68,10 @@ class TransformerLensViews(nn.Module):
 
     @property
     def W_pos(self) -> Float[Tensor, "patch model"]:
-        """Positions added to the patches, learned or fixed: (n_patches, d_model)."""
+        """Positions added to the patches, learned or fixed: (n_patches, d_model).
+
+        0 where they are added to scores (`attn.pos_bias`), or turn queries and keys (rotary).
+        """
         if self.positions is None:
             return self._zeros(self.config.n_patches, self.config.d_model)
         return self.positions

@@ -38,6 +38,8 @@ class Attention(nn.Module):
         self.dropout = config.dropout
         self.qkv = nn.Linear(d, 3 * d, bias=config.attention_bias)
         self.out = nn.Linear(d, d, bias=config.attention_bias)
+        self.relative = options.build_relative_bias(config)
+        self.rotation = options.build_rotation(config)
 
     def head_weights(self, qkv: Tensor | None = None) -> HeadWeights:
         """W_Q, W_K, W_V, each (H, d, h), and W_O (H, h, d).
@@ -52,7 +54,7 @@ class Attention(nn.Module):
         return HeadWeights(q, k, v, o)
 
     def project_qkv(self, x: Tensor, tap: Tap) -> list[Tensor]:
-        """q, k, v, each (B, T, H, h).
+        """q, k, v, each (B, T, H, h), as scores are made of them: turned where positions turn.
 
         An edited per-head input adds (new - x) W: exactly nothing where nothing changed.
         """
@@ -68,13 +70,19 @@ class Attention(nn.Module):
                 change = torch.einsum("bthd,hdf->bthf", read - shared, weight)
                 packed[part] = packed[part] + change
 
-        return [tap(f"attn.{name}", part) for name, part in zip("qkv", packed, strict=True)]
+        q, k, v = (tap(f"attn.{name}", part) for name, part in zip("qkv", packed, strict=True))
+        if self.rotation is not None:
+            q = tap("attn.rot_q", self.rotation(q.transpose(1, 2)).transpose(1, 2))
+            k = tap("attn.rot_k", self.rotation(k.transpose(1, 2)).transpose(1, 2))
+        return [q, k, v]
 
     def attend(self, q: Tensor, k: Tensor, mask: Tensor, tap: Tap) -> Tensor:
         """The pattern, (B, H, T, T), of queries and keys (B H, T, h)."""
         scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=1 / math.sqrt(self.d_head))
-        scores = tap("attn.attn_scores", scores.unflatten(0, (-1, self.n_heads)))
-        pattern = tap("attn.pattern", scores.softmax(-1))
+        scores = scores.unflatten(0, (-1, self.n_heads))
+        if self.relative is not None:
+            scores = scores + tap("attn.pos_bias", self.relative())
+        pattern = tap("attn.pattern", tap("attn.attn_scores", scores).softmax(-1))
         return F.dropout(pattern, self.dropout, self.training)
 
     def forward(self, x: Tensor, mask: Tensor, tap: Tap) -> Tensor:
@@ -96,18 +104,24 @@ class Attention(nn.Module):
     def read(self, x: Tensor, token: int, mask: Tensor) -> Tensor:
         """What the heads write to one token, (B, d), of normed tokens (B, T, d); untapped.
 
-        The query is taken back through W_K and the mixed tokens on through W_V, so that no other
-        token's key or value is formed. A bias of the keys adds the same to all scores of a query.
+        The query goes back through W_K and the mixed tokens on through W_V: no other token's value
+        is formed, nor key unless it turns. A bias of keys that do not turn changes no pattern.
         """
         n, _, d = x.shape
         shape = (self.n_heads, self.d_head, d)
         weight_q, weight_k, weight_v = self.qkv.weight.chunk(3)
-        bias_q, _, bias_v = (None, None, None) if self.qkv.bias is None else self.qkv.bias.chunk(3)
+        bias_q, bias_k, bias_v = [None] * 3 if self.qkv.bias is None else self.qkv.bias.chunk(3)
 
         query = F.linear(x[:, token], weight_q, bias_q) / math.sqrt(self.d_head)
-        by_head = query.view(n, self.n_heads, self.d_head).transpose(0, 1)
-        reads = torch.bmm(by_head, weight_k.view(shape)).transpose(0, 1)
-        scores = torch.baddbmm(mask, reads, x.mT)
+        query = query.view(n, self.n_heads, self.d_head)
+        if self.rotation is None:
+            reads = torch.bmm(query.transpose(0, 1), weight_k.view(shape)).transpose(0, 1)
+            scores = torch.baddbmm(mask, reads, x.mT)
+        else:
+            keys = F.linear(x, weight_k, bias_k).unflatten(-1, (self.n_heads, -1))
+            scores = mask + self.rotation.score(query, keys, token)
+        if self.relative is not None:
+            scores = scores + self.relative()[:, token]
         pattern = F.dropout(scores.softmax(-1), self.dropout, self.training)
 
         mixed = torch.bmm(pattern, x).transpose(0, 1)
@@ -197,12 +211,12 @@ class ViT(TransformerLensViews):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.ln_final = options.NORMS[config.norm](config.d_model, config.norm_epsilon)
         self.head = nn.Linear(config.d_model, options.count_outputs(config), bias=config.bias)
-        self.register_buffer("mask", _build_mask(config), persistent=False)
+        self.register_buffer("mask", options.build_mask(config), persistent=False)
         self.initialize(torch.Generator().manual_seed(seed))
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
-        """All weights normal with mean 0; biases 0, gains 1.
+        """All weights normal with mean 0; biases 0 (by offset: of `relative_scale`), gains 1.
 
         | weights                | standard deviation                 |
         |------------------------|------------------------------------|
@@ -213,7 +227,9 @@ class ViT(TransformerLensViews):
         | every other matrix     | 1 / sqrt(3 inputs)                 |
         """
         for name, weight in self.named_parameters():
-            if name.endswith("bias"):
+            if name.endswith("relative.bias") and self.config.relative_scale:
+                weight.normal_(0, self.config.relative_scale, generator=generator)
+            elif name.endswith("bias"):
                 weight.zero_()
             elif name.endswith("gain"):
                 weight.fill_(1)
@@ -317,11 +333,3 @@ class ViT(TransformerLensViews):
     def check_tap(self, tap: Tap) -> None:
         """BadInput for a tap that names a site which this model does not have."""
         check_tapped(tap, self.sites())
-
-
-def _build_mask(config: ModelConfig) -> Tensor:
-    """What is added to scores: 0 where the mask allows, else minus infinity; one 0 for no mask."""
-    allowed = options.MASKS[config.mask](config)
-    if allowed is None:
-        return torch.zeros(1, 1, 1)
-    return torch.zeros(allowed.shape).masked_fill(~allowed, -math.inf)

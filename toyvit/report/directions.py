@@ -70,12 +70,15 @@ def draw_directions(run: Run, beside: Run | None = None, step: int | None = None
 
 
 def list_columns(model: ViT) -> list[tuple[str, SingularDirections, Tensor, int]]:
-    """Name, circuit, (head direction weight) and order of each direction that is shown."""
+    """Name, circuit, (head direction weight) and order of each direction that is shown.
+
+    Of OV alone under rotary positions, which turn what is compared.
+    """
     w_q, w_k, w_v, w_o = fold_head_weights(model, 0)
     compared = find_singular_directions(w_q, w_k.mT)
     moved = find_singular_directions(w_v, w_o)
     columns = []
-    for order in range(N_SHOWN):
+    for order in range(0 if model.config.is_rotary else N_SHOWN):
         columns.append(("query", compared, compared.read, order))
         columns.append(("key", compared, compared.written, order))
     return columns + [("OV reads", moved, moved.read, order) for order in range(N_SHOWN)]

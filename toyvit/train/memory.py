@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from toyvit.config import ModelConfig, RunConfig
 from toyvit.errors import BadInput
-from toyvit.model.options import READ_TOKENS, count_outputs
+from toyvit.model.offsets import count_offsets
+from toyvit.model.options import OFFSET_GRIDS, READ_TOKENS, count_outputs
 from toyvit.surroundings import read_free_memory
 
 FLOAT = 4  # bytes
-COPIES = 4  # of each weight: itself, its gradient and the two moments of the optimiser
+MOMENTS = {"adamw": 2, "adam": 2, "sgd": 0}  # that an optimiser keeps of each weight
 # Of a token in a layer, in widths of the stream, that the backward pass keeps at the least: what
 # the norm gives, its query, key and value. A row of each head's pattern comes on top.
 ACTIVATIONS = 4
@@ -37,7 +38,8 @@ def estimate_memory(config: RunConfig) -> int:
     True
     """
     model = config.model
-    weights = COPIES * count_weights(model)
+    moments = MOMENTS[config.train.optimizer] + bool(config.train.momentum)
+    weights = (2 + moments) * count_weights(model)  # itself, its gradient, its moments
     by_token = ACTIVATIONS * model.d_model + model.d_mlp + model.n_heads * model.n_tokens
     is_read = config.train.path == "read" and model.readout in READ_TOKENS
     n_whole = model.n_layers - is_read  # blocks of which every token is formed
@@ -47,7 +49,12 @@ def estimate_memory(config: RunConfig) -> int:
 
 
 def count_weights(model: ModelConfig) -> int:
-    """Numbers in the matrices of a model with learned positions; biases and norms are left out."""
+    """Numbers in the matrices of a model with learned positions; biases and norms are left out.
+
+    Those of relative positions are counted on top.
+    """
     d = model.d_model
     of_layer = 4 * d * d + 2 * d * model.d_mlp
+    if lay_out := OFFSET_GRIDS.get(model.positions):
+        of_layer += model.n_heads * count_offsets(lay_out(model), model.n_prefix)
     return model.n_layers * of_layer + d * (model.d_patch + model.n_tokens + count_outputs(model))

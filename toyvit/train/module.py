@@ -19,25 +19,14 @@ from toyvit.clamps.weight_clamps import (
     hold_weight_clamps,
     start_weight_clamps,
 )
-from toyvit.config import DECAYS, RunConfig, TrainConfig, learning_rate
+from toyvit.config import DECAYS, RunConfig, learning_rate
 from toyvit.data.task import Retrieval, loss
 from toyvit.errors import Diverged, choose
 from toyvit.model import ViT
+from toyvit.train.optimizers import build_optimizer
 
 VECTOR = 16  # float32 numbers that a processor takes at once
 N_ROWS = 512  # from so many rows on padding pays
-
-
-def build_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW on all parameters, fused."""
-    return torch.optim.AdamW(
-        model.parameters(),
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        eps=config.epsilon,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
 
 
 def pad_classes(logits: Tensor) -> Tensor:

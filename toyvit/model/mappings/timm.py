@@ -75,14 +75,7 @@ def convert_from_timm(weights: Mapping[str, Tensor], config: ModelConfig) -> ViT
 
 def _check_shape(weights: Mapping[str, Tensor], config: ModelConfig, names: list[str]) -> None:
     """BadInput for a config that timm's model cannot have, or for a tensor that is not there."""
-    is_pre_norm = config.norm == "layer" and config.d_mlp > 0
-    has_cls_alone = config.cls_token and not config.n_registers
-    if not is_pre_norm or not has_cls_alone or config.positions != "learned":
-        raise BadInput(
-            "timm's VisionTransformer has a CLS token, no registers, learned positions, LayerNorm"
-            " and an MLP"
-        )
-
+    _check_config(config)
     missing = [name for name in names if name not in weights]
     if missing:
         raise BadInput(f"the timm weights lack {missing[0]}")
@@ -90,8 +83,22 @@ def _check_shape(weights: Mapping[str, Tensor], config: ModelConfig, names: list
         raise BadInput("timm's attention has biases: attention_bias true")
 
 
+def _check_config(config: ModelConfig) -> None:
+    """BadInput for a config that timm's model cannot have."""
+    is_pre_norm = config.norm == "layer" and config.d_mlp > 0
+    has_cls_alone = config.cls_token and not config.n_registers
+    if not is_pre_norm or not has_cls_alone or config.positions != "learned":
+        raise BadInput(
+            "timm's VisionTransformer has a CLS token, no registers, learned positions, LayerNorm"
+            f" and an MLP; got positions {config.positions!r}, norm {config.norm!r}, d_mlp"
+            f" {config.d_mlp}, {config.n_prefix} tokens before the patches"
+        )
+
+
 def convert_to_timm(model: ViT) -> dict[str, Tensor]:
     """The state dict of the timm VisionTransformer that computes the same as this model.
+
+    BadInput for a model that it cannot be.
 
     >>> config = ModelConfig(d_mlp=8, attention_bias=True, norm_epsilon=1e-6,
     ...     image_size=(8, 8), patch_size=4, n_channels=3, n_classes=5)
@@ -99,6 +106,7 @@ def convert_to_timm(model: ViT) -> dict[str, Tensor]:
     torch.Size([1, 5, 64])
     """
     config = model.config
+    _check_config(config)
     ours = model.state_dict()
     timm = {timm: ours[name] for name, timm in _list_names(config.n_layers).items()}
 

@@ -10,19 +10,26 @@ from toyvit.config.tasks import TaskConfig
 from toyvit.data.worlds import WorldEntry
 from toyvit.errors import BadInput
 
-MOST_CLASSES = {"glyphs": 1024, "mnist": 9, "omniglot": 964}  # that training can show
+MOST_CLASSES = {
+    "glyphs": 1024,
+    "vectors": 1024,
+    "mnist": 9,
+    "omniglot": 964,
+}  # that training can show
 
 
 @dataclass(frozen=True, kw_only=True)
 class FewshotConfig(TaskConfig):
     """Exemplar-label pairs and a query on one canvas: which label has the query's class?
 
-    `source`: exemplars are `glyphs`, digits (`mnist`), or characters (`omniglot`). `labels`: class
-    c always has label c mod n_labels (`fixed`), or one that is fresh for each picture (`random`).
+    `source`: exemplars are `glyphs`, digits (`mnist`), characters (`omniglot`), or random `vectors`
+    of length about 1, a patch each, of which `noise` is the length of what an exemplar adds to its
+    class. `labels`: class c always has label c mod n_labels (`fixed`), or one that is fresh for
+    each picture: `random`, or `distinct`, where no two classes of a picture have the same.
     """
 
     name: ClassVar[str] = "fewshot"
-    source: str = choice("glyphs", "mnist", "omniglot")
+    source: str = choice("glyphs", "mnist", "omniglot", "vectors")
     n_pairs: int = number(12, least=1, most=64)
     n_classes: int = number(64, least=1, most=1024)  # classes that training shows
     n_labels: int = number(32, least=2, most=256)
@@ -31,7 +38,7 @@ class FewshotConfig(TaskConfig):
     # Share of bursty pictures; in the others each cell is drawn by itself.
     p_bursty: float = number(1.0, least=0, most=1)
     zipf: float = number(0.0, least=0, most=8)  # class c is drawn in proportion to 1 / (c + 1)^zipf
-    labels: str = choice("fixed", "random")
+    labels: str = choice("fixed", "random", "distinct")
     noise: float = number(0.3, least=0, most=10)
 
     def __post_init__(self) -> None:
@@ -42,10 +49,15 @@ class FewshotConfig(TaskConfig):
                 f"at most {self.n_pairs}"
             )
 
-        if self.labels == "random" and not (self.burstiness and self.p_bursty == 1):
+        if self.labels != "fixed" and not (self.burstiness and self.p_bursty == 1):
             raise BadInput(
-                "labels random can be answered only from the context: "
+                f"labels {self.labels} can be answered only from the context: "
                 "burstiness at least 1 and p_bursty 1"
+            )
+        if self.labels == "distinct" and self.n_labels < self.n_shown:
+            raise BadInput(
+                f"labels distinct of {self.n_shown} classes in a picture: n_labels is at least "
+                f"{self.n_shown}, got {self.n_labels}"
             )
         self._check_classes()
 
@@ -84,7 +96,8 @@ class FewshotConfig(TaskConfig):
     @property
     def n_held(self) -> int:
         """Classes that training never shows."""
-        return {"glyphs": 64, "mnist": 10 - self.n_classes, "omniglot": 659}[self.source]
+        n_held = {"glyphs": 64, "vectors": 64, "mnist": 10 - self.n_classes, "omniglot": 659}
+        return n_held[self.source]
 
     @property
     def data_set(self) -> str:
@@ -93,7 +106,7 @@ class FewshotConfig(TaskConfig):
     @property
     def reads_files(self) -> bool:
         """Whether its exemplars come from files."""
-        return self.source != "glyphs"
+        return self.source in ("mnist", "omniglot")
 
 
 ENTRY = WorldEntry(

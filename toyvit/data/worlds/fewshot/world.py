@@ -17,7 +17,9 @@ from torch.nn import functional as F
 from toyvit.data.random import (
     Keys,
     draw_integers,
+    draw_normals,
     draw_order,
+    draw_subsets,
     draw_uniforms,
     make_noise_keys,
     make_sample_keys,
@@ -31,8 +33,9 @@ from toyvit.data.worlds.omniglot import drawings
 
 SPLITS = ("train", "validation", "test", "in_context", "in_weights")
 MIXED_SPLITS = SPLITS[:3]  # where bursty pictures and others are mixed
-# How many drawings of a class each split shows, one after the other; glyphs have one, the same in
-# all.
+SIDE = 8  # of the square of numbers that a vector is shown as
+# How many drawings of a class each split shows, one after the other; glyphs and vectors
+# have one, the same in all.
 DRAWINGS = {"mnist": (4900, 400, 800), "omniglot": (14, 3, 3)}
 
 
@@ -43,11 +46,19 @@ def load_exemplars(config: FewshotConfig) -> NDArray[np.float32]:
     """
     if config.source == "glyphs":
         return draw_glyph_bank(config.n_classes + config.n_held)[:, None]
+    if config.source == "vectors":
+        return draw_vectors("fewshot classes", config.n_classes + config.n_held)[:, None]
     if config.source == "mnist":
         return _load_digits()
     parts = drawings.load_drawings()
     trained = parts["images_background"][: config.n_classes]
     return np.concatenate([trained, parts["images_evaluation"]])
+
+
+def draw_vectors(name: str, n: int) -> NDArray[np.float32]:
+    """The first n vectors of a bank, always the same: (n, 8, 8), normal, of length about 1."""
+    keys = make_sample_keys(0, name, np.arange(n))
+    return draw_normals(keys, "vector", SIDE * SIDE, 1 / SIDE).reshape(n, SIDE, SIDE)
 
 
 @lru_cache
@@ -100,9 +111,7 @@ class FewshotWorld(World):
         self.config = config
         exemplars = load_exemplars(config)
         self.n_all_classes, self.n_drawings, side, _ = exemplars.shape
-        # Labels are glyphs too, but none that is an exemplar.
-        before = self.n_all_classes if config.source == "glyphs" else 0
-        labels = draw_glyph_bank(before + config.n_labels, side)[before:]
+        labels = self._load_labels(side)
         self.shown = add_blank(np.concatenate([exemplars.reshape(-1, side, side), labels]))
         self.pictures = self.shown[:-1]
 
@@ -127,6 +136,13 @@ class FewshotWorld(World):
         self.weights = np.maximum(1, np.rint(2**30 * shares / shares.sum())).astype(np.int64)
         self.held_weights = np.ones(config.n_held, np.int64)
 
+    def _load_labels(self, side: int) -> NDArray[np.float32]:
+        """Labels are glyphs too, but none that is an exemplar; vectors among vectors."""
+        if self.config.source == "vectors":
+            return draw_vectors("fewshot labels", self.config.n_labels)
+        before = self.n_all_classes if self.config.source == "glyphs" else 0
+        return draw_glyph_bank(before + self.config.n_labels, side)[before:]
+
     def sample(self, seed: int, split: str, indices: NDArray[np.int64]) -> Factors:
         config = self.config
         n = config.n_pairs
@@ -141,8 +157,9 @@ class FewshotWorld(World):
             context, query = self._mix(keys, context, query)
 
         label = context % config.n_labels
-        if split == "in_context" or config.labels == "random":
-            fresh = draw_integers(keys, "label", groups[-1] + 1, config.n_labels)
+        if split == "in_context" or config.labels != "fixed":
+            draw = draw_subsets if config.labels == "distinct" else draw_integers
+            fresh = draw(keys, "label", groups[-1] + 1, config.n_labels)
             label = np.take_along_axis(fresh, slots, 1)
         return {
             "class": context,
@@ -202,7 +219,24 @@ class FewshotWorld(World):
         label = factors["label"] + self.n_all_classes * self.n_drawings
         query = factors["query"] * self.n_drawings + factors["drawing"][:, -1]
         cells = self.arrange_cells(exemplar, label, query).reshape(-1, *self.grid)
+        if self.config.source == "vectors":
+            return self._render_vectors(cells, factors["noise_key"])
         return render_cells(self.shown, cells, self.config.noise, factors["noise_key"])
+
+    def _render_vectors(self, cells: NDArray[np.int64], keys: NDArray[np.int64]) -> Tensor:
+        """Exemplars and queries as (class + noise) / sqrt(1 + noise^2), labels as they are."""
+        images = render_cells(self.shown, cells, 0, keys)
+        if not self.config.noise:
+            return images
+        scale = self.config.noise / SIDE
+        added = draw_normals(keys.astype(np.uint64), "pixels", images[0].numel(), scale)
+        noisy = (images + torch.from_numpy(added).view_as(images)) / math.hypot(
+            1, self.config.noise
+        )
+
+        shows_class = torch.from_numpy((cells >= 0) & (cells < self.n_all_classes))
+        by_pixel = shows_class.repeat_interleave(SIDE, 1).repeat_interleave(SIDE, 2)
+        return torch.where(by_pixel[:, None], noisy, images)
 
     def content(self, factors: Factors) -> Tensor:
         """The class, whatever the drawing; labels come after the classes."""
