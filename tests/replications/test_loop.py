@@ -242,7 +242,7 @@ def test_the_page_is_made_of_the_records_alone(tmp_path):
     replicate([COIN], [1, 2], folder, progress=False)
     page = write_page([COIN], folder, docs).read_text()
     assert "| [A coin](#coin) | Nobody 2000 | undecided | 2 |" in page
-    assert "| heads | 1 | text | 1 to 2 | 1.5 (1 to 2) | undecided |" in page
+    assert "| heads | 1 | text | 1 to 2 | 1.5 (-1.66 to 4.66) | undecided |" in page
     assert (docs / "replications/coin.png").stat().st_size > 5000
     assert write_page([COIN], tmp_path / "empty", docs).read_text() == page
     replicate([COIN], [0], folder, progress=False)

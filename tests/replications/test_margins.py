@@ -86,9 +86,9 @@ def test_differing_is_corrected_for_how_many_numbers_there_are():
 def test_holm_rejects_the_smallest_first_and_never_more_than_without_correction(chances):
     rejected = correct_holm(chances)
     assert all(chance <= 0.1 for chance, is_out in zip(chances, rejected, strict=True) if is_out)
-    kept = [chance for chance, is_out in zip(chances, rejected, strict=True) if not is_out]
+    others = [chance for chance, is_out in zip(chances, rejected, strict=True) if not is_out]
     assert all(
-        chance <= min(kept, default=1)
+        chance <= min(others, default=1)
         for chance, is_out in zip(chances, rejected, strict=True)
         if is_out
     )

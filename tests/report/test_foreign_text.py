@@ -189,7 +189,8 @@ def test_the_card_of_an_export_quotes_what_it_names(trained):
     assert "<script" in text and "<script" not in outside and "](" not in outside
 
 
-PRINTERS = {"cli/output.py", "data/cards.py", "dynamics/calibration.py"}
+STUDIES = ("calibration", "finite_size", "latent", "rival", "rival_runs")  # `python -m` each
+PRINTERS = {"cli/output.py", "data/cards.py", *(f"dynamics/{name}.py" for name in STUDIES)}
 
 
 def test_every_command_prints_in_one_place():

@@ -392,7 +392,7 @@ def test_a_jump_is_told_wherever_the_warm_up_ends(warmed, tmp_path, capsys, few_
     run = Run(path)
     (change,) = judge_series(run.curve("performance", "accuracy"), run.config.train).changes
     assert onset - 1 <= change.onset <= change.end <= onset
-    printed = f"step {change.onset:.0f} to {change.end:.0f}, by +0.80"
+    printed = f"step {change.onset:.0f} to {change.end:.0f}, 10 % to 90 % of a change of +0.80"
     board = read(path)
     shown = board.Tensors("transitions/text_summary")[0].tensor_proto.string_val[0].decode()
     marked = {

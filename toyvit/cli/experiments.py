@@ -126,7 +126,9 @@ def add_replicate_arguments(parser: Parser) -> None:
         "names", nargs="*", metavar="NAME", help="which (default: all; --list names them)"
     )
     parser.add_argument("--list", action="store_true", help="list them and stop")
-    parser.add_argument("--seeds", metavar="SEEDS", help="0..4, or 0,3,7 (default: 0)")
+    parser.add_argument(
+        "--seeds", metavar="SEEDS", help="0..4, or 0,3,7; seed 0 where none is given"
+    )
     parser.add_argument(
         "--claim",
         nargs="+",

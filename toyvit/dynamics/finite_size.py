@@ -9,6 +9,7 @@ reads the runs below a folder twice: the abrupt change of the order parameter th
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from toyvit.config import sum_rates
 from toyvit.dynamics.judgement import match_changes, read_seed
 from toyvit.dynamics.sharpening import Window, compare_sizes
 from toyvit.dynamics.transitions import find_window
-from toyvit.errors import BadInput
+from toyvit.errors import BadInput, escape_text
 from toyvit.runs.finding import find_runs
 from toyvit.runs.handle import Run
 
@@ -66,16 +67,23 @@ def _group_windows(
     return windows
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Tell it of the runs in a folder; exit code 2 for what cannot be read."""
     parser = argparse.ArgumentParser(description="does a change sharpen with size?")
     parser.add_argument("folder", type=Path, help="of runs")
     parser.add_argument("--by", default="model.d_model", help="the field that is the size")
     options = parser.parse_args()
-    folder_runs = list(map(Run, find_runs(options.folder)))
-    for what, find in (("abrupt change", find_abrupt_change), ("rise", find_rise)):
-        try:
-            result = compare_sizes(_group_windows(folder_runs, options.by, find))
-        except BadInput as error:
-            print(f"{what}: {error}", end="\n\n")
-            continue
-        print(f"{what}\n{result.table.round(3).to_string(na_rep='-')}\n{result}", end="\n\n")
+    try:
+        runs = list(map(Run, find_runs(options.folder)))
+        for what, find in (("abrupt change", find_abrupt_change), ("rise", find_rise)):
+            result = compare_sizes(_group_windows(runs, options.by, find))
+            table = result.table.round(3).to_string(na_rep="-")
+            print(f"{what}\n{table}\n{result}", end="\n\n")
+    except BadInput as error:
+        print(escape_text(str(error)), file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
