@@ -145,7 +145,7 @@ ROW = Replication(
         "Positions are a learned bias by offset, as in the public code from which the published "
         "attention is; the source's own model also has vectors by offset on the keys, which this "
         "one has not. Sequences themselves belong to the rate (here 3e-3, the recipe's), and only "
-        "their ratio is compared. Seed 20 was looked at before these were run; no margin follows it."
+        "their ratio is compared. Seed 20 was looked at before; no margin follows it."
     ),
     version=2,
 )
