@@ -91,7 +91,7 @@ def short(name, steps=15, **task):
 
 TINY = {
     "belief-geometry": lambda path: belief_geometry.run_seed(
-        0, path, short("mess3"), short("mess3", process="rrxor")
+        0, path, short("mess3"), replace(belief_geometry.build_rrxor(), train=short("mess3").train)
     ),
     "markov": lambda path: markov.run_seed(
         0, path, short("markov", rows=4, columns=4), short("markov-control", rows=4, columns=4)
