@@ -27,7 +27,7 @@ from safetensors.torch import load, save
 from toyvit import __main__ as command
 from toyvit.circuits.circuit import Circuit, hash_architecture, load_circuit
 from toyvit.circuits.graph import build_graph
-from toyvit.cli.overrides import apply_overrides
+from toyvit.config.overrides import apply_overrides
 from toyvit.errors import BadInput
 from toyvit.instruments.lenses import fit_tuned_lens, load_lens
 from toyvit.measuring import measure

@@ -27,8 +27,8 @@ from typing import NoReturn
 
 from toyvit import __main__ as command
 from toyvit.cli import COMMANDS
-from toyvit.cli.overrides import apply_overrides
 from toyvit.cli.parser import build_parser
+from toyvit.config.overrides import apply_overrides
 from toyvit.recipes import find_recipe
 
 SECONDS = 60.0  # a command that takes longer is without end

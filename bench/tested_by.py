@@ -104,7 +104,6 @@ TESTED_BY: dict[str, tuple[str, ...]] = {
     "circuits/patching.py": ("tests/circuits/test_patching.py", *CIRCUITS),
     "circuits/*.py": CIRCUITS,
     "clamps/*.py": ("tests/laws/test_clamps.py", "tests/stories/test_clamps.py"),
-    "cli/overrides.py": CONFIG,
     "cli/experiments.py": (*COMMANDS, "tests/stories/test_sweep.py"),
     "cli/following.py": ("tests/cli/test_following.py",),
     "cli/single_runs.py": (*COMMANDS, *TRAINING),

@@ -1,10 +1,14 @@
 """What a user's mistake looks like: one line with what came, what is allowed, the nearest match."""
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from signal import Signals
+
+# What fields are called elsewhere.
+SHORT_NAMES = {"depth": "n_layers", "lr": "learning_rate", "width": "d_model", "wd": "weight_decay"}
 
 
 class BadInput(ValueError):
@@ -128,6 +132,24 @@ def suggest_nearest(name: str, allowed: Iterable[str]) -> str:
     """
     close = get_close_matches(name, list(allowed), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def suggest_option(option: str, allowed: Iterable[str]) -> str:
+    """A hint at the option that was meant, found also by a field's name without its part.
+
+    >>> suggest_option("--steps", ["--seed", "--train.steps", "--train.learning_rate"])
+    "; did you mean '--train.steps'?"
+    """
+    typed = option.removeprefix("--")
+    name = typed.rpartition(".")[2].replace("-", "_")
+    name = SHORT_NAMES.get(name, name)
+    by_name = {re.sub(r"^--|.*\.", "", other).replace("-", "_"): other for other in allowed}
+    if name in by_name:
+        return f"; did you mean {by_name[name]!r}?"
+    if "." in typed or not option.startswith("--"):
+        return suggest_nearest(option, allowed)
+    close = get_close_matches(name, by_name, n=1)
+    return f"; did you mean {by_name[close[0]]!r}?" if close else ""
 
 
 def choose(name: str, allowed: Iterable[str], what: str) -> str:

@@ -18,8 +18,8 @@ import pytest
 
 from toyvit.cli import COMMANDS, FAMILIES, single_runs
 from toyvit.cli.main import main
-from toyvit.cli.overrides import apply_overrides
 from toyvit.cli.parser import build_parser, split_fields
+from toyvit.config.overrides import apply_overrides
 from toyvit.recipes import RECIPES
 
 # What the parser itself sets, and what is left of the line.

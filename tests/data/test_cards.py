@@ -14,7 +14,7 @@ from _pytest.mark import ParameterSet
 from PIL import Image
 
 from tests.laws.models import mark_slow
-from toyvit.cli.overrides import apply_task_overrides
+from toyvit.config.overrides import apply_task_overrides
 from toyvit.data import worlds
 from toyvit.data.cards import list_pages, main
 from toyvit.data.exports import build_arrays, hash_samples, score_baselines

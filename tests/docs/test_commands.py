@@ -11,8 +11,8 @@ import pytest
 from tests.docs.pages import PAGES, ROOT, name_page, read_blocks, split_commands
 from toyvit.analyses import ANALYSES
 from toyvit.cli import COMMANDS
-from toyvit.cli.overrides import apply_overrides, apply_task_overrides, expand_variants
 from toyvit.cli.parser import build_parser
+from toyvit.config.overrides import apply_overrides, apply_task_overrides, expand_variants
 from toyvit.data.worlds import find
 from toyvit.errors import BadInput, choose
 from toyvit.recipes import find_recipe

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 
 from tests.laws.records import FIELDS, IDS, KINDS, another, others, refused, runs
-from toyvit.cli.overrides import PARTS
 from toyvit.config import (
     ModelConfig,
     RunConfig,
@@ -22,6 +21,7 @@ from toyvit.config import (
     replace_seed,
     run as run_config,
 )
+from toyvit.config.overrides import PARTS
 from toyvit.data import worlds
 from toyvit.data.random import make_sample_keys
 from toyvit.errors import BadField, BadInput

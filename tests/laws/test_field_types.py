@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.laws.records import list_wrong
-from toyvit.cli.overrides import apply_task_overrides
 from toyvit.config import TaskConfig
 from toyvit.config.field_types import Choice, OneOf, Scalar, Several, format_value, read_type
 from toyvit.config.fields import Checked, build_record, choice, number, read_field_types
+from toyvit.config.overrides import apply_task_overrides
 from toyvit.errors import BadField, BadInput
 
 many = settings(deadline=None, derandomize=True, max_examples=200)

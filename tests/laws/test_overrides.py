@@ -7,9 +7,9 @@ from dataclasses import fields, replace
 import pytest
 
 from tests.laws.records import FIELDS, IDS, another, others, refused
-from toyvit.cli.overrides import PARTS, apply_overrides, expand_variants
 from toyvit.config import ModelConfig, Seeds, TrainConfig, list_differences
 from toyvit.config.field_types import format_value
+from toyvit.config.overrides import PARTS, apply_overrides, expand_variants
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 

@@ -37,7 +37,7 @@ STATEMENT = {"text": "accuracy", "measure": "performance.accuracy", "take": "las
 PLAIN = {
     "title": "Digits, shortly",
     "recipe": "digits",
-    "settings": ["train.steps=6", "train.n_validation=16"],
+    "settings": ["--train.steps", "6", "--train.n_validation", "16"],
     "explored": [0, 1],
     "seeds": 2,
     "statements": [STATEMENT | {"explored": "0.1", "low": 0, "high": 1}],
@@ -90,12 +90,23 @@ BAD = {
     "nothing stated": ({"statements": []}, "states nothing"),
     "an unknown key": ({"seed": 3}, "unknown key 'seed'.*did you mean 'seeds'"),
     "an unknown recipe": ({"recipe": "digit"}, "did you mean 'digits'"),
-    "an unknown field": ({"settings": ["train.step=6"]}, "sets 'train.step'"),
+    "an unknown field": ({"settings": ["--train.step", "6"]}, "did you mean '--train.steps'"),
+    "no recipe": ({"recipe": None}, "recipe"),
+    "a name of its own": ({"name": "../../elsewhere"}, "called as its file is"),
+    "a place that is none": ({"statements": [UNBOUND[0] | {"low": 0, "where": ["l"]}]}, "layer=1"),
+    "a statement that is none": ({"statements": [7]}, "a statement is an object"),
     "an unknown way": ({"statements": [UNBOUND[0] | {"low": 0, "take": "lst"}]}, "last"),
     "no level": ({"statements": [UNBOUND[0] | {"low": 0, "take": "passes x"}]}, "takes a level"),
     "one seed": ({"seeds": 1}, "seeds"),
     "no measure": ({"statements": [{"text": "accuracy", "low": 0}]}, "a statement needs"),
 }
+
+
+@pytest.mark.parametrize("field", ["title", "recipe", "explored"])
+def test_a_record_that_lacks_a_field_is_refused_in_one_line(field):
+    plain = {name: value for name, value in PLAIN.items() if name != field}
+    with pytest.raises(BadInput, match=f"a claim needs {field}"):
+        parse_claim(json.dumps(plain).encode(), "short")
 
 
 @pytest.mark.parametrize(("changes", "words"), BAD.values(), ids=BAD)
@@ -140,6 +151,7 @@ def test_a_claim_takes_neither_names_nor_seeds(words, tmp_path, capsys):
 
 
 def test_seeds_in_words():
+    assert describe_seeds(()) == "no seed"
     assert describe_seeds((3,)) == "seed 3"
     assert describe_seeds((0, 1, 2)) == "seeds 0 to 2"
     assert describe_seeds((0, 2)) == "seeds 0, 2"

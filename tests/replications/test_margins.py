@@ -65,6 +65,21 @@ def test_an_interval_does_not_pass_what_a_number_cannot():
     assert judge(values, check(0.9, 1, limits=(0, 1))) == AGREES
 
 
+def test_of_what_happens_or_not_the_share_of_seeds_is_judged():
+    """Where the median would be 1 with six of ten. Ten of ten: 0.741 or more (0.05^(1/10))."""
+    share = check(0.7, 1, is_share=True)
+    finding = summarize_number(share, [1.0] * 10)
+    assert (finding.value, finding.high) == (1, 1)
+    assert finding.low == pytest.approx(0.05**0.1)
+    assert judge([1.0] * 10, share) == AGREES
+    assert judge([1.0] * 9 + [0.0], share) == UNDECIDED
+    assert judge([1.0] * 3 + [0.0] * 7, share) == DIFFERS
+    none = check(0, 0.3, is_share=True)
+    assert judge([0.0] * 10, none) == AGREES
+    assert judge([0.0] * 8 + [1.0] * 2, none) == UNDECIDED
+    assert judge([1.0] * 7 + [0.0] * 3, none) == DIFFERS
+
+
 def test_a_result_agrees_where_all_its_numbers_do_and_one_that_differs_is_enough():
     wide = Check("value", "the same", "0.5", "text", 0, 1)
     far = Check("value", "elsewhere", "2", "text", 2, 3)

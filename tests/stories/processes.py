@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.stories.warm import Warm
-from toyvit.cli.overrides import apply_overrides
+from toyvit.config.overrides import apply_overrides
 from toyvit.recipes import RECIPES
 from toyvit.train import fit
 

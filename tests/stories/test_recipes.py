@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from toyvit.cli.overrides import apply_overrides
+from toyvit.config.overrides import apply_overrides
 from toyvit.measuring import measure
 from toyvit.recipes import RECIPES
 from toyvit.report.curves import name_score

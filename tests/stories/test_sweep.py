@@ -17,8 +17,8 @@ from tests.stories.processes import SMALL, finish, kill, toyvit, wait_for
 from tests.stories.warm import Warm
 from toyvit import sweeping
 from toyvit.__main__ import main
-from toyvit.cli.overrides import expand_variants
 from toyvit.config import replace_seed
+from toyvit.config.overrides import expand_variants
 from toyvit.errors import BadInput
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder

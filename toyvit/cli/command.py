@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import NoReturn
 
-from toyvit.errors import BadInput, choose, suggest_nearest
-
-SHORT_NAMES = {"depth": "n_layers", "lr": "learning_rate", "width": "d_model", "wd": "weight_decay"}
-
-
-def suggest_option(option: str, allowed: Iterable[str]) -> str:
-    """A hint at the option that was meant, found also by a field's name without its part.
-
-    >>> suggest_option("--steps", ["--seed", "--train.steps", "--train.learning_rate"])
-    "; did you mean '--train.steps'?"
-    """
-    typed = option.removeprefix("--")
-    name = typed.rpartition(".")[2].replace("-", "_")
-    name = SHORT_NAMES.get(name, name)
-    by_name = {re.sub(r"^--|.*\.", "", other).replace("-", "_"): other for other in allowed}
-    if name in by_name:
-        return f"; did you mean {by_name[name]!r}?"
-    if "." in typed or not option.startswith("--"):
-        return suggest_nearest(option, allowed)
-    close = get_close_matches(name, by_name, n=1)
-    return f"; did you mean {by_name[close[0]]!r}?" if close else ""
+from toyvit.errors import BadInput, choose, suggest_option
 
 
 @dataclass(frozen=True, kw_only=True)

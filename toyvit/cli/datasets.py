@@ -129,7 +129,7 @@ def list_data_sets() -> int:
 
 def build_with_options(name: str, words: list[str]) -> Task:
     """The task of a data set, its options set by words such as `--task.hops 2`."""
-    from toyvit.cli.overrides import apply_task_overrides
+    from toyvit.config.overrides import apply_task_overrides
     from toyvit.data import worlds
     from toyvit.data.question_configs import ClassifyConfig
     from toyvit.data.task import build_task

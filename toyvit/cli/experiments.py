@@ -105,7 +105,7 @@ def _train_settings(
 
 def plan_sweep(options: argparse.Namespace, folder: Path) -> dict[Path, RunConfig]:
     """The runs of a sweep by their folders: every setting with every seed."""
-    from toyvit.cli.overrides import expand_variants
+    from toyvit.config.overrides import expand_variants
     from toyvit.recipes import find_recipe
 
     refuse_seed_fields("--seeds", options.words)

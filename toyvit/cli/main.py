@@ -68,7 +68,7 @@ def list_settable(options: argparse.Namespace) -> list[str]:
     recipe = getattr(options, "recipe", None) or next(iter(getattr(options, "recipes", [])), None)
     if recipe is None or not options.command.takes_fields:
         return []
-    from toyvit.cli.overrides import list_fields
+    from toyvit.config.overrides import list_fields
     from toyvit.recipes import find_recipe
 
     return list_fields(find_recipe(recipe)())

@@ -68,7 +68,7 @@ def train(options: argparse.Namespace) -> int:
 
 def _read_config(options: argparse.Namespace, name: str) -> RunConfig:
     """A recipe's config with all that was typed, or BadInput."""
-    from toyvit.cli.overrides import apply_overrides
+    from toyvit.config.overrides import apply_overrides
     from toyvit.recipes import find_recipe
 
     config = apply_overrides(find_recipe(name)(), options.words)

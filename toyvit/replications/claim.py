@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pandas as pd
 from toyvit.config import RunConfig
 from toyvit.config.fields import Checked, build_record, number
 from toyvit.config.foreign_files import parse_object, read_file
+from toyvit.config.overrides import apply_overrides
 from toyvit.errors import BadInput, choose
 from toyvit.recipes import find_recipe
 from toyvit.replications.takes import parse_take
@@ -58,6 +59,9 @@ class Statement(Checked):
             raise BadInput(f"{self.text!r} has bounds in the wrong order: {self.low} > {self.high}")
         parse_take(self.take)
         parse_measure(self.measure)
+        for word in self.where:
+            if "=" not in word:
+                raise BadInput(f"`where` takes words such as layer=1, got {word!r}")
 
     @property
     def margin(self) -> tuple[float, float]:
@@ -88,7 +92,7 @@ class Statement(Checked):
 class Claim(Checked):
     """What is stated of a recipe, as it stands in a record.
 
-    settings   fields in which its runs differ from the recipe, as `train.steps=500`
+    settings   fields in which its runs differ from the recipe, typed: `--train.steps`, `500`
     explored   seeds that were looked at before the bounds were set
     seeds      how many fresh ones confirm it
     minutes    CPU of a seed, about
@@ -99,20 +103,13 @@ class Claim(Checked):
     recipe: str
     explored: tuple[int, ...]
     settings: tuple[str, ...] = ()
-    seeds: int = number(10, least=2)
+    seeds: int = number(10, least=2, most=1_000)
     minutes: float = number(1.0, above=0)
     remark: str = ""
 
     def build_config(self) -> RunConfig:
         """The run that is stated of; BadInput for a field that it does not have."""
-        plain = find_recipe(self.recipe)().to_json()
-        for setting in self.settings:
-            field, _, value = setting.partition("=")
-            part, _, name = field.partition(".")
-            if name not in plain.get(part, {}):
-                raise BadInput(f"claim {self.name} sets {field!r}, which {self.recipe} has not")
-            plain[part][name] = parse_object(f'{{"value": {value}}}', setting)["value"]
-        return RunConfig.from_json(plain)
+        return apply_overrides(find_recipe(self.recipe)(), self.settings)
 
 
 @dataclass(frozen=True)
@@ -156,20 +153,23 @@ def parse_claim(content: bytes, name: str) -> Filed:
     parts = plain.pop("statements", None)
     if not isinstance(parts, list) or not parts:
         raise BadInput("it states nothing: `statements` is a list of at least one")
-    claim = build_record(Claim, {"name": name} | plain)
-    statements = tuple(_build_statement(part) for part in parts)
+    if "name" in plain:
+        raise BadInput("it is called as its file is: `name` cannot be given too")
+    claim: Claim = _build(Claim, plain | {"name": name}, "a claim")
+    statements = tuple(_build(Statement, part, "a statement") for part in parts)
     claim.build_config()
     return Filed(claim, statements, hashlib.sha256(content).hexdigest())
 
 
-def _build_statement(part: Any) -> Statement:
-    if not isinstance(part, dict):
-        raise BadInput(f"a statement is an object, got {part!r}")
-    missing = {"text", "measure", "take", "explored"} - part.keys()
+def _build(kind: type[Any], plain: object, what: str) -> Any:
+    """A record of plain JSON; BadInput for what is no object, and for fields that it lacks."""
+    if not isinstance(plain, dict):
+        raise BadInput(f"{what} is an object, got {plain!r}")
+    needed = [item.name for item in fields(kind) if item.default is MISSING]
+    missing = [name for name in needed if name not in plain]
     if missing:
-        raise BadInput(f"a statement needs {', '.join(sorted(missing))}")
-    statement: Statement = build_record(Statement, part)
-    return statement
+        raise BadInput(f"{what} needs {', '.join(missing)}")
+    return build_record(kind, plain)
 
 
 def derive_seeds(sha256: str, n: int, taken: Collection[int] = ()) -> list[int]:

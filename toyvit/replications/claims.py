@@ -17,7 +17,7 @@ from toyvit.replications.record import (
     Replication,
     list_record_seeds,
 )
-from toyvit.replications.takes import AT_LAST, take_number
+from toyvit.replications.takes import AT_LAST, SHARES, take_number
 from toyvit.runs.finding import find_runs
 from toyvit.runs.handle import Run
 
@@ -35,14 +35,15 @@ def build_replication(filed: Filed) -> Replication:
             origin=", ".join(statement.stated) or "here",
             low=statement.margin[0],
             high=statement.margin[1],
+            is_share=statement.take in SHARES,
         )
         for statement in filed.statements
     ]
-    changed = f" with {', '.join(claim.settings)}" if claim.settings else ""
+    changed = f" {' '.join(claim.settings)}" if claim.settings else ""
     return Replication(
         name=claim.name,
         title=claim.title,
-        source=f"`toyvit train {claim.recipe}`{changed}",
+        source=f"`toyvit train {claim.recipe}{changed}`",
         compared=(
             f"Explored on {describe_seeds(claim.explored)}, confirmed on {claim.seeds} that follow "
             f"from the record's SHA-256, {filed.sha256[:12]}."
@@ -83,7 +84,9 @@ def _split_by_steps(
 
 
 def describe_seeds(seeds: Sequence[int]) -> str:
-    """Seeds in words: `seeds 0 to 9`, `seed 3`, `seeds 0, 2, 5`."""
+    """Seeds in words: `seeds 0 to 9`, `seed 3`, `seeds 0, 2, 5`, `no seed`."""
+    if not seeds:
+        return "no seed"
     if len(seeds) == 1:
         return f"seed {seeds[0]}"
     if list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):

@@ -4,6 +4,7 @@ A number *agrees* where the 90 % interval of its median over seeds lies within i
 result where all its numbers do: all must, so that nothing has to be corrected. It *differs* where
 a number's median lies outside by a test that is corrected for how many numbers there are (Holm
 1979, "A simple sequentially rejective multiple test procedure"). Everything else is *undecided*.
+Of what happens in a seed or not the share of seeds takes the place of the median.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ LEAST_SEEDS = 5  # for fewer no interval of a median has 90 %: Student's t then,
 class Finding:
     """One number over seeds.
 
-    median    of the seeds; infinite where most never came to it
+    value     its median; infinite where most seeds never came to it. Or the share of seeds
     low, high its 90 % interval, NaN where there is none
     outside   the p-value of its lying within the margin
     """
 
-    median: float
+    value: float
     low: float
     high: float
     outside: float
 
 
 def summarize_number(check: Check, values: Sequence[float | None]) -> Finding:
-    """Median and interval of a number over seeds, and whether its margin can be excluded.
+    """Median, or share, and interval of a number over seeds, and whether its margin is excluded.
 
     Never (None) counts as later, or more, than anything. From five seeds on interval and test are
     exact for any distribution (order statistics, signs); for fewer they are Student's, of a mean.
@@ -52,6 +53,9 @@ def summarize_number(check: Check, values: Sequence[float | None]) -> Finding:
     numbers = np.array([math.inf if value is None else value for value in values], float)
     if not numbers.size:
         return Finding(math.nan, math.nan, math.nan, 1.0)
+
+    if check.is_share:
+        return _summarize_share(check, numbers)
 
     middle = float(np.median(numbers))
     if numbers.size >= LEAST_SEEDS:
@@ -108,6 +112,20 @@ def correct_holm(chances: Sequence[float], error: float = 1 - COVERAGE) -> list[
             break
         rejected[place] = True
     return rejected
+
+
+def _summarize_share(check: Check, numbers: Numbers) -> Finding:
+    """The share of seeds in which it happens, with its exact interval (Clopper & Pearson 1934)."""
+    from scipy.stats import binomtest
+
+    happened = int(numbers.sum())
+    share = happened / numbers.size
+    bounds = binomtest(happened, numbers.size).proportion_ci(COVERAGE)
+    outside = 1.0
+    if not check.low <= share <= check.high:
+        bound = check.low if share < check.low else check.high
+        outside = float(binomtest(happened, numbers.size, bound).pvalue)
+    return Finding(share, float(bounds.low), float(bounds.high), outside)
 
 
 def _test_signs(numbers: Numbers, low: float, high: float) -> float:

@@ -38,7 +38,8 @@ PUBLISHED = """# Published results, run again
 
 Written by `toyvit replicate --page docs` from the records in `docs/replications/`; nothing here is
 written by hand. One seed of each: `make replicate`. Five, and this page: `SEEDS=5 PAGE=docs make
-replicate`. Both go on where they were stopped.
+replicate`. Both go on where they were stopped. Five seeds are 0 to 4; of rank-one, llc and repeats
+the ten are 10 to 19, run after the margins were set.
 
 The margin within which a number agrees stands in the code beside the published figure. Trial runs
 came before the margins of superposition, rank-one, fewshot and quanta; those of the coefficient in
@@ -64,7 +65,7 @@ of each. It is committed before the seeds that confirm it are run, and they foll
 SHA-256: who changes a margin afterwards gets other seeds. A number is *confirmed* where the 90 %
 interval of its median over those seeds lies within its margin, *refuted* where the median lies
 outside by a sign test corrected for how many numbers there are (Holm), else *undecided*. Confirmed
-is the median and that interval.
+is the median and that interval, or the share of seeds in which something happens, and its own.
 """
 
 
@@ -240,7 +241,7 @@ def format_margin(check: Check) -> str:
 
 def format_finding(finding: Finding) -> str:
     """The median over seeds and its interval; `never` where it mostly does not happen."""
-    text = _format_number(finding.median)
+    text = _format_number(finding.value)
     has_interval = not isnan(finding.low)
     bounds = f" ({_format_number(finding.low)} to {_format_number(finding.high)})"
     return text + bounds if has_interval else text

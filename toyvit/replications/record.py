@@ -28,7 +28,8 @@ LAB = "this lab's recipe, earlier runs"
 class Check:
     """A number beside the published one, and the margin from `low` to `high` in which it agrees.
 
-    `limits` are values that the number cannot pass, such as 0 and 1 of an accuracy.
+    `limits` are values that the number cannot pass, such as 0 and 1 of an accuracy. Of what happens
+    in a seed (1) or not (0) the margin is that of the share of seeds, with `is_share`.
     """
 
     number: str  # its key among the numbers of an outcome
@@ -38,6 +39,7 @@ class Check:
     low: float
     high: float
     limits: tuple[float, float] = (-inf, inf)
+    is_share: bool = False
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ TAKES: dict[str, Callable[[pd.Series, TrainConfig], float | None]] = {
     "changes": take_changes,
 }
 AT_LAST = ("last",)  # those that need the last checkpoint alone
+SHARES = ("changes",)  # those of what happens or not, of which seeds have a share
 
 
 def parse_take(text: str) -> tuple[str, float]:

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from toyvit.config.fields import choice, number
-from toyvit.config.tasks import TaskConfig
 from toyvit.data.worlds import WorldEntry
-from toyvit.errors import BadInput
+from toyvit.data.worlds.markov.config import TextureGridConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiddenStatesConfig(TaskConfig):
+class HiddenStatesConfig(TextureGridConfig):
     """Textures on a grid that a process with hidden states emits in raster order; which is next?
 
     `process`: `mess3` (three states, three textures) or `rrxor` (two random bits, then their XOR).
@@ -23,21 +22,6 @@ class HiddenStatesConfig(TaskConfig):
     columns: int = number(4, least=1, most=64)
     process: str = choice("mess3", "rrxor")
     noise: float = number(0.0, least=0, most=10)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.n_cells < 2:
-            raise BadInput(
-                f"a grid of {self.rows} x {self.columns} cells has no next cell: at least 2 cells"
-            )
-
-    @property
-    def schedulable(self) -> tuple[str, ...]:
-        return ("noise",)
-
-    @property
-    def n_cells(self) -> int:
-        return self.rows * self.columns
 
 
 ENTRY = WorldEntry(

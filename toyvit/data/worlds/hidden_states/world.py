@@ -17,7 +17,7 @@ from toyvit.data.task import Task
 from toyvit.data.world import Factors, World
 from toyvit.data.worlds.glyphs.world import draw_glyph_bank, render_cells
 from toyvit.data.worlds.hidden_states.config import HiddenStatesConfig
-from toyvit.data.worlds.markov.world import score_strategies
+from toyvit.data.worlds.markov.world import ask_next, score_strategies
 
 CELL = 4  # pixels a side
 Matrices = NDArray[np.float64]  # (texture state next): probabilities of both, given the state
@@ -116,11 +116,6 @@ class HiddenStatesWorld(World):
     def content(self, factors: Factors) -> Tensor:
         return torch.from_numpy(factors["texture"])
 
-    def ask_next(self, factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The pictures, and of each cell the texture of the next; -1 at the last."""
-        textures = torch.from_numpy(factors["texture"])
-        return images, torch.cat([textures[:, 1:], torch.full_like(textures[:, :1], -1)], 1)
-
     def compute_beliefs(self, textures: NDArray[np.int64]) -> NDArray[np.float64]:
         """What the textures so far, this cell's among them, tell of the state (image cell state).
 
@@ -180,7 +175,7 @@ def build_hidden_states(config: HiddenStatesConfig) -> Task:
         config=config,
         world=world,
         n_classes=world.n_textures,
-        ask=world.ask_next,
+        ask=ask_next,
         probe_factors=world.probe_factors,
         baselines=score_strategies,
         output_kind="patch",

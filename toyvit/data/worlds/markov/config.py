@@ -12,20 +12,11 @@ from toyvit.errors import BadInput
 
 
 @dataclass(frozen=True, kw_only=True)
-class MarkovConfig(TaskConfig):
-    """Textures on a grid drawn from a Markov chain that is fresh for each picture.
+class TextureGridConfig(TaskConfig):
+    """A grid of cells of which, in raster order, each is followed by another."""
 
-    `form`: a cell is drawn given the one before (`chain`), or the left and the upper one (`grid`).
-    `ask`: every cell's successor (`next`), or what one hidden cell shows (`masked`).
-    """
-
-    name: ClassVar[str] = "markov"
     rows: int = number(10, least=1, most=64)
     columns: int = number(10, least=1, most=64)
-    n_textures: int = number(3, least=2, most=16)
-    form: str = choice("chain", "grid")
-    ask: str = choice("next", "masked")
-    noise: float = number(0.0, least=0, most=10)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,6 +32,21 @@ class MarkovConfig(TaskConfig):
     @property
     def n_cells(self) -> int:
         return self.rows * self.columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarkovConfig(TextureGridConfig):
+    """Textures on a grid drawn from a Markov chain that is fresh for each picture.
+
+    `form`: a cell is drawn given the one before (`chain`), or the left and the upper one (`grid`).
+    `ask`: every cell's successor (`next`), or what one hidden cell shows (`masked`).
+    """
+
+    name: ClassVar[str] = "markov"
+    n_textures: int = number(3, least=2, most=16)
+    form: str = choice("chain", "grid")
+    ask: str = choice("next", "masked")
+    noise: float = number(0.0, least=0, most=10)
 
 
 ENTRY = WorldEntry(

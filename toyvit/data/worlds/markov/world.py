@@ -21,6 +21,12 @@ from toyvit.data.worlds.markov.config import MarkovConfig
 CELL = 4  # pixels a side
 
 
+def ask_next(factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The pictures, and of each cell the texture of the next; -1 at the last."""
+    textures = torch.from_numpy(factors["texture"])
+    return images, torch.cat([textures[:, 1:], torch.full_like(textures[:, :1], -1)], 1)
+
+
 class MarkovWorld(World):
     """Cells in raster order; each cell's texture is drawn given its context.
 
@@ -117,11 +123,6 @@ class MarkovWorld(World):
 
     def content(self, factors: Factors) -> Tensor:
         return torch.from_numpy(factors["texture"])
-
-    def ask_next(self, factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The pictures, and of each cell the texture of the next; -1 at the last."""
-        textures = torch.from_numpy(factors["texture"])
-        return images, torch.cat([textures[:, 1:], torch.full_like(textures[:, :1], -1)], 1)
 
     def ask_masked(self, factors: Factors, images: Tensor) -> tuple[Tensor, Tensor]:
         """The pictures with one cell blanked, and its texture; -1 at the other cells."""
@@ -235,7 +236,7 @@ def build_markov(config: MarkovConfig) -> Task:
         config=config,
         world=world,
         n_classes=config.n_textures,
-        ask=world.ask_next if is_next else world.ask_masked,
+        ask=ask_next if is_next else world.ask_masked,
         probe_factors=world.probe_factors,
         baselines=score_strategies,
         output_kind="patch",

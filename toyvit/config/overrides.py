@@ -8,11 +8,10 @@ from dataclasses import replace
 from itertools import chain, product
 from typing import Any
 
-from toyvit.cli.command import suggest_option
 from toyvit.config import RunConfig, TaskConfig
 from toyvit.config.field_types import FieldType, OneOf, Several, format_value
 from toyvit.config.fields import read_field_types
-from toyvit.errors import BadField, BadInput
+from toyvit.errors import BadField, BadInput, suggest_option
 
 PARTS = ("model", "task", "train", "seeds")
 
