@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import MISSING, dataclass, fields
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import pandas as pd
 
@@ -27,6 +27,7 @@ from toyvit.report.sweep_measures import parse_measure
 from toyvit.runs.handle import Run
 
 FOLDER = Path(__file__).parent / "claims"
+Record = TypeVar("Record", bound=Checked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,13 +156,13 @@ def parse_claim(content: bytes, name: str) -> Filed:
         raise BadInput("it states nothing: `statements` is a list of at least one")
     if "name" in plain:
         raise BadInput("it is called as its file is: `name` cannot be given too")
-    claim: Claim = _build(Claim, plain | {"name": name}, "a claim")
+    claim = _build(Claim, plain | {"name": name}, "a claim")
     statements = tuple(_build(Statement, part, "a statement") for part in parts)
     claim.build_config()
     return Filed(claim, statements, hashlib.sha256(content).hexdigest())
 
 
-def _build(kind: type[Any], plain: object, what: str) -> Any:
+def _build(kind: type[Record], plain: object, what: str) -> Record:
     """A record of plain JSON; BadInput for what is no object, and for fields that it lacks."""
     if not isinstance(plain, dict):
         raise BadInput(f"{what} is an object, got {plain!r}")
@@ -169,7 +170,8 @@ def _build(kind: type[Any], plain: object, what: str) -> Any:
     missing = [name for name in needed if name not in plain]
     if missing:
         raise BadInput(f"{what} needs {', '.join(missing)}")
-    return build_record(kind, plain)
+    record: Record = build_record(kind, plain)
+    return record
 
 
 def derive_seeds(sha256: str, n: int, taken: Collection[int] = ()) -> list[int]:
