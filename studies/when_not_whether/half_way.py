@@ -16,7 +16,7 @@ from toyvit.errors import Stopped
 from toyvit.model import ViT
 from toyvit.recipes import find_recipe
 from toyvit.train.callbacks import StepCallback
-from toyvit.train.datamodule import BatchStream, ViTDataModule
+from toyvit.train.datamodule import ViTDataModule
 from toyvit.train.module import ViTModule
 from toyvit.train.trainer import open_trainer
 
@@ -86,12 +86,12 @@ def find_half_way(
     `change` may alter the first weights. Stopped after a signal.
     """
     module = ViTModule(config)
+    module.is_logged = False
     if change is not None:
         change(module.model)
     callback = HalfWay(config, level)
-    stream = BatchStream(build_task(config.task), config)
-    with open_trainer(config.train, callback, config.train.steps, None) as (trainer, stopper):
-        trainer.fit(module, ViTDataModule(stream))
+    with open_trainer(config.train, callback, None) as (trainer, stopper):
+        trainer.fit(module, ViTDataModule(config))
     if stopper.signum is not None:
         raise Stopped(stopper.signum, Path(config.recipe), module.step)
     return callback.step
