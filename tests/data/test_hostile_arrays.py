@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from bench import hostile_arrays as files
 from toyvit.config import ClassifyConfig
-from toyvit.data import npz_files, own_arrays
-from toyvit.data.own_arrays import OwnArrays
+from toyvit.data import npz_files, own_loading
+from toyvit.data.own_arrays import read_arrays
+from toyvit.data.own_pictures import PictureSet
 from toyvit.data.task import Task, build_task
 from toyvit.errors import BadInput, escape_text
 
@@ -141,12 +142,11 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
     file = tmp_path / "own.npz"
     file.write_bytes(files.save_arrays(PLAIN))
 
-    class Overtaken(OwnArrays):
-        def __init__(self, path: Path) -> None:
-            path.write_bytes(files.change(images=PLAIN["images"][::-1]))
-            super().__init__(path)
+    def overtake(path: Path) -> PictureSet:
+        path.write_bytes(files.change(images=PLAIN["images"][::-1]))
+        return read_arrays(path)
 
-    monkeypatch.setattr(own_arrays, "OwnArrays", Overtaken)
+    monkeypatch.setattr(own_loading, "read_arrays", overtake)
     with pytest.raises(BadInput, match="was written to while it was read"):
         build_task(ClassifyConfig(npz=str(file)))
 

@@ -14,7 +14,7 @@ import toyvit.config
 from toyvit.__main__ import main
 from toyvit.config import ModelConfig, RunConfig, TaskConfig, TrainConfig
 from toyvit.data import worlds
-from toyvit.data.question_configs import ClassifyConfig
+from toyvit.data.question_configs import QUESTIONS, ClassifyConfig
 from toyvit.data.questions import build_world
 from toyvit.data.task import build_task
 from toyvit.errors import BadInput
@@ -150,7 +150,7 @@ def test_what_a_world_declares_is_there(name):
 def test_no_two_tasks_share_a_name_and_every_record_is_in_config():
     tasks = worlds.list_task_configs()
     own = [kind for entry in worlds.list_worlds().values() for kind in entry.tasks]
-    assert len(tasks) == len(own) + 3
+    assert len(tasks) == len(own) + len(QUESTIONS)
     for name, kind in tasks.items():
         assert kind.name == name and getattr(toyvit.config, kind.__name__) is kind
     assert not hasattr(toyvit.config, "NoSuchConfig") and not hasattr(toyvit.config, "no_such")

@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from toyvit.errors import BadInput
 
@@ -15,6 +16,7 @@ JsonObject = dict[str, Any]
 LIMITS = {
     "record": 10**8,  # of JSON: a config, a circuit, a replication's seed
     "book": 2 * 10**9,  # a line for each step or checkpoint
+    "picture": 2 * 10**8,  # of a user's folder
     "weights": 4 * 10**9,  # of a model, with its optimiser's moments or without
 }
 
@@ -69,6 +71,15 @@ def hash_file(path: Path, kind: str = "sha256") -> str:
     """The digest of a file, of a kind that `hashlib` has."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, kind).hexdigest()
+
+
+def holds_array(npz: Path, name: str) -> bool:
+    """Whether a file is an npz with an array of this name; false for one that cannot be read."""
+    try:
+        with ZipFile(npz) as archive:
+            return f"{name}.npy" in archive.namelist()
+    except Exception:  # whatever a damaged archive does: what is wrong is said where it is read
+        return False
 
 
 def _refuse_constant(name: str) -> float:

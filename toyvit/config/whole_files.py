@@ -32,10 +32,17 @@ def write_atomically(path: Path, content: bytes, flush: bool = False) -> None:
     ...     [path.name for path in Path(folder).iterdir()]
     ['note']
     """
+    with replace_atomically(path, flush) as file:
+        file.write(content)
+
+
+@contextmanager
+def replace_atomically(path: Path, flush: bool = False) -> Iterator[BinaryIO]:
+    """A file beside, which becomes `path` when the block ends, and is gone if it fails."""
     beside, file = open_beside(path)
     try:
         with name_file(path), file:
-            file.write(content)
+            yield file
             file.flush()
             if flush:
                 os.fsync(file.fileno())

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +13,12 @@ from numpy.typing import NDArray
 from toyvit.config.whole_files import build_folder
 from toyvit.data.baselines import N_SCORED, fit_baselines, score_patch_probes
 from toyvit.data.cards import collect_pages
+from toyvit.data.npz_files import Arrays, write_npz
 from toyvit.data.task import Task
 from toyvit.errors import BadInput, name_file, quote_code
 
 N_CHECKED = 1000
 OWN_SPLITS = ("train", "validation", "test")  # those that every task has
-Arrays = dict[str, NDArray[np.generic]]
 
 
 class ArrayFacts(NamedTuple):
@@ -103,7 +102,7 @@ def _fill(folder: Path, name: str, task: Task, n: int, draw: Callable[[Path], ob
     facts: dict[str, dict[str, ArrayFacts]] = {}
     for split in task.world.sizes:
         arrays = build_arrays(task, split, n)
-        _write_npz(folder / f"{split}.npz", arrays)
+        write_npz(folder / f"{split}.npz", arrays)
         facts[split] = {array: _note_facts(values) for array, values in arrays.items()}
 
     draw(folder / "preview.png")
@@ -111,14 +110,6 @@ def _fill(folder: Path, name: str, task: Task, n: int, draw: Callable[[Path], ob
     pages["README.md"] += f"\n{_describe_files(task, facts)}"
     for file_name, text in pages.items():
         (folder / file_name).write_text(text)
-
-
-def _write_npz(path: Path, arrays: Arrays) -> None:
-    """As `numpy.savez_compressed`, which takes arrays as keywords beside options of its own."""
-    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
-        for name, values in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, values, allow_pickle=False)
 
 
 def _note_facts(values: NDArray[np.generic]) -> ArrayFacts:

@@ -1,4 +1,4 @@
-"""Reading an npz file that may come from elsewhere: plain arrays, whole, and no code is run."""
+"""Npz files: what may come from elsewhere is read as plain arrays, whole; no code is run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo, is_zipfile
 
 import numpy as np
@@ -55,6 +55,14 @@ def read_npz(path: Path, without: str) -> Arrays:
     except Exception as error:  # whatever a damaged archive does to its readers
         why = (str(error).splitlines() or [type(error).__name__])[0][:MOST_SAID]
         raise BadInput(f"{path} cannot be read as an npz of plain arrays: {why}") from None
+
+
+def write_npz(place: Path | BinaryIO, arrays: Arrays) -> None:
+    """As `numpy.savez_compressed`, which takes arrays as keywords beside options of its own."""
+    with ZipFile(place, "w", ZIP_DEFLATED) as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}{ENDING}", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, values, allow_pickle=False)
 
 
 def _list_members(archive: ZipFile, without: str) -> dict[str, ZipInfo]:

@@ -23,7 +23,7 @@ from toyvit.report.panels import (
     Words,
     lay_out,
 )
-from toyvit.report.pictures import ink_of, scale_both_ways, select_steps
+from toyvit.report.pictures import ink_of, name_answer, scale_both_ways, select_steps
 from toyvit.report.rows import FigureRow
 from toyvit.report.style import call_layer
 from toyvit.runs.handle import Run
@@ -51,7 +51,7 @@ def draw_lens(
     at = run.check_step(step)
     batch = run.batch("test", images)
     answers = read_answers(run, at, batch)
-    names = [_name_row(target, place) for place, target in enumerate(batch.target)]
+    names = [_name_row(run, target, place) for place, target in enumerate(batch.target)]
     size = max(2.2, 0.4 * config.grid[1])
     height = size * config.grid[0] / config.grid[1]
 
@@ -83,8 +83,9 @@ def read_answers(run: Run, step: int | None, batch: Batch) -> Tensor:
     return apply_logit_lens(model, residuals)[:, :, run.config.model.n_prefix :].softmax(-1)
 
 
-def _name_row(target: Tensor, place: int) -> str:
-    return f"answer {int(target)}" if target.ndim == 0 else f"picture {place}"
+def _name_row(run: Run, target: Tensor, place: int) -> str:
+    is_class = target.ndim == 0
+    return f"answer {name_answer(run.task, int(target))}" if is_class else f"picture {place}"
 
 
 def _lens_panel(run: Run, batch: Batch, image: int, answers: Tensor) -> PicturePanel:
@@ -124,7 +125,7 @@ def _corner(run: Run, patch: int) -> tuple[float, float, int]:
 def _write_answer(run: Run, patch: int, label: int, chance: float, colour: str) -> Words:
     """The name of a class in a patch, the larger the likelier."""
     left, top, side = _corner(run, patch)
-    name = run.task.class_names[label] if run.task.class_names else str(label)
+    name = name_answer(run.task, label)
     size = 5 + 4 * chance
     return Words(x=left + side / 2, y=top + side / 2, text=name, colour=colour, size=size)
 
@@ -193,7 +194,9 @@ def draw_answer_maps(
             Block(
                 panels=tuple(rows),
                 row_headers=("picture", *(f"step {step:,}" for step in steps)),
-                column_headers=tuple(f"answer {int(label)}" for label in batch.classes),
+                column_headers=tuple(
+                    f"answer {name_answer(run.task, int(label))}" for label in batch.classes
+                ),
                 cell=(1.5, 1.5),
                 margin=(0.6, 0.1),
                 scale=scale,

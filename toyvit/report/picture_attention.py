@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from toyvit.clamps.patterns import allowed_keys
-from toyvit.data.task import Batch
+from toyvit.data.task import Batch, Task
 from toyvit.errors import BadInput
 from toyvit.model.forward import run_model, trace
 from toyvit.report.attention import list_heads
@@ -22,7 +22,7 @@ from toyvit.report.panels import (
     PicturePanel,
     lay_out,
 )
-from toyvit.report.pictures import frame_patch, ink_of, select_steps
+from toyvit.report.pictures import frame_patch, ink_of, name_answer, select_steps
 from toyvit.report.rows import FigureRow
 from toyvit.report.style import call_head
 from toyvit.runs.handle import Run
@@ -259,7 +259,7 @@ def _cls_block(run: Run, step: int, batch: Batch, rows: Tensor, scale: ColourSca
             heads,
             lambda layer, head: _overlaid(batch.images[-1], rows[layer, head], run, scale),
         ),
-        title=f"step {step:,}{_tell(answer, batch)}",
+        title=f"step {step:,}{_tell(run.task, answer, batch)}",
         row_headers=tuple(f"layer {layer}" for layer in layers),
         column_headers=tuple(f"head {head}" for head in heads),
         cell=(1.6, 1.6),
@@ -267,11 +267,11 @@ def _cls_block(run: Run, step: int, batch: Batch, rows: Tensor, scale: ColourSca
     )
 
 
-def _tell(answer: Tensor, batch: Batch) -> str:
+def _tell(task: Task, answer: Tensor, batch: Batch) -> str:
     """What logits say of the last picture, where that is one class or one number."""
     if batch.classes is not None:
         chances = answer.softmax(-1)
-        return f": answers {int(chances.argmax())} with {chances.max():.0%}"
+        return f": answers {name_answer(task, int(chances.argmax()))} with {chances.max():.0%}"
     return f": says {answer.item():.2f}" if answer.numel() == 1 else ""
 
 

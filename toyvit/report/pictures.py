@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from toyvit.data.task import Batch
+from toyvit.data.task import Batch, Task
 from toyvit.report.panels import ColourScale, Frame, PicturePanel
 
 
@@ -17,6 +17,11 @@ def select_steps(steps: Sequence[int], n: int = 4) -> list[int]:
     """The first checkpoint, the last, and between them ever further apart (as k squared)."""
     goals = [steps[-1] * (place / (n - 1)) ** 2 for place in range(n)]
     return sorted({min(steps, key=lambda step: abs(step - goal)) for goal in goals})
+
+
+def name_answer(task: Task, label: int) -> str:
+    """The name of a class, or its number where it has none."""
+    return task.class_names[label] if task.class_names else str(label)
 
 
 def find_black(images: Tensor) -> int:

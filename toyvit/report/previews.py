@@ -20,7 +20,13 @@ from toyvit.report.panels import (
     PicturePanel,
     Words,
 )
-from toyvit.report.pictures import find_black, frame_patch, picture_of, restore_patches
+from toyvit.report.pictures import (
+    find_black,
+    frame_patch,
+    name_answer,
+    picture_of,
+    restore_patches,
+)
 
 WIDTH = 9.0  # inches of a figure
 COLOURS = 64  # of the file: enough for noise, a quarter of the size
@@ -120,7 +126,7 @@ def _describe(task: Task, black: float) -> str:
 def _tell_target(task: Task, target: Tensor) -> str:
     """The target of a picture in words: its class's name or number; numbers in lines of four."""
     if not target.is_floating_point():
-        return task.class_names[int(target)] if task.class_names else f"{int(target)}"
+        return name_answer(task, int(target))
     words = [f"{value:.1f}" for value in target.tolist()]
     return "\n".join(" ".join(words[first : first + 4]) for first in range(0, len(words), 4))
 

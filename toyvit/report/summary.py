@@ -89,7 +89,9 @@ def describe_progress(run: Run) -> list[Line]:
     steps = run.config.train.steps
     lines = []
     status = run.status
-    if status != "finished":
+    if status in ("imported", "watched"):
+        lines.append(("state", f"{status}, not trained here; last step {run.last_step:,}"))
+    elif status != "finished":
         lines.append(("state", f"{status}, last checkpoint at step {run.last_step:,} of {steps:,}"))
     rows = run.table[run.table["split"] == "test"]
     last = int(rows["step"].max())

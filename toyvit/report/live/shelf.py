@@ -55,7 +55,7 @@ class RunShelf:
         folder = self.folders[place]
         config = folder.read_config()
         n_checkpoints, last = folder.read_progress()
-        _, *table, _ = read_state(folder)
+        _, _, *table, _ = read_state(folder)
         return {
             "name": self.names[place],
             "status": folder.read_status(config),
@@ -68,9 +68,10 @@ class RunShelf:
 
 
 def read_state(folder: RunFolder) -> State:
-    """Size and time of the manifest, the table and its journal, and the folder of circuits."""
+    """Size and time of the books, the table and its journal, and the folder of circuits."""
     journal = folder.measures.with_name(f"{folder.measures.name}-wal")
-    return tuple(map(_stamp, (folder.manifest, folder.measures, journal, folder.figures)))
+    books = (folder.config_file, folder.manifest)
+    return tuple(map(_stamp, (*books, folder.measures, journal, folder.figures)))
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
