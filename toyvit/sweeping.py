@@ -27,8 +27,8 @@ from toyvit.runs.folder import RunFolder
 from toyvit.runs.frames import keeping_texts
 from toyvit.runs.handle import Run
 from toyvit.train import fit
-from toyvit.train.fit import settle_path
 from toyvit.train.machine import check_machine
+from toyvit.train.opening import settle_path
 from toyvit.version import VERSION
 
 if TYPE_CHECKING:

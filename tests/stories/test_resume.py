@@ -14,8 +14,8 @@ from toyvit.__main__ import main
 from toyvit.recipes import RECIPES
 from toyvit.runs.folder import RunFolder
 from toyvit.train import fit
-from toyvit.train.datamodule import BatchStream
 from toyvit.train.states import read_state
+from toyvit.train.stream import BatchStream
 
 BITS = ("checkpoints/*.safetensors", "manifest.jsonl", "metrics.jsonl", "config.json")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 from toyvit.config.curriculum import read_changes
@@ -83,25 +84,72 @@ def find_events(config: TrainConfig) -> tuple[int, ...]:
     return tuple(sorted({*find_rate_changes(config), *find_task_changes(config)}))
 
 
-def plan_checkpoints(config: TrainConfig) -> tuple[int, ...]:
+def find_rate_difference(config: TrainConfig, longer: TrainConfig) -> int | None:
+    """The first step of a training at which another would have another rate; None for the same.
+
+    >>> config = TrainConfig(steps=200, warmup=10, decay="linear")
+    >>> find_rate_difference(config, TrainConfig(steps=400, warmup=10, decay="linear"))
+    11
+    """
+    steps = range(1, config.steps + 1)
+    rates = ((step, learning_rate(config, step), learning_rate(longer, step)) for step in steps)
+    return next((step for step, rate, other in rates if rate != other), None)
+
+
+def plan_checkpoints(config: TrainConfig, ends: Sequence[int] = ()) -> tuple[int, ...]:
     """Steps that keep a checkpoint, ascending.
 
     Step 0 (before any update) and the last always; powers of two to 512; about 24 a decade; never
-    more than a hundredth of the run apart. Or the config's explicit list.
+    more than a hundredth of the run apart. Or the config's explicit list. Of a run that was
+    lengthened, `ends` are its earlier last steps: up to each the steps are those planned then.
+
+    >>> plan_checkpoints(TrainConfig(steps=300))[-3:]
+    (294, 297, 300)
+    >>> plan_checkpoints(TrainConfig(steps=300), ends=[299])[-3:]
+    (298, 299, 300)
     """
+
+    def plan(end: int) -> Iterable[int]:
+        return _plan_once(replace(config, steps=end))
+
+    return tuple(sorted(_join_plans(plan, config.steps, ends)))
+
+
+def _plan_once(config: TrainConfig) -> Iterable[int]:
+    """The steps of a run that was never lengthened."""
     n = config.steps
     if config.checkpoints is not None:
         late = [step for step in config.checkpoints if step > n]
         if late:
             raise BadInput(f"train.checkpoints has step {late[0]}, but training ends at step {n}")
-        return tuple(sorted({0, n, *config.checkpoints}))
+        return {0, n, *config.checkpoints}
 
     spacing = max(1, n // 100)
     steps = {0, n, *range(0, n, spacing), *(2**power for power in range(10))}
     decades = (round(10 ** (place / 24)) for place in range(24 * len(str(n))))
-    return tuple(sorted(step for step in steps.union(decades) if step <= n))
+    return {step for step in steps.union(decades) if step <= n}
 
 
-def plan_states(n_steps: int) -> set[int]:
-    """Steps whose state is kept for good: 0, every tenth of the run, and the last."""
-    return {round(n_steps * part / N_KEPT_STATES) for part in range(N_KEPT_STATES + 1)}
+def plan_states(n_steps: int, ends: Sequence[int] = ()) -> set[int]:
+    """Steps whose state is kept for good: 0, every tenth of the run, and the last.
+
+    `ends` as of `plan_checkpoints`.
+    """
+
+    def plan(end: int) -> Iterable[int]:
+        return (round(end * part / N_KEPT_STATES) for part in range(N_KEPT_STATES + 1))
+
+    return _join_plans(plan, n_steps, ends)
+
+
+def _join_plans(
+    plan: Callable[[int], Iterable[int]], n_steps: int, ends: Sequence[int]
+) -> set[int]:
+    """Up to each end the steps that were planned while the run was to end there."""
+    starts = (-1, *ends)
+    return {
+        step
+        for start, end in zip(starts, (*ends, n_steps), strict=True)
+        for step in plan(end)
+        if step > start
+    }

@@ -25,6 +25,7 @@ def note_session(folder: RunFolder, step: int) -> None:
     record = {
         "session": len(texts),
         "step": step,
+        "steps": folder.read_config().train.steps,
         "versions": list_versions(),
         "surroundings": describe_surroundings(),
     }
@@ -43,7 +44,7 @@ def find_sessions_problem(folder: RunFolder, last: int) -> str | None:
     """
     path = folder.sessions
     if not path.exists():
-        return "is missing" if last and folder.has_digests else None
+        return "is missing" if last and folder.read_file().has_digests else None
     try:
         texts = read_texts(path)
         lines = parse_lines(texts, path, folder.hash_run())
@@ -51,7 +52,7 @@ def find_sessions_problem(folder: RunFolder, last: int) -> str | None:
         return str(error).removeprefix(f"{path}").lstrip(", ")
     if path.stat().st_size != sum(len(text) + 1 for text in texts) and not folder.is_locked():
         return "ends in half a line"
-    if not folder.has_digests:
+    if not folder.read_file().has_digests:
         return None
     if texts and not any(b'"check"' in text for text in texts):
         return "has lost its digests"
@@ -72,11 +73,10 @@ def warn_of_versions(folder: RunFolder, step: int) -> None:
     """One line where the run was begun under other versions than those that are here."""
     from toyvit.surroundings import list_versions
 
-    folder.read_config()
     here = list_versions()
     changes = [
         f"{name} {before} -> {here[name]}"
-        for name, before in folder.versions.items()
+        for name, before in folder.read_file().versions.items()
         if name in here and here[name] != before
     ]
     if changes:

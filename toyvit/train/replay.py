@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toyvit.data.task import build_task
 from toyvit.errors import BadInput, Stopped
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.sessions import warn_of_versions
 from toyvit.surroundings import pin_torch
-from toyvit.train.datamodule import BatchStream, ViTDataModule
+from toyvit.train.datamodule import ViTDataModule
 from toyvit.train.machine import check_machine
 from toyvit.train.module import ViTModule
 from toyvit.train.replay_writer import ReplayWriter
@@ -54,16 +53,18 @@ def replay(
 def _train_again(run: Run, wanted: set[int], progress: bool) -> list[int]:
     """Train from the last state before the wanted steps to the known checkpoint after them."""
     state = load_state_before(run.folder, min(wanted))
-    start = state.step if state else 0
     end = min(step for step in run.entries if step > max(wanted))
-    n_steps = end - start
     writer = ReplayWriter(run, wanted, state)
     module = ViTModule(run.config)
+    module.is_logged = False
+    module.step = state.step if state else 0
     bar = Progress(writer, f"replay {run.name}") if progress else None
 
-    with open_trainer(run.config.train, writer, n_steps, bar) as (trainer, stopper):
-        stream = BatchStream(build_task(run.config.task), run.config, start + 1)
-        trainer.fit(module, ViTDataModule(stream))
+    with open_trainer(run.config.train, writer, bar, first=module.step, last=end) as (
+        trainer,
+        stopper,
+    ):
+        trainer.fit(module, ViTDataModule(run.config))
     if stopper.signum is not None and module.step < end:
         raise Stopped(stopper.signum, run.path, module.step)
     return writer.added

@@ -8,7 +8,7 @@ import time
 import pytorch_lightning as pl
 import torch
 
-from toyvit.config import learning_rate, plan_checkpoints, plan_states
+from toyvit.config import learning_rate, plan_states
 from toyvit.data.task import Batch, accuracy
 from toyvit.errors import Diverged, name_file
 from toyvit.runs.disk import format_line
@@ -42,8 +42,8 @@ class CheckpointWriter(StepCallback):
         self.scores = {"loss": math.nan, "accuracy": math.nan}
 
     def start(self, trainer: pl.Trainer, module: ViTModule) -> None:
-        self.steps = set(plan_checkpoints(module.config.train))
-        self.state_steps = plan_states(module.config.train.steps)
+        self.steps = set(self.folder.plan_checkpoints())
+        self.state_steps = plan_states(module.config.train.steps, self.folder.read_file().ends)
         last = self.state.step if self.state else -1
         self.entries = self.folder.truncate(last, self.entries)
         self.restore(trainer, module)

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toyvit.config import plan_checkpoints
 from toyvit.config.foreign_files import read_file
 from toyvit.runs.disk import flush_to_disk, write_atomically
 from toyvit.runs.folder import RunFolder
@@ -123,7 +122,7 @@ def _read_in_turn(folder: RunFolder, paths: list[Path]) -> Iterator[TrainingStat
 
 def _find_missing(folder: RunFolder, entries: Mapping[int, ManifestEntry], step: int) -> int | None:
     """The first step up to this one whose checkpoint was due and is not there whole, or None."""
-    for due in plan_checkpoints(folder.read_config().train):
+    for due in folder.plan_checkpoints():
         if due <= step and (due not in entries or folder.find_problem(entries[due])):
             return due
     return None

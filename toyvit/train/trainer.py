@@ -15,6 +15,7 @@ from tqdm import tqdm
 from toyvit.config import TrainConfig
 from toyvit.surroundings import pin_torch
 from toyvit.train.callbacks import StepCallback, StopOnSignal
+from toyvit.train.guests import Guests
 from toyvit.train.launchers import hide_launchers
 from toyvit.train.module import ViTModule
 from toyvit.train.snapshots import CheckpointWriter
@@ -30,7 +31,7 @@ class Progress(StepCallback):
 
     def start(self, trainer: pl.Trainer, module: ViTModule) -> None:
         self.bar = tqdm(
-            total=module.step + trainer.max_steps,
+            total=trainer.max_steps,
             initial=module.step,
             desc=self.label,
             unit="step",
@@ -53,14 +54,21 @@ class Progress(StepCallback):
 
 @contextmanager
 def open_trainer(
-    config: TrainConfig, writer: CheckpointWriter, n_steps: int, progress: Progress | None
+    config: TrainConfig,
+    callback: StepCallback,
+    progress: Progress | None,
+    *,
+    first: int = 0,
+    last: int | None = None,
+    guests: Guests | None = None,
 ) -> Iterator[tuple[pl.Trainer, StopOnSignal]]:
-    """A trainer of so many steps, on the run's threads, that a signal stops after a step.
+    """A trainer from a step to a later one (the run's last), on its threads; a signal stops it.
 
     Nothing that the process or the environment has set changes what it does.
     """
     stopper = StopOnSignal()
-    callbacks: list[pl.Callback] = [writer, stopper]
+    guests = guests or Guests()
+    callbacks: list[pl.Callback] = [callback, stopper]
     if progress is not None:
         callbacks.append(progress)
 
@@ -70,10 +78,17 @@ def open_trainer(
         stopper.handle_signals(),
         _hush_lightning(),
     ):
-        yield _build_trainer(config.accelerator, callbacks, n_steps), stopper
+        trainer = _build_trainer(
+            accelerator=config.accelerator,
+            callbacks=[*callbacks, *guests.callbacks],
+            max_steps=config.steps if last is None else last,
+            **guests.list_arguments(config.steps),
+        )
+        begin_at(trainer, first)
+        yield trainer, stopper
 
 
-def _build_trainer(accelerator: str, callbacks: list[pl.Callback], n_steps: int) -> pl.Trainer:
+def _build_trainer(**own: object) -> pl.Trainer:
     """One device, and nothing of what Lightning would write or print itself.
 
     Every argument is given, the others by their defaults: what is left open Lightning reads from
@@ -85,21 +100,24 @@ def _build_trainer(accelerator: str, callbacks: list[pl.Callback], n_steps: int)
         if parameter.default is not inspect.Parameter.empty
     }
     arguments |= {
-        "max_steps": n_steps,
         "max_epochs": -1,
-        "accelerator": accelerator,
         "devices": 1,
         "num_nodes": 1,
         "plugins": [LightningEnvironment()],  # else it looks for a cluster's
-        "callbacks": callbacks,
-        "logger": False,
-        "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
     }
-    return pl.Trainer(**arguments)
+    return pl.Trainer(**arguments | own)
+
+
+def begin_at(trainer: pl.Trainer, step: int) -> None:
+    """Let the trainer count from the run's step, for what others call a checkpoint or a curve."""
+    loop = trainer.fit_loop.epoch_loop
+    loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step
+    loop.batch_progress.total.ready = step
+    loop._batches_that_stepped = step
 
 
 @contextmanager
