@@ -83,7 +83,8 @@ def test_circuits_of_a_model_say_what_its_scores_and_results_are(norm):
 @pytest.mark.parametrize("case", CASES)
 def test_a_model_with_its_norms_folded_in_is_the_same_model(case, norm):
     """Its norms scale alone, and what they read may be shifted: LayerNorm does not see a mean."""
-    config = replace(CASES[case], norm=norm)
+    has_norm = norm != "none"
+    config = replace(CASES[case], norm=norm, embed_norm=CASES[case].embed_norm and has_norm)
     model = build(config)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     folded = fold_norms(model)

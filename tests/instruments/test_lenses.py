@@ -20,7 +20,7 @@ from toyvit.instruments.lenses import (
     stack_residuals,
 )
 from toyvit.model.forward import run_model, trace
-from toyvit.model.options import READOUTS
+from toyvit.model.options import READOUTS, pool
 
 
 def streams(model, images):
@@ -29,7 +29,9 @@ def streams(model, images):
 
 def check_last(config):
     model, images = build(config), pictures(config, 3)
-    last = apply_logit_lens(model, streams(model, images))[-1]
+    stream = streams(model, images)
+    stream[-1] = pool(config, stream[-1])  # where the mean is taken before the norm
+    last = apply_logit_lens(model, stream)[-1]
     answer = READOUTS[config.readout](last, config.n_prefix)
     assert torch.allclose(answer, run_model(model, images), atol=1e-5)
 

@@ -252,6 +252,9 @@ def test_baselines_agree_with_brute_force(name, split):
     """
     made = MADE[name]
     batch = made.eval_batch(split, 60, 0)
+    if not batch.is_answered:
+        assert made.baselines(batch) == {}
+        return
     expected: dict[str, float] = {}
     for brute in BRUTE:
         if brute not in MEANT or MEANT[brute](made, batch):
@@ -276,6 +279,9 @@ def test_loss_and_accuracy_of_known_answers(name):
             batch.target.square().nanmean().item()
         )
         assert accuracy(nought, batch.target) <= 1e-6
+        return
+    if not batch.is_answered:
+        assert loss(torch.zeros(20, made.n_classes), batch.target).isnan()
         return
     right = 50 * torch.nn.functional.one_hot(batch.target.clamp(min=0), made.n_classes).float()
     assert loss(right, batch.target) < 1e-6 and accuracy(right, batch.target) == 1

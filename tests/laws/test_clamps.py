@@ -27,9 +27,9 @@ from toyvit.model.forward import run_from, trace
 from toyvit.model.options import allowed_keys
 from toyvit.model.taps import replacing, untouched
 from toyvit.recipes import RECIPES
-from toyvit.train.datamodule import BatchStream
 from toyvit.train.module import ViTModule
 from toyvit.train.optimizers import build_optimizer
+from toyvit.train.stream import BatchStream
 
 
 def pair_patterns():

@@ -27,7 +27,7 @@ from toyvit.data.task import build_task, resolve_config
 from toyvit.errors import BadInput
 from toyvit.measuring import evaluation_id
 from toyvit.recipes import RECIPES
-from toyvit.train.datamodule import BatchStream
+from toyvit.train.stream import BatchStream
 
 SIZE = 4
 EVEN = ("alike=0.8", "alike=0.5@6")

@@ -35,13 +35,14 @@ FEWEST = {
     # One that is asked about itself.
     "SortOfClevrConfig.n_objects": 1,
     "cell": 8,
-    # Three cells of 8 pixels.
+    # Three cells of 8 pixels; of the user's own pictures a pixel.
     "size": 24,
+    **dict.fromkeys(("ClassifyConfig.size", "LookConfig.size", "channels", "n_answers"), 1),
 }
 # Numbers that divide or multiply all there is: not 0.
 POSITIVE = {
     *("norm_epsilon", "patch_scale", "learning_rate", "epsilon", "clip"),
-    *("train_share", "hidden"),
+    *("train_share", "hidden", "deviation"),
 }
 # Shares that may be the whole, and shares that have to leave something.
 WHOLE = {"p_bursty", "hidden"}
@@ -54,6 +55,7 @@ MOST = {
     "ObjectsConfig.most": 3,
     "SortOfClevrConfig.n_objects": 6,
     "SortOfClevrConfig.cell": 16,
+    "channels": 3,
     "hops": 2,
     "modulus": 255,
     **dict.fromkeys(("init", "data", "measure"), 2**32 - 1),

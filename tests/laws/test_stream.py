@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from toyvit.data.task import build_task, resolve_config
 from toyvit.recipes import RECIPES
-from toyvit.train.datamodule import AHEAD, BatchStream
+from toyvit.train.stream import AHEAD, BatchStream
 
 
 def stream(recipe, batch_size, steps, first=1, **training):

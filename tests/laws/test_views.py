@@ -51,8 +51,12 @@ def test_the_forward_pass_by_hand_is_the_model_s(config):
 
     embedded = cache["patches"] @ model.W_E + model.b_E
     assert torch.allclose(embedded, cache["embed"], **CLOSE)
-    first = cache["blocks.0.resid_pre"][:, config.n_prefix :]
-    assert torch.allclose(embedded + model.W_pos, first, **CLOSE)
+    first = embedded + model.W_pos
+    if config.embed_norm:
+        centred = first - first.mean(-1, keepdim=True)
+        scale = (centred.square().mean(-1, keepdim=True) + config.norm_epsilon).sqrt()
+        first = centred / scale * model.ln_pre.gain + model.ln_pre.bias
+    assert torch.allclose(first, cache["blocks.0.resid_pre"][:, config.n_prefix :], **CLOSE)
 
     for layer in range(config.n_layers):
         check_attention(model, cache, layer)

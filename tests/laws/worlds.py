@@ -30,6 +30,7 @@ from toyvit.config import (
     TaskConfig,
 )
 from toyvit.data import worlds
+from toyvit.data.question_configs import LookConfig
 from toyvit.data.task import Batch, Task, build_task
 
 CONFIGS: dict[str, TaskConfig] = {
@@ -48,6 +49,15 @@ CONFIGS: dict[str, TaskConfig] = {
     "classify a factor": ClassifyConfig(world="counting", factor="right"),
     "regress a class": RegressConfig(world="digits", factor="class"),
     "reconstruct cells": ReconstructConfig(world="glyphs", hidden=0.2),
+    "look at digits": LookConfig(
+        world="digits",
+        size=(16, 16),
+        channels=3,
+        n_answers=10,
+        mean=(0.4, 0.5, 0.6),
+        deviation=(0.2, 0.3, 0.4),
+    ),
+    "look at glyphs": LookConfig(world="glyphs", size=(20, 28), n_answers=1000),
     "dsprites same": DspritesConfig(ask="same", factor="orientation", noise=0.1),
     "dsprites larger": DspritesConfig(ask="larger"),
     "dsprites left, all outlines": DspritesConfig(ask="left", held_out=0),

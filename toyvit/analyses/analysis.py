@@ -118,9 +118,13 @@ CLASSES = Need("one class a picture", lambda config, batch: batch.classes is not
 GROUPS = Need("factors of few values", lambda config, batch: batch.groups is not None)
 COUNTERFACTUALS = Need("counterfactual pairs", lambda config, batch: bool(batch.changeable))
 OBJECTS = Need("objects on a canvas", lambda config, batch: batch.objects is not None)
+ANSWERS = Need("pictures whose answer is known", lambda config, batch: batch.is_answered)
+CHOICES = Need(
+    "answers that are classes", lambda config, batch: not batch.target.is_floating_point()
+)
 LABELS = Need(
     "classes, of pictures or of patches",
-    lambda config, batch: not batch.target.is_floating_point(),
+    lambda config, batch: batch.is_answered and not batch.target.is_floating_point(),
 )
 MLP = Need("an MLP (--model.d_mlp)", lambda config, batch: config.d_mlp > 0)
 CLS = Need("a CLS token (--model.cls_token)", lambda config, batch: config.cls_token)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toyvit.analyses.analysis import (
+    ANSWERS,
     CLASSES,
     GROUPS,
     Analysis,
@@ -45,6 +46,7 @@ PERFORMANCE = Analysis(
     measure=measure_performance,
     quantities={"loss": Quantity(unit=NATS, least=0), "accuracy": Quantity(most=1)},
     sites=("logits",),
+    needs=(ANSWERS,),
     cost=0.1,
     source="cross-entropy and accuracy; baselines stand beside them",
     truth="logits that answer right: accuracy 1; uniform logits: loss ln(classes)",

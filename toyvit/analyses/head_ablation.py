@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from toyvit.analyses.analysis import Analysis, Axis, Measures, Quantity, Tagged
+from toyvit.analyses.analysis import ANSWERS, Analysis, Axis, Measures, Quantity, Tagged
 from toyvit.analyses.behaviour import NATS
 from toyvit.data.task import Batch, accuracy, loss
 from toyvit.model import ViT
@@ -126,6 +126,7 @@ HEAD_ABLATION = Analysis(
         ),
     ),
     sites=("logits", *HeadAblator.sites),
+    needs=(ANSWERS,),
     most_layers=4,
     cost=20,
     source="ablation by zero and by mean",

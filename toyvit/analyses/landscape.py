@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad, vmap
 
-from toyvit.analyses.analysis import Analysis, Measures, Quantity
+from toyvit.analyses.analysis import ANSWERS, Analysis, Measures, Quantity
 from toyvit.analyses.curvature import build_hessian_product
 from toyvit.analyses.llc import build_loss
 from toyvit.analyses.sampling import Loss, Weights
@@ -127,6 +127,7 @@ GRADIENT_NOISE = Analysis(
         "scale_se": Quantity(unit="pictures", least=0, may_be_nan=True),
         "valid": Quantity(least=0, most=1),
     },
+    needs=(ANSWERS,),
     slow=True,
     cost=90,
     source="McCandlish 2018, simple noise scale (eq. 2.9, appendix A.1); meant for the "
@@ -177,6 +178,7 @@ HESSIAN = Analysis(
     computes="the largest curvature of the loss",
     measure=measure_hessian,
     quantities={"top": Quantity(unit="loss per squared weight")},
+    needs=(ANSWERS,),
     slow=True,
     cost=4600,
     source="Lanczos on Hessian-vector products; meant for the training pictures",

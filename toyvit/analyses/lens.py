@@ -9,7 +9,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from toyvit.analyses.analysis import CLASSES, LABELS, Analysis, Measures, Need, Quantity
+from toyvit.analyses.analysis import (
+    ANSWERS,
+    CHOICES,
+    CLASSES,
+    Analysis,
+    Measures,
+    Need,
+    Quantity,
+)
 from toyvit.data.task import Batch, accuracy
 from toyvit.instruments.lenses import (
     RESIDUALS,
@@ -87,11 +95,15 @@ def measure_lens(model: ViT, batch: Batch, trace: Mapping[str, Tensor]) -> Measu
     ]
 
     measures: Measures = {
-        "accuracy_of_position": torch.stack([accuracy(layer, target) for layer in of_position]),
-        "accuracy_of_layer": torch.stack([accuracy(layer, target) for layer in answers]),
         "kl": kl_to_final(answers).flatten(1).mean(1),
         "kl_of_patches": compare_patches(model, streams),
     }
+    if batch.is_answered:
+        of_layer = [accuracy(layer, target) for layer in answers]
+        measures["accuracy_of_layer"] = torch.stack(of_layer)
+        measures["accuracy_of_position"] = torch.stack(
+            [accuracy(layer, target) for layer in of_position]
+        )
     if batch.classes is not None:
         n_labels = answers.shape[-1]
         measures["decided"] = count_decisions(answers.argmax(-1), batch.classes, n_labels)
@@ -103,14 +115,14 @@ LENS = Analysis(
     computes="what each layer would already answer (logit lens)",
     measure=measure_lens,
     quantities={
-        "accuracy_of_layer": Quantity("layer", least=0, most=1),
-        "accuracy_of_position": Quantity("layer", least=0, most=1),
+        "accuracy_of_layer": Quantity("layer", least=0, most=1, only_with=ANSWERS),
+        "accuracy_of_position": Quantity("layer", least=0, most=1, only_with=ANSWERS),
         "kl": Quantity("layer", unit="nats", least=0),
         "kl_of_patches": Quantity("layer", unit="nats", least=0),
         "decided": Quantity("label layer", least=0, most=1, may_be_nan=True, only_with=CLASSES),
     },
     sites=RESIDUALS,
-    needs=(LABELS,),
+    needs=(CHOICES,),
     cost=10,
     source="nostalgebraist 2020",
     truth="the last layer is the model's answer",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from toyvit.analyses.analysis import Analysis, Measures, Quantity
+from toyvit.analyses.analysis import ANSWERS, Analysis, Measures, Quantity
 from toyvit.analyses.curvature import sample_spectrum
 from toyvit.analyses.sampling import LlcConfig, LlcEstimate, Loss, Weights, sample_chains
 from toyvit.data.task import Batch, loss as task_loss
@@ -187,6 +187,7 @@ LLC = Analysis(
         "minimum": Quantity(least=0, most=1),
         "local": Quantity(least=0, most=1),
     },
+    needs=(ANSWERS,),
     slow=True,
     cost=75_000,
     source="Lau 2023; meant for the training pictures (--split train), with this lab's settings "

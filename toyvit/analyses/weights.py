@@ -32,6 +32,7 @@ from toyvit.data.task import Batch
 from toyvit.instruments.weight_circuits import (
     centre_scores,
     find_singular_directions,
+    fold_embedding,
     fold_unembedding,
     split_scores,
 )
@@ -101,7 +102,7 @@ def score_copied(
 
     Chance 1 / labels (Olsson 2022).
     """
-    embedded = vocabulary.pictures @ model.patch.weight.detach().T
+    embedded = vocabulary.pictures @ fold_embedding(model)
     logits = embedded @ w_ov @ fold_unembedding(model)[:, vocabulary.classes]
     return (logits.argmax(-1) == torch.arange(len(vocabulary.classes))).float().mean(-1)
 

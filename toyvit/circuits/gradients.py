@@ -5,7 +5,7 @@ Senders and receivers are those of `toyvit.circuits.graph`, and in its order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from jaxtyping import Float
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from toyvit.circuits.graph import Outputs
 from toyvit.model import ViT
-from toyvit.model.normalization import Norm
 from toyvit.model.shapes import Images
-from toyvit.model.taps import recording, untouched
+from toyvit.model.taps import Tap, recording, untouched
 
 Gradients = Float[Tensor, "receiver image token model"]
 Values = Mapping[str, Tensor]
+Read = Callable[[Tensor, Tap], Tensor]  # what a norm makes of a stream
 
 # Where receivers part: what their own weights give. The read-out's is behind the last norm.
 PARTED = ("attn.q", "attn.k", "attn.v", "mlp.pre")
@@ -82,7 +82,7 @@ def differentiate_reads(
 @torch.no_grad()
 def _list_reads(
     model: ViT, values: Values, gradients: Values
-) -> list[tuple[Tensor, Norm, Gradients]]:
+) -> list[tuple[Tensor, Read, Gradients]]:
     """Each stream that is read, its norm, and the gradients by what its receivers' norms give."""
     reads = []
     for layer, block in enumerate(model.layers):
@@ -96,10 +96,10 @@ def _list_reads(
             gradient = gradients[f"blocks.{layer}.mlp.pre"] @ block.mlp.up.weight
             reads.append((values[f"blocks.{layer}.resid_mid"], block.ln2, gradient[None]))
     last = values[f"blocks.{model.config.n_layers - 1}.resid_post"]
-    return [*reads, (last, model.ln_final, gradients["ln_final.after_gain"][None])]
+    return [*reads, (last, model.norm_last, gradients["ln_final.after_gain"][None])]
 
 
-def _take_back(norm: Norm, stream: Tensor, gradients: Gradients) -> Gradients:
+def _take_back(norm: Read, stream: Tensor, gradients: Gradients) -> Gradients:
     """Gradients by what a norm gives, taken back to the stream, one receiver after another."""
     stream = stream.detach().requires_grad_()
     normed = norm(stream, untouched)

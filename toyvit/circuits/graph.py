@@ -22,9 +22,8 @@ from toyvit.config import ModelConfig
 from toyvit.errors import BadInput, suggest_nearest
 from toyvit.model import ViT
 from toyvit.model.forward import run_from, run_model
-from toyvit.model.normalization import Norm
 from toyvit.model.shapes import Images, Logits, Residual
-from toyvit.model.taps import untouched
+from toyvit.model.taps import Tap, untouched
 from toyvit.surroundings import pin_torch
 
 Outputs = Float[Tensor, "sender image token model"]
@@ -173,7 +172,7 @@ class EdgeTap:
             return value
         if site == "ln_final.after_gain":
             self.streams.append(self.stream)
-            return self.read(value, 1, self.model.ln_final)
+            return self.read(value, 1, self.model.norm_last)
 
         _, number, place = site.split(".", 2)
         block = self.model.layers[int(number)]
@@ -199,7 +198,7 @@ class EdgeTap:
                 self.parts = [value[None]]
                 self.receiver = 0
 
-    def read(self, value: Tensor, n: int, norm: Norm) -> Tensor:
+    def read(self, value: Tensor, n: int, norm: Callable[[Tensor, Tap], Tensor]) -> Tensor:
         """What the next n receivers read: `value` where nothing changes."""
         receivers = slice(self.receiver, self.receiver + n)
         self.receiver += n

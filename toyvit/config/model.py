@@ -17,6 +17,7 @@ class ModelConfig(Checked):
     that is built without a run must state them. Texts are keys of the tables in `model/options.py`.
 
     d_mlp           width of the MLPs; 0: attention only
+    embed_norm      a norm of every token before the first block, as CLIP has
     position_scale  standard deviation of learned positions at the start
     relative_scale  of the biases of relative positions at the start
     patch_scale     of the patch embedding at the start, times its usual standard deviation
@@ -25,7 +26,7 @@ class ModelConfig(Checked):
     bias            biases of the patch embedding, the MLP and the head
     """
 
-    later: ClassVar[tuple[str, ...]] = ("relative_scale",)
+    later: ClassVar[tuple[str, ...]] = ("relative_scale", "embed_norm")
 
     n_layers: int = number(2, least=1)
     n_heads: int = number(1, least=1)
@@ -34,6 +35,7 @@ class ModelConfig(Checked):
     activation: str = "gelu"
     norm: str = "layer"
     norm_epsilon: float = number(1e-5, above=0)
+    embed_norm: bool = False
     positions: str = "learned"
     position_scale: float = number(0.5, least=0)
     relative_scale: float = number(0.0, least=0)
@@ -57,6 +59,8 @@ class ModelConfig(Checked):
             raise BadInput(f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}")
         if self.image_size is not None and self.patch_size is not None:
             _check_tiling(self.image_size, self.patch_size)
+        if self.embed_norm and self.norm == "none":
+            raise BadInput("embed_norm true needs a norm, got norm 'none'")
         for needed, value in (("readout", "cls"), ("mask", "no-cls-read")):
             if getattr(self, needed) == value and not self.cls_token:
                 raise BadInput(f"{needed} {value!r} needs cls_token true, got false")

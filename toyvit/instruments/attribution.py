@@ -16,7 +16,7 @@ from torch import Tensor
 from toyvit.config import ModelConfig
 from toyvit.instruments.weight_circuits import fold_norm
 from toyvit.model import ViT
-from toyvit.model.options import READOUTS
+from toyvit.model.options import READOUTS, pool
 from toyvit.surroundings import pin_torch
 
 EMBEDDED = ("embed", "positions", "prefix")  # what the first block reads is made of
@@ -113,7 +113,7 @@ def weigh_readout(model: ViT, trace: Mapping[str, Tensor]) -> Reading:
     last = trace[f"blocks.{model.config.n_layers - 1}.resid_post"]
     weights = weigh_tokens(model.config)
     tokens = weights.any(0)
-    scale = model.ln_final.scale(last[:, tokens]).detach()
+    scale = model.ln_final.scale(pool(model.config, last)[:, tokens]).detach()
     return Reading(tokens, weights[:, tokens] / scale.mT)
 
 
@@ -160,7 +160,10 @@ def attribute_others(
     }
 
     added = torch.stack([_added_biases(model, layer) for layer in range(model.config.n_layers)])
-    biases = reading.project(added.sum(0).expand(model.config.n_tokens, -1), to)
+    always = added.sum(0)
+    if model.config.embed_norm:
+        always = always + model.get_parameter("ln_pre.bias").detach()
+    biases = reading.project(always.expand(model.config.n_tokens, -1), to)
     constant = to.constant.expand(len(biases), -1)[:, None].expand(-1, n_places, -1)
     if model.config.d_mlp:
         for layer in range(model.config.n_layers):
@@ -179,7 +182,13 @@ def _embedded_parts(model: ViT, embed: Tensor) -> dict[str, Tensor]:
         parts["positions"] = torch.cat([before, model.positions.detach()])
     if n_prefix:
         parts["prefix"] = torch.cat([model.prefix.detach(), empty[n_prefix:]])
-    return parts
+    return _norm_parts(model, parts) if model.config.embed_norm else parts
+
+
+def _norm_parts(model: ViT, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Parts of the embeddings as their norm hands them on, its bias left out."""
+    scale = model.ln_pre.scale(torch.stack(torch.broadcast_tensors(*parts.values())).sum(0))
+    return {name: (model.ln_pre.fold(part) / scale).detach() for name, part in parts.items()}
 
 
 def _written_by_mlp(

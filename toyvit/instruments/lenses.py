@@ -57,7 +57,7 @@ def apply_logit_lens(model: ViT, stream: Residuals) -> Logits:
     """The final norm and the head at every layer and token, logits (nostalgebraist 2020).
 
     The last layer, at the token that is read out, is the model's answer exactly; under the mean
-    read-out the answer is its mean over patches.
+    read-out the answer is its mean over patches (but for `pooled`, whose norm is of the mean).
 
     >>> from toyvit.config import ModelConfig
     >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)

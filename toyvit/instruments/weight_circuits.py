@@ -22,6 +22,7 @@ from toyvit.model import ViT
 from toyvit.model.normalization import LayerNorm, Norm
 from toyvit.model.patches import cut_patches
 from toyvit.model.shapes import HeadWeights, Images, Residual
+from toyvit.model.taps import recording
 from toyvit.surroundings import pin_torch
 
 Square = Float[Tensor, "head model to_model"]
@@ -120,6 +121,21 @@ def fold_unembedding(model: ViT) -> Float[Tensor, "model label"]:
 
 
 @pin_torch()
+def fold_embedding(model: ViT) -> Float[Tensor, "pixel model"]:
+    """What each pixel adds to the stream that enters the first block.
+
+    Where the embeddings are normed, over the scale of that norm.
+
+    >>> from toyvit.config import ModelConfig
+    >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
+    >>> fold_embedding(ViT(config)).shape
+    torch.Size([16, 64])
+    """
+    weight = model.patch.weight.detach().T
+    return model.ln_pre.fold(weight).detach() if model.config.embed_norm else weight
+
+
+@pin_torch()
 def qk_circuit(model: ViT, layer: int) -> Square:
     """W_Q W_K^T of each head, of rank h at most: what a query looks for, in the stream.
 
@@ -198,6 +214,8 @@ def project_to_pixels(
 ) -> Float[Tensor, "*axes channel height width"]:
     """Pictures of stream directions through the patch embedding: pixel p holds direction . W_E[p].
 
+    W_E is that of `fold_embedding`.
+
     The sum over pixels of picture times patch is how far the patch's embedding goes along the
     direction. Exact for the first layer; for later ones the path from the picture that passes no
     other head.
@@ -209,7 +227,7 @@ def project_to_pixels(
     """
     size = model.config.stated("patch_size")
     pattern = "... (channel height width) -> ... channel height width"
-    pixels = directions @ model.patch.weight.detach()
+    pixels = directions @ fold_embedding(model).T
     return rearrange(pixels, pattern, height=size, width=size)
 
 
@@ -286,7 +304,11 @@ def _split_reading(model: ViT, images: Images, stream: Residual | None) -> dict[
     scale = norm.scale(stream)
     content = torch.zeros_like(stream)
     patches = cut_patches(images, model.config.stated("patch_size"))
-    content[:, model.config.n_prefix :] = patches @ model.patch.weight.T
+    content[:, model.config.n_prefix :] = patches @ fold_embedding(model)
+    if model.config.embed_norm:
+        tap = recording(["ln_pre.scale"])
+        model.embed(images, tap)
+        content = content / tap.values["ln_pre.scale"]
     position = norm.fold(stream - content) / scale
     if isinstance(norm, LayerNorm):
         position = position + norm.bias

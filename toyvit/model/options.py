@@ -16,7 +16,7 @@ from toyvit.config import ModelConfig
 from toyvit.errors import choose
 from toyvit.model.normalization import LayerNorm, NoNorm, Norm, RMSNorm
 from toyvit.model.offsets import RelativeBias, Rotation
-from toyvit.model.shapes import AllowedKeys
+from toyvit.model.shapes import AllowedKeys, Residual
 
 NORMS: dict[str, type[Norm]] = {"layer": LayerNorm, "rms": RMSNorm, "none": NoNorm}
 
@@ -162,7 +162,31 @@ def solu(x: Tensor) -> Tensor:
     return x * x.softmax(-1)
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "solu": solu}
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by its tanh approximation (Hendrycks & Gimpel 2016), as GPT-2 and some ViTs have it.
+
+    >>> gelu_tanh(torch.zeros(2))
+    tensor([0., 0.])
+    """
+    return F.gelu(x, approximate="tanh")
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x): GELU as CLIP has it (Hendrycks & Gimpel 2016, section 2).
+
+    >>> quick_gelu(torch.zeros(2))
+    tensor([0., 0.])
+    """
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu-tanh": gelu_tanh,
+    "quick-gelu": quick_gelu,
+    "relu": F.relu,
+    "solu": solu,
+}
 
 
 # What the head reads of (tokens after the final norm, number of tokens before the patches):
@@ -170,13 +194,45 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.
 READOUTS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "cls": lambda tokens, n_prefix: tokens[:, 0],
     "mean": lambda tokens, n_prefix: tokens[:, n_prefix:].mean(1),
+    "pooled": lambda tokens, n_prefix: tokens[:, n_prefix:].mean(1),
     "last": lambda tokens, n_prefix: tokens[:, -1],
     "every": lambda tokens, n_prefix: tokens[:, n_prefix:],
     "pixels": lambda tokens, n_prefix: tokens[:, n_prefix:],
 }
 
+# Read-outs whose mean is taken before the final norm (timm's `avg` with its `fc_norm`).
+POOLED = ("pooled",)
+
 # The token that the head reads, for read-outs that read one.
 READ_TOKENS = {"cls": 0, "last": -1}
+
+
+def pool(config: ModelConfig, x: Residual) -> Residual:
+    """What the final norm reads of the last stream: itself, or at every token the patches' mean.
+
+    >>> config = ModelConfig(readout="pooled", cls_token=False)
+    >>> pool(config, torch.tensor([[[1.0], [3.0]]])).flatten()
+    tensor([2., 2.])
+    """
+    if config.readout not in POOLED:
+        return x
+    return x[:, config.n_prefix :].mean(1, keepdim=True).expand_as(x)
+
+
+def scale_start(config: ModelConfig, name: str, n_inputs: int) -> float:
+    """The standard deviation with which a weight starts: see `ViT.initialize`.
+
+    >>> scale_start(ModelConfig(), "head.weight", 64)
+    0.02
+    """
+    usual = 1 / math.sqrt(3 * n_inputs)
+    special = {
+        "positions": config.position_scale,
+        "prefix": 0.02,
+        "head.weight": 0.02,
+        "patch.weight": config.patch_scale * usual,
+    }
+    return special.get(name, usual)
 
 
 def count_outputs(config: ModelConfig) -> int:

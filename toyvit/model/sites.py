@@ -65,6 +65,10 @@ def _has_mlp_norm(config: ModelConfig) -> bool:
     return _has_mlp(config) and _has_norm(config)
 
 
+def _is_normed(config: ModelConfig) -> bool:
+    return config.embed_norm
+
+
 def _has_positions(config: ModelConfig) -> bool:
     return config.positions not in ("none", "rotary") and not _has_relative(config)
 
@@ -93,6 +97,9 @@ BEFORE_BLOCKS = (
     Site("patches", "image patch pixel", "the picture cut into patches"),
     Site("embed", "image patch model", "patch embeddings, before positions"),
     Site("pos_embed", "patch model", "positions added to the patches", _has_positions),
+    Site("ln_pre.scale", "image token one", "what the embeddings' norm divides by", _is_normed),
+    Site("ln_pre.before_gain", "image token model", f"the embeddings' norm {BEFORE}", _is_normed),
+    Site("ln_pre.after_gain", "image token model", "the embeddings, normed", _is_normed),
 )
 IN_BLOCKS = (
     _block("resid_pre", "image token model", "residual stream entering the block"),

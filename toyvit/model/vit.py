@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from toyvit.config import ModelConfig
 from toyvit.errors import BadInput
 from toyvit.model import options
+from toyvit.model.normalization import Norm
 from toyvit.model.patches import cut_patches
 from toyvit.model.shapes import HeadWeights, Images, Logits, Residual
 from toyvit.model.sites import Site, check_tapped, list_sites
@@ -184,7 +185,7 @@ class ViT(TransformerLensViews):
     """A vision transformer with a named tap at every intermediate.
 
     `config` must state the image and the classes; `seed` decides the weights it starts with.
-    BadInput for an option that is not there.
+    BadInput for an option, or a tap at a site, that is not there.
 
     >>> config = ModelConfig(image_size=(8, 8), patch_size=4, n_channels=1, n_classes=3)
     >>> model = ViT(config)
@@ -194,6 +195,7 @@ class ViT(TransformerLensViews):
 
     mask: Tensor
     positions: Tensor | None
+    ln_pre: Norm
 
     @pin_torch()
     def __init__(self, config: ModelConfig, seed: int = 0) -> None:
@@ -208,6 +210,8 @@ class ViT(TransformerLensViews):
             self.register_buffer("positions", positions, persistent=False)
 
         self.prefix = nn.Parameter(torch.zeros(config.n_prefix, config.d_model))
+        if config.embed_norm:
+            self.ln_pre = options.NORMS[config.norm](config.d_model, config.norm_epsilon)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.ln_final = options.NORMS[config.norm](config.d_model, config.norm_epsilon)
         self.head = nn.Linear(config.d_model, options.count_outputs(config), bias=config.bias)
@@ -234,14 +238,8 @@ class ViT(TransformerLensViews):
             elif name.endswith("gain"):
                 weight.fill_(1)
             else:
-                usual = 1 / math.sqrt(3 * weight.shape[-1])
-                scale = {
-                    "positions": self.config.position_scale,
-                    "prefix": 0.02,
-                    "head.weight": 0.02,
-                    "patch.weight": self.config.patch_scale * usual,
-                }
-                weight.normal_(0, scale.get(name, usual), generator=generator)
+                scale = options.scale_start(self.config, name, weight.shape[-1])
+                weight.normal_(0, scale, generator=generator)
 
     @property
     def layers(self) -> list[Block]:
@@ -253,10 +251,7 @@ class ViT(TransformerLensViews):
         return list_sites(self.config)
 
     def forward(self, images: Images, tap: Tap = untouched) -> Logits:
-        """Logits; `tap(site, value) -> value` sees, and may replace, every intermediate.
-
-        BadInput for a tap that names a site which this model does not have.
-        """
+        """Logits; `tap(site, value) -> value` sees, and may replace, every intermediate."""
         self.check_tap(tap)
         return self.unembed(self.run_blocks(self.embed(images, tap), 0, tap), tap)
 
@@ -302,6 +297,8 @@ class ViT(TransformerLensViews):
             x = x + tap("pos_embed", positions)
         if self.config.n_prefix:
             x = torch.cat([self.prefix.expand(len(x), -1, -1), x], 1)
+        if self.config.embed_norm:
+            x = self.ln_pre(x, norm_within("ln_pre.", tap))
         return F.dropout(x, self.config.dropout, self.training)
 
     def run_blocks(
@@ -317,18 +314,20 @@ class ViT(TransformerLensViews):
     def unembed(self, x: Tensor, tap: Tap = untouched) -> Logits:
         """The last residual stream to logits."""
         tap = settling(tap)
-        x = self.ln_final(x, norm_within("ln_final.", tap))
+        x = self.norm_last(x, norm_within("ln_final.", tap))
         x = tap("readout", options.READOUTS[self.config.readout](x, self.config.n_prefix))
         return tap("logits", self.head(x))
+
+    def norm_last(self, x: Residual, tap: Tap = untouched) -> Residual:
+        """The final norm of the last stream; of the mean of the patches where that is read."""
+        return self.ln_final(options.pool(self.config, x), tap)
 
     def check_images(self, images: Tensor) -> None:
         """BadInput for pictures of another shape than the model's."""
         expected = (self.config.n_channels, *self.config.stated("image_size"))
         if tuple(images.shape[1:]) != expected:
-            raise BadInput(
-                f"pictures are (image, channel, height, width) with {expected} here,"
-                f" got {tuple(images.shape)}"
-            )
+            wanted = f"(image, channel, height, width) with {expected}"
+            raise BadInput(f"pictures are {wanted} here, got {tuple(images.shape)}")
 
     def check_tap(self, tap: Tap) -> None:
         """BadInput for a tap that names a site which this model does not have."""
