@@ -27,12 +27,33 @@ def apply_overrides(run: RunConfig, words: Sequence[str]) -> RunConfig:
 
 def list_fields(run: RunConfig) -> list[str]:
     """Every option that sets a field of a run, such as `--model.n_layers`."""
-    return list(_read_options({part: getattr(run, part) for part in PARTS}))
+    return list(_read_options({part: type(getattr(run, part)) for part in PARTS}))
 
 
 def apply_task_overrides(config: TaskConfig, words: Sequence[str]) -> TaskConfig:
     """The same of a task by itself: `--task.hops 2`."""
     return _change_records({"task": config}, words).get("task", config)
+
+
+def read_values(
+    kinds: Mapping[str, type[Any]], words: Sequence[str]
+) -> dict[str, dict[str, object]]:
+    """The values that `words` give to fields of some records, by their part; BadInput as above.
+
+    >>> from toyvit.config import ModelConfig
+    >>> read_values({"model": ModelConfig}, ["--model.n_heads", "6"])
+    {'model': {'n_heads': 6}}
+    """
+    types = _read_options(kinds)
+    values: dict[str, dict[str, object]] = {part: {} for part in kinds}
+    for option, text in _split_pairs(words):
+        if option not in types:
+            raise BadInput(f"unknown argument {option!r}{suggest_option(option, types)}")
+        if not text:
+            raise BadInput(f"{option} needs a value")
+        part, _, name = option.removeprefix("--").partition(".")
+        values[part][name] = _parse_value(option, text, types[option])
+    return values
 
 
 def expand_variants(run: RunConfig, words: Sequence[str]) -> dict[str, RunConfig]:
@@ -57,7 +78,7 @@ def expand_variants(run: RunConfig, words: Sequence[str]) -> dict[str, RunConfig
 
 def _split_choices(run: RunConfig, words: Sequence[str]) -> list[list[tuple[str, str]]]:
     """Of each option typed, the pairs of it and one of its values."""
-    types = _read_options({part: getattr(run, part) for part in PARTS})
+    types = _read_options({part: type(getattr(run, part)) for part in PARTS})
     choices = []
     for option, text in _split_pairs(words):
         is_list = option in types and _holds_lists(types[option])
@@ -68,7 +89,7 @@ def _split_choices(run: RunConfig, words: Sequence[str]) -> list[list[tuple[str,
 
 def _change_records(records: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
     """The records, by their part of a run, in which `words` set a field."""
-    types = _read_options(records)
+    types = _read_options({part: type(record) for part, record in records.items()})
     changes: dict[str, dict[str, object]] = {}
 
     for option, text in _split_pairs(words):
@@ -82,11 +103,11 @@ def _change_records(records: Mapping[str, Any], words: Sequence[str]) -> dict[st
     return {part: _set_fields(part, records[part], values) for part, values in changes.items()}
 
 
-def _read_options(records: Mapping[str, Any]) -> dict[str, FieldType]:
+def _read_options(kinds: Mapping[str, type[Any]]) -> dict[str, FieldType]:
     """The type of every field that can be set, by its option."""
     options = {}
-    for part, record in records.items():
-        for name, kind in read_field_types(type(record)).items():
+    for part, record in kinds.items():
+        for name, kind in read_field_types(record).items():
             options[f"--{part}.{name}"] = kind
     return options
 

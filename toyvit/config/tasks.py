@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from toyvit.config.extensions import Origin
@@ -45,6 +46,14 @@ class TaskConfig(Checked):
 
     def move_files(self, other: TaskConfig) -> TaskConfig:
         """Itself with its files where another task has the same ones."""
+        return self
+
+    def take_patch_size(self, size: int | None) -> TaskConfig:
+        """Itself with the patches that the model is given, where what it shows depends on them."""
+        return self
+
+    def find_beside(self, folder: Path) -> TaskConfig:
+        """Itself with the files that a run has brought along in its folder."""
         return self
 
     def to_json(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toyvit.data import worlds
-from toyvit.data.own_arrays import OwnArrays, load_own_arrays
+from toyvit.data.own_loading import load_own
+from toyvit.data.own_notices import list_notices
+from toyvit.data.own_pictures import OwnPictures
 from toyvit.data.question_configs import (
     ClassifyConfig,
+    LookConfig,
     ReconstructConfig,
     RegressConfig,
 )
 from toyvit.data.random import draw_subsets, make_sample_keys
+from toyvit.data.shown_pictures import PhotographWorld, ShownWorld
 from toyvit.data.task import (
     Ask,
     Task,
@@ -30,6 +34,8 @@ from toyvit.data.task import (
 )
 from toyvit.data.world import CollectedWorld, Factors, World
 from toyvit.errors import BadInput, suggest_nearest
+
+PHOTOGRAPH_SIZE = (64, 64)  # where nothing says what size they are shown in
 
 
 def build_world(name: str) -> tuple[World, list[str]]:
@@ -62,31 +68,25 @@ def _choose_factor(name: str, of: str, allowed: Sequence[str]) -> str:
 
 
 def _load_classified(config: ClassifyConfig) -> tuple[World, list[str]]:
-    """The world that is classified, a file's or one by name, and the factors that it can name."""
-    if config.npz and config.world:
-        raise BadInput(
-            f"task.world {config.world!r} and task.npz {config.npz!r} are both given: leave one out"
-        )
-
-    if config.npz:
-        own = load_own_arrays(config.npz, config.npz_sha256)
-        own.check_factor(config.factor)
-        return own, list(own.factors)
-    return build_world(config.data_set)
+    """The world that is classified, the user's or one by name, and the factors that it can name."""
+    own = load_own(config)
+    if own is None:
+        return build_world(config.data_set)
+    own.check_factor(config.factor)
+    return own, list(own.factors)
 
 
 def build_classify(config: ClassifyConfig) -> Task:
     """Which value does the factor have?"""
     world, names = _load_classified(config)
-    factor = _choose_factor(config.factor, config.npz or config.data_set, names)
+    factor = _choose_factor(config.factor, config.own or config.data_set, names)
 
     def target(factors: Factors) -> NDArray[np.int64]:
         return factors[factor]
 
-    def list_notices() -> list[str]:
-        return world.list_notices(factor) if isinstance(world, OwnArrays) else []
+    def tell_notices() -> list[str]:
+        return list_notices(world, factor) if isinstance(world, OwnPictures) else []
 
-    can_change = not isinstance(world, CollectedWorld)
     return Task(
         config=config,
         world=world,
@@ -94,9 +94,72 @@ def build_classify(config: ClassifyConfig) -> Task:
         ask=ask_target(target),
         probe_factors=lambda factors: {name: factors[name] for name in names},
         baselines=lambda batch: score_class_baselines(batch.target),
-        counterfactuals={factor: flip_answer(world, factor, target)} if can_change else {},
-        list_notices=list_notices,
+        class_names=_name_classes(world, factor),
+        counterfactuals=_list_changes(world, factor, target),
+        list_notices=tell_notices,
     )
+
+
+def build_look(config: LookConfig) -> Task:
+    """Which of the model's classes is it, where that is known?"""
+    world, names = _load_shown(config)
+    numbers = world.match_classes(config)
+
+    def target(factors: Factors) -> NDArray[np.int64]:
+        if numbers is None:
+            return np.full(len(next(iter(factors.values()))), -1)
+        return numbers[factors[world.class_factor]]
+
+    return Task(
+        config=config,
+        world=world,
+        n_classes=config.n_answers,
+        ask=ask_target(target),
+        probe_factors=lambda factors: {name: factors[name] for name in names},
+        baselines=lambda batch: score_class_baselines(batch.target) if batch.is_answered else {},
+        class_names=config.answers or None,
+        list_notices=lambda: _describe_matches(world, config, numbers),
+    )
+
+
+def _load_shown(config: LookConfig) -> tuple[ShownWorld, list[str]]:
+    """The pictures that are shown, by themselves photographs, and the factors that are probed."""
+    if not (config.own or config.world):
+        photographs = PhotographWorld(config.size or PHOTOGRAPH_SIZE)
+        return ShownWorld(photographs, config), photographs.probed
+    world, names = _load_classified(config.shown)
+    if config.is_whole and isinstance(world, OwnPictures):
+        world = world.take_whole()
+    return ShownWorld(world, config), names
+
+
+def _describe_matches(
+    world: ShownWorld, config: LookConfig, numbers: NDArray[np.int64] | None
+) -> list[str]:
+    """How much is known of the classes of the pictures, as the model calls them."""
+    if numbers is None:
+        return [f"{world.name}: none of the model's {config.n_answers} classes is known of them"]
+    n = int((numbers >= 0).sum())
+    how = "by name" if config.answers and world.class_names else "by number"
+    return [f"{world.name}: {n} of {len(numbers)} classes are the model's, {how}"]
+
+
+def _name_classes(world: World, factor: str) -> tuple[str, ...] | None:
+    if isinstance(world, OwnPictures) and factor == "class":
+        return world.class_names or None
+    return None
+
+
+def _list_changes(
+    world: World, factor: str, target: Callable[[Factors], NDArray[np.int64]]
+) -> dict[str, Callable[[Factors], Factors]]:
+    """How a picture comes to have another value: drawn again, or the counterpart that it has."""
+    if isinstance(world, OwnPictures):
+        has_others = world.others is not None and factor == "class"
+        return {"own": world.swap_pictures} if has_others else {}
+    if isinstance(world, CollectedWorld):
+        return {}
+    return {factor: flip_answer(world, factor, target)}
 
 
 def build_regress(config: RegressConfig) -> Task:

@@ -28,7 +28,8 @@ MOST_GROUPS = 16
 # (factors, rendered pictures) -> (pictures that the model sees, what it should answer)
 Ask = Callable[[Factors, Tensor], tuple[Tensor, Tensor]]
 # What each read-out of a model gives an answer for, and what a task may ask for.
-GIVES = {"cls": "image", "mean": "image", "last": "image", "every": "patch", "pixels": "pixels"}
+GIVES = dict.fromkeys(("cls", "mean", "pooled", "last"), "image")
+GIVES |= {"every": "patch", "pixels": "pixels"}
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ class OperandTable:
 class Batch:
     """Pictures and what is known about them.
 
-    A target is a class for each picture, a class for each patch (-1: not asked), or numbers (NaN:
-    not asked). `factors` are the scalar factors that probes read; `strategies` are what predictors
-    that know the world would answer, as probabilities.
+    A target is a class for each picture (-1: not known), a class for each patch (-1: not asked), or
+    numbers (NaN: not asked). `factors` are the scalar factors that probes read; `strategies` are
+    what predictors that know the world would answer, as probabilities.
     """
 
     images: Float[Tensor, "image channel height width"]
@@ -99,9 +100,15 @@ class Batch:
 
     @property
     def classes(self) -> Int[Tensor, " image"] | None:
-        """The target where it is one class a picture."""
+        """The target where it is one class a picture, known of all."""
         is_class = self.target.ndim == 1 and not self.target.is_floating_point()
-        return self.target if is_class else None
+        return self.target if is_class and (self.target >= 0).all() else None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer to any of its questions is known."""
+        is_number = self.target.is_floating_point()
+        return bool((~self.target.isnan() if is_number else self.target >= 0).any())
 
     @property
     def changeable(self) -> list[str]:
@@ -200,6 +207,7 @@ def resolve_config(run: RunConfig) -> RunConfig:
     the model says otherwise, or cannot answer what the task asks, and where the task cannot change
     as the curriculum says.
     """
+    run = replace(run, task=run.task.take_patch_size(run.model.patch_size))
     task = build_task(run.task)
     decided = _list_decided(task)
     _check_undecided(run, decided)
@@ -210,22 +218,16 @@ def resolve_config(run: RunConfig) -> RunConfig:
         raise BadInput(f"model.{error.field} {error.problem}") from None
     options.check_options(model)
     if model.patch_size is None:
-        raise BadInput(
-            f"model.patch_size is not given, and the task {run.task.name} does not fix it"
-        )
+        raise BadInput(f"model.patch_size is not given, and {run.task.name} does not fix it")
     _check_readout(task, model.readout)
-    curriculum = settle_curriculum(run, _describe_kind)
-    train = replace(run.train, curriculum=curriculum)
+    train = replace(run.train, curriculum=settle_curriculum(run, _describe_kind))
     return replace(run, model=model, task=run.task.bind_files(), train=train)
 
 
 def _list_decided(task: Task) -> dict[str, Any]:
     """The fields of the model that a task decides."""
-    decided: dict[str, Any] = {
-        "image_size": task.world.image_size,
-        "n_channels": task.world.n_channels,
-        "n_classes": task.n_classes,
-    }
+    decided: dict[str, Any] = {"n_channels": task.world.n_channels, "n_classes": task.n_classes}
+    decided["image_size"] = task.world.image_size
     if task.world.patch_size is not None:
         decided["patch_size"] = task.world.patch_size
     return decided

@@ -130,8 +130,8 @@ class CollectedWorld(World):
         self.images: NDArray[np.generic] = images if images.ndim == 4 else images[..., None]
         self.known = known
         self.splits = splits
-        self.middle = (low + high) / 2
-        self.half = (high - low) / 2
+        self.middle: float | Tensor = (low + high) / 2
+        self.half: float | Tensor = (high - low) / 2
 
         _, height, width, self.n_channels = self.images.shape
         self.image_size = (height, width)

@@ -164,9 +164,9 @@ def collect_training(folder: RunFolder, entries: Sequence[ManifestEntry]) -> Cur
     if not entries or entries[0].step:
         return curves
     for entry in entries:
+        scores = {"validation loss": entry.loss, "validation accuracy": entry.accuracy}
         curves[entry.step] |= {
-            f"{TRAINING}/validation loss": entry.loss,
-            f"{TRAINING}/validation accuracy": entry.accuracy,
+            f"{TRAINING}/{name}": value for name, value in scores.items() if value is not None
         }
     return curves
 

@@ -5,7 +5,6 @@ torch is imported only where weights are read or written, so that runs are liste
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -15,12 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toyvit.config import RunConfig, list_differences
-from toyvit.config.extensions import Origin
+from toyvit.config import RunConfig, list_differences, plan_checkpoints
 from toyvit.config.foreign_files import JsonObject, hash_file, read_file, read_object
 from toyvit.config.whole_files import is_part
-from toyvit.data import worlds
 from toyvit.errors import BadInput, name_file
+from toyvit.runs import config_file
 from toyvit.runs.disk import (
     flush_to_disk,
     format_line,
@@ -32,11 +30,13 @@ from toyvit.runs.hints import suggest_run
 from toyvit.runs.lock import is_taken, take_lock
 from toyvit.runs.manifest import (
     ManifestEntry,
+    Scores,
     encode_checkpoint,
     name_state,
     read_entries,
     read_progress,
 )
+from toyvit.runs.provenance import read_kind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,6 +66,7 @@ class RunFolder:
         self.manifest = self.path / "manifest.jsonl"
         self.metrics = self.path / "metrics.jsonl"
         self.sessions = self.path / "sessions.jsonl"
+        self.provenance = self.path / "provenance.jsonl"  # of checkpoints that come from elsewhere
         self.lock_file = self.path / "lock"
 
         self.state = self.path / "state.pt"
@@ -76,10 +77,8 @@ class RunFolder:
         self.requests = self.path / "requests.jsonl"
         self.figures = self.path / "figures"
         self.tensorboard = self.path / "tensorboard"
-        self._config: RunConfig | None = None
-        self._hash = ""
-        self.versions: dict[str, str] = {}  # of what the run was begun with
-        self.has_digests = True  # up to version 0.2 files had none, nor surroundings in config.json
+        self._file: config_file.ConfigFile | None = None
+        self._stamp: config_file.Stamp | None = None  # of the file that was read
 
     @classmethod
     def open(cls, folder: RunFolder | Path | str) -> RunFolder:
@@ -107,60 +106,62 @@ class RunFolder:
             )
 
     def read_config(self) -> RunConfig:
-        """What config.json describes: read once, for it never changes. BadInput if damaged."""
-        if self._config is None:
-            self._config = self._parse_config()
-        return self._config
+        """What config.json describes: read once, and again where the run was lengthened meanwhile.
 
-    def _parse_config(self) -> RunConfig:
-        file = self.check_exists().config_file
-        plain = read_object(file)
-        try:
-            origins = {
-                item["name"]: Origin(item["distribution"], item["version"], item["sha256"])
-                for item in plain.get("extensions", ())
-            }
-            self._hash = _hash_plain(plain["run"])
-            self.has_digests = "surroundings" in plain
-            self.versions = {name: str(value) for name, value in plain["versions"].items()}
-            return RunConfig.from_json(plain["run"], origins)
-        except BadInput as error:
-            raise BadInput(f"{file} cannot be used: {error}") from None
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise BadInput(f"{file} is damaged: {type(error).__name__}: {error}") from None
+        BadInput if damaged.
+        """
+        stamp = config_file.stamp_file(self.config_file)
+        if self._file is None or stamp not in (None, self._stamp):
+            file = self.check_exists().config_file
+            self._file = config_file.parse_config(read_object(file), file)
+            self._stamp = stamp
+        return self._file.config
+
+    def read_file(self) -> config_file.ConfigFile:
+        """All that config.json says; it is not looked at again, for but the steps never change."""
+        if self._file is None:
+            self.read_config()
+        assert self._file is not None
+        return self._file
 
     def create(self, config: RunConfig) -> None:
         """A new folder holding this config."""
-        from toyvit.surroundings import describe_surroundings, list_versions
-
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.states.mkdir(exist_ok=True)
-        plain = {
-            "run": config.to_json(),
-            "versions": list_versions(),
-            "surroundings": describe_surroundings(),
-            **worlds.describe_origin(config.task.name),
-        }
-        text = json.dumps(plain, indent=2) + "\n"
-        write_atomically(self.config_file, text.encode(), flush=True)
+        self._write_config(config_file.describe_config(config))
+
+    def lengthen(self, steps: int) -> None:
+        """Let the run have more steps than it was to have: one write, after which it is stopped.
+
+        Its books stay its own, for their digests are of the run as it was begun.
+        """
+        self._write_config(config_file.describe_longer(self.config_file, steps))
+
+    def _write_config(self, plain: JsonObject) -> None:
+        write_atomically(self.config_file, f"{json.dumps(plain, indent=2)}\n".encode(), flush=True)
         flush_to_disk(self.path)  # without it nothing that is written later can be read
-        self._config = config
-        self._hash = _hash_plain(plain["run"])
-        self.versions = list_versions()
+        self._file = config_file.parse_config(plain, self.config_file)
+        self._stamp = config_file.stamp_file(self.config_file)
 
     def hash_run(self) -> str:
-        """SHA-256 of the config as it was written: tells its books and states from other runs'."""
-        self.read_config()
-        return self._hash
+        """SHA-256 of the config as it was begun: tells its books and states from other runs'."""
+        return self.read_file().hash
 
-    def check_same(self, config: RunConfig) -> None:
-        """Refuse to go on with another config, with a diff; a file that was moved is the same."""
+    def plan_checkpoints(self) -> tuple[int, ...]:
+        """Steps whose checkpoint is due; those up to an earlier end stay as they were planned."""
+        return plan_checkpoints(self.read_config().train, self.read_file().ends)
+
+    def check_same(self, config: RunConfig, stated: RunConfig | None = None) -> None:
+        """Refuse to go on with another config, with a diff; a file that was moved is the same.
+
+        The diff is that of the config as it was `stated`, where that is another.
+        """
         mine = self.read_config()
         moved = replace(mine, task=mine.task.move_files(config.task))
-        changes = list_differences(moved, config)
-        if changes:
+        if list_differences(moved, config):
+            changes = "; ".join(list_differences(moved, stated or config))
             raise BadInput(
-                f"{self.path} holds another config ({'; '.join(changes)}): "
+                f"{self.path} holds another config ({changes}): "
                 "give another --name, or the same settings"
             )
 
@@ -213,7 +214,7 @@ class RunFolder:
         return read_lines(self.metrics, self.hash_run())
 
     def write_checkpoint(
-        self, step: int, samples: int, weights: Mapping[str, Tensor], scores: Mapping[str, float]
+        self, step: int, samples: int, weights: Mapping[str, Tensor], scores: Scores
     ) -> ManifestEntry:
         """Weights of the bare model, then their line in the manifest."""
         content, entry = encode_checkpoint(step, samples, weights, scores)
@@ -307,9 +308,9 @@ class RunFolder:
         return entries
 
     def read_status(self, config: RunConfig | None = None) -> str:
-        """`running`, `finished`, `diverged` or `stopped`, read off the files.
+        """`running`, `finished`, `diverged` or `stopped`; `imported` or `watched` from elsewhere.
 
-        Of the metrics only the last line is read.
+        Read off the files. Of the metrics only the last line is read.
         """
         last = read_last_line(self.metrics, self.hash_run())
         end = self._name_end(last, config)
@@ -324,11 +325,9 @@ class RunFolder:
         return self._name_end(lines[-1] if lines else None, config)
 
     def _name_end(self, last: JsonObject | None, config: RunConfig | None) -> str:
+        if self.provenance.exists():
+            return read_kind(self.provenance, self.hash_run())
         if last and last.get("status") == "diverged":
             return "diverged"
         steps = (config or self.read_config()).train.steps
         return "finished" if (self.states / name_state(steps)).exists() else "stopped"
-
-
-def _hash_plain(run: object) -> str:
-    return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()

@@ -58,7 +58,6 @@ class Run:
 
     def __init__(self, path: RunFolder | Path | str) -> None:
         self.folder = RunFolder.open(path).check_exists()
-        self.config: RunConfig = self.folder.read_config()
         self.refresh()
 
     @classmethod
@@ -67,7 +66,11 @@ class Run:
         return run if isinstance(run, Run) else cls(run)
 
     def refresh(self) -> Run:
-        """Read the manifest anew, and the measures when they are next asked for."""
+        """Read the manifest anew, and the measures when they are next asked for.
+
+        And the config, where the run was lengthened.
+        """
+        self.config: RunConfig = self.folder.read_config()
         entries = self.folder.read_manifest()
         self.entries: dict[int, ManifestEntry] = {entry.step: entry for entry in entries}
         for name in ("_measures", "baselines"):
@@ -177,7 +180,7 @@ class Run:
     def task(self) -> Task:
         """The task that the run learns; DataMissing where its pictures are not here."""
         try:
-            return build_task(self.config.task)
+            return build_task(self.config.task.find_beside(self.path))
         except DataMissing:
             raise
         except (BadInput, OSError) as error:
@@ -261,7 +264,8 @@ class Run:
         if self.entries:
             last = self.entries[self.last_step]
             lines["checkpoints"] += f", to step {last.step:,}"
-            lines["last scores"] = f"loss {last.loss:.3f}, accuracy {last.accuracy:.3f}"
+            if last.loss is not None and last.accuracy is not None:
+                lines["last scores"] = f"loss {last.loss:.3f}, accuracy {last.accuracy:.3f}"
 
         rows = (
             f"<tr><th>{name}</th><td>{html.escape(escape_text(value))}</td></tr>"

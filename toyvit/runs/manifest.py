@@ -18,6 +18,7 @@ from toyvit.runs.disk import find_altered, format_line, parse_lines, read_texts
 if TYPE_CHECKING:
     from torch import Tensor
 
+Scores = Mapping[str, float | None]  # `loss` and `accuracy`; None where no answer is known
 STEP = re.compile(rb'\{"step": (\d{1,18}), ')  # how a line of a manifest begins
 
 
@@ -40,8 +41,8 @@ class ManifestEntry(Checked):
     file: str
     bytes: int
     sha256: str
-    loss: float  # nats, on the frozen validation batch
-    accuracy: float  # 0 to 1, on the same batch
+    loss: float | None  # nats, on the frozen validation batch; None where no answer is known
+    accuracy: float | None  # 0 to 1, on the same batch
     weight_norm: float
 
     def __post_init__(self) -> None:
@@ -74,11 +75,11 @@ def name_state(step: int) -> str:
 
 
 def encode_checkpoint(
-    step: int, samples: int, weights: Mapping[str, Tensor], scores: Mapping[str, float]
+    step: int, samples: int, weights: Mapping[str, Tensor], scores: Scores
 ) -> tuple[bytes, ManifestEntry]:
     """What the file of a checkpoint holds, and its line in the manifest.
 
-    `scores` are `loss` and `accuracy` on the validation batch.
+    `scores` are `loss` and `accuracy` on the validation batch, None where no answer is known.
 
     >>> import torch
     >>> weights = {"w": torch.ones(3, 3)}

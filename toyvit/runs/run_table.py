@@ -243,5 +243,5 @@ def draw_line(folder: RunFolder, width: int = 24) -> str:
     n = min(width, len(entries))
     picked = [entries[round(place * (len(entries) - 1) / max(1, n - 1))] for place in range(n)]
     blocks = "▁▂▃▄▅▆▇█"
-    levels = [min(max(entry.accuracy, 0.0), 1.0) for entry in picked]
+    levels = [min(max(entry.accuracy or 0.0, 0.0), 1.0) for entry in picked]
     return "".join(blocks[round(level * (len(blocks) - 1))] for level in levels)

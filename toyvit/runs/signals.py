@@ -1,7 +1,4 @@
-"""Signals end the process of a command in time, wherever it is: also while it imports or waits.
-
-A process that was not started by the command line is left as it is.
-"""
+"""Signals end a process of the command line in time: also while it imports or waits. No other."""
 
 from __future__ import annotations
 

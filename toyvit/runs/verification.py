@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from toyvit.config import plan_checkpoints
+from toyvit.config import learning_rate
 from toyvit.config.foreign_files import hash_file, read_file
 from toyvit.errors import BadInput
 from toyvit.runs.cells import read_contents
@@ -19,6 +19,7 @@ from toyvit.runs.database import OldTable, find_damage, open_to_read
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.frames import build_table
 from toyvit.runs.manifest import ManifestEntry, name_checkpoint
+from toyvit.runs.provenance import find_provenance_problem
 from toyvit.runs.records import check_home, parse_checkpoint, read_checked, read_tensors
 from toyvit.runs.sessions import find_sessions_problem
 from toyvit.runs.state_files import find_state_problem
@@ -41,10 +42,13 @@ def list_problems(folder: RunFolder, entries: Sequence[ManifestEntry]) -> dict[s
     files |= dict(_compare_weights(folder, whole))
 
     bad = {f"{folder.checkpoints.name}/{name}": problem for name, problem in files.items()}
-    bad |= dict(_check_schedule(folder, entries))
     bad |= dict(_check_states(folder))
-    bad |= dict(_check_metrics(folder, entries))
-    bad |= dict(_check_sessions(folder, entries))
+    if folder.provenance.exists():
+        bad |= dict(_check_provenance(folder, entries))
+    else:
+        bad |= dict(_check_schedule(folder, entries))
+        bad |= dict(_check_metrics(folder, entries))
+        bad |= dict(_check_sessions(folder, entries))
     bad |= dict(_check_table(folder, entries))
     return bad | dict(_check_records(folder))
 
@@ -52,14 +56,17 @@ def list_problems(folder: RunFolder, entries: Sequence[ManifestEntry]) -> dict[s
 def _compare_weights(
     folder: RunFolder, entries: Sequence[ManifestEntry]
 ) -> Iterator[tuple[str, str]]:
-    """Norms other than the manifest's, and two steps with the same weights."""
+    """Norms other than the manifest's, and two steps with the same weights, but for a rate of 0."""
     steps: dict[str, int] = {}
+    train = folder.read_config().train
     for entry in entries:
         norm = measure_norm(folder.checkpoints / entry.file)
         if not math.isclose(norm, entry.weight_norm, rel_tol=NORM_ROUNDING):
             written = f"the manifest says {entry.weight_norm:.6g}"
             yield entry.file, f"has weights of norm {norm:.6g}, {written}"
-        elif entry.sha256 in steps:
+        elif entry.sha256 in steps and any(
+            learning_rate(train, step) for step in range(steps[entry.sha256] + 1, entry.step + 1)
+        ):
             yield entry.file, f"has the weights of step {steps[entry.sha256]}"
         steps.setdefault(entry.sha256, entry.step)
 
@@ -79,7 +86,7 @@ def _check_schedule(
     """Checkpoints that the config plans up to the last one and that the manifest lacks."""
     there = {entry.step for entry in entries}
     last = max(there, default=-1)
-    due = [step for step in plan_checkpoints(folder.read_config().train) if step <= last]
+    due = [step for step in folder.plan_checkpoints() if step <= last]
     missing = [step for step in due if step not in there]
     if missing:
         yield folder.manifest.name, f"lacks step {missing[0]}, whose checkpoint was due"
@@ -87,6 +94,17 @@ def _check_schedule(
     for entry in entries:
         if entry.samples != entry.step * size:
             yield folder.manifest.name, f"says {entry.samples} samples at step {entry.step}"
+
+
+def _check_provenance(
+    folder: RunFolder, entries: Sequence[ManifestEntry]
+) -> Iterator[tuple[str, str]]:
+    """Lines that are damaged, or not one for each checkpoint, of a run from elsewhere."""
+    problem = find_provenance_problem(
+        folder.provenance, folder.hash_run(), [entry.step for entry in entries]
+    )
+    if problem:
+        yield folder.provenance.name, problem
 
 
 def _check_states(folder: RunFolder) -> Iterator[tuple[str, str]]:
@@ -131,7 +149,7 @@ def _check_table(folder: RunFolder, entries: Sequence[ManifestEntry]) -> Iterato
         problem = _find_table_problem(folder, entries)
     except OldTable as error:
         problem = _shorten(error, folder.measures)
-        if not folder.has_digests:  # all of the run is of that version
+        if not folder.read_file().has_digests:  # all of the run is of that version
             logger.warning("%s %s", folder.measures, problem)
             return
     except BadInput as error:
@@ -161,7 +179,7 @@ def _find_table_problem(folder: RunFolder, entries: Sequence[ManifestEntry]) -> 
 
 def _check_records(folder: RunFolder) -> Iterator[tuple[str, str]]:
     """Circuits and tuned lenses that are damaged, or of no checkpoint of this run."""
-    is_strict = folder.has_digests
+    is_strict = folder.read_file().has_digests
     for pattern, check in ((CIRCUITS, _check_circuit), (LENSES, _check_lens)):
         for path in sorted(folder.path.glob(pattern)):
             try:
@@ -197,7 +215,8 @@ def _shorten(error: BadInput, file: Path) -> str:
 
 def hash_files(folder: RunFolder) -> Iterator[tuple[str, str]]:
     """(SHA-256, name inside the run) of every file that a run's claims rest on."""
-    names = ("config.json", "manifest.jsonl", "metrics.jsonl", "sessions.jsonl", "measures.sqlite")
+    names = ["config.json", "manifest.jsonl", "provenance.jsonl", "metrics.jsonl"]
+    names += ["sessions.jsonl", "measures.sqlite"]
     paths = [folder.path / name for name in names]
     for pattern in HASHED:
         paths += sorted(folder.path.glob(pattern))

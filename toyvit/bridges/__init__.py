@@ -1,0 +1,1 @@
+"""Models from elsewhere and to elsewhere: importing, exporting, and watching other loops."""

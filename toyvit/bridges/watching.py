@@ -1,0 +1,229 @@
+"""`watch`: checkpoints and measures of a model in somebody else's training loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from toyvit.analyses.registry import list_analyses
+from toyvit.bridges.fitted_heads import fit_head
+from toyvit.bridges.modules import ForeignModel, describe_module, read_parts
+from toyvit.bridges.shown import N_VALIDATION, describe_run, score_known
+from toyvit.config import RunConfig
+from toyvit.config.whole_files import write_atomically
+from toyvit.data.npz_files import write_npz
+from toyvit.data.task import build_task
+from toyvit.errors import BadInput, choose
+from toyvit.measuring import measure
+from toyvit.model import ViT
+from toyvit.model.mappings.assembly import fill_head, load_parts
+from toyvit.runs.folder import RunFolder
+from toyvit.runs.handle import Run
+from toyvit.runs.provenance import WATCHED, add_provenance
+from toyvit.surroundings import pin_torch
+
+logger = logging.getLogger(__name__)
+PICTURES = "pictures.npz"  # in the run folder: what the user gave
+MOST_PICTURES = 4096
+
+
+def watch(
+    model: nn.Module,
+    *,
+    into: Path | str,
+    every: int | Collection[int] = 100,
+    pictures: tuple[Tensor, Tensor] | None = None,
+    analyses: Sequence[str] = (),
+    optimizer: Optimizer | None = None,
+    start: int = 0,
+) -> Watcher:
+    """Keep checkpoints of a model of timm, torchvision or Hugging Face while somebody trains it.
+
+    Call `step()` after each update, or give the `optimizer`, whose updates are counted then. A
+    checkpoint is kept at `start`, at each `every` updates (or at these), and by `close`.
+
+    `pictures` are (image channel height width), as the model sees them, and their classes: they are
+    kept with the run, and every measure is of them; by itself the model is shown parts of two
+    photographs. `analyses` are run at each checkpoint. The folder opens in everything of the lab.
+    With `start` above 0 a folder that is there is gone on with, from its last checkpoint on.
+    BadInput for a model that no mapping knows, and for a folder that is taken.
+    """
+    return Watcher(describe_module(model), into, every, pictures, analyses, optimizer, start)
+
+
+@contextmanager
+def leave_loop_alone() -> Iterator[None]:
+    """torch as runs are measured within a block, and its random numbers after it as before."""
+    with pin_torch(), torch.random.fork_rng(devices=[]):
+        yield
+
+
+class Watcher:
+    """A model under watch: see `watch`. As a context it closes itself."""
+
+    @leave_loop_alone()
+    def __init__(
+        self,
+        model: ForeignModel,
+        into: Path | str,
+        every: int | Collection[int],
+        pictures: tuple[Tensor, Tensor] | None,
+        analyses: Sequence[str],
+        optimizer: Optimizer | None,
+        start: int,
+    ) -> None:
+        if isinstance(every, int) and every < 1:
+            raise BadInput(f"every must be at least 1, got {every}")
+        for name in analyses:
+            choose(name, list_analyses(), "analysis")
+        self.model = model
+        self.every = every
+        self.analyses = list(analyses)
+        self.n_steps = start
+        self._after = ExitStack()
+        folder = RunFolder(into)
+        self._open(folder, pictures, start)
+
+        self.run = Run(folder)
+        self.task = build_task(self.run.config.task)
+        self.batch = self.task.eval_batch("validation", N_VALIDATION, 0)
+        self.mirror = ViT(self.run.config.model).eval()
+        if start not in self.run.entries:
+            self.keep()
+        if optimizer is not None:
+            hook = optimizer.register_step_post_hook(lambda *_: self.step())
+            self._after.callback(hook.remove)
+
+    def _open(self, folder: RunFolder, pictures: tuple[Tensor, Tensor] | None, start: int) -> None:
+        """Lock the folder, and begin a run there or check that it can be gone on with."""
+        is_new = not folder.config_file.exists()
+        if is_new and folder.path.exists() and any(folder.path.iterdir()):
+            raise BadInput(f"{folder.path} is no run, and not empty: give another folder")
+        if not is_new and not start:
+            raise BadInput(f"{folder.path} exists already: give another folder, or start")
+        self._after.enter_context(folder.claim())
+        try:
+            if is_new:
+                self._begin(folder, pictures)
+            else:
+                self._go_on(folder, start)
+        except BaseException:
+            self._after.close()
+            raise
+
+    def _begin(self, folder: RunFolder, pictures: tuple[Tensor, Tensor] | None) -> None:
+        shown: dict[str, object] = {}
+        if pictures is not None:
+            self.model.check_pictures(pictures[0])
+            content = pack_pictures(*pictures)
+            write_atomically(folder.path / PICTURES, content)
+            has_head = self.model.config.n_classes is not None
+            shown = {"npz": str(folder.path / PICTURES), "is_whole": has_head}
+        try:
+            config = self._describe(shown)
+        except BaseException:
+            (folder.path / PICTURES).unlink(missing_ok=True)
+            raise
+        folder.create(config)
+        facts = {"kind": WATCHED, "family": self.model.family.name, "every": self._name_every()}
+        add_provenance(folder.provenance, folder.hash_run(), facts)
+
+    def _describe(self, shown: dict[str, object]) -> RunConfig:
+        described = self.model.description
+        if shown:  # pictures come as the model sees them
+            described = replace(described, mean=(), deviation=())
+        return describe_run(self.model.config, self.model.family.name, described, shown, [0])
+
+    def _name_every(self) -> int | list[int]:
+        return self.every if isinstance(self.every, int) else sorted(self.every)
+
+    def _go_on(self, folder: RunFolder, start: int) -> None:
+        config = folder.read_config()
+        if not folder.provenance.exists():
+            raise BadInput(f"{folder.path} was trained by the lab itself: give another folder")
+        shape = replace(self.model.config, n_classes=config.model.n_classes)
+        if shape != config.model:
+            raise BadInput(f"{folder.path} is of a model of another shape: give another folder")
+        last = max((entry.step for entry in folder.read_manifest()), default=0)
+        if start < last:
+            raise BadInput(f"{folder.path} has a checkpoint at step {last}: start there or later")
+
+    def step(self) -> None:
+        """Count an update of the model, and keep it where that is due."""
+        self.reach(self.n_steps + 1)
+
+    def reach(self, step: int) -> None:
+        """Say that so many updates were done, and keep the model where that is due."""
+        self.n_steps = step
+        if self._is_due(step) and step not in self.run.entries:
+            self.keep()
+
+    def _is_due(self, step: int) -> bool:
+        if isinstance(self.every, int):
+            return step % self.every == 0
+        return step in self.every
+
+    @leave_loop_alone()
+    def keep(self) -> None:
+        """A checkpoint of the model as it is, and its measures."""
+        parts = read_parts(self.model)
+        if self.model.config.n_classes is None:
+            config = self.mirror.config
+            fill_head(parts, config, *fit_head(parts, config, self.task))
+        load_parts(self.mirror, parts)
+        scores = score_known(self.mirror, self.batch)
+        folder = self.run.folder
+        entry = folder.write_checkpoint(self.n_steps, 0, self.mirror.state_dict(), scores)
+        source = {"step": entry.step, "source": "memory", "sha256": entry.sha256}
+        add_provenance(folder.provenance, folder.hash_run(), source)
+        self.run.refresh()
+        if self.analyses:
+            self._measure(entry.step)
+
+    def _measure(self, step: int) -> None:
+        measure(self.run, analyses=self.analyses, steps=[step], images=N_VALIDATION, progress=False)
+
+    def close(self) -> None:
+        """Keep the last step, and give the folder free."""
+        if self.n_steps not in self.run.entries:
+            self.keep()
+        self._after.close()
+
+    def __enter__(self) -> Watcher:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def pack_pictures(images: Tensor, classes: Tensor) -> bytes:
+    """Pictures and their classes as the npz file that is shown; BadInput where they are none."""
+    if images.ndim != 4 or len(images) != len(classes) or classes.ndim != 1:
+        raise BadInput(
+            "pictures are (image channel height width) and a class for each, got "
+            f"{tuple(images.shape)} and {tuple(classes.shape)}"
+        )
+    if len(images) > MOST_PICTURES:
+        raise BadInput(
+            f"pictures are kept with the run: at most {MOST_PICTURES}, got {len(images)}"
+        )
+    floats = images.detach().cpu().float().permute(0, 2, 3, 1).numpy()
+    labels = classes.detach().cpu().numpy().astype(np.int64)
+    content = BytesIO()
+    write_npz(content, {"images": np.ascontiguousarray(floats), "labels": labels})
+    return content.getvalue()
