@@ -15,8 +15,13 @@ import torch
 from toyvit import torchvision_guard  # noqa: F401
 from toyvit.config import ModelConfig
 from toyvit.model import ViT
+from toyvit.model.mappings.transformer_lens import (
+    convert_to_transformer_lens,
+    describe_transformer_lens,
+)
 
 TOLERANCE = 1e-5
+UNUSED = ("W_E", "W_pos", "mask", "IGNORE")  # of words, and constants
 SHAPE = {"image_size": (12, 12), "patch_size": 4, "n_channels": 1, "n_classes": 5}
 CONFIGS = {
     "bidirectional, CLS": ModelConfig(
@@ -34,7 +39,6 @@ CONFIGS = {
     ),
     "attention alone, RMSNorm": ModelConfig(n_heads=2, d_model=24, norm="rms", **SHAPE),
 }
-NORMS = {"layer": "LN", "rms": "RMS"}
 
 
 @pytest.fixture(scope="module")
@@ -52,62 +56,20 @@ def build(config):
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.normal_(name.endswith("gain"), 0.2, generator=generator)
-            if config.norm == "rms" and name.endswith(("ln1.bias", "ln2.bias", "final.bias")):
-                weight.zero_()  # theirs has none
     return model
 
 
 def convert(model, library):
     """The HookedTransformer with a model's weights."""
-    config = model.config
+    arguments = describe_transformer_lens(model.config)
     settings = library.HookedTransformerConfig(
-        n_layers=config.n_layers,
-        d_model=config.d_model,
-        n_ctx=config.n_tokens,
-        d_head=config.d_head,
-        n_heads=config.n_heads,
-        d_mlp=config.d_mlp or None,
-        attn_only=not config.d_mlp,
-        d_vocab=config.n_classes,
-        act_fn=config.activation,
-        eps=config.norm_epsilon,
-        normalization_type=NORMS[config.norm],
-        attention_dir="causal" if config.mask == "causal" else "bidirectional",
-        use_attn_result=True,
-        device="cpu",
-        init_weights=False,
+        **arguments, use_attn_result=True, device="cpu", init_weights=False
     )
     other = library.HookedTransformer(settings)
-    state = {name: value.clone() for name, value in other.state_dict().items()}
-    state |= list_weights(model)
-    other.load_state_dict(state)
+    weights = convert_to_transformer_lens(model)
+    missing, unexpected = other.load_state_dict(weights, strict=False)
+    assert not unexpected and all(name.endswith(UNUSED) for name in missing)
     return other
-
-
-def list_weights(model):
-    """A model's weights by their names in a HookedTransformer."""
-    has_bias = model.config.norm == "layer"
-    weights = {
-        "unembed.W_U": model.W_U,
-        "unembed.b_U": model.b_U,
-        "ln_final.w": model.ln_final.gain,
-    }
-    if has_bias:
-        weights["ln_final.b"] = model.ln_final.bias
-    for layer, block in enumerate(model.layers):
-        here = f"blocks.{layer}."
-        for name in ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O"):
-            weights[f"{here}attn.{name}"] = getattr(model, name)[layer]
-        norms = {"ln1": block.ln1}
-        if model.config.d_mlp:
-            norms["ln2"] = block.ln2
-            for name in ("W_in", "b_in", "W_out", "b_out"):
-                weights[f"{here}mlp.{name}"] = getattr(model, name)[layer]
-        for name, norm in norms.items():
-            weights[f"{here}{name}.w"] = norm.gain
-            if has_bias:
-                weights[f"{here}{name}.b"] = norm.bias
-    return {name: value.detach() for name, value in weights.items()}
 
 
 def differ(ours, theirs):
