@@ -21,6 +21,7 @@ from bench import (
     commands,
     dsprites,
     growth,
+    imported,
     lightning,
     live,
     loops,
@@ -30,6 +31,7 @@ from bench import (
     table,
     training,
     viewer,
+    watching,
     workers,
 )
 from bench.timing import Result, format_table
@@ -54,6 +56,8 @@ SUBJECTS: dict[str, Callable[[int | None], Iterator[Result]]] = {
     "table": table.results,
     "viewer": viewer.results,
     "live": live.results,
+    "watching": watching.results,
+    "imported": imported.results,
 }
 PACKAGES = ("torch", "timm", "pytorch-lightning", "numpy", "safetensors")
 

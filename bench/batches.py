@@ -17,8 +17,8 @@ from toyvit.data.random import draw_integers, make_sample_keys
 from toyvit.data.task import build_task, resolve_config
 from toyvit.model import ViT
 from toyvit.recipes import RECIPES
-from toyvit.train.datamodule import BatchStream
 from toyvit.train.optimizers import build_optimizer
+from toyvit.train.stream import BatchStream
 
 BAR = 0.10
 SAMPLES = np.arange(256)

@@ -21,11 +21,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from unittest import mock
 
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from bench.fault_files import STEPS, Try
 from bench.option_sets import run_words, start_words
+from toyvit.config import ModelConfig
+from toyvit.model import ViT
+from toyvit.model.mappings.timm import convert_to_timm
 from toyvit.runs.handle import Run
 from toyvit.train.states import TrainingState, decode_state
 
@@ -46,12 +50,14 @@ WRITING: Mapping[str, tuple[str, ...]] = {
     "tensorboard": ("tensorboard", "runs"),
     "lens": ("lens", "runs/run", "--images", "8"),
     "circuit": ("circuit", "runs/run", "--method", "acdc", *KL),
-    "export": ("data", "glyphs", "--export", "runs/out", "--samples", "50"),
+    "data": ("data", "glyphs", "--export", "runs/out", "--samples", "50"),
     "sweep": (
         *("sweep", "induction-smoke", "--seeds", "0..1", "--images", "8", "--jobs", "1"),
         *("--analyses", "performance", *STEPS),
     ),
     "replicate": ("replicate", "rank-one", "--seeds", "0..1"),
+    "export": ("export", "runs/run", "--to", "torch", "--into", "runs/out"),
+    "import": ("import", "runs/net.safetensors", "--name", "net", "--model.n_heads", "2"),
 }
 # What works on one run at once: all pairs of these, each with itself as well.
 AT_ONCE: Mapping[str, tuple[str, ...]] = {
@@ -104,7 +110,23 @@ def prepare_runs(place: Path) -> Path:
     shutil.copytree(place / "runs/run", place / "runs/half")
     halve(place / "runs/half")
     must((*MEASURE, "performance"), place)
+    write_weights(place / "runs/net.safetensors")
     return place
+
+
+def write_weights(file: Path) -> None:
+    """Weights from elsewhere: a small model under timm's names."""
+    config = ModelConfig(
+        n_heads=2,
+        d_model=16,
+        d_mlp=16,
+        norm_epsilon=1e-6,
+        image_size=(32, 32),
+        patch_size=8,
+        n_channels=3,
+        n_classes=4,
+    )
+    save_file(convert_to_timm(ViT(config)), file)
 
 
 def halve(run: Path) -> None:

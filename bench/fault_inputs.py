@@ -96,6 +96,7 @@ FILES = (
     "measures.sqlite",
     "lock",
     "figures/beside",
+    "../net.safetensors",
     "../neighbour/config.json",
     "../neighbour/manifest.jsonl",
     "../replications/rank-one-0.json",
@@ -113,6 +114,8 @@ COMMANDS: Sequence[Sequence[str]] = (
     ("replicate", "rank-one"),
     ("report", "runs/run"),
     ("tensorboard", "runs"),
+    ("export", "runs/run", "--to", "huggingface", "--into", "out"),
+    ("import", "runs/net.safetensors", "--name", "in", "--model.n_heads", "2"),
 )
 ARRAYS = ("train", "classify", "--task.npz", "own.npz", *STEPS, "--name", "own")
 

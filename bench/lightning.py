@@ -21,9 +21,9 @@ from toyvit.recipes import RECIPES
 from toyvit.runs.disk import format_line
 from toyvit.runs.folder import RunFolder
 from toyvit.train import fit
-from toyvit.train.datamodule import BatchStream
 from toyvit.train.optimizers import build_optimizer
 from toyvit.train.states import TrainingState, save_state
+from toyvit.train.stream import BatchStream
 
 BAR = 1.08
 STEPS = 600

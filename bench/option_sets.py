@@ -99,8 +99,8 @@ def draw_words(rng: random.Random) -> tuple[str, ...]:
 @cache
 def _list_options(name: str) -> list[argparse.Action]:
     """What a command declares."""
-    required = ["x", "--between", "1", "2"] if name == "replay" else ["x"]
-    parser = build_parser().parse_known_args([name, *required])[0].parser
+    required = {"replay": ["--between", "1", "2"], "export": ["--to", "torch"]}
+    parser = build_parser().parse_known_args([name, "x", *required.get(name, [])])[0].parser
     return [action for action in parser._actions if action.option_strings]
 
 

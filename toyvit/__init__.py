@@ -20,6 +20,10 @@ __version__ = VERSION
 PUBLIC = {
     "toyvit.analyses.analysis": ("Analysis", "Axis", "Quantity", "Tagged"),
     "toyvit.analyses.registry": ("ANALYSES",),
+    "toyvit.bridges.exporting": ("ExportOptions", "export_run"),
+    "toyvit.bridges.importing": ("ImportOptions", "import_run"),
+    "toyvit.bridges.trainer_callbacks": ("HuggingFaceWatch", "WatchCallback"),
+    "toyvit.bridges.watching": ("watch",),
     "toyvit.circuits.circuit": ("Circuit", "load_circuit"),
     "toyvit.circuits.edges": ("acdc", "eap"),
     "toyvit.circuits.evaluate": ("CircuitEvaluator", "draw_random_circuits"),
@@ -34,6 +38,7 @@ PUBLIC = {
     "toyvit.circuits.search": ("find_circuit", "find_smallest"),
     "toyvit.config": ("Clamp", "ModelConfig", "RunConfig", "Seeds", "TrainConfig"),
     "toyvit.config.extensions": ("register",),
+    "toyvit.data.dataset_arrays": ("from_dataset",),
     "toyvit.data.task": ("Batch", "Retrieval", "Task", "accuracy", "build_task"),
     "toyvit.data.worlds": ("WorldEntry",),
     "toyvit.dynamics.edge_lifetimes": (
@@ -42,10 +47,10 @@ PUBLIC = {
         "date_edges",
         "pivot_edge_scores",
     ),
-    "toyvit.dynamics.sharpening": ("Sharpening", "compare_sizes"),
     "toyvit.dynamics.hidden_states": ("TrainingMap", "fit_states"),
-    "toyvit.dynamics.order": ("order_events",),
     "toyvit.dynamics.judgement": ("Transition", "judge_transition"),
+    "toyvit.dynamics.order": ("order_events",),
+    "toyvit.dynamics.sharpening": ("Sharpening", "compare_sizes"),
     "toyvit.dynamics.transitions": ("AbruptChange", "detect", "judge_curve"),
     "toyvit.errors": ("BadInput", "Diverged", "Stopped"),
     "toyvit.instruments.attribution": ("attribute_components", "attribute_sources"),
@@ -64,8 +69,11 @@ PUBLIC = {
     "toyvit.runs.handle": ("Run", "load_baselines", "load_table"),
     "toyvit.runs.table": ("select_curve",),
     "toyvit.sweeping": ("run_sweep",),
+    "toyvit.train.datamodule": ("ViTDataModule",),
     "toyvit.train.fit": ("fit",),
+    "toyvit.train.module": ("ViTModule",),
     "toyvit.train.replay": ("replay",),
+    "toyvit.train.run_writer": ("RunWriter",),
 }
 MODULES = {name: module for module, names in PUBLIC.items() for name in names}
 __all__ = sorted(MODULES)

@@ -8,6 +8,21 @@ from toyvit.analyses.analysis import (
 from toyvit.analyses.registry import (
     ANALYSES as ANALYSES,
 )
+from toyvit.bridges.exporting import (
+    ExportOptions as ExportOptions,
+    export_run as export_run,
+)
+from toyvit.bridges.importing import (
+    ImportOptions as ImportOptions,
+    import_run as import_run,
+)
+from toyvit.bridges.trainer_callbacks import (
+    HuggingFaceWatch as HuggingFaceWatch,
+    WatchCallback as WatchCallback,
+)
+from toyvit.bridges.watching import (
+    watch as watch,
+)
 from toyvit.circuits.circuit import (
     Circuit as Circuit,
     load_circuit as load_circuit,
@@ -53,6 +68,9 @@ from toyvit.config import (
 )
 from toyvit.config.extensions import (
     register as register,
+)
+from toyvit.data.dataset_arrays import (
+    from_dataset as from_dataset,
 )
 from toyvit.data.task import (
     Batch as Batch,
@@ -157,11 +175,20 @@ from toyvit.runs.table import (
 from toyvit.sweeping import (
     run_sweep as run_sweep,
 )
+from toyvit.train.datamodule import (
+    ViTDataModule as ViTDataModule,
+)
 from toyvit.train.fit import (
     fit as fit,
 )
+from toyvit.train.module import (
+    ViTModule as ViTModule,
+)
 from toyvit.train.replay import (
     replay as replay,
+)
+from toyvit.train.run_writer import (
+    RunWriter as RunWriter,
 )
 
 PUBLIC: dict[str, tuple[str, ...]]

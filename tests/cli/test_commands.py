@@ -183,6 +183,8 @@ def list_minimal_words():
         "train": ["digits"],
         "sweep": ["digits"],
         "replay": ["run", "--between", "1", "2"],
+        "import": ["net.pth"],
+        "export": ["run", "--to", "torch"],
     }
     takes_run = ("measure", "circuit", "lens", "report", "view", "verify", "follow")
     return [[name, *needed.get(name, ["run"] * (name in takes_run))] for name in COMMANDS]

@@ -26,7 +26,7 @@ from toyvit.recipes import RECIPES
 ALWAYS = {"help", "command", "parser", "words"}
 # Arguments that are names of what there is: runs, recipes, worlds, analyses.
 COMPLETED = {"run", "beside", "recipe", "recipes", "analyses", "names", "name"}
-NEW = {("train", "name"), ("sweep", "name")}  # names that a user thinks of
+NEW = {("train", "name"), ("sweep", "name"), ("import", "name")}  # names that a user thinks of
 NOT_YET = {("replicate", "names")}
 
 

@@ -14,6 +14,7 @@ import toyvit
 from tests.docs.pages import PAGES, Block, name_page, read_blocks, split_commands
 from toyvit.cli.main import main
 from toyvit.config import extensions
+from toyvit.model import options
 
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
@@ -86,6 +87,8 @@ def test_the_blocks_of_a_page_run(page, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.setattr(extensions, "_registered", dict(extensions._registered))
+    for table in ("ACTIVATIONS", "NORMS", "POSITIONS", "MASKS", "READOUTS"):  # pages add to them
+        monkeypatch.setattr(options, table, dict(getattr(options, table)))
     if "<!-- given: runs/deep -->" in page.read_text():
         shutil.copytree(trained, "runs/deep")
     names: dict[str, object] = {"__name__": "__page__"}

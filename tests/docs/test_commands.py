@@ -12,7 +12,14 @@ from tests.docs.pages import PAGES, ROOT, name_page, read_blocks, split_commands
 from toyvit.analyses import ANALYSES
 from toyvit.cli import COMMANDS
 from toyvit.cli.parser import build_parser
-from toyvit.config.overrides import apply_overrides, apply_task_overrides, expand_variants
+from toyvit.config import ModelConfig
+from toyvit.config.overrides import (
+    apply_overrides,
+    apply_task_overrides,
+    expand_variants,
+    read_values,
+)
+from toyvit.data.question_configs import LookConfig
 from toyvit.data.worlds import find
 from toyvit.errors import BadInput, choose
 from toyvit.recipes import find_recipe
@@ -49,6 +56,8 @@ def check_command(words: list[str]) -> None:
             apply_overrides(find_recipe(recipe)(), rest)
     elif name == "sweep":
         expand_variants(find_recipe(options.recipe)(), rest)
+    elif name == "import":
+        read_values({"model": ModelConfig, "task": LookConfig}, rest)
     elif name == "data" and rest:
         apply_task_overrides(find(options.name).default, rest)
     else:

@@ -24,14 +24,14 @@ RUNGS = (
     ("circuits",),
     ("analyses", "train"),
     ("measuring", "dynamics"),
-    ("report", "sweeping"),
+    ("report", "sweeping", "bridges"),
     ("replications",),
     ("cli", "__main__"),
 )
 RUNG = {room: rung for rung, rooms in enumerate(RUNGS) for room in rooms}
 SIDEWAYS: set[tuple[str, str]] = set()
 ONLY = {
-    "pytorch_lightning": {"train"},
+    "pytorch_lightning": {"train", "bridges"},
     "lightning": set(),
     "matplotlib": {"report"},
     "tensorboard": {"report", "runs"},

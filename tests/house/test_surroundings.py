@@ -167,7 +167,7 @@ def test_a_variable_is_read_where_an_argument_is_left_open(monkeypatch):
     monkeypatch.setenv("PL_TRAINER_MAX_STEPS", "2")
     quiet = {"logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
     assert pl.Trainer(**quiet).max_steps == 2
-    assert _build_trainer("cpu", [], 7).max_steps == 7
+    assert _build_trainer(**quiet, max_steps=7).max_steps == 7
 
 
 def test_what_cannot_be_pinned_is_written_down(tmp_path, monkeypatch):

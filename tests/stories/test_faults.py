@@ -86,6 +86,16 @@ def test_a_whole_run_is_found_whole(run, capsys):
     assert len(lines) > 10 and all(len(line.split("  ")[0]) == 64 for line in lines)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("decay", ["linear", "cosine"])
+def test_a_decay_to_nothing_is_no_fault(tmp_path, capsys, decay):
+    """The rate of the last update is 0: its checkpoint has the weights of the one before it."""
+    path = train_here(tmp_path / "run", "--train.steps", 120, "--train.decay", decay)
+    entries = RunFolder(path).read_manifest()
+    assert entries[-1].sha256 == entries[-2].sha256
+    assert not is_found(RunFolder(path), capsys)
+
+
 def flip(content, at):
     damaged = bytearray(content)
     damaged[at // 8] ^= 1 << at % 8

@@ -72,7 +72,7 @@ NONSENSE = {
     ),
     "cells": ([*TRAIN, "--model.patch_size", "4"], ["model.patch_size is 4", "has 8"]),
     "cls": ([*TRAIN, "--model.readout", "cls"], ["'cls' needs cls_token true"]),
-    "answers": ([*TRAIN, "--model.readout", "every"], ["'every'", "cls, mean, last"]),
+    "answers": ([*TRAIN, "--model.readout", "every"], ["'every'", "cls, mean, pooled, last"]),
     "wide": ([*TRAIN, "--model.d_model", "1000000"], ["GB of memory", "--model.d_model"]),
     "deep": ([*TRAIN, "--model.n_layers", "100000000"], ["GB of memory", "--model.n_layers"]),
     "large batches": ([*TRAIN, "--train.batch_size", "1000000000"], ["GB of memory"]),

@@ -190,7 +190,7 @@ REFUSALS = {
     ("--images", "0"): "--images must be at least 2, got 0",
     ("--model.n_layer", "1,2"): "did you mean '--model.n_layers'",
     ("--model.n_layers", "1,0"): "n_layers must be >= 1, got 0",
-    ("--model.readout", "last,every"): "one for each image: allowed are cls, mean, last",
+    ("--model.readout", "last,every"): "one for each image: allowed are cls, mean, pooled, last",
     ("--train.steps", "50", "--train.checkpoints", "5,60"): "step 60, but training ends at step 50",
     ("--analyses", "performance,nroms"): "did you mean 'norms'",
     ("--analyses", "strategies"): "needs predictors that know the world",

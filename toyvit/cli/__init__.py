@@ -7,6 +7,7 @@ No module here imports torch or numpy; commands import what they need when they 
 from itertools import chain
 
 from toyvit.cli import (
+    bridging,
     datasets,
     experiments,
     inspection,
@@ -17,6 +18,16 @@ from toyvit.cli import (
     viewing,
 )
 
-FAMILIES = (single_runs, experiments, measurement, viewing, live, listing, inspection, datasets)
+FAMILIES = (
+    single_runs,
+    experiments,
+    measurement,
+    viewing,
+    live,
+    listing,
+    inspection,
+    bridging,
+    datasets,
+)
 DECLARED = [family.COMMANDS for family in FAMILIES]
 COMMANDS = {command.name: command for command in chain(*DECLARED)}

@@ -132,7 +132,8 @@ def describe_run(record: RunRecord) -> str:
     """A line: path, recipe, status, progress, scores of the last checkpoint."""
     own = record.own
     progress = f"{own['checkpoints']} checkpoints to step {own['step']} of {own['steps']}"
-    scores = f"loss {own['loss']:.3f}  accuracy {own['accuracy']:.3f}" if own["checkpoints"] else ""
+    is_scored = own["loss"] is not None and own["accuracy"] is not None
+    scores = f"loss {own['loss']:.3f}  accuracy {own['accuracy']:.3f}" if is_scored else ""
     return f"{own['path']:36} {own['recipe']:18} {own['status']:9} {progress}  {scores}"
 
 

@@ -42,7 +42,9 @@ def add_train_arguments(parser: Parser) -> None:
     add_runs_folder(parser, "where run folders go (default: runs)")
     parser.add_argument("--seed", type=int, help="seed of weights and training data")
     parser.add_argument(
-        "--resume", action="store_true", help="start, go on, or say that the run is finished"
+        "--resume",
+        action="store_true",
+        help="start, go on, or say that the run is finished; with more --train.steps lengthen it",
     )
     # Of a recipe that is trained beside others, by the process that started it.
     parser.add_argument("--position", type=int, default=0, help=argparse.SUPPRESS)

@@ -52,9 +52,9 @@ def digits() -> RunConfig:
 
 
 def classify() -> RunConfig:
-    """Your own pictures (--task.npz FILE), or one factor of a world; patches of 4.
+    """Your own pictures (--task.folder DIR or --task.npz FILE), or one factor of a world.
 
-    The factor of a world: --task.world NAME --task.factor NAME.
+    In patches of 4. The factor of a world: --task.world NAME --task.factor NAME.
     """
     run = mnist_mlp()
     return replace(

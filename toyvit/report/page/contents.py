@@ -138,9 +138,8 @@ def tell_measured(run: Run, others: Sequence[Run]) -> Plain:
 
 
 def describe_model(run: Run) -> str:
-    """What was trained on what, in one sentence."""
+    """What was trained on what, or where it comes from, in one sentence."""
     model = run.config.model
-    train = run.config.train
     layers = "1 layer" if model.n_layers == 1 else f"{model.n_layers} layers"
     heads = "1 head" if model.n_heads == 1 else f"{model.n_heads} heads"
     mlp = f"MLPs of {model.d_mlp}" if model.d_mlp else "attention only"
@@ -148,8 +147,18 @@ def describe_model(run: Run) -> str:
     return (
         f"A vision transformer of {layers} with {heads} each, width {model.d_model}, {mlp}, "
         f"mask {model.mask}, on pictures of {rows} x {columns} patches of "
-        f"{run.config.task.data_set}; task {run.config.task.name}, {train.steps:,} steps of "
-        f"{train.batch_size} pictures, recipe {run.config.recipe}."
+        f"{run.config.task.data_set}; {describe_origin(run)}."
+    )
+
+
+def describe_origin(run: Run) -> str:
+    """How it was trained here; or that it was elsewhere, and by which library's names."""
+    train = run.config.train
+    if run.folder.provenance.exists():
+        return f"trained elsewhere, a model of {run.config.recipe}"
+    return (
+        f"task {run.config.task.name}, {train.steps:,} steps of {train.batch_size} pictures, "
+        f"recipe {run.config.recipe}"
     )
 
 

@@ -74,7 +74,7 @@ function makeChart(panel, { height = 220, isOverSteps = true, onStep = null } = 
     font: "12px system-ui, sans-serif",
     labelFont: "12px system-ui, sans-serif",
   };
-  const yAxis = { ...axis, size: 56 };
+  const yAxis = { ...axis, size: 56, values: nameValues };
   const xAxis = { ...axis, label: panel.x.label, size: 30, labelSize: 18, labelGap: 0 };
   nameTicks(xAxis, panel.x);
   nameTicks(yAxis, panel.y);
@@ -165,6 +165,11 @@ function describeSeries(curve, place, pointing) {
       fill: curve.marker === "dot" ? colour : "transparent",
     },
   };
+}
+
+// Few digits, but as many as tell neighbours apart: uPlot's own stop at the third decimal.
+function nameValues(plot, ticks) {
+  return ticks.map((tick) => (tick === null ? "" : formatNumber(tick)));
 }
 
 function nameTicks(axis, declared) {
