@@ -223,9 +223,15 @@ def test_bad_words_are_one_line_and_nothing_is_written(tmp_path, capsys):
     (tmp_path / "note.txt").write_text("no weights")
     (tmp_path / "cut.safetensors").write_bytes(files[0].read_bytes()[:500])
     (tmp_path / "empty").mkdir()
+    spoilt = build_timm().state_dict()
+    spoilt["head.bias"][0] = torch.nan
+    save_file(spoilt, tmp_path / "nan.safetensors")
     save_file(build_timm(depth=2).state_dict(), tmp_path / "net_50.safetensors")
     for words, match in (
         ([str(tmp_path / "net_1.safetensors")], "there is no file"),
+        ([first], "state n_heads, which divides 32"),
+        ([str(tmp_path / "nan.safetensors"), *heads], "numbers that are not finite"),
+        ([first, *heads, "--task.answers", "a,a,b,c,d,e,f"], "must be different"),
         ([str(tmp_path / "note.txt")], "no file of weights: allowed are .safetensors"),
         ([str(tmp_path / "cut.safetensors")], "cannot be read as safetensors"),
         ([str(tmp_path / "empty")], "holds no weights"),

@@ -98,6 +98,13 @@ def test_a_watched_loop_has_the_same_losses_to_the_bit(tmp_path, by_optimizer):
     assert Run(run.path).steps == run.steps  # closed: updates are counted no more
 
 
+def test_classes_that_no_picture_shows_are_still_the_models(tmp_path):
+    model, _ = build_loop()
+    images, classes = draw_pictures()
+    watch(model, into=tmp_path / "run", pictures=(images, 3 + classes % 2)).close()
+    assert set(Run(tmp_path / "run").batch("test", 64).target.tolist()) == {3, 4}
+
+
 def test_random_numbers_of_the_loop_are_its_own(tmp_path):
     model, _ = build_loop()
     torch.manual_seed(5)
@@ -148,7 +155,12 @@ def test_while_it_is_watched_it_is_running(tmp_path):
     ("options", "match"),
     [
         ({"every": 0}, "every must be at least 1, got 0"),
-        ({"pictures": (torch.zeros(4, 3, 12, 12), torch.zeros(3))}, "a class for each, got"),
+        ({"pictures": (torch.zeros(4, 3, 12, 12), torch.zeros(3))}, "need a class for each"),
+        ({"pictures": torch.zeros(30, 3, 12, 12)}, "pictures are two tensors"),
+        ({"pictures": "folder"}, "pictures are two tensors"),
+        ({"pictures": (torch.zeros(30, 3, 12, 12), torch.zeros(30))}, "of torch.float32"),
+        ({"pictures": (torch.zeros(30, 3, 12, 12), torch.arange(30) % 9)}, "are 0 to 6 as"),
+        ({"pictures": (torch.zeros(1, 3, 12, 12), torch.zeros(1).long())}, "20 to 4096, got 1"),
         (
             {"pictures": (torch.zeros(30, 3, 9, 9), torch.arange(30) % 7)},
             r"must be \(image, \*\(3, 12, 12\)",

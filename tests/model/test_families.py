@@ -148,6 +148,7 @@ def drop(weights, name):
     [
         (lambda w: drop(w, "blocks.1.norm2.weight"), r"lack 'blocks.1.norm2.weight'"),
         (lambda w: drop(w, "pos_embed"), "lack 'pos_embed'"),
+        (lambda w: drop(w, "blocks.1.mlp.fc2.bias"), "lack 'blocks.1.mlp.fc2.bias'"),
         (lambda w: w | {"blocks.0.attn.q_norm.weight": torch.ones(8)}, "no place.*q_norm"),
         (lambda w: w | {"blocks.0.mlp.fc3.weight": torch.ones(8)}, "no place for: .*fc3.weight"),
         (lambda w: w | {"pos_embed": torch.zeros(1, 8, 32)}, "8 positions may be of .*image_size"),

@@ -151,11 +151,19 @@ def _merge_stated(options: ImportOptions, described: Description) -> dict[str, o
     return {**described.stated, **options.stated}
 
 
+def _check_finite(parts: Parts) -> None:
+    """BadInput for weights that are no numbers."""
+    bad = [name for name, part in parts.items() if not part.isfinite().all()]
+    if bad:
+        raise BadInput(f"{bad[0]} holds numbers that are not finite")
+
+
 def _read_model(
     file: WeightFile, family: Family, stated: Mapping[str, object]
 ) -> tuple[Parts, ModelConfig]:
     try:
         parts = file.weights if family is OWN else sort_tensors(file.weights, family)
+        _check_finite(parts)
         parts = {name: part.float() for name, part in parts.items()}  # what runs are measured in
         if family is OWN:
             config: ModelConfig = build_record(ModelConfig, dict(stated))

@@ -49,6 +49,8 @@ def describe_run(
         task = _name_answers(task)
     if task.answers and len(task.answers) != task.n_answers:
         raise BadInput(f"task.answers names {len(task.answers)} classes of {task.n_answers}")
+    if len(set(task.answers)) < len(task.answers):
+        raise BadInput("task.answers must be different: a class is found by its name")
     train = TrainConfig(steps=max(1, *steps), checkpoints=tuple(steps), n_validation=N_VALIDATION)
     named = replace(model, n_classes=task.n_answers)
     return resolve_config(RunConfig(recipe=recipe, task=task, model=named, train=train))

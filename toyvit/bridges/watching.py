@@ -12,6 +12,7 @@ from types import TracebackType
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -22,6 +23,7 @@ from toyvit.bridges.shown import N_VALIDATION, describe_run, score_known
 from toyvit.config import RunConfig
 from toyvit.config.whole_files import write_atomically
 from toyvit.data.npz_files import write_npz
+from toyvit.data.own_pictures import LEAST_PICTURES
 from toyvit.data.task import build_task
 from toyvit.errors import BadInput, choose
 from toyvit.measuring import measure
@@ -124,8 +126,7 @@ class Watcher:
     def _begin(self, folder: RunFolder, pictures: tuple[Tensor, Tensor] | None) -> None:
         shown: dict[str, object] = {}
         if pictures is not None:
-            self.model.check_pictures(pictures[0])
-            content = pack_pictures(*pictures)
+            content = pack_pictures(pictures, self.model)
             write_atomically(folder.path / PICTURES, content)
             has_head = self.model.config.n_classes is not None
             shown = {"npz": str(folder.path / PICTURES), "is_whole": has_head}
@@ -211,19 +212,36 @@ class Watcher:
         self.close()
 
 
-def pack_pictures(images: Tensor, classes: Tensor) -> bytes:
+def pack_pictures(pictures: tuple[Tensor, Tensor], model: ForeignModel) -> bytes:
     """Pictures and their classes as the npz file that is shown; BadInput where they are none."""
-    if images.ndim != 4 or len(images) != len(classes) or classes.ndim != 1:
+    are_two = isinstance(pictures, tuple | list) and len(pictures) == 2
+    if not are_two or not all(isinstance(part, Tensor) for part in pictures):
+        raise BadInput("pictures are two tensors: (image channel height width), a class for each")
+    images, classes = pictures
+    model.check_pictures(images)
+    if classes.shape != images.shape[:1] or classes.is_floating_point():
         raise BadInput(
-            "pictures are (image channel height width) and a class for each, got "
-            f"{tuple(images.shape)} and {tuple(classes.shape)}"
+            f"pictures need a class for each, {len(images)} whole numbers, got "
+            f"{tuple(classes.shape)} of {classes.dtype}"
         )
-    if len(images) > MOST_PICTURES:
+    if not LEAST_PICTURES <= len(images) <= MOST_PICTURES:
+        allowed = f"{LEAST_PICTURES} to {MOST_PICTURES}"
+        raise BadInput(f"pictures are kept with the run: {allowed}, got {len(images)}")
+    n_classes = model.config.n_classes
+    if n_classes is not None and (classes.min() < 0 or classes.max() >= n_classes):
         raise BadInput(
-            f"pictures are kept with the run: at most {MOST_PICTURES}, got {len(images)}"
+            f"classes of pictures are 0 to {n_classes - 1} as the model's, got "
+            f"{int(classes.min())} to {int(classes.max())}"
         )
+
     floats = images.detach().cpu().float().permute(0, 2, 3, 1).numpy()
     labels = classes.detach().cpu().numpy().astype(np.int64)
+    arrays: dict[str, NDArray[np.generic]] = {
+        "images": np.ascontiguousarray(floats),
+        "labels": labels,
+    }
+    if n_classes is not None:  # also those that no picture shows
+        arrays["class_names"] = np.array([str(number) for number in range(n_classes)])
     content = BytesIO()
-    write_npz(content, {"images": np.ascontiguousarray(floats), "labels": labels})
+    write_npz(content, arrays)
     return content.getvalue()

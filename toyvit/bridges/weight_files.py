@@ -25,7 +25,15 @@ ENDINGS = (".safetensors", ".onnx", *TORCH)
 # What a folder may hold, the first that is there.
 IN_FOLDER = ("model.safetensors", "pytorch_model.bin", "weights.safetensors")
 # Where training scripts put a model's weights in what they save.
-PLACES = ("state_dict", "model", "model_state_dict", "model_ema", "state_dict_ema", "teacher")
+PLACES = (
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "model_ema",
+    "state_dict_ema",
+    "ema",
+    "teacher",
+)
 
 
 @dataclass(frozen=True)
@@ -95,11 +103,10 @@ def _read_torch(path: Path, content: bytes) -> object:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
             return torch.load(BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile file does to its reader
-        why = (str(error).splitlines() or [type(error).__name__])[0][:160]
+    except Exception:  # whatever a damaged or hostile file does to its reader
         raise BadInput(
-            f"{path} cannot be read as weights alone, without running what it holds:"
-            f" {escape_text(why)}"
+            f"{path} cannot be read as weights alone, without running what it holds: it is damaged,"
+            " or more than tensors; save model.state_dict()"
         ) from None
 
 

@@ -48,6 +48,7 @@ def import_weights(options: argparse.Namespace) -> int:
 
     with importing():
         from toyvit.bridges.importing import ImportOptions, import_run
+        from toyvit.runs.provenance import read_provenance
 
     read = ImportOptions(
         family=options.family or "",
@@ -58,6 +59,13 @@ def import_weights(options: argparse.Namespace) -> int:
         pictures=values["task"],
     )
     run = import_run(options.sources, path, read)
+    model = run.config.model
+    show(
+        f"{model.n_layers} layers of {model.n_heads} heads, "
+        f"norms with epsilon {model.norm_epsilon:g}"
+    )
+    if read_provenance(run.folder.provenance, run.folder.hash_run())[0]["head"] == "fitted":
+        show("note: the model has no head: one was fitted to the classes of its pictures")
     for notice in run.task.list_notices():
         show(f"note: {notice}")
     show(

@@ -12,6 +12,7 @@ from pathlib import Path
 from toyvit.cli.command import Command, Parser
 from toyvit.cli.output import align_rows, show, show_text
 from toyvit.errors import BadInput, choose, escape_text
+from toyvit.runs.provenance import ELSEWHERE
 from toyvit.runs.run_table import (
     STATUSES,
     RunRecord,
@@ -131,7 +132,8 @@ def show_records(
 def describe_run(record: RunRecord) -> str:
     """A line: path, recipe, status, progress, scores of the last checkpoint."""
     own = record.own
-    progress = f"{own['checkpoints']} checkpoints to step {own['step']} of {own['steps']}"
+    planned = "" if own["status"] in ELSEWHERE else f" of {own['steps']}"
+    progress = f"{own['checkpoints']} checkpoints to step {own['step']}{planned}"
     is_scored = own["loss"] is not None and own["accuracy"] is not None
     scores = f"loss {own['loss']:.3f}  accuracy {own['accuracy']:.3f}" if is_scored else ""
     return f"{own['path']:36} {own['recipe']:18} {own['status']:9} {progress}  {scores}"

@@ -60,13 +60,16 @@ def _check_missing(
 ) -> None:
     """BadInput for what a ViT cannot be without."""
     has_mlp = any(".mlp." in name for name in parts)
+    in_some = dict.fromkeys(name.split(".", 2)[2] for name in parts if name.startswith("blocks."))
     groups = list(NEEDED)
     for layer in range(family.count_layers(names.values())):
         own = NEEDED_OF_BLOCK + OF_MLP * has_mlp
         groups += [tuple(f"blocks.{layer}.{name}" for name in group) for group in own]
+        groups += [(f"blocks.{layer}.{name}",) for name in in_some]  # what one block has, all have
 
     missing = [group for group in groups if not any(name in parts for name in group)]
     theirs = [next(names[name] for name in group if name in names) for group in missing]
+    theirs = list(dict.fromkeys(theirs))
     if theirs:
         hint = f"; they hold {_list_names(extra)} instead" if extra else ""
         raise BadInput(f"the {family.name} weights lack {_list_names(theirs)}{hint}")
@@ -86,7 +89,8 @@ def infer_config(
 
     `stated` are fields of the config that come from elsewhere: what the tensors do not tell (heads,
     epsilon, activation, read-out, the sides of an oblong picture). BadInput where they say other
-    than the tensors do. Heads are 64 wide where nothing says how many there are.
+    than the tensors do. Heads are 64 wide where nothing says how many there are; BadInput where
+    that cannot be.
     """
     stated = dict(stated or {})
     embedding = parts["patch.weight"]
@@ -111,6 +115,8 @@ def infer_config(
         "readout": "pooled" if "ln_pooled.gain" in parts else "cls" if "cls" in parts else "mean",
         "image_size": _infer_size(parts, told, stated),
     }
+    if d_model % USUAL_HEAD and not stated.get("n_heads"):
+        raise BadInput(f"weights do not tell their heads: state n_heads, which divides {d_model}")
     for name, value in told.items():
         if stated.get(name) is not None and stated[name] != value:
             raise BadInput(f"the weights have {name} {value}, stated is {stated[name]}")
