@@ -133,6 +133,57 @@ def test_a_run_is_gone_on_with_where_it_was(tmp_path):
         watch(other, into=tmp_path / "run", start=9)
 
 
+@pytest.mark.parametrize("moment", ["before the checkpoint", "before the manifest", "in a line"])
+def test_a_kill_in_the_middle_of_a_checkpoint_leaves_a_run_that_goes_on(
+    tmp_path, moment, monkeypatch
+):
+    model, optimizer = build_loop()
+    watcher = watch(model, into=tmp_path / "run", every=2)
+    train(model, optimizer, 2, after=watcher.step)
+    folder = watcher.run.folder
+
+    def stop(*given):
+        if moment == "before the manifest":
+            (folder.checkpoints / "step_00000004.safetensors").write_bytes(b"whole or not")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(folder), "write_checkpoint", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(model, optimizer, 2, after=watcher.step)
+    watcher._after.close()  # as the end of the process does
+    if moment == "in a line":
+        for book in (folder.provenance, folder.manifest):
+            book.write_bytes(book.read_bytes() + b'{"step": 4, "sou')
+    assert Run(folder.path).steps == [0, 2]
+    assert main(["verify", str(folder.path)]) == (2 if moment == "before the manifest" else 0)
+
+    with watch(model, into=folder.path, every=2, start=2) as watcher:
+        train(model, optimizer, 4, after=watcher.step)
+    assert Run(folder.path).steps == [0, 2, 4, 6]
+    assert main(["verify", str(folder.path)]) == 0
+
+
+def test_a_checkpoint_of_which_nothing_is_told_is_found_out(tmp_path):
+    model, optimizer = build_loop()
+    with watch(model, into=tmp_path / "run", every=2, optimizer=optimizer) as watcher:
+        train(model, optimizer, 4)
+    book = watcher.run.folder.provenance
+    lines = book.read_bytes().splitlines(keepends=True)
+    book.write_bytes(b"".join(line for line in lines if b'"step": 2,' not in line))
+    assert main(["verify", str(tmp_path / "run")]) == 2
+
+
+def test_a_start_that_fails_late_leaves_nothing(tmp_path, monkeypatch):
+    model, _ = build_loop()
+    with monkeypatch.context() as patch:
+        patch.setattr("toyvit.bridges.watching.score_known", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            watch(model, into=tmp_path / "run", pictures=draw_pictures())
+    assert not (tmp_path / "run").exists()
+    watch(model, into=tmp_path / "run").close()
+
+
 def test_a_run_that_is_moved_takes_its_pictures_along(tmp_path):
     model, _ = build_loop()
     watch(model, into=tmp_path / "run", pictures=draw_pictures()).close()

@@ -7,6 +7,7 @@ from toyvit.torchvision_guard import torchvision  # before Lightning, which impo
 # isort: split
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -18,8 +19,11 @@ from toyvit.errors import BadInput
 FindModel = Callable[[nn.Module], nn.Module]
 
 
-class WatchSettings:
-    """What `watch` is told, apart from the model and the step."""
+class Watching:
+    """What both callbacks have: what `watch` is told but for the model and the step, and its watch.
+
+    `into`, `every`, `pictures` and `analyses` are those of `watch`.
+    """
 
     def __init__(
         self,
@@ -28,29 +32,33 @@ class WatchSettings:
         pictures: tuple[Tensor, Tensor] | None = None,
         analyses: Sequence[str] = (),
     ) -> None:
-        self.into = into
-        self.every = every
-        self.pictures = pictures
-        self.analyses = analyses
+        self.open = partial(watch, into=into, every=every, pictures=pictures, analyses=analyses)
+        self.watcher: Watcher | None = None
 
-    def start(self, model: nn.Module, step: int) -> Watcher:
+    def start(self, model: nn.Module, step: int) -> None:
         """Watch a model from a step on."""
-        return watch(
-            model,
-            into=self.into,
-            every=self.every,
-            pictures=self.pictures,
-            analyses=self.analyses,
-            start=step,
-        )
+        self.watcher = self.open(model, start=step)
+
+    def reach(self, step: int) -> None:
+        """Say that so many updates were done."""
+        if self.watcher is not None and step > self.watcher.n_steps:
+            self.watcher.reach(step)
+
+    def close(self) -> None:
+        """Keep the last step, and watch no more."""
+        if self.watcher is not None:
+            self.watcher.close()
+            self.watcher = None
 
 
-class WatchCallback(pl.Callback):
+class WatchCallback(Watching, pl.Callback):
     """Keeps the checkpoints of a model that Lightning trains, as `watch` does.
 
     `find_model` gives the ViT of the LightningModule; by itself it is its only child that has a
     mapping. Steps are the trainer's `global_step`; what goes on from a checkpoint goes on here.
     """
+
+    find_model: FindModel
 
     def __init__(
         self,
@@ -60,66 +68,46 @@ class WatchCallback(pl.Callback):
         analyses: Sequence[str] = (),
         find_model: FindModel | None = None,
     ) -> None:
-        self.settings = WatchSettings(into, every, pictures, analyses)
+        super().__init__(into, every, pictures, analyses)
         self.find_model = find_model or find_child
-        self.watcher: Watcher | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            self.watcher = self.settings.start(self.find_model(pl_module), trainer.global_step)
+            self.start(self.find_model(pl_module), trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object
     ) -> None:
-        if self.watcher is not None and trainer.global_step > self.watcher.n_steps:
-            self.watcher.reach(trainer.global_step)
+        self.reach(trainer.global_step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._close()
+        self.close()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self.watcher is not None:
-            self.watcher.close()
-            self.watcher = None
+        self.close()
 
 
-class HuggingFaceWatch:
+class HuggingFaceWatch(Watching):
     """Keeps the checkpoints of a model that Hugging Face's Trainer trains, as `watch` does.
 
     `Trainer(..., callbacks=[HuggingFaceWatch("runs/mine")])`. It has every method that the Trainer
     calls, and needs nothing of that library to be imported.
     """
 
-    def __init__(
-        self,
-        into: Path | str,
-        every: int | Collection[int] = 100,
-        pictures: tuple[Tensor, Tensor] | None = None,
-        analyses: Sequence[str] = (),
-    ) -> None:
-        self.settings = WatchSettings(into, every, pictures, analyses)
-        self.watcher: Watcher | None = None
-
     def on_train_begin(self, args: object, state: object, control: object, **given: object) -> None:
         model = given.get("model")
         if not isinstance(model, nn.Module):
             raise BadInput("the Trainer has handed no model over: on_train_begin got none")
         if getattr(state, "is_world_process_zero", True):
-            self.watcher = self.settings.start(model, int(getattr(state, "global_step", 0)))
+            self.start(model, int(getattr(state, "global_step", 0)))
 
     def on_step_end(self, args: object, state: object, control: object, **given: object) -> None:
-        if self.watcher is not None:
-            self.watcher.reach(int(getattr(state, "global_step", 0)))
+        self.reach(int(getattr(state, "global_step", 0)))
 
     def on_train_end(self, args: object, state: object, control: object, **given: object) -> None:
-        if self.watcher is not None:
-            self.watcher.close()
-            self.watcher = None
+        self.close()
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         """The other events of the Trainer, at which nothing is done."""

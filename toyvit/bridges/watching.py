@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -31,10 +31,9 @@ from toyvit.model import ViT
 from toyvit.model.mappings.assembly import fill_head, load_parts
 from toyvit.runs.folder import RunFolder
 from toyvit.runs.handle import Run
-from toyvit.runs.provenance import WATCHED, add_provenance
+from toyvit.runs.provenance import WATCHED, add_provenance, cut_provenance
 from toyvit.surroundings import pin_torch
 
-logger = logging.getLogger(__name__)
 PICTURES = "pictures.npz"  # in the run folder: what the user gave
 MOST_PICTURES = 4096
 
@@ -70,6 +69,25 @@ def leave_loop_alone() -> Iterator[None]:
         yield
 
 
+def _check_place(folder: RunFolder, start: int) -> bool:
+    """Whether a run begins there; BadInput where it cannot, and nothing is to be gone on with."""
+    is_new = not folder.config_file.exists()
+    if is_new and folder.path.exists() and any(folder.path.iterdir()):
+        raise BadInput(f"{folder.path} is no run, and not empty: give another folder")
+    if not is_new and not start:
+        raise BadInput(f"{folder.path} exists already: give another folder, or start")
+    return is_new
+
+
+def _empty(folder: RunFolder) -> None:
+    """Remove what was put into a new folder but its lock."""
+    for path in folder.path.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != folder.lock_file:
+            path.unlink()
+
+
 class Watcher:
     """A model under watch: see `watch`. As a context it closes itself."""
 
@@ -92,50 +110,39 @@ class Watcher:
         self.every = every
         self.analyses = list(analyses)
         self.n_steps = start
-        self._after = ExitStack()
         folder = RunFolder(into)
-        self._open(folder, pictures, start)
+        is_new = _check_place(folder, start)
+        with ExitStack() as after:
+            after.enter_context(folder.claim())
+            with ExitStack() as undo:  # a start that fails leaves nothing
+                if is_new:
+                    undo.callback(_empty, folder)
+                    self._begin(folder, pictures)
+                else:
+                    self._go_on(folder, start)
+                self._start(folder, start)
+                undo.pop_all()
+            if optimizer is not None:
+                hook = optimizer.register_step_post_hook(lambda *_: self.step())
+                after.callback(hook.remove)
+            self._after = after.pop_all()
 
+    def _start(self, folder: RunFolder, start: int) -> None:
+        """Open the run, and keep the model as it is now."""
         self.run = Run(folder)
         self.task = build_task(self.run.config.task)
         self.batch = self.task.eval_batch("validation", N_VALIDATION, 0)
         self.mirror = ViT(self.run.config.model).eval()
         if start not in self.run.entries:
             self.keep()
-        if optimizer is not None:
-            hook = optimizer.register_step_post_hook(lambda *_: self.step())
-            self._after.callback(hook.remove)
-
-    def _open(self, folder: RunFolder, pictures: tuple[Tensor, Tensor] | None, start: int) -> None:
-        """Lock the folder, and begin a run there or check that it can be gone on with."""
-        is_new = not folder.config_file.exists()
-        if is_new and folder.path.exists() and any(folder.path.iterdir()):
-            raise BadInput(f"{folder.path} is no run, and not empty: give another folder")
-        if not is_new and not start:
-            raise BadInput(f"{folder.path} exists already: give another folder, or start")
-        self._after.enter_context(folder.claim())
-        try:
-            if is_new:
-                self._begin(folder, pictures)
-            else:
-                self._go_on(folder, start)
-        except BaseException:
-            self._after.close()
-            raise
 
     def _begin(self, folder: RunFolder, pictures: tuple[Tensor, Tensor] | None) -> None:
         shown: dict[str, object] = {}
         if pictures is not None:
-            content = pack_pictures(pictures, self.model)
-            write_atomically(folder.path / PICTURES, content)
+            write_atomically(folder.path / PICTURES, pack_pictures(pictures, self.model))
             has_head = self.model.config.n_classes is not None
             shown = {"npz": str(folder.path / PICTURES), "is_whole": has_head}
-        try:
-            config = self._describe(shown)
-        except BaseException:
-            (folder.path / PICTURES).unlink(missing_ok=True)
-            raise
-        folder.create(config)
+        folder.create(self._describe(shown))
         facts = {"kind": WATCHED, "family": self.model.family.name, "every": self._name_every()}
         add_provenance(folder.provenance, folder.hash_run(), facts)
 
@@ -158,6 +165,9 @@ class Watcher:
         last = max((entry.step for entry in folder.read_manifest()), default=0)
         if start < last:
             raise BadInput(f"{folder.path} has a checkpoint at step {last}: start there or later")
+        entries = folder.truncate(last)  # without what a kill has left half written
+        steps = [entry.step for entry in entries]
+        cut_provenance(folder.provenance, folder.hash_run(), steps)
 
     def step(self) -> None:
         """Count an update of the model, and keep it where that is due."""
@@ -184,12 +194,12 @@ class Watcher:
         load_parts(self.mirror, parts)
         scores = score_known(self.mirror, self.batch)
         folder = self.run.folder
-        entry = folder.write_checkpoint(self.n_steps, 0, self.mirror.state_dict(), scores)
-        source = {"step": entry.step, "source": "memory", "sha256": entry.sha256}
-        add_provenance(folder.provenance, folder.hash_run(), source)
+        source = {"step": self.n_steps, "source": "memory"}
+        add_provenance(folder.provenance, folder.hash_run(), source)  # before: see `verify`
+        folder.write_checkpoint(self.n_steps, 0, self.mirror.state_dict(), scores)
         self.run.refresh()
         if self.analyses:
-            self._measure(entry.step)
+            self._measure(self.n_steps)
 
     def _measure(self, step: int) -> None:
         measure(self.run, analyses=self.analyses, steps=[step], images=N_VALIDATION, progress=False)

@@ -7,12 +7,12 @@ run do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from toyvit.config.foreign_files import JsonObject
 from toyvit.errors import BadInput, name_file
-from toyvit.runs.disk import format_line, read_lines
+from toyvit.runs.disk import format_line, read_lines, write_atomically
 
 IMPORTED, WATCHED = "imported", "watched"
 ELSEWHERE = (IMPORTED, WATCHED)
@@ -43,6 +43,17 @@ def add_provenance(file: Path, run: str, facts: JsonObject) -> None:
         book.write(format_line(facts, run))
 
 
+def cut_provenance(file: Path, run: str, steps: Collection[int]) -> None:
+    """The lines of what the run is and of checkpoints at these steps, the last of each; no others.
+
+    Also without a line that was cut off.
+    """
+    first, *others = read_provenance(file, run)
+    by_step = {line["step"]: line for line in others if line["step"] in steps}
+    lines = [first, *by_step.values()]
+    write_atomically(file, "".join(format_line(line, run) for line in lines).encode())
+
+
 def read_kind(file: Path, run: str) -> str:
     """What a run that has this file is; BadInput where the file is damaged."""
     lines = read_provenance(file, run)
@@ -58,6 +69,10 @@ def find_provenance_problem(file: Path, run: str, steps: Sequence[int]) -> str |
     if not lines or lines[0].get("kind") not in ELSEWHERE:
         return "does not begin with what the run is"
     told = [line.get("step") for line in lines[1:]]
-    if told != list(steps):
+    untold = [step for step in steps if step not in told]
+    if untold:
+        return f"does not tell where the checkpoint of step {untold[0]} is from"
+    # A line of a watched model is written before its checkpoint: a kill may come between them.
+    if told != list(steps) and lines[0]["kind"] == IMPORTED:
         return f"tells of {len(told)} checkpoints, the manifest has {len(steps)}"
     return None
