@@ -250,7 +250,7 @@ def test_clamps_and_curricula_go_on_too(tmp_path):
 
 
 def test_where_it_cannot_go_on_it_is_refused_in_a_line(tmp_path, capsys):
-    """Fewer steps, a decay that knew its end, any other change: nothing is written."""
+    """The recipe's own steps, fewer, a decay that knew its end, any change: nothing is written."""
     words = ["train", "induction-smoke", "--runs", str(tmp_path), "--unfollowed"]
     words += ["--train.n_validation", "16", "--train.batch_size", "8", "--train.warmup", "2"]
     cosine = ["--name", "cosine", "--train.decay", "cosine"]
@@ -258,6 +258,7 @@ def test_where_it_cannot_go_on_it_is_refused_in_a_line(tmp_path, capsys):
     assert main([*words, *cosine, "--train.steps", "5"]) == 0
     before = contents(tmp_path)
     for more, problem in {
+        (): "is a run of 5 steps, the recipe has 500: give --train.steps 5, or more",
         ("--train.steps", "4"): "is a run of 5 steps, which cannot become one of 4",
         (*cosine, "--train.steps", "9"): "under decay 'cosine' .* from step 3 on",
         ("--train.steps", "9", "--train.clip", "2"): "clip: 1.0 -> 2.0; train.steps: 5 -> 9",

@@ -58,6 +58,8 @@ def train(options: argparse.Namespace) -> int:
         return train_side_by_side(options)
     name = options.recipes[0] if options.name is None else read_name("--name", options.name)
     path = options.runs / name
+    if options.resume:
+        check_steps_typed(path, configs[0], options.words)
 
     with importing():  # torch: seconds, after all that can be refused without
         from toyvit.train import fit
@@ -78,6 +80,22 @@ def _read_config(options: argparse.Namespace, name: str) -> RunConfig:
         return config
     refuse_seed_fields("--seed", options.words)
     return set_seed("--seed", config, options.seed)
+
+
+def check_steps_typed(path: Path, config: RunConfig, words: Sequence[str]) -> None:
+    """BadInput for a run of fewer steps than its recipe, which only typed steps make longer."""
+    from toyvit.runs.folder import RunFolder
+
+    folder = RunFolder(path)
+    is_typed = any(word.partition("=")[0] == "--train.steps" for word in words)
+    if is_typed or not folder.config_file.is_file() or folder.provenance.exists():
+        return
+    steps = folder.read_config().train.steps
+    if steps < config.train.steps:
+        raise BadInput(
+            f"{path} is a run of {steps} steps, the recipe has {config.train.steps}: give"
+            f" --train.steps {steps}, or more to go on beyond its end"
+        )
 
 
 def train_side_by_side(options: argparse.Namespace) -> int:

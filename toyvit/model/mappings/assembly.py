@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor
@@ -39,12 +38,19 @@ def sort_tensors(weights: Mapping[str, Tensor], family: Family) -> Parts:
     >>> parts["cls"].shape, parts["positions"].shape
     (torch.Size([1, 1, 64]), torch.Size([1, 5, 64]))
     """
-    spelt = {family.spell(name): tensor for name, tensor in weights.items()}
+    spelt: Parts = {}
+    for name, tensor in weights.items():
+        if family.spell(name) in spelt:
+            twice = _list_names([family.spell(name)])
+            raise BadInput(
+                f"the {family.name} weights hold {twice} twice, with and without a prefix"
+            )
+        spelt[family.spell(name)] = tensor
     names = family.name_tensors(family.count_layers(spelt))
     parts = {ours: spelt[theirs] for ours, theirs in names.items() if theirs in spelt}
 
-    patterns = [*(names[ours] for ours in parts), *family.unused]
-    extra = [name for name in spelt if not any(fnmatchcase(name, each) for each in patterns)]
+    placed = {names[ours] for ours in parts}
+    extra = [name for name in spelt if name not in placed and not family.is_unused(name)]
     _check_missing(parts, names, family, extra)
     if extra:
         hint = suggest_nearest(extra[0], [names[ours] for ours in names if ours not in parts])
@@ -288,7 +294,7 @@ def convert_weights(
     parts = sort_tensors(weights, family)
     config = infer_config(parts, family, stated)
     if config.n_classes is None:
-        raise BadInput(f"the {family.name} weights have no head: give n_classes, and fit one")
+        raise BadInput(f"the {family.name} weights have no head: `toyvit import` fits one")
     return assemble(resize_positions(parts, config, family), config)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 LAYER = "{layer}"
@@ -54,6 +55,10 @@ class Family:
         for pattern, spelling in self.aliases:
             name = re.sub(pattern, spelling, name)
         return name
+
+    def is_unused(self, name: str) -> bool:
+        """Whether a tensor is one that logits do not need."""
+        return any(fnmatchcase(name, pattern) for pattern in self.unused)
 
     def name_tensors(self, n_layers: int) -> dict[str, str]:
         """Their name of every tensor by ours, of a model of so many layers."""
